@@ -1,0 +1,67 @@
+"""Errors as the user sees them; interrupts; the one place that turns anything into an exit code."""
+
+from __future__ import annotations
+
+import signal
+import types
+from pathlib import Path
+
+import click
+
+from rain_deploy.cli import envelope, text
+from rain_deploy.errors import ExitCode, RainDeployError, UsageError
+
+BROKEN_PIPE = 128 + signal.SIGPIPE
+"""Who read our output has gone; as a shell reports a program that died of it."""
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP; flows treat it as Ctrl-C."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__()
+        self.signum = signum
+
+
+def on_signal(signum: int, _frame: types.FrameType | None) -> None:
+    """Signal handler: the flow in hand is interrupted, at most once."""
+    raise Stopped(signum)
+
+
+def interrupted(stop: KeyboardInterrupt, message: str, **told: str | None) -> RainDeployError:
+    """An interrupt as an error: its exit code is 128 + the signal's number."""
+    error = RainDeployError(message, **told)
+    error.exit_code = ExitCode(128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT))
+    return error
+
+
+def from_click(error: click.ClickException, verb: str = "") -> UsageError:
+    """What click says of a command line, with where to read on."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    where = context.command_path if context else f"rain-deploy {verb}".strip()
+    return UsageError(error.format_message(), next_step=f"{where} --help")
+
+
+def report(
+    error: RainDeployError, *, verb: str, json: bool, result: object = None, log: Path | None = None
+) -> int:
+    """Show ``error`` as text on stderr, or with ``result`` as the one JSON document; its exit code."""
+    shown = str(log) if log and log.exists() else None
+    if json:
+        click.echo(envelope.document(verb, result, error, shown))
+    else:
+        click.echo(_text(error, shown), err=True)
+    return int(error.exit_code)
+
+
+def _text(error: RainDeployError, log: str | None) -> str:
+    node = f" {error.node}" if error.node else ""
+    lines = [click.style(f"error[RD{int(error.exit_code)}]{node}: ", fg="red") + text.clean(error.message)]
+    lines += [f"  | {line}" for line in text.last_lines(error.details or "")]
+    if error.still_running:
+        lines.append(f"still running: {text.clean(error.still_running)}")
+    if error.next_step:
+        lines.append(f"next: {text.clean(error.next_step)}")
+    if log:
+        lines.append(f"log: {log}")
+    return "\n".join(lines)

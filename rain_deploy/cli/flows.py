@@ -1,0 +1,128 @@
+"""The flows, each imported when it is first called: ``--help`` and completion pay for none of them."""
+
+# ruff: noqa: PLC0415 - late imports are the purpose of this module
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from rain_deploy.core.spec import ClusterSpec, RunSpec
+    from rain_deploy.flows import results
+    from rain_deploy.flows.context import Context
+
+
+class Flows:
+    """One method for each flow, with the same arguments.  ``run`` None: the cluster's last run."""
+
+    def up(self, ctx: Context, spec: ClusterSpec, *, dry_run: bool) -> results.UpResult | results.PlanResult:
+        from rain_deploy.flows.up import up
+
+        return up(ctx, spec, dry_run=dry_run)
+
+    def run(self, ctx: Context, cluster: str, spec: RunSpec) -> results.RunResult:
+        from rain_deploy.flows.run import run
+
+        return run(ctx, cluster, spec)
+
+    def down(
+        self, ctx: Context, cluster: str, *, discard_results: bool, out: Path | None
+    ) -> results.DownResult:
+        from rain_deploy.flows.down import down
+
+        return down(ctx, cluster, discard_results=discard_results, out=out)
+
+    def sweep(self, ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> results.SweepResult:
+        from rain_deploy.flows.sweep import sweep
+
+        return sweep(ctx, spec, run_spec)
+
+    def status(self, ctx: Context, cluster: str, *, check: bool) -> results.StatusResult:
+        from rain_deploy.flows.status import status
+
+        return status(ctx, cluster, check=check)
+
+    def list_clusters(self, ctx: Context) -> results.ListResult:
+        from rain_deploy.flows.status import list_clusters
+
+        return list_clusters(ctx)
+
+    def runs(self, ctx: Context, cluster: str) -> results.RunsResult:
+        from rain_deploy.flows.runs import runs
+
+        return runs(ctx, cluster)
+
+    def attach(self, ctx: Context, cluster: str, run: str | None, *, out: Path | None) -> results.RunResult:
+        from rain_deploy.flows.runs import attach
+
+        return attach(ctx, cluster, run, out=out)
+
+    def logs(
+        self, ctx: Context, cluster: str, run: str | None, *, node: int | None, install: bool, follow: bool
+    ) -> results.LogsResult:
+        from rain_deploy.flows.runs import logs
+
+        return logs(ctx, cluster, run, node=node, install=install, follow=follow)
+
+    def cancel(self, ctx: Context, cluster: str, run: str | None) -> results.CancelResult:
+        from rain_deploy.flows.runs import cancel
+
+        return cancel(ctx, cluster, run)
+
+    def points(self, ctx: Context, cluster: str, run: str | None, *, follow: bool) -> results.PointsResult:
+        from rain_deploy.flows.runs import points
+
+        return points(ctx, cluster, run, follow=follow)
+
+    def pull(
+        self, ctx: Context, cluster: str, run: str | None, *, all_runs: bool, out: Path | None
+    ) -> results.PullResult:
+        from rain_deploy.flows.runs import pull
+
+        return pull(ctx, cluster, run, all_runs=all_runs, out=out)
+
+    def ssh_argv(
+        self, ctx: Context, cluster: str, node: int | None, command: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        from rain_deploy.flows.nodes import ssh_argv
+
+        return ssh_argv(ctx, cluster, node, command)
+
+    def exec_all(
+        self, ctx: Context, cluster: str, node: int | None, command: tuple[str, ...]
+    ) -> results.ExecResult:
+        from rain_deploy.flows.nodes import exec_all
+
+        return exec_all(ctx, cluster, node, command)
+
+    def push(
+        self, ctx: Context, cluster: str, source: Path, destination: str, *, node: int | None
+    ) -> results.CopyResult:
+        from rain_deploy.flows.nodes import push
+
+        return push(ctx, cluster, source, destination, node=node)
+
+    def fetch(
+        self, ctx: Context, cluster: str, source: str, destination: Path, *, node: int | None
+    ) -> results.CopyResult:
+        from rain_deploy.flows.nodes import fetch
+
+        return fetch(ctx, cluster, source, destination, node=node)
+
+    def tunnel(self, ctx: Context, cluster: str, *, port: int) -> AbstractContextManager[results.Tunnel]:
+        from rain_deploy.flows.nodes import tunnel
+
+        return tunnel(ctx, cluster, port=port)
+
+    def dashboard(self, ctx: Context, cluster: str, *, port: int) -> AbstractContextManager[results.Tunnel]:
+        from rain_deploy.flows.nodes import dashboard
+
+        return dashboard(ctx, cluster, port=port)
+
+    def check(self, ctx: Context, spec: ClusterSpec) -> results.CheckResult:
+        from rain_deploy.flows.check import check
+
+        return check(ctx, spec)

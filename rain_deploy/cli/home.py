@@ -1,0 +1,59 @@
+"""The home directory of all state, caches, keys and logs, and this command's debug log in it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from rain_deploy.errors import StateError
+
+KEPT_LOGS = 50
+_FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
+
+
+def home(environ: Mapping[str, str]) -> Path:
+    """RAIN_DEPLOY_HOME, else the platform's place for a user's data; absolute.  Nothing is made."""
+    if named := environ.get("RAIN_DEPLOY_HOME"):
+        return Path(named).expanduser().absolute()
+    from platformdirs import user_data_path  # noqa: PLC0415 - not for --help
+
+    return user_data_path("rain-deploy")
+
+
+@contextlib.contextmanager
+def debug_log(directory: Path, verb: str) -> Iterator[Path]:
+    """Make ``directory`` (0700) and write this command's log in it (0600).
+
+    StateError where that is not possible: then no state could be written either.
+    """
+    path = directory / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{verb}-{os.getpid()}.log"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        handler = logging.StreamHandler(os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w"))
+    except OSError as error:
+        raise StateError(
+            f"the home directory {directory} cannot be written: {error.strerror}",
+            next_step="set RAIN_DEPLOY_HOME to a directory that can be written, with free space",
+        ) from error
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    logging.getLogger("rain_deploy").setLevel(logging.DEBUG)
+    try:
+        with contextlib.suppress(OSError):
+            _prune(path.parent)
+        yield path
+    finally:
+        root.removeHandler(handler)
+        with contextlib.suppress(OSError):  # a full disk must not hide what the command has to say
+            handler.stream.close()
+
+
+def _prune(logs: Path) -> None:
+    for old in sorted(logs.glob("*.log"))[:-KEPT_LOGS]:
+        old.unlink()

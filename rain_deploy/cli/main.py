@@ -1,0 +1,136 @@
+"""The command ``rain-deploy``: finds the verb, and lets no exception out but SystemExit."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from rain_deploy import __version__
+from rain_deploy.cli import failure
+
+if TYPE_CHECKING:
+    from rain_deploy.cli.app import Application
+
+VERBS = {
+    "up": "up",
+    "run": "run",
+    "down": "down",
+    "sweep": "sweep",
+    "status": "status",
+    "list": "status",
+    "runs": "runs",
+    "attach": "runs",
+    "logs": "logs",
+    "cancel": "runs",
+    "points": "points",
+    "pull": "runs",
+    "ssh": "nodes",
+    "exec": "nodes",
+    "push": "nodes",
+    "fetch": "nodes",
+    "tunnel": "tunnel",
+    "dashboard": "tunnel",
+    "check": "check",
+    "completion": "completion",
+}
+"""Verb -> module of this package, in the order of the help."""
+
+
+class Root(click.Group):
+    """Verbs are imported when they are named; every error becomes one message and one exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"rain_deploy.cli.{VERBS[cmd_name]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:
+        words = list(sys.argv[1:] if args is None else args)
+        extra |= {"standalone_mode": False, "prog_name": "rain-deploy"}
+        try:
+            code = super().main(words, *rest, **extra)
+        except click.ClickException as error:
+            json = self._wants_json(words, extra["obj"].environ)
+            code = failure.report(failure.from_click(error), verb=next(iter(words), ""), json=json)
+        except KeyboardInterrupt as stop:
+            code = failure.report(failure.interrupted(stop, "interrupted"), verb="", json=False)
+        sys.exit(code)
+
+    def _wants_json(self, words: Iterable[str], environ: Mapping[str, str]) -> bool:
+        """Whether --json is among our own arguments, of a command line that click could not parse."""
+        if environ.get("RAIN_DEPLOY_JSON", "").lower() in {"1", "true", "yes", "on", "t", "y"}:
+            return True
+        left = iter(words)
+        command = self.get_command(click.Context(self), next(left, ""))
+        if command is None:
+            return "--json" in left
+        options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+        valued = {name for found in options if not found.is_flag for name in found.opts}
+        for word in left:
+            if word in valued:
+                next(left, None)
+            elif word == "--json":
+                return True
+            elif word == "--" or not (word.startswith("-") or command.allow_interspersed_args):
+                return False
+        return False
+
+
+@click.group(
+    "rain-deploy",
+    cls=Root,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="A sweep in one command: rain-deploy sweep --provider local --nodes 2 SCRIPT",
+)
+@click.version_option(__version__, prog_name="rain-deploy")
+def root() -> None:
+    """Run an unedited Rain script on N machines: up, run, down."""
+
+
+def main(app: Application | None = None) -> NoReturn:
+    """Entry point of the installed command, with the real application unless one is given."""
+    if app is None:
+        from rain_deploy.cli.wiring import application  # noqa: PLC0415 - a test brings its own
+
+        app = application()
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is signal.SIG_DFL:  # ignored under nohup, and it stays so
+            signal.signal(signum, failure.on_signal)
+    signal.signal(signal.SIGINT, _Interrupts())
+    root.main(obj=app)
+
+
+class _Interrupts:
+    """The first Ctrl-C lets the flow end in order; the second leaves at once.
+
+    Everything is recorded the moment it happens, so there is nothing to lose by leaving.
+    """
+
+    def __init__(self) -> None:
+        self._seen = False
+
+    def __call__(self, signum: int, _frame: object) -> None:
+        if self._seen:
+            cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a spinner may have hidden it
+            os.write(2, cursor + b"interrupted again: leaving at once; everything is recorded\n")
+            os._exit(128 + signum)
+        self._seen = True
+        raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

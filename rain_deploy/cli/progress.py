@@ -1,0 +1,172 @@
+"""Where events go: a spinner in a terminal, lines in a pipe, JSON Lines, or nowhere."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING
+
+import click
+
+from rain_deploy.cli import envelope, text
+from rain_deploy.core.events import (
+    Event,
+    Notice,
+    PointSeen,
+    Progress,
+    RunChanged,
+    ScriptOutput,
+    StageEnded,
+    StageStarted,
+    StepDone,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.status import Status
+
+    from rain_deploy.cli.app import CommonOptions
+
+MAX_HOSTS_SHOWN = 4
+
+
+class Sink:
+    """The quiet one: the script's own output and nothing else.  Called from many threads.
+
+    It also remembers ``run``, the run that the command is about: Ctrl-C has to name it.  ``on_point``
+    is for the one verb that shows points as they change.
+    """
+
+    def __init__(self, *, script_to_stderr: bool = False) -> None:
+        self.run = ""
+        self.on_point: Callable[[dict[str, object]], None] | None = None
+        self._script_to_stderr = script_to_stderr
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            if isinstance(event, RunChanged):
+                self.run = event.run
+            if isinstance(event, PointSeen) and self.on_point:
+                self.pause()
+                self.on_point(event.row)
+            self.show(event)
+
+    def show(self, event: Event) -> None:
+        """Show one event; called under the lock."""
+        if isinstance(event, ScriptOutput):
+            self.pause()
+            click.echo(event.data, nl=False, err=self._script_to_stderr or event.stream == "stderr")
+
+    def pause(self) -> None:
+        """Leave the terminal to somebody else: the script's output, a question, the result."""
+
+
+class Lines(Sink):
+    """For pipes and logs: one line on stderr per thing that was done."""
+
+    def __init__(self, *, verbose: bool = False, script_to_stderr: bool = False) -> None:
+        super().__init__(script_to_stderr=script_to_stderr)
+        self._verbose = verbose
+
+    def show(self, event: Event) -> None:
+        super().show(event)
+        if (line := self._line(event)) is not None:
+            self.pause()
+            click.echo(text.clean(line), err=True)
+
+    def _line(self, event: Event) -> str | None:
+        match event:
+            case Notice(said):
+                return said
+            case StepDone() if event.outcome != "unchanged" or self._verbose:
+                return _step(event)
+            case Progress() if self._verbose:
+                return f"{event.host}: {event.text}"
+            case RunChanged():
+                return _run(event)
+        return None
+
+
+class Spinner(Lines):
+    """For a terminal: what each host does now, and one line per stage that has ended."""
+
+    def __init__(self, *, verbose: bool = False, script_to_stderr: bool = False) -> None:
+        super().__init__(verbose=verbose, script_to_stderr=script_to_stderr)
+        self._stage = ""
+        self._hosts: dict[str, str] = {}
+        self._status: Status | None = None
+
+    def show(self, event: Event) -> None:
+        match event:
+            case StageStarted():
+                self._stage, self._hosts = event.stage, dict.fromkeys(event.hosts, "")
+                self._spin()
+            case Progress():
+                self._hosts[event.host] = event.text
+                self._spin()
+            case StepDone() if event.host in self._hosts:
+                self._hosts[event.host] = event.step
+                self._spin()
+        super().show(event)
+
+    def _line(self, event: Event) -> str | None:
+        if isinstance(event, StageEnded):
+            hosts = text.count(len(self._hosts), "node")
+            failed = f", failed on {', '.join(event.failed)}" if event.failed else ""
+            self._hosts = {}
+            return f"{event.stage}: {hosts}, {text.seconds(event.seconds)}{failed}"
+        if isinstance(event, StepDone | Progress) and not self._verbose:
+            return _step(event) if isinstance(event, StepDone) and event.outcome == "failed" else None
+        return super()._line(event)
+
+    def _spin(self) -> None:
+        shown = [f"{host} {said}".strip() for host, said in list(self._hosts.items())[:MAX_HOSTS_SHOWN]]
+        more = len(self._hosts) - len(shown)
+        line = text.clean(f"{self._stage}: {' · '.join(shown)}{f' · {more} more' if more > 0 else ''}")
+        if self._status is None:
+            self._status = _status()
+        self._status.update(line.replace("[", r"\[")[: self._status.console.width - 4])
+        self._status.start()
+
+    def pause(self) -> None:
+        if self._status is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._status.stop()
+
+
+class JsonLines(Sink):
+    """For verbs that follow, with --json: one line of JSON on stdout per event of the run."""
+
+    def show(self, event: Event) -> None:
+        match event:
+            case ScriptOutput():
+                click.echo(envelope.event("output", stream=event.stream, text=event.data))
+            case RunChanged():
+                click.echo(envelope.event("run", run=event.run, state=event.state, detail=event.detail))
+
+
+def sink(options: CommonOptions, *, terminal: bool, follows: bool) -> Sink:
+    """The sink that fits the flags; ``follows``: the verb prints JSON Lines with --json."""
+    if options.json and follows:
+        return JsonLines()
+    if options.quiet:
+        return Sink(script_to_stderr=options.json)
+    kind = Spinner if terminal else Lines
+    return kind(verbose=options.verbose, script_to_stderr=options.json)
+
+
+def _step(event: StepDone) -> str:
+    return f"{event.host}: {event.stage}: {event.step}: {event.outcome}, {text.seconds(event.seconds)}"
+
+
+def _run(event: RunChanged) -> str:
+    return f"run {event.run}: {event.state}{f' ({event.detail})' if event.detail else ''}"
+
+
+def _status() -> Status:
+    from rich.console import Console  # noqa: PLC0415 - only a terminal pays for it
+    from rich.status import Status  # noqa: PLC0415
+
+    return Status("", console=Console(stderr=True))

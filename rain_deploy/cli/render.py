@@ -1,0 +1,243 @@
+"""Results as text: data on stdout, in columns that fit the terminal."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from rain_deploy.cli import text
+from rain_deploy.cli.points_table import points_table
+from rain_deploy.flows import results
+
+
+def render(result: results.Result, *, quiet: bool) -> None:
+    """Show ``result`` on stdout; ``quiet`` leaves out what only says that it was done."""
+    if quiet and isinstance(result, _DEEDS):
+        return
+    shown: list[str | bytes] = _RENDERERS[type(result)](result)
+    for piece in shown:
+        click.echo(piece, nl=isinstance(piece, str))
+
+
+def _width() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str | bytes]:
+    return [text.table(head, rows, width=_width())]
+
+
+def _nodes(nodes: tuple[results.NodeLine, ...]) -> list[str | bytes]:
+    return _table(
+        ("NODE", "ROLE", "STATE", ">CPUS", ">LOAD", ">DISK FREE", "ADDRESS", "MACHINE"),
+        [
+            (
+                node.name,
+                node.role,
+                f"{node.state}: {node.detail}" if node.detail else node.state,
+                str(node.cpus),
+                "" if node.load is None else f"{node.load:.2f}",
+                text.size(node.disk_free_bytes),
+                node.address,
+                node.label,
+            )
+            for node in nodes
+        ],
+    )
+
+
+def _flag(cluster: str) -> str:
+    return "" if cluster == "default" else f" -c {cluster}"
+
+
+def _up(result: results.UpResult) -> list[str | bytes]:
+    nodes = text.count(len(result.nodes), "node")
+    changes = [f"  {change}" for change in result.changed] or ["  nothing: all was as it should be"]
+    return [
+        f"cluster {result.cluster} is up: {nodes} ({result.provider}), {text.seconds(result.seconds)}",
+        f"changed, with {text.count(result.started, 'process')} started:" if result.started else "changed:",
+        *map(text.clean, changes),
+        *_nodes(result.nodes),
+        f"next: rain-deploy run{_flag(result.cluster)} SCRIPT",
+    ]
+
+
+def _plan(result: results.PlanResult) -> list[str | bytes]:
+    lines: list[str | bytes] = [
+        f"cluster {result.cluster}, provider {result.provider}; nothing was done",
+        f"facts: {text.clean(result.facts)}",
+    ]
+    for host in result.hosts:
+        lines.append(f"\n# {host.host} {host.label}".rstrip())
+        for stage in host.stages:
+            lines += [f"\n## {host.host}: {stage.stage}", text.clean(stage.command)]
+    return lines
+
+
+def _run(result: results.RunResult) -> list[str | bytes]:
+    if result.detached:
+        return [
+            f"run {result.run} is {result.state}; results will go to {result.results_dir}",
+            f"next: rain-deploy attach {result.run}{_flag(result.cluster)}",
+        ]
+    failed = f" ({result.failed_points} failed)" if result.failed_points else ""
+    figures, points = text.count(result.figures, "figure"), text.count(result.points, "point")
+    files = text.count(result.files, "file")
+    return [
+        f"run {result.run}: {result.outcome or result.state}, {text.seconds(result.seconds)}",
+        f"results: {result.results_dir}",
+        "  " + ", ".join((figures, points + failed, f"{files} written by the script")),
+    ]
+
+
+def _down(result: results.DownResult) -> list[str | bytes]:
+    if result.nothing:
+        return [f"cluster {result.cluster}: there is nothing"]
+    return [
+        *(f"pulled: {run}" for run in result.pulled),
+        *(f"deleted: {text.clean(thing)}" for thing in result.deleted),
+        "looked at, and found that there is nothing left:",
+        *(f"  {text.clean(line)}" for line in result.certificate),
+        f"cluster {result.cluster} is down, {text.seconds(result.seconds)}",
+    ]
+
+
+def _sweep(result: results.SweepResult) -> list[str | bytes]:
+    lines = _run(result.run) if result.run else []
+    return lines + (_down(result.down)[-1:] if result.down else [])
+
+
+def _run_row(run: results.RunLine) -> tuple[str, ...]:
+    took = run.ended_s - run.started_s if run.started_s and run.ended_s else None
+    state = run.outcome or run.state
+    return (
+        run.run,
+        f"{state} ({run.exit_code})" if run.exit_code else state,
+        text.moment(run.created_s),
+        text.seconds(took),
+        "pulled" if run.pulled else "",
+        " ".join((run.script, *run.args)),
+    )
+
+
+def _runs(result: results.RunsResult) -> list[str | bytes]:
+    if not result.runs:
+        return [f"cluster {result.cluster}: no runs"]
+    return _table(
+        ("RUN", "STATE", "TYPED", ">TOOK", "RESULTS", "SCRIPT"), [_run_row(run) for run in result.runs]
+    )
+
+
+def _status(result: results.StatusResult) -> list[str | bytes]:
+    rain = "Rain does not answer"
+    if result.governors is not None:
+        rain = f"{text.count(result.governors, 'governor')} registered with Rain"
+    run = result.run
+    return [
+        f"cluster {result.cluster}: {result.provider}, {text.count(len(result.nodes), 'node')}, {rain}",
+        *_nodes(result.nodes),
+        f"run {run.run}: {run.outcome or run.state}, {run.script}" if run else "no run yet",
+        *(f"not as recorded: {text.clean(line)}" for line in result.drift),
+    ]
+
+
+def _list(result: results.ListResult) -> list[str | bytes]:
+    if not result.clusters:
+        return ["no clusters"]
+    return _table(
+        ("CLUSTER", "PROVIDER", ">NODES", "STATE", "MADE", ">RUNS", "ACTIVE RUN"),
+        [
+            (
+                line.name,
+                line.provider,
+                str(line.nodes),
+                "up" if line.up else "not up",
+                text.moment(line.created_s),
+                str(line.runs),
+                line.active_run,
+            )
+            for line in result.clusters
+        ],
+    )
+
+
+def _logs(result: results.LogsResult) -> list[str | bytes]:
+    if result.stderr:
+        click.echo(result.stderr, nl=False, err=True)
+    return [result.stdout]
+
+
+def _cancel(result: results.CancelResult) -> list[str | bytes]:
+    done = "cancelled" if result.changed else f"had ended before ({result.outcome or result.state})"
+    return [f"run {result.run}: {done}"]
+
+
+def _points(result: results.PointsResult) -> list[str | bytes]:
+    return [points_table(result, _width())]
+
+
+def _pull(result: results.PullResult) -> list[str | bytes]:
+    if not result.runs:
+        return [f"cluster {result.cluster}: no runs"]
+    return [
+        f"{run.results_dir}: {text.count(run.figures, 'figure')}, {text.count(run.points, 'point')}, "
+        f"{text.count(run.files, 'file')}, {text.size(run.bytes)}{'' if run.finished else ' (still runs)'}"
+        for run in result.runs
+    ]
+
+
+def _exec(result: results.ExecResult) -> list[str | bytes]:
+    alone = len(result.nodes) == 1
+    lines: list[str | bytes] = []
+    for node in result.nodes:
+        prefix = b"" if alone else f"{node.node} | ".encode()
+        click.echo(_prefixed(node.stderr, prefix), nl=False, err=True)
+        lines.append(_prefixed(node.stdout, prefix))
+    return lines
+
+
+def _prefixed(output: bytes, prefix: bytes) -> bytes:
+    return b"".join(prefix + line for line in output.splitlines(keepends=True)) if prefix else output
+
+
+def _copy(result: results.CopyResult) -> list[str | bytes]:
+    return [
+        f"{text.clean(result.source)} -> {text.clean(result.destination)} ({', '.join(result.nodes)})",
+        f"{text.count(result.files, 'file')}, {text.size(result.bytes)}, {text.seconds(result.seconds)}",
+    ]
+
+
+def _check(result: results.CheckResult) -> list[str | bytes]:
+    return _table(("WHAT", "STATE", ""), [(line.subject, line.state, line.text) for line in result.findings])
+
+
+_DEEDS = (
+    results.UpResult,
+    results.RunResult,
+    results.DownResult,
+    results.SweepResult,
+    results.CancelResult,
+    results.PullResult,
+    results.CopyResult,
+)
+_RENDERERS: dict[type[results.Result], Callable[[Any], list[str | bytes]]] = {
+    results.UpResult: _up,
+    results.PlanResult: _plan,
+    results.RunResult: _run,
+    results.DownResult: _down,
+    results.SweepResult: _sweep,
+    results.StatusResult: _status,
+    results.ListResult: _list,
+    results.RunsResult: _runs,
+    results.LogsResult: _logs,
+    results.CancelResult: _cancel,
+    results.PointsResult: _points,
+    results.PullResult: _pull,
+    results.ExecResult: _exec,
+    results.CopyResult: _copy,
+    results.CheckResult: _check,
+}

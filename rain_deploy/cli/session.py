@@ -1,0 +1,173 @@
+"""One command from parsed flags to exit code: home, log, context, flow, result or error."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rain_deploy.cli import failure
+from rain_deploy.errors import RainDeployError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rain_deploy.cli.app import Application, CommonOptions
+    from rain_deploy.cli.progress import Sink
+    from rain_deploy.config import Settings
+    from rain_deploy.core.events import Event
+    from rain_deploy.flows.context import Context
+    from rain_deploy.flows.results import Result
+
+_LOG = logging.getLogger("rain_deploy.cli")
+
+
+class Session:
+    """What a command function gets.  Everything expensive is made when it is first asked for."""
+
+    def __init__(self, app: Application, verb: str, options: CommonOptions, *, follows: bool) -> None:
+        self.app = app
+        self.flows = app.flows
+        self.verb = verb
+        self.options = options
+        self.cluster = options.cluster
+        self._follows = follows
+        self._logging = contextlib.ExitStack()
+        self._closing = contextlib.ExitStack()
+        self._log: Path | None = None
+        self._ctx: Context | None = None
+
+    @functools.cached_property
+    def sink(self) -> Sink:
+        """Where this command's events go."""
+        from rain_deploy.cli.progress import sink  # noqa: PLC0415 - not for --help
+
+        return sink(self.options, terminal=sys.stderr.isatty(), follows=self._follows)
+
+    @functools.cached_property
+    def toml(self) -> Settings:
+        """What the config file says.  InputError."""
+        from rain_deploy import config  # noqa: PLC0415 - not for --help
+
+        return config.load(self.options.config, Path.cwd())
+
+    @property
+    def ctx(self) -> Context:
+        """The flows' context; opens home, log, store and transport.  StateError."""
+        if self._ctx is None:
+            from rain_deploy.cli.home import debug_log, home  # noqa: PLC0415 - not for --help
+
+            directory = home(self.app.environ)
+            self._log = self._logging.enter_context(debug_log(directory, self.verb))
+            making = self.app.make_context(directory, self._emit, self._confirm)
+            self._ctx = self._closing.enter_context(making)
+        return self._ctx
+
+    def say(self, sentence: str) -> None:
+        """Tell the user, as a flow would."""
+        from rain_deploy.core.events import Notice  # noqa: PLC0415 - not for --help
+
+        self._emit(Notice(sentence))
+
+    def perform(self, command: Callable[[], Result | int]) -> int:
+        """Do it and show what came of it; the exit code.  Nothing but click's own exits passes."""
+        try:
+            with self._logging:
+                return self._perform(command)
+        except BrokenPipeError:
+            # Python flushes stdout once more at its end; there is nobody to read it.
+            with contextlib.suppress(OSError):
+                sys.stdout.close()
+            return failure.BROKEN_PIPE
+
+    def _perform(self, command: Callable[[], Result | int]) -> int:
+        try:
+            with self._closing:
+                result = command()
+            if isinstance(result, int):
+                return result
+            return self._show(result, self._with_rest(result.problem) if result.problem else None)
+        except (click.exceptions.Exit, BrokenPipeError):
+            raise
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the end of the line: all are rendered
+            return self._show(None, self._failure(error))
+
+    def _failure(self, error: BaseException) -> RainDeployError:
+        _LOG.debug("%s ends here", self.verb, exc_info=error)
+        match error:
+            case click.Abort():
+                return self._interrupted(KeyboardInterrupt())
+            case click.ClickException():
+                return failure.from_click(error, self.verb)
+            case KeyboardInterrupt():
+                return self._interrupted(error)
+            case RainDeployError():
+                return self._with_rest(error)
+        said = f"a bug in rain-deploy: {type(error).__name__}: {error}"
+        return self._with_rest(RainDeployError(said, next_step="report it with the log"))
+
+    def _show(self, result: Result | None, error: RainDeployError | None) -> int:
+        self.sink.pause()
+        if self.options.json:
+            return self._show_json(result, error)
+        if result is not None:
+            from rain_deploy.cli.render import render  # noqa: PLC0415 - not for --help
+
+            render(result, quiet=self.options.quiet)
+        if error is None:
+            return 0
+        return failure.report(error, verb=self.verb, json=False, log=self._log)
+
+    def _show_json(self, result: Result | None, error: RainDeployError | None) -> int:
+        if error is not None:
+            return failure.report(error, verb=self.verb, json=True, result=result, log=self._log)
+        from rain_deploy.cli.envelope import document  # noqa: PLC0415 - not for --help
+
+        click.echo(document(self.verb, result, None))
+        return 0
+
+    def _interrupted(self, stop: KeyboardInterrupt) -> RainDeployError:
+        run = self.sink.run
+        if self.verb in {"run", "attach", "logs", "points"} and run:
+            return failure.interrupted(
+                stop,
+                f"stopped following run {run}",
+                still_running=f"run {run} goes on; end it with: rain-deploy cancel {run}{self._flag}",
+                next_step=f"rain-deploy attach {run}{self._flag}",
+            )
+        return self._with_rest(failure.interrupted(stop, f"{self.verb} was interrupted"))
+
+    def _with_rest(self, error: RainDeployError) -> RainDeployError:
+        """``error``, saying what of the cluster exists if it does not say so itself."""
+        if error.still_running is None and self._ctx is not None:
+            with contextlib.suppress(RainDeployError):
+                cluster = self._ctx.store.cluster(self.cluster)
+                if cluster is not None and cluster.nodes:
+                    names = ", ".join(node.name for node in cluster.nodes)
+                    error.still_running = (
+                        f"cluster {self.cluster}: {names}; remove it with: rain-deploy down{self._flag}"
+                    )
+        return error
+
+    @property
+    def _flag(self) -> str:
+        return "" if self.cluster == "default" else f" -c {self.cluster}"
+
+    def _emit(self, event: Event) -> None:
+        _LOG.debug("%s", event.__class__.__name__ if hasattr(event, "data") else event)
+        self.sink(event)
+
+    def _confirm(self, question: str) -> bool:
+        if self.options.yes:
+            return True
+        if not self.app.interactive:
+            raise UsageError(
+                f"{question} Nobody is here to answer.", next_step=f"rain-deploy {self.verb} --yes …"
+            )
+        self.sink.pause()
+        return click.confirm(question, err=True)

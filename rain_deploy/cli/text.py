@@ -1,0 +1,77 @@
+"""Small things that every text output needs: escaping, tables, sizes, durations, times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+MINUTE_S = 60
+HOUR_S = 3600
+KILO = 1000
+
+
+def clean(text: str) -> str:
+    """``text`` of others, with everything that could steer a terminal shown instead of sent."""
+    return "".join(char if char.isprintable() or char in "\n\t" else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()
+
+
+def last_lines(text: str, count: int = 20, width: int = 300) -> list[str]:
+    """The end of a long text, cut to what a person reads."""
+    return [line[:width] for line in clean(text).rstrip().splitlines()[-count:]]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None = None) -> str:
+    """Aligned columns; a head that starts with ``>`` is of a column of numbers.  Lines cut at ``width``."""
+    names = [name.removeprefix(">") for name in head]
+    cells = [names, *([clean(cell).replace("\n", " ") for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(names))]
+    lines = (
+        "  ".join(
+            cell.rjust(size) if name.startswith(">") else cell.ljust(size)
+            for cell, size, name in zip(row, widths, head, strict=True)
+        ).rstrip()
+        for row in cells
+    )
+    return "\n".join(cut(line, width) for line in lines)
+
+
+def cut(line: str, width: int | None) -> str:
+    """``line``, with an ellipsis where it is longer than ``width``."""
+    return line if width is None or len(line) <= width else line[: width - 1] + "…"
+
+
+def seconds(value: float | None) -> str:
+    """``4.2 s``, ``3 min 05 s``, ``2 h 07 min``."""
+    if value is None:
+        return ""
+    if value < MINUTE_S:
+        return f"{value:.1f} s"
+    if value < HOUR_S:
+        return f"{int(value // MINUTE_S)} min {int(value % MINUTE_S):02} s"
+    return f"{int(value // HOUR_S)} h {int(value % HOUR_S // MINUTE_S):02} min"
+
+
+def size(value: float | None) -> str:
+    """Bytes in powers of 1000: ``12.3 GB``."""
+    if value is None:
+        return ""
+    for unit in ("B", "kB", "MB"):
+        if value < KILO:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= KILO
+    return f"{value:.1f} GB"
+
+
+def moment(epoch_s: float | None) -> str:
+    """Local date and time of an instant."""
+    return "" if epoch_s is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(epoch_s))
+
+
+def count(number: int, noun: str) -> str:
+    """``1 point``, ``2 points``."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"

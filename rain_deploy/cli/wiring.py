@@ -1,0 +1,82 @@
+"""The composition root: the one place that names concrete classes."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rain_deploy.cli.app import Application
+from rain_deploy.cli.flows import Flows
+
+if TYPE_CHECKING:
+    from rain_deploy.core.events import EventSink
+    from rain_deploy.flows.context import Confirm, Context
+    from rain_deploy.providers.base import Provider
+
+
+def application() -> Application:
+    """The real one."""
+    return Application(
+        flows=Flows(),
+        make_context=context,
+        environ=os.environ,
+        interactive=sys.stdin.isatty() and sys.stderr.isatty(),
+        call=subprocess.call,
+        browse=_browse,
+        wait=_wait,
+    )
+
+
+@contextlib.contextmanager
+def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
+    """Store, transport and providers of ``home``; connections are closed at the end."""
+    from rain_deploy.flows.context import Context
+    from rain_deploy.state import Store
+    from rain_deploy.transport.ssh import SshTransport
+
+    store = Store(home)
+    transport = SshTransport()
+    try:
+        yield Context(
+            home=home,
+            store=store,
+            transport=transport,
+            provider_for=lambda name: _provider(name, home),
+            emit=emit,
+            confirm=confirm,
+            cwd=Path.cwd(),
+        )
+    finally:
+        transport.close()
+
+
+def _provider(name: str, home: Path) -> Provider:
+    from rain_deploy.errors import InputError
+
+    if name == "local":
+        from rain_deploy.providers.local import LocalProvider
+
+        return LocalProvider(home)
+    if name == "hosts":
+        from rain_deploy.providers.hosts import HostsProvider
+
+        return HostsProvider()
+    raise InputError(f"provider {name} is not in this version of rain-deploy; it has hosts and local")
+
+
+def _browse(url: str) -> object:
+    import webbrowser
+
+    return webbrowser.open(url)
+
+
+def _wait() -> None:
+    threading.Event().wait()

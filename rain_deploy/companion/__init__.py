@@ -1,0 +1,37 @@
+"""Inside the user's processes: figures and points.  Fail-open: whatever fails here never fails the script.
+
+Imported by compat at interpreter start when ``RAIN_DEPLOY_COMPANION`` names the directory that holds it.
+Acts in the script's process alone (``RAIN_DEPLOY_SCRIPT``); costs imports of sys and os, until the script
+imports matplotlib or Rain.  Threads need nothing here: TensorFlow and BLAS obey the governor's environment.
+"""
+
+import os
+import sys
+
+from .hooks import ImportHooks
+
+TYPE_CHECKING = False  # mypy reads it as True; importing typing would cost at every start of a Python
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+
+def _figures(module: "ModuleType") -> None:
+    from . import figures  # noqa: PLC0415 - not before matplotlib is imported
+
+    figures.hook(module)
+
+
+def _points(module: "ModuleType") -> None:
+    from . import points  # noqa: PLC0415 - not before Rain is imported
+
+    points.hook(module)
+
+
+if os.environ.get("RAIN_DEPLOY_SCRIPT"):
+    acts: "dict[str, Callable[[ModuleType], None]]" = {}
+    if os.environ.get("RAIN_DEPLOY_FIGURES"):
+        acts |= dict.fromkeys(("matplotlib.figure", "matplotlib.pyplot"), _figures)
+    if os.environ.get("RAIN_DEPLOY_RUN_DIR"):
+        acts |= dict.fromkeys(("rain.client.session", "rain.common.data_instance"), _points)
+    sys.meta_path.insert(0, ImportHooks(acts))

@@ -1,0 +1,43 @@
+"""Fail-open: a fault of the companion is noted in ``<run dir>/companion/faults.log`` and goes no further."""
+
+import os
+
+TYPE_CHECKING = False  # mypy reads it as True; importing typing would cost at every start of a Python
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class FailOpen:
+    """``with FailOpen("what"):`` lets no fault out of its body.  Ctrl-C and exits are no faults."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: "type[BaseException] | None", fault: BaseException | None, _trace: "TracebackType | None"
+    ) -> bool:
+        if not isinstance(fault, Exception):
+            return False
+        try:
+            _note(self._doing, fault)
+        except Exception:  # noqa: BLE001 - a full disk: there is no place left to say it
+            return True
+        return True
+
+
+def _note(doing: str, fault: Exception) -> None:
+    # ruff: noqa: PLC0415 - only sys and os at interpreter start
+    import traceback
+    from pathlib import Path
+
+    from .files import append
+
+    directory = os.environ.get("RAIN_DEPLOY_RUN_DIR")
+    if directory:
+        append(
+            Path(directory, "companion", "faults.log"),
+            f"{doing}\n{''.join(traceback.format_exception(fault))}\n",
+        )

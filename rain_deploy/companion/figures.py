@@ -1,0 +1,110 @@
+"""What the script shows on a screen or saves, kept as ``figures/01.png`` and ``01.svg``, … in order.
+
+``plt.show()`` keeps every open figure and then closes them, as when the user had closed the windows of a
+blocking show.  A figure that looks as it did when it was last kept (saved, then shown) is not kept again; the
+frames of ``plt.pause`` and of an animation's writer are no figures.
+"""
+
+import atexit
+import functools
+import os
+from types import ModuleType
+from typing import Any
+
+from matplotlib.backend_bases import CloseEvent
+from matplotlib.figure import Figure
+
+from .album import Album
+from .faults import FailOpen
+
+FILE_BACKENDS = frozenset({"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"})
+"""matplotlib's backends without a window; any other becomes Agg, since a node has no screen."""
+
+_album = Album(os.environ["RAIN_DEPLOY_FIGURES"], Figure.savefig)
+
+
+def hook(module: ModuleType) -> None:
+    """Act on ``matplotlib.figure`` or ``matplotlib.pyplot``, just imported."""
+    if module.__name__ == "matplotlib.figure":
+        _hook_figure(module.Figure)
+    else:
+        _hook_pyplot(module)
+        atexit.register(_keep_at_exit, module, os.getpid())
+
+
+def _hook_figure(figure: Any) -> None:
+    save, show = figure.savefig, figure.show
+
+    @functools.wraps(save)
+    def savefig(self: Any, *args: Any, **kwargs: Any) -> Any:
+        frame_of_animation = getattr(self.canvas, "_is_saving", False)
+        result = save(self, *args, **kwargs)
+        if not frame_of_animation:
+            with FailOpen("keeping a saved figure"):
+                _album.keep(self, kwargs)
+        return result
+
+    @functools.wraps(show)
+    def show_one(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.canvas.manager is None:
+            return show(self, *args, **kwargs)  # raises what matplotlib raises
+        with FailOpen("keeping a shown figure"):
+            _album.keep(self)
+        return None
+
+    figure.savefig, figure.show = savefig, show_one
+
+
+def _hook_pyplot(pyplot: Any) -> None:
+    switch, pause = pyplot.switch_backend, pyplot.pause
+    pausing = False
+
+    @functools.wraps(switch)
+    def switch_backend(newbackend: Any) -> Any:
+        return switch(newbackend if str(newbackend).lower() in FILE_BACKENDS else "agg")
+
+    @functools.wraps(pyplot.show)
+    def show(*args: Any, **kwargs: Any) -> None:
+        if pausing:
+            return
+        _keep_open(pyplot)
+        block = args[0] if args else kwargs.get("block")
+        if block or (block is None and not pyplot.isinteractive()):
+            _close_all(pyplot)
+
+    @functools.wraps(pause)
+    def pause_without_keeping(*args: Any, **kwargs: Any) -> Any:
+        nonlocal pausing
+        pausing = True
+        try:
+            return pause(*args, **kwargs)
+        finally:
+            pausing = False
+
+    pyplot.switch_backend, pyplot.show, pyplot.pause = switch_backend, show, pause_without_keeping
+
+
+def _keep_open(pyplot: Any) -> None:
+    for figure in _open_figures(pyplot):
+        with FailOpen("keeping an open figure"):
+            _album.keep(figure)
+
+
+def _open_figures(pyplot: Any) -> list[Figure]:
+    with FailOpen("listing the open figures"):
+        managers = pyplot._pylab_helpers.Gcf.figs  # noqa: SLF001 - plt.figure(number) would change the current one
+        return [managers[number].canvas.figure for number in sorted(managers)]
+    return []
+
+
+def _close_all(pyplot: Any) -> None:
+    """End the windows as their user does; Agg's have none that would tell the script so."""
+    for figure in _open_figures(pyplot):
+        with FailOpen("telling that a figure was closed"):
+            figure.canvas.callbacks.process("close_event", CloseEvent("close_event", figure.canvas))
+    pyplot.close("all")
+
+
+def _keep_at_exit(pyplot: Any, process: int) -> None:
+    if os.getpid() == process:  # the figures that a forked child has are its parent's
+        _keep_open(pyplot)

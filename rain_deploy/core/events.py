@@ -1,0 +1,82 @@
+"""What travels upwards while a flow works: values handed to a sink, never printed below cli."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A sentence for the user."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    stage: str
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """``outcome``: ``unchanged``, ``done`` or ``failed``."""
+
+    host: str
+    stage: str
+    step: str
+    outcome: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StageEnded:
+    stage: str
+    failed: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The newest line that a long step printed on a host."""
+
+    host: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptOutput:
+    """Bytes of the user's script, unchanged; ``stream`` is ``stdout`` or ``stderr``."""
+
+    stream: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RunChanged:
+    """A run moved on: queued (with how many before it), starting, running, finished."""
+
+    run: str
+    state: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PointSeen:
+    """A row of points.jsonl."""
+
+    row: dict[str, object]
+
+
+Event = (
+    Notice
+    | StageStarted
+    | StepDone
+    | StageEnded
+    | Progress
+    | ScriptOutput
+    | RunChanged
+    | PointSeen
+)
+EventSink = Callable[[Event], None]

@@ -1,0 +1,76 @@
+"""Where things lie on a node: one place that knows the paths.  Node code is told them in node.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+IDLE_PORT = 7210
+"""Rain's client port between runs; also what the user's script names."""
+HTTP_PORT = 7222
+"""Rain's dashboard, of the idle server or of the run's."""
+RUN_PORTS = range(7230, 7300)
+"""Client ports of the servers of runs, one per run, used in turn."""
+GOVERNOR_PORT_BASE = 7300
+"""node-N's governor listens on 7300 + N."""
+MAX_NODES = 1000
+
+
+def governor_port(index: int) -> int:
+    """Port of node-``index``'s governor (1 to 1000)."""
+    return GOVERNOR_PORT_BASE + index
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths under ``base`` for one cluster."""
+
+    base: str
+    cluster_id: str
+
+    @property
+    def engines(self) -> str:
+        return f"{self.base}/cache/engine"
+
+    @property
+    def environments(self) -> str:
+        return f"{self.base}/cache/envs"
+
+    @property
+    def codes(self) -> str:
+        return f"{self.base}/cache/code"
+
+    @property
+    def uvs(self) -> str:
+        return f"{self.base}/cache/uv"
+
+    def engine(self, sha256: str) -> str:
+        return f"{self.engines}/{sha256}/rain"
+
+    def uv(self, sha256: str) -> str:
+        return f"{self.uvs}/{sha256}/uv"
+
+    def environment(self, digest: str) -> str:
+        """Usable only when ``<path>/.ok`` exists."""
+        return f"{self.environments}/{digest}"
+
+    def code(self, digest: str) -> str:
+        """``python <this directory> VERB …`` runs node code."""
+        return f"{self.codes}/{digest}"
+
+    @property
+    def cluster(self) -> str:
+        return f"{self.base}/clusters/{self.cluster_id}"
+
+    def node(self, index: int) -> str:
+        return f"{self.cluster}/nodes/{index}"
+
+    @property
+    def server(self) -> str:
+        return f"{self.cluster}/server"
+
+    @property
+    def runs(self) -> str:
+        return f"{self.cluster}/runs"
+
+    def run(self, run_id: str) -> str:
+        return f"{self.runs}/{run_id}"

@@ -1,0 +1,194 @@
+"""What exists: hosts, nodes, clusters, runs, as they are recorded and shown."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class Role(enum.StrEnum):
+    SERVER = "server"
+    GOVERNOR = "governor"
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What differs between providers.  Flows ask these, never a provider's name."""
+
+    priced: bool
+    """Machines cost money while they exist."""
+    owned: bool
+    """Machines are made by us and may be deleted."""
+    installs_packages: bool
+    """Debian packages that are missing may be installed by ``up`` where there is root."""
+    needs_wall: bool
+    """Rain ports must be closed by our packet filter, or the network declared trusted."""
+    shared_machine: bool
+    """All nodes are on one machine, so cores and memory are divided by the number of nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """One hop of an OpenSSH ProxyJump."""
+
+    address: str
+    port: int
+    user: str
+    identity_files: tuple[Path, ...] = ()
+    host_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A machine reachable by SSH; the only thing that a provider has to yield."""
+
+    name: str
+    """Our name of the node: ``node-1`` is the first and runs the server."""
+    address: str
+    port: int
+    user: str
+    host_keys: tuple[str, ...]
+    """Accepted keys, each ``keytype base64``.  Empty: unknown, every connection is refused."""
+    label: str = ""
+    """What the user calls this machine (host entry); shown in messages beside the name."""
+    identity_files: tuple[Path, ...] = ()
+    use_agent: bool = False
+    jumps: tuple[Jump, ...] = ()
+    cluster_address: str | None = None
+    """Where the other nodes reach it; None: looked up on the host."""
+    base: str | None = None
+    """Directory for everything of ours; None: chosen from facts (/var/lib or /var/tmp)."""
+    installer_env: tuple[tuple[str, str], ...] = ()
+    """Environment that only the installer gets (certificates, package index settings)."""
+
+    @property
+    def index(self) -> int:
+        """1 for ``node-1``."""
+        return int(self.name.rpartition("-")[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was looked up once on a host.  ``have`` lists cache entries as absolute paths."""
+
+    uid: int
+    user: str
+    sudo: bool
+    systemd: bool
+    marked: bool
+    arch: str
+    glibc: str
+    cpus: int
+    memory_bytes: int
+    disk_free_bytes: int
+    python: str
+    """Path of a Python 3.11 on the host, or empty."""
+    hostname: str
+    machine_id: str
+    route_address: str
+    """Source address of the host's route to the first node; empty when not asked."""
+    have: tuple[str, ...] = ()
+    missing_tools: tuple[str, ...] = ()
+    """Of what the engine's build needs."""
+    node_config_sha256: str = ""
+    """Of the recorded node.json; empty when the node was not installed."""
+    running: tuple[str, ...] = ()
+    """Of our services: ``governor``, ``supervisor``."""
+    active_run: str = ""
+
+    @property
+    def root(self) -> bool:
+        return self.uid == 0 or self.sudo
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A resource that is about to be made; recorded before the call that makes it."""
+
+    cluster_id: str
+    cluster: str
+    kind: str
+    name: str
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceRef:
+    """A resource that exists (or may): what ``delete`` needs, what state records."""
+
+    cluster_id: str
+    kind: str
+    name: str
+    ref: str = ""
+    """The provider's own id; empty while the outcome of its creation is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as recorded once it is installed."""
+
+    name: str
+    host: Host
+    facts: Facts | None = None
+    cluster_address: str = ""
+    governor_port: int = 0
+    cpus: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A recorded cluster.  Changes are copies (dataclasses.replace)."""
+
+    id: str
+    name: str
+    provider: str
+    created_s: float
+    nodes: tuple[Node, ...] = ()
+    base: str = ""
+    """Directory of ours on every node; the same absolute path on all."""
+    env_digest: str = ""
+    engine_sha256: str = ""
+    code_digest: str = ""
+    spec_json: str = "{}"
+    """What the provider must remember of the spec (host entries, trusted networks …)."""
+    up: bool = False
+    """True once ``up`` saw every governor register."""
+
+    @property
+    def server(self) -> Node:
+        return self.nodes[0]
+
+
+class RunState(enum.StrEnum):
+    SHIPPED = "shipped"
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as the operator's side records it."""
+
+    id: str
+    cluster_id: str
+    cluster: str
+    sequence: int
+    port: int
+    script: str
+    args: tuple[str, ...]
+    script_sha256: str
+    created_s: float
+    out: Path
+    """Absolute path of the results, fixed when ``run`` was typed."""
+    state: RunState = RunState.SHIPPED
+    outcome: str = ""
+    """``done``, ``failed``, ``cancelled``, ``timeout``, ``engine``, ``points``; empty while it runs."""
+    exit_code: int | None = None
+    """Of the script itself; negative: killed by that signal."""
+    pulled: bool = False
+    """True once everything of the finished run is in ``out`` and verified."""
+    shipped: tuple[tuple[str, str], ...] = field(default=())
+    """(path relative to files/, sha256) of what was sent."""

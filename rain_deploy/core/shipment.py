@@ -1,0 +1,49 @@
+"""What a run takes along: files at their places below one root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedFile:
+    """A file that goes to the nodes, at ``path`` below the root (POSIX, never absolute, no ``..``)."""
+
+    path: str
+    source: Path
+    """Absolute; a link's content is what is shipped."""
+    size_bytes: int
+    sha256: str
+    mode: int
+    """0o755 when its owner may execute it, else 0o644."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """What ``shipping.collect`` found.  Only ``files`` are sent, however high ``root`` lies."""
+
+    root: Path
+    cwd: str
+    """Working directory of the script below ``root``; ``.`` usually."""
+    script: str
+    """The script, below ``root``."""
+    files: tuple[ShippedFile, ...]
+    """In order of their paths."""
+    directories: tuple[str, ...] = ()
+    """Directories made empty: named by the script, or empty in what ``--files`` names."""
+    missing: tuple[str, ...] = ()
+    """Sentences for the user about what is probably missing, each naming ``--files``."""
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
+
+    @property
+    def digests(self) -> tuple[tuple[str, str], ...]:
+        """(path, sha256) as a run record keeps them."""
+        return tuple((file.path, file.sha256) for file in self.files)
+
+    @property
+    def script_sha256(self) -> str:
+        return next(file.sha256 for file in self.files if file.path == self.script)

@@ -1,0 +1,78 @@
+"""What the user wants: a cluster, its software, a run.  Built by config and cli, never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentSpec:
+    """What is installed on each node beside the locked set of our own (extra ``node``)."""
+
+    requirements: Path | None = None
+    """A requirements file of the user (--requirements)."""
+    packages: tuple[str, ...] = ()
+    """Names with or without version (--with)."""
+    wheels: tuple[Path, ...] = ()
+    """Local wheel files (--with ./x.whl)."""
+    apt: tuple[str, ...] = ()
+    """Debian packages (TOML ``apt``); needs root on the nodes."""
+    setup: Path | None = None
+    """A shell script run once per node (TOML ``setup``); needs root on the nodes."""
+    upgrade: bool = False
+    """Resolve again instead of using the resolution that the cluster was made with."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """Where the Rain binary comes from when it is not cached; both or neither."""
+
+    url: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """A cluster as flags, environment and TOML describe it together."""
+
+    name: str
+    provider: str
+    provider_reason: str
+    """Why this provider: shown in the first line of ``up``."""
+    nodes: int | None = None
+    """None: the living cluster's size, else 1."""
+    min_nodes: int | None = None
+    cpus_per_node: int | None = None
+    hosts: tuple[str, ...] = ()
+    """Provider hosts: entries ``user@host[:port]`` or OpenSSH names, in order."""
+    host_addresses: tuple[tuple[str, str], ...] = ()
+    """(entry, cluster address) pairs of the hosts file."""
+    host_keys: Path | None = None
+    """A known_hosts file (--host-key) used instead of the user's own."""
+    trust_networks: tuple[str, ...] = ()
+    """CIDRs whose hosts may reach the Rain ports without our packet filter."""
+    environment: EnvironmentSpec = EnvironmentSpec()
+    engine: EngineSpec = EngineSpec()
+    ssh_port: int = 22
+    """Port of hosts whose entry names none."""
+    owner: str | None = None
+    """Who is recorded as owner of what is made; None: a stable hash of user and host."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """One run of a script as the user typed it."""
+
+    script: Path
+    args: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    timeout_s: float | None = None
+    min_nodes: int | None = None
+    companion: bool = True
+    out: Path | None = None
+    """Where results go; None: ``results/<run>`` under the directory of the command."""
+    wait: bool = True
+    """False (--no-wait): refuse when another run is active instead of waiting in line."""
+    detach: bool = False

@@ -1,0 +1,1 @@
+"""Executes steps on many hosts at once; knows steps, not what they do."""

@@ -1,0 +1,64 @@
+"""The first word with each host: waits, with a deadline, until machines that may still boot answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from rain_deploy.core.command import Command
+from rain_deploy.core.model import Facts, Host
+from rain_deploy.errors import InstallFailed, Unreachable
+from rain_deploy.fleet.fanout import Outcomes, fan_out
+from rain_deploy.ops.facts import parse_facts
+from rain_deploy.transport.base import Transport
+
+PAUSE_S = 1.0
+"""Between two tries of a host that does not answer yet."""
+
+
+def gather_facts(
+    transport: Transport,
+    hosts: tuple[Host, ...],
+    question: Callable[[Host], Command],
+    *,
+    wait_s: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> Outcomes[Facts]:
+    """Facts of every host, one exec channel each.
+
+    An unreachable host is tried again for ``wait_s`` (machines that we made and that may still boot);
+    a wrong host key never is.
+    """
+    deadline_s = clock() + wait_s
+
+    def one(host: Host) -> Facts:
+        while True:
+            try:
+                result = transport.run(host, question(host))
+            except Unreachable:
+                if clock() + PAUSE_S > deadline_s:
+                    raise
+                pause(PAUSE_S)
+                continue
+            if result.exit_status != 0:
+                raise InstallFailed(
+                    f"its facts could not be read (exit {result.exit_status})",
+                    node=host.name,
+                    details=result.stderr.decode(errors="replace")[-2000:],
+                )
+            return parse_facts(host, result.stdout.decode(errors="replace"))
+
+    return fan_out(hosts, one)
+
+
+def run_everywhere(
+    transport: Transport, hosts: tuple[Host, ...], command: Callable[[Host], Command]
+) -> Mapping[str, tuple[int, str]]:
+    """Exit status and output of a small command on each host; any host that fails to run it raises."""
+
+    def one(host: Host) -> tuple[int, str]:
+        result = transport.run(host, command(host))
+        return result.exit_status, (result.stdout + result.stderr).decode(errors="replace")
+
+    return fan_out(hosts, one).require()

@@ -1,0 +1,38 @@
+"""What a flow is given: the store, the transport, the providers, and the way back to the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rain_deploy.core.events import EventSink
+from rain_deploy.providers.base import Provider
+from rain_deploy.transport.base import Transport
+
+if TYPE_CHECKING:
+    from rain_deploy.state import Store
+
+Confirm = Callable[[str], bool]
+"""Asks the user one yes-or-no question.
+
+``--yes`` answers yes; without a terminal and without ``--yes`` it raises UsageError.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One command's world, made by ``cli.wiring`` and closed by it when the command ends."""
+
+    home: Path
+    """RAIN_DEPLOY_HOME: exists, is writable, mode 0700."""
+    store: Store
+    transport: Transport
+    provider_for: Callable[[str], Provider]
+    """``exoscale``, ``hosts`` or ``local``; InputError for one that this version has not."""
+    emit: EventSink
+    """Called from the flow's thread and from worker threads."""
+    confirm: Confirm
+    cwd: Path
+    """Absolute directory of the command; ``results/<run>`` lies under it unless ``--out`` is given."""

@@ -1,0 +1,172 @@
+"""``down``: bring home what is not home, end and delete everything, look again, certify."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from rain_deploy.core.events import Notice
+from rain_deploy.core.model import Cluster, Node, RunRecord, RunState
+from rain_deploy.errors import (
+    DownIncomplete,
+    EngineError,
+    HostKeyError,
+    PullFailed,
+    RainDeployError,
+    Unproved,
+    Unreachable,
+    UsageError,
+)
+from rain_deploy.fleet.execute import StageReport
+from rain_deploy.flows.clusters import State, ask_server, run_states, unfinished
+from rain_deploy.flows.context import Context
+from rain_deploy.flows.ending import pull_run, record_state
+from rain_deploy.flows.following import follow
+from rain_deploy.flows.results import DownResult
+from rain_deploy.flows.stages import try_stages
+from rain_deploy.ops.services import layout_of
+from rain_deploy.ops.teardown import remove_stage, stop_stage
+from rain_deploy.ops.wall import wall_removal_step
+from rain_deploy.providers.base import Provider
+
+
+def down(ctx: Context, name: str, *, discard_results: bool = False, out: Path | None = None) -> DownResult:
+    """Delete the cluster.  Absent is success; what could not be proved to be gone is an error."""
+    with ctx.store.lock(name, "down"):
+        cluster = ctx.store.cluster(name)
+        if cluster is None:
+            return DownResult(cluster=name, nothing=True)
+        return tear_down(ctx, cluster, discard_results=discard_results, out=out)
+
+
+def tear_down(
+    ctx: Context, cluster: Cluster, *, discard_results: bool, out: Path | None = None
+) -> DownResult:
+    """``down`` for a caller that holds the cluster's lock."""
+    started_s = time.monotonic()
+    provider = ctx.provider_for(cluster.provider)
+    pulled: tuple[str, ...] = ()
+    if cluster.nodes:
+        for resource in ctx.store.resources(cluster.id):
+            if resource.ref:
+                provider.start(resource)
+        if cluster.up and not discard_results:
+            pulled = _bring_home(ctx, cluster, out)
+    certificate = _end_services(ctx, provider, cluster)
+    deleted, gone = _delete(ctx, provider, cluster)
+    ctx.store.forget_cluster(cluster)
+    for record in ctx.store.runs(cluster.name):
+        if record.cluster_id == cluster.id and record.state != RunState.FINISHED:
+            ctx.store.save_run(replace(record, state=RunState.FINISHED, outcome="cancelled"))
+    return DownResult(
+        cluster=cluster.name,
+        deleted=deleted,
+        certificate=(*certificate, *gone),
+        pulled=pulled,
+        seconds=time.monotonic() - started_s,
+    )
+
+
+def _bring_home(ctx: Context, cluster: Cluster, out: Path | None) -> tuple[str, ...]:
+    """Cancel what runs, when the user agrees, and pull every run that is not home."""
+    mine = [r for r in ctx.store.runs(cluster.name) if r.cluster_id == cluster.id and not r.pulled]
+    if not mine:
+        return ()
+    try:
+        states = run_states(ctx, cluster)
+        _cancel(ctx, cluster, {r.id: r for r in mine}, unfinished(states))
+        states = run_states(ctx, cluster)
+        pulled = []
+        for record in mine:
+            if record.id in states:
+                target = out / record.id if out else record.out
+                ctx.emit(Notice(f"run {record.id}: pulling results to {target}"))
+                pull_run(ctx, cluster, replace(record, out=target), states[record.id])
+                pulled.append(record.id)
+    except (Unreachable, EngineError, PullFailed) as error:
+        raise PullFailed(
+            f"results could not be pulled, so nothing was deleted: {error.message}",
+            node=error.node,
+            details=error.details,
+            still_running=f"the {len(cluster.nodes)} nodes of {cluster.name}",
+            next_step=f"rain-deploy down -c {cluster.name} --out DIR, or --discard-results to lose them",
+        ) from error
+    return tuple(pulled)
+
+
+def _cancel(ctx: Context, cluster: Cluster, mine: dict[str, RunRecord], active: tuple[str, ...]) -> None:
+    if not active:
+        return
+    if not ctx.confirm(f"{', '.join(active)} is still active on {cluster.name}. Cancel it?"):
+        raise UsageError(
+            f"cluster {cluster.name} has an active run and was left as it is",
+            next_step=f"rain-deploy attach -c {cluster.name}",
+        )
+    layout = layout_of(cluster)
+    for run in reversed(active):
+        ask_server(ctx, cluster, "cancel", layout.run(run))
+    silent = replace(ctx, emit=lambda _: None)
+    for run in active:
+        if run in mine:
+            state: State = follow(silent, cluster, mine[run])
+            record_state(ctx, mine[run], state)
+
+
+def _end_services(ctx: Context, provider: Provider, cluster: Cluster) -> tuple[str, ...]:
+    """Two barriers: nothing of the cluster runs anywhere before its files are removed."""
+    if not cluster.nodes:
+        return ()
+    walls = (wall_removal_step(cluster.id),) if provider.traits.needs_wall else ()
+    stop = {node.name: stop_stage(cluster, node, walls) for node in cluster.nodes}
+    remove = {node.name: remove_stage(cluster) for node in cluster.nodes}
+    lines: list[str] = []
+    for name, stages in (("stop", stop), ("remove", remove)):
+        outcomes = try_stages(ctx, cluster, name, stages)
+        if outcomes.errors:
+            raise _incomplete(cluster, dict(outcomes.errors))
+        lines += [line for node in cluster.nodes for line in _absent(node, outcomes.values[node.name])]
+    return tuple(lines)
+
+
+def _absent(node: Node, report: StageReport) -> list[str]:
+    return [f"{node.name}: no {line}" for line in report.values("absent")]
+
+
+def _incomplete(cluster: Cluster, errors: dict[str, RainDeployError]) -> RainDeployError:
+    name, first = next(iter(errors.items()))
+    kind = Unproved if isinstance(first, Unreachable) else DownIncomplete
+    if isinstance(first, HostKeyError):
+        return first
+    return kind(
+        f"down of {cluster.name} is not complete on {', '.join(errors)}: {first.message}",
+        node=name,
+        details=first.details,
+        still_running=f"what rain-deploy started on {', '.join(errors)}",
+        next_step=f"rain-deploy down -c {cluster.name}",
+    )
+
+
+def _delete(ctx: Context, provider: Provider, cluster: Cluster) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Delete every resource, keep going, then list again: nothing of the cluster may be left."""
+    deleted: list[str] = []
+    failed: list[RainDeployError] = []
+    known = ctx.store.resources(cluster.id)
+    unknown = tuple(r for r in provider.list("") if r.cluster_id == cluster.id and r not in known)
+    for resource in (*known, *unknown):
+        try:
+            provider.delete(resource)
+        except RainDeployError as error:
+            failed.append(error)
+        else:
+            ctx.store.forget_resource(resource)
+            deleted.append(f"{resource.kind} {resource.name}")
+    left = [f"{r.kind} {r.name}" for r in provider.list("") if r.cluster_id == cluster.id]
+    if failed or left:
+        reasons = "; ".join([*(error.message for error in failed), *left])
+        raise DownIncomplete(
+            f"down of {cluster.name} is not complete: {reasons}",
+            still_running=", ".join(left) or None,
+            next_step=f"rain-deploy down -c {cluster.name}",
+        )
+    return tuple(deleted), (f"{cluster.provider}: listed again, no resource of {cluster.name} is left",)

@@ -1,0 +1,166 @@
+"""The second half of ``up``: software on every node, then services, each a stage over one exec per host."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from rain_deploy.core.command import Command
+from rain_deploy.core.environment import ResolvedEnvironment
+from rain_deploy.core.model import Cluster, Facts, Node
+from rain_deploy.core.plan import PayloadFile, Stage, Step
+from rain_deploy.core.spec import ClusterSpec, EngineSpec
+from rain_deploy.engine_cache import EngineCache, uv_program
+from rain_deploy.errors import InputError, InstallFailed
+from rain_deploy.flows.context import Context
+from rain_deploy.flows.stages import run_stages
+from rain_deploy.ops.code import code_bundle, code_step
+from rain_deploy.ops.engine import engine_key, engine_steps, install_command
+from rain_deploy.ops.environment import environment_digest, environment_steps, uv_pin
+from rain_deploy.ops.services import layout_of
+from rain_deploy.providers.base import Provider
+
+ENGINE_DEADLINE_S = 300.0
+INSTALL_DEADLINE_S = 3600.0
+"""A first build on a slow machine, with its downloads."""
+
+
+def refuse_what_cannot_be_installed(
+    provider: Provider, cluster: Cluster, environment: ResolvedEnvironment, facts: dict[str, Facts]
+) -> None:
+    """Raises InputError before anything is changed on any node."""
+    for node in cluster.nodes:
+        fact = facts[node.name]
+        if fact.arch != "x86_64":
+            raise InputError(f"it is {fact.arch}; nodes are x86-64 Linux", node=node.name)
+        if (environment.apt or environment.setup) and not fact.root:
+            raise InputError(
+                f"`apt` and `setup` need root, and {fact.user} has neither root nor passwordless sudo there",
+                node=node.name,
+                next_step="leave apt and setup out, or use an account with root",
+            )
+
+
+def _may_build(provider: Provider, server: Node, facts: Facts) -> None:
+    if facts.missing_tools and not (provider.traits.installs_packages and facts.root):
+        raise InstallFailed(
+            f"no Rain engine is cached, and its build lacks {', '.join(facts.missing_tools)}",
+            node=server.name,
+            next_step=f"sudo {install_command(facts.missing_tools)}",
+        )
+    if not facts.python:
+        raise InstallFailed("there is no Python 3.11", node=server.name, next_step="install Python 3.11")
+
+
+def install(
+    ctx: Context,
+    provider: Provider,
+    spec: ClusterSpec,
+    cluster: Cluster,
+    environment: ResolvedEnvironment,
+    facts: dict[str, Facts],
+) -> tuple[Cluster, tuple[str, ...]]:
+    """Engine, environment and node code on every node that lacks one of them.
+
+    Returns the cluster with what it now has, and a sentence for each thing that was changed.
+    """
+    server = facts[cluster.server.name]
+    cache, key = EngineCache(ctx.home), engine_key(spec.engine)
+    found = cache.find(key, server.arch, _oldest_glibc(facts))
+    sha256 = cluster.engine_sha256 or (found[0] if found else "")
+    if not sha256:
+        _may_build(provider, cluster.server, server)
+    cluster = replace(
+        cluster,
+        env_digest=environment_digest(environment),
+        code_digest=code_bundle().digest,
+        engine_sha256=sha256,
+    )
+    needs = Needs(environment, spec.engine, found[1] if found and found[0] == sha256 else None)
+    lacking = [node for node in cluster.nodes if not _has_all(cluster, facts[node.name])]
+    uv = uv_program(ctx.home, uv_pin()) if lacking else None
+    stages = {n.name: _stage(cluster, n, facts[n.name], replace(needs, uv=uv)) for n in lacking}
+    reports = run_stages(ctx, cluster, "install", stages)
+    if not sha256:
+        (sha256,) = reports[cluster.server.name].values("engine")
+        cluster = replace(cluster, engine_sha256=sha256)
+        binary = _fetch_engine(ctx, cluster)
+        cache.store(key, server.arch, server.glibc, binary)
+        if not provider.traits.shared_machine:
+            _hand_on(ctx, cluster, facts, replace(needs, binary=binary))
+    return cluster, tuple(f"{name}: {step}" for name, report in reports.items() for step in report.changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What is to be had on every node."""
+
+    environment: ResolvedEnvironment
+    engine: EngineSpec
+    binary: bytes | None
+    """The engine, where it is cached here."""
+    uv: bytes | None = None
+
+
+def _has_all(cluster: Cluster, facts: Facts) -> bool:
+    layout = layout_of(cluster)
+    wanted = {
+        layout.engine(cluster.engine_sha256),
+        f"{layout.environment(cluster.env_digest)}/.ok",
+        f"{layout.code(cluster.code_digest)}/__main__.py",
+    }
+    return wanted <= set(facts.have)
+
+
+def _stage(cluster: Cluster, node: Node, facts: Facts, needs: Needs) -> Stage:
+    """Code, engine and environment; the server node makes the engine when it is not known yet."""
+    layout = layout_of(cluster)
+    code, code_payload = code_step(layout, code_bundle())
+    environment, environment_payload = environment_steps(layout, facts, needs.environment, uv=needs.uv)
+    engine: tuple[Step, ...] = ()
+    engine_payload: tuple[PayloadFile, ...] = ()
+    if cluster.engine_sha256 or node is cluster.server:
+        engine, engine_payload = engine_steps(
+            layout, facts, needs.engine, sha256=cluster.engine_sha256 or None, binary=needs.binary
+        )
+    return Stage(
+        "install",
+        (code, *_one_row(engine, environment)),
+        (*code_payload, *engine_payload, *environment_payload),
+        deadline_s=INSTALL_DEADLINE_S,
+    )
+
+
+def _one_row(engine: tuple[Step, ...], environment: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Both in one row, so that the engine's build and the environment's run at the same time."""
+    first = (*engine[:-1], *environment[:-1])
+    return (*(replace(step, beside=False) for step in first), *engine[-1:], *environment[-1:])
+
+
+def _hand_on(ctx: Context, cluster: Cluster, facts: dict[str, Facts], needs: Needs) -> None:
+    """The engine that the server node made, to the others."""
+    layout = layout_of(cluster)
+    stages = {}
+    for node in cluster.nodes[1:]:
+        steps, payload = engine_steps(
+            layout,
+            facts[node.name],
+            needs.engine,
+            sha256=cluster.engine_sha256,
+            binary=needs.binary,
+        )
+        stages[node.name] = Stage("engine", steps, payload)
+    run_stages(ctx, cluster, "engine", stages)
+
+
+def _fetch_engine(ctx: Context, cluster: Cluster) -> bytes:
+    path = layout_of(cluster).engine(cluster.engine_sha256)
+    command = Command(("cat", "--", path), deadline_s=ENGINE_DEADLINE_S)
+    binary = ctx.transport.run(cluster.server.host, command).stdout
+    if hashlib.sha256(binary).hexdigest() != cluster.engine_sha256:
+        raise InstallFailed("the engine that was built did not arrive whole", node=cluster.server.name)
+    return binary
+
+
+def _oldest_glibc(facts: dict[str, Facts]) -> str:
+    return min((fact.glibc for fact in facts.values()), key=lambda v: [int(n) for n in v.split(".") if n])

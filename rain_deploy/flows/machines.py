@@ -1,0 +1,129 @@
+"""The first half of ``up``: resources, recorded before and after they are made, and what the hosts are."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import replace
+
+from rain_deploy.core.events import Notice
+from rain_deploy.core.layout import governor_port
+from rain_deploy.core.model import Cluster, Facts, Host, Node
+from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.errors import InputError
+from rain_deploy.fleet.reach import gather_facts
+from rain_deploy.flows.context import Context
+from rain_deploy.ops.engine import tools_probe
+from rain_deploy.ops.facts import ROOT_BASE, facts_command, user_base
+from rain_deploy.providers.base import Provider
+
+BOOT_S = 300.0
+"""For machines that we made to answer their first SSH connection."""
+MEMORY_PER_TASK_BYTES = 1 << 30
+
+
+def new_cluster(spec: ClusterSpec) -> Cluster:
+    """A cluster that has nothing yet."""
+    remembered = {"hosts": spec.hosts, "trust_networks": spec.trust_networks}
+    return Cluster(
+        id=secrets.token_hex(4),
+        name=spec.name,
+        provider=spec.provider,
+        created_s=time.time(),
+        spec_json=json.dumps(remembered),
+    )
+
+
+def wanted_nodes(spec: ClusterSpec, cluster: Cluster) -> int:
+    """How many nodes ``up`` shall leave.  Raises InputError for fewer than live."""
+    living = len(cluster.nodes)
+    wanted = spec.nodes or max(living, len(spec.hosts) if not living else 0, 1)
+    if wanted < living:
+        raise InputError(
+            f"cluster {cluster.name} has {living} nodes; up does not remove nodes (asked for: {wanted})",
+            next_step=f"rain-deploy scale {wanted} -c {cluster.name}",
+        )
+    return wanted
+
+
+def make_resources(ctx: Context, provider: Provider, spec: ClusterSpec, cluster: Cluster, nodes: int) -> None:
+    """Create what is missing: each intent is on disk before its call, each outcome right after it."""
+    for intent in provider.intents(spec, cluster, nodes):
+        ctx.store.save_intent(intent)
+        ctx.store.save_resource(provider.create(intent))
+
+
+def look(ctx: Context, provider: Provider, cluster: Cluster, hosts: tuple[Host, ...]) -> dict[str, Facts]:
+    """Facts of every host; one that cannot be reached ends the command."""
+    first = hosts[0]
+    outcomes = gather_facts(
+        ctx.transport,
+        hosts,
+        lambda host: facts_command(
+            host,
+            cluster.id,
+            route_to=first.address,
+            tools=tools_probe() if host is first and not cluster.engine_sha256 else "",
+        ),
+        wait_s=BOOT_S if provider.traits.owned and not cluster.up else 0.0,
+    )
+    return dict(outcomes.require())
+
+
+def choose_base(cluster: Cluster, hosts: tuple[Host, ...], facts: dict[str, Facts]) -> str:
+    """The one directory of ours on all nodes.  Fixed once the cluster has nodes."""
+    if cluster.base:
+        return cluster.base
+    if hosts[0].base:
+        return hosts[0].base
+    if all(fact.root for fact in facts.values()):
+        return ROOT_BASE
+    uids = {fact.uid for fact in facts.values()}
+    if len(uids) > 1:
+        raise InputError(
+            "the hosts have no root in common and different user ids, so no directory is the same on all",
+            next_step="use accounts with root or passwordless sudo, or with the same user id",
+        )
+    return user_base(uids.pop())
+
+
+def assign(
+    ctx: Context,
+    provider: Provider,
+    spec: ClusterSpec,
+    cluster: Cluster,
+    hosts: tuple[Host, ...],
+    facts: dict[str, Facts],
+) -> Cluster:
+    """The cluster with a node for each host.  What a recorded node was given stays."""
+    recorded = {node.name: node for node in cluster.nodes}
+    share = len(hosts) if provider.traits.shared_machine else 1
+    nodes = []
+    for host in hosts:
+        known, fact = recorded.get(host.name), facts[host.name]
+        cpus = spec.cpus_per_node or (known.cpus if known else 0) or _cpus(ctx, host, fact, share)
+        nodes.append(
+            Node(
+                name=host.name,
+                host=host,
+                facts=fact,
+                cluster_address=host.cluster_address or fact.route_address or host.address,
+                governor_port=governor_port(host.index),
+                cpus=cpus,
+            )
+        )
+    return replace(cluster, nodes=tuple(nodes))
+
+
+def _cpus(ctx: Context, host: Host, facts: Facts, share: int) -> int:
+    cpus = max(1, facts.cpus // share)
+    fitting = max(1, facts.memory_bytes // share // MEMORY_PER_TASK_BYTES)
+    if fitting < cpus:
+        ctx.emit(Notice(f"{host.name}: {fitting} tasks at once instead of {cpus}: 1 GiB of memory each"))
+    return min(cpus, fitting)
+
+
+def reconnect(cluster: Cluster) -> tuple[Host, ...]:
+    """Hosts of a recorded cluster, server first."""
+    return tuple(node.host for node in cluster.nodes)

@@ -1,0 +1,165 @@
+"""The verbs about runs that exist: list, take up again, read, end, tabulate, bring home."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from rain_deploy.core.command import Command
+from rain_deploy.core.events import PointSeen
+from rain_deploy.core.model import Cluster, RunRecord, RunState
+from rain_deploy.errors import InputError
+from rain_deploy.flows.clusters import ask_server, find_node, find_run, living, recorded, run_line, run_states
+from rain_deploy.flows.context import Context
+from rain_deploy.flows.ending import end_of, pull_run, record_state
+from rain_deploy.flows.following import follow as follow_run
+from rain_deploy.flows.results import (
+    CancelResult,
+    LogsResult,
+    PointsResult,
+    PullResult,
+    RunResult,
+    RunsResult,
+)
+from rain_deploy.ops.services import layout_of
+from rain_deploy.results.points import fold, read_rows
+
+
+def runs(ctx: Context, name: str) -> RunsResult:
+    """Every run of the cluster's name, as its server node tells it, else as recorded."""
+    cluster = ctx.store.cluster(name)
+    states = run_states(ctx, cluster) if cluster is not None and cluster.up else {}
+    lines = tuple(run_line(record, states.get(record.id)) for record in ctx.store.runs(name))
+    return RunsResult(cluster=name, runs=lines)
+
+
+def attach(ctx: Context, name: str, run: str | None = None, *, out: Path | None = None) -> RunResult:
+    """Follow a run from its first line to its end, then bring it home."""
+    cluster, record = _on_cluster(ctx, name, run)
+    if out:
+        record = replace(record, out=out.absolute())
+    return end_of(ctx, cluster, record, follow_run(ctx, cluster, record))
+
+
+def cancel(ctx: Context, name: str, run: str | None = None) -> CancelResult:
+    """End a run, or take it out of the line.  Returns once it has ended."""
+    cluster, record = _on_cluster(ctx, name, run)
+    with ctx.store.lock(name, "cancel"):
+        before = run_states(ctx, cluster).get(record.id, {})
+        changed = before.get("state") != RunState.FINISHED
+        if changed:
+            ask_server(ctx, cluster, "cancel", layout_of(cluster).run(record.id))
+    state = follow_run(replace(ctx, emit=lambda _: None), cluster, record)
+    record_state(ctx, record, state)
+    return CancelResult(
+        cluster=name,
+        run=record.id,
+        state=str(state.get("state")),
+        outcome=str(state.get("outcome")),
+        changed=changed,
+    )
+
+
+def pull(
+    ctx: Context, name: str, run: str | None = None, *, all_runs: bool = False, out: Path | None = None
+) -> PullResult:
+    """Bring results home (again): of one run, or of all that the server node holds."""
+    cluster = living(ctx, name)
+    states = run_states(ctx, cluster)
+    records = ctx.store.runs(name) if all_runs else (find_run(ctx, name, run),)
+    held = [record for record in records if record.id in states]
+    if not held:
+        raise InputError(
+            f"the nodes of {name} do not hold {'any run' if all_runs else f'run {records[0].id}'}",
+            next_step=f"rain-deploy runs -c {name}",
+        )
+    pulled = []
+    for record in held:
+        target = (out / record.id if all_runs else out).absolute() if out else record.out
+        pulled.append(pull_run(ctx, cluster, replace(record, out=target), states[record.id]))
+    return PullResult(cluster=name, runs=tuple(pulled))
+
+
+def logs(
+    ctx: Context,
+    name: str,
+    run: str | None = None,
+    *,
+    node: int | None = None,
+    install: bool = False,
+    follow: bool = False,
+) -> LogsResult:
+    """The script's output so far (or on, with ``follow``); of a node, its services' or installer's log."""
+    if node is not None or install:
+        return _node_logs(ctx, name, node, install=install)
+    record = find_run(ctx, name, run)
+    cluster = ctx.store.cluster(name)
+    if cluster is None or cluster.id != record.cluster_id:
+        out, err = _at_home(record, "stdout.log"), _at_home(record, "stderr.log")
+        return LogsResult(cluster=name, source="script", run=record.id, stdout=out, stderr=err)
+    if follow:
+        follow_run(ctx, cluster, record)
+        return LogsResult(cluster=name, source="script", run=record.id)
+    run_dir = layout_of(cluster).run(record.id)
+    out, err = (_read(ctx, cluster, f"{run_dir}/{stream}.log") for stream in ("stdout", "stderr"))
+    return LogsResult(cluster=name, source="script", run=record.id, stdout=out, stderr=err)
+
+
+def points(ctx: Context, name: str, run: str | None = None, *, follow: bool = False) -> PointsResult:
+    """One row per point: from the server node while it has the run, else from the results here."""
+    record = find_run(ctx, name, run)
+    cluster = ctx.store.cluster(name)
+    if cluster is not None and cluster.id == record.cluster_id:
+        if follow:
+            only_points = replace(ctx, emit=lambda e: ctx.emit(e) if isinstance(e, PointSeen) else None)
+            follow_run(only_points, cluster, record)
+        text = _read(ctx, cluster, f"{layout_of(cluster).run(record.id)}/points.jsonl")
+    else:
+        rows = json.loads(_at_home(record, "points.json"))
+        return PointsResult(cluster=name, run=record.id, rows=tuple(rows))
+    return PointsResult(cluster=name, run=record.id, rows=fold(read_rows(text.splitlines()), all_=True))
+
+
+def _on_cluster(ctx: Context, name: str, run: str | None) -> tuple[Cluster, RunRecord]:
+    """A run and the living cluster that holds it."""
+    record = find_run(ctx, name, run)
+    cluster = living(ctx, name)
+    if cluster.id != record.cluster_id:
+        raise InputError(
+            f"run {record.id} was of an earlier cluster {name}, which is gone; its results are in {record.out}"
+        )
+    return cluster, record
+
+
+def _read(ctx: Context, cluster: Cluster, path: str) -> bytes:
+    """A file of the server node; empty when it is not there (yet)."""
+    command = Command(("sh", "-c", '[ ! -e "$0" ] || cat -- "$0"', path), deadline_s=300.0)
+    return ctx.transport.run(cluster.server.host, command).stdout
+
+
+def _at_home(record: RunRecord, name: str) -> bytes:
+    """A file of results that were pulled."""
+    try:
+        return (record.out / name).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"run {record.id} was of a cluster that is gone, and {record.out / name} cannot be read: "
+            f"{error.strerror}"
+        ) from error
+
+
+def _node_logs(ctx: Context, name: str, number: int | None, *, install: bool) -> LogsResult:
+    """What our services on a node wrote, or what its installation printed."""
+    cluster = recorded(ctx, name)
+    node = find_node(cluster, number)
+    layout = layout_of(cluster)
+    node_dir = shlex.quote(layout.node(node.host.index))
+    places = (
+        f"{node_dir}/install.log" if install else f"{node_dir}/*/*.log {shlex.quote(layout.server)}/*.log"
+    )
+    script = f'for f in {places}; do [ ! -f "$f" ] || {{ echo "==> $f <=="; tail -n 500 -- "$f"; }}; done'
+    result = ctx.transport.run(node.host, Command(("sh", "-c", script)))
+    source = "install" if install else "governor"
+    return LogsResult(cluster=name, source=source, node=node.name, stdout=result.stdout)

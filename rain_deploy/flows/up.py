@@ -1,0 +1,98 @@
+"""``up``: a cluster as wanted, from whatever is there; the second time it looks and changes nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from rain_deploy.core.events import Notice
+from rain_deploy.core.model import Cluster
+from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.errors import InputError, RainDeployError
+from rain_deploy.flows.clusters import node_lines
+from rain_deploy.flows.context import Context
+from rain_deploy.flows.down import tear_down
+from rain_deploy.flows.environments import decide_environment
+from rain_deploy.flows.install import install, refuse_what_cannot_be_installed
+from rain_deploy.flows.machines import (
+    assign,
+    choose_base,
+    look,
+    make_resources,
+    new_cluster,
+    wanted_nodes,
+)
+from rain_deploy.flows.plan import plan
+from rain_deploy.flows.results import PlanResult, UpResult
+from rain_deploy.flows.starting import build_wall, start
+from rain_deploy.providers.base import Provider
+
+
+def up(ctx: Context, spec: ClusterSpec, *, dry_run: bool = False) -> UpResult | PlanResult:
+    """Converge.  What an interrupted or failed ``up`` of a new cluster made, it undoes."""
+    if dry_run:
+        return plan(ctx, spec)
+    return converge(ctx, spec)
+
+
+def converge(ctx: Context, spec: ClusterSpec) -> UpResult:
+    """``up`` itself."""
+    started_s = time.monotonic()
+    provider = ctx.provider_for(spec.provider)
+    with ctx.store.lock(spec.name, "up"):
+        before = ctx.store.cluster(spec.name)
+        if before and before.provider != spec.provider:
+            raise InputError(
+                f"cluster {spec.name} is of provider {before.provider}, not {spec.provider}",
+                next_step=f"rain-deploy down -c {spec.name}, or another name with -c",
+            )
+        cluster = before or new_cluster(spec)
+        nodes = wanted_nodes(spec, cluster)
+        for sentence in provider.preflight(replace(spec, nodes=nodes)):
+            ctx.emit(Notice(sentence))
+        ctx.store.save_cluster(cluster)
+        try:
+            result = _make(ctx, provider, spec, cluster, nodes)
+        except BaseException as error:
+            _undo(ctx, cluster, error, new=before is None)
+            raise
+    return replace(result, seconds=time.monotonic() - started_s)
+
+
+def _make(ctx: Context, provider: Provider, spec: ClusterSpec, cluster: Cluster, nodes: int) -> UpResult:
+    environment = decide_environment(ctx, spec, cluster)
+    grown_from = len(cluster.nodes)
+    make_resources(ctx, provider, spec, cluster, nodes)
+    hosts = provider.hosts(cluster, ctx.store.resources(cluster.id))
+    facts = look(ctx, provider, cluster, hosts)
+    cluster = replace(cluster, base=choose_base(cluster, hosts, facts))
+    cluster = assign(ctx, provider, spec, cluster, hosts, facts)
+    refuse_what_cannot_be_installed(provider, cluster, environment, facts)
+    ctx.store.save_cluster(cluster)
+    cluster, changed = install(ctx, provider, spec, cluster, environment, facts)
+    ctx.store.save_cluster(cluster)
+    build_wall(ctx, provider, cluster, facts, spec.trust_networks)
+    started, touched = start(ctx, cluster, facts, grown=len(hosts) != grown_from)
+    cluster = replace(cluster, up=True)
+    ctx.store.save_cluster(cluster)
+    return UpResult(
+        cluster=cluster.name,
+        provider=cluster.provider,
+        nodes=node_lines(cluster, "ready"),
+        changed=(*changed, *touched),
+        started=started,
+        seconds=0.0,
+    )
+
+
+def _undo(ctx: Context, cluster: Cluster, error: BaseException, *, new: bool) -> None:
+    """Take down what a new cluster's first ``up`` made.  A second error never hides the first."""
+    if not new:
+        return
+    ctx.emit(Notice(f"up did not end well; removing what it made of {cluster.name}"))
+    try:
+        tear_down(ctx, ctx.store.cluster(cluster.name) or cluster, discard_results=True)
+    except RainDeployError as second:
+        if isinstance(error, RainDeployError):
+            error.still_running = f"what up made of {cluster.name}: {second.message}"
+            error.next_step = f"rain-deploy down -c {cluster.name}"

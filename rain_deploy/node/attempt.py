@@ -1,0 +1,301 @@
+"""One run from the line to its end.
+
+Every step looks first at what is there, so a supervisor that was killed is followed by one that goes on
+where the run stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .config import Member, NodeConfig, member_name, members
+from .engine import EngineFailed, clients_registered, end_servers, server_fault, start_server
+from .files import read_json, write_json
+from .process import Process, end, leader, scan
+from .recorder import Recorder
+from .runs import FINISHED, Run
+from .versions import versions
+
+_POLL_S = 0.02
+_POINTS_EVERY_S = 0.3
+_TERM_GRACE_S = 5.0
+_ENGINE_GRACE_S = 5.0
+"""For a script whose engine died to print its own traceback and end."""
+_ENGINE_NOTICE_S = 0.3
+"""A script that failed because of the engine may be seen to end a little before it."""
+_GOVERNORS_DEADLINE_S = 30.0
+_LOG_SETTLES_S = 1.5
+"""Rain writes its event log once a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended."""
+
+    outcome: str
+    message: str = ""
+
+
+class Probe:
+    """A ``probe`` process that has imported Rain and waits for its question."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        argv = [config.python, str(config.code), "probe", "--warm"]
+        env = config.environment("probe", config.server_dir)
+        pipe = subprocess.PIPE
+        self._child = subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=env, start_new_session=True)
+
+    def ask(self, host: str, port: int, expect: int, deadline_s: float) -> None:
+        """Ask once; the answer is there when ``ready`` says so."""
+        assert self._child.stdin
+        with contextlib.suppress(OSError):
+            self._child.stdin.write(f"{host} {port} {expect} {deadline_s}\n".encode())
+            self._child.stdin.close()
+
+    def ready(self) -> bool:
+        return self._child.poll() is not None
+
+    def governors(self) -> tuple[str, ...]:
+        """``address:port`` of those that were registered."""
+        assert self._child.stdout
+        answer = self._child.stdout.read()
+        try:
+            return tuple(one["governor"] for one in json.loads(answer)["governors"])
+        except (ValueError, KeyError):
+            return ()
+
+    def close(self) -> None:
+        """End the process, asked or not."""
+        self._child.kill()
+        self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            assert pipe
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+class Attempt:
+    """Conducts one run.  ``meanwhile`` is called at every poll."""
+
+    def __init__(self, config: NodeConfig, run: Run, probe: Probe, meanwhile: Callable[[], None]) -> None:
+        self._config = config
+        self._run = run
+        self._probe = probe
+        self._meanwhile = meanwhile
+        self._nodes: tuple[Member, ...] = members(config)
+
+    def conduct(self) -> None:
+        """Bring the run to its end.  Raises OSError when the disk refuses."""
+        run = self._run
+        if run.state()["state"] == "queued":
+            epoch = next_epoch(self._config)
+            run.update(state="starting", epoch=epoch, versions=versions(self._config.env))
+        try:
+            ending = None if self._job_began() else self._start()
+        except EngineFailed as error:
+            ending = Ending("engine", str(error))
+        recorder = Recorder(run, self._node_name)
+        ending = ending or self._follow(recorder)
+        self._settle(recorder)
+        end_servers(self._config)
+        self._finish(ending)
+
+    def _job_began(self) -> bool:
+        return (self._run.path / "job.json").exists() or self._job() is not None
+
+    def _job(self) -> Process | None:
+        found = leader(self._config.service, "job", self._run.path)
+        return found.process if found else None
+
+    def _server(self) -> Process | None:
+        found = leader(self._config.service, "server", self._run.attempt_dir)
+        return found.process if found else None
+
+    def _start(self) -> Ending | None:
+        """Server, governors, job; an ending when it does not come so far.  Raises EngineFailed."""
+        run, epoch = self._run, self._run.attempt_dir
+        server = self._server()
+        if server is None:
+            if (epoch / "log").exists():
+                raise EngineFailed(f"Rain's server ended: {server_fault(epoch, self._nodes)}")
+            end_servers(self._config)
+            epoch.mkdir(parents=True, exist_ok=True, mode=0o700)
+            server = start_server(self._config, epoch, run.port)
+        registered = self._wait_for_governors(server)
+        if registered is None:
+            return Ending("cancelled", "cancelled before the script was started")
+        missing = [node.name for node in self._nodes if node.name not in registered]
+        run.update(nodes=sorted(registered), missing=missing)
+        needed = run.min_nodes or len(self._nodes)
+        if len(registered) < needed:
+            return Ending("engine", f"governors that did not register: {', '.join(missing)}")
+        self._start_job()
+        return None
+
+    def _wait_for_governors(self, server: Process) -> set[str] | None:
+        """Names of the nodes whose governors registered; None when the run was cancelled meanwhile."""
+        self._probe.ask(self._config.address, self._run.port, len(self._nodes), _GOVERNORS_DEADLINE_S)
+        deadline = time.monotonic() + _GOVERNORS_DEADLINE_S + 3
+        while not self._probe.ready():
+            if self._run.cancelled:
+                return None
+            if not server.alive():
+                fault = server_fault(self._run.attempt_dir, self._nodes)
+                raise EngineFailed(f"Rain's server ended while governors were awaited: {fault}")
+            if time.monotonic() > deadline:
+                return set()
+            self._meanwhile()
+            time.sleep(_POLL_S)
+        return {self._node_name(governor) for governor in self._probe.governors()}
+
+    def _start_job(self) -> None:
+        run = self._run
+        before = {"run": run.id, "port": run.port, "clients": clients_registered(run.attempt_dir)}
+        write_json(run.attempt_dir / "epoch.json", before)
+        figures = run.path / "figures"
+        for directory in (figures, run.path / "companion"):
+            directory.mkdir(exist_ok=True)
+        env = {
+            **self._config.environment("job", run.path),
+            "PYTHONUNBUFFERED": "1",
+            "RAIN_DEPLOY_SERVER": f"{self._config.address}:{run.port}",
+            "RAIN_DEPLOY_FIGURES": str(figures),
+            "RAIN_DEPLOY_SCRIPT": "1",
+            **run.companion_env(self._config.code),
+            **run.extra_env(),
+        }
+        spawn_job(self._config.verb("job", run.path), run.path, env)
+        run.update(state="running", started_s=time.time())
+
+    def _follow(self, recorder: Recorder) -> Ending:
+        """Wait for the job's end; how it ended."""
+        run = self._run
+        job, server = self._job(), self._server()
+        if run.state()["state"] != "running":  # killed between the job's start and this line
+            run.update(state="running", started_s=(read_json(run.path / "job.json") or {}).get("started_s"))
+        recorded_s = 0.0
+        ended: Ending | None = None
+        while job and not (run.path / "exit.json").exists() and job.alive():
+            ended = self._reason_to_end(job, server)
+            if ended:
+                self._end_script(job)
+                break
+            if time.monotonic() - recorded_s > _POINTS_EVERY_S:
+                recorder.step()
+                recorded_s = time.monotonic()
+            self._meanwhile()
+            time.sleep(_POLL_S)
+        self._end_leftovers()
+        return ended or self._verdict(server)
+
+    def _reason_to_end(self, job: Process, server: Process | None) -> Ending | None:
+        if self._run.cancelled:
+            return Ending("cancelled", "cancelled")
+        if self._run.timeout_s is not None and job.age_s() > self._run.timeout_s:
+            return Ending("timeout", f"the script did not end within {self._run.timeout_s:g} s")
+        if server is None or not server.alive():
+            self._await_end(job, _ENGINE_GRACE_S)
+            return self._engine_died()
+        return None
+
+    def _await_end(self, job: Process, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while job.alive() and not self._run.cancelled and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+
+    def _engine_died(self) -> Ending:
+        fault = server_fault(self._run.attempt_dir, self._nodes)
+        return Ending("engine", f"Rain's server ended during the run: {fault}")
+
+    def _end_script(self, job: Process) -> None:
+        """End what the job started, but not the job: it writes how the script ended."""
+
+        def script() -> list[Process]:
+            found = scan(self._config.service, "job", self._run.path)
+            return [one.process for one in found if one.process != job]
+
+        end(script, grace_s=_TERM_GRACE_S, deadline_s=_TERM_GRACE_S + 10)
+        deadline = time.monotonic() + 2
+        while job.alive() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+
+    def _end_leftovers(self) -> None:
+        """The script is over: so is what it left in the background."""
+        end(
+            lambda: [one.process for one in scan(self._config.service, "job", self._run.path)],
+            grace_s=2.0,
+            deadline_s=10.0,
+        )
+
+    def _verdict(self, server: Process | None) -> Ending:
+        ending = read_json(self._run.path / "exit.json")
+        if ending is None:
+            return Ending("lost", "the script's process vanished without telling how it ended")
+        if ending["exit_code"] == 0:
+            return Ending("done")
+        deadline = time.monotonic() + _ENGINE_NOTICE_S
+        while server and server.alive():
+            if time.monotonic() > deadline:
+                return Ending("failed", f"the script ended with exit code {ending['exit_code']}")
+            time.sleep(_POLL_S)
+        return self._engine_died()
+
+    def _settle(self, recorder: Recorder) -> None:
+        """Read the event log to its end, which Rain may write only now; not when it knew no script."""
+        epoch, server = self._run.attempt_dir, self._server()
+        clients = clients_registered(epoch)
+        if clients == (read_json(epoch / "epoch.json") or {}).get("clients"):
+            server = None
+        deadline = time.monotonic() + _LOG_SETTLES_S
+        recorder.step()
+        while not recorder.complete(clients) and server and server.alive():
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_POLL_S)
+            recorder.step()
+
+    def _finish(self, ending: Ending) -> None:
+        run = self._run
+        told: dict[str, Any] = read_json(run.path / "exit.json") or {}
+        run.forget_env()
+        run.update(
+            state=FINISHED,
+            outcome=ending.outcome,
+            message=ending.message,
+            exit_code=told.get("exit_code"),
+            started_s=told.get("started_s", run.state().get("started_s")),
+            ended_s=told.get("ended_s", time.time()),
+        )
+
+    def _node_name(self, governor: str) -> str:
+        return member_name(self._nodes, governor)
+
+
+def next_epoch(config: NodeConfig) -> int:
+    """Number of the next server's life in this cluster."""
+    path = config.server_dir / "epoch.json"
+    epoch = int((read_json(path) or {}).get("epoch", 0)) + 1
+    write_json(path, {"epoch": epoch})
+    return epoch
+
+
+def spawn_job(argv: list[str], run_dir: Path, env: dict[str, str]) -> None:
+    """Start the job with the script's output in the run's two logs.  Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    output, errors = (os.open(run_dir / name, flags, 0o600) for name in ("stdout.log", "stderr.log"))
+    try:
+        child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=env, start_new_session=True
+        )
+    finally:
+        os.close(output)
+        os.close(errors)
+    child.returncode = 0  # as in process.spawn

@@ -1,0 +1,314 @@
+"""Brings the Rain engine into a machine's cache: built from its crate, or downloaded.
+
+Run by itself with any Python from 3.11; the standard library only.  The last line on stdout is the SHA-256 of
+the binary, which then lies at ``CACHE/<sha256>/rain``; ``CACHE/from/<key>`` holds the same digest, where the
+key is the SHA-256 of the lock (build) or of the download.  An entry appears by rename or not at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import tomllib
+import urllib.request
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+CRATE = "rain_server"
+TARGET = "x86_64-unknown-linux-gnu"
+WAIT_S = 3600.0
+"""How long to wait for another build of the same machine."""
+SILENCE_S = 120.0
+"""A download that says nothing for so long has failed."""
+FETCHER = f"""[package]
+name = "engine-source"
+version = "0.0.0"
+edition = "2021"
+
+[dependencies]
+{CRATE} = "={{version}}"
+"""
+
+
+class BuildError(Exception):
+    """What went wrong, as one message for the user."""
+
+
+class Pin(NamedTuple):
+    """One line of engine.lock."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+def read_pins(text: str) -> frozenset[Pin]:
+    """Lines ``name version sha256``."""
+    return frozenset(Pin(*line.split()) for line in text.splitlines() if line.strip())
+
+
+def locked(cargo_lock: str) -> frozenset[Pin]:
+    """The packages that a Cargo.lock takes from a registry."""
+    packages = tomllib.loads(cargo_lock)["package"]
+    return frozenset(Pin(p["name"], p["version"], p["checksum"]) for p in packages if "source" in p)
+
+
+def render_lock(own: str, pins: frozenset[Pin]) -> str:
+    """Cargo's own lock with our packages in place of its; cargo fills in who needs whom."""
+    lock = tomllib.loads(own)
+    source = next(package["source"] for package in lock["package"] if "source" in package)
+    roots = [package for package in lock["package"] if "source" not in package]
+    blocks = [f'[[package]]\nname = "{root["name"]}"\nversion = "{root["version"]}"\n' for root in roots]
+    blocks += [
+        f'[[package]]\nname = "{name}"\nversion = "{version}"\nsource = "{source}"\nchecksum = "{sha256}"\n'
+        for name, version, sha256 in sorted(pins)
+    ]
+    return "\n".join([f"version = {lock['version']}\n", *blocks])
+
+
+def pin(project: Path, pins: frozenset[Pin], cargo: Cargo) -> None:
+    """Make ``project`` depend on exactly ``pins``, and have them on this machine."""
+    cargo.run("generate-lockfile", cwd=project)
+    lock = project / "Cargo.lock"
+    lock.write_text(render_lock(lock.read_text(), pins))
+    cargo.run("fetch", "--target", TARGET, cwd=project)
+    if (found := locked(lock.read_text())) != pins:
+        differing = ", ".join(sorted({f"{p.name} {p.version}" for p in found ^ pins}))
+        raise BuildError(f"cargo does not keep the locked set of packages; it differs in: {differing}")
+
+
+class Cargo:
+    """Cargo with its folders inside the cache, except for a cargo home that the user already has."""
+
+    def __init__(self, work: Path) -> None:
+        home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
+        self.home = home if home.is_dir() else work / "cargo"
+        self._environment = {
+            **os.environ,
+            "CARGO_HOME": str(self.home),
+            "CARGO_TARGET_DIR": str(work / "target"),
+            "CARGO_PROFILE_RELEASE_STRIP": "symbols",
+            "CARGO_TERM_COLOR": "never",
+            "CARGO_TERM_PROGRESS_WHEN": "never",
+        }
+
+    def lines(self, *args: str, cwd: Path) -> Iterator[str]:
+        """Run cargo and yield what it says; ended with its children when the caller ends early."""
+        process = subprocess.Popen(
+            ["cargo", *args],
+            cwd=cwd,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        tail: deque[str] = deque(maxlen=30)
+        try:
+            for line in process.stdout or ():
+                tail.append(line)
+                yield line
+            if process.wait():
+                raise BuildError(f"cargo {args[0]} failed:\n{''.join(tail)}")
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait()
+
+    def run(self, *args: str, cwd: Path) -> list[str]:
+        return list(self.lines(*args, cwd=cwd))
+
+
+def build(cache: Path, pins: frozenset[Pin]) -> Path:
+    """Compile the engine; returns the binary, inside ``cache/.build``."""
+    work = cache / ".build"
+    cargo = Cargo(work)
+    source = unpack_crate(work, pins, cargo)
+    pin(source, frozenset(p for p in pins if p.name != CRATE), cargo)
+    tree = cargo.run("tree", "--target", TARGET, "--edges", "normal,build", "--prefix", "none", cwd=source)
+    total = len({tuple(line.split()[:2]) for line in tree})  # name and version; marks may follow
+    out = work / "out"
+    install = ("install", "--path", ".", "--locked", "--force", "--no-track", "--root", str(out))
+    show_compiling(cargo.lines(*install, cwd=source), total)
+    return out / "bin/rain"
+
+
+def unpack_crate(work: Path, pins: frozenset[Pin], cargo: Cargo) -> Path:
+    """The crate's source in a folder of its own.  Cargo fetches it for a project that depends on it."""
+    crate = next(p for p in pins if p.name == CRATE)
+    fetcher, sources = work / "fetcher", work / "source"
+    for folder in (fetcher, sources):
+        shutil.rmtree(folder, ignore_errors=True)
+    (fetcher / "src").mkdir(parents=True)
+    (fetcher / "src/lib.rs").touch()
+    (fetcher / "Cargo.toml").write_text(FETCHER.format(version=crate.version) + "\n[workspace]\n")
+    pin(fetcher, pins, cargo)
+    for archive in cargo.home.glob(f"registry/cache/*/{CRATE}-{crate.version}.crate"):
+        if sha256_of(archive) == crate.sha256:
+            with tarfile.open(archive) as tar:
+                tar.extractall(sources)  # noqa: S202 - its hash is ours
+            source = sources / f"{CRATE}-{crate.version}"
+            with (source / "Cargo.toml").open("a") as manifest:
+                manifest.write("\n[workspace]\n")  # the folder may lie inside somebody's workspace
+            return source
+    raise BuildError(f"cargo did not fetch {CRATE} {crate.version} with the SHA-256 {crate.sha256}")
+
+
+def show_compiling(lines: Iterator[str], total: int) -> None:
+    """Say how far cargo is."""
+    done = 0
+    for line in lines:
+        word, _, rest = line.strip().partition(" ")
+        if word == "Compiling":
+            done += 1
+            say(f"Compiling {rest.split()[0]} {done}/{total}")
+
+
+def download(cache: Path, url: str, sha256: str) -> Path:
+    """Fetch the binary, or an archive that holds it; nothing is kept when the hash is not ``sha256``."""
+    work = cache / ".build"
+    work.mkdir(exist_ok=True)
+    archive, binary = work / "download", work / "rain"
+    say(f"Downloading {url}")
+    try:
+        with urllib.request.urlopen(url, timeout=SILENCE_S) as response, archive.open("wb") as out:  # noqa: S310
+            shutil.copyfileobj(response, out)
+    except (OSError, ValueError) as error:
+        raise BuildError(f"cannot download {url}: {error}") from error
+    if (found := sha256_of(archive)) != sha256:
+        raise BuildError(f"{url} has the SHA-256 {found}, not {sha256}")
+    if not tarfile.is_tarfile(archive):
+        return archive
+    with tarfile.open(archive) as tar:
+        files = [member for member in tar if member.isfile()]
+        named = [member for member in files if Path(member.name).name == "rain"] or files
+        if len(named) != 1 or not (content := tar.extractfile(named[0])):
+            raise BuildError(f"{url} does not hold one file named rain")
+        with binary.open("wb") as out:
+            shutil.copyfileobj(content, out)
+    return binary
+
+
+def cached(cache: Path, key: str) -> str | None:
+    """Digest of the binary that ``key`` gave before, if it is still whole."""
+    with contextlib.suppress(OSError):
+        sha256 = (cache / "from" / key).read_text().strip()
+        if sha256_of(cache / sha256 / "rain") == sha256:
+            return sha256
+    return None
+
+
+def install(cache: Path, binary: Path, key: str) -> str:
+    """Check that the binary runs here and give it its place in the cache; returns its SHA-256."""
+    binary.chmod(0o755)
+    try:
+        answer = subprocess.run(
+            [binary, "--version"], capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BuildError(f"the engine does not run on this machine: {error}") from error
+    if answer.returncode or not answer.stdout.startswith("Rain "):
+        raise BuildError(
+            f"the engine does not run on this machine: {answer.stderr.strip() or answer.stdout}"
+        )
+    sha256 = sha256_of(binary)
+    (cache / sha256).mkdir(exist_ok=True)
+    binary.replace(cache / sha256 / "rain")
+    (cache / "from").mkdir(exist_ok=True)
+    note = cache / ".build/note"
+    note.write_text(sha256 + "\n")
+    note.replace(cache / "from" / key)
+    return sha256
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def alone(cache: Path) -> Iterator[None]:
+    """One at a time on this machine; a second one waits."""
+    deadline = time.monotonic() + WAIT_S
+    with (cache / ".lock").open("w") as lock:
+        if not taken(lock):
+            say("Waiting for another build of the engine on this machine")
+            while not taken(lock):
+                if time.monotonic() > deadline:
+                    raise BuildError(f"another build held {lock.name} for {WAIT_S:.0f} s")
+                time.sleep(0.2)
+        yield
+
+
+def taken(lock: IO[str]) -> bool:
+    """Take the lock if nobody has it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def say(text: str) -> None:
+    """A line of progress, seen at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def bring(options: argparse.Namespace) -> str:
+    """The SHA-256 of the engine that the options ask for, which is then in the cache."""
+    cache: Path = options.cache.absolute()
+    cache.mkdir(parents=True, exist_ok=True)
+    key = options.sha256 if options.url else sha256_of(options.lock)
+    with alone(cache):
+        if sha256 := cached(cache, key):
+            return sha256
+        work = cache / ".build"
+        work.mkdir(exist_ok=True)
+        if options.url:
+            try:
+                return install(cache, download(cache, options.url, options.sha256), key)
+            finally:
+                for name in ("download", "rain"):
+                    (work / name).unlink(missing_ok=True)
+        sha256 = install(cache, build(cache, read_pins(options.lock.read_text())), key)
+        # Only after success: the parts of an interrupted build are used by the next one.
+        shutil.rmtree(work, ignore_errors=True)
+        return sha256
+
+
+def main() -> int:
+    """Exit status of the script."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--lock", type=Path, help="build by this engine.lock")
+    what.add_argument("--url", help="download from here")
+    parser.add_argument("--sha256", help="of the download")
+    options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _frame: sys.exit(128 + received))
+    os.environ["PATH"] += os.pathsep + str(Path.home() / ".cargo/bin")
+    try:
+        print(bring(options))
+    except (BuildError, OSError) as error:
+        say(f"engine: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""The governor's keeper: dials until a server answers, keeps a governor for it, clears what it leaves."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from . import epochs
+from .config import NodeConfig, node_config
+from .dial import answers
+from .engine import governor_log, server_lost, start_governor
+from .files import Tail, read_json
+from .locks import hold
+from .process import Process, end, group, leader, scan
+from .runs import Run, all_runs, load
+from .services import keeper_path, restart_absent, supervisor_path
+
+_ALIVE_POLL_S = 0.03
+_FRESH_S = 30.0
+"""So long after a governor's end another server is expected soon."""
+_FRESH_POLL_S = 0.03
+_IDLE_POLL_S = 0.5
+_SHORT_LIFE_S = 2.0
+_LONGEST_PAUSE_S = 2.0
+_OTHER_EVERY_S = 1.0
+
+
+def targets(runs: tuple[Run, ...]) -> tuple[Run, ...]:
+    """Runs whose server may be up, newest first.
+
+    The newest run says which older ones were not finished when it was shipped.  A port belongs to the
+    newest run that has it.
+    """
+    if not runs:
+        return ()
+    possible = {runs[-1].id, *runs[-1].live}
+    by_port = {run.port: run for run in runs}
+    newest_first = sorted(by_port.values(), key=lambda run: run.sequence, reverse=True)
+    return tuple(run for run in newest_first if run.id in possible and not run.finished)
+
+
+class Keeper:
+    """State of one keeper; everything that must survive it is in the process table and on disk."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self._config = config
+        found = leader(config.service, "governor")
+        self._governor: Process | None = None
+        if found:
+            self._governor, self._log = found.process, Tail(governor_log(Path(found.place)))
+        else:
+            self._clear(None)
+        self._since = time.monotonic()
+        self._short_lives = 0
+
+    def step(self) -> float:
+        """Look once, act; seconds until the next look."""
+        if self._governor is not None:
+            if self._governor.alive() and not server_lost(self._log):
+                return _ALIVE_POLL_S
+            self._ended(self._governor)
+        self._config = node_config(self._config.node_dir)
+        port, run = self._answering()
+        if port is None:
+            return _FRESH_POLL_S if time.monotonic() - self._since < _FRESH_S else _IDLE_POLL_S
+        epoch = epochs.fresh(self._config.governor_dir / "epochs")
+        self._governor = start_governor(self._config, epoch, port, run)
+        self._log = Tail(governor_log(epoch))
+        self._since = time.monotonic()
+        self._forget_others(run)
+        return _ALIVE_POLL_S
+
+    def _answering(self) -> tuple[int | None, Run | None]:
+        address = self._config.server_address
+        for run in targets(all_runs(self._config.runs_dir)):
+            if answers(address, run.port):
+                return run.port, run
+        return (self._config.idle_port if answers(address, self._config.idle_port) else None), None
+
+    def _ended(self, governor: Process) -> None:
+        self._clear(governor)
+        self._governor = None
+        lived_s = time.monotonic() - self._since
+        self._short_lives = self._short_lives + 1 if lived_s < _SHORT_LIFE_S else 0
+        if self._short_lives > 1:  # one short life is a short run; more are a fault that must not spin
+            time.sleep(min(0.05 * 2**self._short_lives, _LONGEST_PAUSE_S))
+        self._since = time.monotonic()
+
+    def _clear(self, governor: Process | None) -> None:
+        """End what a governor left: its group, and what left the group but carries our mark."""
+
+        def left() -> list[Process]:
+            marked = [found.process for found in scan(self._config.service, "governor")]
+            return [*marked, *(group(governor.pid) if governor else ())]
+
+        end(left, grace_s=0.0, deadline_s=10.0)
+
+    def _forget_others(self, run: Run | None) -> None:
+        """Another server answers, so the runs served before are over: their variables go."""
+        for record in (self._config.governor_dir / "epochs").glob("*/epoch.json"):
+            served = (read_json(record) or {}).get("run")
+            if served and (run is None or served != run.id):
+                over = load(self._config.runs_dir / served)
+                if over:
+                    over.forget_env()
+
+
+def keep(node_dir: Path) -> int:
+    """Keep this node's governor until the node is stopped; 0 when another keeper does."""
+    config = node_config(node_dir)
+    if not hold(keeper_path(config)):
+        return 0
+    keeper = Keeper(config)
+    looked = 0.0
+    while (node_dir / "node.json").exists():
+        pause_s = keeper.step()
+        if config.server and time.monotonic() - looked > _OTHER_EVERY_S:
+            looked = time.monotonic()
+            restart_absent(config, supervisor_path(config))
+        time.sleep(pause_s)
+    return 0

@@ -1,0 +1,172 @@
+"""Processes by identity (pid and start time), started detached, found again by their environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .files import open_log, read_json, write_json
+
+SERVICE = "RAIN_DEPLOY_SERVICE"
+"""``<cluster id>/<node>`` in every process of ours and in all that it starts."""
+ROLE = "RAIN_DEPLOY_ROLE"
+"""``keeper``, ``supervisor``, ``governor``, ``server`` or ``job``, inherited likewise."""
+PLACE = "RAIN_DEPLOY_PLACE"
+"""The directory that tells one life of a role from another: an epoch's or a run's."""
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that no later one with the same number is taken for."""
+
+    pid: int
+    start_ticks: int
+    """Clock ticks since boot."""
+
+    def alive(self) -> bool:
+        """False also for a zombie; one that is our child is reaped."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WNOHANG)
+        return identify(self.pid) == self
+
+    def age_s(self) -> float:
+        """Seconds since it started, by a clock that nobody sets."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.start_ticks / _TICKS_PER_S
+
+    def record(self, path: Path) -> None:
+        """Write the identity for ``recorded``."""
+        write_json(path, {"pid": self.pid, "start_ticks": self.start_ticks})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A process of ours as the process table shows it."""
+
+    process: Process
+    leader: bool
+    """Of a process group: what we started ourselves, not what it started."""
+    role: str
+    place: str
+
+
+def identify(pid: int) -> Process | None:
+    """Identity of a living process; None when there is none or it is a zombie."""
+    fields = _stat(pid)
+    return None if fields is None or fields[0] in "ZX" else Process(pid, int(fields[19]))
+
+
+def recorded(path: Path) -> Process | None:
+    """The process whose identity lies in ``path``, when it still lives."""
+    value = read_json(path)
+    if value is None:
+        return None
+    process = Process(int(value.get("pid", 0)), int(value.get("start_ticks", 0)))
+    return process if process.alive() else None
+
+
+def spawn(argv: Sequence[str], *, log: Path, env: dict[str, str], cwd: Path | None = None) -> Process:
+    """Start a program in a session of its own, output to ``log``.  Raises OSError."""
+    output = open_log(log)
+    try:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    finally:
+        os.close(output)
+    child.returncode = 0  # not Popen's to wait for: Process.alive reaps it, or another parent does
+    fields = _stat(child.pid)
+    return Process(child.pid, int(fields[19]) if fields else 0)
+
+
+def scan(service: str, role: str | None = None, place: Path | None = None) -> tuple[Found, ...]:
+    """Every process that carries exactly this service (and role, and place), but not the caller."""
+    return tuple(
+        found
+        for found in _ours(service)
+        if role in {None, found.role} and (place is None or found.place == str(place))
+    )
+
+
+def leader(service: str, role: str, place: Path | None = None) -> Found | None:
+    """The living process that was started for this role, if there is one."""
+    return next((found for found in scan(service, role, place) if found.leader), None)
+
+
+def end(find: Callable[[], Iterable[Process]], *, grace_s: float, deadline_s: float) -> tuple[Process, ...]:
+    """SIGTERM, after ``grace_s`` SIGKILL, to what ``find`` finds until it finds nothing; what is left.
+
+    It asks again each time, because a process may start another while it is being ended.
+    """
+    started = time.monotonic()
+    told: set[tuple[Process, int]] = set()
+    while left := tuple(find()):
+        waited_s = time.monotonic() - started
+        if waited_s > deadline_s:
+            return left
+        number = signal.SIGTERM if waited_s < grace_s else signal.SIGKILL
+        for process in left:
+            if (process, number) not in told and identify(process.pid) == process:
+                told.add((process, number))
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, number)
+        time.sleep(0.02)
+    return ()
+
+
+def group(pid: int) -> tuple[Process, ...]:
+    """Living members of the process group that ``pid`` leads or led."""
+    members = ((number, _stat(number)) for number in _pids())
+    return tuple(
+        Process(number, int(fields[19]))
+        for number, fields in members
+        if fields and fields[0] not in "ZX" and int(fields[2]) == pid
+    )
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Fields of /proc/PID/stat from the state on: 0 state, 2 process group, 19 start time."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return text.rpartition(")")[2].split()
+
+
+def _pids() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - names only, and often
+
+
+def _ours(service: str) -> Iterator[Found]:
+    wanted = f"{SERVICE}={service}".encode()
+    for pid in _pids():
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        fields = _stat(pid) if pid != os.getpid() and wanted in environment else None
+        if fields and fields[0] not in "ZX":
+            yield Found(
+                Process(pid, int(fields[19])),
+                int(fields[2]) == pid,
+                _variable(environment, ROLE),
+                _variable(environment, PLACE),
+            )
+
+
+def _variable(environment: list[bytes], name: str) -> str:
+    start = f"{name}=".encode()
+    return next((os.fsdecode(item[len(start) :]) for item in environment if item.startswith(start)), "")

@@ -1,0 +1,80 @@
+"""``ensure`` and ``stop``: the services of one node, started when absent, ended when asked."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from .config import NodeConfig, node_config
+from .process import Process, end, recorded, scan, spawn
+
+_START_DEADLINE_S = 10.0
+
+
+def keeper_path(config: NodeConfig) -> Path:
+    """Of the keeper's lock, identity and log, without their suffixes."""
+    return config.governor_dir / "keeper"
+
+
+def supervisor_path(config: NodeConfig) -> Path:
+    """Likewise of the run supervisor's."""
+    return config.server_dir / "supervisor"
+
+
+def ensure(node_dir: Path, cluster_dir: Path | None) -> list[str]:
+    """Start the services that do not run; their names.  Raises NotInstalled, OSError, TimeoutError."""
+    config = node_config(node_dir)
+    started = []
+    if _absent(config, "keeper", keeper_path(config)):
+        _start(config, "keeper", keeper_path(config), config.verb("keeper", node_dir))
+        started.append("governor-keeper")
+    if cluster_dir and _absent(config, "supervisor", supervisor_path(config)):
+        argv = config.verb("supervisor", cluster_dir, node_dir)
+        _start(config, "supervisor", supervisor_path(config), argv)
+        started.append("run-supervisor")
+    return started
+
+
+def stop(node_dir: Path, *, grace_s: float = 5.0, deadline_s: float = 20.0) -> list[str]:
+    """End every process of this node's service, also orphans; what is left.  Raises NotInstalled."""
+    service = node_config(node_dir).service
+    left = end(lambda: [found.process for found in scan(service)], grace_s=grace_s, deadline_s=deadline_s)
+    return [f"{process.pid} {_command(process)}" for process in left]
+
+
+def restart_absent(config: NodeConfig, other: Path) -> None:
+    """Run ``ensure`` when the process recorded at ``other`` is gone.
+
+    In a process of its own, so that what it starts is nobody's child here.
+    """
+    if recorded(other.with_suffix(".pid")):
+        return
+    argv = config.verb("ensure", config.node_dir, "--supervisor", config.cluster_dir)
+    helper = spawn(argv, log=other.with_suffix(".log"), env=config.environment("ensure", config.node_dir))
+    deadline = time.monotonic() + _START_DEADLINE_S
+    while helper.alive() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _absent(config: NodeConfig, role: str, path: Path) -> bool:
+    return recorded(path.with_suffix(".pid")) is None and not scan(config.service, role)
+
+
+def _start(config: NodeConfig, role: str, path: Path, argv: list[str]) -> None:
+    """Start a service and wait until it is the recorded holder of its lock."""
+    process = spawn(argv, log=path.with_suffix(".log"), env=config.environment(role, path.parent))
+    deadline = time.monotonic() + _START_DEADLINE_S
+    while recorded(path.with_suffix(".pid")) is None:
+        if not process.alive() or time.monotonic() > deadline:
+            log = path.with_suffix(".log")
+            raise TimeoutError(f"the {role} of {config.name} does not start; see {log}")
+        time.sleep(0.01)
+
+
+def _command(process: Process) -> str:
+    try:
+        words = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    except OSError:
+        return "?"
+    return words.replace(b"\0", b" ").decode(sys.getfilesystemencoding(), "replace").strip()[:200]

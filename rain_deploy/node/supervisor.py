@@ -1,0 +1,111 @@
+"""The run supervisor: an idle server while nobody waits in line, else the runs, one after the other."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from . import epochs
+from .attempt import Attempt, Probe, next_epoch
+from .config import NodeConfig, node_config
+from .engine import EngineFailed, end_servers, start_server
+from .locks import hold
+from .process import Process, scan
+from .runs import FINISHED, Run, all_runs
+from .services import keeper_path, restart_absent, supervisor_path
+
+_POLL_S = 0.03
+_FAULT_PAUSE_S = 1.0
+_OTHER_EVERY_S = 1.0
+_LINE_EVERY_S = 0.3
+
+
+class Supervisor:
+    """Stateless over files and the process table: one that follows a killed one goes on."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self._config = config
+        self._idle: Process | None = None
+        self._probe: Probe | None = None
+        self._finished: set[str] = set()
+        self._looked_at_other = 0.0
+        self._looked_at_line = 0.0
+
+    def step(self) -> None:
+        """Conduct the next run, or keep the idle server.  Raises EngineFailed, NotInstalled, OSError."""
+        self._config = node_config(self._config.node_dir)
+        self._look_after_keeper()
+        run = self._next_run()
+        if run is None:
+            self._keep_idle_server()
+            time.sleep(_POLL_S)
+            return
+        self._idle = None
+        probe = self._probe or Probe(self._config)
+        self._probe = None
+        try:
+            Attempt(self._config, run, probe, self._meanwhile).conduct()
+        finally:
+            probe.close()
+
+    def _waiting(self) -> list[Run]:
+        """Runs that are not finished, first in line first; those asked to end before they began end here."""
+        waiting = []
+        for run in all_runs(self._config.runs_dir, frozenset(self._finished)):
+            state = run.state()["state"]
+            if state == "queued" and run.cancelled:
+                run.forget_env()
+                run.update(
+                    state=FINISHED, outcome="cancelled", message="cancelled in line", ended_s=time.time()
+                )
+            if run.finished:
+                self._finished.add(run.path.name)
+            elif state != "shipped":
+                waiting.append(run)
+        return waiting
+
+    def _next_run(self) -> Run | None:
+        waiting = self._waiting()
+        begun = [run for run in waiting if run.state()["state"] != "queued"]
+        return next(iter(begun or waiting), None)
+
+    def _keep_idle_server(self) -> None:
+        if self._idle and self._idle.alive():
+            self._probe = self._probe or Probe(self._config)
+            return
+        idle_dir = self._config.server_dir / "idle"
+        servers = [found for found in scan(self._config.service, "server") if found.leader]
+        if len(servers) == 1 and Path(servers[0].place).parent == idle_dir:
+            self._idle = servers[0].process
+            return
+        end_servers(self._config)
+        next_epoch(self._config)
+        self._idle = start_server(self._config, epochs.fresh(idle_dir), self._config.idle_port)
+
+    def _meanwhile(self) -> None:
+        self._look_after_keeper()
+        if time.monotonic() - self._looked_at_line > _LINE_EVERY_S:
+            self._looked_at_line = time.monotonic()
+            self._waiting()
+
+    def _look_after_keeper(self) -> None:
+        if time.monotonic() - self._looked_at_other > _OTHER_EVERY_S:
+            self._looked_at_other = time.monotonic()
+            restart_absent(self._config, keeper_path(self._config))
+
+
+def supervise(cluster_dir: Path, node_dir: Path) -> int:
+    """Supervise the runs of a cluster until the node is stopped; 0 when another process does."""
+    config = node_config(node_dir)
+    if not hold(supervisor_path(config)):
+        return 0
+    supervisor = Supervisor(config)
+    while (cluster_dir / "server").exists():
+        try:
+            supervisor.step()
+        except (EngineFailed, OSError):
+            traceback.print_exc(file=sys.stderr)
+            time.sleep(_FAULT_PAUSE_S)
+    return 0

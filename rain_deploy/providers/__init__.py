@@ -1,0 +1,1 @@
+"""Providers: each yields hosts reachable by SSH, behind the protocol in ``base``."""

@@ -1,0 +1,43 @@
+"""Ed25519 key pairs in OpenSSH's format, secret from their first byte."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def cluster_key(home: Path, cluster_id: str) -> Path:
+    """The private key that opens the cluster's nodes (0600); made when it is not there yet."""
+    path = home / "clusters" / cluster_id / "id_ed25519"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    public_key(path)
+    return path
+
+
+def public_key(private: Path) -> str:
+    """``ssh-ed25519 base64`` of the key at ``private``, which is made, with its .pub, if it is absent."""
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - heavy
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - heavy
+
+    if not private.exists():
+        made = Ed25519PrivateKey.generate().private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        write_once(private, made, 0o600)
+    key = serialization.load_ssh_private_key(private.read_bytes(), None)
+    text = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    write_once(private.with_name(f"{private.name}.pub"), text + b"\n", 0o644)
+    return text.decode()
+
+
+def write_once(path: Path, data: bytes, mode: int) -> None:
+    """Write ``path`` whole or not at all; one that exists, also by a racing writer, stays as it is."""
+    if path.exists():
+        return
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
+    with contextlib.suppress(FileExistsError):
+        os.link(draft, path)
+    draft.unlink()

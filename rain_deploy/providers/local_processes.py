@@ -1,0 +1,71 @@
+"""The processes of a local node: all that carry its name in their environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rain_deploy.errors import DownIncomplete
+
+VARIABLE = "RAIN_DEPLOY_NODE"
+"""``<cluster id>/<N>``; every process in a node inherits it from the node's SSH server."""
+TERM_S = 3.0
+DEADLINE_S = 20.0
+POLL_S = 0.02
+
+
+def environments() -> Iterator[tuple[int, dict[str, str]]]:
+    """(pid, environment it was started with) of every process that we may look at, but not our own."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            text = (entry / "environ").read_bytes().decode("utf-8", "surrogateescape")
+        except OSError:
+            continue  # it has ended, or belongs to somebody else
+        pairs = (item.partition("=") for item in text.split("\0"))
+        yield int(entry.name), {name: value for name, _, value in pairs}
+
+
+def pids_of(node: str) -> tuple[int, ...]:
+    """Living processes of ``<cluster id>/<N>``."""
+    return tuple(pid for pid, environment in environments() if environment.get(VARIABLE) == node)
+
+
+def end_processes(node: str) -> None:
+    """SIGTERM, after 3 s SIGKILL, until none is left.  Raises DownIncomplete after 20 s."""
+    started = time.monotonic()
+    found: dict[int, str] = {}
+    while True:
+        fresh = {pid: _birth(pid) for pid in pids_of(node)}
+        # A dying process loses its environment before it closes its files and ports.
+        dying = {pid for pid, birth in found.items() if _birth(pid) == birth}
+        pids = sorted(dying.union(pid for pid, birth in fresh.items() if birth))
+        if not pids:
+            return
+        waited = time.monotonic() - started
+        if waited > DEADLINE_S:
+            message = f"processes of local node {node} cannot be ended: {', '.join(map(str, pids))}"
+            raise DownIncomplete(message, next_step=f"kill -9 {' '.join(map(str, pids))}")
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                if waited > TERM_S:
+                    os.kill(pid, signal.SIGKILL)
+                elif pid not in found:
+                    os.kill(pid, signal.SIGTERM)
+        found.update(fresh)
+        time.sleep(POLL_S)
+
+
+def _birth(pid: int) -> str:
+    """When the living process ``pid`` started, in ticks since boot; empty once it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return ""
+    state, *fields = status.rpartition(b")")[2].split()
+    return "" if state in {b"Z", b"X"} else fields[18].decode()

@@ -1,0 +1,242 @@
+"""How the user's OpenSSH reaches a name: asked of ``ssh -G`` and ``ssh-keygen -F``, so never guessed.
+
+They know Include, Match, tokens, hashed and revoked keys as the user's own ``ssh`` does.  Nothing here
+opens a connection.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import pwd
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rain_deploy.errors import InputError
+
+ASK_DEADLINE_S = 20.0
+"""For one answer of ssh or ssh-keygen; ``Match exec`` of the user's configuration runs inside it."""
+MAX_HOPS = 8
+SSH_PORT = 22
+
+_USER = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_ENTRY = re.compile(
+    rf"(?:(?P<user>{_USER})@)?(?:\[(?P<ip>[0-9A-Fa-f:.]+)\]|(?P<name>{_NAME}))(?::(?P<port>[0-9]{{1,5}}))?"
+)
+_PUBLIC_KEY = re.compile(r"((?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+\s+AAAA[A-Za-z0-9+/=]+)(?:\s.*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One machine as the user's OpenSSH would reach it."""
+
+    command: str
+    """What the user types to reach it: ``ssh …``."""
+    address: str
+    port: int
+    user: str
+    key_names: tuple[str, ...]
+    """Names under which its key may stand in known_hosts; the first that has keys decides."""
+    known_hosts: tuple[Path, ...]
+    identity_files: tuple[Path, ...]
+    """Those that exist."""
+    use_agent: bool
+    jumps: tuple[Destination, ...] = ()
+
+
+def look_up(entry: str, home: Path, *, via: str = "", depth: int = 0) -> Destination:
+    """Where ``entry`` (``[user@]name[:port]``) leads.  ``via``: the hop before it, given by another name.
+
+    Raises InputError, naming the entry: characters that no name has, ProxyCommand, an agent that is not
+    the session's, a configuration that ssh refuses, no ssh here.
+    """
+    if depth > MAX_HOPS:
+        raise InputError(f"host entry {entry!r}: more than {MAX_HOPS} jumps, or ProxyJump leads in a circle")
+    options, name = _arguments(entry)
+    jump = ("-J", via) if via else ()
+    answer = _ask(("ssh", "-G", *_own_config(home), *options, *jump, "--", name), f"host entry {entry!r}")
+    settings = _Settings(entry, answer.stdout, home)
+    if answer.returncode:
+        raise InputError(f"host entry {entry!r}: ssh refuses its configuration", details=answer.stderr)
+    return settings.destination(
+        command=shlex.join(("ssh", *options, name)),
+        name=name,
+        jumps=() if via else _hops(settings.one("proxyjump"), home, depth),
+    )
+
+
+def known_keys(destination: Destination, files: Sequence[Path]) -> tuple[str, ...]:
+    """Keys (``keytype base64``) that known_hosts ``files`` hold for it; a revoked key is none.
+
+    As in OpenSSH the name with the port decides, and the bare name only where that has none.  Raises
+    InputError when a file cannot be read.
+    """
+    found = [_search(name, files) for name in destination.key_names]
+    revoked = {key for rows in found for mark, key in rows if mark == "@revoked"}
+    plain = ([key for mark, key in rows if not mark] for rows in found)
+    keys = next(filter(None, plain), [])
+    return tuple(key for key in dict.fromkeys(keys) if key not in revoked)
+
+
+def bare_keys(file: Path) -> tuple[str, ...]:
+    """Keys of lines in the form of a ``.pub`` file, which name no host.  Raises InputError."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the host key file {file} cannot be read: {error}") from error
+    return tuple(
+        " ".join(match[1].split()) for line in lines if (match := _PUBLIC_KEY.fullmatch(line.strip()))
+    )
+
+
+def _arguments(entry: str) -> tuple[tuple[str, ...], str]:
+    """Options and name for ssh.  An allow-list: what is no name never reaches a command (CVE-2023-51385)."""
+    if _is_ip(entry):
+        return (), entry
+    match = _ENTRY.fullmatch(entry)
+    if match is None or (match["ip"] and not _is_ip(match["ip"])):
+        raise InputError(
+            f"host entry {entry!r} is none: expected user@host, user@host:port, [IPv6]:port or a name of "
+            "your OpenSSH configuration"
+        )
+    if match["port"] and not 0 < int(match["port"]) < 1 << 16:
+        raise InputError(f"host entry {entry!r}: port {match['port']} is not between 1 and 65535")
+    port = ("-p", match["port"]) if match["port"] else ()
+    user = ("-l", match["user"]) if match["user"] else ()
+    return (*port, *user), match["ip"] or match["name"]
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(text)) and "%" not in text
+    except ValueError:
+        return False
+
+
+def _own_config(home: Path) -> tuple[str, ...]:
+    """OpenSSH takes its home from the user database; where HOME says another, its configuration is named."""
+    config = home / ".ssh" / "config"
+    elsewhere = home != Path(pwd.getpwuid(os.getuid()).pw_dir)
+    return ("-F", str(config)) if elsewhere and config.is_file() else ()
+
+
+def _ask(argv: tuple[str, ...], what: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=ASK_DEADLINE_S,
+        )
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{what}: {argv[0]} is not installed here; it is asked how your OpenSSH reaches a machine",
+            next_step="sudo apt-get install openssh-client",
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise InputError(
+            f"{what}: {argv[0]} gave no answer within {ASK_DEADLINE_S:.0f} s (a Match exec that hangs?)"
+        ) from error
+
+
+def _hops(value: str, home: Path, depth: int) -> tuple[Destination, ...]:
+    """The machines of a ProxyJump.  As in OpenSSH the first hop's own ProxyJump counts, no other's."""
+    hops: list[Destination] = []
+    before = ""
+    for hop in value.split(",") if value not in {"", "none"} else ():
+        reached = look_up(hop, home, via=before, depth=depth + 1)
+        hops += [*reached.jumps, reached]
+        before = hop
+    return tuple(hops)
+
+
+def _search(name: str, files: Sequence[Path]) -> list[tuple[str, str]]:
+    """(mark, key) of every line for ``name``; the mark is empty, ``@revoked`` or ``@cert-authority``."""
+    rows: list[tuple[str, str]] = []
+    for file in files:
+        if not os.path.isfile(file):  # noqa: PTH113  False also where a parent may not be entered
+            continue
+        answer = _ask(("ssh-keygen", "-F", name, "-f", str(file)), f"known hosts of {name}")
+        if answer.returncode not in {0, 1}:
+            raise InputError(f"{file} cannot be read as a known_hosts file", details=answer.stderr)
+        for line in answer.stdout.splitlines():
+            fields = line.split()
+            mark = fields.pop(0) if line.startswith("@") else ""
+            if not line.startswith("#") and len(fields) > 2:  # noqa: PLR2004  hosts, type, key
+                rows.append((mark, f"{fields[1]} {fields[2]}"))
+    return rows
+
+
+class _Settings:
+    """The lines of ``ssh -G`` for one entry."""
+
+    def __init__(self, entry: str, text: str, home: Path) -> None:
+        self._entry, self._home = entry, home
+        self._values: dict[str, list[str]] = {}
+        for line in text.splitlines():
+            key, _, value = line.partition(" ")
+            self._values.setdefault(key, []).append(value)
+
+    def one(self, key: str) -> str:
+        return self._values.get(key, [""])[0]
+
+    def destination(self, *, command: str, name: str, jumps: tuple[Destination, ...]) -> Destination:
+        address, user, port = self.one("hostname").lower(), self.one("user"), int(self.one("port"))
+        if not (_is_ip(address) or re.fullmatch(_NAME, address)) or not re.fullmatch(_USER, user):
+            raise InputError(
+                f"host entry {self._entry!r} leads to {user!r} at {address!r}: not usable as names"
+            )
+        if self.one("proxycommand") not in {"", "none"}:
+            raise InputError(
+                f"host entry {self._entry!r}: its ProxyCommand is not supported, only ProxyJump is",
+                next_step=f"write ProxyJump instead of ProxyCommand for {name} in {self._home}/.ssh/config",
+            )
+        numbered = (address,) if port == SSH_PORT else (f"[{address}]:{port}", address)
+        tokens = {"h": address, "n": name, "p": str(port), "r": user}
+        return Destination(
+            command=command,
+            address=address,
+            port=port,
+            user=user,
+            key_names=(alias,) if (alias := self.one("hostkeyalias")) else numbered,
+            known_hosts=self._known_hosts(),
+            identity_files=self._identity_files(tokens),
+            use_agent=self._use_agent(),
+            jumps=jumps,
+        )
+
+    def _known_hosts(self) -> tuple[Path, ...]:
+        listed = f"{self.one('userknownhostsfile')} {self.one('globalknownhostsfile')}".split()
+        files = [self._path(name, {}) for name in listed if name != "none"]
+        return tuple(dict.fromkeys([*files, self._home / ".ssh" / "known_hosts"]))
+
+    def _identity_files(self, tokens: dict[str, str]) -> tuple[Path, ...]:
+        files = (self._path(name, tokens) for name in self._values.get("identityfile", ()))
+        return tuple(file for file in files if os.path.isfile(file))  # noqa: PTH113  as in _search
+
+    def _path(self, text: str, tokens: dict[str, str]) -> Path:
+        """``ssh -G`` leaves ``~`` and tokens in paths of keys as they were written."""
+        known = {"%": "%", "d": str(self._home), "u": pwd.getpwuid(os.getuid()).pw_name, **tokens}
+        text = re.sub("%(.)", lambda match: known.get(match[1], match[0]), text)
+        return self._home / text[2:] if text.startswith("~/") else Path(text)
+
+    def _use_agent(self) -> bool:
+        """Keys come from the agent of SSH_AUTH_SOCK; one that listens elsewhere is refused, not ignored."""
+        wanted, session = self.one("identityagent"), os.environ.get("SSH_AUTH_SOCK", "")
+        if wanted == "none":
+            return False
+        path = os.path.expandvars(wanted) if wanted.startswith("$") else str(self._path(wanted, {}))
+        if wanted in {"", "SSH_AUTH_SOCK"} or path == session:
+            return True
+        raise InputError(
+            f"host entry {self._entry!r}: its IdentityAgent {path} is not the agent of this session",
+            next_step=f"export SSH_AUTH_SOCK={shlex.quote(path)}",
+        )

@@ -1,0 +1,194 @@
+"""The user's requirements, resolved once on the operator's machine into versions with hashes.
+
+Beside ``state`` and ``config``: imports core and errors.  uv does the work; without requirements of the user
+nothing is asked of the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+from rain_deploy.core.environment import NODE_PYTHON, NODE_REQUIREMENTS, ResolvedEnvironment
+from rain_deploy.core.spec import EnvironmentSpec
+from rain_deploy.errors import InputError
+
+DEADLINE_S = 900.0
+_REFUSED = re.compile(r"\s*(-e|--editable|-i|--(extra-)?index-url|-f|--find-links|--no-index)\b")
+_NESTED = re.compile(r"\s*(?:-r|--requirement)[\s=]+(.+?)\s*(?:#.*)?$")
+_LOCKED = re.compile(r"[A-Za-z0-9._-]+(\[[^\]]*\])?(==\S+| @ https?://\S+)( ;[^\\]*)?( \\)?")
+_GLIBC_MINORS = range(40, 4, -1)
+
+
+def resolve(spec: EnvironmentSpec, base_lock: str) -> ResolvedEnvironment:
+    """What the nodes get: ``base_lock`` with the user's requirements worked in.
+
+    Versions of ``base_lock`` stay wherever they can.  Raises InputError for files that cannot be read, lines
+    and wheels that nodes cannot install, and requirements that do not fit together.
+    """
+    wheels = tuple((path.name, _wheel(path)) for path in spec.wheels)
+    lock = base_lock
+    if spec.requirements or spec.packages or wheels:
+        lock = _own_hashes(_compiled(spec, base_lock, wheels), wheels)
+    setup = _text(spec.setup, "setup") if spec.setup else ""
+    return ResolvedEnvironment(lock_text=lock, wheels=wheels, apt=spec.apt, setup=setup)
+
+
+def asked(spec: EnvironmentSpec, base_lock: str) -> str:
+    """Digest of everything that ``resolve`` reads: the same one means that a kept resolution still holds."""
+    digest = hashlib.sha256(repr((base_lock, spec.packages, spec.apt)).encode())
+    texts = list(_requirement_files(spec.requirements)) if spec.requirements else []
+    setup = _text(spec.setup, "setup") if spec.setup else ""
+    digest.update(repr((texts, setup)).encode())
+    for path in spec.wheels:
+        digest.update(repr((path.name, hashlib.sha256(_wheel(path)).hexdigest())).encode())
+    return digest.hexdigest()
+
+
+def _text(path: Path, flag: str) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except IsADirectoryError as error:
+        raise InputError(f"{flag}: {path} is a directory, not a file") from error
+    except OSError as error:
+        raise InputError(f"{flag}: {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(f"{flag}: {path}, line {line}, is not UTF-8") from error
+
+
+def _requirement_files(path: Path, seen: frozenset[Path] = frozenset()) -> Iterator[str]:
+    """Texts of a requirements file and of those that it names; refuses what nodes cannot use."""
+    text = _text(path, "requirements")
+    yield text
+    for number, line in enumerate(text.splitlines(), 1):
+        if refused := _REFUSED.match(line):
+            raise InputError(
+                f"requirements: {path}, line {number}: {refused[1]} cannot be used here: "
+                "nodes install released packages by hash",
+                next_step="give a wheel with --with FILE, or name another index in uv's own configuration",
+            )
+        if (nested := _NESTED.match(line)) and (other := path.parent / nested[1]) not in seen:
+            yield from _requirement_files(other, seen | {path, other})
+
+
+def _node_tags() -> frozenset[Tag]:
+    platforms = [f"manylinux_2_{minor}_x86_64" for minor in _GLIBC_MINORS]
+    platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
+    python = (3, int(NODE_PYTHON.partition(".")[2]))
+    interpreter = f"cp{python[0]}{python[1]}"
+    tags = (
+        *cpython_tags(python, [interpreter], platforms),
+        *compatible_tags(python, interpreter, platforms),
+    )
+    return frozenset(tags)
+
+
+def _wheel(path: Path) -> bytes:
+    """Content of a wheel that a node can install."""
+    try:
+        tags = parse_wheel_filename(path.name)[3]
+        content = path.read_bytes()
+        with zipfile.ZipFile(path) as archive:
+            named = any(name.endswith(".dist-info/METADATA") for name in archive.namelist())
+    except InvalidWheelFilename as error:
+        raise InputError(f"--with: {path} is not named as a wheel is: {error}") from error
+    except OSError as error:
+        raise InputError(f"--with: the wheel {path} cannot be read: {error.strerror}") from error
+    except zipfile.BadZipFile as error:
+        raise InputError(f"--with: {path} is no wheel: {error}") from error
+    if not named:
+        raise InputError(f"--with: {path} is no wheel: it holds no package metadata")
+    if not tags & _node_tags():
+        raise InputError(f"--with: {path} does not fit the nodes: x86-64 Linux with Python {NODE_PYTHON}")
+    return content
+
+
+def _wanted(spec: EnvironmentSpec, wheels: tuple[tuple[str, bytes], ...]) -> list[str]:
+    """Requirement lines of the command line."""
+    for package in spec.packages:
+        try:
+            Requirement(package)
+        except InvalidRequirement as error:
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"--with: {package!r} is neither a package nor a wheel: {reason}") from error
+    pins = [parse_wheel_filename(name)[:2] for name, _content in wheels]
+    return [*spec.packages, *(f"{name}=={version}" for name, version in pins)]
+
+
+def _compiled(spec: EnvironmentSpec, base_lock: str, wheels: tuple[tuple[str, bytes], ...]) -> str:
+    with tempfile.TemporaryDirectory(prefix="rain-deploy-") as directory:
+        work = Path(directory)
+        (work / "wheels").mkdir()
+        for name, content in wheels:
+            (work / "wheels" / name).write_bytes(content)
+        (work / "own.in").write_text("\n".join([*NODE_REQUIREMENTS, *_wanted(spec, wheels), ""]))
+        lock = work / "lock.txt"
+        lock.write_text(base_lock)  # uv keeps the versions that it finds in its output
+        sources = [str(work / "own.in")]
+        if spec.requirements:
+            list(_requirement_files(spec.requirements))
+            sources.append(str(spec.requirements.absolute()))
+        _run_uv([*sources, "--find-links", str(work / "wheels"), "--output-file", str(lock)], spec)
+        text = lock.read_text("utf-8")
+    for line in text.splitlines():
+        if not line.startswith((" ", "#")) and not _LOCKED.fullmatch(line):
+            requirement = line.removesuffix("\\").strip()
+            raise InputError(
+                f"requirements: {requirement} cannot be installed by hash",
+                next_step="give released packages, and local wheels with --with FILE",
+            )
+    return text
+
+
+def _run_uv(arguments: list[str], spec: EnvironmentSpec) -> None:
+    from uv import find_uv_bin  # noqa: PLC0415  only where something is to be resolved
+
+    argv = [find_uv_bin(), "pip", "compile", "--quiet", "--color", "never", "--python", sys.executable]
+    argv += ["--python-version", NODE_PYTHON, "--python-platform", "x86_64-unknown-linux-gnu"]
+    argv += ["--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate", *arguments]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"the requirements were not resolved within {DEADLINE_S:.0f} s") from error
+    if done.returncode:
+        said = done.stderr.strip()
+        raise InputError(f"{_where(spec, said)} cannot be resolved", details=said[-2000:])
+
+
+def _where(spec: EnvironmentSpec, said: str) -> str:
+    """The file and line that uv's complaint is about, as far as it can be told."""
+    if not spec.requirements:
+        return "what --with asks for"
+    path, text = spec.requirements, _text(spec.requirements, "requirements")
+    if found := re.search(rf"{re.escape(path.name)}:(\d+)", said):
+        return f"requirements: {path}, line {found[1]},"
+    if found := re.search(rf"{re.escape(path.name)}` at position (\d+)", said):
+        breaks = text.encode()[: int(found[1])].count(b"\n")
+        return f"requirements: {path}, line {breaks + 1},"
+    for number, line in enumerate(text.splitlines(), 1):
+        name = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", line)
+        if name and re.search(rf"(?<![\w-]){re.escape(name[1])}(?![\w-])", said, re.IGNORECASE):
+            return f"requirements: {path}, line {number}: {line.strip()}"
+    return f"requirements: {path}"
+
+
+def _own_hashes(lock: str, wheels: tuple[tuple[str, bytes], ...]) -> str:
+    """A wheel of the user's is that file and no other of the same name and version."""
+    for file_name, content in wheels:
+        name, version = parse_wheel_filename(file_name)[:2]
+        head = re.escape(f"{name}=={version}")
+        own = f"{name}=={version} \\\n    --hash=sha256:{hashlib.sha256(content).hexdigest()}\n"
+        block = re.compile(rf"^{head} \\\n(?:    --hash=\S+(?: \\)?\n)+", re.MULTILINE)
+        lock = own.join(block.split(lock))
+    return lock

@@ -1,0 +1,1 @@
+"""What comes home from a run: unpacking, manifest, points."""

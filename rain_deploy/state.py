@@ -1,0 +1,213 @@
+"""What is remembered on the operator's machine: SQLite, one file, every change durable at once.
+
+Clusters, their resources with the intents behind them, and runs.  Values go in and come out as the
+frozen dataclasses of core; cattrs turns them into JSON.  The cloud's labels, not this file, are the
+truth about what exists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cattrs.preconf.json
+
+from rain_deploy.core.environment import ResolvedEnvironment
+from rain_deploy.core.model import Cluster, Intent, ResourceRef, RunRecord
+from rain_deploy.errors import Locked, StateError
+
+VERSION = 1
+_CONVERTER = cattrs.preconf.json.make_converter()
+_CONVERTER.register_unstructure_hook(Path, str)
+_CONVERTER.register_structure_hook(Path, lambda value, _: Path(value))
+
+_SCHEMA = """
+CREATE TABLE clusters (name TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, body TEXT NOT NULL);
+CREATE TABLE resources (
+    cluster_id TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
+    intent TEXT NOT NULL, ref TEXT, PRIMARY KEY (cluster_id, kind, name));
+CREATE TABLE environments (cluster_id TEXT PRIMARY KEY, asked TEXT NOT NULL, body TEXT NOT NULL);
+CREATE TABLE runs (id TEXT PRIMARY KEY, cluster TEXT NOT NULL, sequence INTEGER NOT NULL, body TEXT NOT NULL);
+"""
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise StateError(
+            f"the state file {path} cannot be used: {error}",
+            next_step="set RAIN_DEPLOY_HOME to a directory that can be written, with free space",
+        ) from error
+
+
+class Store:
+    """The state file of one home directory.  A connection per call, so threads and processes may share."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._path = home / "state.sqlite"
+        with _translated(self._path):
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._path.exists():
+                os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+        with self._database() as database:
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                database.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+        if version > VERSION:
+            raise StateError(
+                f"the state file {self._path} was written by a newer rain-deploy "
+                f"(its version {version}, this one knows {VERSION}); nothing was changed",
+                next_step="use the newer rain-deploy, or another RAIN_DEPLOY_HOME",
+            )
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        with _translated(self._path), contextlib.closing(sqlite3.connect(self._path, timeout=10)) as database:
+            database.execute("PRAGMA synchronous = FULL")
+            with database:
+                yield database
+
+    def clusters(self) -> tuple[Cluster, ...]:
+        """Every recorded cluster, by name."""
+        with self._database() as database:
+            rows = database.execute("SELECT body FROM clusters ORDER BY name").fetchall()
+        return tuple(_CONVERTER.loads(body, Cluster) for (body,) in rows)
+
+    def cluster(self, name: str) -> Cluster | None:
+        """The cluster of that name."""
+        with self._database() as database:
+            row = database.execute("SELECT body FROM clusters WHERE name = ?", (name,)).fetchone()
+        return _CONVERTER.loads(row[0], Cluster) if row else None
+
+    def save_cluster(self, cluster: Cluster) -> None:
+        """Record it, replacing what was recorded under its name."""
+        with self._database() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO clusters VALUES (?, ?, ?)",
+                (cluster.name, cluster.id, _CONVERTER.dumps(cluster)),
+            )
+
+    def forget_cluster(self, cluster: Cluster) -> None:
+        """Remove the cluster and its resources; its runs stay."""
+        with self._database() as database:
+            database.execute("DELETE FROM resources WHERE cluster_id = ?", (cluster.id,))
+            database.execute("DELETE FROM environments WHERE cluster_id = ?", (cluster.id,))
+            database.execute("DELETE FROM clusters WHERE id = ?", (cluster.id,))
+
+    def save_environment(self, cluster_id: str, asked: str, environment: ResolvedEnvironment) -> None:
+        """Keep what the cluster's environment was resolved to; ``asked`` stands for what it came from."""
+        with self._database() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO environments VALUES (?, ?, ?)",
+                (cluster_id, asked, _CONVERTER.dumps(environment)),
+            )
+
+    def environment(self, cluster_id: str) -> tuple[str, ResolvedEnvironment] | None:
+        """What was kept: (asked, environment)."""
+        with self._database() as database:
+            row = database.execute(
+                "SELECT asked, body FROM environments WHERE cluster_id = ?", (cluster_id,)
+            ).fetchone()
+        return (row[0], _CONVERTER.loads(row[1], ResolvedEnvironment)) if row else None
+
+    def save_intent(self, intent: Intent) -> None:
+        """Record a create before it is sent.  An intent that is recorded already stays as it is."""
+        with self._database() as database:
+            database.execute(
+                "INSERT OR IGNORE INTO resources VALUES (?, ?, ?, ?, NULL)",
+                (intent.cluster_id, intent.kind, intent.name, _CONVERTER.dumps(intent)),
+            )
+
+    def save_resource(self, resource: ResourceRef) -> None:
+        """Record the outcome of a create."""
+        with self._database() as database:
+            database.execute(
+                "UPDATE resources SET ref = ? WHERE cluster_id = ? AND kind = ? AND name = ?",
+                (resource.ref, resource.cluster_id, resource.kind, resource.name),
+            )
+
+    def resources(self, cluster_id: str) -> tuple[ResourceRef, ...]:
+        """All that was intended for the cluster, in order; ``ref`` is empty where the outcome is unknown."""
+        with self._database() as database:
+            rows = database.execute(
+                "SELECT cluster_id, kind, name, coalesce(ref, '') FROM resources WHERE cluster_id = ? "
+                "ORDER BY rowid",
+                (cluster_id,),
+            ).fetchall()
+        return tuple(ResourceRef(*row) for row in rows)
+
+    def forget_resource(self, resource: ResourceRef) -> None:
+        """Remove a resource that was observed to be gone."""
+        with self._database() as database:
+            database.execute(
+                "DELETE FROM resources WHERE cluster_id = ? AND kind = ? AND name = ?",
+                (resource.cluster_id, resource.kind, resource.name),
+            )
+
+    def runs(self, cluster: str | None = None) -> tuple[RunRecord, ...]:
+        """Runs of a cluster's name (all when None), oldest first; also of clusters that are gone."""
+        with self._database() as database:
+            rows = database.execute(
+                "SELECT body FROM runs WHERE ? IS NULL OR cluster = ? ORDER BY sequence",
+                (cluster, cluster),
+            ).fetchall()
+        return tuple(_CONVERTER.loads(body, RunRecord) for (body,) in rows)
+
+    def save_run(self, run: RunRecord) -> None:
+        """Record it, replacing what was recorded under its id."""
+        with self._database() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)",
+                (run.id, run.cluster, run.sequence, _CONVERTER.dumps(run)),
+            )
+
+    def next_sequence(self) -> int:
+        """One more than any run's sequence in this file."""
+        with self._database() as database:
+            (last,) = database.execute("SELECT coalesce(max(sequence), 0) FROM runs").fetchone()
+        return int(last) + 1
+
+    @contextlib.contextmanager
+    def lock(self, cluster: str, verb: str) -> Iterator[None]:
+        """Hold the cluster for a changing command.  Ends with the process, also when it is killed.
+
+        Raises Locked, naming the holder, when another command holds it.
+        """
+        path = self._home / "locks" / f"{cluster}.lock"
+        with _translated(path):
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Locked(_holder(cluster, path), next_step="try again when it has ended") from error
+            holder = {"pid": os.getpid(), "host": socket.gethostname(), "verb": verb, "since_s": time.time()}
+            with _translated(path):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, json.dumps(holder).encode(), 0)
+            yield
+        finally:
+            os.close(handle)
+
+
+def _holder(cluster: str, path: Path) -> str:
+    try:
+        holder = json.loads(path.read_text())
+        age_s = time.time() - holder["since_s"]
+        return (
+            f"cluster {cluster} is being changed by `{holder['verb']}` "
+            f"(process {holder['pid']} on {holder['host']}, for {age_s:.0f} s)"
+        )
+    except (OSError, ValueError, KeyError):
+        return f"cluster {cluster} is being changed by another command"

@@ -1,0 +1,1 @@
+"""Transport: commands to hosts and ports from them, behind the protocol in ``base``."""

@@ -1,0 +1,239 @@
+"""Nodes on this machine, laid out by hand as ``up`` and ``run`` lay them out: no SSH, no laptop side."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+NODE_CODE = Path(__file__).parents[2] / "rain_deploy" / "node"
+
+SWEEP = """\
+import sys, time
+from rain.client import Client, remote
+
+@remote()
+def square(ctx, x):
+    time.sleep(0.05)
+    return str(x * x)
+
+with Client("localhost", 7210).new_session("squares") as session:
+    tasks = [square(x, name="square x=%d" % x) for x in range(int(sys.argv[1]))]
+    for task in tasks:
+        task.output.keep()
+    session.submit()
+    session.wait_all()
+    print(sum(int(task.output.fetch().get_bytes()) for task in tasks))
+"""
+
+
+@dataclass
+class NodeCluster:
+    """``count`` nodes at 127.102.``net``.N; node 1 has the server."""
+
+    base: Path
+    engine: Path
+    env: Path
+    net: int
+    count: int = 2
+    _sequence: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def id(self) -> str:
+        return f"test-{self.net}-{os.getpid()}"
+
+    @property
+    def directory(self) -> Path:
+        return self.base / "clusters" / self.id
+
+    @property
+    def code(self) -> Path:
+        return self.base / "code"
+
+    def node_dir(self, index: int) -> Path:
+        return self.directory / "nodes" / str(index)
+
+    def service(self, index: int) -> str:
+        return f"{self.id}/{index}"
+
+    def address(self, index: int) -> str:
+        return f"127.102.{self.net}.{index}"
+
+    def install(self) -> None:
+        """Node code, node.json of each node, cluster.json."""
+        shutil.copytree(NODE_CODE, self.code / "node", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(NODE_CODE / "launch.py", self.code / "__main__.py")
+        nodes = [self._write_node(index) for index in range(1, self.count + 1)]
+        (self.directory / "server").mkdir(parents=True)
+        (self.directory / "server" / "cluster.json").write_text(json.dumps({"nodes": nodes}))
+
+    def _write_node(self, index: int) -> dict[str, Any]:
+        member = {
+            "node": index,
+            "name": f"node-{index}",
+            "address": self.address(index),
+            "governor_port": 7300 + index,
+        }
+        config = {
+            **member,
+            "cluster": self.id,
+            "service": self.service(index),
+            "env": str(self.env),
+            "engine": str(self.engine),
+            "code": str(self.code),
+            "node_dir": str(self.node_dir(index)),
+            "cluster_dir": str(self.directory),
+            "server_address": self.address(1),
+            "idle_port": 7210,
+            "http_port": 7222,
+            "cpus": 2,
+            "server": index == 1,
+        }
+        self.node_dir(index).mkdir(parents=True)
+        (self.node_dir(index) / "node.json").write_text(json.dumps(config))
+        return member
+
+    def argv(self, verb: str, *arguments: object) -> list[str]:
+        return [str(self.env / "bin" / "python"), str(self.code), verb, *map(str, arguments)]
+
+    def call(
+        self, verb: str, *arguments: object, timeout_s: float = 90.0
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            self.argv(verb, *arguments),
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def ensure(self, index: int) -> list[str]:
+        server = ["--supervisor", self.directory] if index == 1 else []
+        done = self.call("ensure", self.node_dir(index), *server)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode().split()
+
+    def up(self) -> list[str]:
+        """Services on all nodes, governors registered at the idle server."""
+        started = [name for index in range(1, self.count + 1) for name in self.ensure(index)]
+        self.probe()
+        return started
+
+    def probe(self) -> None:
+        done = self.call("probe", self.address(1), 7210, "--expect", self.count, "--deadline", 20)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+
+    def ship(self, name: str, script: str, *args: str, **settings: object) -> Path:
+        """A run directory as ``run`` leaves it on the nodes; ``env`` becomes env.json."""
+        run_dir = self.directory / "runs" / name
+        (run_dir / "files").mkdir(parents=True)
+        (run_dir / "files" / "script.py").write_text(script)
+        sequence = next(self._sequence)
+        described = {
+            "run": name,
+            "sequence": sequence,
+            "port": 7229 + sequence,
+            "script": "script.py",
+            "cwd": ".",
+            "args": list(args),
+            "timeout_s": None,
+            "min_nodes": None,
+            "companion": False,
+            "live": [one.name for one in self._unfinished()],
+        }
+        env = settings.pop("env", {})
+        digests = {"script.py": hashlib.sha256(script.encode()).hexdigest()}
+        (run_dir / "shipped.json").write_text(json.dumps(digests))
+        (run_dir / "env.json").write_text(json.dumps(env))
+        (run_dir / "run.json").write_text(json.dumps({**described, **settings}))
+        return run_dir
+
+    def _unfinished(self) -> list[Path]:
+        directories = [path.parent for path in self.directory.glob("runs/*/run.json")]
+        return [path for path in directories if state(path)["state"] != "finished"]
+
+    def queue(self, run_dir: Path) -> None:
+        assert self.call("queue", run_dir).returncode == 0
+
+    def run(self, name: str, script: str, *args: str, **settings: object) -> Path:
+        """Ship and queue."""
+        run_dir = self.ship(name, script, *args, **settings)
+        self.queue(run_dir)
+        return run_dir
+
+    def follow(self, run_dir: Path, *offsets: object, timeout_s: float = 60.0) -> list[dict[str, Any]]:
+        """All lines of ``follow`` until it ends by itself."""
+        done = self.call("follow", run_dir, *offsets, timeout_s=timeout_s)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def finish(self, run_dir: Path, timeout_s: float = 60.0) -> dict[str, Any]:
+        """Wait for the run's end; its state."""
+        wait_for(lambda: state(run_dir)["state"] == "finished", timeout_s, lambda: str(state(run_dir)))
+        return state(run_dir)
+
+    def processes(self, index: int, role: str = "") -> list[int]:
+        """Pids that carry this node's mark, and the role's; found without any code of the product."""
+        wanted = {f"RAIN_DEPLOY_SERVICE={self.service(index)}".encode()}
+        wanted |= {f"RAIN_DEPLOY_ROLE={role}".encode()} if role else set()
+        return [pid for pid, environment in _environments() if wanted <= environment]
+
+    def program(self, index: int, name: str) -> int:
+        """Pid of the one process of a node whose command line begins with this program and word."""
+        found = [pid for pid in self.processes(index) if name in _command(pid)]
+        assert len(found) == 1, (name, found)
+        return found[0]
+
+    def stop(self) -> None:
+        for index in range(1, self.count + 1):
+            done = self.call("stop", self.node_dir(index))
+            assert done.returncode == 0, done.stderr
+
+
+def state(run_dir: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads((run_dir / "state.json").read_text())
+    except FileNotFoundError:
+        return {"state": "shipped"}
+    return value
+
+
+def wait_for(
+    condition: Callable[[], object], timeout_s: float = 20.0, describe: Callable[[], str] = lambda: ""
+) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s {describe()}"
+        time.sleep(0.02)
+
+
+def points(run_dir: Path) -> dict[tuple[int, int], dict[str, Any]]:
+    """The last row of each task."""
+    rows = [json.loads(line) for line in (run_dir / "points.jsonl").read_text().splitlines()]
+    return {(row["session"], row["task"]): row for row in rows}
+
+
+def _environments() -> list[tuple[int, set[bytes]]]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                found.append((int(entry.name), set((entry / "environ").read_bytes().split(b"\0"))))
+            except OSError:
+                continue
+    return found
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""

@@ -1,0 +1,251 @@
+"""An Application whose flows remember what they were asked and do as they are told."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from rain_deploy.cli.app import Application
+from rain_deploy.cli.flows import Flows
+from rain_deploy.cli.main import root
+from rain_deploy.core.command import CommandResult
+from rain_deploy.core.events import Event, EventSink
+from rain_deploy.core.model import Cluster, Host, Node
+from rain_deploy.core.spec import ClusterSpec, RunSpec
+from rain_deploy.errors import InputError
+from rain_deploy.flows import results
+from rain_deploy.flows.context import Confirm, Context
+from rain_deploy.providers.base import Provider
+from rain_deploy.state import Store
+from rain_deploy.transport.base import Forward
+
+NODES = (
+    results.NodeLine("node-1", "server", "127.1.0.1", "ready", 2, load=0.5, disk_free_bytes=12_300_000_000),
+    results.NodeLine("node-2", "governor", "127.1.0.2", "ready", 2),
+)
+OUT = Path("/somewhere/results/r1")
+RUN = results.RunResult("default", "r1", "finished", "done", 0, OUT, 61.0, figures=1, points=20, files=2)
+UP = results.UpResult("default", "local", NODES, ("node-2 installed",), 4, 12.5)
+DOWN = results.DownResult(
+    "default", ("node-1", "node-2"), ("node-1: no process", "node-2: no file"), ("r1",), 1.5
+)
+RUN_LINE = results.RunLine(
+    "r1", 1, "hsearch.py", ("--fast",), "finished", "done", 0, 1.8e9, 1.8e9, 1.8e9 + 75, OUT, pulled=True
+)
+POINT: results.PointRow = {
+    "run": "r1",
+    "task": 3,
+    "session": 1,
+    "name": "lr=0.1 units=32",
+    "parameters": {"lr": 0.1, "units": 32},
+    "value": 0.93125,
+    "node": "node-2",
+    "duration_s": 4.25,
+    "state": "finished",
+    "point": True,
+}
+TASK: results.PointRow = {
+    **POINT,
+    "task": 4,
+    "name": "collect",
+    "parameters": {},
+    "point": False,
+    "value": None,
+}
+
+
+class FakeFlows(Flows):
+    """Each flow notes its arguments, emits ``events``, raises ``error`` if there is one, else returns."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.events: tuple[Event, ...] = ()
+        self.error: BaseException | None = None
+        self.question = ""
+        self.answer: bool | None = None
+        self.run_result = RUN
+        self.exec_lines = (
+            results.ExecLine("node-1", 0, b"one\n"),
+            results.ExecLine("node-2", 0, b"two\n", b"oh\n"),
+        )
+        self.drift: tuple[str, ...] = ()
+        self.findings = (results.CheckLine("node-1", "change", "builds the engine"),)
+
+    def _acts(self, ctx: Context, verb: str, *arguments: Any) -> None:
+        self.calls.append((verb, arguments))
+        if self.question:
+            self.answer = ctx.confirm(self.question)
+        for event in self.events:
+            ctx.emit(event)
+        if self.error is not None:
+            raise self.error
+
+    def up(self, ctx: Context, spec: ClusterSpec, *, dry_run: bool) -> results.UpResult | results.PlanResult:
+        self._acts(ctx, "up", spec)
+        stages = (results.StagePlan("install", "echo install"), results.StagePlan("start", "echo start"))
+        if dry_run:
+            return results.PlanResult(
+                "default", "hosts", "assumed", (results.HostPlan("node-1", "me@a", stages),)
+            )
+        return UP
+
+    def run(self, ctx: Context, cluster: str, spec: RunSpec) -> results.RunResult:
+        self._acts(ctx, "run", cluster, spec)
+        return dataclasses.replace(self.run_result, detached=spec.detach)
+
+    def down(
+        self, ctx: Context, cluster: str, *, discard_results: bool, out: Path | None
+    ) -> results.DownResult:
+        self._acts(ctx, "down", cluster, discard_results, out)
+        return DOWN
+
+    def sweep(self, ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> results.SweepResult:
+        self._acts(ctx, "sweep", spec, run_spec)
+        return results.SweepResult(UP, self.run_result, DOWN)
+
+    def status(self, ctx: Context, cluster: str, *, check: bool) -> results.StatusResult:
+        self._acts(ctx, "status", cluster)
+        return results.StatusResult(cluster, "local", NODES, 2, RUN_LINE, self.drift, 0.2, checked=check)
+
+    def list_clusters(self, ctx: Context) -> results.ListResult:
+        self._acts(ctx, "list")
+        return results.ListResult((results.ClusterLine("default", "ab12", "local", 2, True, 1.8e9, 1, "r1"),))
+
+    def runs(self, ctx: Context, cluster: str) -> results.RunsResult:
+        self._acts(ctx, "runs", cluster)
+        return results.RunsResult(cluster, (RUN_LINE,))
+
+    def attach(self, ctx: Context, cluster: str, run: str | None, *, out: Path | None) -> results.RunResult:
+        self._acts(ctx, "attach", cluster, run, out)
+        return self.run_result
+
+    def logs(
+        self, ctx: Context, cluster: str, run: str | None, *, node: int | None, install: bool, follow: bool
+    ) -> results.LogsResult:
+        self._acts(ctx, "logs", cluster, run, node, install, follow)
+        text = (b"", b"") if follow else (b"loss \xff\n", b"warned\n")
+        return results.LogsResult(cluster, "script", "r1", "node-1", *text)
+
+    def cancel(self, ctx: Context, cluster: str, run: str | None) -> results.CancelResult:
+        self._acts(ctx, "cancel", cluster, run)
+        return results.CancelResult(cluster, "r1", "finished", "cancelled", changed=True)
+
+    def points(self, ctx: Context, cluster: str, run: str | None, *, follow: bool) -> results.PointsResult:
+        self._acts(ctx, "points", cluster, run, follow)
+        return results.PointsResult(cluster, "r1", (POINT, TASK))
+
+    def pull(
+        self, ctx: Context, cluster: str, run: str | None, *, all_runs: bool, out: Path | None
+    ) -> results.PullResult:
+        self._acts(ctx, "pull", cluster, run, all_runs, out)
+        return results.PullResult(cluster, (results.PulledRun("r1", OUT, 1, 20, 2, 4096, finished=True),))
+
+    def ssh_argv(
+        self, ctx: Context, cluster: str, node: int | None, command: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        self._acts(ctx, "ssh", cluster, node, command)
+        return ("ssh", f"node-{node or 1}", *command)
+
+    def exec_all(
+        self, ctx: Context, cluster: str, node: int | None, command: tuple[str, ...]
+    ) -> results.ExecResult:
+        self._acts(ctx, "exec", cluster, node, command)
+        return results.ExecResult(cluster, command, self.exec_lines)
+
+    def push(
+        self, ctx: Context, cluster: str, source: Path, destination: str, *, node: int | None
+    ) -> results.CopyResult:
+        self._acts(ctx, "push", cluster, source, destination, node)
+        return results.CopyResult(cluster, ("node-1", "node-2"), str(source), destination, 3, 4096, 0.1)
+
+    def fetch(
+        self, ctx: Context, cluster: str, source: str, destination: Path, *, node: int | None
+    ) -> results.CopyResult:
+        self._acts(ctx, "fetch", cluster, source, destination, node)
+        return results.CopyResult(cluster, ("node-1",), source, str(destination), 3, 4096, 0.1)
+
+    @contextlib.contextmanager
+    def tunnel(self, ctx: Context, cluster: str, *, port: int) -> Iterator[results.Tunnel]:
+        self._acts(ctx, "tunnel", cluster, port)
+        yield results.Tunnel(cluster, port or 4000, "node-1 127.0.0.1:7210")
+        self.calls.append(("closed", ()))
+
+    @contextlib.contextmanager
+    def dashboard(self, ctx: Context, cluster: str, *, port: int) -> Iterator[results.Tunnel]:
+        self._acts(ctx, "dashboard", cluster, port)
+        yield results.Tunnel(cluster, 4001, "node-1 127.0.0.1:7222", "http://127.0.0.1:4001/")
+        self.calls.append(("closed", ()))
+
+    def check(self, ctx: Context, spec: ClusterSpec) -> results.CheckResult:
+        self._acts(ctx, "check", spec)
+        return results.CheckResult("local", self.findings)
+
+
+class NoTransport:
+    """The command line speaks to machines through flows only."""
+
+    def run(self, *arguments: Any, **named: Any) -> CommandResult:
+        raise AssertionError(arguments, named)
+
+    def forward(self, *arguments: Any, **named: Any) -> Forward:
+        raise AssertionError(arguments, named)
+
+    def close(self) -> None: ...
+
+
+def no_provider(name: str) -> Provider:
+    raise InputError(name)
+
+
+@dataclasses.dataclass
+class World:
+    """A command line over fake flows, with a home of its own."""
+
+    home: Path
+    flows: FakeFlows = dataclasses.field(default_factory=FakeFlows)
+    interactive: bool = False
+    environ: dict[str, str] = dataclasses.field(default_factory=dict)
+    called: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
+    browsed: list[str] = dataclasses.field(default_factory=list)
+    wait: Callable[[], None] = lambda: None
+
+    def application(self) -> Application:
+        return Application(
+            flows=self.flows,
+            make_context=_context,
+            environ={"RAIN_DEPLOY_HOME": str(self.home), **self.environ},
+            interactive=self.interactive,
+            call=self._call,
+            browse=self.browsed.append,
+            wait=self.wait,
+        )
+
+    def invoke(self, *words: str, answer: str = "") -> Result:
+        """What ``rain-deploy WORDS`` prints and how it ends."""
+        return CliRunner(env={"NO_COLOR": "1", **self.environ}).invoke(
+            root, list(words), obj=self.application(), input=answer
+        )
+
+    def living(self, provider: str = "local") -> None:
+        """Record a cluster ``default`` of two nodes."""
+        hosts = (Host(f"node-{n}", f"127.1.0.{n}", 22, "me", ()) for n in (1, 2))
+        nodes = tuple(Node(host.name, host) for host in hosts)
+        Store(self.home).save_cluster(Cluster("ab12", "default", provider, 1.8e9, nodes))
+
+    def last(self) -> tuple[Any, ...]:
+        """Arguments of the last flow."""
+        return self.flows.calls[-1][1]
+
+    def _call(self, argv: tuple[str, ...]) -> int:
+        self.called.append(argv)
+        return 7
+
+
+@contextlib.contextmanager
+def _context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
+    yield Context(home, Store(home), NoTransport(), no_provider, emit, confirm, Path.cwd())

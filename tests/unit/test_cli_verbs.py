@@ -1,0 +1,322 @@
+"""What each verb asks of its flow, and what it shows of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.cli.main import VERBS
+from rain_deploy.core import events
+from tests.unit.fake_application import POINT, World
+
+HEAD = "NODE    ROLE      STATE  CPUS  LOAD  DISK FREE  ADDRESS    MACHINE"
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A directory to type commands in, with a script, and no configuration."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job.py").write_text("print(1)\n", encoding="utf-8")
+    return World(tmp_path / "home")
+
+
+def test_up_says_which_provider_and_why_then_what_it_changed(world: World) -> None:
+    result = world.invoke("up", "--provider", "local", "--nodes", "2", "--with", "scipy", "--upgrade")
+    assert result.exit_code == 0
+    assert result.stderr == "provider local: named on the command line or in the environment\n"
+    assert result.stdout.splitlines() == [
+        "cluster default is up: 2 nodes (local), 12.5 s",
+        "changed, with 4 processes started:",
+        "  node-2 installed",
+        HEAD,
+        "node-1  server    ready     2  0.50    12.3 GB  127.1.0.1",
+        "node-2  governor  ready     2                   127.1.0.2",
+        "next: rain-deploy run SCRIPT",
+    ]
+    (spec,) = world.last()
+    assert (spec.name, spec.nodes, spec.environment.packages) == ("default", 2, ("scipy",))
+    assert spec.environment.upgrade
+
+
+@pytest.mark.parametrize("interactive", [True, False])
+def test_up_assumes_a_provider_only_where_somebody_can_object(world: World, *, interactive: bool) -> None:
+    world.interactive = interactive
+    result = world.invoke("up")
+    assert result.exit_code == (0 if interactive else 2)
+    assert result.stderr.startswith(
+        "provider local: no provider" if interactive else "error[RD2]: no provider"
+    )
+    assert world.invoke("up", "--yes").exit_code == 2
+
+
+def test_up_again_needs_no_provider(world: World) -> None:
+    world.living("local")
+    assert world.invoke("up").stderr == "provider local: as when this cluster was made\n"
+
+
+def test_up_dry_run_prints_stage_after_stage(world: World) -> None:
+    result = world.invoke("up", "--dry-run", "--hosts", "me@a")
+    assert (result.exit_code, result.stderr.partition(":")[0]) == (0, "provider hosts")
+    assert result.stdout.split("\n\n") == [
+        "cluster default, provider hosts; nothing was done\nfacts: assumed",
+        "# node-1 me@a",
+        "## node-1: install\necho install",
+        "## node-1: start\necho start\n",
+    ]
+
+
+def test_flag_before_environment_before_file(world: World, tmp_path: Path) -> None:
+    (tmp_path / "rain-deploy.toml").write_text(
+        'provider = "local"\nnodes = 2\nssh_port = 2022', encoding="utf-8"
+    )
+    world.invoke("up")
+    assert (world.last()[0].nodes, world.last()[0].ssh_port) == (2, 2022)
+    world.environ = {"RAIN_DEPLOY_NODES": "3", "RAIN_DEPLOY_SSH_PORT": "2023", "RAIN_DEPLOY_CLUSTER": "mine"}
+    world.invoke("up")
+    assert (world.last()[0].nodes, world.last()[0].ssh_port, world.last()[0].name) == (3, 2023, "mine")
+    world.invoke("up", "--nodes", "4", "-c", "other")
+    assert (world.last()[0].nodes, world.last()[0].name) == (4, "other")
+
+
+def test_run_gives_the_script_everything_that_follows_it(world: World, tmp_path: Path) -> None:
+    world.environ = {"TOKEN": "abc"}
+    words = (
+        "--env",
+        "SEED=1=2",
+        "--env",
+        "TOKEN",
+        "--files",
+        "data",
+        "--timeout",
+        "30m",
+        "--no-wait",
+        "job.py",
+    )
+    result = world.invoke("run", *words, "--help", "--json", "--", "-c", "x y")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "run r1: done, 1 min 01 s",
+        "results: /somewhere/results/r1",
+        "  1 figure, 20 points, 2 files written by the script",
+    ]
+    name, spec = world.last()
+    assert (name, spec.script) == ("default", tmp_path / "job.py")
+    assert spec.args == ("--help", "--json", "--", "-c", "x y")
+    assert (spec.env, spec.files) == ((("SEED", "1=2"), ("TOKEN", "abc")), (tmp_path / "data",))
+    assert (spec.timeout_s, spec.wait, spec.companion, spec.detach) == (1800, False, True, False)
+
+
+def test_run_shows_the_script_s_own_output_unchanged(world: World) -> None:
+    world.flows.events = (
+        events.RunChanged("r1", "running"),
+        events.ScriptOutput("stdout", b"loss \xff\x1b[1m\n"),
+        events.ScriptOutput("stderr", b"warned\n"),
+    )
+    result = world.invoke("run", "job.py")
+    assert result.stdout_bytes.startswith(b"loss \xff\x1b[1m\nrun r1: done")
+    assert result.stderr == "run r1: running\nwarned\n"
+    quiet = world.invoke("run", "-q", "job.py")
+    assert (quiet.stdout_bytes, quiet.stderr) == (b"loss \xff\x1b[1m\n", "warned\n")
+
+
+def test_run_detached_says_how_to_come_back(world: World) -> None:
+    result = world.invoke("run", "-d", "-c", "mine", "job.py")
+    assert "next: rain-deploy attach r1\n" in result.stdout
+    assert world.last()[1].detach
+
+
+@pytest.mark.parametrize("verb", ["run", "sweep"])
+@pytest.mark.parametrize(
+    ("name", "source", "said"),
+    [
+        ("none.py", None, "cannot be read: No such file"),
+        (".", None, "cannot be read: Is a directory"),
+        ("bad.py", b"x = 1\nif x\n", "is not Python 3.11: line 2: expected ':'"),
+        ("new.py", b"type X = int\n", "is not Python 3.11: line 1"),
+        ("nul.py", b"\0", "is not Python"),
+    ],
+)
+def test_a_script_that_cannot_run_is_refused_before_anything(
+    world: World, tmp_path: Path, verb: str, name: str, source: bytes | None, said: str
+) -> None:
+    if source is not None:
+        (tmp_path / name).write_bytes(source)
+    result = world.invoke(verb, name)
+    assert (result.exit_code, result.stdout, world.flows.calls) == (10, "", [])
+    assert said in result.stderr
+    assert not world.home.exists()
+
+
+@pytest.mark.parametrize("given", ["NOT_SET_HERE", "1A=2", "=3"])
+def test_a_variable_that_cannot_be_is_a_usage_error(world: World, given: str) -> None:
+    result = world.invoke("run", "--env", given, "job.py")
+    assert (result.exit_code, world.flows.calls) == (2, [])
+    assert f"--env {given}: " in result.stderr
+
+
+def test_sweep_takes_the_flags_of_up_and_run(world: World) -> None:
+    result = world.invoke(
+        "sweep", "--provider", "local", "--nodes", "2", "--timeout", "9", "job.py", "--nodes"
+    )
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0] == "run r1: done, 1 min 01 s"
+    assert result.stdout.splitlines()[-1] == "cluster default is down, 1.5 s"
+    spec, wanted = world.last()
+    assert (spec.nodes, wanted.timeout_s, wanted.args) == (2, 9, ("--nodes",))
+
+
+def test_down_prints_its_certificate(world: World, tmp_path: Path) -> None:
+    result = world.invoke("down", "--discard-results", "--out", "there", "-c", "mine")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "pulled: r1",
+        "deleted: node-1",
+        "deleted: node-2",
+        "looked at, and found that there is nothing left:",
+        "  node-1: no process",
+        "  node-2: no file",
+        "cluster default is down, 1.5 s",
+    ]
+    assert world.last() == ("mine", True, tmp_path / "there")
+
+
+def test_status_and_list_and_runs_are_tables(world: World) -> None:
+    assert world.invoke("status").stdout.splitlines() == [
+        "cluster default: local, 2 nodes, 2 governors registered with Rain",
+        HEAD,
+        "node-1  server    ready     2  0.50    12.3 GB  127.1.0.1",
+        "node-2  governor  ready     2                   127.1.0.2",
+        "run r1: done, hsearch.py",
+    ]
+    assert world.invoke("list").stdout.splitlines()[0] == (
+        "CLUSTER  PROVIDER  NODES  STATE  MADE              RUNS  ACTIVE RUN"
+    )
+    head, line = world.invoke("runs").stdout.splitlines()
+    assert head == "RUN  STATE  TYPED                     TOOK  RESULTS  SCRIPT"
+    assert line.split()[:2] == ["r1", "done"]
+    assert line.endswith("1 min 15 s  pulled   hsearch.py --fast")
+
+
+def test_status_check_ends_with_3_when_something_is_not_as_recorded(world: World) -> None:
+    world.flows.drift = ("node-2: governor does not run",)
+    assert world.invoke("status").exit_code == 0
+    result = world.invoke("status", "--check")
+    assert result.exit_code == 3
+    assert "not as recorded: node-2: governor does not run\n" in result.stdout
+    assert "next: rain-deploy up -c default\n" in result.stderr
+
+
+def test_logs_come_as_they_were_written(world: World) -> None:
+    result = world.invoke("logs", "r1")
+    assert (result.stdout_bytes, result.stderr) == (b"loss \xff\n", "warned\n")
+    assert world.last() == ("default", "r1", None, False, False)
+    world.invoke("logs", "--node", "node-2", "--install")
+    assert world.last() == ("default", None, 2, True, False)
+    assert world.invoke("logs", "-f", "--node", "2").exit_code == 2
+
+
+def test_points_are_a_table_with_a_column_per_parameter(world: World) -> None:
+    assert world.invoke("points").stdout.splitlines() == [
+        "TASK   lr  units    VALUE  STATE     NODE     TOOK",
+        "   3  0.1     32  0.93125  finished  node-2  4.2 s",
+    ]
+    assert len(world.invoke("points", "--all").stdout.splitlines()) == 3
+    assert world.invoke("points", "--csv").stdout.splitlines()[0].startswith("task,name,lr,units,value")
+    assert world.invoke("points", "--csv", "--json").exit_code == 2
+
+
+def test_points_that_are_followed_are_a_line_each(world: World) -> None:
+    world.flows.events = (events.PointSeen(POINT), events.PointSeen({**POINT, "point": False}))
+    result = world.invoke("points", "--follow")
+    assert result.stdout == "3 lr=0.1 units=32: 0.93125 (finished on node-2)\n"
+
+
+def test_pull_attach_cancel_take_a_run_or_the_last(world: World, tmp_path: Path) -> None:
+    assert (
+        world.invoke("pull", "--all").stdout
+        == "/somewhere/results/r1: 1 figure, 20 points, 2 files, 4.1 kB\n"
+    )
+    assert world.last() == ("default", None, True, None)
+    assert world.invoke("pull", "r1", "--all").exit_code == 2
+    world.invoke("attach", "r1", "--out", "there")
+    assert world.last() == ("default", "r1", tmp_path / "there")
+    assert world.invoke("cancel").stdout == "run r1: cancelled\n"
+
+
+def test_exec_shows_each_node_s_output_behind_its_name(world: World) -> None:
+    result = world.invoke("exec", "--", "ls", "-l", "--json", "--")
+    assert result.stdout == "node-1 | one\nnode-2 | two\n"
+    assert result.stderr == "node-2 | oh\n"
+    assert world.last() == ("default", None, ("ls", "-l", "--json", "--"))
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ((), ("default", None, ())),
+        (("2",), ("default", 2, ())),
+        (("node-2", "--", "ls", "-c", "a b"), ("default", 2, ("ls", "-c", "a b"))),
+        (("--", "--help"), ("default", None, ("--help",))),
+        (("-c", "mine", "1", "--", "x", "--", "y"), ("mine", 1, ("x", "--", "y"))),
+    ],
+)
+def test_ssh_calls_the_system_s_own_and_ends_as_it_does(
+    world: World, words: Sequence[str], asked: tuple[object, ...]
+) -> None:
+    result = world.invoke("ssh", *words)
+    assert (result.exit_code, result.output, world.last()) == (7, "", asked)
+    assert world.called == [("ssh", f"node-{asked[1] or 1}", *asked[2])]  # type: ignore[misc]
+
+
+def test_push_and_fetch_say_what_went_where(world: World, tmp_path: Path) -> None:
+    result = world.invoke("push", "data", "/tmp/data")
+    assert result.stdout == f"{tmp_path}/data -> /tmp/data (node-1, node-2)\n3 files, 4.1 kB, 0.1 s\n"
+    world.invoke("fetch", "--node", "2", "/tmp/data", "here")
+    assert world.last() == ("default", "/tmp/data", tmp_path / "here", 2)
+
+
+def test_dashboard_opens_the_browser_and_closes_its_tunnel(world: World) -> None:
+    result = world.invoke("dashboard")
+    assert (result.exit_code, result.stdout) == (0, "http://127.0.0.1:4001/\n")
+    assert world.browsed == ["http://127.0.0.1:4001/"]
+    assert [verb for verb, _ in world.flows.calls] == ["dashboard", "closed"]
+    world.invoke("dashboard", "--no-browser")
+    assert len(world.browsed) == 1
+
+
+def test_tunnel_prints_where_it_listens(world: World) -> None:
+    assert world.invoke("tunnel", "--port", "7210").stdout == "127.0.0.1:7210\n"
+
+
+def test_check_needs_nobody_to_object(world: World) -> None:
+    result = world.invoke("check")
+    assert (result.exit_code, result.stdout.splitlines()[1]) == (0, "node-1  change  builds the engine")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_names_the_command(world: World, shell: str) -> None:
+    result = world.invoke("completion", shell)
+    assert (result.exit_code, "_RAIN_DEPLOY_COMPLETE" in result.stdout) == (0, True)
+    assert not world.home.exists()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_the_common_flags(world: World, verb: str) -> None:
+    result = world.invoke(verb, "--help")
+    assert (result.exit_code, result.stderr) == (0, "")
+    for flag in ("--cluster", "--json", "--quiet", "--verbose", "--yes", "--config"):
+        assert flag in result.stdout
+
+
+def test_a_question_is_answered_by_yes_by_the_user_or_not_at_all(world: World) -> None:
+    world.flows.question = "Cancel r1?"
+    refused = world.invoke("down")
+    assert (refused.exit_code, world.flows.answer) == (2, None)
+    assert "error[RD2]: Cancel r1? Nobody is here to answer." in refused.stderr
+    assert (world.invoke("down", "-y").exit_code, world.flows.answer) == (0, True)
+    world.interactive = True
+    asked = world.invoke("down", answer="n\n")
+    assert (asked.exit_code, world.flows.answer) == (0, False)
+    assert asked.stderr == "Cancel r1? [y/N]: "

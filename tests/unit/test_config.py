@@ -1,0 +1,236 @@
+"""rain-deploy.toml, environment and flags become one spec, and every mistake is named with its key."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rain_deploy import config
+from rain_deploy.config import Settings
+from rain_deploy.errors import InputError, RainDeployError, UsageError
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "rain-deploy.toml"
+LOCAL = ("local", "named")
+
+
+def toml(directory: Path, text: str) -> Path:
+    path = directory / "rain-deploy.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_without_a_file_nothing_is_said(tmp_path: Path) -> None:
+    assert config.load(None, tmp_path) == Settings()
+
+
+def test_the_file_beside_the_user_is_found_and_its_paths_are_its_own(tmp_path: Path) -> None:
+    toml(tmp_path, 'nodes = 3\nrequirements = "r.txt"\nwith = ["scipy<2", "./a.whl"]\ntimeout = "2h"')
+    said = config.load(None, tmp_path)
+    assert said == Settings(
+        nodes=3,
+        requirements=tmp_path / "r.txt",
+        packages=("scipy<2",),
+        wheels=(tmp_path / "a.whl",),
+        timeout=7200,
+    )
+
+
+def test_the_example_loads_and_explains_every_key(tmp_path: Path) -> None:
+    assert config.load(EXAMPLE, tmp_path).nodes == 2
+    everything = re.sub(r"(?m)^# (?=\[engine\]|\w+ = )", "", EXAMPLE.read_text(encoding="utf-8"))
+    said = config.load(toml(tmp_path, everything), tmp_path)
+    silent = {"host_addresses", *(f for f in Settings.__slots__ if getattr(said, f) not in {None, ()})}
+    assert silent == set(Settings.__slots__)
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("node", "nodes"),
+        ("engine.sha", "engine.sha256"),
+        ("trust_networks", "trust_network"),
+        ("with_", "with"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_valid_one(tmp_path: Path, key: str, nearest: str) -> None:
+    path = toml(tmp_path, f"{key} = 1")
+    with pytest.raises(
+        InputError, match=re.escape(f"{path}: unknown key {key!r}; did you mean {nearest!r}?")
+    ):
+        config.load(path, tmp_path)
+
+
+def test_an_unknown_key_like_no_other_is_refused_with_all_valid_ones(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown key 'xyzzy'; valid keys: apt, cpus_per_node, "):
+        config.load(toml(tmp_path, "xyzzy = 1"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("nodes = 0", "nodes: expected a whole number from 1 to 1000, got 0"),
+        ("nodes = 1000000", "nodes: expected a whole number from 1 to 1000, got 1000000"),
+        ("nodes = true", "nodes: expected a whole number from 1 to 1000, got True"),
+        ('nodes = "2"', "nodes: expected a whole number from 1 to 1000, got '2'"),
+        ('provider = "aws"', "provider: expected one of exoscale, hosts, local, got 'aws'"),
+        ("provider = 1", "provider: expected a text in quotes, got 1"),
+        ('apt = "graphviz"', "apt: expected a list of texts"),
+        ('with = ["--index-url=x"]', "with: expected package names or wheel files, not '--index-url=x'"),
+        ('timeout = "soon"', "timeout: expected a duration above zero"),
+        ("timeout = true", "timeout: expected a duration above zero"),
+        ('trust_network = ["10.0.0.1/8"]', "trust_network: expected a network such as"),
+        ('hosts = ["a", "a"]', "hosts: expected at least one host, and none twice"),
+        ('hosts = ["a adress=1.2.3.4"]', "hosts: expected host entries such as"),
+        ('hosts = ["a address=1.2.3"]', "hosts: expected an IP address after address=, not '1.2.3'"),
+        ("engine.sha256 = 'AB'", "engine.sha256: expected 64 hexadecimal digits"),
+        ("env = { A = 1 }", "env: expected a table of texts"),
+        ("env = 1", "env: expected a table of texts"),
+        ("engine = 1", "unknown key 'engine'"),
+        ("ssh_port = 70000", "ssh_port: expected a whole number from 1 to 65535"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_key_and_what_is_expected(
+    tmp_path: Path, line: str, said: str
+) -> None:
+    path = toml(tmp_path, line)
+    with pytest.raises(InputError) as caught:
+        config.load(path, tmp_path)
+    assert caught.value.message.startswith(f"{path}: {said}")
+
+
+def test_what_is_not_toml_is_refused_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"not valid TOML: .*line 2"):
+        config.load(toml(tmp_path, "nodes = 1\nnodes two"), tmp_path)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_bytes(b"\xff"), lambda _: None])
+def test_a_named_config_that_cannot_be_read_is_refused(tmp_path: Path, make: Any) -> None:
+    path = tmp_path / "other.toml"
+    make(path)
+    with pytest.raises(InputError, match=re.escape(f"config file {path}")):
+        config.load(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [(90, 90), ("90", 90), ("30s", 30), ("60m", 3600), ("12h", 43200), ("1.5 h", 5400), ("2d", 172800)],
+)
+def test_durations(given: object, seconds: float) -> None:
+    assert config.duration_s(given) == seconds
+
+
+@pytest.mark.parametrize("given", ["", "0", "0h", "-5", "h", "1h30", "1w", True, None])
+def test_what_is_no_duration(given: object) -> None:
+    with pytest.raises(ValueError, match="a duration above zero"):
+        config.duration_s(given)
+
+
+def test_hosts_come_as_a_list_or_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "lab").write_text(
+        "# mine\nada@a:2222 address=10.0.0.1\n\nlab3 # the slow one\n", encoding="utf-8"
+    )
+    from_file = {"hosts": ("ada@a:2222", "lab3"), "host_addresses": (("ada@a:2222", "10.0.0.1"),)}
+    assert config.hosts("lab", tmp_path) == from_file
+    assert config.hosts("ada@a, lab3,", tmp_path) == {"hosts": ("ada@a", "lab3"), "host_addresses": ()}
+    assert config.hosts("lab9", tmp_path)["hosts"] == ("lab9",)
+    with pytest.raises(InputError, match=r"hosts file .*/no/such cannot be read"):
+        config.hosts("no/such", tmp_path)
+
+
+def test_a_flag_comes_before_the_file_and_lists_of_things_to_add_add_up() -> None:
+    file = Settings(
+        nodes=2, provider="hosts", packages=("a",), env=(("K", "1"), ("L", "1")), files=(Path("/f"),)
+    )
+    flags = Settings(nodes=4, packages=("b",), env=(("K", "2"),), files=(Path("/g"),))
+    assert config.merged(flags, file) == Settings(
+        nodes=4,
+        provider="hosts",
+        packages=("a", "b"),
+        env=(("K", "2"), ("L", "1")),
+        files=(Path("/f"), Path("/g")),
+    )
+
+
+def test_hosts_of_a_flag_do_not_keep_addresses_of_the_file() -> None:
+    file = Settings(hosts=("a",), host_addresses=(("a", "10.0.0.1"),))
+    assert config.merged(Settings(hosts=("b",)), file).host_addresses == ()
+    assert config.merged(Settings(), file) == file
+
+
+@pytest.mark.parametrize(
+    ("flags", "file", "living", "credentials", "chosen"),
+    [
+        (Settings(provider="local"), Settings(provider="hosts"), "hosts", True, "local"),
+        (Settings(), Settings(provider="hosts"), "local", True, "hosts"),
+        (Settings(hosts=("a",)), Settings(), None, False, "hosts"),
+        (Settings(), Settings(), "hosts", True, "hosts"),
+        (Settings(), Settings(), None, False, "local"),
+    ],
+)
+def test_which_provider(
+    flags: Settings, file: Settings, living: str | None, credentials: bool, chosen: str
+) -> None:
+    provider, reason = config.choose_provider(
+        flags, file, living=living, credentials=credentials, must_be_named=False
+    )
+    assert (provider, bool(reason)) == (chosen, True)
+
+
+def test_exoscale_credentials_without_that_provider_are_spoken_of() -> None:
+    chosen = config.choose_provider(
+        Settings(), Settings(), living=None, credentials=True, must_be_named=False
+    )
+    assert chosen == ("local", "Exoscale credentials are set, but this version has no provider for them")
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        (Settings(), UsageError),
+        (Settings(provider="exoscale"), InputError),
+        (Settings(provider="local", hosts=("a",)), InputError),
+    ],
+)
+def test_a_provider_that_cannot_be_is_refused(flags: Settings, error: type[RainDeployError]) -> None:
+    with pytest.raises(error):
+        config.choose_provider(flags, Settings(), living=None, credentials=False, must_be_named=True)
+
+
+def test_a_list_of_hosts_says_how_many_nodes() -> None:
+    spec = config.cluster_spec("c", ("hosts", "named"), Settings(hosts=("a", "b")), upgrade=False)
+    assert (spec.nodes, spec.hosts, spec.ssh_port) == (2, ("a", "b"), 22)
+
+
+def test_a_spec_says_what_all_sources_say(tmp_path: Path) -> None:
+    (tmp_path / "r.txt").touch()
+    settings = Settings(nodes=2, requirements=tmp_path / "r.txt", packages=("a",), ssh_port=2222, owner="ada")
+    spec = config.cluster_spec("c", LOCAL, settings, upgrade=True)
+    assert (spec.name, spec.provider, spec.provider_reason, spec.nodes) == ("c", *LOCAL, 2)
+    assert (spec.ssh_port, spec.owner, spec.environment.upgrade) == (2222, "ada", True)
+    assert (spec.environment.requirements, spec.environment.packages) == (tmp_path / "r.txt", ("a",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (Settings(nodes=2, min_nodes=3), "min_nodes is 3, but there are 2 nodes"),
+        (Settings(nodes=3, hosts=("a", "b")), "3 nodes need 3 hosts, but 2 are listed"),
+        (Settings(engine_url="https://a/b"), "engine.url and engine.sha256 belong together"),
+        (Settings(requirements=Path("/")), "requirements file / cannot be read: Is a directory"),
+        (Settings(setup=Path("/no/such")), "setup script /no/such cannot be read: No such file"),
+        (Settings(host_key=Path("/no/such")), "host key file /no/such cannot be read"),
+        (Settings(wheels=(Path("/no/such.whl"),)), "wheel /no/such.whl does not exist"),
+    ],
+)
+def test_a_spec_that_cannot_be_met_is_refused(settings: Settings, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        config.cluster_spec("c", ("hosts", "named"), settings, upgrade=False)
+
+
+def test_requirements_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.txt").write_bytes("scipy # é".encode("latin-1"))
+    with pytest.raises(InputError, match="is not UTF-8: byte 8"):
+        config.cluster_spec("c", LOCAL, Settings(requirements=tmp_path / "r.txt"), upgrade=False)

@@ -1,0 +1,161 @@
+"""Rain's events and the companion's notes become one row per task."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from rain_deploy.node.events import Event
+from rain_deploy.node.points import Points
+
+T0 = "2026-11-24T08:30:57.948482259+00:00"
+T0_S = 1795509057.948482
+
+
+def points(known: list[dict[str, Any]] | None = None) -> Points:
+    return Points("r1", 1, 7, node_name=lambda governor: f"<{governor}>", known=known or [])
+
+
+def event(kind: str, **data: Any) -> Event:
+    return Event(0, T0, kind, {"type": kind, **data})
+
+
+def submit(session: int, **names: str) -> Event:
+    """Tasks ``t12="name"``."""
+    specs = [{"id": [session, int(key[1:])], "name": name, "task_type": "py/"} for key, name in names.items()]
+    return event("ClientSubmit", tasks=specs, dataobjs=[])
+
+
+def finished(session: int, task: int, error: str = "") -> Event:
+    info: dict[str, Any] = {"governor": "10.0.0.2:7302", "start_time": T0, "duration": 2.5}
+    return event("TaskFinished", task=[session, task], info=info | ({"error": error} if error else {}))
+
+
+def fold(table: Points, *events: Event) -> dict[int, dict[str, Any]]:
+    for one in events:
+        table.apply(one)
+    return {row["task"]: row for row in table.changed()}
+
+
+def test_a_row_follows_its_task_from_submission_to_its_end() -> None:
+    table = points()
+    submitted = fold(table, submit(1, t12="mnist size=32"))[12]
+    assert (submitted["state"], submitted["started_s"], submitted["ended_s"]) == ("submitted", None, None)
+    running = fold(table, event("TaskStarted", task=[1, 12], info={}))[12]
+    assert (running["state"], running["node"]) == ("running", None)
+    assert fold(table, finished(1, 12))[12] == {
+        "run": "r1",
+        "attempt": 1,
+        "epoch": 7,
+        "task": 12,
+        "session": 1,
+        "name": "mnist size=32",
+        "parameters": {"size": 32},
+        "value": None,
+        "node": "<10.0.0.2:7302>",
+        "started_s": pytest.approx(T0_S),
+        "ended_s": pytest.approx(T0_S + 2.5),
+        "duration_s": 2.5,
+        "state": "finished",
+        "source": "engine",
+        "point": True,
+        "message": "",
+    }
+
+
+def test_only_rows_that_changed_are_given() -> None:
+    table = points()
+    assert set(fold(table, submit(1, t1="a x=1", t2="b x=2"))) == {1, 2}
+    assert set(fold(table, finished(1, 2))) == {2}
+    assert fold(table, event("Monitoring", governor="10.0.0.2:7302")) == {}
+
+
+def test_rows_given_before_a_restart_are_not_given_again() -> None:
+    events = submit(1, t1="a x=1"), finished(1, 1)
+    before = list(fold(points(), *events).values())
+    written = json.loads(json.dumps(before))
+    assert fold(points(written), *events) == {}
+
+
+def test_a_value_that_the_script_loads_joins_its_row() -> None:
+    table = points()
+    fold(table, submit(3, t9="a x=1"), finished(3, 9))
+    table.note_value({"session": 3, "task": 9, "value": 0.97})
+    [row] = table.changed()
+    assert (row["value"], row["source"], row["state"]) == (0.97, "companion", "finished")
+
+
+def test_a_value_that_json_cannot_hold_is_named_in_the_message() -> None:
+    table = points()
+    fold(table, submit(1, t1="a x=1"))
+    table.note_value({"session": 1, "task": 1, "value": float("nan")})
+    row = fold(table, finished(1, 1))[1]
+    assert (row["value"], row["message"], row["state"]) == (None, "value is nan", "finished")
+
+
+def test_named_tasks_are_the_points_where_any_is_named() -> None:
+    table = points()
+    table.note_task({"session": 1, "task": 1, "parameters": {}, "kept": True})
+    rows = fold(table, submit(1, t1="load", t2="train x=1"))
+    assert {task: row["point"] for task, row in rows.items()} == {1: False, 2: True}
+
+
+def test_else_kept_tasks_are_points_with_the_arguments_as_columns() -> None:
+    table = points()
+    table.note_task({"session": 1, "task": 1, "parameters": {}, "kept": False})
+    table.note_task({"session": 1, "task": 2, "parameters": {"x": 3}, "kept": True})
+    rows = fold(table, submit(1, t1="load", t2="train"))
+    assert {task: (row["point"], row["parameters"]) for task, row in rows.items()} == {
+        1: (False, {}),
+        2: (True, {"x": 3}),
+    }
+
+
+def test_a_later_named_task_takes_the_place_of_kept_ones() -> None:
+    table = points()
+    table.note_task({"session": 1, "task": 1, "parameters": {}, "kept": True})
+    assert fold(table, submit(1, t1="load"))[1]["point"]
+    assert not fold(table, submit(1, t2="train x=1"))[1]["point"]
+
+
+def test_sessions_do_not_decide_for_each_other() -> None:
+    table = points()
+    table.note_task({"session": 2, "task": 1, "parameters": {"x": 1}, "kept": True})
+    fold(table, submit(1, t1="a x=1"))
+    assert fold(table, submit(2, t1="b"))[1]["point"]
+
+
+def test_one_failed_task_fails_its_session() -> None:
+    table = points()
+    error = 'Traceback (most recent call last):\n  File "t.py"\nValueError: no\n\nTask failed in executor'
+    closed = event("SessionClosed", session=1, reason="Error", message=error)
+    rows = fold(
+        table, submit(1, t1="a x=1", t2="b x=2", t3="c x=3"), finished(1, 1), closed, finished(1, 2, error)
+    )
+    assert {task: (row["state"], row["message"]) for task, row in rows.items()} == {
+        1: ("finished", ""),
+        2: ("failed", "ValueError: no"),
+        3: ("failed", "dropped: another task of its session failed"),
+    }
+
+
+def test_a_task_that_nobody_waited_for_did_not_fail() -> None:
+    closed = event("SessionClosed", session=1, reason="ClientClose", message="")
+    row = fold(points(), submit(1, t1="a x=1"), closed)[1]
+    assert (row["state"], row["message"]) == ("submitted", "not waited for")
+
+
+def test_a_programs_failure_is_told_by_its_first_line() -> None:
+    error = "Program exit with exit code 1\nStderr: \n"
+    assert fold(points(), submit(1, t1="e"), finished(1, 1, error))[1]["message"] == error.splitlines()[0]
+
+
+def test_the_end_of_all_noted_tasks_is_known() -> None:
+    table = points()
+    assert not table.all_noted_ended()
+    table.note_task({"session": 1, "task": 1, "parameters": {}, "kept": True})
+    assert not table.all_noted_ended()
+    fold(table, submit(1, t1="a"), finished(1, 1))
+    assert table.all_noted_ended()

@@ -1,0 +1,122 @@
+"""Processes are known by identity and by their environment, and ended to the last one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.node.process import (
+    PLACE,
+    ROLE,
+    SERVICE,
+    Process,
+    end,
+    group,
+    identify,
+    leader,
+    recorded,
+    scan,
+    spawn,
+)
+
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[str]:
+    name = f"unit-102-{os.getpid()}-{tmp_path.name}/1"
+    yield name
+    assert end(lambda: [found.process for found in scan(name)], grace_s=0, deadline_s=10) == ()
+
+
+def start(service: str, tmp_path: Path, code: str, role: str = "server", place: str = "/p/1") -> Process:
+    env = {**os.environ, SERVICE: service, ROLE: role, PLACE: place}
+    return spawn([sys.executable, "-c", code], log=tmp_path / "log", env=env)
+
+
+def wait_for_text(path: Path, text: str) -> None:
+    deadline = time.monotonic() + 10
+    while text not in path.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_process_with_the_same_number_is_not_the_same() -> None:
+    myself = identify(os.getpid())
+    assert myself
+    assert myself.alive()
+    assert not Process(myself.pid, myself.start_ticks + 1).alive()
+    assert 0 <= myself.age_s() < 3600
+
+
+def test_a_zombie_is_not_alive() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    process = identify(child.pid)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert identify(child.pid) is None
+    assert process is None or not process.alive()
+    child.returncode = 0
+
+
+def test_a_recorded_identity_is_believed_only_while_it_lives(tmp_path: Path, service: str) -> None:
+    process = start(service, tmp_path, "import time; time.sleep(60)")
+    process.record(tmp_path / "x.pid")
+    assert recorded(tmp_path / "x.pid") == process
+    Process(process.pid, process.start_ticks - 5).record(tmp_path / "x.pid")
+    assert recorded(tmp_path / "x.pid") is None
+    assert recorded(tmp_path / "absent.pid") is None
+
+
+def test_processes_are_found_by_exactly_their_marks(tmp_path: Path, service: str) -> None:
+    first = start(service, tmp_path, "import time; time.sleep(60)", "server", "/p/1")
+    second = start(service, tmp_path, "import time; time.sleep(60)", "governor", "/p/2")
+    start(f"{service}0", tmp_path, "import time; time.sleep(5)")
+    assert {found.process for found in scan(service)} == {first, second}
+    assert [found.process for found in scan(service, "server")] == [first]
+    assert [found.process for found in scan(service, "governor", Path("/p/2"))] == [second]
+    assert scan(service, "governor", Path("/p/1")) == ()
+    assert end(lambda: [found.process for found in scan(f"{service}0")], grace_s=0, deadline_s=10) == ()
+
+
+def test_what_was_started_is_told_from_its_children(tmp_path: Path, service: str) -> None:
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1, flush=True); import time; time.sleep(60)'])"
+    process = start(service, tmp_path, code)
+    wait_for_text(tmp_path / "log", "1")
+    assert len(scan(service)) == 2
+    found = leader(service, "server")
+    assert found
+    assert found.process == process
+    assert len(group(process.pid)) == 2
+
+
+def test_who_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path, service: str) -> None:
+    start(service, tmp_path, STUBBORN)
+    wait_for_text(tmp_path / "log", "ready")
+    started = time.monotonic()
+    assert end(lambda: [found.process for found in scan(service)], grace_s=0.3, deadline_s=10) == ()
+    assert 0.3 <= time.monotonic() - started < 5
+
+
+def test_a_process_started_while_others_are_ended_is_ended_too(tmp_path: Path, service: str) -> None:
+    code = (
+        "import os, subprocess, sys, time\n"
+        "def again(*_): subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'],"
+        " start_new_session=True); os._exit(0)\n"
+        "import signal; signal.signal(signal.SIGTERM, again)\n"
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    start(service, tmp_path, code)
+    wait_for_text(tmp_path / "log", "ready")
+    assert end(lambda: [found.process for found in scan(service)], grace_s=5, deadline_s=15) == ()
+    assert scan(service) == ()
+
+
+def test_what_does_not_end_is_named() -> None:
+    myself = Process(os.getpid(), 1)  # of another start, so no signal reaches it
+    assert end(lambda: [myself], grace_s=0, deadline_s=0.1) == (myself,)

@@ -1,0 +1,206 @@
+"""Runs on disk: the line they wait in, the servers a keeper dials, the epochs that stay."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rain_deploy.node import epochs
+from rain_deploy.node.config import Member, NotInstalled, member_name, members, node_config
+from rain_deploy.node.engine import clients_registered, server_fault, server_log, server_lost
+from rain_deploy.node.files import Tail, open_log, read_json, tail, write_json
+from rain_deploy.node.keeper import targets
+from rain_deploy.node.runs import Run, ahead, all_runs, load, queue, unfinished
+
+
+def ship(runs: Path, name: str, sequence: int, port: int = 7230, **more: Any) -> Run:
+    described = {"run": name, "sequence": sequence, "port": port, "script": "s.py", **more}
+    write_json(runs / name / "run.json", described)
+    run = load(runs / name)
+    assert run
+    return run
+
+
+def test_runs_wait_in_the_order_of_their_sequence(tmp_path: Path) -> None:
+    last, first, shipped = ship(tmp_path, "b", 3), ship(tmp_path, "c", 1), ship(tmp_path, "a", 2)
+    queue(last)
+    queue(first)
+    assert [run.id for run in unfinished(tmp_path)] == ["c", "b"]
+    assert (ahead(first), ahead(last), ahead(shipped)) == (0, 1, 1)
+    first.update(state="finished")
+    assert ahead(last) == 0
+
+
+def test_queueing_twice_changes_nothing(tmp_path: Path) -> None:
+    run = ship(tmp_path, "a", 1)
+    queue(run)
+    run.update(state="running")
+    assert queue(run)["state"] == "running"
+
+
+def test_a_half_shipped_run_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "run.json").write_text('{"run": "b"')
+    assert all_runs(tmp_path) == ()
+    assert all_runs(tmp_path / "absent") == ()
+
+
+def test_a_keeper_dials_the_newest_run_first(tmp_path: Path) -> None:
+    ship(tmp_path, "old", 1, 7230)
+    ship(tmp_path, "active", 2, 7231)
+    ship(tmp_path, "new", 3, 7232, live=["active"])
+    assert [run.id for run in targets(all_runs(tmp_path))] == ["new", "active"]
+
+
+def test_a_keeper_does_not_dial_for_a_run_that_is_known_to_be_over(tmp_path: Path) -> None:
+    over = ship(tmp_path, "over", 1, 7230)
+    ship(tmp_path, "new", 2, 7231, live=["over"])
+    over.update(state="finished")
+    assert [run.id for run in targets(all_runs(tmp_path))] == ["new"]
+
+
+def test_a_port_belongs_to_the_newest_run_that_has_it(tmp_path: Path) -> None:
+    ship(tmp_path, "old", 1, 7230)
+    ship(tmp_path, "new", 71, 7230, live=["old"])
+    assert [run.id for run in targets(all_runs(tmp_path))] == ["new"]
+    assert targets(()) == ()
+
+
+def test_variables_of_a_run_are_forgotten_when_asked(tmp_path: Path) -> None:
+    run = ship(tmp_path, "a", 1)
+    write_json(run.path / "env.json", {"KEY": "secret", "N": 3})
+    assert run.extra_env() == {"KEY": "secret", "N": "3"}
+    run.forget_env()
+    run.forget_env()
+    assert run.extra_env() == {}
+
+
+def test_the_last_three_epochs_and_the_new_one_stay(tmp_path: Path) -> None:
+    made = [epochs.fresh(tmp_path / "e") for _ in range(12)]
+    assert [path.name for path in made] == [str(number) for number in range(1, 13)]
+    assert sorted(path.name for path in (tmp_path / "e").iterdir()) == ["10", "11", "12", "9"]
+
+
+def test_json_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "d" / "state.json"
+    write_json(path, {"a": 1})
+    write_json(path, {"a": 2})
+    assert read_json(path) == {"a": 2}
+    assert [entry.name for entry in path.parent.iterdir()] == ["state.json"]
+    path.write_text("[1]")
+    assert read_json(path) is None
+
+
+def test_a_log_over_five_megabytes_starts_anew(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_bytes(b"x" * 4_000_000)
+    with open(open_log(log), "wb"):
+        assert log.stat().st_size == 4_000_000
+    log.write_bytes(b"x" * 5_000_001)
+    with open(open_log(log), "wb"):
+        assert log.stat().st_size == 0
+
+
+def test_the_end_of_a_file_is_read_as_text(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"first\n\xff last")
+    assert tail(tmp_path / "log", 6) == "\ufffd last"
+    assert tail(tmp_path / "absent") == ""
+
+
+def test_lines_are_read_only_when_they_are_whole(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    path.write_text('{"n": 1}\nnot json\n[2]\n{"n": ')
+    rows = Tail(path)
+    assert rows.json_lines() == [{"n": 1}]
+    with path.open("a") as file:
+        file.write('3}\n{"n": "' + "x" * 200_000 + '"}\n')
+    assert [len(str(row["n"])) for row in rows.json_lines()] == [1, 200_000]
+
+
+NODES = (Member("node-1", "10.0.0.1", 7301), Member("node-2", "10.0.0.2", 7302))
+
+
+@pytest.mark.parametrize(
+    ("governor", "name"),
+    [
+        ("10.0.0.2:7302", "node-2"),
+        ("127.0.0.1:7301", "node-1"),
+        ("10.0.0.9:7309", "10.0.0.9:7309"),
+    ],
+)
+def test_governors_are_called_by_their_nodes_name(governor: str, name: str) -> None:
+    assert member_name(NODES, governor) == name
+
+
+def test_a_node_that_was_not_installed_says_which_file_is_absent(tmp_path: Path) -> None:
+    with pytest.raises(NotInstalled, match=r"node\.json is absent"):
+        node_config(tmp_path)
+    (tmp_path / "node.json").write_text(json.dumps({"cluster_dir": "/x"}))
+    with pytest.raises(NotInstalled, match="KeyError"):
+        node_config(tmp_path)
+
+
+def test_members_need_a_cluster_file(tmp_path: Path) -> None:
+    text = {
+        "cluster_dir": str(tmp_path),
+        "name": "node-1",
+        "service": "c/1",
+        "env": "/e",
+        "engine": "/e/rain",
+        "code": "/c",
+        "address": "10.0.0.1",
+        "governor_port": 7301,
+        "server_address": "10.0.0.1",
+        "idle_port": 7210,
+        "http_port": 7222,
+        "cpus": 2,
+        "server": True,
+    }
+    write_json(tmp_path / "node.json", text)
+    config = node_config(tmp_path)
+    with pytest.raises(NotInstalled, match=r"cluster\.json"):
+        members(config)
+    nodes = [{"node": 1, "name": "node-1", "address": "10.0.0.1", "governor_port": 7301}]
+    write_json(tmp_path / "server" / "cluster.json", {"nodes": nodes})
+    assert members(config) == NODES[:1]
+    assert config.verb("pack", tmp_path) == ["/e/bin/python", "-I", "-S", "/c", "pack", str(tmp_path)]
+
+
+SERVER_LOG = """\
+ INFO 2026-11-24T08:39:23Z: rain::server::rpc::bootstrap: Connection 127.0.0.1:48344 registered as client
+ INFO 2026-11-24T08:39:25Z: rain::server::rpc::bootstrap: Connection 10.0.0.2:1 registered as governor 10.0.0.2:7302
+ERROR 2026-11-24T08:39:26Z: rain::server::rpc::governor: Connection to governor 10.0.0.2:7302 lost
+
+thread 'main' (1) panicked at src/server/state.rs:91:9:
+not implemented
+"""
+
+
+def test_a_servers_log_tells_why_it_ended(tmp_path: Path) -> None:
+    assert server_fault(tmp_path, NODES) == "it left no word"
+    server_log(tmp_path).write_text(SERVER_LOG)
+    assert server_fault(tmp_path, NODES) == "the connection to node-2 was lost"
+    server_log(tmp_path).write_text(SERVER_LOG.replace("lost", "found"))
+    assert server_fault(tmp_path, NODES) == "panicked at src/server/state.rs:91:9: not implemented"
+
+
+def test_clients_are_counted_in_the_servers_log(tmp_path: Path) -> None:
+    assert clients_registered(tmp_path) == 0
+    server_log(tmp_path).write_text(SERVER_LOG)
+    assert clients_registered(tmp_path) == 1
+
+
+def test_a_governors_log_tells_that_its_server_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "governor.log"
+    log = Tail(path)
+    path.write_text(" INFO x: Connected to server; registering as governor\n")
+    assert not server_lost(log)
+    with path.open("a") as file:
+        file.write(
+            "ERROR 2026-11-24T08:39:27Z: rain::governor::rpc::control: Lost connection to the server\n"
+        )
+    assert server_lost(log)

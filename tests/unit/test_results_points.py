@@ -1,0 +1,94 @@
+"""The table of points: the newest row of each task, a column per parameter."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.results.points import Row, fold, read_rows, write_csv, write_json
+
+
+def row(task: int, state: str = "finished", **more: object) -> Row:
+    plain: Row = {"task": task, "session": 1, "name": f"lr={task}", "point": True, "state": state}
+    return plain | {"parameters": {"lr": task}, "value": 0.5} | more
+
+
+def table(*rows: Row) -> list[list[str]]:
+    text = io.StringIO()
+    write_csv(rows, text)
+    return list(csv.reader(io.StringIO(text.getvalue())))
+
+
+def test_the_last_row_of_a_task_wins_and_tasks_come_in_order() -> None:
+    folded = fold([row(2, "running"), row(1), row(2, "failed"), row(3, point=False)])
+    assert [(r["task"], r["state"]) for r in folded] == [(1, "finished"), (2, "failed")]
+
+
+def test_all_takes_tasks_that_are_no_points_too() -> None:
+    assert [r["task"] for r in fold([row(1), row(3, point=False)], all_=True)] == [1, 3]
+
+
+def test_equal_task_ids_of_two_sessions_are_two_tasks() -> None:
+    assert len(fold([row(1), row(1, session=2)])) == 2
+
+
+def test_the_header_names_every_parameter_in_order_of_appearance() -> None:
+    first, second = row(1, parameters={"lr": 1, "units": 8}), row(2, parameters={"lr": 2, "drop": 0.5})
+    lines = table(first, second)
+    assert lines[0] == [
+        *("task", "name", "lr", "units", "drop"),
+        *("value", "state", "node", "started", "duration_s"),
+    ]
+    assert lines[1][2:5] == ["1", "8", ""]
+    assert lines[2][2:5] == ["2", "", "0.5"]
+
+
+def test_without_points_there_is_a_header_alone() -> None:
+    assert table() == [["task", "name", "value", "state", "node", "started", "duration_s"]]
+
+
+def test_a_parameter_named_as_a_column_does_not_hide_it() -> None:
+    lines = table(row(1, parameters={"value": 7}))
+    assert dict(zip(lines[0], lines[1], strict=True)) | {"value (parameter)": "7", "value": "0.5"} == dict(
+        zip(lines[0], lines[1], strict=True)
+    )
+
+
+def test_times_are_utc_and_nothing_is_an_empty_cell() -> None:
+    cells = dict(zip(*table(row(1, started_s=1_700_000_000.25, duration_s=2.5, node=None)), strict=True))
+    assert cells["started"] == "2023-11-14T22:13:20.250Z"
+    assert cells["duration_s"] == "2.5"
+    assert cells["node"] == ""
+
+
+def test_no_cell_is_a_formula_and_numbers_stay_numbers() -> None:
+    cells = table(
+        row(1, name="=cmd()|x", value=-0.5, parameters={"a": "@SUM(1)", "b": "-1e-3", "c": "+x", "=d": 1})
+    )
+    assert cells[0][5] == "'=d"
+    assert cells[1][1:7] == ["'=cmd()|x", "'@SUM(1)", "-1e-3", "'+x", "1", "-0.5"]
+
+
+def test_json_is_valid_json_whatever_was_computed() -> None:
+    text = io.StringIO()
+    rows = (row(1, value=float("nan")), row(2, value=float("-inf"), name="\udcff"), row(3, value=1e-300))
+    write_json(rows, text)
+    read = json.loads(text.getvalue(), parse_constant=pytest.fail)
+    assert [entry["value"] for entry in read] == ["NaN", "-Infinity", 1e-300]
+
+
+def test_what_is_no_row_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "points.jsonl"
+    good = json.dumps(row(1))
+    nested = '{"task": 2, "parameters": ' + '{"a":' * 500 + "1" + "}" * 501
+    path.write_text("\n".join([good, "[1]", "{", "[" * 100_000, nested, '{"task": "x"}', good[:-5]]) + "\n")
+    folded = fold(read_rows(path), all_=True)
+    assert [(r["task"], r["parameters"]) for r in folded] == [(1, {"lr": 1}), (2, {})]
+
+
+def test_no_file_is_no_rows(tmp_path: Path) -> None:
+    assert list(read_rows(tmp_path / "points.jsonl")) == []
