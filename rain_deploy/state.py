@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import socket
@@ -20,7 +21,7 @@ from pathlib import Path
 import cattrs.preconf.json
 
 from rain_deploy.core.environment import ResolvedEnvironment
-from rain_deploy.core.model import Cluster, Intent, ResourceRef, RunRecord
+from rain_deploy.core.model import Cluster, Facts, Host, Intent, Node, ResourceRef, RunRecord
 from rain_deploy.errors import Locked, StateError
 
 VERSION = 1
@@ -34,6 +35,10 @@ CREATE TABLE resources (
     cluster_id TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
     intent TEXT NOT NULL, ref TEXT, PRIMARY KEY (cluster_id, kind, name));
 CREATE TABLE environments (cluster_id TEXT PRIMARY KEY, asked TEXT NOT NULL, body TEXT NOT NULL);
+CREATE TABLE home (born_s INTEGER NOT NULL);
+INSERT INTO home VALUES (CAST(strftime('%s', 'now') AS INTEGER));
+CREATE TABLE facts (machine TEXT PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE past (cluster_id TEXT PRIMARY KEY);
 CREATE TABLE runs (id TEXT PRIMARY KEY, cluster TEXT NOT NULL, sequence INTEGER NOT NULL, body TEXT NOT NULL);
 """
 
@@ -103,6 +108,29 @@ class Store:
             database.execute("DELETE FROM resources WHERE cluster_id = ?", (cluster.id,))
             database.execute("DELETE FROM environments WHERE cluster_id = ?", (cluster.id,))
             database.execute("DELETE FROM clusters WHERE id = ?", (cluster.id,))
+            database.execute("INSERT OR IGNORE INTO past VALUES (?)", (cluster.id,))
+
+    def next_cluster_id(self, name: str) -> str:
+        """For a new cluster of that name: unique among machines and homes, the same until one is forgotten."""
+        with self._database() as database:
+            (gone,) = database.execute("SELECT count(*) FROM past").fetchone()
+        told = f"{socket.gethostname()}\n{self._home.absolute()}\n{self._born_s()}\n{name}\n{gone}"
+        return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+    def save_facts(self, node: Node) -> None:
+        """Keep what is known of a node's machine, for dry runs of later clusters there."""
+        if node.facts:
+            with self._database() as database:
+                database.execute(
+                    "INSERT OR REPLACE INTO facts VALUES (?, ?)",
+                    (_machine(node.host), _CONVERTER.dumps(node.facts)),
+                )
+
+    def facts(self, host: Host) -> Facts | None:
+        """What was last known of a machine."""
+        with self._database() as database:
+            row = database.execute("SELECT body FROM facts WHERE machine = ?", (_machine(host),)).fetchone()
+        return _CONVERTER.loads(row[0], Facts) if row else None
 
     def save_environment(self, cluster_id: str, asked: str, environment: ResolvedEnvironment) -> None:
         """Keep what the cluster's environment was resolved to; ``asked`` stands for what it came from."""
@@ -177,6 +205,12 @@ class Store:
             (last,) = database.execute("SELECT coalesce(max(sequence), 0) FROM runs").fetchone()
         return int(last) + 1
 
+    def _born_s(self) -> int:
+        """When this file was made: a home that is made anew gives other ids."""
+        with self._database() as database:
+            (born_s,) = database.execute("SELECT born_s FROM home").fetchone()
+        return int(born_s)
+
     @contextlib.contextmanager
     def lock(self, cluster: str, verb: str) -> Iterator[None]:
         """Hold the cluster for a changing command.  Ends with the process, also when it is killed.
@@ -199,6 +233,10 @@ class Store:
             yield
         finally:
             os.close(handle)
+
+
+def _machine(host: Host) -> str:
+    return f"{host.user}@{host.address}:{host.port}"
 
 
 def _holder(cluster: str, path: Path) -> str:

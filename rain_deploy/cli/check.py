@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rain_deploy.flows.results import Result
 
 
-@verb("check", short_help="What up would install or refuse; changes nothing.")
+@verb("check")
 @cluster_options
 def check_command(session: Session, **flags: Any) -> Result:
     """Look at what up needs, say what it would install or refuse, change nothing."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import get_completion_class
 
 from rain_deploy.cli.options import verb
 
@@ -13,11 +12,13 @@ if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
 
 
-@verb("completion", interactive=True, short_help="The completion script of a shell.")
+@verb("completion", interactive=True)
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 @click.pass_context
 def completion_command(click_context: click.Context, session: Session, *, shell: str) -> int:
     """Print the completion script of SHELL; with bash: eval "$(rain-deploy completion bash)"."""
+    from click.shell_completion import get_completion_class  # noqa: PLC0415 - not for --help
+
     del session
     made = get_completion_class(shell)
     root = click_context.find_root()

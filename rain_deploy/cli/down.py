@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rain_deploy.flows.results import Result
 
 
-@verb("down", short_help="Pull what is not pulled, delete everything, prove it.")
+@verb("down")
 @option("--discard-results", is_flag=True, help="Do not pull results that are not here yet.")
 @option("--out", type=PATH, metavar="DIR", help="Results go here [default: where run was typed].")
 def down_command(session: Session, *, discard_results: bool, out: Path | None) -> Result:

@@ -55,9 +55,16 @@ def error_object(error: RainDeployError, log: str | None = None) -> dict[str, ob
     }
 
 
-def document(verb: str, result: object, error: RainDeployError | None, log: str | None = None) -> str:
-    """The one document of a command, on one line."""
-    code = int(error.exit_code if error else ExitCode.DONE)
+def document(
+    verb: str,
+    result: object,
+    error: RainDeployError | None,
+    *,
+    log: str | None = None,
+    exit_code: int | None = None,
+) -> str:
+    """The one document of a command, on one line.  ``exit_code``: when it is not the error's."""
+    code = int(error.exit_code if error else ExitCode.DONE) if exit_code is None else exit_code
     return _line(
         {
             "version": VERSION,

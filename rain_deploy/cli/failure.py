@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from rain_deploy.cli import envelope, text
+from rain_deploy.cli import text
 from rain_deploy.errors import ExitCode, RainDeployError, UsageError
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -48,7 +48,9 @@ def report(
     """Show ``error`` as text on stderr, or with ``result`` as the one JSON document; its exit code."""
     shown = str(log) if log and log.exists() else None
     if json:
-        click.echo(envelope.document(verb, result, error, shown))
+        from rain_deploy.cli import envelope  # noqa: PLC0415 - not for --help
+
+        click.echo(envelope.document(verb, result, error, log=shown))
     else:
         click.echo(_text(error, shown), err=True)
     return int(error.exit_code)

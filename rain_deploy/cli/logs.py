@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rain_deploy.flows.results import Result
 
 
-@verb("logs", follows=True, short_help="Output of a run, or the log of a node.")
+@verb("logs", follows=True)
 @click.argument("run", required=False)
 @option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
 @option("--node", type=node_number, metavar="N", help="That node's governor, instead of the script.")

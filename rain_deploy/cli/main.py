@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from rain_deploy.cli.app import Application
 
 VERBS = {
-    "up": "up",
-    "run": "run",
-    "down": "down",
-    "sweep": "sweep",
-    "status": "status",
-    "list": "status",
-    "runs": "runs",
-    "attach": "runs",
-    "logs": "logs",
-    "cancel": "runs",
-    "points": "points",
-    "pull": "runs",
-    "ssh": "nodes",
-    "exec": "nodes",
-    "push": "nodes",
-    "fetch": "nodes",
-    "tunnel": "tunnel",
-    "dashboard": "tunnel",
-    "check": "check",
-    "completion": "completion",
+    "up": ("up", "N machines, N governors, one server; again: converges."),
+    "run": ("run", "Run a script; results come to results/<run>/."),
+    "down": ("down", "Pull what is not pulled, delete everything, prove it."),
+    "sweep": ("sweep", "up, run and down in one."),
+    "status": ("status", "One cluster, node by node, from the machines themselves."),
+    "list": ("status", "All clusters."),
+    "runs": ("runs", "The runs of a cluster."),
+    "attach": ("runs", "Follow a run from its first line, and bring its results."),
+    "logs": ("logs", "Output of a run, or the log of a node."),
+    "cancel": ("runs", "End a run."),
+    "points": ("points", "One row per point of a run."),
+    "pull": ("runs", "Bring a run's results again."),
+    "ssh": ("nodes", "A shell, or one command, on one node."),
+    "exec": ("nodes", "One command on all nodes."),
+    "push": ("nodes", "A file or directory to the nodes."),
+    "fetch": ("nodes", "A file or directory from a node."),
+    "tunnel": ("tunnel", "Rain's client port, here."),
+    "dashboard": ("tunnel", "Rain's dashboard, here."),
+    "check": ("check", "What up would install or refuse; changes nothing."),
+    "completion": ("completion", "The completion script of a shell."),
 }
-"""Verb -> module of this package, in the order of the help."""
+"""Verb -> module of this package and line of the help, in its order; the help imports no module."""
 
 
 class Root(click.Group):
@@ -53,9 +53,14 @@ class Root(click.Group):
         del ctx
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"rain_deploy.cli.{VERBS[cmd_name]}")
+        module = importlib.import_module(f"rain_deploy.cli.{VERBS[cmd_name][0]}")
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:
         words = list(sys.argv[1:] if args is None else args)

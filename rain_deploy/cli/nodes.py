@@ -32,7 +32,7 @@ class AfterDashes(click.Command):
         return [*super().collect_usage_pieces(ctx), "[-- CMD...]"]
 
 
-@verb("ssh", cls=AfterDashes, short_help="A shell, or one command, on one node.")
+@verb("ssh", cls=AfterDashes)
 @click.argument("node", required=False, type=options.node, metavar="[N]")
 @click.pass_context
 def ssh_command(click_context: click.Context, session: Session, *, node: int | None) -> Result | int:
@@ -42,10 +42,17 @@ def ssh_command(click_context: click.Context, session: Session, *, node: int | N
         return session.app.call(session.flows.ssh_argv(session.ctx, session.cluster, node, command))
     if not command:
         raise click.UsageError("ssh without a command is interactive and takes no --json")
-    return session.flows.exec_all(session.ctx, session.cluster, node or 1, command)
+    result = session.flows.exec_all(session.ctx, session.cluster, node or 1, command)
+    status = result.nodes[0].exit_status
+    if status is None:
+        return result
+    from rain_deploy.cli import envelope  # noqa: PLC0415 - not for --help
+
+    click.echo(envelope.document("ssh", result, result.problem, exit_code=status))
+    return status
 
 
-@verb("exec", short_help="One command on all nodes.", context_settings={"allow_interspersed_args": False})
+@verb("exec", context_settings={"allow_interspersed_args": False})
 @option("--node", type=options.node, metavar="N", help="On this node only.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 def exec_command(session: Session, *, node: int | None, command: tuple[str, ...]) -> Result:
@@ -53,7 +60,7 @@ def exec_command(session: Session, *, node: int | None, command: tuple[str, ...]
     return session.flows.exec_all(session.ctx, session.cluster, node, command)
 
 
-@verb("push", short_help="A file or directory to the nodes.")
+@verb("push")
 @click.argument("source", metavar="SRC", type=PATH)
 @click.argument("destination", metavar="DST")
 @option("--node", type=options.node, metavar="N", help="To this node only.")
@@ -62,7 +69,7 @@ def push_command(session: Session, *, source: Path, destination: str, node: int 
     return session.flows.push(session.ctx, session.cluster, Path.cwd() / source, destination, node=node)
 
 
-@verb("fetch", short_help="A file or directory from a node.")
+@verb("fetch")
 @click.argument("source", metavar="SRC")
 @click.argument("destination", metavar="DST", type=PATH)
 @option("--node", type=options.node, metavar="N", help="From this node [default: the first].")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rain_deploy.flows.results import Result
 
 
-@verb("points", follows=True, short_help="One row per point of a run.")
+@verb("points", follows=True)
 @click.argument("run", required=False)
 @option("--follow", is_flag=True, help="A line for each point as it changes, until the run ends.")
 @option("--all", "every_task", is_flag=True, help="Tasks that are no points too.")

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from rain_deploy.cli.app import CommonOptions
 
-MAX_HOSTS_SHOWN = 4
+WIDTH_PER_HOST = 36
+"""Columns of the terminal that one host's newest line needs to be of use."""
 
 
 class Sink:
@@ -104,11 +105,9 @@ class Spinner(Lines):
                 self._stage, self._hosts = event.stage, dict.fromkeys(event.hosts, "")
                 self._spin()
             case Progress():
-                self._hosts[event.host] = event.text
-                self._spin()
+                self._said(event.host, event.text)
             case StepDone() if event.host in self._hosts:
-                self._hosts[event.host] = event.step
-                self._spin()
+                self._said(event.host, event.step)
         super().show(event)
 
     def _line(self, event: Event) -> str | None:
@@ -121,13 +120,19 @@ class Spinner(Lines):
             return _step(event) if isinstance(event, StepDone) and event.outcome == "failed" else None
         return super()._line(event)
 
+    def _said(self, host: str, said: str) -> None:
+        self._hosts.pop(host, None)
+        self._hosts[host] = said  # last in order: it is the newest
+        self._spin()
+
     def _spin(self) -> None:
-        shown = [f"{host} {said}".strip() for host, said in list(self._hosts.items())[:MAX_HOSTS_SHOWN]]
-        more = len(self._hosts) - len(shown)
-        line = text.clean(f"{self._stage}: {' · '.join(shown)}{f' · {more} more' if more > 0 else ''}")
         if self._status is None:
             self._status = _status()
-        self._status.update(line.replace("[", r"\[")[: self._status.console.width - 4])
+        room = self._status.console.width - len(self._stage) - 6
+        newest = [f"{host} {said}" for host, said in reversed(self._hosts.items()) if said]
+        shown = newest[: max(1, room // WIDTH_PER_HOST)] or [text.count(len(self._hosts), "node")]
+        parts = [text.cut(text.clean(part), room // len(shown) - 3) for part in shown]
+        self._status.update(f"{self._stage}: {' · '.join(parts)}".replace("[", r"\["))
         self._status.start()
 
     def pause(self) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rain_deploy.flows.results import Result
 
 
-@verb("run", short_help="Run a script; results come to results/<run>/.", context_settings=SCRIPT_ENDS_OPTIONS)
+@verb("run", context_settings=SCRIPT_ENDS_OPTIONS)
 @option("-d", "--detach", is_flag=True, help="Return as soon as it is in line.")
 @run_options
 def run_command(session: Session, *, detach: bool, **flags: Any) -> Result:

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from rain_deploy.flows.results import Result
 
 
-@verb("runs", short_help="The runs of a cluster.")
+@verb("runs")
 def runs_command(session: Session) -> Result:
     """Show the runs of a cluster, oldest first."""
     return session.flows.runs(session.ctx, session.cluster)
 
 
-@verb("attach", short_help="Follow a run from its first line, and bring its results.")
+@verb("attach")
 @click.argument("run", required=False)
 @option("--out", type=PATH, metavar="DIR", help="Results go here [default: where run was typed].")
 def attach_command(session: Session, *, run: str | None, out: Path | None) -> Result:
@@ -31,14 +31,14 @@ def attach_command(session: Session, *, run: str | None, out: Path | None) -> Re
     return session.flows.attach(session.ctx, session.cluster, run, out=Path.cwd() / out if out else None)
 
 
-@verb("cancel", short_help="End a run.")
+@verb("cancel")
 @click.argument("run", required=False)
 def cancel_command(session: Session, *, run: str | None) -> Result:
     """End RUN (default: the last)."""
     return session.flows.cancel(session.ctx, session.cluster, run)
 
 
-@verb("pull", short_help="Bring a run's results again.")
+@verb("pull")
 @click.argument("run", required=False)
 @option("--all", "all_runs", is_flag=True, help="Of every run.")
 @option("--out", type=PATH, metavar="DIR", help="Results go here [default: where run was typed].")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from rain_deploy.core.events import Event
     from rain_deploy.flows.context import Context
     from rain_deploy.flows.results import Result
-
-_LOG = logging.getLogger("rain_deploy.cli")
 
 
 class Session:
@@ -98,7 +95,7 @@ class Session:
             return self._show(None, self._failure(error))
 
     def _failure(self, error: BaseException) -> RainDeployError:
-        _LOG.debug("%s ends here", self.verb, exc_info=error)
+        self._note(f"{self.verb} ends here", error)
         match error:
             case click.Abort():
                 return self._interrupted(KeyboardInterrupt())
@@ -159,8 +156,14 @@ class Session:
         return "" if self.cluster == "default" else f" -c {self.cluster}"
 
     def _emit(self, event: Event) -> None:
-        _LOG.debug("%s", event.__class__.__name__ if hasattr(event, "data") else event)
+        self._note(event.__class__.__name__ if hasattr(event, "data") else str(event))
         self.sink(event)
+
+    def _note(self, said: str, error: BaseException | None = None) -> None:
+        if self._log is not None:
+            import logging  # noqa: PLC0415 - not for --help
+
+            logging.getLogger("rain_deploy.cli").debug(said, exc_info=error)
 
     def _confirm(self, question: str) -> bool:
         if self.options.yes:

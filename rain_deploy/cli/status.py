@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from rain_deploy.flows.results import Result
 
 
-@verb("status", short_help="One cluster, node by node, from the machines themselves.")
+@verb("status")
 @option("--check", is_flag=True, help="Exit 3 unless everything is as recorded.")
 def status_command(session: Session, *, check: bool) -> Result:
     """Show one cluster, node by node, as the machines themselves tell it."""
     return session.flows.status(session.ctx, session.cluster, check=check)
 
 
-@verb("list", short_help="All clusters.")
+@verb("list")
 def list_command(session: Session) -> Result:
     """Show all clusters of this home directory."""
     return session.flows.list_clusters(session.ctx)

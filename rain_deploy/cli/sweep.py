@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rain_deploy.flows.results import Result
 
 
-@verb("sweep", short_help="up, run and down in one.", context_settings=SCRIPT_ENDS_OPTIONS)
+@verb("sweep", context_settings=SCRIPT_ENDS_OPTIONS)
 @cluster_options
 @run_options
 def sweep_command(session: Session, **flags: Any) -> Result:

@@ -25,18 +25,22 @@ def last_lines(text: str, count: int = 20, width: int = 300) -> list[str]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None = None) -> str:
-    """Aligned columns; a head that starts with ``>`` is of a column of numbers.  Lines cut at ``width``."""
-    names = [name.removeprefix(">") for name in head]
-    cells = [names, *([clean(cell).replace("\n", " ") for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(names))]
-    lines = (
-        "  ".join(
-            cell.rjust(size) if name.startswith(">") else cell.ljust(size)
-            for cell, size, name in zip(row, widths, head, strict=True)
-        ).rstrip()
-        for row in cells
-    )
-    return "\n".join(cut(line, width) for line in lines)
+    """Aligned columns, without those that are empty; lines are cut at ``width``.
+
+    A head that starts with ``>`` is of a column of numbers.
+    """
+    columns = [
+        _column(name, [clean(row[index]).replace("\n", " ") for row in rows])
+        for index, name in enumerate(head)
+        if any(row[index] for row in rows)
+    ]
+    return "\n".join(cut("  ".join(line).rstrip(), width) for line in zip(*columns, strict=True))
+
+
+def _column(head: str, cells: list[str]) -> list[str]:
+    name = head.removeprefix(">")
+    widest = max(len(cell) for cell in (name, *cells))
+    return [cell.ljust(widest) if name == head else cell.rjust(widest) for cell in (name, *cells)]
 
 
 def cut(line: str, width: int | None) -> str:

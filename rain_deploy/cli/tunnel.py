@@ -16,7 +16,7 @@ _PORT = option(
 )
 
 
-@verb("tunnel", interactive=True, short_help="Rain's client port, here.")
+@verb("tunnel", interactive=True)
 @_PORT
 def tunnel_command(session: Session, *, port: int) -> int:
     """Lead a port on loopback here to Rain's client port, until Ctrl-C."""
@@ -28,7 +28,7 @@ def tunnel_command(session: Session, *, port: int) -> int:
     return 0
 
 
-@verb("dashboard", interactive=True, short_help="Rain's dashboard, here.")
+@verb("dashboard", interactive=True)
 @_PORT
 @option("--no-browser", is_flag=True, help="Print the address only.")
 def dashboard_command(session: Session, *, port: int, no_browser: bool) -> int:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rain_deploy.flows.results import Result
 
 
-@verb("up", short_help="N machines, N governors, one server; again: converges.")
+@verb("up")
 @cluster_options
 @option("--dry-run", is_flag=True, help="Print what would run on which node; connect to nothing.")
 def up_command(session: Session, *, dry_run: bool, **flags: Any) -> Result:

@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +27,7 @@ def application() -> Application:
         make_context=context,
         environ=os.environ,
         interactive=sys.stdin.isatty() and sys.stderr.isatty(),
-        call=subprocess.call,
+        call=_call,
         browse=_browse,
         wait=_wait,
     )
@@ -40,6 +38,7 @@ def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
     """Store, transport and providers of ``home``; connections are closed at the end."""
     from rain_deploy.flows.context import Context
     from rain_deploy.state import Store
+    from rain_deploy.transport.here import Here
     from rain_deploy.transport.ssh import SshTransport
 
     store = Store(home)
@@ -49,6 +48,7 @@ def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
             home=home,
             store=store,
             transport=transport,
+            here=Here(),
             provider_for=lambda name: _provider(name, home),
             emit=emit,
             confirm=confirm,
@@ -78,5 +78,13 @@ def _browse(url: str) -> object:
     return webbrowser.open(url)
 
 
+def _call(argv: tuple[str, ...]) -> int:
+    import subprocess
+
+    return subprocess.call(argv)
+
+
 def _wait() -> None:
+    import threading
+
     threading.Event().wait()

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def _figures(module: "ModuleType") -> None:
-    from . import figures  # noqa: PLC0415 - not before matplotlib is imported
+    from . import figures
 
     figures.hook(module)
 
 
 def _points(module: "ModuleType") -> None:
-    from . import points  # noqa: PLC0415 - not before Rain is imported
+    from . import points
 
     points.hook(module)
 

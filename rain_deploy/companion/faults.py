@@ -29,7 +29,6 @@ class FailOpen:
 
 
 def _note(doing: str, fault: Exception) -> None:
-    # ruff: noqa: PLC0415 - only sys and os at interpreter start
     import traceback
     from pathlib import Path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rain_deploy.core.command import Command
@@ -25,10 +26,9 @@ INSTALL_DEADLINE_S = 3600.0
 """A first build on a slow machine, with its downloads."""
 
 
-def refuse_what_cannot_be_installed(
-    provider: Provider, cluster: Cluster, environment: ResolvedEnvironment, facts: dict[str, Facts]
-) -> None:
+def refuse_what_cannot_be_installed(cluster: Cluster, environment: ResolvedEnvironment) -> None:
     """Raises InputError before anything is changed on any node."""
+    facts = facts_of(cluster)
     for node in cluster.nodes:
         fact = facts[node.name]
         if fact.arch != "x86_64":
@@ -52,45 +52,6 @@ def _may_build(provider: Provider, server: Node, facts: Facts) -> None:
         raise InstallFailed("there is no Python 3.11", node=server.name, next_step="install Python 3.11")
 
 
-def install(
-    ctx: Context,
-    provider: Provider,
-    spec: ClusterSpec,
-    cluster: Cluster,
-    environment: ResolvedEnvironment,
-    facts: dict[str, Facts],
-) -> tuple[Cluster, tuple[str, ...]]:
-    """Engine, environment and node code on every node that lacks one of them.
-
-    Returns the cluster with what it now has, and a sentence for each thing that was changed.
-    """
-    server = facts[cluster.server.name]
-    cache, key = EngineCache(ctx.home), engine_key(spec.engine)
-    found = cache.find(key, server.arch, _oldest_glibc(facts))
-    sha256 = cluster.engine_sha256 or (found[0] if found else "")
-    if not sha256:
-        _may_build(provider, cluster.server, server)
-    cluster = replace(
-        cluster,
-        env_digest=environment_digest(environment),
-        code_digest=code_bundle().digest,
-        engine_sha256=sha256,
-    )
-    needs = Needs(environment, spec.engine, found[1] if found and found[0] == sha256 else None)
-    lacking = [node for node in cluster.nodes if not _has_all(cluster, facts[node.name])]
-    uv = uv_program(ctx.home, uv_pin()) if lacking else None
-    stages = {n.name: _stage(cluster, n, facts[n.name], replace(needs, uv=uv)) for n in lacking}
-    reports = run_stages(ctx, cluster, "install", stages)
-    if not sha256:
-        (sha256,) = reports[cluster.server.name].values("engine")
-        cluster = replace(cluster, engine_sha256=sha256)
-        binary = _fetch_engine(ctx, cluster)
-        cache.store(key, server.arch, server.glibc, binary)
-        if not provider.traits.shared_machine:
-            _hand_on(ctx, cluster, facts, replace(needs, binary=binary))
-    return cluster, tuple(f"{name}: {step}" for name, report in reports.items() for step in report.changed)
-
-
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What is to be had on every node."""
@@ -102,14 +63,98 @@ class Needs:
     uv: bytes | None = None
 
 
-def _has_all(cluster: Cluster, facts: Facts) -> bool:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What an installation will do, as values: a dry run prints it, ``install`` does it."""
+
+    cluster: Cluster
+    """With digests of what it will have; ``engine_sha256`` is empty where the server node makes the engine."""
+    stages: Mapping[str, Stage]
+    """By node, for those that lack something."""
+    needs: Needs
+
+
+def prepare(
+    ctx: Context, spec: ClusterSpec, cluster: Cluster, environment: ResolvedEnvironment, *, fetch: bool
+) -> Prepared:
+    """Decide who lacks what.  ``fetch`` False (dry run): nothing is brought from a network."""
+    facts = facts_of(cluster)
+    server = facts[cluster.server.name]
+    found = EngineCache(ctx.home).find(engine_key(spec.engine), server.arch, _oldest_glibc(facts))
+    sha256 = cluster.engine_sha256
+    if not sha256 or layout_of(cluster).engine(sha256) not in server.have:
+        sha256 = found[0] if found else ""
+    cluster = replace(
+        cluster,
+        env_digest=environment_digest(environment),
+        code_digest=code_bundle().digest,
+        engine_sha256=sha256,
+    )
+    lacking = [node for node in cluster.nodes if not _has_all(cluster, facts[node.name])]
+    needs = Needs(
+        environment,
+        spec.engine,
+        binary=found[1] if found and found[0] == sha256 else None,
+        uv=uv_program(ctx.home, uv_pin()) if lacking and fetch else None,
+    )
+    return Prepared(cluster, {n.name: _stage(cluster, n, facts[n.name], needs) for n in lacking}, needs)
+
+
+def install(
+    ctx: Context,
+    provider: Provider,
+    spec: ClusterSpec,
+    cluster: Cluster,
+    environment: ResolvedEnvironment,
+) -> tuple[Cluster, tuple[str, ...]]:
+    """Engine, environment and node code on every node that lacks one of them.
+
+    Returns the cluster with what it now has, and a sentence for each thing that was changed.
+    """
+    prepared = prepare(ctx, spec, cluster, environment, fetch=True)
+    cluster = prepared.cluster
+    facts = facts_of(cluster)
+    server = facts[cluster.server.name]
+    if not cluster.engine_sha256:
+        _may_build(provider, cluster.server, server)
+    reports = run_stages(ctx, cluster, "install", prepared.stages)
+    if not cluster.engine_sha256:
+        (sha256,) = reports[cluster.server.name].values("engine")
+        cluster = replace(cluster, engine_sha256=sha256)
+        binary = _fetch_engine(ctx, cluster)
+        EngineCache(ctx.home).store(engine_key(spec.engine), server.arch, server.glibc, binary)
+        if not provider.traits.shared_machine:
+            _hand_on(ctx, cluster, facts, replace(prepared.needs, binary=binary))
+    lines = tuple(f"{name}: {step}" for name, report in reports.items() for step in report.changed)
+    return _with_all(cluster), lines
+
+
+def facts_of(cluster: Cluster) -> dict[str, Facts]:
+    """Facts of every node, by name; of a cluster whose hosts were looked at."""
+    return {node.name: node.facts for node in cluster.nodes if node.facts}
+
+
+def _all_of(cluster: Cluster) -> tuple[str, ...]:
     layout = layout_of(cluster)
-    wanted = {
+    return (
         layout.engine(cluster.engine_sha256),
         f"{layout.environment(cluster.env_digest)}/.ok",
         f"{layout.code(cluster.code_digest)}/__main__.py",
-    }
-    return wanted <= set(facts.have)
+    )
+
+
+def _has_all(cluster: Cluster, facts: Facts) -> bool:
+    return set(_all_of(cluster)) <= set(facts.have)
+
+
+def _with_all(cluster: Cluster) -> Cluster:
+    """The cluster with facts that know what was installed."""
+    nodes = []
+    for node in cluster.nodes:
+        facts = node.facts
+        have = tuple(dict.fromkeys((*(facts.have if facts else ()), *_all_of(cluster))))
+        nodes.append(replace(node, facts=replace(facts, have=have) if facts else None))
+    return replace(cluster, nodes=tuple(nodes))
 
 
 def _stage(cluster: Cluster, node: Node, facts: Facts, needs: Needs) -> Stage:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from dataclasses import replace
 
+from rain_deploy.core.command import Command
 from rain_deploy.core.events import Notice
 from rain_deploy.core.layout import governor_port
 from rain_deploy.core.model import Cluster, Facts, Host, Node
@@ -16,6 +16,7 @@ from rain_deploy.fleet.reach import gather_facts
 from rain_deploy.flows.context import Context
 from rain_deploy.ops.engine import tools_probe
 from rain_deploy.ops.facts import ROOT_BASE, facts_command, user_base
+from rain_deploy.ops.wall import cluster_addresses
 from rain_deploy.providers.base import Provider
 
 BOOT_S = 300.0
@@ -23,15 +24,26 @@ BOOT_S = 300.0
 MEMORY_PER_TASK_BYTES = 1 << 30
 
 
-def new_cluster(spec: ClusterSpec) -> Cluster:
-    """A cluster that has nothing yet."""
-    remembered = {"hosts": spec.hosts, "trust_networks": spec.trust_networks}
+def new_cluster(ctx: Context, spec: ClusterSpec) -> Cluster:
+    """A cluster that has nothing yet.  Until it is recorded, its id stays the same: a dry run shows it."""
+    remembered = {"hosts": spec.hosts, "trust": spec.trust_networks, "addresses": spec.host_addresses}
     return Cluster(
-        id=secrets.token_hex(4),
+        id=ctx.store.next_cluster_id(spec.name),
         name=spec.name,
         provider=spec.provider,
         created_s=time.time(),
         spec_json=json.dumps(remembered),
+    )
+
+
+def remembering(spec: ClusterSpec, cluster: Cluster) -> ClusterSpec:
+    """The spec with what a living cluster was made with and this command does not name."""
+    kept = json.loads(cluster.spec_json)
+    return replace(
+        spec,
+        hosts=spec.hosts or tuple(kept["hosts"]),
+        trust_networks=spec.trust_networks or tuple(kept["trust"]),
+        host_addresses=spec.host_addresses or tuple((entry, address) for entry, address in kept["addresses"]),
     )
 
 
@@ -56,19 +68,19 @@ def make_resources(ctx: Context, provider: Provider, spec: ClusterSpec, cluster:
 
 def look(ctx: Context, provider: Provider, cluster: Cluster, hosts: tuple[Host, ...]) -> dict[str, Facts]:
     """Facts of every host; one that cannot be reached ends the command."""
-    first = hosts[0]
     outcomes = gather_facts(
         ctx.transport,
         hosts,
-        lambda host: facts_command(
-            host,
-            cluster.id,
-            route_to=first.address,
-            tools=tools_probe() if host is first and not cluster.engine_sha256 else "",
-        ),
+        lambda host: question(cluster, host, hosts[0]),
         wait_s=BOOT_S if provider.traits.owned and not cluster.up else 0.0,
     )
     return dict(outcomes.require())
+
+
+def question(cluster: Cluster, host: Host, first: Host) -> Command:
+    """What one host is asked; the first also whether it could build the engine, while none is known."""
+    tools = tools_probe() if host is first and not cluster.engine_sha256 else ""
+    return facts_command(host, cluster.id, route_to=first.address, tools=tools)
 
 
 def choose_base(cluster: Cluster, hosts: tuple[Host, ...], facts: dict[str, Facts]) -> str:
@@ -93,27 +105,27 @@ def assign(
     provider: Provider,
     spec: ClusterSpec,
     cluster: Cluster,
-    hosts: tuple[Host, ...],
     facts: dict[str, Facts],
+    hosts: tuple[Host, ...],
 ) -> Cluster:
     """The cluster with a node for each host.  What a recorded node was given stays."""
     recorded = {node.name: node for node in cluster.nodes}
+    addresses = cluster_addresses(hosts, facts, spec.trust_networks)
     share = len(hosts) if provider.traits.shared_machine else 1
     nodes = []
     for host in hosts:
         known, fact = recorded.get(host.name), facts[host.name]
-        cpus = spec.cpus_per_node or (known.cpus if known else 0) or _cpus(ctx, host, fact, share)
         nodes.append(
             Node(
                 name=host.name,
                 host=host,
                 facts=fact,
-                cluster_address=host.cluster_address or fact.route_address or host.address,
+                cluster_address=known.cluster_address if known else addresses[host.name],
                 governor_port=governor_port(host.index),
-                cpus=cpus,
+                cpus=spec.cpus_per_node or (known.cpus if known else 0) or _cpus(ctx, host, fact, share),
             )
         )
-    return replace(cluster, nodes=tuple(nodes))
+    return replace(cluster, base=choose_base(cluster, hosts, facts), nodes=tuple(nodes))
 
 
 def _cpus(ctx: Context, host: Host, facts: Facts, share: int) -> int:
@@ -122,8 +134,3 @@ def _cpus(ctx: Context, host: Host, facts: Facts, share: int) -> int:
     if fitting < cpus:
         ctx.emit(Notice(f"{host.name}: {fitting} tasks at once instead of {cpus}: 1 GiB of memory each"))
     return min(cpus, fitting)
-
-
-def reconnect(cluster: Cluster) -> tuple[Host, ...]:
-    """Hosts of a recorded cluster, server first."""
-    return tuple(node.host for node in cluster.nodes)

@@ -13,7 +13,7 @@ from pathlib import Path
 from rain_deploy.core.command import Command
 from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT
 from rain_deploy.core.model import Cluster, Host
-from rain_deploy.errors import InputError
+from rain_deploy.errors import InputError, UnsafeResults
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.flows.clusters import find_node, hosts_of, living, recorded, run_states, unfinished
 from rain_deploy.flows.context import Context
@@ -32,7 +32,7 @@ rm -rf -- "$t"
 exit $rc
 """
 """As scp: into DST where it is a directory or ends with a slash, else under that name, by rename."""
-_FETCH = 'cd -- "$(dirname -- "$0")" && exec tar -cf - -- "./$(basename -- "$0")"'
+_FETCH = 'cd -- "$(dirname -- "$0")" && exec tar -cf - --hard-dereference -- "./$(basename -- "$0")"'
 
 
 def ssh_argv(ctx: Context, name: str, node: int | None, argv: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -99,12 +99,17 @@ def fetch(ctx: Context, name: str, source: str, destination: Path, *, node: int 
     target = ctx.cwd / destination
 
     def one(host: Host) -> tuple[int, int]:
-        unpacker = Unpacker(target / host.name if len(hosts) > 1 else target)
         command = Command(("sh", "-c", _FETCH, posixpath.normpath(source)), deadline_s=3600)
-        result = ctx.transport.run(host, command, on_stdout=unpacker.write)
-        files = unpacker.close()
-        _require_zero(host, result.exit_status, result.stderr, f"fetch of {source}")
-        return len(files), sum(file.size_bytes for file in files)
+        unpacker = Unpacker(target / host.name if len(hosts) > 1 else target, sums=False)
+        try:
+            result = ctx.transport.run(host, command, on_stdout=unpacker.write)
+            _require_zero(host, result.exit_status, result.stderr, f"fetch of {source}")
+            done = unpacker.close()
+        finally:
+            unpacker.abandon()
+        if done.refused:
+            raise UnsafeResults(f"not fetched: {'; '.join(done.refused)}", node=host.name)
+        return len(done.files), sum(file.size_bytes for file in done.files)
 
     counts = fan_out(hosts, one).require().values()
     return CopyResult(

@@ -1,16 +1,75 @@
-"""``up --dry-run``: what would run on which node, in order, without opening a socket."""
+"""``up --dry-run``: what would run on which node, in order, made as ``up`` makes it; opens no socket."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from rain_deploy.core.model import Cluster
-from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import InputError
+from rain_deploy.core.environment import ResolvedEnvironment
+from rain_deploy.core.model import Cluster, Facts, Host
+from rain_deploy.core.plan import Stage
+from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec
+from rain_deploy.flows.clusters import hosts_of
 from rain_deploy.flows.context import Context
-from rain_deploy.flows.results import PlanResult
+from rain_deploy.flows.install import prepare, refuse_what_cannot_be_installed
+from rain_deploy.flows.machines import assign, new_cluster, question, remembering, wanted_nodes
+from rain_deploy.flows.results import HostPlan, PlanResult, StagePlan
+from rain_deploy.flows.starting import start_stages, wall_stages
+from rain_deploy.ops.environment import node_lock
+from rain_deploy.ops.facts import DEBIAN_12
+from rain_deploy.ops.stage import stage_command
+from rain_deploy.providers.base import Provider
+
+BUILT_ENGINE = "0" * 64
+"""Stands for the digest of an engine that is still to be built."""
 
 
 def plan(ctx: Context, spec: ClusterSpec) -> PlanResult:
-    """Filled in next."""
-    raise InputError(f"{ctx.home} {spec.name} {replace} {Cluster}")
+    """The commands of every node.  Raises what ``up`` would refuse without asking a network."""
+    provider = ctx.provider_for(spec.provider)
+    before = ctx.store.cluster(spec.name)
+    cluster = before or new_cluster(ctx, spec)
+    spec = remembering(spec, cluster)
+    hosts = planned_hosts(provider, spec, cluster, wanted_nodes(spec, cluster))
+    known = {node.name: node.facts for node in cluster.nodes}
+    found = {host.name: known.get(host.name) or ctx.store.facts(host) for host in hosts}
+    assumed = [name for name, fact in found.items() if fact is None]
+    facts: dict[str, Facts] = {name: fact or DEBIAN_12 for name, fact in found.items()}
+    first = [question(cluster, host, hosts[0]) for host in hosts]
+    environment, told = _environment(ctx, spec, cluster)
+    grown = len(hosts) != len(cluster.nodes)
+    cluster = assign(ctx, provider, spec, cluster, facts, hosts)
+    refuse_what_cannot_be_installed(cluster, environment)
+    walls = wall_stages(provider, cluster, spec.trust_networks)
+    prepared = prepare(ctx, spec, cluster, environment, fetch=False)
+    cluster = prepared.cluster
+    if not cluster.engine_sha256:
+        cluster = replace(cluster, engine_sha256=BUILT_ENGINE)
+        told += "; the engine is still to be built, so its digest stands as zeros"
+    starts = start_stages(cluster, grown=grown)
+    rows = []
+    for host, asked in zip(hosts, first, strict=True):
+        stages = [stage[host.name] for stage in (prepared.stages, walls, starts) if host.name in stage]
+        lines = (StagePlan("facts", asked.line()), *(_line(cluster, host, stage) for stage in stages))
+        rows.append(HostPlan(host.name, host.label or host.address, lines))
+    origin = f"assumed for {', '.join(assumed)}: Debian 12 with root and systemd" if assumed else "from state"
+    return PlanResult(cluster=spec.name, provider=spec.provider, facts=origin + told, hosts=tuple(rows))
+
+
+def planned_hosts(provider: Provider, spec: ClusterSpec, cluster: Cluster, nodes: int) -> tuple[Host, ...]:
+    """The living hosts as recorded, then those that ``up`` would make."""
+    living = hosts_of(cluster)
+    return (*living, *provider.preview(provider.intents(spec, cluster, nodes)[len(living) :]))
+
+
+def _line(cluster: Cluster, host: Host, stage: Stage) -> StagePlan:
+    return StagePlan(stage.name, stage_command(stage, cluster.base, host.installer_env).line())
+
+
+def _environment(ctx: Context, spec: ClusterSpec, cluster: Cluster) -> tuple[ResolvedEnvironment, str]:
+    """The kept resolution; else our own set, told where ``up`` would work the user's requirements in."""
+    kept = ctx.store.environment(cluster.id)
+    if kept and not spec.environment.upgrade:
+        return kept[1], ""
+    named = spec.environment != EnvironmentSpec()
+    told = "; requirements are not resolved in a dry run, so the environment's digest will differ"
+    return ResolvedEnvironment(node_lock()), told if named else ""

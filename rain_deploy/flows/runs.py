@@ -24,7 +24,7 @@ from rain_deploy.flows.results import (
     RunsResult,
 )
 from rain_deploy.ops.services import layout_of
-from rain_deploy.results.points import fold, read_rows
+from rain_deploy.results.points import fold, parse_rows
 
 
 def runs(ctx: Context, name: str) -> RunsResult:
@@ -119,7 +119,7 @@ def points(ctx: Context, name: str, run: str | None = None, *, follow: bool = Fa
     else:
         rows = json.loads(_at_home(record, "points.json"))
         return PointsResult(cluster=name, run=record.id, rows=tuple(rows))
-    return PointsResult(cluster=name, run=record.id, rows=fold(read_rows(text.splitlines()), all_=True))
+    return PointsResult(cluster=name, run=record.id, rows=fold(parse_rows(text.splitlines()), all_=True))
 
 
 def _on_cluster(ctx: Context, name: str, run: str | None) -> tuple[Cluster, RunRecord]:

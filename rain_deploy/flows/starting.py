@@ -6,37 +6,38 @@ from rain_deploy.core.events import Notice
 from rain_deploy.core.model import Cluster, Facts, Node
 from rain_deploy.core.plan import Stage
 from rain_deploy.flows.context import Context
+from rain_deploy.flows.install import facts_of
 from rain_deploy.flows.stages import run_stages
 from rain_deploy.ops.services import layout_of, node_config_sha256, start_stage
 from rain_deploy.ops.wall import needs_wall, wall_steps
 from rain_deploy.providers.base import Provider
 
 
-def start(
-    ctx: Context, cluster: Cluster, facts: dict[str, Facts], *, grown: bool
-) -> tuple[int, tuple[str, ...]]:
-    """Wall, configuration and services where they are not as they should be; then the proof through Rain.
+def start(ctx: Context, cluster: Cluster, *, grown: bool) -> tuple[int, tuple[str, ...]]:
+    """Configuration and services where they are not as they should be, with the proof through Rain.
 
-    Returns how many processes were started, and a sentence for each change.
+    Returns how many processes were started, and a sentence for each.
     """
-    active = facts[cluster.server.name].active_run
+    active = facts_of(cluster)[cluster.server.name].active_run
     if active:
         ctx.emit(Notice(f"run {active} is active: nothing is restarted, new nodes join after it"))
-    stages = {
-        node.name: start_stage(cluster, node, probe=not active)
-        for node in cluster.nodes
-        if _is_stale(cluster, node, facts[node.name]) or (grown and node is cluster.server)
-    }
-    if stages and cluster.server.name not in stages:
-        stages[cluster.server.name] = start_stage(cluster, cluster.server, probe=not active)
-    reports = run_stages(ctx, cluster, "start", stages)
-    started = sum(len(report.values("started")) for report in reports.values())
+    reports = run_stages(ctx, cluster, "start", start_stages(cluster, grown=grown))
     lines = tuple(
         f"{name}: started {service}"
         for name, report in reports.items()
         for service in report.values("started")
     )
-    return started, lines
+    return len(lines), lines
+
+
+def start_stages(cluster: Cluster, *, grown: bool) -> dict[str, Stage]:
+    """By node, for those that are not as they should be; the server's, with the probe, whenever any is."""
+    facts = facts_of(cluster)
+    stale = [node for node in cluster.nodes if _is_stale(cluster, node, facts[node.name])]
+    if (stale or grown) and cluster.server not in stale:
+        stale.insert(0, cluster.server)
+    probe = not facts[cluster.server.name].active_run
+    return {node.name: start_stage(cluster, node, probe=probe) for node in stale}
 
 
 def _is_stale(cluster: Cluster, node: Node, facts: Facts) -> bool:
@@ -45,13 +46,9 @@ def _is_stale(cluster: Cluster, node: Node, facts: Facts) -> bool:
     return not configured or bool(services - set(facts.running))
 
 
-def build_wall(
-    ctx: Context, provider: Provider, cluster: Cluster, facts: dict[str, Facts], trust: tuple[str, ...]
-) -> None:
-    """Close the Rain ports before anything listens there."""
-    if not provider.traits.needs_wall:
-        return
+def wall_stages(provider: Provider, cluster: Cluster, trust: tuple[str, ...]) -> dict[str, Stage]:
+    """What closes the Rain ports before anything listens there.  Raises InputError where that cannot be."""
     addresses = {node.name: node.cluster_address for node in cluster.nodes}
-    if needs_wall(addresses, facts, trust):
-        steps = wall_steps(layout_of(cluster), addresses)
-        run_stages(ctx, cluster, "wall", {node.name: Stage("wall", steps) for node in cluster.nodes})
+    if not provider.traits.needs_wall or not needs_wall(addresses, facts_of(cluster), trust):
+        return {}
+    return {node.name: Stage("wall", wall_steps(layout_of(cluster), addresses)) for node in cluster.nodes}

@@ -62,7 +62,7 @@ def _line(cluster: Cluster, node: Node, answer: State | None) -> NodeLine:
         name=node.name,
         role=Role.SERVER if node is cluster.server else Role.GOVERNOR,
         address=node.cluster_address,
-        state=_state(answer, server=node is cluster.server),
+        state=_state(answer),
         cpus=node.cpus,
         label=node.host.label,
         load=float(load) if isinstance(load, int | float) else None,
@@ -70,14 +70,14 @@ def _line(cluster: Cluster, node: Node, answer: State | None) -> NodeLine:
     )
 
 
-def _state(answer: State | None, *, server: bool) -> str:
+def _state(answer: State | None) -> str:
+    """``ready``: every service runs, and the governor is registered."""
     if answer is None:
         return "unreachable"
-    wanted = {"keeper", "supervisor"} if server else {"keeper"}
-    running = answer.get("services")
-    if not isinstance(running, list) or wanted - set(running):
+    services, governor = answer.get("services"), answer.get("governor")
+    if not isinstance(services, dict) or None in services.values():
         return "stopped"
-    return "ready" if answer.get("governor") else "starting"
+    return "ready" if isinstance(governor, dict) and governor.get("ready") else "starting"
 
 
 def list_clusters(ctx: Context) -> ListResult:

@@ -16,15 +16,16 @@ from rain_deploy.flows.environments import decide_environment
 from rain_deploy.flows.install import install, refuse_what_cannot_be_installed
 from rain_deploy.flows.machines import (
     assign,
-    choose_base,
     look,
     make_resources,
     new_cluster,
+    remembering,
     wanted_nodes,
 )
 from rain_deploy.flows.plan import plan
 from rain_deploy.flows.results import PlanResult, UpResult
-from rain_deploy.flows.starting import build_wall, start
+from rain_deploy.flows.stages import run_stages
+from rain_deploy.flows.starting import start, wall_stages
 from rain_deploy.providers.base import Provider
 
 
@@ -46,7 +47,8 @@ def converge(ctx: Context, spec: ClusterSpec) -> UpResult:
                 f"cluster {spec.name} is of provider {before.provider}, not {spec.provider}",
                 next_step=f"rain-deploy down -c {spec.name}, or another name with -c",
             )
-        cluster = before or new_cluster(spec)
+        cluster = before or new_cluster(ctx, spec)
+        spec = remembering(spec, cluster)
         nodes = wanted_nodes(spec, cluster)
         for sentence in provider.preflight(replace(spec, nodes=nodes)):
             ctx.emit(Notice(sentence))
@@ -61,20 +63,22 @@ def converge(ctx: Context, spec: ClusterSpec) -> UpResult:
 
 def _make(ctx: Context, provider: Provider, spec: ClusterSpec, cluster: Cluster, nodes: int) -> UpResult:
     environment = decide_environment(ctx, spec, cluster)
-    grown_from = len(cluster.nodes)
     make_resources(ctx, provider, spec, cluster, nodes)
     hosts = provider.hosts(cluster, ctx.store.resources(cluster.id))
     facts = look(ctx, provider, cluster, hosts)
-    cluster = replace(cluster, base=choose_base(cluster, hosts, facts))
-    cluster = assign(ctx, provider, spec, cluster, hosts, facts)
-    refuse_what_cannot_be_installed(provider, cluster, environment, facts)
+    grown = len(hosts) != len(cluster.nodes)
+    cluster = assign(ctx, provider, spec, cluster, facts, hosts)
+    refuse_what_cannot_be_installed(cluster, environment)
+    walls = wall_stages(provider, cluster, spec.trust_networks)
     ctx.store.save_cluster(cluster)
-    cluster, changed = install(ctx, provider, spec, cluster, environment, facts)
+    cluster, changed = install(ctx, provider, spec, cluster, environment)
     ctx.store.save_cluster(cluster)
-    build_wall(ctx, provider, cluster, facts, spec.trust_networks)
-    started, touched = start(ctx, cluster, facts, grown=len(hosts) != grown_from)
+    run_stages(ctx, cluster, "wall", walls)
+    started, touched = start(ctx, cluster, grown=grown)
     cluster = replace(cluster, up=True)
     ctx.store.save_cluster(cluster)
+    for node in cluster.nodes:
+        ctx.store.save_facts(node)
     return UpResult(
         cluster=cluster.name,
         provider=cluster.provider,

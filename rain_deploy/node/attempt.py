@@ -6,23 +6,20 @@ where the run stands.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from .config import Member, NodeConfig, member_name, members
 from .engine import EngineFailed, clients_registered, end_servers, server_fault, start_server
+from .epochs import next_number
 from .files import read_json, write_json
-from .process import Process, end, leader, scan
+from .process import Process, end, leader, scan, spawn
 from .recorder import Recorder
 from .runs import FINISHED, Run
 from .versions import versions
+from .warm_probe import WarmProbe
 
 _POLL_S = 0.02
 _POINTS_EVERY_S = 0.3
@@ -44,48 +41,16 @@ class Ending:
     message: str = ""
 
 
-class Probe:
-    """A ``probe`` process that has imported Rain and waits for its question."""
-
-    def __init__(self, config: NodeConfig) -> None:
-        argv = [config.python, str(config.code), "probe", "--warm"]
-        env = config.environment("probe", config.server_dir)
-        pipe = subprocess.PIPE
-        self._child = subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=env, start_new_session=True)
-
-    def ask(self, host: str, port: int, expect: int, deadline_s: float) -> None:
-        """Ask once; the answer is there when ``ready`` says so."""
-        assert self._child.stdin
-        with contextlib.suppress(OSError):
-            self._child.stdin.write(f"{host} {port} {expect} {deadline_s}\n".encode())
-            self._child.stdin.close()
-
-    def ready(self) -> bool:
-        return self._child.poll() is not None
-
-    def governors(self) -> tuple[str, ...]:
-        """``address:port`` of those that were registered."""
-        assert self._child.stdout
-        answer = self._child.stdout.read()
-        try:
-            return tuple(one["governor"] for one in json.loads(answer)["governors"])
-        except (ValueError, KeyError):
-            return ()
-
-    def close(self) -> None:
-        """End the process, asked or not."""
-        self._child.kill()
-        self._child.wait()
-        for pipe in (self._child.stdin, self._child.stdout):
-            assert pipe
-            with contextlib.suppress(OSError):
-                pipe.close()
-
-
 class Attempt:
-    """Conducts one run.  ``meanwhile`` is called at every poll."""
+    """Conducts one run.
 
-    def __init__(self, config: NodeConfig, run: Run, probe: Probe, meanwhile: Callable[[], None]) -> None:
+    ``probe`` gives the process to ask for governors, if they are to be asked for; ``meanwhile`` is called
+    at every poll.
+    """
+
+    def __init__(
+        self, config: NodeConfig, run: Run, probe: Callable[[], WarmProbe], meanwhile: Callable[[], None]
+    ) -> None:
         self._config = config
         self._run = run
         self._probe = probe
@@ -96,7 +61,7 @@ class Attempt:
         """Bring the run to its end.  Raises OSError when the disk refuses."""
         run = self._run
         if run.state()["state"] == "queued":
-            epoch = next_epoch(self._config)
+            epoch = next_number(self._config.server_dir)
             run.update(state="starting", epoch=epoch, versions=versions(self._config.env))
         try:
             ending = None if self._job_began() else self._start()
@@ -142,19 +107,21 @@ class Attempt:
 
     def _wait_for_governors(self, server: Process) -> set[str] | None:
         """Names of the nodes whose governors registered; None when the run was cancelled meanwhile."""
-        self._probe.ask(self._config.address, self._run.port, len(self._nodes), _GOVERNORS_DEADLINE_S)
-        deadline = time.monotonic() + _GOVERNORS_DEADLINE_S + 3
-        while not self._probe.ready():
-            if self._run.cancelled:
-                return None
-            if not server.alive():
-                fault = server_fault(self._run.attempt_dir, self._nodes)
-                raise EngineFailed(f"Rain's server ended while governors were awaited: {fault}")
-            if time.monotonic() > deadline:
-                return set()
-            self._meanwhile()
-            time.sleep(_POLL_S)
-        return {self._node_name(governor) for governor in self._probe.governors()}
+        probe = self._probe()
+        try:
+            probe.ask(self._config.address, self._run.port, len(self._nodes), _GOVERNORS_DEADLINE_S)
+            deadline = time.monotonic() + _GOVERNORS_DEADLINE_S + 3
+            while not probe.answered() and time.monotonic() < deadline:
+                if self._run.cancelled:
+                    return None
+                if not server.alive():
+                    fault = server_fault(self._run.attempt_dir, self._nodes)
+                    raise EngineFailed(f"Rain's server ended while governors were awaited: {fault}")
+                self._meanwhile()
+                time.sleep(_POLL_S)
+            return {self._node_name(governor) for governor in probe.governors()}
+        finally:
+            probe.close()
 
     def _start_job(self) -> None:
         run = self._run
@@ -172,7 +139,8 @@ class Attempt:
             **run.companion_env(self._config.code),
             **run.extra_env(),
         }
-        spawn_job(self._config.verb("job", run.path), run.path, env)
+        logs = {"log": run.path / "stdout.log", "errors": run.path / "stderr.log"}
+        spawn(self._config.verb("job", run.path), env=env, **logs)
         run.update(state="running", started_s=time.time())
 
     def _follow(self, recorder: Recorder) -> Ending:
@@ -277,25 +245,3 @@ class Attempt:
 
     def _node_name(self, governor: str) -> str:
         return member_name(self._nodes, governor)
-
-
-def next_epoch(config: NodeConfig) -> int:
-    """Number of the next server's life in this cluster."""
-    path = config.server_dir / "epoch.json"
-    epoch = int((read_json(path) or {}).get("epoch", 0)) + 1
-    write_json(path, {"epoch": epoch})
-    return epoch
-
-
-def spawn_job(argv: list[str], run_dir: Path, env: dict[str, str]) -> None:
-    """Start the job with the script's output in the run's two logs.  Raises OSError."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    output, errors = (os.open(run_dir / name, flags, 0o600) for name in ("stdout.log", "stderr.log"))
-    try:
-        child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=env, start_new_session=True
-        )
-    finally:
-        os.close(output)
-        os.close(errors)
-    child.returncode = 0  # as in process.spawn

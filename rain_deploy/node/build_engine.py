@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import fcntl
 import hashlib
+import http.client
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ import time
 import tomllib
 import urllib.request
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -103,7 +104,7 @@ class Cargo:
             "CARGO_TERM_PROGRESS_WHEN": "never",
         }
 
-    def lines(self, *args: str, cwd: Path) -> Iterator[str]:
+    def lines(self, *args: str, cwd: Path) -> Generator[str, None, None]:
         """Run cargo and yield what it says; ended with its children when the caller ends early."""
         process = subprocess.Popen(
             ["cargo", *args],
@@ -167,14 +168,15 @@ def unpack_crate(work: Path, pins: frozenset[Pin], cargo: Cargo) -> Path:
     raise BuildError(f"cargo did not fetch {CRATE} {crate.version} with the SHA-256 {crate.sha256}")
 
 
-def show_compiling(lines: Iterator[str], total: int) -> None:
-    """Say how far cargo is."""
+def show_compiling(lines: Generator[str, None, None], total: int) -> None:
+    """Say how far cargo is; a signal that ends us ends cargo too."""
     done = 0
-    for line in lines:
-        word, _, rest = line.strip().partition(" ")
-        if word == "Compiling":
-            done += 1
-            say(f"Compiling {rest.split()[0]} {done}/{total}")
+    with contextlib.closing(lines):
+        for line in lines:
+            word, _, rest = line.strip().partition(" ")
+            if word == "Compiling":
+                done += 1
+                say(f"Compiling {rest.split()[0]} {done}/{total}")
 
 
 def download(cache: Path, url: str, sha256: str) -> Path:
@@ -186,7 +188,7 @@ def download(cache: Path, url: str, sha256: str) -> Path:
     try:
         with urllib.request.urlopen(url, timeout=SILENCE_S) as response, archive.open("wb") as out:  # noqa: S310
             shutil.copyfileobj(response, out)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise BuildError(f"cannot download {url}: {error}") from error
     if (found := sha256_of(archive)) != sha256:
         raise BuildError(f"{url} has the SHA-256 {found}, not {sha256}")
@@ -221,9 +223,7 @@ def install(cache: Path, binary: Path, key: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(f"the engine does not run on this machine: {error}") from error
     if answer.returncode or not answer.stdout.startswith("Rain "):
-        raise BuildError(
-            f"the engine does not run on this machine: {answer.stderr.strip() or answer.stdout}"
-        )
+        raise BuildError(f"the engine does not run on this machine: {answer.stderr.strip() or answer.stdout}")
     sha256 = sha256_of(binary)
     (cache / sha256).mkdir(exist_ok=True)
     binary.replace(cache / sha256 / "rain")

@@ -91,7 +91,7 @@ def _job(arguments: argparse.Namespace) -> int:
 def _ensure(arguments: argparse.Namespace) -> int:
     from .services import ensure
 
-    for started in ensure(arguments.node_dir, arguments.supervisor):
+    for started in ensure(arguments.node_dir, supervisor=arguments.supervisor is not None):
         print(started)
     return 0
 

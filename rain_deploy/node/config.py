@@ -78,7 +78,7 @@ def node_config(node_dir: Path) -> NodeConfig:
     value = _read(node_dir / "node.json")
     try:
         return NodeConfig(
-            node_dir=node_dir,
+            node_dir=Path(value["node_dir"]),
             cluster_dir=Path(value["cluster_dir"]),
             name=value["name"],
             service=value["service"],

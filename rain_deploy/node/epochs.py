@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from .files import read_json, write_json
+
 _KEPT = 3
 
 
@@ -17,3 +19,11 @@ def fresh(parent: Path) -> Path:
     path = parent / str(numbers[-1] + 1 if numbers else 1)
     path.mkdir(mode=0o700)
     return path
+
+
+def next_number(server_dir: Path) -> int:
+    """Number of the next server's life in this cluster, idle ones counted too."""
+    path = server_dir / "epoch.json"
+    number = int((read_json(path) or {}).get("epoch", 0)) + 1
+    write_json(path, {"epoch": number})
+    return number

@@ -48,7 +48,7 @@ def pack(run: Run, output: BinaryIO) -> None:
     sums: dict[str, list[int | str]] = {}
     shipped = read_json(run.path / "shipped.json") or {}
     with tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_BLOCK_BYTES) as tar:
-        for name in _members(run.path):
+        for name in _members(run.path, run.cwd):
             if name.endswith("/"):
                 tar.addfile(_directory(name))
             elif not _unchanged(run.path, name, shipped):
@@ -66,7 +66,7 @@ def pack_to_stdout(run: Run) -> int:
     return 0
 
 
-def _members(root: Path) -> Iterator[str]:
+def _members(root: Path, cwd: str) -> Iterator[str]:
     """Relative names in a fixed order: files, and with a slash at the end directories without content."""
     yield from (name for name in _TOP if (root / name).is_file())
     for tree in _TREES:
@@ -74,7 +74,7 @@ def _members(root: Path) -> Iterator[str]:
             directories[:] = sorted(name for name in directories if name != _LEFT_OUT)
             place = os.path.relpath(directory, root)
             yield from (f"{place}/{name}" for name in sorted(files))
-            if not files and not directories and place != tree:
+            if not files and not directories and place not in {tree, os.path.normpath(f"files/{cwd}")}:
                 yield f"{place}/"
 
 

@@ -66,16 +66,17 @@ class Points:
 
     def note_task(self, note: Json) -> None:
         """A line of the companion's tasks.jsonl."""
-        task = self._task(note["session"], note["task"])
-        task.arguments, task.kept = note.get("parameters") or {}, bool(note.get("kept"))
+        task = self._task(int(note["session"]), int(note["task"]))
+        task.arguments, task.kept = dict(note.get("parameters") or {}), bool(note.get("kept"))
         self._noted.add((task.session, task.id))
 
     def note_value(self, note: Json) -> None:
         """A line of the companion's values.jsonl."""
-        task, value = self._task(note["session"], note["task"]), float(note["value"])
+        value = float(note["value"])
+        task = self._task(int(note["session"]), int(note["task"]))
         task.valued = True
         if math.isfinite(value):
-            task.value = note["value"]
+            task.value = value
         else:  # JSON has no such number
             task.message = f"value is {value}"
 

@@ -72,21 +72,24 @@ def recorded(path: Path) -> Process | None:
     return process if process.alive() else None
 
 
-def spawn(argv: Sequence[str], *, log: Path, env: dict[str, str], cwd: Path | None = None) -> Process:
-    """Start a program in a session of its own, output to ``log``.  Raises OSError."""
-    output = open_log(log)
+def spawn(argv: Sequence[str], *, env: dict[str, str], log: Path, errors: Path | None = None) -> Process:
+    """Start a program in a session of its own, output to ``log``, or in part to ``errors``.
+
+    Raises OSError.
+    """
+    output, error_output = open_log(log), open_log(errors or log)
     try:
         child = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=output,
+            stderr=error_output,
             env=env,
-            cwd=cwd,
             start_new_session=True,
         )
     finally:
         os.close(output)
+        os.close(error_output)
     child.returncode = 0  # not Popen's to wait for: Process.alive reaps it, or another parent does
     fields = _stat(child.pid)
     return Process(child.pid, int(fields[19]) if fields else 0)

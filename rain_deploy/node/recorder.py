@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -38,10 +39,10 @@ class Recorder:
             for event in events:
                 self._points.apply(event)
             self._last_id = events[-1].id
-        for note in self._tasks.json_lines():
-            self._points.note_task(note)
-        for note in self._values.json_lines():
-            self._points.note_value(note)
+        for notes, take in ((self._tasks, self._points.note_task), (self._values, self._points.note_value)):
+            for note in notes.json_lines():
+                with contextlib.suppress(KeyError, TypeError, ValueError):  # user code can write there too
+                    take(note)
         if rows := self._points.changed():
             text = "".join(json.dumps(row) + "\n" for row in rows)
             with self._output.open("a", encoding="ascii") as file:

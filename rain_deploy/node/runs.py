@@ -67,22 +67,23 @@ class Run:
 
 def load(path: Path) -> Run | None:
     """The run in a directory; None when none was shipped there whole."""
-    value = read_json(path / "run.json")
-    if value is None:
+    value = read_json(path / "run.json") or {}
+    try:
+        return Run(
+            path=path,
+            id=value["run"],
+            sequence=int(value["sequence"]),
+            port=int(value["port"]),
+            script=value["script"],
+            cwd=value.get("cwd") or ".",
+            args=tuple(value.get("args", ())),
+            timeout_s=value.get("timeout_s"),
+            min_nodes=value.get("min_nodes"),
+            companion=bool(value.get("companion")),
+            live=tuple(value.get("live", ())),
+        )
+    except (KeyError, TypeError, ValueError):
         return None
-    return Run(
-        path=path,
-        id=value["run"],
-        sequence=int(value["sequence"]),
-        port=int(value["port"]),
-        script=value["script"],
-        cwd=value.get("cwd") or ".",
-        args=tuple(value.get("args", ())),
-        timeout_s=value.get("timeout_s"),
-        min_nodes=value.get("min_nodes"),
-        companion=bool(value.get("companion")),
-        live=tuple(value.get("live", ())),
-    )
 
 
 def all_runs(runs_dir: Path, skip: frozenset[str] = frozenset()) -> tuple[Run, ...]:

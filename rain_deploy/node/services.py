@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+import os
 import time
+from functools import partial
 from pathlib import Path
 
 from .config import NodeConfig, node_config
@@ -22,17 +23,25 @@ def supervisor_path(config: NodeConfig) -> Path:
     return config.server_dir / "supervisor"
 
 
-def ensure(node_dir: Path, cluster_dir: Path | None) -> list[str]:
-    """Start the services that do not run; their names.  Raises NotInstalled, OSError, TimeoutError."""
+def ensure(node_dir: Path, *, supervisor: bool) -> list[str]:
+    """Start the services that do not run or run another node code; their names.
+
+    One may be replaced at any time, also during a run: the next one adopts what it finds.  Raises
+    NotInstalled, OSError, TimeoutError.
+    """
     config = node_config(node_dir)
+    wanted = [("keeper", keeper_path(config), config.verb("keeper", config.node_dir))]
+    if supervisor:
+        argv = config.verb("supervisor", config.cluster_dir, config.node_dir)
+        wanted.append(("supervisor", supervisor_path(config), argv))
     started = []
-    if _absent(config, "keeper", keeper_path(config)):
-        _start(config, "keeper", keeper_path(config), config.verb("keeper", node_dir))
-        started.append("governor-keeper")
-    if cluster_dir and _absent(config, "supervisor", supervisor_path(config)):
-        argv = config.verb("supervisor", cluster_dir, node_dir)
-        _start(config, "supervisor", supervisor_path(config), argv)
-        started.append("run-supervisor")
+    for role, path, argv in wanted:
+        running = partial(_processes, config, role)
+        if (found := running()) and all(_words(process) == argv for process in found):
+            continue
+        end(running, grace_s=5, deadline_s=10)
+        _start(config, role, path, argv)
+        started.append(role)
     return started
 
 
@@ -40,7 +49,7 @@ def stop(node_dir: Path, *, grace_s: float = 5.0, deadline_s: float = 20.0) -> l
     """End every process of this node's service, also orphans; what is left.  Raises NotInstalled."""
     service = node_config(node_dir).service
     left = end(lambda: [found.process for found in scan(service)], grace_s=grace_s, deadline_s=deadline_s)
-    return [f"{process.pid} {_command(process)}" for process in left]
+    return [f"{process.pid} {' '.join(_words(process))[:200]}" for process in left]
 
 
 def restart_absent(config: NodeConfig, other: Path) -> None:
@@ -57,10 +66,6 @@ def restart_absent(config: NodeConfig, other: Path) -> None:
         time.sleep(0.02)
 
 
-def _absent(config: NodeConfig, role: str, path: Path) -> bool:
-    return recorded(path.with_suffix(".pid")) is None and not scan(config.service, role)
-
-
 def _start(config: NodeConfig, role: str, path: Path, argv: list[str]) -> None:
     """Start a service and wait until it is the recorded holder of its lock."""
     process = spawn(argv, log=path.with_suffix(".log"), env=config.environment(role, path.parent))
@@ -72,9 +77,14 @@ def _start(config: NodeConfig, role: str, path: Path, argv: list[str]) -> None:
         time.sleep(0.01)
 
 
-def _command(process: Process) -> str:
+def _processes(config: NodeConfig, role: str) -> list[Process]:
+    return [found.process for found in scan(config.service, role)]
+
+
+def _words(process: Process) -> list[str]:
+    """Argument vector of a process; empty when it is gone."""
     try:
         words = Path(f"/proc/{process.pid}/cmdline").read_bytes()
     except OSError:
-        return "?"
-    return words.replace(b"\0", b" ").decode(sys.getfilesystemencoding(), "replace").strip()[:200]
+        return []
+    return [os.fsdecode(word) for word in words.split(b"\0")[:-1]]

@@ -25,6 +25,7 @@ def status(node_dir: Path) -> Json:
         "server": _life(leader(config.service, "server")) if config.server else None,
         "active_run": active[0].id if active else "",
         "queued": [run.id for run in line if run not in active],
+        "runs": runs(config.cluster_dir) if config.server else [],
         "load": os.getloadavg()[0],
         "cpus": os.cpu_count() or 1,
         "disk_free_bytes": shutil.disk_usage(config.cluster_dir).free,

@@ -8,13 +8,14 @@ import traceback
 from pathlib import Path
 
 from . import epochs
-from .attempt import Attempt, Probe, next_epoch
+from .attempt import Attempt
 from .config import NodeConfig, node_config
 from .engine import EngineFailed, end_servers, start_server
 from .locks import hold
 from .process import Process, scan
 from .runs import FINISHED, Run, all_runs
 from .services import keeper_path, restart_absent, supervisor_path
+from .warm_probe import WarmProbe
 
 _POLL_S = 0.03
 _FAULT_PAUSE_S = 1.0
@@ -28,7 +29,7 @@ class Supervisor:
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
         self._idle: Process | None = None
-        self._probe: Probe | None = None
+        self._probe: WarmProbe | None = None
         self._finished: set[str] = set()
         self._looked_at_other = 0.0
         self._looked_at_line = 0.0
@@ -43,12 +44,11 @@ class Supervisor:
             time.sleep(_POLL_S)
             return
         self._idle = None
-        probe = self._probe or Probe(self._config)
-        self._probe = None
-        try:
-            Attempt(self._config, run, probe, self._meanwhile).conduct()
-        finally:
-            probe.close()
+        Attempt(self._config, run, self._take_probe, self._meanwhile).conduct()
+
+    def _take_probe(self) -> WarmProbe:
+        probe, self._probe = self._probe or WarmProbe(self._config), None
+        return probe
 
     def _waiting(self) -> list[Run]:
         """Runs that are not finished, first in line first; those asked to end before they began end here."""
@@ -73,7 +73,7 @@ class Supervisor:
 
     def _keep_idle_server(self) -> None:
         if self._idle and self._idle.alive():
-            self._probe = self._probe or Probe(self._config)
+            self._probe = self._probe or WarmProbe(self._config)
             return
         idle_dir = self._config.server_dir / "idle"
         servers = [found for found in scan(self._config.service, "server") if found.leader]
@@ -81,7 +81,7 @@ class Supervisor:
             self._idle = servers[0].process
             return
         end_servers(self._config)
-        next_epoch(self._config)
+        epochs.next_number(self._config.server_dir)
         self._idle = start_server(self._config, epochs.fresh(idle_dir), self._config.idle_port)
 
     def _meanwhile(self) -> None:

@@ -69,7 +69,7 @@ def engine_steps(
     when facts name it: callers have refused where that is not allowed.
     """
     if sha256:
-        return _placed(layout, sha256, binary)
+        return _placed(layout, facts, sha256, binary)
     script = PayloadFile("engine/build_engine.py", (PACKAGE / "node/build_engine.py").read_bytes())
     lock = PayloadFile("engine/engine.lock", engine_lock().encode())
     act = render("engine.sh.j2", python=facts.python, cache=layout.engines, url=spec.url, sha256=spec.sha256)
@@ -82,7 +82,8 @@ def engine_steps(
     return (*tools, brought), (script, lock)
 
 
-def _placed(layout: Layout, sha256: str, binary: bytes | None) -> Installation:
-    payload = () if binary is None else (PayloadFile("engine/rain", binary, 0o755),)
-    step = placed_step("engine", "engine/rain", layout.engine(sha256), sha256, beside=True)
-    return (step,), payload
+def _placed(layout: Layout, facts: Facts, sha256: str, binary: bytes | None) -> Installation:
+    target = layout.engine(sha256)
+    sent = binary is not None and target not in facts.have
+    payload = (PayloadFile("engine/rain", binary or b"", 0o755),) if sent else ()
+    return (placed_step("engine", "engine/rain", target, sha256, beside=True),), payload

@@ -62,9 +62,9 @@ def check_packages(apt: tuple[str, ...]) -> None:
 def environment_steps(
     layout: Layout, facts: Facts, environment: ResolvedEnvironment, *, uv: bytes | None = None
 ) -> tuple[tuple[Step, ...], tuple[PayloadFile, ...]]:
-    """Have the environment on a host; nothing of the payload when facts name it as there.
+    """Have the environment on a host; the payload leaves out what facts name as there.
 
-    ``uv``: the program of ``uv_pin``, when the host lacks it.  ``apt`` and ``setup`` need root; callers have
+    ``uv``: the program of ``uv_pin``; may be None where the host has it.  ``apt`` and ``setup`` need root; callers have
     refused hosts without it.  The last step is ``beside`` and may run with the engine's.
     """
     digest = environment_digest(environment)
@@ -77,7 +77,8 @@ def environment_steps(
     payload = [PayloadFile("env/requirements.txt", environment.lock_text.encode())]
     payload += [PayloadFile(f"env/wheels/{name}", content) for name, content in environment.wheels]
     payload += [PayloadFile(f"env/compat/{name}", content) for name, content in compat_files()]
-    payload += [] if uv is None else [PayloadFile("env/uv", uv, 0o755)]
+    if uv is not None and program not in facts.have:
+        payload.append(PayloadFile("env/uv", uv, 0o755))
     placed = placed_step("uv", "env/uv", program, uv_pin().binary_sha256)
     return (*root, placed, _built(layout, facts, digest)), (*setup, *payload)
 

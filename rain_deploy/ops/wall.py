@@ -45,12 +45,19 @@ def needs_wall(addresses: Mapping[str, str], facts: Mapping[str, Facts], trust: 
     """Whether the machines must get the table; ``addresses`` and ``facts`` by node name.
 
     Not needed where nothing but the machine itself reaches the addresses, or where they lie in a trusted
-    network.  Raises InputError where it is needed and a host has no root.
+    network.  Raises InputError where it is needed and a host has no root, and for loopback beside the rest.
     """
     networks = tuple(map(_network, trust))
     parsed = {name: _address(name, text) for name, text in addresses.items()}
-    if all(address.is_loopback for address in parsed.values()):
+    inner = [name for name, address in parsed.items() if address.is_loopback]
+    if len(inner) == len(parsed):
         return False
+    if inner:
+        raise InputError(
+            f"{', '.join(inner)} has the address {addresses[inner[0]]}, which no other machine reaches",
+            node=inner[0],
+            next_step="rain-deploy down, then up with all machines, or with another address= in the hosts file",
+        )
     outside = [name for name, address in parsed.items() if not any(address in net for net in networks)]
     if not outside:
         return False

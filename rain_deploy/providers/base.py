@@ -29,6 +29,9 @@ class Provider(Protocol):
     def hosts(self, cluster: Cluster, resources: tuple[ResourceRef, ...]) -> tuple[Host, ...]:
         """The machines of the cluster in order, server first; waits until each has an address."""
 
+    def preview(self, intents: tuple[Intent, ...]) -> tuple[Host, ...]:
+        """The machines as far as they are known before they are made; for dry runs; opens no socket."""
+
     def list(self, owner: str) -> tuple[ResourceRef, ...]:
         """Everything that exists of ``owner``, from the world itself, not from state."""
 

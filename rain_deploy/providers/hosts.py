@@ -114,6 +114,10 @@ class HostsProvider:
         made = (_from_text(ref) for ref in resources if ref.kind == KIND and ref.ref)
         return tuple(sorted(made, key=lambda host: host.index))
 
+    def preview(self, intents: tuple[Intent, ...]) -> tuple[Host, ...]:
+        """As they will be: everything about them is known before."""
+        return tuple(_from_text(self.create(intent)) for intent in intents)
+
     def list(self, owner: str) -> tuple[ResourceRef, ...]:  # noqa: ARG002  nothing is owned
         """Nothing: no machine here was made by this tool."""
         return ()

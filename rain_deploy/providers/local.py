@@ -64,6 +64,23 @@ class LocalProvider:
             hosts.append(self._host(server, ref))
         return tuple(hosts)
 
+    def preview(self, intents: tuple[Intent, ...]) -> tuple[Host, ...]:
+        """With an address that is chosen when they are made."""
+        environment = installer_environment(dict(os.environ), Path.home())
+        return tuple(
+            Host(
+                name=intent.name,
+                address="127.0.0.1",
+                port=PORT,
+                user=user_name(),
+                host_keys=(),
+                cluster_address="127.0.0.1",
+                base=str(self._base),
+                installer_env=environment,
+            )
+            for intent in intents
+        )
+
     def list(self, owner: str) -> tuple[ResourceRef, ...]:
         """Nodes of this home, by directory or by a living process; a home has one owner."""
         del owner

@@ -20,17 +20,21 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Rows of a points.jsonl, none when there is no such file; what is no row is passed over."""
-    if not path.exists():
-        return
-    with path.open("rb") as stream:
-        while line := stream.readline(_LONGEST_LINE_BYTES):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(row, dict):
-                yield {**_scalars(row), "parameters": _scalars(row.get("parameters"))}
+    """Rows of a points.jsonl, none when there is no such file."""
+    if path.exists():
+        with path.open("rb") as stream:
+            yield from parse_rows(iter(lambda: stream.readline(_LONGEST_LINE_BYTES), b""))
+
+
+def parse_rows(lines: Iterable[bytes]) -> Iterator[Row]:
+    """Rows of points.jsonl's lines; what is no row is passed over."""
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            yield {**_scalars(row), "parameters": _scalars(row.get("parameters"))}
 
 
 def _scalars(values: object) -> Row:

@@ -71,7 +71,7 @@ class SshTransport:
     def _run(self, host: Host, command: Command, on_stdout: Chunk, on_stderr: Chunk) -> int:
         line = _encoded(command)
         deadline = None if command.deadline_s is None else time.monotonic() + command.deadline_s
-        with self._link(host).session(command.deadline_s) as channel:
+        with self._link(host).session(deadline) as channel:
             hang_up = channel.get_transport().close
             with closing_after((command.deadline_s or OPEN_S) + STUCK_S, hang_up) as watchdog:
                 try:

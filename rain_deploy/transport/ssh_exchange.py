@@ -32,6 +32,16 @@ class _Wakeup(threading.Event):
         super().clear()
 
 
+def left(deadline: float | None) -> float | None:
+    """Seconds until ``deadline``; raises TimeoutError once it has passed."""
+    if deadline is None:
+        return None
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
 def exchange(
     channel: paramiko.Channel,
     stdin: bytes | None,
@@ -84,25 +94,15 @@ def _receive(channel: paramiko.Channel, deadline: float | None, on_stdout: Chunk
         if idle and ended:
             return
         if idle:
-            wakeup.wait(_left(deadline))
+            wakeup.wait(left(deadline))
         elif deadline is not None:
-            _left(deadline)
+            left(deadline)
 
 
 def _status(channel: paramiko.Channel, deadline: float | None) -> int:
-    if not channel.status_event.wait(_left(deadline)):
+    if not channel.status_event.wait(left(deadline)):
         raise TimeoutError
     status = channel.recv_exit_status()
     if status < 0:
         raise NoExitStatusError
     return status
-
-
-def _left(deadline: float | None) -> float | None:
-    """Seconds until ``deadline``; raises TimeoutError once it has passed."""
-    if deadline is None:
-        return None
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import paramiko
 from rain_deploy.core.model import Host
 from rain_deploy.errors import Unreachable
 from rain_deploy.transport.ssh_connect import connect, who
+from rain_deploy.transport.ssh_exchange import left
 
 if TYPE_CHECKING:
     import fabric
@@ -20,10 +22,13 @@ OPEN_S = 30.0
 """For a server that is connected to say yes to one more channel."""
 MAX_SESSIONS = 10
 """What an OpenSSH server allows on one connection by default."""
+REFUSED_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5)
+
+Opener = Callable[[paramiko.Transport, float], paramiko.Channel]
 
 
 class Link:
-    """``through`` is the connection to the last jump host before this one."""
+    """``through`` is the connection to the last jump host before this one; ``connect_s`` bounds a login."""
 
     def __init__(self, host: Host, through: Link | None, connect_s: float) -> None:
         self.host = host
@@ -34,15 +39,15 @@ class Link:
         self._sessions = threading.BoundedSemaphore(MAX_SESSIONS)
 
     @contextmanager
-    def session(self, timeout_s: float | None) -> Iterator[paramiko.Channel]:
+    def session(self, deadline: float | None) -> Iterator[paramiko.Channel]:
         """A channel for one command; waits while the server's limit of sessions is reached.
 
-        Raises TimeoutError, HostKeyError, Unreachable.
+        ``deadline`` is a time.monotonic() value.  Raises TimeoutError, HostKeyError, Unreachable.
         """
-        if not self._sessions.acquire(timeout=timeout_s):
+        if not self._sessions.acquire(timeout=left(deadline)):
             raise TimeoutError
         try:
-            with self._open(lambda transport: transport.open_session(timeout=OPEN_S)) as channel:
+            with self._open_session(deadline) as channel:
                 yield channel
         finally:
             self._sessions.release()
@@ -50,15 +55,18 @@ class Link:
     def tunnel(self, address: str, port: int) -> paramiko.Channel:
         """A TCP connection from the host to ``address:port``; raises HostKeyError, Unreachable."""
 
-        def dial(transport: paramiko.Transport) -> paramiko.Channel:
-            return transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=OPEN_S)
+        def dial(transport: paramiko.Transport, timeout_s: float) -> paramiko.Channel:
+            target, origin = (address, port), ("127.0.0.1", 0)
+            return transport.open_channel("direct-tcpip", target, origin, timeout=timeout_s)
 
-        return self._open(dial)
+        try:
+            return self._open(dial, None)
+        except paramiko.ChannelException as error:
+            raise self._unreachable(f"cannot connect to {address} port {port}: {error.args[-1]}") from error
 
     def reach(self) -> None:
         """Connect if there is no connection; raises HostKeyError, Unreachable."""
-        with self._lock:
-            self._transport()
+        self._live()
 
     def close(self) -> None:
         """Close the connection; safe to call twice."""
@@ -67,37 +75,43 @@ class Link:
         if connection is not None:
             connection.client.close()
 
-    def _open(self, opener: Callable[[paramiko.Transport], paramiko.Channel]) -> paramiko.Channel:
+    def _open_session(self, deadline: float | None) -> paramiko.Channel:
+        for pause_s in REFUSED_PAUSES_S:
+            try:
+                return self._open(_session, deadline)
+            except paramiko.ChannelException:
+                time.sleep(pause_s)  # one that has just ended may still be counted there
+        try:
+            return self._open(_session, deadline)
+        except paramiko.ChannelException as error:
+            raise self._unreachable(f"refuses another session: {error.args[-1]}") from error
+
+    def _open(self, opener: Opener, deadline: float | None) -> paramiko.Channel:
+        """Open a channel.  On a kept connection nothing was sent, so if it has died a new one is tried, once."""
+        retried = False
+        while True:
+            kept, used = self._live()
+            timeout_s = min(OPEN_S, left(deadline) or OPEN_S)
+            try:
+                return opener(used.transport, timeout_s)
+            except paramiko.ChannelException:
+                raise  # the server lives and says no
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                self._forget(used)
+                left(deadline)
+                if retried or used is not kept:
+                    raise self._unreachable(f"lost the SSH connection: {error}") from error
+                retried = True
+
+    def _live(self) -> tuple[fabric.Connection | None, fabric.Connection]:
+        """The connection as it was kept, and the one to use; threads that come together share one attempt."""
         with self._lock:
             kept = self._connection
-            transport = self._transport()
-            used = self._connection
-        try:
-            return opener(transport)
-        except paramiko.ChannelException as error:
-            raise self._lost(f"refused: {error.args[-1]}") from error
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            if used is not kept:
-                raise self._lost(f"lost: {error}") from error
-        # A kept connection can have died unnoticed.  Nothing was sent on it, so one new one is tried.
-        self._forget(used)
-        with self._lock:
-            transport = self._transport()
-        try:
-            return opener(transport)
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            raise self._lost(f"lost: {error}") from error
-
-    def _transport(self) -> paramiko.Transport:
-        """The live connection; called with the lock held, so that all threads share one attempt."""
-        if self._connection is None or not self._connection.is_connected:
-            through = self._through
-            if through is None:
-                self._connection = connect(self.host, None, self._connect_s)
-            else:
-                self._connection = connect(self.host, through.tunnel, self._connect_s)
-        transport: paramiko.Transport = self._connection.transport
-        return transport
+            if kept is not None and kept.is_connected:
+                return kept, kept
+            through = self._through.tunnel if self._through else None
+            self._connection = connect(self.host, through, self._connect_s)
+            return kept, self._connection
 
     def _forget(self, connection: fabric.Connection) -> None:
         with self._lock:
@@ -105,5 +119,9 @@ class Link:
                 self._connection = None
         connection.client.close()
 
-    def _lost(self, how: str) -> Unreachable:
-        return Unreachable(f"{who(self.host)}: the SSH connection was {how}", node=self.host.name)
+    def _unreachable(self, how: str) -> Unreachable:
+        return Unreachable(f"{who(self.host)} {how}", node=self.host.name)
+
+
+def _session(transport: paramiko.Transport, timeout_s: float) -> paramiko.Channel:
+    return transport.open_session(timeout=timeout_s)

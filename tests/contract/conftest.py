@@ -15,8 +15,8 @@ from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.providers.local import LocalProvider
 from rain_deploy.providers.local_keys import public_key
 from rain_deploy.transport.ssh import SshTransport
-from tests.contract.provider_cases import ProviderCase
-from tests.contract.servers import ADDRESS, SSHD, Endpoint, OpenSshd, Relay
+from tests.contract.provider_cases import ProviderCase, hosts_case, local_case
+from tests.contract.servers import ADDRESS, SSHD, Endpoint, OpenSshd, Relay, Sshds
 
 
 @pytest.fixture(scope="session", params=["local", "openssh"])
@@ -25,25 +25,26 @@ def endpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     kind, directory = request.param, tmp_path_factory.mktemp("endpoint")
     if kind == "openssh" and not SSHD.exists():
         pytest.skip(f"no {SSHD}: install openssh-server")
-    with (_local if kind == "local" else _openssh)(directory) as host:
-        yield Endpoint(kind, host)
+    with (_local if kind == "local" else _openssh)(directory) as endpoint:
+        yield endpoint
 
 
 @contextlib.contextmanager
-def _local(home: Path) -> Iterator[Host]:
+def _local(home: Path) -> Iterator[Endpoint]:
     provider = LocalProvider(home)
     cluster = Cluster(id=f"contract-{home.name}", name="contract", provider="local", created_s=0.0)
     refs = tuple(map(provider.create, provider.intents(ClusterSpec("contract", "local", ""), cluster, 1)))
-    yield provider.hosts(cluster, refs)[0]
+    (host,) = provider.hosts(cluster, refs)
+    yield Endpoint("local", host, host.host_keys)
     for ref in refs:
         provider.delete(ref)
 
 
 @contextlib.contextmanager
-def _openssh(directory: Path) -> Iterator[Host]:
+def _openssh(directory: Path) -> Iterator[Endpoint]:
     key = directory / "id_ed25519"
     server = OpenSshd(directory, public_key(key))
-    yield Host(
+    host = Host(
         name="node-1",
         address=ADDRESS,
         port=server.port,
@@ -51,6 +52,7 @@ def _openssh(directory: Path) -> Iterator[Host]:
         host_keys=server.host_keys("ed25519"),
         identity_files=(key,),
     )
+    yield Endpoint("openssh", host, server.host_keys("rsa", "ecdsa", "ed25519"))
     server.close()
 
 
@@ -82,10 +84,23 @@ def transport() -> Iterator[SshTransport]:
     transport.close()
 
 
+@pytest.fixture(scope="session")
+def sshds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshds]:
+    """Three machines that the user already has."""
+    if not SSHD.exists():
+        pytest.skip(f"no {SSHD}: install openssh-server")
+    sshds = Sshds(tmp_path_factory.mktemp("sshds"))
+    yield sshds
+    sshds.close()
+
+
 @pytest.fixture(params=["local", "hosts"])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProviderCase]:
     """A provider and a cluster of it; what is left of it afterwards is ended."""
-    case = ProviderCase.named(request.param, tmp_path)
+    if request.param == "hosts":
+        case = hosts_case(tmp_path, request.getfixturevalue("sshds"))
+    else:
+        case = local_case(tmp_path)
     yield case
     case.clean()
     shutil.rmtree(tmp_path, ignore_errors=True)

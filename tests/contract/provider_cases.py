@@ -10,16 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from rain_deploy.core.model import Cluster, Host, ResourceRef
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.hosts import HostsProvider
 from rain_deploy.providers.local import LocalProvider
-from rain_deploy.providers.local_keys import public_key
 from rain_deploy.providers.local_processes import pids_of
-from tests.contract.servers import ADDRESS, SSHD, OpenSshd
+from tests.contract.servers import ADDRESS, Sshds
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +34,8 @@ class ProviderCase:
         """Create the cluster's machines."""
         return tuple(map(self.provider.create, self.provider.intents(self.spec, self.cluster, nodes)))
 
-    @classmethod
-    def named(cls, name: str, home: Path) -> ProviderCase:
-        """The case of provider ``name``."""
-        return {"local": _local, "hosts": _hosts}[name](home)
 
-
-def _local(home: Path) -> ProviderCase:
+def local_case(home: Path) -> ProviderCase:
     provider = LocalProvider(home)
     cluster = Cluster(id=f"suite-{home.name}", name="suite", provider="local", created_s=0.0)
 
@@ -68,37 +60,20 @@ def _local(home: Path) -> ProviderCase:
     return ProviderCase(provider, ClusterSpec("suite", "local", "test"), cluster, crash, left, clean)
 
 
-def _hosts(home: Path) -> ProviderCase:
-    """Two SSH servers of this machine that the user knows; they are not the provider's to end or to start."""
-    if not SSHD.exists():
-        pytest.skip(f"no {SSHD}: install openssh-server")
+def hosts_case(home: Path, machines: Sshds) -> ProviderCase:
+    """SSH servers of this machine that the user knows; they are not the provider's to end or to start."""
     (home / ".ssh").mkdir()
-    key = home / "id_ed25519"
-    (home / ".ssh" / "config").write_text(f"Host *\n  IdentityFile {key}\n", encoding="utf-8")
-    servers = []
-    for name in ("one", "two", "three"):
-        (home / name).mkdir()
-        servers.append(OpenSshd(home / name, public_key(key)))
-    names = [f"[{ADDRESS}]:{server.port}" for server in servers]
-    known = [
-        f"{name} {line}\n"
-        for name, server in zip(names, servers, strict=True)
-        for line in server.host_keys("ed25519")
-    ]
+    (home / ".ssh" / "config").write_text(f"Host *\n  IdentityFile {machines.key}\n", encoding="utf-8")
+    known = [machines.known_line(server, "ed25519") for server in machines.servers]
     (home / ".ssh" / "known_hosts").write_text("".join(known), encoding="utf-8")
-    entries = tuple(f"{getpass.getuser()}@{ADDRESS}:{server.port}" for server in servers)
-
-    def clean() -> None:
-        for server in servers:
-            server.close()
-
+    entries = tuple(f"{getpass.getuser()}@{ADDRESS}:{server.port}" for server in machines.servers)
     return ProviderCase(
         HostsProvider(user_home=home),
-        ClusterSpec("suite", "hosts", "test", nodes=3, hosts=entries),
+        ClusterSpec("suite", "hosts", "test", nodes=len(entries), hosts=entries),
         Cluster(id="suite", name="suite", provider="hosts", created_s=0.0),
         crash=lambda _: None,
         left=lambda _: (),
-        clean=clean,
+        clean=lambda: None,
     )
 
 

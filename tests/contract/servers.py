@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rain_deploy.core.model import Host
+from rain_deploy.providers.local_keys import public_key
 
 SSHD = Path("/usr/sbin/sshd")
 ADDRESS = "127.101.0.1"
@@ -89,6 +90,8 @@ class Endpoint:
 
     kind: str
     host: Host
+    host_keys: tuple[str, ...]
+    """All that the server has."""
 
 
 class OpenSshd:
@@ -134,6 +137,27 @@ KbdInteractiveAuthentication no
 MaxStartups 100
 Subsystem sftp internal-sftp
 """
+
+
+class Sshds:
+    """Three real SSH servers that let in one key; made once, for keys take their time."""
+
+    def __init__(self, directory: Path) -> None:
+        self.key = directory / "id_ed25519"
+        public = public_key(self.key)
+        self.servers: list[OpenSshd] = []
+        for name in ("one", "two", "three"):
+            (directory / name).mkdir()
+            self.servers.append(OpenSshd(directory / name, public))
+
+    @staticmethod
+    def known_line(server: OpenSshd, *kinds: str) -> str:
+        """Lines of known_hosts for keys of these kinds."""
+        return "".join(f"[{ADDRESS}]:{server.port} {key}\n" for key in server.host_keys(*kinds))
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.close()
 
 
 def _keygen(path: Path, kind: str) -> None:

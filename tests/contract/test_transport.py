@@ -45,7 +45,7 @@ NASTY = (
 ARGUMENTS = st.lists(
     st.sampled_from(NASTY)
     | st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=20),
-    max_size=8,
+    max_size=16,
 )
 ECHO_ARGUMENTS = ("sh", "-c", 'for each; do printf "%s\\0" "$each"; done', "sh")
 BIG = 20 * 1024 * 1024
@@ -66,7 +66,7 @@ def sh(script: str, *, stdin: bytes | None = None, deadline_s: float | None = 30
 def test_argument_vectors_arrive_unchanged(endpoint: Endpoint) -> None:
     with contextlib.closing(SshTransport()) as transport:
 
-        @settings(max_examples=40, deadline=None, database=None)
+        @settings(max_examples=25, deadline=None, database=None)
         @given(ARGUMENTS)
         def check(arguments: list[str]) -> None:
             result = transport.run(endpoint.host, Command((*ECHO_ARGUMENTS, *arguments)))
@@ -154,16 +154,20 @@ def test_output_without_end_does_not_outlast_the_deadline(
         transport.run(endpoint.host, sh("yes", deadline_s=0.5), on_stdout=lambda _: None)
 
 
+@pytest.mark.parametrize("script", ["cat", "echo $$; cat >/dev/null"])
 def test_a_connection_that_freezes_does_not_outlast_the_deadline(
-    endpoint: Endpoint, relay: Relay, transport: SshTransport
+    endpoint: Endpoint, relay: Relay, transport: SshTransport, script: str
 ) -> None:
     host = behind(endpoint, relay)
     transport.run(host, sh("true"))
-    relay.freeze()
+    if script == "cat":
+        relay.freeze()  # before the command; in the other case once it runs
     started = time.monotonic()
-    with pytest.raises(Unreachable):
-        transport.run(host, sh("cat", stdin=bytes(BIG), deadline_s=0.5))
-    assert time.monotonic() - started < 40
+    with pytest.raises(Unreachable, match=r"did not end within 1 s"):
+        transport.run(
+            host, sh(script, stdin=bytes(5 * BIG), deadline_s=1), on_stdout=lambda _: relay.freeze()
+        )
+    assert time.monotonic() - started < 8
 
 
 def test_a_connection_lost_under_a_command_is_an_error_and_runs_nothing_again(
@@ -289,14 +293,11 @@ def test_a_server_without_a_key_of_a_pinned_type_has_changed(
         transport.run(dataclasses.replace(endpoint.host, host_keys=(pinned,)), sh("true"))
 
 
-@pytest.mark.parametrize("kind", ["rsa", "ecdsa", "ed25519"])
 def test_a_server_with_several_keys_proves_the_pinned_one(
-    endpoint: Endpoint, transport: SshTransport, tmp_path: Path, kind: str
+    endpoint: Endpoint, transport: SshTransport
 ) -> None:
-    if endpoint.kind == "local":
-        pytest.skip("has one key")
-    with contextlib.closing(OpenSshd(tmp_path, public_key(endpoint.host.identity_files[0]))) as server:
-        host = dataclasses.replace(endpoint.host, port=server.port, host_keys=server.host_keys(kind))
+    for key in endpoint.host_keys:
+        host = dataclasses.replace(endpoint.host, host_keys=(key,))
         assert transport.run(host, sh("true")).exit_status == 0
 
 
@@ -428,16 +429,18 @@ def _echo_server() -> Iterator[int]:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield int(listener.getsockname()[1])
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(timeout=10)
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(timeout=10)
 
 
 def test_a_forward_carries_bytes_and_ends(endpoint: Endpoint, transport: SshTransport) -> None:
     data = os.urandom(2 * 1024 * 1024)
     with _echo_server() as port:
         transport.run(endpoint.host, sh("true"))
-        threads = threading.active_count()
+        threads = set(threading.enumerate())
         forward = transport.forward(endpoint.host, ADDRESS, port)
         for _ in range(2):
             with socket.create_connection(("127.0.0.1", forward.local_port), timeout=10) as connection:
@@ -448,7 +451,7 @@ def test_a_forward_carries_bytes_and_ends(endpoint: Endpoint, transport: SshTran
         forward.close()
         with idle, pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", forward.local_port), timeout=10)
-        assert threading.active_count() == threads
+        assert set(threading.enumerate()) <= threads
 
 
 def test_a_forward_to_a_closed_port_ends_the_connection(endpoint: Endpoint, transport: SshTransport) -> None:

@@ -44,6 +44,7 @@ class NodeCluster:
     env: Path
     net: int
     count: int = 2
+    code: Path = Path()
     _sequence: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -53,10 +54,6 @@ class NodeCluster:
     @property
     def directory(self) -> Path:
         return self.base / "clusters" / self.id
-
-    @property
-    def code(self) -> Path:
-        return self.base / "code"
 
     def node_dir(self, index: int) -> Path:
         return self.directory / "nodes" / str(index)
@@ -69,11 +66,21 @@ class NodeCluster:
 
     def install(self) -> None:
         """Node code, node.json of each node, cluster.json."""
-        shutil.copytree(NODE_CODE, self.code / "node", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(NODE_CODE / "launch.py", self.code / "__main__.py")
+        self._copy_code("code")
         nodes = [self._write_node(index) for index in range(1, self.count + 1)]
         (self.directory / "server").mkdir(parents=True)
         (self.directory / "server" / "cluster.json").write_text(json.dumps({"nodes": nodes}))
+
+    def renew_code(self) -> None:
+        """Another bundle, as ``up`` of a newer version places it."""
+        self._copy_code("newer")
+        for index in range(1, self.count + 1):
+            self._write_node(index)
+
+    def _copy_code(self, name: str) -> None:
+        self.code = self.base / name
+        shutil.copytree(NODE_CODE, self.code / "node", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(NODE_CODE / "launch.py", self.code / "__main__.py")
 
     def _write_node(self, index: int) -> dict[str, Any]:
         member = {
@@ -97,7 +104,7 @@ class NodeCluster:
             "cpus": 2,
             "server": index == 1,
         }
-        self.node_dir(index).mkdir(parents=True)
+        self.node_dir(index).mkdir(parents=True, exist_ok=True)
         (self.node_dir(index) / "node.json").write_text(json.dumps(config))
         return member
 

@@ -1,4 +1,4 @@
-"""A Python as on a node: compat in its site-packages, companion beside it, matplotlib where tests have it."""
+"""A Python as on a node: compat in its site-packages, companion beside it, as whole or as broken as asked."""
 
 from __future__ import annotations
 
@@ -6,41 +6,58 @@ import os
 import shutil
 import subprocess
 import sysconfig
+import tempfile
 import textwrap
 import venv
 from dataclasses import dataclass
 from pathlib import Path
 
 COMPANION = Path(__file__).parents[2] / "rain_deploy" / "companion"
+FAULT = "broken on purpose"
 
 
 @dataclass(frozen=True, slots=True)
 class NodePython:
-    """``home`` holds the environment (env), the companion (site) and a directory per run (runs)."""
+    """``home`` holds the companion (site) and a directory per run (runs); compat is in the environment."""
 
     home: Path
+    environment: Path
 
     @classmethod
     def make(cls, home: Path) -> NodePython:
+        """With the tests' own packages, matplotlib among them, and without Rain."""
         venv.create(home / "env", symlinks=True)
-        python = cls(home)
-        shutil.copytree(
-            COMPANION,
-            python.site / "rain_deploy_companion",
-            ignore=shutil.ignore_patterns("compat", "__pycache__"),
-        )
+        python = cls.of(home, home / "env")
         for source in (COMPANION / "compat").glob("rain_deploy_compat.*"):
             shutil.copy(source, python.packages)
         (python.packages / "of_the_tests.pth").write_text(sysconfig.get_path("purelib") + "\n")
         return python
 
+    @classmethod
+    def of(cls, home: Path, environment: Path) -> NodePython:
+        """Of an environment that has compat."""
+        not_shipped = shutil.ignore_patterns("compat", "__pycache__")
+        shutil.copytree(COMPANION, home / "site" / "rain_deploy_companion", ignore=not_shipped)
+        return cls(home, environment)
+
     @property
     def packages(self) -> Path:
-        return next((self.home / "env" / "lib").glob("python3*")) / "site-packages"
+        return next((self.environment / "lib").glob("python3*")) / "site-packages"
 
     @property
     def site(self) -> Path:
         return self.home / "site"
+
+    def broken_site(self, module: str, line: str) -> str:
+        """A companion that raises just before the line of ``module``, for RAIN_DEPLOY_COMPANION."""
+        site = Path(tempfile.mkdtemp(dir=self.home))
+        shutil.copytree(self.site, site, dirs_exist_ok=True)
+        path = site / "rain_deploy_companion" / module
+        before, found, after = path.read_text().partition(line)
+        assert found, f"{module} has no line {line!r}"
+        margin = line[: len(line) - len(line.lstrip(" "))]
+        path.write_text(f"{before}{margin}raise RuntimeError({FAULT!r})\n{found}{after}")
+        return str(site)
 
     def run_dir(self, name: str) -> Path:
         path = self.home / "runs" / name
@@ -48,33 +65,31 @@ class NodePython:
         return path
 
     def run(
-        self, script: str, run: Path | None = None, *options: str, **environment: str
+        self, script: str, run: Path | None = None, *options: str, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run the text as ``script.py``: as a run's script in ``run``, or without a companion."""
-        companion = (
-            {}
-            if run is None
-            else {
-                "RAIN_DEPLOY_COMPANION": str(self.site),
-                "RAIN_DEPLOY_RUN_DIR": str(run),
-                "RAIN_DEPLOY_FIGURES": str(run / "figures"),
-                "RAIN_DEPLOY_SCRIPT": "1",
-            }
-        )
         cwd = (run or self.home) / "files"
         cwd.mkdir(exist_ok=True)
         (cwd / "script.py").write_text(textwrap.dedent(script))
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("RAIN_DEPLOY_", "PYTHON", "MPLBACKEND", "DISPLAY"))
-        }
         return subprocess.run(
-            [self.home / "env" / "bin" / "python", *options, "script.py"],
+            [self.environment / "bin" / "python", *options, "script.py"],
             cwd=cwd,
-            check=False,
-            timeout=120,
-            env={**inherited, **companion, **environment},
+            env={**_inherited(), "PWD": str(cwd), **(self._companion(run) if run else {}), **variables},
             capture_output=True,
             text=True,
+            timeout=120,
+            check=False,
         )
+
+    def _companion(self, run: Path) -> dict[str, str]:
+        return {
+            "RAIN_DEPLOY_COMPANION": str(self.site),
+            "RAIN_DEPLOY_RUN_DIR": str(run),
+            "RAIN_DEPLOY_FIGURES": str(run / "figures"),
+            "RAIN_DEPLOY_SCRIPT": "1",
+        }
+
+
+def _inherited() -> dict[str, str]:
+    ours = ("RAIN_DEPLOY_", "PYTHON", "MPLBACKEND", "DISPLAY")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}

@@ -69,7 +69,7 @@ class FakeFlows(Flows):
         self.question = ""
         self.answer: bool | None = None
         self.run_result = RUN
-        self.exec_lines = (
+        self.exec_lines: tuple[results.ExecLine, ...] = (
             results.ExecLine("node-1", 0, b"one\n"),
             results.ExecLine("node-2", 0, b"two\n", b"oh\n"),
         )
@@ -114,7 +114,13 @@ class FakeFlows(Flows):
 
     def list_clusters(self, ctx: Context) -> results.ListResult:
         self._acts(ctx, "list")
-        return results.ListResult((results.ClusterLine("default", "ab12", "local", 2, True, 1.8e9, 1, "r1"),))
+        return results.ListResult(
+            (
+                results.ClusterLine(
+                    "default", "ab12", "local", 2, up=True, created_s=1.8e9, runs=1, active_run="r1"
+                ),
+            )
+        )
 
     def runs(self, ctx: Context, cluster: str) -> results.RunsResult:
         self._acts(ctx, "runs", cluster)

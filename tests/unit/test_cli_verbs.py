@@ -11,7 +11,7 @@ from rain_deploy.cli.main import VERBS
 from rain_deploy.core import events
 from tests.unit.fake_application import POINT, World
 
-HEAD = "NODE    ROLE      STATE  CPUS  LOAD  DISK FREE  ADDRESS    MACHINE"
+HEAD = "NODE    ROLE      STATE  CPUS  LOAD  DISK FREE  ADDRESS"
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_run_detached_says_how_to_come_back(world: World) -> None:
     ],
 )
 def test_a_script_that_cannot_run_is_refused_before_anything(
-    world: World, tmp_path: Path, verb: str, name: str, source: bytes | None, said: str
+    world: World, tmp_path: Path, *, verb: str, name: str, source: bytes | None, said: str
 ) -> None:
     if source is not None:
         (tmp_path / name).write_bytes(source)
@@ -194,7 +194,7 @@ def test_status_and_list_and_runs_are_tables(world: World) -> None:
         "CLUSTER  PROVIDER  NODES  STATE  MADE              RUNS  ACTIVE RUN"
     )
     head, line = world.invoke("runs").stdout.splitlines()
-    assert head == "RUN  STATE  TYPED                     TOOK  RESULTS  SCRIPT"
+    assert head == "RUN  STATE  TYPED                   TOOK  RESULTS  SCRIPT"
     assert line.split()[:2] == ["r1", "done"]
     assert line.endswith("1 min 15 s  pulled   hsearch.py --fast")
 
@@ -319,4 +319,4 @@ def test_a_question_is_answered_by_yes_by_the_user_or_not_at_all(world: World) -
     world.interactive = True
     asked = world.invoke("down", answer="n\n")
     assert (asked.exit_code, world.flows.answer) == (0, False)
-    assert asked.stderr == "Cancel r1? [y/N]: "
+    assert asked.stderr == "Cancel r1? [y/N]: n\n"

@@ -10,7 +10,7 @@ import pytest
 
 from rain_deploy import config
 from rain_deploy.cli.main import VERBS, root
-from rain_deploy.errors import ExitCode, InputError
+from rain_deploy.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = (ROOT / "docs/reference.md").read_text("utf-8")
@@ -34,12 +34,6 @@ def test_the_reference_names_every_key_of_the_toml(tmp_path: Path) -> None:
     keys = refusal.value.message.partition("valid keys: ")[2].split(", ")
     assert len(keys) > 10
     assert not {key for key in keys if f"`{key}`" not in REFERENCE}
-
-
-def test_the_reference_has_every_exit_code() -> None:
-    cells = re.findall(r"^\| ([\d, ]+) \|", REFERENCE, re.MULTILINE)
-    listed = {int(code) for cell in cells for code in cell.split(",")}
-    assert {int(code) for code in ExitCode} <= listed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -25,7 +25,16 @@ from rain_deploy.node.process import (
     spawn,
 )
 
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+STUBBORN = """\
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
+time.sleep(60)
+"""
+PARENT = """\
+import subprocess, sys
+subprocess.run([sys.executable, "-c", "print(1, flush=True); import time; time.sleep(60)"])
+"""
 
 
 @pytest.fixture
@@ -85,8 +94,7 @@ def test_processes_are_found_by_exactly_their_marks(tmp_path: Path, service: str
 
 
 def test_what_was_started_is_told_from_its_children(tmp_path: Path, service: str) -> None:
-    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1, flush=True); import time; time.sleep(60)'])"
-    process = start(service, tmp_path, code)
+    process = start(service, tmp_path, PARENT)
     wait_for_text(tmp_path / "log", "1")
     assert len(scan(service)) == 2
     found = leader(service, "server")

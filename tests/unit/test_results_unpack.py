@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rain_deploy.errors import PullFailed, UnsafeResults
@@ -173,6 +173,7 @@ NAMES = st.lists(
 )
 
 
+@settings(deadline=None, max_examples=50)  # the disk's pace is no promise
 @given(NAMES)
 def test_names_of_any_bytes_arrive_and_read_back_from_print(names: list[bytes]) -> None:
     import tempfile  # noqa: PLC0415  a fixture would outlive one example

@@ -67,8 +67,10 @@ IMPORTS = {
     ),
     "from sys.path": ("import sys\nsys.path.insert(0, 'lib')\nimport inlib", {"lib/inlib.py"}),
     "from beside the script": (
-        "import sys\nfrom os.path import *\n"
-        "sys.path.append(join(dirname(abspath(__file__)), 'lib'))\nimport inlib",
+        (
+            "import sys\nfrom os.path import *\n"
+            "sys.path.append(join(dirname(abspath(__file__)), 'lib'))\nimport inlib"
+        ),
         {"lib/inlib.py"},
     ),
     "the standard library": ("import json, os.path", set[str]()),
@@ -269,7 +271,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "does not parse": (b"def f(:\n", "main.py, line 1: not a script for Python 3.11"),
     "newer Python": (b"x = 1\ntype X = int\n", "main.py, line 2: not a script for Python 3.11"),
     "null bytes": (b"x\0", "main.py.*: not a .*script"),
-    "not UTF-8": (b"# \xff\n", "main.py: not a Python script"),
+    "not UTF-8": (b"# \xff\n", "main.py: not a script"),
 }
 
 

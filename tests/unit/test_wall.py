@@ -69,6 +69,11 @@ def test_loopback_needs_no_wall() -> None:
     assert not needs_wall({"node-1": "::1"}, {"node-1": machine(1, root=False)}, ())
 
 
+def test_loopback_beside_another_machine_cannot_work() -> None:
+    with pytest.raises(InputError, match=r"node-1 has the address 127\.0\.0\.1"):
+        needs_wall({"node-1": "127.0.0.1", "node-2": "10.0.0.2"}, ROOTS, ("0.0.0.0/0",))
+
+
 def test_one_machine_that_is_told_an_open_address_is_not_left_open() -> None:
     assert needs_wall({"node-1": "10.0.0.1"}, {"node-1": machine(1)}, ())
     with pytest.raises(InputError):

@@ -17,7 +17,7 @@ def build_offline_mnist(directory: Path) -> Path:
         "offline_mnist.py": SOURCE.read_text(),
         "offline_mnist.pth": "import offline_mnist\n",
         f"{NAME}.dist-info/METADATA": "Metadata-Version: 2.1\nName: offline-mnist\nVersion: 1.0\n",
-        f"{NAME}.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{NAME}.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = f"{NAME}.dist-info/RECORD"
     lines = [f"{name},{_hash(text)},{len(text.encode())}\n" for name, text in files.items()]

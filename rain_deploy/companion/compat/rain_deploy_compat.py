@@ -1,5 +1,4 @@
 """What Rain 0.4.0 needs on Python 3.11, and the way from ``localhost:7210`` to the cluster's server."""
-# ruff: noqa: INP001, PLC0415 - it lies in site-packages; imports cost at every start of a Python: sys, os
 
 import os
 import sys
@@ -21,12 +20,11 @@ class _RainFinder:
 
 def _redirect() -> None:
     client = sys.modules["rain.client.client"].Client
-    connect = client.__init__
+    connect, server = client.__init__, os.environ["RAIN_DEPLOY_SERVER"].rpartition(":")[::2]
+    here = {("localhost", "7210"), ("127.0.0.1", "7210")}
 
     def to_server(self: object, address: str, port: int | str) -> None:
-        if address in {"localhost", "127.0.0.1"} and str(port) == "7210":
-            address, _, port = os.environ["RAIN_DEPLOY_SERVER"].rpartition(":")
-        connect(self, address, port)
+        connect(self, *(server if (address, str(port)) in here else (address, port)))
 
     client.__init__ = to_server
 
@@ -34,9 +32,8 @@ def _redirect() -> None:
 sys.meta_path.insert(0, _RainFinder())
 if companion := os.environ.get("RAIN_DEPLOY_COMPANION"):
     sys.path.insert(0, companion)
-    try:
+    try:  # noqa: SIM105 - contextlib would be one more import
         import rain_deploy_companion  # noqa: F401
-    except Exception:  # noqa: BLE001, S110 - fail-open: whatever fails here never fails the user's program
+    except Exception:  # noqa: BLE001, S110 - fail-open: never the end of the user's program
         pass
-    finally:
-        sys.path.remove(companion)
+    sys.path.remove(companion)

@@ -1,0 +1,209 @@
+"""The companion in scripts that run on real Rain: what it notes, and that nothing else is different."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.local.conftest import Installation
+from tests.unit.companion_python import FAULT, NodePython
+
+ADDRESS = "127.103.1.1"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+SCRIPT = """\
+import numpy as np
+from rain.client import Client, blob, remote, tasks
+
+@remote(auto_encode="pickle")
+def scaled(ctx, a, rate=0.5, *more, **options):
+    return a * rate
+
+@remote(auto_encode="pickle")
+def shaped(ctx, data, size, note="small"):
+    return np.array(size) if size > 2 else {"size": size}
+
+class Own:
+    def __init__(self):
+        print("made")  # once: what the companion reads it must not open
+    def __reduce__(self):
+        return (Own, ())
+
+with Client("localhost", 7210).new_session("s") as session:
+    shown = [scaled(3, name="n"), scaled(np.float64(2), np.float32(0.25), 7, mode="fast", deep=[1]),
+             shaped(blob("data"), np.int64(4)), shaped("x" * 1000, 1, note=None), scaled(float("inf"), True),
+             tasks.Execute("echo 42", stdout=True), tasks.Execute("echo 4 2", stdout=True)]
+    unseen = shaped(Own(), 5)
+    for task in shown:
+        task.output.keep()
+    session.submit()
+    for task in shown[:5]:
+        instance = task.output.fetch()
+        print(instance.load(), instance.load())
+    for task in shown[5:]:
+        print(task.output.fetch().get_str())
+    try:
+        unseen.output.fetch()
+    except Exception as error:
+        print(error)
+"""
+
+PARAMETERS = [
+    ({"a": 3, "rate": 0.5}, True),
+    ({"a": 2.0, "rate": 0.25, "more[0]": 7, "mode": "fast"}, True),
+    ({"size": 4, "note": "small"}, True),
+    ({"size": 1}, True),
+    ({"a": float("inf"), "rate": True}, True),
+    ({}, True),
+    ({}, True),
+    ({"size": 5, "note": "small"}, False),
+]
+
+BREAKS = {
+    "at the hook of an import": ("hooks.py", "            return _with("),
+    "at the import of points": ("points.py", "PLAIN_NUMBER ="),
+    "at hooking submit": ("points.py", "    submit = session.submit"),
+    "at noting tasks": ("points.py", "    functions = {"),
+    "at reading arguments": ("arguments.py", '    if task.spec.task_type != "py/":'),
+    "at hooking load": ("points.py", "    load, get_str ="),
+    "at noting a value": ("points.py", "    task = None if number is None"),
+    "at writing": ("files.py", "    descriptor = os.open"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RainedOn:
+    """A Python with the address of a living Rain server."""
+
+    python: NodePython
+    server: str
+
+    def run(self, script: str, run: Path | None, **variables: str) -> subprocess.CompletedProcess[str]:
+        return self.python.run(script, run, RAIN_DEPLOY_SERVER=self.server, PYTHONHASHSEED="0", **variables)
+
+
+@pytest.fixture(scope="module")
+def rain(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RainedOn]:
+    home = tmp_path_factory.mktemp("rain")
+    port, http, governor = (_free_port() for _ in range(3))
+    server = f"{ADDRESS}:{port}"
+    environment = {**os.environ, "PATH": f"{installation.env}/bin:{os.environ['PATH']}"}
+    programs = []
+    for name, *arguments in (
+        ("server", "--listen", server, "--http-listen", f"{ADDRESS}:{http}"),
+        ("governor", "--cpus=2", "--listen", f"{ADDRESS}:{governor}", "--workdir", f"{home}/work", server),
+    ):
+        options = ["--logdir", f"{home}/{name}", "--ready-file", f"{home}/{name}.ready"]
+        programs.append(subprocess.Popen([installation.engine, name, *options, *arguments], env=environment))
+        _wait_for(home / f"{name}.ready")
+    yield RainedOn(NodePython.of(home, installation.env), server)
+    for program in programs:  # the governor ends with its server
+        program.terminate()
+        program.wait(10)
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind((ADDRESS, 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def plain(rain: RainedOn) -> subprocess.CompletedProcess[str]:
+    """The script without a companion."""
+    done = rain.run(SCRIPT, None)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_parameters_and_loaded_numbers_are_noted_and_the_output_is_the_same(
+    rain: RainedOn, plain: subprocess.CompletedProcess[str]
+) -> None:
+    run = rain.python.run_dir("points")
+    done = rain.run(SCRIPT, run)
+    assert (done.returncode, _without_ids(done.stdout), done.stderr) == (0, _without_ids(plain.stdout), "")
+    tasks = _lines(run / "companion" / "tasks.jsonl")
+    assert [(task["parameters"], task["kept"]) for task in tasks] == PARAMETERS
+    values = _lines(run / "companion" / "values.jsonl")
+    order = [task["task"] for task in tasks]
+    noted = [(order.index(value["task"]), value["value"]) for value in values]
+    assert noted == [(0, 1.5), (1, 0.5), (2, 4), (4, float("inf")), (5, 42)]
+    assert {line["session"] for line in tasks + values} == {tasks[0]["session"]}
+    assert not (run / "companion" / "faults.log").exists()
+
+
+@pytest.mark.parametrize("break_", BREAKS)
+def test_a_fault_changes_nothing_for_the_script_and_is_noted(
+    rain: RainedOn, plain: subprocess.CompletedProcess[str], break_: str
+) -> None:
+    run = rain.python.run_dir(break_)
+    module, line = BREAKS[break_]
+    done = rain.run(SCRIPT, run, RAIN_DEPLOY_COMPANION=rain.python.broken_site(module, line))
+    assert (done.returncode, _without_ids(done.stdout), done.stderr) == (0, _without_ids(plain.stdout), "")
+    noted = run / "companion" / "faults.log"
+    assert (FAULT in noted.read_text()) if module != "files.py" else not noted.exists()
+
+
+def _without_ids(text: str) -> str:
+    """Rain numbers the sessions of a server; its messages have the number in them."""
+    return "\n".join(line.partition(" id=")[0] for line in text.splitlines())
+
+
+@pytest.mark.parametrize("companion", [False, True])
+def test_external_programs_print_the_same_with_and_without(rain: RainedOn, *, companion: bool) -> None:
+    run = rain.python.run_dir("execute") if companion else None
+    example = EXAMPLES / "execute.py"
+    done = rain.run(f"import runpy\nrunpy.run_path({str(example)!r})\n", run)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(
+        "rain   5 times in 4 lines\nriver  3 times in 3 lines\nroad   3 times in 3 lines\n"
+        "wheel  2 times in 2 lines\nsnow   0 times in 0 lines\n\nLines with any of them:\n1:The rain began"
+    )
+    if run:
+        assert [line["value"] for line in _lines(run / "companion" / "values.jsonl")] == [5, 3, 3, 2, 0]
+
+
+THREADS = """\
+import os
+import tensorflow as tf
+if wanted := int(os.environ["OWN_SETTING"]):
+    tf.config.threading.set_intra_op_parallelism_threads(wanted)
+x = tf.random.normal((300, 300))
+tf.function(lambda a: tf.reduce_sum(tf.matmul(a, a)))(x)
+print(len(os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_tensorflow_obeys_the_limits_of_its_environment_and_the_users_own_setting_wins(
+    rain: RainedOn,
+) -> None:
+    def threads(in_environment: int, own: int) -> int:
+        inter = {"OMP_NUM_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OWN_SETTING": str(own)}
+        return int(rain.run(THREADS, None, TF_NUM_INTRAOP_THREADS=str(in_environment), **inter).stdout)
+
+    limited = threads(1, own=0)
+    assert threads(9, own=0) == limited + 8
+    assert threads(1, own=9) == limited + 8

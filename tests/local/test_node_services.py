@@ -1,0 +1,373 @@
+"""Keeper, supervisor, job and verbs on two nodes of this machine, with the real Rain."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.local.node_cluster import SWEEP, NodeCluster, points, state, wait_for
+
+if TYPE_CHECKING:
+    from tests.local.conftest import Installation
+
+SLEEPER = """\
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print("told to end", flush=True), sys.exit(7)))
+print("started", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeCluster]:
+    long_name = "a-long-path-as-homes-of-users-may-have-it-" * 2  # Rain's sockets lie below it
+    made = NodeCluster(tmp_path_factory.mktemp(long_name), installation.engine, installation.env, net=1)
+    made.install()
+    made.up()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def whole(cluster: NodeCluster) -> NodeCluster:
+    """The cluster with all its services, whatever the test before did to them."""
+    services = [
+        cluster.processes(1, "keeper"),
+        cluster.processes(1, "supervisor"),
+        cluster.processes(2, "keeper"),
+    ]
+    if any(len(pids) != 1 for pids in services):
+        cluster.up()
+    return cluster
+
+
+def text(lines: list[dict[str, str]], stream: str) -> str:
+    return "".join(line["d"] for line in lines if line["t"] == stream)
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def wait_for_output(run_dir: Path, words: str, timeout_s: float = 30.0) -> None:
+    def shown() -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return words in (run_dir / "stdout.log").read_text()
+        return False
+
+    wait_for(shown, timeout_s, lambda: str(state(run_dir)))
+
+
+def test_what_runs_is_not_started_again(whole: NodeCluster) -> None:
+    before = [set(whole.processes(index, "keeper")) for index in (1, 2)]
+    assert whole.up() == []
+    assert [set(whole.processes(index, "keeper")) for index in (1, 2)] == before
+
+
+@pytest.mark.smoke
+def test_a_sweep_runs_on_both_nodes_and_is_followed_to_its_end(whole: NodeCluster) -> None:
+    run_dir = whole.run("sweep", SWEEP, "20")
+    lines = whole.follow(run_dir)
+    assert (lines[0]["t"], lines[-1]) == ("state", {"t": "end"})
+    assert text(lines, "out") == "2470\n"
+    assert text(lines, "err") == ""
+    last = [line for line in lines if line["t"] == "state"][-1]
+    told = {key: last[key] for key in ("state", "outcome", "exit_code", "attempt", "nodes", "missing")}
+    assert told == {
+        "state": "finished",
+        "outcome": "done",
+        "exit_code": 0,
+        "attempt": 1,
+        "nodes": ["node-1", "node-2"],
+        "missing": [],
+    }
+    assert set(last["versions"]) == {"python", "rain", "tensorflow"}
+    rows = {
+        tuple(line["row"][key] for key in ("session", "task")): line["row"]
+        for line in lines
+        if line["t"] == "point"
+    }
+    assert rows == points(run_dir)
+    assert sorted(row["parameters"]["x"] for row in rows.values() if row["point"]) == list(range(20))
+    assert {row["state"] for row in rows.values()} == {"finished"}
+    assert {row["node"] for row in rows.values()} == {"node-1", "node-2"}
+    assert all(row["ended_s"] - row["started_s"] >= 0.049 for row in rows.values())
+
+
+def test_a_run_is_followed_from_where_a_reader_left_it(whole: NodeCluster) -> None:
+    script = "import sys; sys.stdout.write('gr\\u00fc\\u00dfe\\n' * 40000); sys.stderr.write('abc')"
+    run_dir = whole.run("offsets", script, env={"PYTHONIOENCODING": "utf-8"})
+    wanted = "grüße\n" * 40000
+    assert text(whole.follow(run_dir), "out").encode("utf-8", "surrogateescape") == wanted.encode()
+    rest = whole.follow(run_dir, "--out", 3, "--err", 1)  # in the middle of a character
+    assert text(rest, "out").encode("utf-8", "surrogateescape") == wanted.encode()[3:]
+    assert text(rest, "err") == "bc"
+
+
+def test_a_script_finds_what_it_would_find_on_a_laptop(whole: NodeCluster) -> None:
+    script = """\
+import json, os, pathlib, sys
+pathlib.Path("made.txt").write_text("made")
+names = "WORD PATH RAIN_DEPLOY_SERVER RAIN_DEPLOY_FIGURES PYTHONHASHSEED PWD".split()
+print(json.dumps([sys.argv, sys.stdin.read(), os.getcwd(), {n: os.environ[n] for n in names}]))
+"""
+    run_dir = whole.run(
+        "laptop", script, "-v", "two words", "", env={"WORD": "ö $HOME", "PYTHONHASHSEED": "3"}
+    )
+    argv, stdin, cwd, env = json.loads(text(whole.follow(run_dir), "out"))
+    assert argv == ["script.py", "-v", "two words", ""]
+    assert (stdin, cwd) == ("", str(run_dir / "files"))
+    assert env["PATH"].split(":")[0] == str(whole.env / "bin")
+    del env["PATH"]
+    assert env == {
+        "WORD": "ö $HOME",
+        "RAIN_DEPLOY_SERVER": f"{whole.address(1)}:{json.loads((run_dir / 'run.json').read_text())['port']}",
+        "RAIN_DEPLOY_FIGURES": str(run_dir / "figures"),
+        "PYTHONHASHSEED": "3",
+        "PWD": cwd,
+    }
+    with tarfile.open(fileobj=io.BytesIO(whole.call("pack", run_dir).stdout)) as tar:
+        names = tar.getnames()
+    assert names == ["stdout.log", "stderr.log", "state.json", "files/made.txt", "sums.json"]
+
+
+def test_tasks_get_the_variables_of_their_run_and_those_go_with_it(whole: NodeCluster) -> None:
+    script = """\
+from rain.client import Client, remote
+import os
+@remote()
+def look(ctx):
+    return ",".join(os.environ.get(n, "-") for n in ("WORD", "OMP_NUM_THREADS", "TF_NUM_INTEROP_THREADS"))
+with Client("localhost", 7210).new_session("s") as session:
+    task = look(); task.output.keep(); session.submit(); print(task.output.fetch().get_bytes().decode())
+"""
+    run_dir = whole.run("variables", script, env={"WORD": "secret", "OMP_NUM_THREADS": "2"})
+    assert text(whole.follow(run_dir), "out") == "secret,2,1\n"
+    assert not (run_dir / "env.json").exists()
+
+
+def test_a_script_that_fails_keeps_its_own_exit_code_and_traceback(whole: NodeCluster) -> None:
+    run_dir = whole.run("fails", "import sys\nprint('x')\nsys.exit(3)")
+    whole.follow(run_dir)
+    assert (state(run_dir)["outcome"], state(run_dir)["exit_code"]) == ("failed", 3)
+    run_dir = whole.run("raises", "raise ValueError('no')")
+    lines = whole.follow(run_dir)
+    assert (state(run_dir)["outcome"], state(run_dir)["exit_code"]) == ("failed", 1)
+    assert text(lines, "err").startswith("Traceback")
+    assert text(lines, "err").endswith("ValueError: no\n")
+
+
+def test_a_failed_task_is_told_in_its_row(whole: NodeCluster) -> None:
+    script = SWEEP.replace("time.sleep(0.05)", "assert x != 5, 'five'")
+    run_dir = whole.run("failed-task", script, "20")
+    assert whole.finish(run_dir)["outcome"] == "failed"
+    failed = [row for row in points(run_dir).values() if row["message"] == "AssertionError: five"]
+    assert [(row["parameters"], row["state"]) for row in failed] == [({"x": 5}, "failed")]
+
+
+def test_runs_wait_in_line_and_can_be_cancelled_there(whole: NodeCluster) -> None:
+    first = whole.run("first", SLEEPER)
+    second, third = whole.run("second", SLEEPER), whole.run("third", "print('third')")
+    wait_for_output(first, "started")
+    refused = whole.ship("refused", SLEEPER)
+    answer = whole.call("queue", refused, "--no-wait")
+    assert (answer.returncode, answer.stdout.split()) == (11, [b"first", b"second", b"third"])
+    assert state(refused)["state"] == "shipped"
+    assert json.loads(whole.call("queue", third).stdout)["ahead"] == 2
+    assert whole.call("cancel", second).returncode == 0
+    assert whole.finish(second, 5)["outcome"] == "cancelled"
+    assert state(first)["state"] == "running"
+    assert not (second / "job.json").exists()
+    whole.call("cancel", first)
+    assert whole.finish(third)["outcome"] == "done"
+    told = {one["run"]: one.get("outcome") for one in json.loads(whole.call("runs", whole.directory).stdout)}
+    assert told.items() >= {
+        ("first", "cancelled"),
+        ("second", "cancelled"),
+        ("third", "done"),
+        ("refused", None),
+    }
+
+
+def test_a_cancelled_script_may_end_by_itself_and_its_exit_code_is_kept(whole: NodeCluster) -> None:
+    run_dir = whole.run("cancelled", SLEEPER)
+    wait_for_output(run_dir, "started")
+    assert whole.call("cancel", run_dir).returncode == 0
+    lines = whole.follow(run_dir)
+    assert text(lines, "out") == "started\ntold to end\n"
+    assert (state(run_dir)["outcome"], state(run_dir)["exit_code"]) == ("cancelled", 7)
+
+
+def test_a_script_that_does_not_end_in_time_is_killed_with_all_it_started(whole: NodeCluster) -> None:
+    script = """\
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(61)"], start_new_session=True)
+time.sleep(60)
+"""
+    run_dir = whole.run("timeout", script, timeout_s=1.0)
+    told = whole.finish(run_dir)
+    assert (told["outcome"], told["exit_code"]) == ("timeout", -signal.SIGKILL)
+    assert 5.5 <= told["ended_s"] - told["started_s"] < 12
+    assert whole.processes(1, "job") == []
+
+
+def test_what_a_script_leaves_in_the_background_ends_with_it(whole: NodeCluster) -> None:
+    script = """\
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(61)"])
+"""
+    run_dir = whole.run("background", script)
+    assert whole.finish(run_dir)["outcome"] == "done"
+    assert whole.processes(1, "job") == []
+
+
+LONG_SWEEP = SWEEP.replace("time.sleep(0.05)", "time.sleep(0.2)").replace(
+    "    session.wait_all()", "    print('submitted', flush=True)\n    session.wait_all()"
+)
+
+
+@pytest.mark.parametrize(
+    ("victim", "reason"),
+    [((2, "rain governor"), "the connection to node-2 was lost"), ((1, "rain server"), "")],
+    ids=["governor", "server"],
+)
+def test_the_death_of_the_engine_ends_the_run_and_says_so(
+    whole: NodeCluster, victim: tuple[int, str], reason: str
+) -> None:
+    run_dir = whole.run(f"engine-{victim[0]}", LONG_SWEEP, "100")
+    wait_for_output(run_dir, "submitted")
+    kill(whole.program(*victim))
+    told = whole.finish(run_dir)
+    assert (told["outcome"], told["exit_code"]) == ("engine", 1)
+    assert reason in told["message"]
+    assert "KjException" in (run_dir / "stderr.log").read_text()
+    whole.probe()  # the cluster is whole again by itself
+
+
+@pytest.mark.parametrize("role", ["supervisor", "keeper", "both"])
+def test_killed_services_come_back_and_the_run_goes_on(whole: NodeCluster, role: str) -> None:
+    run_dir = whole.run(f"survives-{role}", LONG_SWEEP, "60")
+    wait_for_output(run_dir, "submitted")
+    roles = ["supervisor", "keeper"] if role == "both" else [role]
+    killed = [pid for one in roles for pid in whole.processes(1, one)]
+    assert len(killed) == len(roles)
+    for pid in killed:
+        kill(pid)
+    if role == "both":
+        whole.ensure(1)
+    told = whole.finish(run_dir)
+    assert (told["outcome"], told["exit_code"]) == ("done", 0)
+    assert (run_dir / "stdout.log").read_text() == "submitted\n70210\n"
+    rows = points(run_dir).values()
+    assert [row["state"] for row in rows] == ["finished"] * 60
+    lines = (run_dir / "points.jsonl").read_text().splitlines()
+    assert len(lines) == len(set(lines))
+    for one in roles:
+        wait_for(lambda one=one: len(whole.processes(1, one)) == 1)  # type: ignore[misc]
+    assert not set(killed) & set(whole.processes(1))
+
+
+def test_a_supervisor_killed_at_any_moment_of_a_run_starts_the_script_once(whole: NodeCluster) -> None:
+    for number in range(5):
+        run_dir = whole.run(f"killed-{number}", "import time; print('once', flush=True); time.sleep(0.3)")
+        time.sleep(0.15 * number)
+        for pid in whole.processes(1, "supervisor"):
+            kill(pid)
+        whole.ensure(1)
+        assert whole.finish(run_dir)["outcome"] == "done", state(run_dir)
+        assert (run_dir / "stdout.log").read_text() == "once\n"
+
+
+def test_a_job_that_vanishes_is_lost(whole: NodeCluster) -> None:
+    run_dir = whole.run("lost", SLEEPER)
+    wait_for_output(run_dir, "started")
+    for pid in whole.processes(1, "job"):
+        kill(pid)
+    told = whole.finish(run_dir)
+    assert (told["outcome"], told["exit_code"]) == ("lost", None)
+
+
+def test_following_ends_when_nobody_reads(whole: NodeCluster) -> None:
+    run_dir = whole.run("unread", SLEEPER)
+    reader = subprocess.Popen(whole.argv("follow", run_dir), stdout=subprocess.PIPE)
+    assert reader.stdout
+    assert json.loads(reader.stdout.readline())["t"] == "state"
+    wait_for_output(run_dir, "started")
+    reader.stdout.close()
+    assert reader.wait(timeout=5) == 0
+    whole.call("cancel", run_dir)
+    whole.finish(run_dir)
+
+
+def test_services_of_an_older_code_are_replaced_in_mid_run(whole: NodeCluster) -> None:
+    run_dir = whole.run("upgrade", LONG_SWEEP, "60")
+    wait_for_output(run_dir, "submitted")
+    before = whole.processes(1, "keeper") + whole.processes(1, "supervisor")
+    whole.renew_code()
+    assert whole.ensure(1) == ["keeper", "supervisor"]
+    assert not set(before) & set(whole.processes(1))
+    assert whole.ensure(1) == []
+    assert whole.finish(run_dir)["outcome"] == "done"
+
+
+def test_a_node_tells_how_it_is(whole: NodeCluster) -> None:
+    whole.probe()
+    told = json.loads(whole.call("status", whole.directory, whole.node_dir(1)).stdout)
+    assert told["services"] == {
+        "keeper": whole.processes(1, "keeper")[0],
+        "supervisor": whole.processes(1, "supervisor")[0],
+    }
+    assert told["governor"]["pid"] == whole.program(1, "rain governor")
+    assert told["server"]["pid"] == whole.program(1, "rain server")
+    assert (told["active_run"], told["queued"], told["governor"]["ready"]) == ("", [], True)
+    assert told["disk_free_bytes"] > 0
+    other = json.loads(whole.call("status", whole.directory, whole.node_dir(2)).stdout)
+    assert (other["name"], list(other["services"]), other["server"]) == ("node-2", ["keeper"], None)
+
+
+@pytest.mark.slow
+def test_a_run_without_all_governors_starts_only_when_that_was_allowed(whole: NodeCluster) -> None:
+    assert whole.call("stop", whole.node_dir(2)).returncode == 0
+    refused, allowed = whole.run("refused-2", "print(1)"), whole.run("allowed", "print(1)", min_nodes=1)
+    told = whole.finish(refused)
+    assert (told["outcome"], told["missing"], told["exit_code"]) == ("engine", ["node-2"], None)
+    assert "node-2" in told["message"]
+    told = whole.finish(allowed)
+    assert (told["outcome"], told["nodes"], told["missing"]) == ("done", ["node-1"], ["node-2"])
+
+
+def test_a_run_is_cancelled_while_it_waits_for_governors(whole: NodeCluster) -> None:
+    assert whole.call("stop", whole.node_dir(2)).returncode == 0
+    run_dir = whole.run("waits", "print(1)")
+    wait_for(lambda: state(run_dir)["state"] == "starting")
+    whole.call("cancel", run_dir)
+    assert whole.finish(run_dir, 10)["outcome"] == "cancelled"
+    assert not (run_dir / "stdout.log").exists()
+
+
+def test_stopping_a_node_leaves_no_process_of_it_and_none_of_another_is_touched(whole: NodeCluster) -> None:
+    run_dir = whole.run("stopped", SLEEPER)
+    wait_for_output(run_dir, "started")
+    marked = {**os.environ, "RAIN_DEPLOY_SERVICE": whole.service(1)}
+    orphan = subprocess.Popen(["sleep", "60"], env=marked, start_new_session=True)
+    keeper = whole.processes(2, "keeper")
+    assert len(whole.processes(1)) >= 6
+    assert whole.call("stop", whole.node_dir(1)).returncode == 0
+    assert whole.processes(1) == []
+    assert orphan.wait(timeout=5) == -signal.SIGTERM
+    assert whole.processes(2, "keeper") == keeper
+    assert whole.call("stop", whole.node_dir(1)).returncode == 0
+    whole.up()
+    assert whole.finish(run_dir)["outcome"] in {"lost", "engine"}

@@ -1,0 +1,276 @@
+"""Whatever goes wrong ends in one message, one exit code, and the command to type next."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.core import events
+from rain_deploy.errors import HostKeyError, InstallFailed, Locked, RainDeployError, Unreachable
+from rain_deploy.flows import results
+from rain_deploy.state import Store
+from tests.unit.fake_application import World
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job.py").touch()
+    return World(tmp_path / "home")
+
+
+def logs(world: World) -> list[Path]:
+    return sorted((world.home / "logs").iterdir())
+
+
+def test_an_error_says_where_what_why_what_still_runs_and_what_next(world: World) -> None:
+    world.flows.error = HostKeyError(
+        "the host key has changed",
+        node="node-2",
+        details="offered ssh-ed25519 AAAA",
+        still_running="2 nodes",
+        next_step="ssh-keygen -R lab3",
+    )
+    result = world.invoke("status")
+    assert (result.exit_code, result.stdout) == (31, "")
+    assert result.stderr.splitlines() == [
+        "error[RD31] node-2: the host key has changed",
+        "  | offered ssh-ed25519 AAAA",
+        "still running: 2 nodes",
+        "next: ssh-keygen -R lab3",
+        f"log: {logs(world)[0]}",
+    ]
+
+
+def test_an_error_that_does_not_say_what_exists_is_completed_from_state(world: World) -> None:
+    world.living()
+    world.flows.error = InstallFailed("no space", node="node-1")
+    result = world.invoke("up")
+    assert result.exit_code == 32
+    assert (
+        "still running: cluster default: node-1, node-2; remove it with: rain-deploy down\n" in result.stderr
+    )
+
+
+def test_text_of_others_cannot_steer_the_terminal_and_is_cut(world: World) -> None:
+    details = "\n".join([f"line {n}" for n in range(30)] + ["\x1b]0;owned\x07 \u202egnp.exe" + "x" * 500])
+    world.flows.events = (events.Progress("node-1", "\x1b[2J"), events.Notice("ships \x1b[31mred"))
+    world.flows.error = InstallFailed("it said \x1b[2J", details=details)
+    result = world.invoke("up", "-v", "--provider", "local")
+    assert "\x1b" not in result.stderr
+    assert "\u202e" not in result.stderr
+    assert r"node-1: \x1b[2J" in result.stderr
+    assert r"error[RD32]: it said \x1b[2J" in result.stderr
+    shown = [line for line in result.stderr.splitlines() if line.startswith("  | ")]
+    assert (len(shown), shown[0]) == (20, "  | line 11")
+    assert shown[-1].startswith(r"  | \x1b]0;owned\x07 \u202egnp.exe")
+    assert len(shown[-1]) < 310
+
+
+def test_a_bug_of_ours_ends_with_1_and_its_traceback_in_a_private_log(world: World) -> None:
+    world.flows.error = ZeroDivisionError("division by zero")
+    result = world.invoke("status")
+    (log,) = logs(world)
+    assert result.exit_code == 1
+    assert "error[RD1]: a bug in rain-deploy: ZeroDivisionError: division by zero\n" in result.stderr
+    assert f"log: {log}\n" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "Traceback" in log.read_text(encoding="utf-8")
+    assert (log.stat().st_mode & 0o777, world.home.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_the_log_is_written_also_when_all_is_well_and_old_ones_go(world: World) -> None:
+    for _ in range(3):
+        assert world.invoke("list").exit_code == 0
+    for n in range(60):
+        (world.home / "logs" / f"20200101T0000{n:02}-up-1.log").touch()
+    world.invoke("list")
+    assert len(logs(world)) == 50
+
+
+def test_a_log_keeps_no_value_of_env(world: World) -> None:
+    world.invoke("run", "--env", "TOKEN=very-secret", "job.py")
+    assert all("very-secret" not in log.read_text(encoding="utf-8") for log in logs(world))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a directory that root cannot write to")
+def test_a_home_that_cannot_be_written_is_named(world: World) -> None:
+    result = World(Path("/proc/self/home")).invoke("list")
+    assert result.exit_code == 12
+    assert "error[RD12]: the home directory /proc/self/home cannot be written: " in result.stderr
+    assert "next: set RAIN_DEPLOY_HOME to a directory that can be written" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [("failed", 41), ("cancelled", 43), ("timeout", 43), ("engine", 40), ("lost", 40), ("points", 42)],
+)
+@pytest.mark.parametrize("verb", ["run", "attach", "sweep"])
+def test_a_run_that_did_not_end_well_shows_its_result_and_its_code(
+    world: World, verb: str, outcome: str, code: int
+) -> None:
+    world.flows.run_result = replace(world.flows.run_result, outcome=outcome, exit_code=3)
+    words = {
+        "run": ("run", "job.py"),
+        "attach": ("attach",),
+        "sweep": ("sweep", "--provider", "local", "job.py"),
+    }
+    result = world.invoke(*words[verb])
+    assert result.exit_code == code
+    assert result.stdout.startswith(f"run r1: {outcome}, ")
+    assert f"error[RD{code}]: run r1: " in result.stderr
+
+
+def test_a_sweep_of_which_points_failed_ends_with_42(world: World) -> None:
+    world.flows.run_result = replace(world.flows.run_result, failed_points=2)
+    result = world.invoke("run", "job.py")
+    assert (result.exit_code, "20 points (2 failed)" in result.stdout) == (42, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [(None, 9, 41), (Unreachable("gone"), None, 30), (HostKeyError("new"), None, 31)],
+)
+def test_exec_ends_with_the_worst_that_happened(
+    world: World, error: RainDeployError | None, status: int | None, code: int
+) -> None:
+    first = results.ExecLine("node-1", 1)
+    world.flows.exec_lines = (first, results.ExecLine("node-2", status, error=error))
+    assert world.invoke("exec", "--", "false").exit_code == code
+
+
+def test_check_ends_with_the_code_of_what_up_would_refuse(world: World) -> None:
+    world.flows.findings = (results.CheckLine("node-1", "refused", "no root", InstallFailed("no root")),)
+    assert world.invoke("check").exit_code == 32
+    world.flows.findings = (results.CheckLine("node-1", "refused", "no root"),)
+    assert world.invoke("check").exit_code == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("bogus",), "No such command 'bogus'."),
+        ((), "Missing command."),
+        (("up", "--bogus"), "No such option '--bogus'."),
+        (("up", "--nodes", "0"), "Invalid value for '--nodes': 0 is not in the range 1<=x<=1000."),
+        (("up", "--nodes", "-1"), "Invalid value for '--nodes': -1 is not in the range 1<=x<=1000."),
+        (
+            ("up", "--nodes", "1000000"),
+            "Invalid value for '--nodes': 1000000 is not in the range 1<=x<=1000.",
+        ),
+        (("up", "--trust-network", "10.0.0.1/8"), "Invalid value for '--trust-network': expected a network"),
+        (("up", "--hosts", ","), "expected at least one host, and none twice"),
+        (("up", "-c", "Mine"), "Invalid value for '-c' / '--cluster': expected up to 32 lower-case letters"),
+        (("run",), "Missing argument 'SCRIPT'."),
+        (("run", "--timeout", "soon", "job.py"), "Invalid value for '--timeout': expected a duration"),
+        (
+            ("exec", "--node", "0", "--", "ls"),
+            "Invalid value for '--node': expected a node such as 2 or node-2",
+        ),
+        (("exec",), "Missing argument '-- CMD...'."),
+        (("ssh", "1", "ls"), "Got unexpected extra argument (ls)"),
+        (("tunnel", "--json"), "tunnel is interactive and takes no --json"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_2_and_does_nothing(
+    world: World, words: tuple[str, ...], said: str
+) -> None:
+    result = world.invoke(*words)
+    assert (result.exit_code, world.flows.calls) == (2, [])
+    shown = result.stderr if "--json" not in words else result.stdout
+    assert said in shown
+    assert "--help" in shown
+    assert not (world.home / "state.sqlite").exists()
+
+
+def test_what_is_named_wrongly_ends_with_10(world: World, tmp_path: Path) -> None:
+    (tmp_path / "rain-deploy.toml").write_text("nodez = 1", encoding="utf-8")
+    result = world.invoke("up")
+    assert (result.exit_code, world.flows.calls, world.home.exists()) == (10, [], False)
+    assert "rain-deploy.toml: unknown key 'nodez'; did you mean 'nodes'?" in result.stderr
+    assert world.invoke("up", "--config", "none.toml").exit_code == 10
+    assert world.invoke("up", "--config", os.devnull, "--provider", "exoscale").exit_code == 10
+
+
+@pytest.mark.parametrize("verb", ["run", "attach", "logs"])
+def test_ctrl_c_leaves_the_run_and_says_how_to_come_back_and_how_to_end_it(world: World, verb: str) -> None:
+    world.flows.events = (events.RunChanged("r1", "running"),)
+    world.flows.error = KeyboardInterrupt()
+    result = world.invoke(verb, "-c", "mine", "job.py" if verb == "run" else "r1")
+    assert result.exit_code == 130
+    assert "next: rain-deploy attach r1 -c mine\n" in result.stderr
+    assert "end it with: rain-deploy cancel r1 -c mine\n" in result.stderr
+
+
+def test_ctrl_c_elsewhere_says_what_is_left(world: World) -> None:
+    world.living()
+    world.flows.error = KeyboardInterrupt()
+    result = world.invoke("up")
+    assert result.exit_code == 130
+    assert (
+        "error[RD130]: up was interrupted\nstill running: cluster default: node-1, node-2;" in result.stderr
+    )
+
+
+def test_a_lock_of_somebody_else_is_an_error_like_any_other(world: World) -> None:
+    world.flows.error = Locked("cluster default is being changed by pid 1")
+    assert world.invoke("down").exit_code == 11
+
+
+CHILD = """
+import pathlib, sys, time
+from rain_deploy.cli.main import main
+from tests.unit.fake_application import World
+world = World(pathlib.Path(sys.argv.pop(1)))
+world.wait = lambda: time.sleep(60)
+main(world.application())
+"""
+
+
+def child(home: Path, *words: str) -> subprocess.Popen[str]:
+    """A process of its own that holds a tunnel open."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(home), *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "127.0.0.1:4000\n"
+    return process
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_command_in_order_with_its_number(tmp_path: Path, signum: signal.Signals) -> None:
+    with child(tmp_path / "home", "tunnel") as process:
+        time.sleep(0.1)
+        process.send_signal(signum)
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 128 + signum
+    assert f"error[RD{128 + signum}]: tunnel was interrupted" in stderr
+    assert Store(tmp_path / "home").clusters() == ()
+
+
+def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, f"{tmp_path}/home", "runs"],
+        cwd=ROOT,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=30,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -1,0 +1,144 @@
+"""What starting costs, where progress goes, and that the page of exit codes is current."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rain_deploy import errors
+from rain_deploy.cli import text
+from rain_deploy.cli.app import CommonOptions
+from rain_deploy.cli.progress import JsonLines, Lines, Sink, Spinner, sink
+from rain_deploy.core import events
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "reference" / "exit-codes.md"
+HEAVY = {
+    "fabric",
+    "paramiko",
+    "asyncssh",
+    "jinja2",
+    "exoscale",
+    "matplotlib",
+    "rich",
+    "cloudpickle",
+    "sqlite3",
+}
+OURS = {"rain_deploy.config", "rain_deploy.state", "rain_deploy.flows"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["up", "--help"], ["--version"], ["completion", "bash"]])
+def test_starting_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
+    ask = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))"
+    child = f"{ask}; sys.argv[1:] = {words!r}; from rain_deploy.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", child], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert not (HEAVY | OURS) & set(done.stderr.split())
+
+
+def page() -> str:
+    """docs/reference/exit-codes.md, from the enum and the tree in errors."""
+    rows = re.findall(r"[├└]── \w+\s+(\d+)\s+(.*)", errors.__doc__ or "")
+    meanings = {0: "done", 1: "a bug in the tool; the log is named"} | {
+        int(code): said for code, said in rows
+    }
+    for code in (129, 130, 143):
+        meanings[code] = f"interrupted by signal {code - 128}"
+    lines = [f"| {int(code)} | {meanings[code]} |" for code in errors.ExitCode]
+    return "\n".join(
+        [
+            "# Exit codes",
+            "",
+            "A code never gets a second meaning.  An unknown one is a failure.  `ssh -- CMD` alone ends with",
+            "the status of the command; output that nobody reads any more ends a command with 141.",
+            "",
+            "| code | meaning |",
+            "|---|---|",
+            *lines,
+            "",
+        ]
+    )
+
+
+def test_the_page_of_exit_codes_is_current() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page()
+
+
+def options(*, json: bool = False, quiet: bool = False, verbose: bool = False) -> CommonOptions:
+    return CommonOptions("default", json=json, quiet=quiet, verbose=verbose, yes=False, config=None)
+
+
+def test_progress_fits_who_reads_it() -> None:
+    assert type(sink(options(), terminal=True, follows=False)) is Spinner
+    assert type(sink(options(), terminal=False, follows=False)) is Lines
+    assert type(sink(options(quiet=True), terminal=True, follows=False)) is Sink
+    assert type(sink(options(json=True), terminal=True, follows=True)) is JsonLines
+    assert type(sink(options(json=True), terminal=False, follows=False)) is Lines
+
+
+STAGE = (
+    events.StageStarted("install", ("node-1", "node-2")),
+    events.StepDone("node-1", "install", "uv", "unchanged", 0.1),
+    events.Progress("node-1", "[3/9] Compiling"),
+    events.StepDone("node-1", "install", "engine", "done", 75.0),
+    events.StepDone("node-2", "install", "engine", "failed", 2.0),
+    events.StageEnded("install", ("node-2",), 76.0),
+)
+
+
+def test_a_pipe_gets_a_line_per_thing_that_was_done(capsys: pytest.CaptureFixture[str]) -> None:
+    for event in STAGE:
+        Lines()(event)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "node-1: install: engine: done, 1 min 15 s",
+        "node-2: install: engine: failed, 2.0 s",
+    ]
+    Lines(verbose=True)(STAGE[2])
+    assert capsys.readouterr().err == "node-1: [3/9] Compiling\n"
+
+
+def test_a_terminal_gets_a_line_per_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    spinner = Spinner()
+    for event in STAGE:
+        spinner(event)
+    spinner.pause()
+    assert [line for line in capsys.readouterr().err.splitlines() if line.strip()][-2:] == [
+        "node-2: install: engine: failed, 2.0 s",
+        "install: 2 nodes, 1 min 16 s, failed on node-2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.04, "0.0 s"), (185, "3 min 05 s"), (7620, "2 h 07 min"), (None, "")],
+)
+def test_durations_for_people(value: float | None, shown: str) -> None:
+    assert text.seconds(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.5e6, "2.5 MB"), (1.23e13, "12300.0 GB")],
+)
+def test_sizes_for_people(value: float, shown: str) -> None:
+    assert text.size(value) == shown
+
+
+def test_a_table_fits_the_terminal_and_shows_no_empty_column() -> None:
+    rows = [("a", "1", "", "long text that goes on"), ("bb", "22", "", "x\ny")]
+    assert text.table(("N", ">V", "NONE", "TEXT"), rows, width=14).splitlines() == [
+        "N    V  TEXT",
+        "a    1  long …",
+        "bb  22  x y",
+    ]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,219 @@
+"""The keeper: which server its governor serves, with what environment, and what it leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rain_deploy.node.config import node_config
+from rain_deploy.node.files import write_json
+from rain_deploy.node.keeper import Keeper
+from rain_deploy.node.process import end, leader, scan
+
+ADDRESS = "127.102.8.1"
+IDLE_PORT, RUN_PORT = 17210, 17230
+GOVERNOR = """\
+#!/bin/sh
+sleep 60 &
+wait
+"""
+"""In Rain's place: a process with a child in its group, as a governor with an executor."""
+
+
+@dataclass
+class Node:
+    """One node's directory, and servers that are no more than a listening port."""
+
+    path: Path
+    servers: dict[int, socket.socket] = field(default_factory=dict)
+
+    @property
+    def service(self) -> str:
+        return f"unit-102-{os.getpid()}-{self.path.parent.name}/3"
+
+    def install(self) -> None:
+        engine = self.path / "rain"
+        engine.parent.mkdir(parents=True)
+        engine.write_text(GOVERNOR)
+        engine.chmod(0o755)
+        config = {
+            "cluster_dir": str(self.path),
+            "node_dir": str(self.path),
+            "name": "node-3",
+            "service": self.service,
+            "env": sys.prefix,
+            "engine": str(engine),
+            "code": "/bundle",
+            "address": "127.102.8.3",
+            "governor_port": 7303,
+            "server_address": ADDRESS,
+            "idle_port": IDLE_PORT,
+            "http_port": 7222,
+            "cpus": 5,
+            "server": False,
+        }
+        write_json(self.path / "node.json", config)
+
+    def ship(self, name: str, sequence: int, **more: Any) -> Path:
+        path = self.path / "runs" / name
+        described = {"run": name, "sequence": sequence, "port": RUN_PORT + sequence, "script": "s.py", **more}
+        write_json(path / "env.json", {"SECRET": name, "OMP_NUM_THREADS": "4"})
+        write_json(path / "run.json", described)
+        return path
+
+    def serve(self, port: int) -> None:
+        self.servers[port] = socket.create_server((ADDRESS, port))
+
+    def close(self, port: int) -> None:
+        self.servers.pop(port).close()
+
+    def keeper(self) -> Keeper:
+        return Keeper(node_config(self.path))
+
+    def governor(self) -> int:
+        found = leader(self.service, "governor")
+        assert found
+        return found.process.pid
+
+    def environment(self) -> dict[str, str]:
+        words = Path(f"/proc/{self.governor()}/environ").read_bytes().decode().split("\0")
+        return dict(word.split("=", 1) for word in words if word)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    made = Node(tmp_path / "node")
+    made.install()
+    yield made
+    for server in made.servers.values():
+        server.close()
+    end(lambda: [found.process for found in scan(made.service)], grace_s=0, deadline_s=10)
+
+
+def steps(keeper: Keeper, until: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(min(keeper.step(), 0.05))
+
+
+def has_governor(node: Node) -> Callable[[], object]:
+    return lambda: leader(node.service, "governor")
+
+
+def test_without_a_server_there_is_no_governor(node: Node) -> None:
+    node.keeper().step()
+    assert scan(node.service) == ()
+
+
+def test_an_idle_server_gets_a_governor_with_one_thread_per_task(node: Node) -> None:
+    node.serve(IDLE_PORT)
+    node.ship("r1", 1)
+    steps(node.keeper(), has_governor(node))
+    env = node.environment()
+    assert "SECRET" not in env
+    assert {name: value for name, value in env.items() if name.endswith("_THREADS")} == dict.fromkeys(
+        (
+            "OMP_NUM_THREADS",
+            "OPENBLAS_NUM_THREADS",
+            "MKL_NUM_THREADS",
+            "TF_NUM_INTRAOP_THREADS",
+            "TF_NUM_INTEROP_THREADS",
+        ),
+        "1",
+    )
+    argv = Path(f"/proc/{node.governor()}/cmdline").read_text().split("\0")
+    assert f"--cpus=5 --listen 127.102.8.3:7303 --workdir {node.path}/governor/epochs/1/work" in " ".join(
+        argv
+    )
+    assert f"{ADDRESS}:{IDLE_PORT}" in argv
+
+
+def test_a_runs_server_comes_first_and_its_variables_win(node: Node) -> None:
+    node.serve(IDLE_PORT)
+    node.serve(RUN_PORT + 2)
+    node.ship("r1", 1)
+    run = node.ship("r2", 2, companion=True)
+    steps(node.keeper(), has_governor(node))
+    env = node.environment()
+    assert (env["SECRET"], env["OMP_NUM_THREADS"], env["MKL_NUM_THREADS"]) == ("r2", "4", "1")
+    assert (env["RAIN_DEPLOY_COMPANION"], env["RAIN_DEPLOY_RUN_DIR"]) == ("/bundle/site", str(run))
+    assert json.loads((node.path / "governor/epochs/1/epoch.json").read_text()) == {
+        "run": "r2",
+        "port": RUN_PORT + 2,
+    }
+
+
+def test_a_governor_that_lost_its_server_is_cleared_with_its_children_and_another_made(node: Node) -> None:
+    node.serve(IDLE_PORT)
+    keeper = node.keeper()
+    steps(keeper, lambda: len(scan(node.service, "governor")) == 2)
+    first = {found.process for found in scan(node.service)}
+    with (node.path / "governor/epochs/1/governor.log").open("a") as log:
+        log.write("ERROR x: rain::governor::rpc::control: Lost connection to the server\n")
+    steps(keeper, lambda: has_governor(node)() and node.governor() not in {process.pid for process in first})
+    assert not first & {found.process for found in scan(node.service)}
+    assert (node.path / "governor/epochs/2").is_dir()
+
+
+def test_what_a_dead_governor_left_is_ended_also_outside_its_group(node: Node) -> None:
+    (node.path / "rain").write_text("#!/bin/sh\nsetsid sleep 60 &\nwait\n")
+    node.serve(IDLE_PORT)
+    keeper = node.keeper()
+    steps(keeper, lambda: len(scan(node.service, "governor")) >= 2)
+    first = {found.process for found in scan(node.service)}
+    os.kill(node.governor(), signal.SIGKILL)
+    node.close(IDLE_PORT)
+    steps(keeper, lambda: not scan(node.service))
+    assert all(not process.alive() for process in first)
+
+
+def test_a_new_keeper_adopts_a_living_governor(node: Node) -> None:
+    node.serve(IDLE_PORT)
+    steps(node.keeper(), has_governor(node))
+    governor = node.governor()
+    other = node.keeper()
+    for _ in range(3):
+        other.step()
+    assert node.governor() == governor
+    assert len(list((node.path / "governor/epochs").iterdir())) == 1
+
+
+def test_a_new_keeper_clears_what_a_dead_governor_left(node: Node) -> None:
+    node.serve(IDLE_PORT)
+    steps(node.keeper(), lambda: len(scan(node.service, "governor")) == 2)
+    node.close(IDLE_PORT)
+    os.kill(node.governor(), signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(-1, 0)
+    node.keeper()
+    assert scan(node.service) == ()
+
+
+def test_variables_go_when_a_served_run_is_over_and_not_before(node: Node) -> None:
+    node.serve(IDLE_PORT)
+    run = node.ship("r1", 1)
+    keeper = node.keeper()
+    steps(keeper, has_governor(node))
+    assert (run / "env.json").exists()  # the idle server answers, but this run is still to come
+
+    node.serve(RUN_PORT + 1)
+    os.kill(node.governor(), signal.SIGKILL)
+    steps(keeper, lambda: has_governor(node)() and "SECRET" in node.environment())
+    assert (run / "env.json").exists()
+
+    node.close(RUN_PORT + 1)
+    os.kill(node.governor(), signal.SIGKILL)
+    steps(keeper, lambda: not (run / "env.json").exists())
+    assert "SECRET" not in node.environment()
