@@ -18,7 +18,7 @@ from typing import Any
 
 from rain_deploy.core.layout import MAX_NODES
 from rain_deploy.core.spec import ClusterSpec, EngineSpec, EnvironmentSpec
-from rain_deploy.errors import InputError, UsageError
+from rain_deploy.errors import InputError
 
 FILE_NAME = "rain-deploy.toml"
 PROVIDERS = ("exoscale", "hosts", "local")
@@ -257,54 +257,12 @@ def merged(flags: Settings, toml: Settings) -> Settings:
     )
 
 
-def choose_provider(
-    flags: Settings,
-    toml: Settings,
-    *,
-    living: str | None,
-    credentials: bool,
-    must_be_named: bool,
-) -> tuple[str, str]:
-    """The provider and why.
-
-    ``living``: that of the cluster of this name, which counts as named.  ``credentials``: Exoscale's
-    are in the environment.  UsageError when it ``must_be_named`` and is not; InputError for one that
-    this version has not, and for hosts given to another provider.
-    """
-    named = (
-        (flags.provider, "named on the command line or in the environment"),
-        (toml.provider, f"named in {FILE_NAME}"),
-        ("hosts" if flags.hosts or toml.hosts else None, "because hosts are listed"),
-        (living, "as when this cluster was made"),
-    )
-    provider, reason = next((pair for pair in named if pair[0]), (None, ""))
-    if provider == "exoscale":
-        raise InputError(
-            "provider exoscale is not in this version of rain-deploy; it has hosts and local",
-            next_step="rain-deploy up --provider local",
-        )
-    if flags.hosts and provider != "hosts":
-        raise InputError(
-            f"hosts are listed, but the provider is {provider}",
-            next_step="rain-deploy up --provider hosts --hosts …",
-        )
-    if provider:
-        return provider, reason
-    if must_be_named:
-        raise UsageError(
-            "no provider is named, and nobody is there to object to an assumed one",
-            next_step="rain-deploy up --provider local",
-        )
-    if credentials:
-        return "local", "Exoscale credentials are set, but this version has no provider for them"
-    return "local", "no provider is named and no cloud credentials are set"
-
-
 def cluster_spec(name: str, provider: tuple[str, str], settings: Settings, *, upgrade: bool) -> ClusterSpec:
     """The ClusterSpec, with every file that it names looked at.  InputError."""
-    nodes = settings.nodes or len(settings.hosts) or None
-    if provider[0] == "hosts" and settings.hosts and nodes and nodes > len(settings.hosts):
-        raise InputError(f"{nodes} nodes need {nodes} hosts, but {len(settings.hosts)} are listed")
+    listed = len(settings.hosts) if provider[0] == "hosts" else 0
+    nodes = settings.nodes or listed or None
+    if listed and nodes and nodes > listed:
+        raise InputError(f"{nodes} nodes need {nodes} hosts, but {listed} are listed")
     if settings.min_nodes and nodes and settings.min_nodes > nodes:
         raise InputError(f"min_nodes is {settings.min_nodes}, but there are {nodes} nodes")
     if (settings.engine_url is None) != (settings.engine_sha256 is None):

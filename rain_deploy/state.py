@@ -111,7 +111,7 @@ class Store:
             database.execute("INSERT OR IGNORE INTO past VALUES (?)", (cluster.id,))
 
     def next_cluster_id(self, name: str) -> str:
-        """For a new cluster of that name: unique among machines and homes, the same until one is forgotten."""
+        """For a new cluster of that name: no other home gives it; the same until one is forgotten."""
         with self._database() as database:
             (gone,) = database.execute("SELECT count(*) FROM past").fetchone()
         told = f"{socket.gethostname()}\n{self._home.absolute()}\n{self._born_s()}\n{name}\n{gone}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rain_deploy.cli.options import MAX_NODES, PATH, PROVIDERS, network, option
+from rain_deploy.cli.provider_choice import choose_provider
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
@@ -107,7 +108,7 @@ def cluster_spec(session: Session, flags: ClusterFlags, *, must_be_named: bool) 
     given, toml = flags.settings(Path.cwd()), session.toml
     living = session.ctx.store.cluster(session.cluster)
     environ = session.app.environ
-    provider = config.choose_provider(
+    provider = choose_provider(
         given,
         toml,
         living=living.provider if living else None,

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from rain_deploy.cli import text
+from rain_deploy.cli.output import echo
 from rain_deploy.errors import ExitCode, RainDeployError, UsageError
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -50,9 +51,9 @@ def report(
     if json:
         from rain_deploy.cli import envelope  # noqa: PLC0415 - not for --help
 
-        click.echo(envelope.document(verb, result, error, log=shown))
+        echo(envelope.document(verb, result, error, log=shown))
     else:
-        click.echo(_text(error, shown), err=True)
+        echo(_text(error, shown), err=True)
     return int(error.exit_code)
 
 

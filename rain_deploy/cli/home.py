@@ -34,7 +34,14 @@ def debug_log(directory: Path, verb: str) -> Iterator[Path]:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        handler = logging.StreamHandler(os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w"))
+        handler = logging.StreamHandler(
+            os.fdopen(
+                os.open(path, os.O_CREAT | os.O_WRONLY, 0o600),
+                "w",
+                encoding="utf-8",
+                errors="backslashreplace",
+            )
+        )
     except OSError as error:
         raise StateError(
             f"the home directory {directory} cannot be written: {error.strerror}",

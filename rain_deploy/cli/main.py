@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -115,7 +116,12 @@ def main(app: Application | None = None) -> NoReturn:
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) is signal.SIG_DFL:  # ignored under nohup, and it stays so
             signal.signal(signum, failure.on_signal)
+    # Also where a shell started us in the background with Ctrl-C ignored: who sends SIGINT to us means us.
     signal.signal(signal.SIGINT, _Interrupts())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a letter that the locale lacks is no reason to fail
     root.main(obj=app)
 
 

@@ -9,6 +9,7 @@ import click
 
 from rain_deploy.cli import options
 from rain_deploy.cli.options import PATH, option, verb
+from rain_deploy.cli.output import echo
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
@@ -48,7 +49,7 @@ def ssh_command(click_context: click.Context, session: Session, *, node: int | N
         return result
     from rain_deploy.cli import envelope  # noqa: PLC0415 - not for --help
 
-    click.echo(envelope.document("ssh", result, result.problem, exit_code=status))
+    echo(envelope.document("ssh", result, result.problem, exit_code=status))
     return status
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import io
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rain_deploy.cli.options import option, verb
+from rain_deploy.cli.output import echo
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
@@ -34,7 +35,9 @@ def points_command(
     found = session.flows.points(session.ctx, session.cluster, run, follow=follow)
     result = replace(found, rows=fold(found.rows, all_=every_task))
     if as_csv:
-        write_csv(result.rows, sys.stdout)
+        table = io.StringIO()
+        write_csv(result.rows, table)
+        echo(table.getvalue(), nl=False)
         return 0
     return 0 if follow and not session.options.json else result
 
@@ -44,4 +47,4 @@ def _show(row: dict[str, object], *, json: bool, every_task: bool) -> None:
     from rain_deploy.cli.points_table import point_line  # noqa: PLC0415
 
     if every_task or row.get("point") is True:
-        click.echo(event("point", row=row) if json else point_line(row))
+        echo(event("point", row=row) if json else point_line(row))

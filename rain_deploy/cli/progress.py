@@ -6,9 +6,8 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING
 
-import click
-
 from rain_deploy.cli import envelope, text
+from rain_deploy.cli.output import echo
 from rain_deploy.core.events import (
     Event,
     Notice,
@@ -58,7 +57,7 @@ class Sink:
         """Show one event; called under the lock."""
         if isinstance(event, ScriptOutput):
             self.pause()
-            click.echo(event.data, nl=False, err=self._script_to_stderr or event.stream == "stderr")
+            echo(event.data, nl=False, err=self._script_to_stderr or event.stream == "stderr")
 
     def pause(self) -> None:
         """Leave the terminal to somebody else: the script's output, a question, the result."""
@@ -75,7 +74,7 @@ class Lines(Sink):
         super().show(event)
         if (line := self._line(event)) is not None:
             self.pause()
-            click.echo(text.clean(line), err=True)
+            echo(text.clean(line), err=True)
 
     def _line(self, event: Event) -> str | None:
         match event:
@@ -147,9 +146,9 @@ class JsonLines(Sink):
     def show(self, event: Event) -> None:
         match event:
             case ScriptOutput():
-                click.echo(envelope.event("output", stream=event.stream, text=event.data))
+                echo(envelope.event("output", stream=event.stream, text=event.data))
             case RunChanged():
-                click.echo(envelope.event("run", run=event.run, state=event.state, detail=event.detail))
+                echo(envelope.event("run", run=event.run, state=event.state, detail=event.detail))
 
 
 def sink(options: CommonOptions, *, terminal: bool, follows: bool) -> Sink:

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import click
-
 from rain_deploy.cli import text
+from rain_deploy.cli.output import echo, is_terminal
 from rain_deploy.cli.points_table import points_table
 from rain_deploy.flows import results
 
@@ -20,11 +19,11 @@ def render(result: results.Result, *, quiet: bool) -> None:
         return
     shown: list[str | bytes] = _RENDERERS[type(result)](result)
     for piece in shown:
-        click.echo(piece, nl=isinstance(piece, str))
+        echo(piece, nl=isinstance(piece, str))
 
 
 def _width() -> int | None:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str | bytes]:
@@ -167,7 +166,7 @@ def _list(result: results.ListResult) -> list[str | bytes]:
 
 def _logs(result: results.LogsResult) -> list[str | bytes]:
     if result.stderr:
-        click.echo(result.stderr, nl=False, err=True)
+        echo(result.stderr, nl=False, err=True)
     return [result.stdout]
 
 
@@ -195,7 +194,7 @@ def _exec(result: results.ExecResult) -> list[str | bytes]:
     lines: list[str | bytes] = []
     for node in result.nodes:
         prefix = b"" if alone else f"{node.node} | ".encode()
-        click.echo(_prefixed(node.stderr, prefix), nl=False, err=True)
+        echo(_prefixed(node.stderr, prefix), nl=False, err=True)
         lines.append(_prefixed(node.stdout, prefix))
     return lines
 

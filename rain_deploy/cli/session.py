@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rain_deploy.cli import failure
+from rain_deploy.cli.output import ReaderGone, echo, is_terminal
 from rain_deploy.errors import RainDeployError, UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Session:
         """Where this command's events go."""
         from rain_deploy.cli.progress import sink  # noqa: PLC0415 - not for --help
 
-        return sink(self.options, terminal=sys.stderr.isatty(), follows=self._follows)
+        return sink(self.options, terminal=self._terminal(), follows=self._follows)
 
     @functools.cached_property
     def toml(self) -> Settings:
@@ -76,7 +77,7 @@ class Session:
         try:
             with self._logging:
                 return self._perform(command)
-        except BrokenPipeError:
+        except ReaderGone:
             # Python flushes stdout once more at its end; there is nobody to read it.
             with contextlib.suppress(OSError):
                 sys.stdout.close()
@@ -89,7 +90,7 @@ class Session:
             if isinstance(result, int):
                 return result
             return self._show(result, self._with_rest(result.problem) if result.problem else None)
-        except (click.exceptions.Exit, BrokenPipeError):
+        except (click.exceptions.Exit, ReaderGone):
             raise
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the end of the line: all are rendered
             return self._show(None, self._failure(error))
@@ -125,7 +126,7 @@ class Session:
             return failure.report(error, verb=self.verb, json=True, result=result, log=self._log)
         from rain_deploy.cli.envelope import document  # noqa: PLC0415 - not for --help
 
-        click.echo(document(self.verb, result, None))
+        echo(document(self.verb, result, None))
         return 0
 
     def _interrupted(self, stop: KeyboardInterrupt) -> RainDeployError:
@@ -158,6 +159,9 @@ class Session:
     def _emit(self, event: Event) -> None:
         self._note(event.__class__.__name__ if hasattr(event, "data") else str(event))
         self.sink(event)
+
+    def _terminal(self) -> bool:
+        return is_terminal(sys.stderr) and self.app.environ.get("TERM") != "dumb"
 
     def _note(self, said: str, error: BaseException | None = None) -> None:
         if self._log is not None:

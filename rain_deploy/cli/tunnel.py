@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rain_deploy.cli.options import option, verb
+from rain_deploy.cli.output import echo
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
@@ -22,7 +23,7 @@ def tunnel_command(session: Session, *, port: int) -> int:
     """Lead a port on loopback here to Rain's client port, until Ctrl-C."""
     with session.flows.tunnel(session.ctx, session.cluster, port=port) as tunnel:
         session.sink.pause()
-        click.echo(f"127.0.0.1:{tunnel.port}")
+        echo(f"127.0.0.1:{tunnel.port}")
         session.say(f"leads to {tunnel.target}; Ctrl-C closes it")
         session.app.wait()
     return 0
@@ -35,7 +36,7 @@ def dashboard_command(session: Session, *, port: int, no_browser: bool) -> int:
     """Lead a port on loopback here to Rain's dashboard and open it, until Ctrl-C."""
     with session.flows.dashboard(session.ctx, session.cluster, port=port) as tunnel:
         session.sink.pause()
-        click.echo(tunnel.url)
+        echo(tunnel.url)
         session.say(f"leads to {tunnel.target}; Ctrl-C closes it")
         if not no_browser:
             session.app.browse(tunnel.url)

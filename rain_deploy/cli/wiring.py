@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rain_deploy.cli.app import Application
 from rain_deploy.cli.flows import Flows
+from rain_deploy.cli.output import is_terminal
 
 if TYPE_CHECKING:
     from rain_deploy.core.events import EventSink
@@ -26,7 +27,7 @@ def application() -> Application:
         flows=Flows(),
         make_context=context,
         environ=os.environ,
-        interactive=sys.stdin.isatty() and sys.stderr.isatty(),
+        interactive=is_terminal(sys.stdin) and is_terminal(sys.stderr),
         call=_call,
         browse=_browse,
         wait=_wait,

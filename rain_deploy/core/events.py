@@ -15,6 +15,8 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class StageStarted:
+    """A stage begins on these hosts."""
+
     stage: str
     hosts: tuple[str, ...]
 
@@ -32,6 +34,8 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class StageEnded:
+    """Every host of the stage has an outcome; ``failed`` names those with an error."""
+
     stage: str
     failed: tuple[str, ...]
     seconds: float
@@ -69,14 +73,5 @@ class PointSeen:
     row: dict[str, object]
 
 
-Event = (
-    Notice
-    | StageStarted
-    | StepDone
-    | StageEnded
-    | Progress
-    | ScriptOutput
-    | RunChanged
-    | PointSeen
-)
+Event = Notice | StageStarted | StepDone | StageEnded | Progress | ScriptOutput | RunChanged | PointSeen
 EventSink = Callable[[Event], None]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 
 class Role(enum.StrEnum):
+    """What a node runs; the server node has a governor too."""
+
     SERVER = "server"
     GOVERNOR = "governor"
 
@@ -161,6 +163,8 @@ class Cluster:
 
 
 class RunState(enum.StrEnum):
+    """How far a run is; all but ``shipped`` are told by the server node."""
+
     SHIPPED = "shipped"
     QUEUED = "queued"
     STARTING = "starting"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rain_deploy.core.model import Cluster, Facts, Host
 from rain_deploy.core.spec import ClusterSpec
@@ -46,8 +46,9 @@ def check(ctx: Context, spec: ClusterSpec) -> CheckResult:
         else:
             findings += _host(ctx, provider, spec, host, outcomes.values[host.name])
     if not outcomes.errors:
-        facts = {host.name: outcomes.values.get(host.name, outcomes.values[seen[0].name]) for host in hosts}
-        findings += _together(ctx, provider, spec, cluster, facts, hosts)
+        one = outcomes.values[seen[0].name]
+        looked = {host: outcomes.values.get(host.name, one) for host in hosts}
+        findings += _together(ctx, provider, spec, cluster, looked)
     return CheckResult(spec.provider, tuple(findings))
 
 
@@ -100,12 +101,11 @@ def _together(
     provider: Provider,
     spec: ClusterSpec,
     cluster: Cluster,
-    facts: dict[str, Facts],
-    hosts: tuple[Host, ...],
+    looked: Mapping[Host, Facts],
 ) -> Iterator[CheckLine]:
     """What depends on all hosts at once: one directory for all, and who reaches the Rain ports."""
     try:
-        cluster = assign(ctx, provider, spec, cluster, facts, hosts)
+        cluster = assign(ctx, provider, spec, cluster, looked)
         walls = wall_stages(provider, cluster, spec.trust_networks)
     except RainDeployError as error:
         yield CheckLine(spec.provider, "refused", error.message, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,6 @@ from rain_deploy.flows.results import DownResult
 from rain_deploy.flows.stages import try_stages
 from rain_deploy.ops.services import layout_of
 from rain_deploy.ops.teardown import remove_stage, stop_stage
-from rain_deploy.ops.wall import wall_removal_step
 from rain_deploy.providers.base import Provider
 
 
@@ -56,6 +56,7 @@ def tear_down(
     certificate = _end_services(ctx, provider, cluster)
     deleted, gone = _delete(ctx, provider, cluster)
     ctx.store.forget_cluster(cluster)
+    shutil.rmtree(ctx.home / "clusters" / cluster.id, ignore_errors=True)
     for record in ctx.store.runs(cluster.name):
         if record.cluster_id == cluster.id and record.state != RunState.FINISHED:
             ctx.store.save_run(replace(record, state=RunState.FINISHED, outcome="cancelled"))
@@ -117,11 +118,10 @@ def _end_services(ctx: Context, provider: Provider, cluster: Cluster) -> tuple[s
     """Two barriers: nothing of the cluster runs anywhere before its files are removed."""
     if not cluster.nodes:
         return ()
-    walls = (wall_removal_step(cluster.id),) if provider.traits.needs_wall else ()
-    stop = {node.name: stop_stage(cluster, node, walls) for node in cluster.nodes}
-    remove = {node.name: remove_stage(cluster) for node in cluster.nodes}
+    stop = {node.name: stop_stage(cluster, node) for node in cluster.nodes}
+    remove = remove_stage(cluster, wall=provider.traits.needs_wall)
     lines: list[str] = []
-    for name, stages in (("stop", stop), ("remove", remove)):
+    for name, stages in (("stop", stop), ("remove", dict.fromkeys(stop, remove))):
         outcomes = try_stages(ctx, cluster, name, stages)
         if outcomes.errors:
             raise _incomplete(cluster, dict(outcomes.errors))

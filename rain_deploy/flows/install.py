@@ -68,7 +68,7 @@ class Prepared:
     """What an installation will do, as values: a dry run prints it, ``install`` does it."""
 
     cluster: Cluster
-    """With digests of what it will have; ``engine_sha256`` is empty where the server node makes the engine."""
+    """With digests of what it will have; no ``engine_sha256`` where the server node makes the engine."""
     stages: Mapping[str, Stage]
     """By node, for those that lack something."""
     needs: Needs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from rain_deploy.core.command import Command
@@ -66,15 +67,16 @@ def make_resources(ctx: Context, provider: Provider, spec: ClusterSpec, cluster:
         ctx.store.save_resource(provider.create(intent))
 
 
-def look(ctx: Context, provider: Provider, cluster: Cluster, hosts: tuple[Host, ...]) -> dict[str, Facts]:
-    """Facts of every host; one that cannot be reached ends the command."""
+def look(ctx: Context, provider: Provider, cluster: Cluster, hosts: tuple[Host, ...]) -> dict[Host, Facts]:
+    """Facts of every host, in order; one that cannot be reached ends the command."""
     outcomes = gather_facts(
         ctx.transport,
         hosts,
         lambda host: question(cluster, host, hosts[0]),
         wait_s=BOOT_S if provider.traits.owned and not cluster.up else 0.0,
     )
-    return dict(outcomes.require())
+    facts = outcomes.require()
+    return {host: facts[host.name] for host in hosts}
 
 
 def question(cluster: Cluster, host: Host, first: Host) -> Command:
@@ -105,11 +107,12 @@ def assign(
     provider: Provider,
     spec: ClusterSpec,
     cluster: Cluster,
-    facts: dict[str, Facts],
-    hosts: tuple[Host, ...],
+    looked: Mapping[Host, Facts],
 ) -> Cluster:
     """The cluster with a node for each host.  What a recorded node was given stays."""
     recorded = {node.name: node for node in cluster.nodes}
+    hosts = tuple(looked)
+    facts = {host.name: fact for host, fact in looked.items()}
     addresses = cluster_addresses(hosts, facts, spec.trust_networks)
     share = len(hosts) if provider.traits.shared_machine else 1
     nodes = []

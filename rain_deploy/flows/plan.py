@@ -33,11 +33,11 @@ def plan(ctx: Context, spec: ClusterSpec) -> PlanResult:
     known = {node.name: node.facts for node in cluster.nodes}
     found = {host.name: known.get(host.name) or ctx.store.facts(host) for host in hosts}
     assumed = [name for name, fact in found.items() if fact is None]
-    facts: dict[str, Facts] = {name: fact or DEBIAN_12 for name, fact in found.items()}
+    looked: dict[Host, Facts] = {host: found[host.name] or DEBIAN_12 for host in hosts}
     first = [question(cluster, host, hosts[0]) for host in hosts]
     environment, told = _environment(ctx, spec, cluster)
     grown = len(hosts) != len(cluster.nodes)
-    cluster = assign(ctx, provider, spec, cluster, facts, hosts)
+    cluster = assign(ctx, provider, spec, cluster, looked)
     refuse_what_cannot_be_installed(cluster, environment)
     walls = wall_stages(provider, cluster, spec.trust_networks)
     prepared = prepare(ctx, spec, cluster, environment, fetch=False)

@@ -23,6 +23,7 @@ from rain_deploy.flows.results import (
     RunResult,
     RunsResult,
 )
+from rain_deploy.flows.stages import install_log
 from rain_deploy.ops.services import layout_of
 from rain_deploy.results.points import fold, parse_rows
 
@@ -128,7 +129,7 @@ def _on_cluster(ctx: Context, name: str, run: str | None) -> tuple[Cluster, RunR
     cluster = living(ctx, name)
     if cluster.id != record.cluster_id:
         raise InputError(
-            f"run {record.id} was of an earlier cluster {name}, which is gone; its results are in {record.out}"
+            f"run {record.id} was of an earlier cluster {name}, which is gone; its results: {record.out}"
         )
     return cluster, record
 
@@ -154,12 +155,12 @@ def _node_logs(ctx: Context, name: str, number: int | None, *, install: bool) ->
     """What our services on a node wrote, or what its installation printed."""
     cluster = recorded(ctx, name)
     node = find_node(cluster, number)
+    if install:
+        lines = install_log(ctx, cluster).read_bytes().splitlines(keepends=True)
+        mine = b"".join(line for line in lines if line.startswith(f"{node.name} |".encode()))
+        return LogsResult(cluster=name, source="install", node=node.name, stdout=mine)
     layout = layout_of(cluster)
-    node_dir = shlex.quote(layout.node(node.host.index))
-    places = (
-        f"{node_dir}/install.log" if install else f"{node_dir}/*/*.log {shlex.quote(layout.server)}/*.log"
-    )
+    places = f"{shlex.quote(layout.node(node.host.index))}/*/*.log {shlex.quote(layout.server)}/*.log"
     script = f'for f in {places}; do [ ! -f "$f" ] || {{ echo "==> $f <=="; tail -n 500 -- "$f"; }}; done'
     result = ctx.transport.run(node.host, Command(("sh", "-c", script)))
-    source = "install" if install else "governor"
-    return LogsResult(cluster=name, source=source, node=node.name, stdout=result.stdout)
+    return LogsResult(cluster=name, source="governor", node=node.name, stdout=result.stdout)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+from rain_deploy.core.events import Event, EventSink, Progress, StepDone
 from rain_deploy.core.model import Cluster
 from rain_deploy.core.plan import Stage
 from rain_deploy.fleet.execute import StageReport, StageWork, run_stage
@@ -27,7 +30,30 @@ def try_stages(
         )
         for node, stage in stages.items()
     }
-    return run_stage(ctx.transport, name, works, ctx.emit)
+    with _logged(ctx, cluster) as emit:
+        return run_stage(ctx.transport, name, works, emit)
+
+
+@contextlib.contextmanager
+def _logged(ctx: Context, cluster: Cluster) -> Iterator[EventSink]:
+    """Events of each host also go to its log here, which ``logs --install`` shows."""
+    path = install_log(ctx, cluster)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
+
+        def emit(event: Event) -> None:
+            if isinstance(event, Progress):
+                log.write(f"{event.host} | {event.text}\n")
+            elif isinstance(event, StepDone):
+                log.write(f"{event.host} | == {event.stage}: {event.step}: {event.outcome}\n")
+            ctx.emit(event)
+
+        yield emit
+
+
+def install_log(ctx: Context, cluster: Cluster) -> Path:
+    """What stages printed on the cluster's nodes, each line with its node's name."""
+    return ctx.home / "clusters" / cluster.id / "install.log"
 
 
 def run_stages(

@@ -39,11 +39,12 @@ def code_bundle() -> CodeBundle:
 def code_step(layout: Layout, bundle: CodeBundle) -> tuple[Step, tuple[PayloadFile, ...]]:
     """Place the bundle, by rename: nodes that share a machine may do it at once."""
     target = shlex.quote(layout.code(bundle.digest))
+    there = f"[ -e {target}/__main__.py ]"
     payload = tuple(PayloadFile(f"code/{file.path}", file.data, file.mode) for file in bundle.files)
     step = Step(
         name="node code",
-        check=f"[ -e {target}/__main__.py ]",
-        act=f'mkdir -p {shlex.quote(layout.codes)}\nmv -T "$S/code" {target} 2>/dev/null || [ -e {target}/__main__.py ]',
-        verify=f"[ -e {target}/__main__.py ]",
+        check=there,
+        act=f'mkdir -p {shlex.quote(layout.codes)}\nmv -T "$S/code" {target} 2>/dev/null || {there}',
+        verify=there,
     )
     return step, payload

@@ -18,7 +18,6 @@ _SAME = '(cd "$R" && sha256sum --quiet -c -- "$S/sums")'
 _PLACE = """\
 cd "$S/run/files"
 xargs -0 mkdir -p -- <"$S/directories"
-chmod 700 "$S/run"
 mkdir -p -- "${R%/*}"
 if ! mv -fT -- "$S/run" "$R" 2>"$S/error"; then
   # Nodes that share a machine share the directory: the first to come wins, the step's check compares.

@@ -11,6 +11,7 @@ from rain_deploy.core.model import Cluster, Node
 from rain_deploy.core.plan import Stage, Step
 from rain_deploy.ops.services import layout_of
 from rain_deploy.ops.templates import render
+from rain_deploy.ops.wall import wall_removal_step
 
 
 def listening_pattern(address: str, ports: tuple[int, ...]) -> str:
@@ -23,7 +24,7 @@ def listening_pattern(address: str, ports: tuple[int, ...]) -> str:
     return f"^ *[0-9]+: ({own}|{every}):({listed}) [0-9A-F]+:[0-9A-F]+ 0A "
 
 
-def stop_stage(cluster: Cluster, node: Node, wall_removal: tuple[Step, ...]) -> Stage:
+def stop_stage(cluster: Cluster, node: Node) -> Stage:
     """End the services of one node and prove that nothing of them runs or listens."""
     service = f"{cluster.id}/{node.host.index}"
     steps = [Step("processes", act=render("stop.sh.j2", service=service))]
@@ -35,12 +36,16 @@ def stop_stage(cluster: Cluster, node: Node, wall_removal: tuple[Step, ...]) -> 
         look = f"! cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -qE {pattern}"
         said = shlex.quote(f"listening Rain ports on {node.cluster_address} (/proc/net/tcp)")
         steps.append(Step("ports", act=f"data absent {said}", verify=look))
-    return Stage("stop", (*steps, *wall_removal), deadline_s=60.0)
+    return Stage("stop", tuple(steps), deadline_s=60.0)
 
 
-def remove_stage(cluster: Cluster) -> Stage:
-    """Remove the cluster's files on one host.  Caches of engine and environment stay."""
+def remove_stage(cluster: Cluster, *, wall: bool) -> Stage:
+    """Remove the cluster's packet filter and files on one host.  Caches of engine and environment stay.
+
+    Comes after the services of all nodes have ended: several nodes may be one machine.
+    """
     directory = shlex.quote(layout_of(cluster).cluster)
     said = shlex.quote(f"files under {layout_of(cluster).cluster}")
     step = Step("files", act=f"rm -rf -- {directory}\ndata absent {said}", verify=f"[ ! -e {directory} ]")
-    return Stage("remove", (step,), deadline_s=120.0)
+    walls = (wall_removal_step(cluster.id),) if wall else ()
+    return Stage("remove", (*walls, step), deadline_s=120.0)

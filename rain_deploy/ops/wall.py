@@ -56,7 +56,7 @@ def needs_wall(addresses: Mapping[str, str], facts: Mapping[str, Facts], trust: 
         raise InputError(
             f"{', '.join(inner)} has the address {addresses[inner[0]]}, which no other machine reaches",
             node=inner[0],
-            next_step="rain-deploy down, then up with all machines, or with another address= in the hosts file",
+            next_step="rain-deploy down, then up with all machines; or another address= in the hosts file",
         )
     outside = [name for name, address in parsed.items() if not any(address in net for net in networks)]
     if not outside:

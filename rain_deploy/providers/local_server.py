@@ -74,7 +74,7 @@ class LocalServer:
             time.sleep(POLL_S)
 
     def _start(self) -> bool:
-        """The lock is taken here and goes to the server, which holds it for life: of two starters one wins."""
+        """Take the lock and hand it to the server, which holds it for life: of two starters one wins."""
         lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -46,7 +46,14 @@ class Here:
             duration_s=time.monotonic() - started_s,
         )
 
-    def forward(self, host: Host, address: str, port: int, *, local_port: int = 0) -> Forward:
+    def forward(
+        self,
+        host: Host,
+        address: str,
+        port: int,
+        *,
+        local_port: int = 0,  # noqa: ARG002 - the protocol's
+    ) -> Forward:
         """Nothing here needs to be forwarded."""
         raise Unreachable(f"{address}:{port} is on this machine, no port leads there", node=host.name)
 

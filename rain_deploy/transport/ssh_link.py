@@ -87,7 +87,7 @@ class Link:
             raise self._unreachable(f"refuses another session: {error.args[-1]}") from error
 
     def _open(self, opener: Opener, deadline: float | None) -> paramiko.Channel:
-        """Open a channel.  On a kept connection nothing was sent, so if it has died a new one is tried, once."""
+        """Open a channel; nothing was sent yet, so a kept connection that has died is replaced, once."""
         retried = False
         while True:
             kept, used = self._live()

@@ -132,6 +132,7 @@ AllowUsers {getpass.getuser()}
 PidFile none
 StrictModes no
 UsePAM no
+SetEnv HOME={self._directory}
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 MaxStartups 100

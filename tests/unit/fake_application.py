@@ -254,4 +254,4 @@ class World:
 
 @contextlib.contextmanager
 def _context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
-    yield Context(home, Store(home), NoTransport(), no_provider, emit, confirm, Path.cwd())
+    yield Context(home, Store(home), NoTransport(), NoTransport(), no_provider, emit, confirm, Path.cwd())

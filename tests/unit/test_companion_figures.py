@@ -160,10 +160,10 @@ def test_a_child_process_adds_its_figures_under_numbers_of_their_own(python: Nod
         plt.plot([1])
         plt.savefig("a.png")
         subprocess.run([sys.executable, "-c", "import matplotlib.pyplot as p; p.plot([2, 1]); p.show()"])
+        plt.plot([3, 4])
         if not os.fork():
             sys.exit()  # has its parent's open figure and must not keep it
         os.wait()
-        plt.plot([3])
         plt.show()
         """,
         run,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rain_deploy import config
+from rain_deploy.cli.provider_choice import choose_provider
 from rain_deploy.config import Settings
 from rain_deploy.errors import InputError, RainDeployError, UsageError
 
@@ -173,16 +174,14 @@ def test_hosts_of_a_flag_do_not_keep_addresses_of_the_file() -> None:
 def test_which_provider(
     flags: Settings, file: Settings, living: str | None, credentials: bool, chosen: str
 ) -> None:
-    provider, reason = config.choose_provider(
+    provider, reason = choose_provider(
         flags, file, living=living, credentials=credentials, must_be_named=False
     )
     assert (provider, bool(reason)) == (chosen, True)
 
 
 def test_exoscale_credentials_without_that_provider_are_spoken_of() -> None:
-    chosen = config.choose_provider(
-        Settings(), Settings(), living=None, credentials=True, must_be_named=False
-    )
+    chosen = choose_provider(Settings(), Settings(), living=None, credentials=True, must_be_named=False)
     assert chosen == ("local", "Exoscale credentials are set, but this version has no provider for them")
 
 
@@ -196,7 +195,7 @@ def test_exoscale_credentials_without_that_provider_are_spoken_of() -> None:
 )
 def test_a_provider_that_cannot_be_is_refused(flags: Settings, error: type[RainDeployError]) -> None:
     with pytest.raises(error):
-        config.choose_provider(flags, Settings(), living=None, credentials=False, must_be_named=True)
+        choose_provider(flags, Settings(), living=None, credentials=False, must_be_named=True)
 
 
 def test_a_list_of_hosts_says_how_many_nodes() -> None:

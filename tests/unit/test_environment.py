@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 import tomllib
 import zipfile
 from dataclasses import replace
@@ -37,25 +40,29 @@ pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="nodes h
 
 
 def rain_wheel(directory: Path) -> tuple[str, bytes]:
-    """A wheel that looks like Rain's client and needs nothing."""
+    """A wheel that looks like Rain's client and needs nothing; its import lasts while ``slow`` is there."""
     path = directory / "rain_python-0.4.0-py3-none-any.whl"
+    client = (
+        f"import pathlib, time\nwhile pathlib.Path({str(directory / 'slow')!r}).exists(): time.sleep(0.02)\n"
+    )
+    about = "rain_python-0.4.0.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("rain/client/__init__.py", "import rain_deploy_compat\n")
-        archive.writestr(
-            "rain_python-0.4.0.dist-info/METADATA",
-            "Metadata-Version: 2.1\nName: rain-python\nVersion: 0.4.0\n",
-        )
-        archive.writestr(
-            "rain_python-0.4.0.dist-info/WHEEL",
-            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        )
-        archive.writestr("rain_python-0.4.0.dist-info/RECORD", "")
+        archive.writestr("rain/client/__init__.py", f"import rain_deploy_compat\n{client}")
+        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: rain-python\nVersion: 0.4.0\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "")
     return path.name, path.read_bytes()
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    return Layout(str(tmp_path / "base with space"), "c1")
+    """Of a host that has uv."""
+    layout = Layout(str(tmp_path / "base with space"), "c1")
+    uv = Path(layout.uv(uv_pin().binary_sha256))
+    uv.parent.mkdir(parents=True)
+    Path(layout.base).chmod(0o700)
+    uv.symlink_to(find_uv_bin())
+    return layout
 
 
 @pytest.fixture
@@ -67,22 +74,20 @@ def small(tmp_path: Path) -> ResolvedEnvironment:
 
 
 def start(
-    layout: Layout, environment: ResolvedEnvironment, *, uv: bytes | None = None
+    layout: Layout, environment: ResolvedEnvironment, uv: bytes | None = None
 ) -> subprocess.Popen[bytes]:
-    steps, payload = environment_steps(layout, FACTS, environment, uv=uv or Path(find_uv_bin()).read_bytes())
+    steps, payload = environment_steps(layout, FACTS, environment, uv=uv)
     command = stage_command(Stage("install", steps, payload), layout.base, OFFLINE)
-    process = subprocess.Popen(
-        command.argv,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    assert process.stdin
-    process.stdin.write(command.stdin or b"")
-    process.stdin.close()
-    process.stdin = None
-    return process
+    with tempfile.TemporaryFile() as stdin:
+        stdin.write(command.stdin or b"")
+        stdin.seek(0)
+        return subprocess.Popen(
+            command.argv,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def install(layout: Layout, environment: ResolvedEnvironment) -> tuple[int, str]:
@@ -166,35 +171,36 @@ def test_a_requirement_without_a_hash_is_refused(layout: Layout, small: Resolved
     assert not (home_of(layout, bare) / ".ok").exists()
 
 
-def test_another_uv_than_the_pinned_one_is_refused(layout: Layout, small: ResolvedEnvironment) -> None:
-    process = start(layout, small, uv=b"#!/bin/sh\n")
-    process.communicate(timeout=60)
-    assert process.returncode == 1
+def test_the_pinned_uv_is_sent_and_no_other_program_is_taken_for_it(
+    layout: Layout, small: ResolvedEnvironment
+) -> None:
+    uv = Path(layout.uv(uv_pin().binary_sha256))
+    uv.unlink()
+    start(layout, small, b"#!/bin/sh\n").communicate(timeout=60)
     assert not home_of(layout, small).exists()
+    start(layout, small, Path(find_uv_bin()).read_bytes()).communicate(timeout=60)
+    assert (home_of(layout, small) / ".ok").exists()
+    assert hashlib.sha256(uv.read_bytes()).hexdigest() == uv_pin().binary_sha256
 
 
-def test_half_of_an_environment_is_made_again(layout: Layout, small: ResolvedEnvironment) -> None:
-    home = home_of(layout, small)
-    (home / "bin").mkdir(parents=True)
-    Path(layout.base).chmod(0o700)
-    (home / "bin/python").write_text("half a program")
-    assert install(layout, small)[0] == 0
+def test_a_killed_build_is_no_environment_and_is_made_again(
+    layout: Layout, small: ResolvedEnvironment, tmp_path: Path
+) -> None:
+    slow, home = tmp_path / "slow", home_of(layout, small)
+    slow.touch()
+    process = start(layout, small)
+    deadline = time.monotonic() + 60
+    while not (home / "lib/python3.11/site-packages/rain_deploy_compat.py").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (home / ".ok").exists()
+    (home / "bin/python").unlink()
+    slow.unlink()
+    status, said = install(layout, small)
+    assert status == 0, said
     assert (home / ".ok").exists()
-
-
-def test_a_killed_build_leaves_no_environment(layout: Layout, small: ResolvedEnvironment) -> None:
-    slow = replace(small, setup="touch started; sleep 60\n")
-    process = start(layout, slow)
-    try:
-        process.communicate(timeout=2)
-    except subprocess.TimeoutExpired:
-        import os
-
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-    home = home_of(layout, slow)
-    assert not home.exists()
-    assert not Path(f"{home}.setup").exists()
 
 
 def test_two_at_once_build_it_once(layout: Layout, small: ResolvedEnvironment) -> None:

@@ -27,8 +27,10 @@ SCRIPTS = sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file()
 
 
 def _python(*arguments: str | Path, cwd: Path) -> str:
+    environment = os.environ | {"RAIN_DEPLOY_HOME": str(cwd / "home")}
+    command = [sys.executable, *arguments]
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=300
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -66,13 +68,23 @@ def test_the_installed_wheel_finds_its_templates_without_the_checkout(elsewhere:
     assert found == str(elsewhere / "rain_deploy/templates")
 
 
-def test_the_installed_wheel_answers_its_version(elsewhere: Path) -> None:
+def _installed(elsewhere: Path, *arguments: str) -> str:
     program = (
         "import sys; sys.path.insert(0, sys.argv.pop(1));"
         "from rain_deploy.cli.main import main; sys.exit(main())"
     )
-    answer = _python("-I", "-c", program, elsewhere, "--version", cwd=elsewhere)
-    assert rain_deploy.__version__ in answer
+    return _python("-I", "-c", program, elsewhere, *arguments, cwd=elsewhere)
+
+
+def test_the_installed_wheel_answers_its_version(elsewhere: Path) -> None:
+    assert rain_deploy.__version__ in _installed(elsewhere, "--version")
+
+
+def test_the_installed_wheel_plans_a_cluster_from_its_own_files(elsewhere: Path) -> None:
+    """A plan renders the templates and reads the locks, node code and companion."""
+    plan = _installed(elsewhere, "up", "--dry-run", "--provider", "hosts", "--hosts", "a@127.107.0.1")
+    assert "uv" in plan
+    assert str(ROOT) not in plan
 
 
 def _pins(name: str) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -102,10 +101,14 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 
 def steps(keeper: Keeper, until: Callable[[], object]) -> None:
+    wait_for(lambda: until() or (keeper.step() and False))
+
+
+def wait_for(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 10
-    while not until():
+    while not condition():
         assert time.monotonic() < deadline
-        time.sleep(min(keeper.step(), 0.05))
+        time.sleep(0.02)
 
 
 def has_governor(node: Node) -> Callable[[], object]:
@@ -195,8 +198,7 @@ def test_a_new_keeper_clears_what_a_dead_governor_left(node: Node) -> None:
     steps(node.keeper(), lambda: len(scan(node.service, "governor")) == 2)
     node.close(IDLE_PORT)
     os.kill(node.governor(), signal.SIGKILL)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(-1, 0)
+    wait_for(lambda: leader(node.service, "governor") is None)
     node.keeper()
     assert scan(node.service) == ()
 

@@ -130,8 +130,10 @@ def test_a_second_time_changes_nothing(base: Path) -> None:
 
 def test_the_same_run_with_other_content_is_a_failure_and_changes_nothing(base: Path) -> None:
     shipped(stage(base), base)
+    before = sorted(run_dir(base).rglob("*"))
     assert shipped(stage(base, b"print(2)\n"), base) == "failed"
     assert (run_dir(base) / "files/src/a.py").read_bytes() == b"print(1)\n"
+    assert sorted(run_dir(base).rglob("*")) == before
     assert leftovers(base) == []
 
 

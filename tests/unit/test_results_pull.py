@@ -198,8 +198,9 @@ def test_a_file_of_the_user_in_the_way_of_a_new_one_is_kept(tmp_path: Path) -> N
 def test_a_lost_connection_is_tried_again(tmp_path: Path) -> None:
     data = tar_of(FILES)
     node = Node(data, len(data) // 2, 100)
-    brought(tmp_path / "r1", node)
+    assert brought(tmp_path / "r1", node).problem is None
     assert node.asked == 3
+    assert names(tmp_path) == {f"r1/{name}" for name in HOME}
     assert manifest.verify(tmp_path / "r1") == ()
 
 
@@ -241,6 +242,7 @@ def test_a_hostile_state_becomes_a_manifest_that_parses(tmp_path: Path) -> None:
     deep = b'{"state": "finished", "versions": ' + b'{"a":' * 300 + b"NaN" + b"}" * 301
     brought(tmp_path / "r1", Node(tar_of({**FILES, "state.json": deep})))
     assert manifest.verify(tmp_path / "r1") == ()
+    assert read(tmp_path / "r1")["versions"] == {"a": {"a": None}}
 
 
 def test_names_of_any_bytes_stand_in_a_manifest_that_any_reader_reads(tmp_path: Path) -> None:

@@ -190,7 +190,19 @@ def test_names_of_any_bytes_arrive_and_read_back_from_print(names: list[bytes]) 
 
 @pytest.mark.parametrize(
     "name",
-    ["-rf", "--files", "new\nline", "\x1b[31mred", "caf\udce9", "100%", "a\\b", "naïve", " ", "ü" * 100],
+    [
+        "-rf",
+        "--files",
+        "new\nline",
+        "\x1b[31mred",
+        "caf\udce9",
+        "100%",
+        "%41",
+        "a\\b",
+        "naïve",
+        " ",
+        "ü" * 100,
+    ],
 )
 def test_odd_names_are_kept(tmp_path: Path, name: str) -> None:
     unpack(tmp_path, archive([(f"files/{name}", b"x")]))

@@ -1,0 +1,150 @@
+"""resolve: what the user asks for becomes versions with hashes, or one clear message."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.core.spec import EnvironmentSpec
+from rain_deploy.errors import ExitCode, InputError
+from rain_deploy.ops.environment import node_lock
+from rain_deploy.resolve import asked, resolve
+
+
+def wheel(directory: Path, name: str = "six-1.17.0-py3-none-any.whl") -> Path:
+    """A wheel of one module, under any file name."""
+    directory.mkdir(exist_ok=True)
+    path = directory / name
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("six.py", "mine = True\n")
+        archive.writestr(
+            "six-1.17.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: six\nVersion: 1.17.0\n"
+        )
+        archive.writestr("six-1.17.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("six-1.17.0.dist-info/RECORD", "")
+    return path
+
+
+def versions(lock: str) -> dict[str, str]:
+    return dict(re.findall(r"(?m)^([a-z0-9-]+)==(\S+) ", lock))
+
+
+def refused(spec: EnvironmentSpec) -> InputError:
+    with pytest.raises(InputError) as caught:
+        resolve(spec, node_lock())
+    assert caught.value.exit_code is ExitCode.INPUT
+    return caught.value
+
+
+def test_without_requirements_the_locked_set_is_the_answer() -> None:
+    spec = EnvironmentSpec(apt=("libgomp1",))
+    resolved = resolve(spec, node_lock())
+    assert (resolved.lock_text, resolved.wheels, resolved.apt) == (node_lock(), (), ("libgomp1",))
+
+
+def test_requirements_packages_and_wheels_are_worked_into_the_locked_set(tmp_path: Path) -> None:
+    (tmp_path / "more.txt").write_text("iniconfig\n")
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("# of the user\nnumpy<2.4\n-r more.txt\n")
+    own = wheel(tmp_path)
+    resolved = resolve(EnvironmentSpec(requirements, ("toml==0.10.2",), (own,)), node_lock())
+    before, after = versions(node_lock()), versions(resolved.lock_text)
+    assert after["numpy"].startswith("2.3.")
+    assert after["toml"] == "0.10.2"
+    assert set(after) == set(before) | {"iniconfig", "toml"}
+    assert {name for name in before if before[name] != after[name]} == {"numpy"}
+    assert "://" not in resolved.lock_text
+    # The user's six and no other six of that version:
+    digest = hashlib.sha256(own.read_bytes()).hexdigest()
+    assert f"\nsix==1.17.0 \\\n    --hash=sha256:{digest}\ntensorflow==" in resolved.lock_text
+    assert resolved.wheels == ((own.name, own.read_bytes()),)
+
+
+def test_requirements_that_do_not_fit_name_their_line_and_what_uv_said(tmp_path: Path) -> None:
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("iniconfig\ntensorflow==1.0\n")
+    error = refused(EnvironmentSpec(requirements))
+    assert f"{requirements}, line 2" in error.message
+    assert "tensorflow" in (error.details or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("iniconfig\n==bad\n", 2), ("iniconfig\n\na b c\n", 3)], ids=["no name", "three names"]
+)
+def test_a_line_that_is_no_requirement_is_named(tmp_path: Path, text: str, line: int) -> None:
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(text)
+    assert f"{requirements}, line {line}" in refused(EnvironmentSpec(requirements)).message
+
+
+@pytest.mark.parametrize("line", ["-e .", "--index-url https://x.example", "-f wheels", "--no-index"])
+def test_lines_that_nodes_cannot_use_are_refused_also_in_nested_files(tmp_path: Path, line: str) -> None:
+    (tmp_path / "nested.txt").write_text(f"iniconfig\n{line}\n")
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("-r nested.txt\n")
+    message = refused(EnvironmentSpec(requirements)).message
+    assert f"{tmp_path / 'nested.txt'}, line 2: {line.split()[0]} " in message
+
+
+def test_a_wheel_in_the_requirements_is_sent_to_with(tmp_path: Path) -> None:
+    own = wheel(tmp_path)
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(f"./{own.name}\n")
+    error = refused(EnvironmentSpec(requirements))
+    assert "cannot be installed by hash" in error.message
+    assert "--with" in (error.next_step or "")
+
+
+def test_requirements_that_cannot_be_read(tmp_path: Path) -> None:
+    assert "is a directory" in refused(EnvironmentSpec(tmp_path)).message
+    assert "No such file" in refused(EnvironmentSpec(tmp_path / "none.txt")).message
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes(b"iniconfig\n# caf\xe9\n")
+    assert f"{latin}, line 2, is not UTF-8" in refused(EnvironmentSpec(latin)).message
+    assert "setup: " in refused(EnvironmentSpec(setup=tmp_path)).message
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("six.whl", "is not named as a wheel is"),
+        ("six-1.17.0-cp312-cp312-manylinux_2_17_x86_64.whl", "Python 3.11"),
+        ("six-1.17.0-py3-none-macosx_11_0_arm64.whl", "x86-64 Linux"),
+        ("six-1.17.0-py2-none-any.whl", "Python 3.11"),
+    ],
+)
+def test_a_wheel_that_does_not_fit_is_refused(tmp_path: Path, name: str, complaint: str) -> None:
+    assert complaint in refused(EnvironmentSpec(wheels=(wheel(tmp_path, name),))).message
+
+
+def test_a_wheel_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "six-1.17.0-py3-none-any.whl"
+    assert "cannot be read: No such file" in refused(EnvironmentSpec(wheels=(path,))).message
+    path.write_bytes(b"no archive")
+    assert "is no wheel" in refused(EnvironmentSpec(wheels=(path,))).message
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("six.py", "")
+    assert "holds no package metadata" in refused(EnvironmentSpec(wheels=(path,))).message
+
+
+def test_a_package_that_is_no_name(tmp_path: Path) -> None:
+    assert "'no such name'" in refused(EnvironmentSpec(packages=("no such name",))).message
+
+
+def test_a_kept_resolution_holds_until_something_that_it_came_from_changes(tmp_path: Path) -> None:
+    nested = tmp_path / "nested.txt"
+    nested.write_text("iniconfig\n")
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("-r nested.txt\n")
+    spec = EnvironmentSpec(requirements, ("toml",), (wheel(tmp_path / "a"),))
+    first = asked(spec, node_lock())
+    assert asked(replace(spec, upgrade=True), node_lock()) == first
+    assert asked(spec, node_lock() + "\n") != first
+    assert asked(replace(spec, packages=("toml==0.10.2",)), node_lock()) != first
+    nested.write_text("iniconfig>=2\n")
+    assert asked(spec, node_lock()) != first
