@@ -24,9 +24,11 @@ from rain_deploy.core.spec import EnvironmentSpec
 from rain_deploy.errors import InputError
 
 DEADLINE_S = 900.0
-_REFUSED = re.compile(r"\s*(-e|--editable|-i|--(extra-)?index-url|-f|--find-links|--no-index)\b")
+_REFUSED = re.compile(
+    r"\s*(-e|--editable|-i|--(?:extra-)?index-url|-f|--find-links|--no-index)\b"
+    r"|(?:.*@\s*)?((?:\.{0,2}/|file:|(?:git|hg|svn|bzr)\+)\S*|(?!https?://)[^\s@]+\.whl$)"
+)
 _NESTED = re.compile(r"\s*(?:-r|--requirement)[\s=]+(.+?)\s*(?:#.*)?$")
-_LOCKED = re.compile(r"[A-Za-z0-9._-]+(\[[^\]]*\])?(==\S+| @ https?://\S+)( ;[^\\]*)?( \\)?")
 _GLIBC_MINORS = range(40, 4, -1)
 
 
@@ -74,7 +76,7 @@ def _requirement_files(path: Path, seen: frozenset[Path] = frozenset()) -> Itera
     for number, line in enumerate(text.splitlines(), 1):
         if refused := _REFUSED.match(line):
             raise InputError(
-                f"requirements: {path}, line {number}: {refused[1]} cannot be used here: "
+                f"requirements: {path}, line {number}: {refused[1] or refused[2]} cannot be used here: "
                 "nodes install released packages by hash",
                 next_step="give a wheel with --with FILE, or name another index in uv's own configuration",
             )
@@ -140,15 +142,7 @@ def _compiled(spec: EnvironmentSpec, base_lock: str, wheels: tuple[tuple[str, by
             list(_requirement_files(spec.requirements))
             sources.append(str(spec.requirements.absolute()))
         _run_uv([*sources, "--find-links", str(work / "wheels"), "--output-file", str(lock)], spec)
-        text = lock.read_text("utf-8")
-    for line in text.splitlines():
-        if not line.startswith((" ", "#")) and not _LOCKED.fullmatch(line):
-            requirement = line.removesuffix("\\").strip()
-            raise InputError(
-                f"requirements: {requirement} cannot be installed by hash",
-                next_step="give released packages, and local wheels with --with FILE",
-            )
-    return text
+        return lock.read_text("utf-8")
 
 
 def _run_uv(arguments: list[str], spec: EnvironmentSpec) -> None:

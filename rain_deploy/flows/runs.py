@@ -156,7 +156,8 @@ def _node_logs(ctx: Context, name: str, number: int | None, *, install: bool) ->
     cluster = recorded(ctx, name)
     node = find_node(cluster, number)
     if install:
-        lines = install_log(ctx, cluster).read_bytes().splitlines(keepends=True)
+        log = install_log(ctx, cluster)
+        lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []
         mine = b"".join(line for line in lines if line.startswith(f"{node.name} |".encode()))
         return LogsResult(cluster=name, source="install", node=node.name, stdout=mine)
     layout = layout_of(cluster)

@@ -64,8 +64,8 @@ def environment_steps(
 ) -> tuple[tuple[Step, ...], tuple[PayloadFile, ...]]:
     """Have the environment on a host; the payload leaves out what facts name as there.
 
-    ``uv``: the program of ``uv_pin``; may be None where the host has it.  ``apt`` and ``setup`` need root; callers have
-    refused hosts without it.  The last step is ``beside`` and may run with the engine's.
+    ``uv``: the program of ``uv_pin``; may be None where the host has it.  ``apt`` and ``setup`` need root;
+    callers have refused hosts without it.  The last step is ``beside`` and may run with the engine's.
     """
     digest = environment_digest(environment)
     path = layout.environment(digest)

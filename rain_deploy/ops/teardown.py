@@ -27,7 +27,8 @@ def listening_pattern(address: str, ports: tuple[int, ...]) -> str:
 def stop_stage(cluster: Cluster, node: Node) -> Stage:
     """End the services of one node and prove that nothing of them runs or listens."""
     service = f"{cluster.id}/{node.host.index}"
-    steps = [Step("processes", act=render("stop.sh.j2", service=service))]
+    config = f"{layout_of(cluster).node(node.host.index)}/node.json"
+    steps = [Step("processes", act=render("stop.sh.j2", service=service, node_config=config))]
     if re.fullmatch(r"[0-9a-fA-F.:]+", node.cluster_address):
         ports = (node.governor_port,)
         if node is cluster.server:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -231,7 +230,17 @@ import pathlib, sys, time
 from rain_deploy.cli.main import main
 from tests.unit.fake_application import World
 world = World(pathlib.Path(sys.argv.pop(1)))
-world.wait = lambda: time.sleep(60)
+
+def wait():
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        if "--port=1" in sys.argv:
+            print("ending in order", flush=True)
+            time.sleep(60)
+        raise
+
+world.wait = wait
 main(world.application())
 """
 
@@ -246,19 +255,31 @@ def child(home: Path, *words: str) -> subprocess.Popen[str]:
         text=True,
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "127.0.0.1:4000\n"
+    assert process.stdout.readline().startswith("127.0.0.1:")
     return process
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_command_in_order_with_its_number(tmp_path: Path, signum: signal.Signals) -> None:
     with child(tmp_path / "home", "tunnel") as process:
-        time.sleep(0.1)
         process.send_signal(signum)
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == 128 + signum
     assert f"error[RD{128 + signum}]: tunnel was interrupted" in stderr
     assert Store(tmp_path / "home").clusters() == ()
+
+
+def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
+    with child(tmp_path / "home", "tunnel", "--port=1") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stderr.readline() == "leads to node-1 127.0.0.1:7210; Ctrl-C closes it\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "ending in order\n"
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert stderr == "interrupted again: leaving at once; everything is recorded\n"
 
 
 def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:

@@ -41,6 +41,22 @@ def test_starting_imports_nothing_heavy(words: list[str], tmp_path: Path) -> Non
     assert not (HEAVY | OURS) & set(done.stderr.split())
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_the_real_application_works_with_closed_streams(closed: str, tmp_path: Path) -> None:
+    line = f'exec "$0" -m rain_deploy.cli.main list {closed}'
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable],
+        cwd=ROOT,
+        env={"RAIN_DEPLOY_HOME": str(tmp_path / "home"), "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    said = "" if ">&-" in closed.replace("2>&-", "") else "no clusters\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+
+
 def page() -> str:
     """docs/reference/exit-codes.md, from the enum and the tree in errors."""
     rows = re.findall(r"[├└]── \w+\s+(\d+)\s+(.*)", errors.__doc__ or "")

@@ -82,22 +82,34 @@ def test_a_line_that_is_no_requirement_is_named(tmp_path: Path, text: str, line:
     assert f"{requirements}, line {line}" in refused(EnvironmentSpec(requirements)).message
 
 
-@pytest.mark.parametrize("line", ["-e .", "--index-url https://x.example", "-f wheels", "--no-index"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-e .",
+        "--index-url https://x.example",
+        "-f wheels",
+        "--no-index",
+        "./a.whl",
+        "git+https://x.example/a",
+    ],
+)
 def test_lines_that_nodes_cannot_use_are_refused_also_in_nested_files(tmp_path: Path, line: str) -> None:
     (tmp_path / "nested.txt").write_text(f"iniconfig\n{line}\n")
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("-r nested.txt\n")
     message = refused(EnvironmentSpec(requirements)).message
-    assert f"{tmp_path / 'nested.txt'}, line 2: {line.split()[0]} " in message
+    assert f"{tmp_path / 'nested.txt'}, line 2: {line.split(maxsplit=1)[0]} " in message
 
 
-def test_a_wheel_in_the_requirements_is_sent_to_with(tmp_path: Path) -> None:
-    own = wheel(tmp_path)
+@pytest.mark.parametrize(
+    "line", ["six-1.17.0-py3-none-any.whl", "six @ file:///wheels/six-1.17.0-py3-none-any.whl"]
+)
+def test_a_wheel_in_the_requirements_is_sent_to_with(tmp_path: Path, line: str) -> None:
     requirements = tmp_path / "requirements.txt"
-    requirements.write_text(f"./{own.name}\n")
+    requirements.write_text(f"{line}\n")
     error = refused(EnvironmentSpec(requirements))
-    assert "cannot be installed by hash" in error.message
-    assert "--with" in (error.next_step or "")
+    assert f"line 1: {line.rpartition(' ')[2]} cannot be used here" in error.message
+    assert "--with FILE" in (error.next_step or "")
 
 
 def test_requirements_that_cannot_be_read(tmp_path: Path) -> None:
