@@ -83,6 +83,9 @@ class RainDeployError(Exception):
         self.details = details
         """Untrusted text from elsewhere (last lines of a log); rendered escaped and cut."""
 
+    def __str__(self) -> str:
+        return self.message
+
 
 class UsageError(RainDeployError):
     exit_code = ExitCode.USAGE

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from rain_deploy.core.model import Host
-from rain_deploy.errors import RainDeployError
+from rain_deploy.errors import HostKeyError, RainDeployError
 
 T = TypeVar("T")
 
@@ -24,14 +24,14 @@ class Outcomes(Generic[T]):
     errors: Mapping[str, RainDeployError]
 
     def require(self) -> Mapping[str, T]:
-        """The values, or the first error when any host failed, with the names of all that failed."""
+        """The values, or one error when any host failed: a host key's before others, all failed are named."""
         if not self.errors:
             return self.values
-        first = next(iter(self.errors.values()))
-        if len(self.errors) > 1:
-            others = ", ".join(list(self.errors)[1:])
-            first.message += f" (failed as well: {others})"
-        raise first
+        name = min(self.errors, key=lambda name: not isinstance(self.errors[name], HostKeyError))
+        others = ", ".join(other for other in self.errors if other != name)
+        if others:
+            self.errors[name].message += f" (failed as well: {others})"
+        raise self.errors[name]
 
 
 def fan_out(hosts: tuple[Host, ...], work: Callable[[Host], T]) -> Outcomes[T]:

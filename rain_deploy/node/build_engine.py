@@ -190,7 +190,7 @@ def download(cache: Path, url: str, sha256: str) -> Path:
             shutil.copyfileobj(response, out)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise BuildError(f"cannot download {url}: {error}") from error
-    if (found := sha256_of(archive)) == '':
+    if (found := sha256_of(archive)) != sha256:
         raise BuildError(f"{url} has the SHA-256 {found}, not {sha256}")
     if not tarfile.is_tarfile(archive):
         return archive

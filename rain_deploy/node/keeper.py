@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+import traceback
 from pathlib import Path
 
 from . import epochs
@@ -23,6 +25,7 @@ _IDLE_POLL_S = 0.5
 _SHORT_LIFE_S = 2.0
 _LONGEST_PAUSE_S = 2.0
 _OTHER_EVERY_S = 1.0
+_FAULT_PAUSE_S = 1.0
 
 
 def targets(runs: tuple[Run, ...]) -> tuple[Run, ...]:
@@ -111,11 +114,15 @@ def keep(node_dir: Path) -> int:
     if not hold(keeper_path(config)):
         return 0
     keeper = Keeper(config)
-    looked = 0.0
+    looked_s = 0.0
     while (node_dir / "node.json").exists():
-        pause_s = keeper.step()
-        if config.server and time.monotonic() - looked > _OTHER_EVERY_S:
-            looked = time.monotonic()
-            restart_absent(config, supervisor_path(config))
+        try:
+            pause_s = keeper.step()
+            if config.server and time.monotonic() - looked_s > _OTHER_EVERY_S:
+                looked_s = time.monotonic()
+                restart_absent(config, supervisor_path(config))
+        except OSError:  # a full disk, no process to be had: nobody else would keep this node's governor
+            traceback.print_exc(file=sys.stderr)
+            pause_s = _FAULT_PAUSE_S
         time.sleep(pause_s)
     return 0

@@ -76,7 +76,7 @@ class Points:
         task = self._task(int(note["session"]), int(note["task"]))
         task.valued = True
         if math.isfinite(value):
-            task.value = value
+            task.value = note["value"] if isinstance(note["value"], int | float) else value
         else:  # JSON has no such number
             task.message = f"value is {value}"
 

@@ -41,7 +41,9 @@ class Recorder:
             self._last_id = events[-1].id
         for notes, take in ((self._tasks, self._points.note_task), (self._values, self._points.note_value)):
             for note in notes.json_lines():
-                with contextlib.suppress(KeyError, TypeError, ValueError):  # user code can write there too
+                with contextlib.suppress(
+                    KeyError, TypeError, ValueError, OverflowError
+                ):  # user code can write there too
                     take(note)
         if rows := self._points.changed():
             text = "".join(json.dumps(row) + "\n" for row in rows)

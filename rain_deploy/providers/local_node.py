@@ -69,6 +69,13 @@ class Server(asyncssh.SSHServer):
         return dest_host == "localhost" or _is_loopback(dest_host)
 
 
+class Files(asyncssh.SFTPServer):
+    """The file system as it is, with an exit status at the end: OpenSSH's scp fails without."""
+
+    def exit(self) -> None:
+        self.channel.exit(0)
+
+
 async def _serve(node: Node) -> None:
     async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:
         await Session(node, process).run()
@@ -83,8 +90,8 @@ async def _serve(node: Node) -> None:
         kbdint_auth=False,
         host_based_auth=False,
         process_factory=run,
-        sftp_factory=True,
-        allow_scp=True,
+        sftp_factory=Files,
+        allow_scp=False,  # a command like any other: the system's own scp answers
         agent_forwarding=False,
         x11_forwarding=False,
         line_editor=False,

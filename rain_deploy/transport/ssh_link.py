@@ -24,6 +24,11 @@ MAX_SESSIONS = 10
 """What an OpenSSH server allows on one connection by default."""
 REFUSED_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 
+
+class RefusedError(Exception):
+    """The server lives and does not open another channel."""
+
+
 Opener = Callable[[paramiko.Transport, float], paramiko.Channel]
 
 
@@ -61,8 +66,8 @@ class Link:
 
         try:
             return self._open(dial, None)
-        except paramiko.ChannelException as error:
-            raise self._unreachable(f"cannot connect to {address} port {port}: {error.args[-1]}") from error
+        except RefusedError as error:
+            raise self._unreachable(f"cannot connect to {address} port {port}: {error}") from error
 
     def reach(self) -> None:
         """Connect if there is no connection; raises HostKeyError, Unreachable."""
@@ -79,12 +84,12 @@ class Link:
         for pause_s in REFUSED_PAUSES_S:
             try:
                 return self._open(_session, deadline)
-            except paramiko.ChannelException:
+            except RefusedError:
                 time.sleep(pause_s)  # one that has just ended may still be counted there
         try:
             return self._open(_session, deadline)
-        except paramiko.ChannelException as error:
-            raise self._unreachable(f"refuses another session: {error.args[-1]}") from error
+        except RefusedError as error:
+            raise self._unreachable(f"refuses another session: {error}") from error
 
     def _open(self, opener: Opener, deadline: float | None) -> paramiko.Channel:
         """Open a channel; nothing was sent yet, so a kept connection that has died is replaced, once."""
@@ -94,9 +99,10 @@ class Link:
             timeout_s = min(OPEN_S, left(deadline) or OPEN_S)
             try:
                 return opener(used.transport, timeout_s)
-            except paramiko.ChannelException:
-                raise  # the server lives and says no
             except (paramiko.SSHException, EOFError, OSError) as error:
+                # paramiko keeps one exception for all threads, so the type of a refusal can get lost.
+                if used.is_connected and "Timeout" not in str(error):
+                    raise RefusedError(error) from error
                 self._forget(used)
                 left(deadline)
                 if retried or used is not kept:

@@ -176,7 +176,7 @@ def test_a_connection_lost_under_a_command_is_an_error_and_runs_nothing_again(
     with pytest.raises(Unreachable, match="connection was lost"):
         transport.run(
             behind(endpoint, relay),
-            sh(f"echo ran | tee -a {marks}; sleep 10"),
+            sh(f"echo ran >> {marks}; echo started; sleep 10"),
             on_stdout=lambda _: relay.cut(),
         )
     assert marks.read_text() == "ran\n"

@@ -93,6 +93,8 @@ def test_a_sweep_runs_on_both_nodes_and_is_followed_to_its_end(whole: NodeCluste
         "missing": [],
     }
     assert set(last["versions"]) == {"python", "rain", "tensorflow"}
+    sent_bytes = sum(line["bytes"] for line in lines if line["t"] == "point")
+    assert sent_bytes == (run_dir / "points.jsonl").stat().st_size
     rows = {
         tuple(line["row"][key] for key in ("session", "task")): line["row"]
         for line in lines
@@ -333,6 +335,7 @@ def test_a_node_tells_how_it_is(whole: NodeCluster) -> None:
     assert told["server"]["pid"] == whole.program(1, "rain server")
     assert (told["active_run"], told["queued"], told["governor"]["ready"]) == ("", [], True)
     assert told["disk_free_bytes"] > 0
+    assert told["runs"] == json.loads(whole.call("runs", whole.directory).stdout)
     other = json.loads(whole.call("status", whole.directory, whole.node_dir(2)).stdout)
     assert (other["name"], list(other["services"]), other["server"]) == ("node-2", ["keeper"], None)
 

@@ -233,6 +233,7 @@ world = World(pathlib.Path(sys.argv.pop(1)))
 
 def wait():
     try:
+        print("waiting", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         if "--port=1" in sys.argv:
@@ -272,14 +273,13 @@ def test_a_signal_ends_the_command_in_order_with_its_number(tmp_path: Path, sign
 def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
     with child(tmp_path / "home", "tunnel", "--port=1") as process:
         assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stderr.readline() == "leads to node-1 127.0.0.1:7210; Ctrl-C closes it\n"
+        assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "ending in order\n"
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert stderr == "interrupted again: leaving at once; everything is recorded\n"
+    assert stderr.splitlines()[-1] == "interrupted again: leaving at once; everything is recorded"
 
 
 def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:

@@ -176,7 +176,8 @@ def test_the_pinned_uv_is_sent_and_no_other_program_is_taken_for_it(
 ) -> None:
     uv = Path(layout.uv(uv_pin().binary_sha256))
     uv.unlink()
-    start(layout, small, b"#!/bin/sh\n").communicate(timeout=60)
+    said = start(layout, small, b"#!/bin/sh\n").communicate(timeout=60)[0]
+    assert said.endswith(b"\x1e0\tfailed\n")
     assert not home_of(layout, small).exists()
     start(layout, small, Path(find_uv_bin()).read_bytes()).communicate(timeout=60)
     assert (home_of(layout, small) / ".ok").exists()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import signal
+import socket
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -125,7 +128,7 @@ def test_a_server_that_cannot_start_says_why(provider: LocalProvider, tmp_path: 
     end_processes(f"{of.id}/1")
     (tmp_path / "local/nodes" / of.id / "1/config.json").write_text("{")
     provider.start(refs[0])
-    with pytest.raises(Unreachable, match="node-1: its SSH server .* has ended") as caught:
+    with pytest.raises(Unreachable, match=r"node-1: its SSH server .* has ended") as caught:
         provider.hosts(of, refs)
     assert "JSONDecodeError" in (caught.value.details or "")
 
@@ -137,7 +140,7 @@ def test_orphans_end_with_their_node(provider: LocalProvider, transport: SshTran
     # One in a session of its own with another HOME, and one that no longer listens to SIGTERM.
     orphans = "HOME=/ setsid sleep 301 & trap '' TERM; setsid sh -c 'sleep 302; sleep 303' &"
     transport.run(host, Command(("sh", "-c", f"({orphans}) >/dev/null 2>&1 </dev/null")))
-    assert len(pids_of(f"{of.id}/1")) >= 4
+    assert len(pids_of(f"{of.id}/1")) >= 3
     provider.delete(refs[0])
     assert pids_of(f"{of.id}/1") == ()
 
@@ -276,14 +279,23 @@ def test_every_command_is_noted_as_it_was_received(
     assert [entry["command"] for entry in map(json.loads, log.read_text().splitlines())] == [command.line()]
 
 
-def test_forwards_lead_to_loopback_only(host: Host, tmp_path: Path) -> None:
-    login = [
-        *options(host, tmp_path),
-        "-p",
-        str(host.port),
-        "-W",
-        "192.0.2.1:80",
-        f"{host.user}@{host.address}",
-    ]
-    done = subprocess.run(["ssh", *login], capture_output=True, text=True, timeout=30, check=False)
-    assert "administratively prohibited" in done.stderr
+def test_forwards_lead_to_loopback_only(host: Host, transport: SshTransport) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        outside = probe.getsockname()[0]
+    for address, answer in ((outside, b""), ("127.0.0.1", b"hello")):
+        with socket.create_server((address, 0)) as listener:
+            threading.Thread(target=_greet_once, args=(listener,), daemon=True).start()
+            forward = transport.forward(host, address, listener.getsockname()[1])
+            with socket.create_connection(("127.0.0.1", forward.local_port), timeout=10) as connection:
+                assert connection.recv(5) == answer
+
+
+def _greet_once(listener: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(b"hello")

@@ -1,0 +1,147 @@
+"""What is remembered: durable, private, one changer at a time, never overwritten by an older tool."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.core.environment import ResolvedEnvironment
+from rain_deploy.core.model import Cluster, Host, Intent, Node, ResourceRef, RunRecord, RunState
+from rain_deploy.errors import Locked, StateError
+from rain_deploy.ops.facts import DEBIAN_12
+from rain_deploy.state import VERSION, Store
+
+HOST = Host("node-1", "127.0.0.1", 22, "me", ("ssh-ed25519 AAAA",), identity_files=(Path("/k"),))
+NODE = Node("node-1", HOST, DEBIAN_12, "127.0.0.1", 7301, 2)
+CLUSTER = Cluster("ab12", "default", "hosts", 1.5, (NODE,), base="/b")
+INTENT = Intent("ab12", "default", "node", "node-1", (("zone", "x"),))
+RUN = RunRecord("r1", "ab12", "default", 1, 7231, "s.py", ("a b",), "00", 2.5, Path("/out"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "home")
+
+
+def test_what_is_saved_is_read_back_by_the_next_process(tmp_path: Path, store: Store) -> None:
+    store.save_cluster(CLUSTER)
+    store.save_run(replace(RUN, shipped=(("s.py", "00"),), state=RunState.QUEUED))
+    environment = ResolvedEnvironment("a==1\n", (("w.whl", b"\0\xff"),), ("gcc",), "true")
+    store.save_environment(CLUSTER.id, "asked", environment)
+    store.save_facts(NODE)
+    again = Store(tmp_path / "home")
+    assert again.cluster("default") == CLUSTER
+    assert again.clusters() == (CLUSTER,)
+    assert again.runs("default") == (replace(RUN, shipped=(("s.py", "00"),), state=RunState.QUEUED),)
+    assert again.environment(CLUSTER.id) == ("asked", environment)
+    assert again.facts(HOST) == DEBIAN_12
+    assert again.next_sequence() == 2
+
+
+def test_an_intent_is_there_before_its_outcome(store: Store) -> None:
+    store.save_intent(INTENT)
+    assert store.resources("ab12") == (ResourceRef("ab12", "node", "node-1", ""),)
+    made = ResourceRef("ab12", "node", "node-1", "id-7")
+    store.save_resource(made)
+    store.save_intent(INTENT)
+    assert store.resources("ab12") == (made,)
+    store.forget_resource(made)
+    assert store.resources("ab12") == ()
+
+
+def test_a_forgotten_cluster_leaves_its_runs_and_gives_another_id_next_time(store: Store) -> None:
+    first = store.next_cluster_id("default")
+    assert store.next_cluster_id("default") == first
+    assert store.next_cluster_id("other") != first
+    store.save_cluster(CLUSTER)
+    store.save_intent(INTENT)
+    store.save_run(RUN)
+    store.forget_cluster(CLUSTER)
+    assert store.cluster("default") is None
+    assert store.resources("ab12") == ()
+    assert store.runs("default") == (RUN,)
+    assert store.next_cluster_id("default") != first
+
+
+def test_only_the_owner_can_read_the_file(tmp_path: Path, store: Store) -> None:
+    store.save_cluster(CLUSTER)
+    assert (tmp_path / "home/state.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_newer_state_file_is_refused_and_left_as_it_is(tmp_path: Path, store: Store) -> None:
+    store.save_cluster(CLUSTER)
+    path = tmp_path / "home/state.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute(f"PRAGMA user_version = {VERSION + 1}")
+    database.close()
+    before = path.read_bytes()
+    with pytest.raises(StateError, match="newer rain-deploy"):
+        Store(tmp_path / "home")
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    path.write_bytes(b"garbage" * 500)
+    with pytest.raises(StateError, match="cannot be used"):
+        Store(tmp_path)
+    assert path.read_bytes() == b"garbage" * 500
+
+
+def _hold(
+    home: Path, holding: multiprocessing.synchronize.Event, ended: multiprocessing.synchronize.Event
+) -> None:
+    with Store(home).lock("default", "up"):
+        holding.set()
+        ended.wait(30)
+
+
+def test_a_second_changer_is_told_who_holds_the_cluster(tmp_path: Path, store: Store) -> None:
+    context = multiprocessing.get_context("spawn")
+    holding, ended = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path / "home", holding, ended))
+    holder.start()
+    try:
+        assert holding.wait(30)
+        with pytest.raises(Locked, match=rf"`up` \(process {holder.pid} on "), store.lock("default", "down"):
+            pass
+        with store.lock("other", "down"):
+            pass
+        holder.kill()
+        holder.join(30)
+        with store.lock("default", "down"):
+            pass
+    finally:
+        holder.kill()
+        holder.join(30)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", place], check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.mark.root
+def test_a_full_disk_is_told_and_what_was_recorded_stays(small_disk: Path) -> None:
+    home = small_disk / "home"
+    store = Store(home)
+    store.save_cluster(CLUSTER)
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "filler").write_bytes(bytes(1 << 20))
+    large = replace(RUN, args=("x" * 400_000,))
+    with pytest.raises(StateError, match="cannot be used"):
+        store.save_run(large)
+    assert Store(home).cluster("default") == CLUSTER
