@@ -7,13 +7,23 @@ from collections.abc import Callable, Mapping
 
 from rain_deploy.core.command import Command
 from rain_deploy.core.model import Facts, Host
-from rain_deploy.errors import InstallFailed, Unreachable
+from rain_deploy.errors import HostKeyError, InstallFailed, Unreachable
 from rain_deploy.fleet.fanout import Outcomes, fan_out
 from rain_deploy.ops.facts import parse_facts
 from rain_deploy.transport.base import Transport
 
 PAUSE_S = 1.0
 """Between two tries of a host that does not answer yet."""
+
+
+def meet(transport: Transport, hosts: tuple[Host, ...]) -> None:
+    """Connect to all before anything is done on any: one wrong host key among them ends the command.
+
+    A host that does not answer is left to the work itself.
+    """
+    for error in fan_out(hosts, transport.connect).errors.values():
+        if isinstance(error, HostKeyError):
+            raise error
 
 
 def gather_facts(

@@ -91,10 +91,13 @@ def prepare(
         engine_sha256=sha256,
     )
     lacking = [node for node in cluster.nodes if not _has_all(cluster, facts[node.name])]
+    binary = found[1] if found and found[0] == sha256 else None
+    if binary is None and fetch:
+        binary = _from_server(ctx, cluster, facts)
     needs = Needs(
         environment,
         spec.engine,
-        binary=found[1] if found and found[0] == sha256 else None,
+        binary=binary,
         uv=uv_program(ctx.home, uv_pin()) if lacking and fetch else None,
     )
     return Prepared(cluster, {n.name: _stage(cluster, n, facts[n.name], needs) for n in lacking}, needs)
@@ -196,6 +199,13 @@ def _hand_on(ctx: Context, cluster: Cluster, facts: dict[str, Facts], needs: Nee
         )
         stages[node.name] = Stage("engine", steps, payload)
     run_stages(ctx, cluster, "engine", stages)
+
+
+def _from_server(ctx: Context, cluster: Cluster, facts: dict[str, Facts]) -> bytes | None:
+    """The engine for nodes that lack it, where only the server node has it."""
+    path = layout_of(cluster).engine(cluster.engine_sha256)
+    lacking = [name for name, fact in facts.items() if path not in fact.have]
+    return _fetch_engine(ctx, cluster) if lacking and cluster.engine_sha256 else None
 
 
 def _fetch_engine(ctx: Context, cluster: Cluster) -> bytes:

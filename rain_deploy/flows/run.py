@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rain_deploy.core.command import Command
-from rain_deploy.core.events import Notice
+from rain_deploy.core.events import Notice, RunChanged
 from rain_deploy.core.layout import RUN_PORTS
 from rain_deploy.core.model import Cluster, Host, RunRecord, RunState
 from rain_deploy.core.shipment import Shipment
@@ -38,10 +38,10 @@ def run(ctx: Context, name: str, run_spec: RunSpec) -> RunResult:
         record = _record(ctx, cluster, run_spec, shipment)
         ship(ctx, cluster, record, run_spec, shipment)
         ctx.store.save_run(record)
+        ctx.emit(RunChanged(record.id, RunState.SHIPPED, f"results go to {record.out}"))
         first = queue_command(cluster, record, run_spec)
         if run_spec.detach:
             return _detached(ctx, cluster, record, first)
-    ctx.emit(Notice(f"run {record.id}: results go to {record.out}"))
     state = follow(ctx, cluster, record, first=first)
     return end_of(ctx, cluster, record, state)
 

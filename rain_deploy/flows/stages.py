@@ -11,6 +11,7 @@ from rain_deploy.core.model import Cluster
 from rain_deploy.core.plan import Stage
 from rain_deploy.fleet.execute import StageReport, StageWork, run_stage
 from rain_deploy.fleet.fanout import Outcomes
+from rain_deploy.fleet.reach import meet
 from rain_deploy.flows.context import Context
 from rain_deploy.ops.stage import stage_command
 
@@ -18,7 +19,7 @@ from rain_deploy.ops.stage import stage_command
 def try_stages(
     ctx: Context, cluster: Cluster, name: str, stages: Mapping[str, Stage]
 ) -> Outcomes[StageReport]:
-    """One stage on the nodes that have one; every outcome is kept."""
+    """One stage on the nodes that have one; every outcome is kept.  HostKeyError: nothing was done."""
     if not stages:
         return Outcomes({}, {})
     hosts = {node.name: node.host for node in cluster.nodes}
@@ -30,6 +31,7 @@ def try_stages(
         )
         for node, stage in stages.items()
     }
+    meet(ctx.transport, tuple(work.host for work in works.values()))
     with _logged(ctx, cluster) as emit:
         return run_stage(ctx.transport, name, works, emit)
 

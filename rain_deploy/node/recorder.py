@@ -13,6 +13,9 @@ from .files import Tail
 from .points import Points
 from .runs import Run
 
+_NONSENSE = (KeyError, TypeError, ValueError, OverflowError)
+"""What notes of a wrong shape raise: user code can write them too."""
+
 
 class Recorder:
     """Feeds one attempt's events and the companion's notes to points.jsonl."""
@@ -41,9 +44,7 @@ class Recorder:
             self._last_id = events[-1].id
         for notes, take in ((self._tasks, self._points.note_task), (self._values, self._points.note_value)):
             for note in notes.json_lines():
-                with contextlib.suppress(
-                    KeyError, TypeError, ValueError, OverflowError
-                ):  # user code can write there too
+                with contextlib.suppress(*_NONSENSE):
                     take(note)
         if rows := self._points.changed():
             text = "".join(json.dumps(row) + "\n" for row in rows)

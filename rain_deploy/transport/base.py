@@ -24,6 +24,9 @@ class Forward(Protocol):
 class Transport(Protocol):
     """Connections are opened when first needed, kept per host, and used by many threads at once."""
 
+    def connect(self, host: Host) -> None:
+        """Connect if there is no connection.  Raises HostKeyError, Unreachable."""
+
     def run(
         self,
         host: Host,

@@ -14,6 +14,9 @@ from rain_deploy.transport.base import Chunk, Forward
 class Here:
     """Runs commands as children of this process, whatever host is named."""
 
+    def connect(self, host: Host) -> None:
+        """It is always there."""
+
     def run(
         self,
         host: Host,

@@ -26,6 +26,9 @@ class Printer:
         self.sent: list[tuple[Host, Command]] = []
         """What would have been sent, in order."""
 
+    def connect(self, host: Host) -> None:
+        """Nothing is connected to."""
+
     def run(
         self,
         host: Host,

@@ -31,6 +31,9 @@ class SshTransport:
         self._forwards: list[PortForward] = []
         self._lock = threading.Lock()
 
+    def connect(self, host: Host) -> None:
+        self._link(host).reach()
+
     def run(
         self,
         host: Host,

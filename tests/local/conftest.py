@@ -1,12 +1,28 @@
-"""What local tests stand on: a built Rain engine and a node environment."""
+"""Homes, clusters and what they stand on: one engine and one environment per machine, made by ``up`` itself.
+
+RAIN_DEPLOY_TEST_CACHE names where they are kept (default ~/.cache/rain-deploy-tests), laid out as a home is:
+every home of the tests has its two cache directories there.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
 import pytest
+
+from tests.local.command_line import CommandLine, LocalCluster, living_in
+
+CACHES = ("cache", "local/cache")
+FIRST_UP_S = 1500.0
+"""The engine's build included, on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +34,78 @@ class Installation:
 
 
 @pytest.fixture(scope="session")
-def installation() -> Installation:
+def test_cache() -> Path:
+    cache = Path(os.environ.get("RAIN_DEPLOY_TEST_CACHE") or Path.home() / ".cache/rain-deploy-tests")
+    for name in CACHES:
+        (cache / name).mkdir(parents=True, exist_ok=True)
+    engines = platformdirs.user_data_path("rain-deploy") / "cache/engine"
+    if engines.is_dir():  # who has run a quickstart has waited for its build once
+        with contextlib.suppress(FileExistsError):
+            shutil.copytree(engines, cache / "cache/engine")
+    return cache
+
+
+MakeHome = Callable[[], CommandLine]
+
+
+@pytest.fixture(scope="session")
+def make_home(test_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeHome]:
+    """Fresh homes but for the caches, each with a directory to type in.  At the end nothing runs in any."""
+    made: list[CommandLine] = []
+
+    def make() -> CommandLine:
+        place = tmp_path_factory.mktemp("user")
+        line = CommandLine(place / "home", place / "work")
+        line.cwd.mkdir()
+        (line.home / "local").mkdir(parents=True)
+        for name in CACHES:
+            (line.home / name).symlink_to(test_cache / name)
+        made.append(line)
+        return line
+
+    yield make
+    left = {}
+    for line in made:
+        for cluster in line.clusters():
+            line("down", "-c", cluster["name"], "--yes", "--discard-results")
+        left.update(living_in(line.home))
+    assert not left, "processes of clusters that are down"
+
+
+MakeCluster = Callable[..., LocalCluster]
+
+
+@pytest.fixture(scope="session")
+def make_cluster(make_home: MakeHome) -> MakeCluster:
+    """Clusters of ``nodes`` nodes, in a home of their own unless one is given."""
+    numbers = itertools.count(1)
+
+    def make(nodes: int = 2, *flags: str, line: CommandLine | None = None) -> LocalCluster:
+        cluster = LocalCluster(line or make_home(), f"c{next(numbers)}")
+        cluster.well("up", "--provider", "local", "--nodes", str(nodes), *flags, timeout_s=FIRST_UP_S)
+        return cluster
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def session_cluster(make_cluster: MakeCluster) -> LocalCluster:
+    """Two nodes for all tests that leave a cluster as it was."""
+    return make_cluster(2)
+
+
+@pytest.fixture
+def shared(session_cluster: LocalCluster, tmp_path: Path) -> LocalCluster:
+    """The session's cluster, with a directory of the test's own to type in."""
+    return LocalCluster(CommandLine(session_cluster.line.home, tmp_path), session_cluster.name)
+
+
+@pytest.fixture(scope="session")
+def installation(request: pytest.FixtureRequest) -> Installation:
+    """What the session's cluster was installed with, unless two variables name another."""
     engine, env = os.environ.get("RAIN_DEPLOY_TEST_ENGINE"), os.environ.get("RAIN_DEPLOY_TEST_ENV")
-    if not engine or not env:
-        pytest.skip("RAIN_DEPLOY_TEST_ENGINE and RAIN_DEPLOY_TEST_ENV name no engine and environment")
-    return Installation(Path(engine), Path(env))
+    if engine and env:
+        return Installation(Path(engine), Path(env))
+    cluster: LocalCluster = request.getfixturevalue("session_cluster")
+    config = json.loads((cluster.directory / "nodes/1/node.json").read_text())
+    return Installation(Path(config["engine"]), Path(config["env"]))

@@ -195,6 +195,9 @@ class FakeFlows(Flows):
 class NoTransport:
     """The command line speaks to machines through flows only."""
 
+    def connect(self, host: Host) -> None:
+        raise AssertionError(host)
+
     def run(self, *arguments: Any, **named: Any) -> CommandResult:
         raise AssertionError(arguments, named)
 

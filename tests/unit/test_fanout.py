@@ -56,6 +56,9 @@ class Booting:
         self._error = error
         self._machine = Here()
 
+    def connect(self, host: Host) -> None:
+        self._machine.connect(host)
+
     def run(
         self,
         host: Host,

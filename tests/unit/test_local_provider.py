@@ -257,7 +257,8 @@ def test_only_the_clusters_key_opens_it(host: Host, tmp_path: Path) -> None:
 
 
 def test_a_lost_client_hangs_its_command_up(host: Host, tmp_path: Path, transport: SshTransport) -> None:
-    script = "trap 'echo gone > hup; exit' HUP; echo ready; while :; do sleep 0.05; done"
+    # stderr is a closed pipe by then, into which a shell must not say that its sleep was hung up.
+    script = "exec 2>/dev/null; trap 'echo gone > hup; exit' HUP; echo ready; while :; do sleep 0.05; done"
     login = [*options(host, tmp_path), "-p", str(host.port), f"{host.user}@{host.address}", script]
     client = subprocess.Popen(["ssh", *login], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert client.stdout is not None

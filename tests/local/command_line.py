@@ -1,0 +1,235 @@
+"""The command line as a user types it, in a process of its own, and what it leaves on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from tests.local.node_cluster import wait_for
+
+PROGRAM = Path(sys.executable).with_name("rain-deploy")
+SCHEMA = Path(__file__).parents[2] / "docs" / "reference" / "json-schema.json"
+LONG_S = 120.0
+"""Of a command that builds nothing; a machine that builds the engine first may take much longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How a command ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one JSON document on stdout, valid by the schema in docs/, with the command's exit code."""
+        value: dict[str, Any] = json.loads(self.stdout)
+        jsonschema.validate(value, json.loads(SCHEMA.read_text(encoding="utf-8")))
+        assert value["exit_code"] == self.exit_code
+        return value
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """``result`` of the document; the command ended well, or its result says why not."""
+        value = self.document["result"]
+        assert isinstance(value, dict), self
+        return value
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """``error`` of the document."""
+        value = self.document["error"]
+        assert isinstance(value, dict), self
+        return value
+
+
+class Running:
+    """A command that runs: its output as far as it has come."""
+
+    def __init__(self, argv: list[str], cwd: Path, env: dict[str, str]) -> None:
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(
+            argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True
+        )
+        self._read = {"stdout": bytearray(), "stderr": bytearray()}
+        self._threads = [threading.Thread(target=self._collect, args=(name,)) for name in self._read]
+        for thread in self._threads:
+            thread.start()
+
+    def _collect(self, name: str) -> None:
+        stream = getattr(self.process, name)
+        while chunk := os.read(stream.fileno(), 65536):
+            self._read[name] += chunk
+        stream.close()
+
+    @property
+    def stdout(self) -> str:
+        return self._read["stdout"].decode()
+
+    @property
+    def stderr(self) -> str:
+        return self._read["stderr"].decode()
+
+    def wait_for(self, words: str, timeout_s: float = LONG_S) -> None:
+        """Until it has printed ``words`` on one of the two streams."""
+
+        def printed() -> bool:
+            assert words in self.stdout + self.stderr or self.process.poll() is None, (words, self.ended())
+            return words in self.stdout + self.stderr
+
+        wait_for(printed, timeout_s, lambda: f"{words!r} in {self.stdout!r} {self.stderr!r}")
+
+    def interrupt(self) -> None:
+        """Ctrl-C, as a terminal does it: to the whole process group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        """SIGKILL to the whole process group."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.ended()
+
+    def ended(self, timeout_s: float = LONG_S) -> Told:
+        """Wait for its end."""
+        try:
+            self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise AssertionError(f"did not end: {self.stdout!r} {self.stderr!r}") from error
+        for thread in self._threads:
+            thread.join()
+        return Told(self.process.returncode, self.stdout, self.stderr)
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """rain-deploy with a home and in a directory."""
+
+    home: Path
+    cwd: Path
+    env: tuple[tuple[str, str], ...] = ()
+
+    def start(self, *words: str, env: dict[str, str] | None = None) -> Running:
+        """Start it and go on."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAIN_DEPLOY_")}
+        variables = {**kept, "RAIN_DEPLOY_HOME": str(self.home), **dict(self.env), **(env or {})}
+        return Running([str(PROGRAM), *words], self.cwd, variables)
+
+    def __call__(self, *words: str, env: dict[str, str] | None = None, timeout_s: float = LONG_S) -> Told:
+        """Run it to its end, whatever that is."""
+        return self.start(*words, env=env).ended(timeout_s)
+
+    def well(self, *words: str, env: dict[str, str] | None = None, timeout_s: float = LONG_S) -> Told:
+        """Run it to its end, which is exit code 0."""
+        told = self(*words, env=env, timeout_s=timeout_s)
+        assert told.exit_code == 0, told
+        return told
+
+    def clusters(self) -> list[dict[str, Any]]:
+        """Lines of ``list``."""
+        lines: list[dict[str, Any]] = self.well("list", "--json").result["clusters"]
+        return lines
+
+
+@dataclass(frozen=True)
+class LocalCluster:
+    """A cluster of local nodes that ``up`` made."""
+
+    line: CommandLine
+    name: str
+
+    @property
+    def id(self) -> str:
+        return str(next(one["id"] for one in self.line.clusters() if one["name"] == self.name))
+
+    def __call__(self, verb: str, *words: str, **how: Any) -> Told:
+        """A verb on this cluster."""
+        return self.line(verb, "-c", self.name, *words, **how)
+
+    def well(self, verb: str, *words: str, **how: Any) -> Told:
+        """A verb on this cluster that ends with exit code 0."""
+        return self.line.well(verb, "-c", self.name, *words, **how)
+
+    def start(self, verb: str, *words: str, **how: Any) -> Running:
+        """A verb on this cluster, in the background."""
+        return self.line.start(verb, "-c", self.name, *words, **how)
+
+    def run(self, *words: str, **how: Any) -> Path:
+        """A run that ends well; its results directory."""
+        return Path(self.well("run", "--json", *words, **how).result["results_dir"])
+
+    def governors(self) -> int | None:
+        """Registered with Rain now."""
+        value: int | None = self.well("status", "--json").result["governors"]
+        return value
+
+    def await_governors(self, count: int) -> None:
+        wait_for(lambda: self.governors() == count, 30, lambda: f"{count} governors")
+
+    @property
+    def directory(self) -> Path:
+        """Of the cluster's own files."""
+        return self.line.home / "local" / "clusters" / self.id
+
+    def processes(self, node: int | None = None, role: str = "") -> dict[int, str]:
+        """Pid and start time of every process of the cluster, of one node, of one role.
+
+        Roles: ``keeper``, ``supervisor``, ``governor``, ``server``, ``job``; ``ssh`` for the node's SSH server.
+        """
+        wanted = f"RAIN_DEPLOY_NODE={self.id}/" + (f"{node}\0" if node else "")
+        found = {pid: env for pid, env in environments().items() if wanted in env}
+        if role == "ssh":
+            found = {pid: env for pid, env in found.items() if "RAIN_DEPLOY_SERVICE=" not in env}
+        elif role:
+            found = {pid: env for pid, env in found.items() if f"RAIN_DEPLOY_ROLE={role}\0" in env}
+        return {pid: start for pid in found if (start := start_time(pid))}
+
+    def commands(self, node: int) -> list[str]:
+        """Every command that the node's SSH server has received."""
+        path = self.line.home / "local" / "nodes" / self.id / str(node) / "commands.jsonl"
+        return [json.loads(line)["command"] for line in path.read_text().splitlines()]
+
+
+def environments() -> dict[int, str]:
+    """Environment of every process, each variable ended by NUL; found without any code of the product."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                found[int(entry.name)] = "\0" + (entry / "environ").read_bytes().decode(errors="replace")
+    return found
+
+
+def start_time(pid: int) -> str:
+    """In ticks since boot; empty when it has ended."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state in "ZX" else fields[18]
+
+
+def living_in(home: Path) -> dict[int, str]:
+    """What runs in this home: pid and environment."""
+    return {pid: env for pid, env in environments().items() if f"{home}/" in env and start_time(pid)}
+
+
+def listening(prefix: str) -> Iterator[str]:
+    """Open TCP ports of this machine on addresses that begin with ``prefix``, as ``127.1.2.3:7210``."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, *_ = line.split()
+        number, port = local.split(":")
+        address = ".".join(str(byte) for byte in reversed(bytes.fromhex(number)))
+        if state == "0A" and address.startswith(prefix):
+            yield f"{address}:{int(port, 16)}"
