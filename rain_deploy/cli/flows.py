@@ -91,6 +91,11 @@ class Flows:
 
         return ssh_argv(ctx, cluster, node, command)
 
+    def check_reach(self, ctx: Context, cluster: str, node: int | None) -> None:
+        from rain_deploy.flows.nodes import check_reach
+
+        check_reach(ctx, cluster, node)
+
     def exec_all(
         self, ctx: Context, cluster: str, node: int | None, command: tuple[str, ...]
     ) -> results.ExecResult:

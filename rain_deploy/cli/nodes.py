@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rain_deploy.flows.results import Result
 
 _COMMAND = "rain_deploy.ssh_command"
+SSH_FAILED = 255
+"""What ssh returns for its own errors; a remote command may too."""
 
 
 class AfterDashes(click.Command):
@@ -40,17 +42,20 @@ def ssh_command(click_context: click.Context, session: Session, *, node: int | N
     """Open a shell on node N (default: the first), or run CMD there and return its status."""
     command: tuple[str, ...] = click_context.meta[_COMMAND]
     if not session.options.json:
-        return session.app.call(session.flows.ssh_argv(session.ctx, session.cluster, node, command))
+        status = session.app.call(session.flows.ssh_argv(session.ctx, session.cluster, node, command))
+        if status == SSH_FAILED:
+            session.flows.check_reach(session.ctx, session.cluster, node)
+        return status
     if not command:
         raise click.UsageError("ssh without a command is interactive and takes no --json")
     result = session.flows.exec_all(session.ctx, session.cluster, node or 1, command)
-    status = result.nodes[0].exit_status
-    if status is None:
+    remote = result.nodes[0].exit_status
+    if remote is None:
         return result
     from rain_deploy.cli import envelope  # noqa: PLC0415 - not for --help
 
-    echo(envelope.document("ssh", result, result.problem, exit_code=status))
-    return status
+    echo(envelope.document("ssh", result, result.problem, exit_code=remote))
+    return remote
 
 
 @verb("exec", context_settings={"allow_interspersed_args": False})

@@ -20,7 +20,8 @@ from rain_deploy.errors import (
     UsageError,
 )
 from rain_deploy.fleet.execute import StageReport
-from rain_deploy.flows.clusters import State, ask_server, run_states, unfinished
+from rain_deploy.fleet.reach import meet
+from rain_deploy.flows.clusters import State, ask_server, hosts_of, run_states, unfinished
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.ending import pull_run, record_state
 from rain_deploy.flows.following import follow
@@ -51,6 +52,7 @@ def tear_down(
         for resource in ctx.store.resources(cluster.id):
             if resource.ref:
                 provider.start(resource)
+        meet(ctx.transport, hosts_of(cluster))
         if cluster.up and not discard_results:
             pulled = _bring_home(ctx, cluster, out)
     certificate = _end_services(ctx, provider, cluster)

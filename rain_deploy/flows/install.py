@@ -14,7 +14,8 @@ from rain_deploy.core.spec import ClusterSpec, EngineSpec
 from rain_deploy.engine_cache import EngineCache, uv_program
 from rain_deploy.errors import InputError, InstallFailed
 from rain_deploy.flows.context import Context
-from rain_deploy.flows.stages import run_stages
+from rain_deploy.flows.machines import survivors
+from rain_deploy.flows.stages import run_stages, try_stages
 from rain_deploy.ops.code import code_bundle, code_step
 from rain_deploy.ops.engine import engine_key, engine_steps, install_command
 from rain_deploy.ops.environment import environment_digest, environment_steps, uv_pin
@@ -120,7 +121,10 @@ def install(
     server = facts[cluster.server.name]
     if not cluster.engine_sha256:
         _may_build(provider, cluster.server, server)
-    reports = run_stages(ctx, cluster, "install", prepared.stages)
+    outcomes = try_stages(ctx, cluster, "install", prepared.stages)
+    left = survivors(ctx, spec, tuple(node.name for node in cluster.nodes), outcomes)
+    cluster = replace(cluster, nodes=tuple(node for node in cluster.nodes if node.name in left))
+    reports = outcomes.values
     if not cluster.engine_sha256:
         (sha256,) = reports[cluster.server.name].values("engine")
         cluster = replace(cluster, engine_sha256=sha256)

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from rain_deploy.core.command import Command
 from rain_deploy.core.events import Notice
@@ -13,12 +14,15 @@ from rain_deploy.core.layout import governor_port
 from rain_deploy.core.model import Cluster, Facts, Host, Node
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import InputError
+from rain_deploy.fleet.fanout import Outcomes
 from rain_deploy.fleet.reach import gather_facts
 from rain_deploy.flows.context import Context
 from rain_deploy.ops.engine import tools_probe
 from rain_deploy.ops.facts import ROOT_BASE, facts_command, user_base
 from rain_deploy.ops.wall import cluster_addresses
 from rain_deploy.providers.base import Provider
+
+T = TypeVar("T")
 
 BOOT_S = 300.0
 """For machines that we made to answer their first SSH connection."""
@@ -67,16 +71,33 @@ def make_resources(ctx: Context, provider: Provider, spec: ClusterSpec, cluster:
         ctx.store.save_resource(provider.create(intent))
 
 
-def look(ctx: Context, provider: Provider, cluster: Cluster, hosts: tuple[Host, ...]) -> dict[Host, Facts]:
-    """Facts of every host, in order; one that cannot be reached ends the command."""
+def look(
+    ctx: Context, provider: Provider, spec: ClusterSpec, cluster: Cluster, hosts: tuple[Host, ...]
+) -> dict[Host, Facts]:
+    """Facts of the hosts, in order; without ``--min-nodes`` one that cannot be reached ends the command."""
     outcomes = gather_facts(
         ctx.transport,
         hosts,
         lambda host: question(cluster, host, hosts[0]),
         wait_s=BOOT_S if provider.traits.owned and not cluster.up else 0.0,
     )
-    facts = outcomes.require()
-    return {host: facts[host.name] for host in hosts}
+    left = survivors(ctx, spec, tuple(host.name for host in hosts), outcomes)
+    return {host: outcomes.values[host.name] for host in hosts if host.name in left}
+
+
+def survivors(
+    ctx: Context, spec: ClusterSpec, names: tuple[str, ...], outcomes: Outcomes[T]
+) -> tuple[str, ...]:
+    """The nodes (server first in ``names``) with which the cluster goes on, by ``--min-nodes``, default all.
+
+    Raises the error of the others when too few are left or the server is not among them.
+    """
+    left = tuple(name for name in names if name not in outcomes.errors)
+    if len(left) < (spec.min_nodes or len(names)) or names[0] not in left:
+        outcomes.require()
+    for name, error in outcomes.errors.items():
+        ctx.emit(Notice(f"{name} is left out: {error.message}"))
+    return left
 
 
 def question(cluster: Cluster, host: Host, first: Host) -> Command:

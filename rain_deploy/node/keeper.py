@@ -22,7 +22,6 @@ _FRESH_S = 30.0
 """So long after a governor's end another server is expected soon."""
 _FRESH_POLL_S = 0.03
 _IDLE_POLL_S = 0.5
-_SHORT_LIFE_S = 2.0
 _LONGEST_PAUSE_S = 2.0
 _OTHER_EVERY_S = 1.0
 _FAULT_PAUSE_S = 1.0
@@ -50,11 +49,11 @@ class Keeper:
         found = leader(config.service, "governor")
         self._governor: Process | None = None
         if found:
-            self._governor, self._log = found.process, Tail(governor_log(Path(found.place)))
+            self._adopt(found.process, Path(found.place))
         else:
             self._clear(None)
         self._since = time.monotonic()
-        self._short_lives = 0
+        self._failures = 0
 
     def step(self) -> float:
         """Look once, act; seconds until the next look."""
@@ -67,11 +66,14 @@ class Keeper:
         if port is None:
             return _FRESH_POLL_S if time.monotonic() - self._since < _FRESH_S else _IDLE_POLL_S
         epoch = epochs.fresh(self._config.governor_dir / "epochs")
-        self._governor = start_governor(self._config, epoch, port, run)
-        self._log = Tail(governor_log(epoch))
+        self._adopt(start_governor(self._config, epoch, port, run), epoch)
         self._since = time.monotonic()
         self._forget_others(run)
         return _ALIVE_POLL_S
+
+    def _adopt(self, governor: Process, epoch: Path) -> None:
+        self._governor, self._epoch = governor, epoch
+        self._log = Tail(governor_log(epoch))
 
     def _answering(self) -> tuple[int | None, Run | None]:
         address = self._config.server_address
@@ -83,10 +85,9 @@ class Keeper:
     def _ended(self, governor: Process) -> None:
         self._clear(governor)
         self._governor = None
-        lived_s = time.monotonic() - self._since
-        self._short_lives = self._short_lives + 1 if lived_s < _SHORT_LIFE_S else 0
-        if self._short_lives > 1:  # one short life is a short run; more are a fault that must not spin
-            time.sleep(min(0.05 * 2**self._short_lives, _LONGEST_PAUSE_S))
+        self._failures = 0 if (self._epoch / "ready").exists() else self._failures + 1
+        if self._failures > 1:  # one may have met the end of its server; more are a fault that must not spin
+            time.sleep(min(0.2 * self._failures, _LONGEST_PAUSE_S))
         self._since = time.monotonic()
 
     def _clear(self, governor: Process | None) -> None:

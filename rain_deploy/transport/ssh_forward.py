@@ -46,21 +46,25 @@ class _Server(socketserver.ThreadingTCPServer):
     def __init__(self, address: tuple[str, int], dial: Callable[[], paramiko.Channel]) -> None:
         self.dial = dial
         self._open: set[tuple[socket.socket, paramiko.Channel]] = set()
+        self._closing = False
         self._lock = threading.Lock()
         super().__init__(address, _Relay)
 
     def end_connections(self) -> None:
+        """End all, also those that are still being opened."""
         with self._lock:
+            self._closing = True
             pairs = tuple(self._open)
         for here, there in pairs:
-            with contextlib.suppress(OSError):
-                here.shutdown(socket.SHUT_RDWR)
-            there.close()
+            _end(here, there)
 
     @contextlib.contextmanager
     def keeping(self, here: socket.socket, there: paramiko.Channel) -> Iterator[None]:
         with self._lock:
             self._open.add((here, there))
+            closing = self._closing
+        if closing:
+            _end(here, there)
         try:
             yield
         finally:
@@ -82,6 +86,12 @@ class _Relay(socketserver.BaseRequestHandler):
             upward.start()
             _copy_down(channel, self.request)
             upward.join()
+
+
+def _end(here: socket.socket, there: paramiko.Channel) -> None:
+    with contextlib.suppress(OSError):
+        here.shutdown(socket.SHUT_RDWR)
+    there.close()
 
 
 def _copy_up(here: socket.socket, there: paramiko.Channel) -> None:

@@ -459,6 +459,18 @@ def test_a_forward_carries_bytes_and_ends(endpoint: Endpoint, transport: SshTran
         assert set(threading.enumerate()) <= threads
 
 
+def test_a_forward_closes_while_connections_are_being_opened(
+    endpoint: Endpoint, transport: SshTransport
+) -> None:
+    with _echo_server() as port:
+        for _ in range(5):
+            forward = transport.forward(endpoint.host, ADDRESS, port)
+            waiting = [socket.create_connection(("127.0.0.1", forward.local_port)) for _ in range(3)]
+            forward.close()
+            for each in waiting:
+                each.close()
+
+
 def test_a_forward_to_a_closed_port_ends_the_connection(endpoint: Endpoint, transport: SshTransport) -> None:
     with socket.create_server((ADDRESS, 0)) as probe:
         port = probe.getsockname()[1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import json
 import os
 import signal
@@ -20,6 +22,8 @@ from tests.local.node_cluster import wait_for
 
 PROGRAM = Path(sys.executable).with_name("rain-deploy")
 SCHEMA = Path(__file__).parents[2] / "docs" / "reference" / "json-schema.json"
+ROLES = ("ssh", "keeper", "supervisor", "server", "governor", "job")
+"""What runs in nodes and goes on when a command has ended; ``ssh`` is the node's SSH server."""
 LONG_S = 120.0
 """Of a command that builds nothing; a machine that builds the engine first may take much longer."""
 
@@ -119,12 +123,18 @@ class CommandLine:
     home: Path
     cwd: Path
     env: tuple[tuple[str, str], ...] = ()
+    prefix: tuple[str, ...] = ()
+    """What starts it, in another network for one."""
+
+    def at(self, cwd: Path) -> CommandLine:
+        """The same, typed in another directory."""
+        return dataclasses.replace(self, cwd=cwd)
 
     def start(self, *words: str, env: dict[str, str] | None = None) -> Running:
         """Start it and go on."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAIN_DEPLOY_")}
         variables = {**kept, "RAIN_DEPLOY_HOME": str(self.home), **dict(self.env), **(env or {})}
-        return Running([str(PROGRAM), *words], self.cwd, variables)
+        return Running([*self.prefix, str(PROGRAM), *words], self.cwd, variables)
 
     def __call__(self, *words: str, env: dict[str, str] | None = None, timeout_s: float = LONG_S) -> Told:
         """Run it to its end, whatever that is."""
@@ -149,7 +159,7 @@ class LocalCluster:
     line: CommandLine
     name: str
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         return str(next(one["id"] for one in self.line.clusters() if one["name"] == self.name))
 
@@ -182,18 +192,15 @@ class LocalCluster:
         """Of the cluster's own files."""
         return self.line.home / "local" / "clusters" / self.id
 
-    def processes(self, node: int | None = None, role: str = "") -> dict[int, str]:
-        """Pid and start time of every process of the cluster, of one node, of one role.
-
-        Roles: ``keeper``, ``supervisor``, ``governor``, ``server``, ``job``; ``ssh`` for the node's SSH server.
-        """
-        wanted = f"RAIN_DEPLOY_NODE={self.id}/" + (f"{node}\0" if node else "")
-        found = {pid: env for pid, env in environments().items() if wanted in env}
-        if role == "ssh":
-            found = {pid: env for pid, env in found.items() if "RAIN_DEPLOY_SERVICE=" not in env}
-        elif role:
-            found = {pid: env for pid, env in found.items() if f"RAIN_DEPLOY_ROLE={role}\0" in env}
-        return {pid: start for pid in found if (start := start_time(pid))}
+    def processes(self, node: int | None = None, *roles: str) -> dict[int, str]:
+        """Pid and start time of the processes of the cluster, of one node, of some roles (default: all)."""
+        wanted = f"\0RAIN_DEPLOY_NODE={self.id}/" + (f"{node}\0" if node else "")
+        found = {pid: role(pid, env) for pid, env in environments().items() if wanted in env}
+        return {
+            pid: start
+            for pid, its_role in found.items()
+            if its_role in (roles or ROLES) and (start := start_time(pid))
+        }
 
     def commands(self, node: int) -> list[str]:
         """Every command that the node's SSH server has received."""
@@ -209,6 +216,16 @@ def environments() -> dict[int, str]:
             with contextlib.suppress(OSError):
                 found[int(entry.name)] = "\0" + (entry / "environ").read_bytes().decode(errors="replace")
     return found
+
+
+def role(pid: int, environment: str) -> str:
+    """Of a process in a node; empty for what a command of ours runs there for a moment."""
+    _, _, rest = environment.partition("\0RAIN_DEPLOY_ROLE=")
+    if rest:
+        return rest.partition("\0")[0]
+    with contextlib.suppress(OSError):
+        return "ssh" if b"local_node.py" in Path(f"/proc/{pid}/cmdline").read_bytes() else ""
+    return ""
 
 
 def start_time(pid: int) -> str:

@@ -79,7 +79,10 @@ class NodeCluster:
 
     def _copy_code(self, name: str) -> None:
         self.code = self.base / name
-        shutil.copytree(NODE_CODE, self.code / "node", ignore=shutil.ignore_patterns("__pycache__"))
+        cached = shutil.ignore_patterns("__pycache__")
+        companion = self.code / "site" / "rain_deploy_companion"
+        shutil.copytree(NODE_CODE, self.code / "node", ignore=cached)
+        shutil.copytree(NODE_CODE.parent / "companion", companion, ignore=cached)
         shutil.copy(NODE_CODE / "launch.py", self.code / "__main__.py")
 
     def _write_node(self, index: int) -> dict[str, Any]:

@@ -107,6 +107,18 @@ def test_a_sweep_runs_on_both_nodes_and_is_followed_to_its_end(whole: NodeCluste
     assert all(row["ended_s"] - row["started_s"] >= 0.049 for row in rows.values())
 
 
+def test_numbers_that_the_script_loads_become_values_of_points(whole: NodeCluster) -> None:
+    script = SWEEP.replace('name="square x=%d" % x', "").replace("x * x", "x * x + 0.5")
+    script = script.replace("sum(int(", "sum(float(").replace("get_bytes", "get_str")
+    run_dir = whole.run("values", script, "5", companion=True)
+    assert whole.finish(run_dir)["outcome"] == "done"
+    rows = [row for row in points(run_dir).values() if row["point"]]
+    assert sorted((row["parameters"]["x"], row["value"]) for row in rows) == [
+        (x, x * x + 0.5) for x in range(5)
+    ]
+    assert {(row["state"], row["source"]) for row in rows} == {("finished", "companion")}
+
+
 def test_a_run_is_followed_from_where_a_reader_left_it(whole: NodeCluster) -> None:
     script = "import sys; sys.stdout.write('gr\\u00fc\\u00dfe\\n' * 40000); sys.stderr.write('abc')"
     run_dir = whole.run("offsets", script, env={"PYTHONIOENCODING": "utf-8"})

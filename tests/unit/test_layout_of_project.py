@@ -80,6 +80,7 @@ def test_the_installed_wheel_answers_its_version(elsewhere: Path) -> None:
     assert rain_deploy.__version__ in _installed(elsewhere, "--version")
 
 
+@pytest.mark.smoke
 def test_the_installed_wheel_plans_a_cluster_from_its_own_files(elsewhere: Path) -> None:
     """A plan renders the templates and reads the locks, node code and companion."""
     plan = _installed(elsewhere, "up", "--dry-run", "--provider", "hosts", "--hosts", "a@127.107.0.1")

@@ -1,0 +1,82 @@
+"""Rain without rain-deploy: a server and two governors started by hand, in the same environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.local.node_cluster import wait_for
+
+ADDRESS = "127.201.1.1"
+LIMITS = dict.fromkeys(
+    (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "TF_NUM_INTRAOP_THREADS",
+        "TF_NUM_INTEROP_THREADS",
+    ),
+    "1",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BareRain:
+    """A Python that has Rain's client and what makes it work on 3.11, and the address of its server."""
+
+    python: Path
+    server: str
+
+    def run(self, script: Path, timeout_s: float = 300.0) -> subprocess.CompletedProcess[str]:
+        """The script as on a laptop, from its own directory, to an end that is good."""
+        return subprocess.run(
+            [self.python, script.name],
+            cwd=script.parent,
+            env=environment(self.python)
+            | {"RAIN_DEPLOY_SERVER": self.server, "MPLBACKEND": "agg", "PWD": str(script.parent)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=True,
+        )
+
+
+def environment(python: Path) -> dict[str, str]:
+    path = f"{python.parent}:{os.environ['PATH']}"
+    return {**os.environ, **LIMITS, "PATH": path, "PYTHONHASHSEED": "0"}
+
+
+@contextlib.contextmanager
+def bare_rain(engine: Path, env: Path, place: Path) -> Iterator[BareRain]:
+    """Server and governors as long as the context lasts."""
+    python = env / "bin" / "python"
+    server, http, *governors = (f"{ADDRESS}:{_free_port()}" for _ in range(4))
+    programs = []
+    for name, *words in (
+        ("server", "--listen", server, "--http-listen", http),
+        *(("governor", "--cpus=1", "--listen", at, "--workdir", f"{place}/{at}", server) for at in governors),
+    ):
+        ready = place / f"{len(programs)}.ready"
+        options = ["--logdir", f"{place}/{len(programs)}.log", "--ready-file", str(ready)]
+        with (place / f"{len(programs)}.out").open("wb") as output:
+            argv = [str(engine), name, *options, *words]
+            programs.append(
+                subprocess.Popen(argv, env=environment(python), stdout=output, stderr=subprocess.STDOUT)
+            )
+        wait_for(ready.exists)
+    yield BareRain(python, server)
+    for program in programs:  # governors end with their server
+        program.terminate()
+        program.wait(10)
+
+
+def _free_port() -> int:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind((ADDRESS, 0))
+        return int(probe.getsockname()[1])

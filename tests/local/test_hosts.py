@@ -1,0 +1,148 @@
+"""``hosts``: machines that the user has, from up to down, on real OpenSSH servers that let root in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.providers.local_keys import public_key
+from tests.local.command_line import LocalCluster
+from tests.local.conftest import MakeHome
+from tests.local.machines import Machine, User, filled, needs_machines, started
+from tests.local.scripts import SQUARES
+
+pytestmark = needs_machines
+NAMES = ("alpha", "beta")
+Pair = tuple[Machine, Machine]
+
+
+@pytest.fixture(scope="module")
+def user(make_home: MakeHome) -> User:
+    return User.of(make_home())
+
+
+@pytest.fixture(scope="module")
+def machines(
+    user: User, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pair]:
+    """Two machines that the user knows by names of an OpenSSH configuration."""
+    authorized, cache = public_key(user.ssh / "id_ed25519"), filled(request)
+    first, second = (
+        Machine(name, tmp_path_factory.mktemp(name), f"127.202.0.{n}", 2200 + n, authorized, cache)
+        for n, name in enumerate(NAMES, start=1)
+    )
+    with (user.ssh / "config").open("a") as config:
+        for machine in (first, second):
+            config.write(f"Host {machine.name}\n  HostName {machine.address}\n  Port {machine.port}\n")
+    with started(first, second):
+        user.knows(first.known_line(), second.known_line())
+        yield first, second
+
+
+@pytest.fixture(scope="module")
+def cluster(user: User, machines: Pair) -> LocalCluster:
+    """Up.  Addresses are told, because every loopback address is reached from the same one."""
+    hosts = user.cwd / "hosts"
+    hosts.write_text("".join(f"{each.name} address={each.address} # mine\n" for each in machines))
+    (user.cwd / "squares.py").write_text(SQUARES)
+    cluster = LocalCluster(user, "mine")
+    cluster.well("up", "--provider", "hosts", "--hosts", "./hosts", "--trust-network", "127.0.0.0/8")
+    return cluster
+
+
+def test_a_second_up_names_nothing_and_changes_nothing(cluster: LocalCluster, machines: Pair) -> None:
+    before = [each.processes() for each in machines]
+    again = cluster.well("up", "--json").result
+    assert (again["provider"], again["changed"], again["started"]) == ("hosts", [], 0)
+    assert [node["label"] for node in again["nodes"]] == list(NAMES)
+    assert [each.processes() for each in machines] == before
+
+
+def test_a_run_uses_every_machine_and_comes_home(cluster: LocalCluster) -> None:
+    out = cluster.run("squares.py")
+    assert (out / "stdout.log").read_text().split() == [str(x * x) for x in range(20)]
+    rows = json.loads((out / "points.json").read_text())
+    assert {row["node"] for row in rows} == {"node-1", "node-2"}
+
+
+def test_status_and_exec_tell_the_machines_apart(cluster: LocalCluster) -> None:
+    cluster.await_governors(2)
+    status = cluster.well("status", "--check", "--json").result
+    assert [(node["label"], node["state"]) for node in status["nodes"]] == [(name, "ready") for name in NAMES]
+    assert cluster.well("exec", "--", "hostname").stdout == "node-1 | alpha\nnode-2 | beta\n"
+    assert cluster.well("ssh", "2", "--", "hostname").stdout == "beta\n"
+
+
+def runs_on(machine: Machine) -> list[str]:
+    return [file for file in machine.left() if "/runs/" in file]
+
+
+def test_another_machine_at_a_known_address_stops_every_verb_before_it_does_anything(
+    cluster: LocalCluster, machines: Pair, tmp_path: Path
+) -> None:
+    first, second = machines
+    second.stop()
+    second.start(key="other_key")
+    before = first.processes(), runs_on(first)
+    try:
+        for verb, *words in (
+            ("up",),
+            ("run", "squares.py"),
+            ("exec", "--", "touch", str(tmp_path / "touched")),
+            ("push", "squares.py", f"{tmp_path}/pushed"),
+            ("ssh", "2", "--", "touch", str(tmp_path / "touched")),
+            ("status",),
+            ("down",),
+        ):
+            told = cluster(verb, *words)
+            assert told.exit_code == 31, (verb, told)
+            assert "node-2 (beta): the host key at 127.202.0.2 port 2202 has changed" in told.stderr
+        assert (first.processes(), runs_on(first)) == before
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        second.stop()
+        second.start()
+
+
+def test_up_heals_a_machine_that_was_restarted(cluster: LocalCluster, machines: Pair) -> None:
+    """The test before has ended all that ran on the second one."""
+    first, second = machines
+    before = first.processes()
+    assert second.processes() == []
+    assert cluster("status", "--check").exit_code == 3
+    assert cluster.well("up", "--json").result["changed"] == ["node-2: started keeper"]
+    assert cluster.well("status", "--json").result["governors"] == 2
+    assert first.processes() == before, "a healthy node is not touched"
+
+
+def test_down_does_not_claim_what_it_cannot_see(cluster: LocalCluster, machines: Pair) -> None:
+    machines[1].stop()
+    told = cluster("down", "--json")
+    assert (told.exit_code, told.error["node"]) == (61, "node-2")
+    assert [line["name"] for line in cluster.line.clusters()] == ["mine"]
+    machines[1].start()
+
+
+def test_down_leaves_nothing_but_caches(cluster: LocalCluster, machines: Pair) -> None:
+    told = cluster.well("down", "--json").result
+    for number, machine in enumerate(machines, start=1):
+        assert machine.left() == []
+        assert machine.processes() == []
+        looked = [line for line in told["certificate"] if line.startswith(f"node-{number}: no ")]
+        assert len(looked) == 3, "processes, ports, files"
+    assert cluster.well("down").stdout == "cluster mine: there is nothing\n"
+    assert cluster.line.clusters() == []
+
+
+def test_a_machine_that_the_user_does_not_know_is_not_used(user: User, machines: Pair) -> None:
+    user.knows()
+    try:
+        told = user("up", "--provider", "hosts", "--hosts", "alpha", "--trust-network", "127.0.0.0/8")
+    finally:
+        user.knows(*(each.known_line() for each in machines))
+    assert told.exit_code == 31
+    assert "run `ssh alpha` once" in told.stderr
+    assert user.clusters() == []

@@ -1,0 +1,157 @@
+"""``hosts`` on machines with networks of their own: nobody but the cluster ever reaches a Rain port."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.providers.local_keys import public_key
+from rain_deploy.providers.openssh_config import SSH_PORT
+from tests.local.command_line import LocalCluster
+from tests.local.conftest import MakeHome
+from tests.local.machines import Machine, User, filled, needs_machines, network, started
+from tests.local.scripts import SQUARES, WAITS
+from tests.local.test_wall_netns import DIAL, OWN
+from tests.local.test_wall_netns import pytestmark as needs_filters
+
+pytestmark = [*needs_machines, *needs_filters]
+
+ADDRESSES = {"a": "10.202.0.1", "b": "10.202.0.2", "laptop": "10.202.0.8", "x": "10.202.0.9"}
+RAIN = (7210, 7222, *range(7230, 7300), 7301, 7302)
+WATCH = """
+import json, select, socket, sys, time
+targets = [tuple(target) for target in json.loads(sys.argv[1])]
+print("watching", flush=True)
+sweeps, answered = 0, {}
+while not select.select([sys.stdin], [], [], 0.05)[0]:
+    dials = {}
+    poll = select.poll()
+    for target in targets:
+        dial = socket.socket()
+        dial.setblocking(False)
+        dial.connect_ex(target)
+        poll.register(dial, select.POLLOUT)
+        dials[dial.fileno()] = dial, target
+    until = time.monotonic() + 0.25
+    while dials and (left := until - time.monotonic()) > 0:
+        for number, _ in poll.poll(left * 1000):
+            poll.unregister(number)
+            dial, target = dials.pop(number)
+            if not dial.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                key = "%s:%d" % target
+                answered[key] = answered.get(key, 0) + 1
+            dial.close()
+    for dial, _ in dials.values():
+        dial.close()
+    sweeps += 1
+print(json.dumps([sweeps, answered]))
+"""
+"""Dials every target some times a second until it is told to stop; says how often each answered."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Machines a and b, the user's laptop, and x, who has no business here."""
+
+    user: User
+    machines: dict[str, Machine]
+    inside: dict[str, tuple[str, ...]]
+
+    def say(self, name: str, *argv: str, stdin: str = "") -> str:
+        """What a command prints at ``name``."""
+        done = subprocess.run(
+            [*self.inside[name], *argv], check=True, input=stdin, capture_output=True, text=True, timeout=60
+        )
+        return done.stdout
+
+    def reached(self, origin: str) -> set[tuple[str, int]]:
+        """Rain ports of both machines that answer to ``origin``."""
+        targets = [(ADDRESSES[name], port) for name in "ab" for port in RAIN]
+        return {
+            tuple(found)
+            for found in json.loads(self.say(origin, sys.executable, "-c", DIAL, json.dumps(targets)))
+        }
+
+
+@pytest.fixture
+def site(
+    make_home: MakeHome, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    cache = filled(request)
+    with network(f"rd202-{os.getpid()}", ADDRESSES) as inside:
+        user = User.of(make_home(), inside["laptop"])
+        authorized = public_key(user.ssh / "id_ed25519")
+        machines = {
+            name: Machine(
+                name=name,
+                directory=tmp_path_factory.mktemp(name),
+                address=ADDRESSES[name],
+                port=SSH_PORT,
+                authorized=authorized,
+                cache=cache,
+                prefix=inside[name],
+            )
+            for name in "ab"
+        }
+        with started(*machines.values()):
+            user.knows(*(machine.known_line() for machine in machines.values()))
+            yield Site(user, machines, inside)
+
+
+@pytest.fixture
+def watch(site: Site) -> Iterator[subprocess.Popen[str]]:
+    """A stranger tries every port of both machines, SSH too, all the time."""
+    targets = json.dumps([(ADDRESSES[name], port) for name in "ab" for port in (SSH_PORT, *RAIN)])
+    command = [*site.inside["x"], sys.executable, "-c", WATCH, targets]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as watch:
+        try:
+            assert watch.stdout is not None
+            assert watch.stdout.readline() == "watching\n"
+            yield watch
+        finally:
+            watch.kill()
+
+
+def test_from_up_to_down_a_stranger_reaches_ssh_and_nothing_else(
+    site: Site, watch: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    for name in "ab":
+        site.say(name, "nft", "-f", "-", stdin=OWN)
+    rules = {name: site.say(name, "nft", "list", "ruleset") for name in "ab"}
+    cluster = LocalCluster(site.user, "walled")
+    entries = ",".join(machine.entry for machine in site.machines.values())
+    cluster.well("up", "--provider", "hosts", "--hosts", entries)
+    server, first, second = (ADDRESSES["a"], 7210), (ADDRESSES["a"], 7301), (ADDRESSES["b"], 7302)
+    dashboard = (ADDRESSES["a"], 7222)
+    assert site.reached("b") == {server, dashboard, first, second}, "this is how an open port looks"
+    assert site.reached("laptop") == set()
+
+    own = [site.say(name, "nft", "list", "table", "inet", "own") for name in "ab"]
+    assert own == [text.rstrip("\n") + "\n" for text in rules.values()]
+    assert cluster.well("up", "--json").result["changed"] == []
+
+    (site.user.cwd / "waits.py").write_text(SQUARES + WAITS)
+    run = cluster.start("run", "waits.py", str(tmp_path / "go"))
+    run.wait_for("begun")
+    assert {port for _, port in site.reached("b")} & set(range(7230, 7300)), "the run's own server is there"
+    assert site.reached("x") == set()
+    (tmp_path / "go").touch()
+    assert run.ended().exit_code == 0
+
+    down = cluster.well("down", "--json").result
+    assert sum("packet filter table" in line for line in down["certificate"]) == 2
+    assert {name: site.say(name, "nft", "list", "ruleset") for name in "ab"} == rules
+    for machine in site.machines.values():
+        assert (machine.left(), machine.processes()) == ([], [])
+
+    told, _ = watch.communicate("stop\n", timeout=20)
+    sweeps, answered = json.loads(told)
+    assert sweeps > 20
+    assert answered == {f"{ADDRESSES[name]}:{SSH_PORT}": sweeps for name in "ab"}

@@ -1,0 +1,60 @@
+"""How often machines are spoken to: counts of connections, exec channels and bytes, never times."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.local.command_line import LocalCluster
+from tests.local.conftest import MakeCluster
+from tests.local.scripts import SQUARES
+
+
+def new_commands(cluster: LocalCluster, before: dict[int, int]) -> dict[int, list[str]]:
+    return {node: cluster.commands(node)[seen:] for node, seen in before.items()}
+
+
+def seen(cluster: LocalCluster) -> dict[int, int]:
+    nodes = cluster.well("status", "--json").result["nodes"]
+    return {node: len(cluster.commands(node)) for node in range(1, len(nodes) + 1)}
+
+
+def test_a_run_speaks_once_with_every_node_and_twice_more_with_the_server(
+    shared: LocalCluster, tmp_path: Path
+) -> None:
+    (tmp_path / "squares.py").write_text(SQUARES)
+    before = seen(shared)
+    shared.run("squares.py")
+    spoken = new_commands(shared, before)
+    assert (len(spoken[1]), len(spoken[2])) == (3, 1)
+    ship, follow, pack = spoken[1]
+    assert "squares.py" not in ship  # the payload comes on stdin
+    assert " queue " in follow
+    assert " follow " in follow
+    assert " pack " in pack
+
+
+def test_a_second_up_asks_each_node_one_question_and_sends_nothing(shared: LocalCluster) -> None:
+    before = seen(shared)
+    shared.well("up", "--nodes", "2")
+    spoken = new_commands(shared, before)
+    assert {node: len(commands) for node, commands in spoken.items()} == {1: 1, 2: 1}
+    for (command,) in spoken.values():
+        assert "tar -x" not in command
+
+
+@pytest.mark.slow
+def test_up_opens_one_connection_per_node_and_one_channel_per_node_and_stage(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(8, "--cpus-per-node", "1")
+    nodes = cluster.line.home / "local" / "nodes" / cluster.id
+    for node in range(1, 9):
+        log = [json.loads(line) for line in (nodes / str(node) / "commands.jsonl").read_text().splitlines()]
+        assert sum("connected" in line for line in log) == 1
+        facts, *stages = [line["command"] for line in log if "command" in line]
+        assert "node_config_sha256" in facts
+        assert [("governors registered" in stage, "services" in stage) for stage in stages] == [(node == 1, True)]
+    cluster.well("down")

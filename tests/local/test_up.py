@@ -1,0 +1,146 @@
+"""``up``: makes a cluster, leaves alone what is as it should be, mends what is not, undoes what was stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable
+
+import pytest
+
+from tests.local.command_line import LocalCluster, living_in
+from tests.local.conftest import MakeCluster, MakeHome
+from tests.local.node_cluster import wait_for
+
+SERVICES = ("ssh", "keeper", "supervisor", "server", "governor")
+
+
+@pytest.fixture(scope="module")
+def cluster(make_cluster: MakeCluster) -> LocalCluster:
+    """Two nodes that the tests of this module, in their order, grow and damage and mend."""
+    return make_cluster(2)
+
+
+def kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def roles(cluster: LocalCluster, node: int) -> dict[str, int]:
+    """How many processes of each role a node has."""
+    return {role: len(cluster.processes(node, role)) for role in SERVICES}
+
+
+@pytest.mark.smoke
+def test_the_second_up_changes_nothing_starts_nothing_and_says_so(shared: LocalCluster) -> None:
+    before, living = shared.processes(), living_in(shared.line.home)
+    told = shared.well("up", "--provider", "local", "--nodes", "2", "--json")
+    assert (told.result["changed"], told.result["started"]) == ([], 0)
+    assert shared.processes() == before
+    wait_for(lambda: living_in(shared.line.home).keys() == living.keys())
+    assert "nothing: all was as it should be" in shared.well("up").stdout
+
+
+def test_a_node_has_its_services_and_no_more(shared: LocalCluster) -> None:
+    assert roles(shared, 1) == dict.fromkeys(SERVICES, 1)
+    assert roles(shared, 2) == {"ssh": 1, "keeper": 1, "supervisor": 0, "server": 0, "governor": 1}
+    assert shared.governors() == 2
+
+
+def test_fewer_nodes_than_live_are_refused_with_the_verb_that_shrinks(shared: LocalCluster) -> None:
+    before = shared.processes()
+    told = shared("up", "--nodes", "1", "--json")
+    assert told.exit_code == 10
+    assert told.error["next"] == f"rain-deploy scale 1 -c {shared.name}"
+    assert shared.processes() == before
+
+
+def test_growing_adds_a_governor_and_touches_no_other(cluster: LocalCluster) -> None:
+    before = cluster.processes()
+    told = cluster.well("up", "--nodes", "3", "--json")
+    assert told.result["changed"] == ["node-3: started keeper"]
+    after = cluster.processes()
+    assert before.items() <= after.items()
+    assert after.keys() - before.keys() == cluster.processes(3).keys()
+    assert roles(cluster, 3) == roles(cluster, 2)
+    assert cluster.governors() == 3
+
+
+def test_a_governor_or_a_server_that_was_killed_comes_again_by_itself(cluster: LocalCluster) -> None:
+    for node, role in ((2, "governor"), (1, "server")):
+        old = cluster.processes(node, role)
+        kill(old)
+        wait_for(lambda: len(cluster.processes(node, role)) == 1, describe=lambda: role)
+        assert cluster.processes(node, role).keys() != old.keys()
+        cluster.await_governors(3)
+
+
+@pytest.mark.parametrize("role", ["keeper", "supervisor"])
+def test_keeper_and_supervisor_restart_each_other(cluster: LocalCluster, role: str) -> None:
+    others = {r: cluster.processes(1, r) for r in SERVICES if r != role}
+    kill(cluster.processes(1, role))
+    wait_for(lambda: len(cluster.processes(1, role)) == 1)
+    assert {r: cluster.processes(1, r) for r in SERVICES if r != role} == others
+
+
+@pytest.mark.parametrize(
+    ("killed", "started"),
+    [
+        ([(2, "ssh")], []),
+        ([(2, "keeper")], ["node-2: started keeper"]),
+        ([(2, "keeper"), (2, "governor"), (2, "ssh")], ["node-2: started keeper"]),
+        ([(1, "keeper"), (1, "supervisor")], ["node-1: started keeper", "node-1: started supervisor"]),
+    ],
+    ids=str,
+)
+def test_up_mends_what_was_killed(
+    cluster: LocalCluster, killed: list[tuple[int, str]], started: list[str]
+) -> None:
+    whole = {node: roles(cluster, node) for node in (1, 2, 3)}
+    dead = {pid for node, role in killed for pid in cluster.processes(node, role)}
+    # Rain's server dies of a lost governor, and the other governors end with it.
+    kept = ("ssh", "keeper", "supervisor") if (2, "governor") in killed else SERVICES
+    others = {pid: start for pid, start in cluster.processes(None, *kept).items() if pid not in dead}
+    kill(dead)
+    assert cluster.well("up", "--json").result["changed"] == started
+    assert others.items() <= cluster.processes().items()
+    assert {node: roles(cluster, node) for node in (1, 2, 3)} == whole
+    cluster.await_governors(3)
+
+
+@pytest.mark.parametrize("moment", ["local nodes share", "node-2: start: node.json", "governors registered"])
+def test_an_up_that_was_killed_converges_the_next_time_and_down_leaves_nothing(
+    make_home: MakeHome, moment: str
+) -> None:
+    line = make_home()
+    cluster = LocalCluster(line, "killed")
+    killed = cluster.start("up", "--provider", "local", "--nodes", "2")
+    killed.wait_for(moment)
+    killed.kill()
+    cluster.well("up", "--provider", "local", "--nodes", "2")
+    assert [roles(cluster, 1), cluster.governors()] == [dict.fromkeys(SERVICES, 1), 2]
+    cluster.well("down")
+    assert (line.clusters(), living_in(line.home)) == ([], {})
+
+
+def test_ctrl_c_in_up_undoes_what_it_made(make_home: MakeHome) -> None:
+    line = make_home()
+    up = line.start("up", "--provider", "local", "--nodes", "2")
+    up.wait_for("node-1: start: node.json")
+    up.interrupt()
+    assert up.ended().exit_code == 130
+    assert (line.clusters(), living_in(line.home)) == ([], {})
+    assert "there is nothing" in line.well("down").stdout
+
+
+def test_ctrl_c_in_a_second_up_leaves_the_cluster_as_it_was(cluster: LocalCluster) -> None:
+    before = cluster.processes()
+    kill(cluster.processes(3, "keeper"))
+    up = cluster.start("up", "-v")
+    up.wait_for("node-3: start: node.json")
+    up.interrupt()
+    assert up.ended().exit_code == 130
+    kept = {pid: start for pid, start in before.items() if pid in cluster.processes()}
+    assert len(kept) == len(before) - 1
+    cluster.well("up")
+    assert [roles(cluster, 3), cluster.governors()] == [roles(cluster, 2), 3]
