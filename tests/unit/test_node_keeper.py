@@ -219,3 +219,14 @@ def test_variables_go_when_a_served_run_is_over_and_not_before(node: Node) -> No
     os.kill(node.governor(), signal.SIGKILL)
     steps(keeper, lambda: not (run / "env.json").exists())
     assert "SECRET" not in node.environment()
+
+
+def test_a_governor_that_never_gets_ready_is_not_tried_without_pause(node: Node) -> None:
+    (node.path / "rain").write_text("#!/bin/sh\nexit 1\n")
+    node.serve(IDLE_PORT)
+    keeper = node.keeper()
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        time.sleep(keeper.step())
+    last = max(int(path.name) for path in (node.path / "governor/epochs").iterdir())
+    assert 2 <= last <= 6
