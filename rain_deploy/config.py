@@ -205,18 +205,20 @@ def load(explicit: Path | None, cwd: Path) -> Settings:
     if explicit is None and not path.exists():
         return Settings()
     text = _read(path, "config file")
+    again = f"correct {path}, then type the same command again"
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from error
+        raise InputError(f"{path}: not valid TOML: {error}", next_step=again) from error
     fields: dict[str, Any] = {}
     for key, value in _flat(document):
         if key not in _KEYS:
-            raise InputError(f"{path}: unknown key {key!r}; {_nearest(key)}")
+            raise InputError(f"{path}: unknown key {key!r}; {_nearest(key)}", next_step=again)
         try:
             fields |= _KEYS[key](value, path.parent.absolute())
         except ValueError as error:
-            raise InputError(f"{path}: {key}: expected {error}, got {value!r}") from error
+            message = f"{path}: {key}: expected {error}, got {value!r}"
+            raise InputError(message, next_step=again) from error
     return Settings(**fields)
 
 
@@ -237,9 +239,14 @@ def _read(path: Path, what: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{what} {path} cannot be read: {error.strerror}") from error
+        raise InputError(
+            f"{what} {path} cannot be read: {error.strerror}", next_step=f"name a {what} that is there"
+        ) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{what} {path} is not UTF-8: byte {error.start}") from error
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{what} {path} is not UTF-8: line {line}", next_step=f"save {path} as UTF-8"
+        ) from error
 
 
 def merged(flags: Settings, toml: Settings) -> Settings:
@@ -262,11 +269,20 @@ def cluster_spec(name: str, provider: tuple[str, str], settings: Settings, *, up
     listed = len(settings.hosts) if provider[0] == "hosts" else 0
     nodes = settings.nodes or listed or None
     if listed and nodes and nodes > listed:
-        raise InputError(f"{nodes} nodes need {nodes} hosts, but {listed} are listed")
+        raise InputError(
+            f"{nodes} nodes need {nodes} hosts, but {listed} are listed",
+            next_step=f"list more hosts, or ask for --nodes {listed}",
+        )
     if settings.min_nodes and nodes and settings.min_nodes > nodes:
-        raise InputError(f"min_nodes is {settings.min_nodes}, but there are {nodes} nodes")
+        raise InputError(
+            f"min_nodes is {settings.min_nodes}, but there are {nodes} nodes",
+            next_step=f"ask for --min-nodes {nodes} at most",
+        )
     if (settings.engine_url is None) != (settings.engine_sha256 is None):
-        raise InputError("engine.url and engine.sha256 belong together: one of them is missing")
+        raise InputError(
+            "engine.url and engine.sha256 belong together: one of them is missing",
+            next_step="name both in the config file, or none",
+        )
     for path, what in (
         (settings.requirements, "requirements file"),
         (settings.setup, "setup script"),
@@ -276,7 +292,10 @@ def cluster_spec(name: str, provider: tuple[str, str], settings: Settings, *, up
             _read(path, what)
     for wheel in settings.wheels:
         if not wheel.is_file():
-            raise InputError(f"wheel {wheel} does not exist or is not a file")
+            raise InputError(
+                f"--with: wheel {wheel} does not exist or is not a file",
+                next_step="name a wheel file that is there",
+            )
     return ClusterSpec(
         name=name,
         provider=provider[0],

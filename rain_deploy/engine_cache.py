@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from rain_deploy.core.environment import UvPin
-from rain_deploy.errors import InputError, StateError
+from rain_deploy.core.environment import UvPin, uv_environment
+from rain_deploy.errors import InputError, StateError, disk_full, full
 
 DEADLINE_S = 900.0
 
@@ -76,7 +77,14 @@ def _fetched_uv(uv: str, pin: UvPin) -> bytes:
         argv += ["--target", str(work / "out"), "--python-platform", "x86_64-manylinux_2_17"]
         argv += ["--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(work / "uv.txt")]
         try:
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+            done = subprocess.run(
+                argv,
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE_S,
+                env=uv_environment(os.environ),
+                check=False,
+            )
         except subprocess.TimeoutExpired as error:
             raise InputError(f"uv {pin.version} was not fetched within {DEADLINE_S:.0f} s") from error
         if done.returncode:
@@ -110,6 +118,8 @@ def _kept(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if full(error):
+            raise disk_full(path) from error
         raise StateError(f"{path} cannot be written: {error.strerror}") from error
 
 

@@ -29,6 +29,8 @@ An interrupt is 128 + the signal's number.  Every message says what failed, wher
 from __future__ import annotations
 
 import enum
+import errno
+from pathlib import Path
 
 
 class ExitCode(enum.IntEnum):
@@ -105,6 +107,19 @@ class Locked(RainDeployError):
 
 class StateError(RainDeployError):
     exit_code = ExitCode.STATE
+
+
+def full(error: BaseException) -> bool:
+    """Whether the error says that a disk, or a user's part of it, is full."""
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+
+
+def disk_full(path: Path, why: str = "cannot be written") -> StateError:
+    """For something in the home directory, or that directory itself."""
+    return StateError(
+        f"the disk is full: {path} {why}",
+        next_step="make room there, or set RAIN_DEPLOY_HOME to a directory with free space",
+    )
 
 
 class CredentialsError(RainDeployError):

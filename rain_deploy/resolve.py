@@ -7,6 +7,7 @@ nothing is asked of the network.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -19,7 +20,12 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from rain_deploy.core.environment import NODE_PYTHON, NODE_REQUIREMENTS, ResolvedEnvironment
+from rain_deploy.core.environment import (
+    NODE_PYTHON,
+    NODE_REQUIREMENTS,
+    ResolvedEnvironment,
+    uv_environment,
+)
 from rain_deploy.core.spec import EnvironmentSpec
 from rain_deploy.errors import InputError
 
@@ -29,6 +35,7 @@ _REFUSED = re.compile(
     r"|(?:.*@\s*)?((?:\.{0,2}/|file:|(?:git|hg|svn|bzr)\+)\S*|(?!https?://)[^\s@]+\.whl$)"
 )
 _NESTED = re.compile(r"\s*(?:-r|--requirement)[\s=]+(.+?)\s*(?:#.*)?$")
+_OTHER_WHEEL = f"name a wheel for x86-64 Linux and Python {NODE_PYTHON}"
 _GLIBC_MINORS = range(40, 4, -1)
 
 
@@ -61,12 +68,18 @@ def _text(path: Path, flag: str) -> str:
     try:
         return path.read_bytes().decode("utf-8")
     except IsADirectoryError as error:
-        raise InputError(f"{flag}: {path} is a directory, not a file") from error
+        raise InputError(
+            f"{flag}: {path} is a directory, not a file", next_step=f"name a file for {flag}"
+        ) from error
     except OSError as error:
-        raise InputError(f"{flag}: {path} cannot be read: {error.strerror}") from error
+        raise InputError(
+            f"{flag}: {path} cannot be read: {error.strerror}", next_step=f"name a file for {flag}"
+        ) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(f"{flag}: {path}, line {line}, is not UTF-8") from error
+        raise InputError(
+            f"{flag}: {path}, line {line}, is not UTF-8", next_step=f"save {path} as UTF-8"
+        ) from error
 
 
 def _requirement_files(path: Path, seen: frozenset[Path] = frozenset()) -> Iterator[str]:
@@ -104,15 +117,22 @@ def _wheel(path: Path) -> bytes:
         with zipfile.ZipFile(path) as archive:
             named = any(name.endswith(".dist-info/METADATA") for name in archive.namelist())
     except InvalidWheelFilename as error:
-        raise InputError(f"--with: {path} is not named as a wheel is: {error}") from error
+        raise InputError(
+            f"--with: {path} is not named as a wheel is: {error}", next_step=_OTHER_WHEEL
+        ) from error
     except OSError as error:
-        raise InputError(f"--with: the wheel {path} cannot be read: {error.strerror}") from error
+        raise InputError(
+            f"--with: the wheel {path} cannot be read: {error.strerror}", next_step=_OTHER_WHEEL
+        ) from error
     except zipfile.BadZipFile as error:
-        raise InputError(f"--with: {path} is no wheel: {error}") from error
+        raise InputError(f"--with: {path} is no wheel: {error}", next_step=_OTHER_WHEEL) from error
     if not named:
-        raise InputError(f"--with: {path} is no wheel: it holds no package metadata")
+        raise InputError(f"--with: {path} is no wheel: it holds no package metadata", next_step=_OTHER_WHEEL)
     if not tags & _node_tags():
-        raise InputError(f"--with: {path} does not fit the nodes: x86-64 Linux with Python {NODE_PYTHON}")
+        raise InputError(
+            f"--with: {path} does not fit the nodes: x86-64 Linux with Python {NODE_PYTHON}",
+            next_step=_OTHER_WHEEL,
+        )
     return content
 
 
@@ -123,7 +143,10 @@ def _wanted(spec: EnvironmentSpec, wheels: tuple[tuple[str, bytes], ...]) -> lis
             Requirement(package)
         except InvalidRequirement as error:
             reason = str(error).partition("\n")[0]
-            raise InputError(f"--with: {package!r} is neither a package nor a wheel: {reason}") from error
+            raise InputError(
+                f"--with: {package!r} is neither a package nor a wheel: {reason}",
+                next_step="name it as --with NAME, --with NAME==VERSION or --with FILE.whl",
+            ) from error
     pins = [parse_wheel_filename(name)[:2] for name, _content in wheels]
     return [*spec.packages, *(f"{name}=={version}" for name, version in pins)]
 
@@ -152,12 +175,26 @@ def _run_uv(arguments: list[str], spec: EnvironmentSpec) -> None:
     argv += ["--python-version", NODE_PYTHON, "--python-platform", "x86_64-unknown-linux-gnu"]
     argv += ["--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate", *arguments]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            env=uv_environment(os.environ),
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
-        raise InputError(f"the requirements were not resolved within {DEADLINE_S:.0f} s") from error
+        raise InputError(
+            f"the requirements were not resolved within {DEADLINE_S:.0f} s",
+            next_step="look whether the package index answers, then type the same command again",
+        ) from error
     if done.returncode:
         said = done.stderr.strip()
-        raise InputError(f"{_where(spec, said)} cannot be resolved", details=said[-2000:])
+        raise InputError(
+            f"{_where(spec, said)} cannot be resolved",
+            details=said[-2000:],
+            next_step="correct the names and versions that it speaks of",
+        )
 
 
 def _where(spec: EnvironmentSpec, said: str) -> str:

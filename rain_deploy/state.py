@@ -14,20 +14,29 @@ import json
 import os
 import socket
 import sqlite3
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
+import cattrs.errors
 import cattrs.preconf.json
+from cattrs.gen import make_dict_unstructure_fn, override
 
 from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.model import Cluster, Facts, Host, Intent, Node, ResourceRef, RunRecord
-from rain_deploy.errors import Locked, StateError
+from rain_deploy.errors import Locked, StateError, disk_full, full
 
 VERSION = 1
 _CONVERTER = cattrs.preconf.json.make_converter()
 _CONVERTER.register_unstructure_hook(Path, str)
 _CONVERTER.register_structure_hook(Path, lambda value, _: Path(value))
+_CONVERTER.register_unstructure_hook(
+    Host, make_dict_unstructure_fn(Host, _CONVERTER, installer_env=override(omit=True))
+)
+"""Variables of the caller may be secrets, and each ``up`` brings them anew."""
 
 _SCHEMA = """
 CREATE TABLE clusters (name TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, body TEXT NOT NULL);
@@ -43,14 +52,42 @@ CREATE TABLE runs (id TEXT PRIMARY KEY, cluster TEXT NOT NULL, sequence INTEGER 
 """
 
 
+_ANOTHER = "restore it from a copy, or set RAIN_DEPLOY_HOME to another directory"
+Read = TypeVar("Read")
+
+
 @contextlib.contextmanager
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: sqlite3.Error | OSError) -> StateError:
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or full(error):
+        return disk_full(path)
+    code = getattr(error, "sqlite_errorcode", None)
+    # SQLITE_ERROR: no such table or column.  Other subclasses of DatabaseError tell of the file itself.
+    if type(error) is sqlite3.DatabaseError or code == sqlite3.SQLITE_ERROR:
+        return StateError(
+            f"{path} is no state file of this rain-deploy, or a damaged one: {error}; it was left as it is",
+            next_step=_ANOTHER,
+        )
+    return StateError(
+        f"the state file {path} cannot be used: {error}",
+        next_step="set RAIN_DEPLOY_HOME to a directory that can be written",
+    )
+
+
+def _loaded(path: Path, body: str, kind: type[Read]) -> Read:
+    """What a row holds.  Raises StateError where that is not what this version wrote."""
+    try:
+        return _CONVERTER.loads(body, kind)
+    except (ValueError, TypeError, AttributeError, KeyError, cattrs.errors.BaseValidationError) as error:
         raise StateError(
-            f"the state file {path} cannot be used: {error}",
-            next_step="set RAIN_DEPLOY_HOME to a directory that can be written, with free space",
+            f"the state file {path} holds a {kind.__name__} that cannot be read; it was left as it is",
+            next_step=_ANOTHER,
         ) from error
 
 
@@ -63,11 +100,11 @@ class Store:
         with _translated(self._path):
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self._path.exists():
-                os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+                _make(self._path)
         with self._database() as database:
             (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                database.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+        if version == 0:
+            raise _unusable(self._path, sqlite3.DatabaseError("it has no version"))
         if version > VERSION:
             raise StateError(
                 f"the state file {self._path} was written by a newer rain-deploy "
@@ -86,13 +123,13 @@ class Store:
         """Every recorded cluster, by name."""
         with self._database() as database:
             rows = database.execute("SELECT body FROM clusters ORDER BY name").fetchall()
-        return tuple(_CONVERTER.loads(body, Cluster) for (body,) in rows)
+        return tuple(_loaded(self._path, body, Cluster) for (body,) in rows)
 
     def cluster(self, name: str) -> Cluster | None:
         """The cluster of that name."""
         with self._database() as database:
             row = database.execute("SELECT body FROM clusters WHERE name = ?", (name,)).fetchone()
-        return _CONVERTER.loads(row[0], Cluster) if row else None
+        return _loaded(self._path, row[0], Cluster) if row else None
 
     def save_cluster(self, cluster: Cluster) -> None:
         """Record it, replacing what was recorded under its name."""
@@ -118,19 +155,20 @@ class Store:
         return hashlib.sha256(told.encode()).hexdigest()[:8]
 
     def save_facts(self, node: Node) -> None:
-        """Keep what is known of a node's machine, for dry runs of later clusters there."""
+        """Keep what is known of a node's machine, but of no cluster, for dry runs of later clusters there."""
         if node.facts:
+            of_the_machine = replace(node.facts, node_config_sha256="", running=(), active_run="")
             with self._database() as database:
                 database.execute(
                     "INSERT OR REPLACE INTO facts VALUES (?, ?)",
-                    (_machine(node.host), _CONVERTER.dumps(node.facts)),
+                    (_machine(node.host), _CONVERTER.dumps(of_the_machine)),
                 )
 
     def facts(self, host: Host) -> Facts | None:
         """What was last known of a machine."""
         with self._database() as database:
             row = database.execute("SELECT body FROM facts WHERE machine = ?", (_machine(host),)).fetchone()
-        return _CONVERTER.loads(row[0], Facts) if row else None
+        return _loaded(self._path, row[0], Facts) if row else None
 
     def save_environment(self, cluster_id: str, asked: str, environment: ResolvedEnvironment) -> None:
         """Keep what the cluster's environment was resolved to; ``asked`` stands for what it came from."""
@@ -146,7 +184,7 @@ class Store:
             row = database.execute(
                 "SELECT asked, body FROM environments WHERE cluster_id = ?", (cluster_id,)
             ).fetchone()
-        return (row[0], _CONVERTER.loads(row[1], ResolvedEnvironment)) if row else None
+        return (row[0], _loaded(self._path, row[1], ResolvedEnvironment)) if row else None
 
     def save_intent(self, intent: Intent) -> None:
         """Record a create before it is sent.  An intent that is recorded already stays as it is."""
@@ -189,7 +227,7 @@ class Store:
                 "SELECT body FROM runs WHERE ? IS NULL OR cluster = ? ORDER BY sequence",
                 (cluster, cluster),
             ).fetchall()
-        return tuple(_CONVERTER.loads(body, RunRecord) for (body,) in rows)
+        return tuple(_loaded(self._path, body, RunRecord) for (body,) in rows)
 
     def save_run(self, run: RunRecord) -> None:
         """Record it, replacing what was recorded under its id."""
@@ -199,11 +237,20 @@ class Store:
                 (run.id, run.cluster, run.sequence, _CONVERTER.dumps(run)),
             )
 
-    def next_sequence(self) -> int:
-        """One more than any run's sequence in this file."""
+    def add_run(self, make: Callable[[int], RunRecord]) -> RunRecord:
+        """Record what ``make`` gives for a sequence of its own: one more than any run's in this file."""
         with self._database() as database:
+            database.execute("BEGIN IMMEDIATE")
             (last,) = database.execute("SELECT coalesce(max(sequence), 0) FROM runs").fetchone()
-        return int(last) + 1
+            run = make(int(last) + 1)
+            row = (run.id, run.cluster, run.sequence, _CONVERTER.dumps(run))
+            database.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", row)
+        return run
+
+    def forget_run(self, run: RunRecord) -> None:
+        """Remove a run that was never in line."""
+        with self._database() as database:
+            database.execute("DELETE FROM runs WHERE id = ?", (run.id,))
 
     def _born_s(self) -> int:
         """When this file was made: a home that is made anew gives other ids."""
@@ -233,6 +280,20 @@ class Store:
             yield
         finally:
             os.close(handle)
+
+
+def _make(path: Path) -> None:
+    """Appears whole or not at all; of two that make it at once the first wins."""
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".state-")
+    os.close(handle)
+    try:
+        with contextlib.closing(sqlite3.connect(draft)) as database:
+            database.execute("PRAGMA synchronous = FULL")
+            database.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        Path(draft).unlink(missing_ok=True)
 
 
 def _machine(host: Host) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rain_deploy.cli.options import MAX_NODES, PATH, PROVIDERS, network, option
+from rain_deploy.cli.options import MAX_NODES, PATH, PROVIDERS, network, option, whole
 from rain_deploy.cli.provider_choice import choose_provider
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _OPTIONS = (
     option(
         "--nodes",
-        type=click.IntRange(1, MAX_NODES),
+        type=whole(1, MAX_NODES),
         metavar="N",
         help="How many [default: as it is, else 1].",
     ),
@@ -37,16 +37,14 @@ _OPTIONS = (
     option("--requirements", type=PATH, metavar="FILE", help="Python packages for the nodes."),
     option("--with", "packages", multiple=True, metavar="PKG", help="A package or wheel for the nodes."),
     option("--upgrade", is_flag=True, help="Choose the packages' versions anew."),
-    option(
-        "--cpus-per-node", type=click.IntRange(1, 1024), metavar="N", help="Tasks at a time on each node."
-    ),
+    option("--cpus-per-node", type=whole(1, 1024), metavar="N", help="Tasks at a time on each node."),
     option(
         "--min-nodes",
-        type=click.IntRange(1, MAX_NODES),
+        type=whole(1, MAX_NODES),
         metavar="N",
         help="Enough to go on with [default: all].",
     ),
-    option("--ssh-port", type=click.IntRange(1, 65535), hidden=True),
+    option("--ssh-port", type=whole(1, 65535), hidden=True),
 )
 
 

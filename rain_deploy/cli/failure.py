@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import types
 from pathlib import Path
 
 import click
@@ -17,16 +16,11 @@ BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGHUP; flows treat it as Ctrl-C."""
+    """A signal came; flows treat SIGTERM and SIGHUP as Ctrl-C."""
 
     def __init__(self, signum: int) -> None:
         super().__init__()
         self.signum = signum
-
-
-def on_signal(signum: int, _frame: types.FrameType | None) -> None:
-    """Signal handler: the flow in hand is interrupted, at most once."""
-    raise Stopped(signum)
 
 
 def interrupted(stop: KeyboardInterrupt, message: str, **told: str | None) -> RainDeployError:

@@ -8,8 +8,9 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TextIO
 
-from rain_deploy.errors import StateError
+from rain_deploy.errors import StateError, disk_full, full
 
 KEPT_LOGS = 50
 _FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
@@ -24,6 +25,13 @@ def home(environ: Mapping[str, str]) -> Path:
     return user_data_path("rain-deploy")
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """A log that cannot be written (a full disk) is no reason to disturb what the command has to say."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Nothing: the command's own error tells."""
+
+
 @contextlib.contextmanager
 def debug_log(directory: Path, verb: str) -> Iterator[Path]:
     """Make ``directory`` (0700) and write this command's log in it (0600).
@@ -34,7 +42,7 @@ def debug_log(directory: Path, verb: str) -> Iterator[Path]:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        handler = logging.StreamHandler(
+        handler = _Handler(
             os.fdopen(
                 os.open(path, os.O_CREAT | os.O_WRONLY, 0o600),
                 "w",
@@ -43,9 +51,11 @@ def debug_log(directory: Path, verb: str) -> Iterator[Path]:
             )
         )
     except OSError as error:
+        if full(error):
+            raise disk_full(directory) from error
         raise StateError(
             f"the home directory {directory} cannot be written: {error.strerror}",
-            next_step="set RAIN_DEPLOY_HOME to a directory that can be written, with free space",
+            next_step="set RAIN_DEPLOY_HOME to a directory that can be written",
         ) from error
     handler.setFormatter(logging.Formatter(_FORMAT))
     root = logging.getLogger()

@@ -8,12 +8,14 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from rain_deploy import __version__
 from rain_deploy.cli import failure
+from rain_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from rain_deploy.cli.app import Application
@@ -46,6 +48,15 @@ VERBS = {
 class Root(click.Group):
     """Verbs are imported when they are named; every error becomes one message and one exit code."""
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            Path.cwd()
+        except FileNotFoundError as error:
+            raise InputError(
+                "the directory that you are in has been deleted", next_step="cd to one that is there"
+            ) from error
+        return super().invoke(ctx)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
         return list(VERBS)
@@ -71,6 +82,9 @@ class Root(click.Group):
         except click.ClickException as error:
             json = self._wants_json(words, extra["obj"].environ)
             code = failure.report(failure.from_click(error), verb=next(iter(words), ""), json=json)
+        except InputError as error:
+            json = self._wants_json(words, extra["obj"].environ)
+            code = failure.report(error, verb=next(iter(words), ""), json=json)
         except KeyboardInterrupt as stop:
             code = failure.report(failure.interrupted(stop, "interrupted"), verb="", json=False)
         sys.exit(code)
@@ -113,11 +127,12 @@ def main(app: Application | None = None) -> NoReturn:
         from rain_deploy.cli.wiring import application  # noqa: PLC0415 - a test brings its own
 
         app = application()
+    interrupts = _Interrupts()
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) is signal.SIG_DFL:  # ignored under nohup, and it stays so
-            signal.signal(signum, failure.on_signal)
+            signal.signal(signum, interrupts)
     # Also where a shell started us in the background with Ctrl-C ignored: who sends SIGINT to us means us.
-    signal.signal(signal.SIGINT, _Interrupts())
+    signal.signal(signal.SIGINT, interrupts)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(
             errors="backslashreplace"
@@ -126,21 +141,23 @@ def main(app: Application | None = None) -> NoReturn:
 
 
 class _Interrupts:
-    """The first Ctrl-C lets the flow end in order; the second leaves at once.
+    """The first signal lets the flow end in order; a Ctrl-C after it leaves at once.
 
-    Everything is recorded the moment it happens, so there is nothing to lose by leaving.
+    Everything is recorded the moment it happens, so there is nothing to lose by leaving.  SIGTERM and SIGHUP
+    do not disturb the ending: ``timeout`` and the end of a session send several of them.
     """
 
     def __init__(self) -> None:
         self._seen = False
 
     def __call__(self, signum: int, _frame: object) -> None:
-        if self._seen:
+        if not self._seen:
+            self._seen = True
+            raise failure.Stopped(signum)
+        if signum == signal.SIGINT:
             cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a spinner may have hidden it
             os.write(2, cursor + b"interrupted again: leaving at once; everything is recorded\n")
             os._exit(128 + signum)
-        self._seen = True
-        raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

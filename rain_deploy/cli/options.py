@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Callable
@@ -20,6 +21,8 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 MAX_NODES = 1000
 PROVIDERS = ("exoscale", "hosts", "local")
 PATH = click.Path(path_type=Path)
+SHOWN = 40
+"""Letters of a wrong value in a message."""
 Checked = TypeVar("Checked")
 
 
@@ -41,22 +44,41 @@ def node(value: str) -> int:
     """``2`` or ``node-2``."""
     number = value.removeprefix("node-")
     if not number.isdecimal() or not 1 <= int(number) <= MAX_NODES:
-        raise click.BadParameter(f"expected a node such as 2 or node-2, got {value!r}")
+        raise click.BadParameter(f"expected a node such as 2 or node-2, got {_shown(value)}")
     return int(number)
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A whole number in a range."""
+
+    def check(value: str | int) -> int:
+        with contextlib.suppress(ValueError):
+            if low <= int(value) <= high:
+                return int(value)
+        raise click.BadParameter(f"expected a whole number from {low} to {high}, got {_shown(str(value))}")
+
+    return check
 
 
 def cluster_name(value: str) -> str:
     """Lower-case letters, digits and dashes: it becomes part of names that others choose the rules for."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", value):
-        raise click.BadParameter(f"expected up to 32 lower-case letters, digits and dashes, got {value!r}")
+        raise click.BadParameter(
+            "expected up to 32 lower-case letters, digits and dashes, no dash first or last, "
+            f"got {_shown(value)}"
+        )
     return value
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= SHOWN else f"{value[:SHOWN]}…")
 
 
 def _checked(check: Callable[[object], Checked], value: str) -> Checked:
     try:
         return check(value)
     except ValueError as error:
-        raise click.BadParameter(f"expected {error}, got {value!r}") from error
+        raise click.BadParameter(f"expected {error}, got {_shown(value)}") from error
 
 
 def option(*names: str, **settings: Any) -> Decorator:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def points_table(result: PointsResult, width: int | None) -> str:
     """All rows, aligned."""
     if not result.rows:
-        return f"run {result.run}: no points yet"
+        return f"run {result.run}: no points"
     names = list(dict.fromkeys(name for row in result.rows for name in parameters(row)))
-    head = (">TASK", *(f">{name}" for name in names), ">VALUE", "STATE", "NODE", ">TOOK")
+    head = (">TASK", *(f">{name}" for name in names), ">VALUE", "STATE", "NODE", ">TOOK", "WHY")
     return text.table(head, [_row(row, names) for row in result.rows], width=width)
 
 
@@ -30,7 +30,12 @@ def _row(row: PointRow, names: list[str]) -> tuple[str, ...]:
         _cell(row.get("state")),
         _cell(row.get("node")),
         text.seconds(duration) if isinstance(duration, int | float) else "",
+        _why(row),
     )
+
+
+def _why(row: PointRow) -> str:
+    return _cell(row.get("message")) if row.get("state") == "failed" else ""
 
 
 def point_line(row: PointRow) -> str:
@@ -38,7 +43,8 @@ def point_line(row: PointRow) -> str:
     name = _cell(row.get("name")) or " ".join(f"{key}={value}" for key, value in parameters(row).items())
     value = f": {_cell(row['value'])}" if row.get("value") is not None else ""
     node = f" on {_cell(row.get('node'))}" if row.get("node") else ""
-    return text.clean(f"{_cell(row.get('task'))} {name}{value} ({_cell(row.get('state'))}{node})")
+    why = f": {_why(row)}" if _why(row) else ""
+    return text.clean(f"{_cell(row.get('task'))} {name}{value} ({_cell(row.get('state'))}{node}){why}")
 
 
 def _cell(value: object) -> str:

@@ -84,8 +84,8 @@ class Lines(Sink):
                 return _step(event)
             case Progress() if self._verbose:
                 return f"{event.host}: {event.text}"
-            case RunChanged():
-                return _run(event)
+            case RunChanged() if event.state != "finished" or self._verbose:
+                return _run(event)  # how it ended is the command's result
         return None
 
 
@@ -96,6 +96,9 @@ class Spinner(Lines):
         super().__init__(verbose=verbose, script_to_stderr=script_to_stderr)
         self._stage = ""
         self._hosts: dict[str, str] = {}
+        self._points: set[object] = set()
+        self._mid_line = False
+        """The script has begun a line and not ended it: a spinner would overwrite it."""
         self._status: Status | None = None
 
     def show(self, event: Event) -> None:
@@ -107,7 +110,17 @@ class Spinner(Lines):
                 self._said(event.host, event.text)
             case StepDone() if event.host in self._hosts:
                 self._said(event.host, event.step)
+            case ScriptOutput():
+                self._mid_line = not event.data.endswith(b"\n")
+            case PointSeen():
+                self._point(event.row)
         super().show(event)
+
+    def _point(self, row: dict[str, object]) -> None:
+        if row.get("point") is True and row.get("state") == "finished":
+            self._points.add(row.get("task"))
+            if not self._mid_line:
+                self._show(f"running: {text.count(len(self._points), 'point')} done")
 
     def _line(self, event: Event) -> str | None:
         if isinstance(event, StageEnded):
@@ -125,14 +138,20 @@ class Spinner(Lines):
         self._spin()
 
     def _spin(self) -> None:
-        if self._status is None:
-            self._status = _status()
-        room = self._status.console.width - len(self._stage) - 6
+        room = self._spinner().console.width - len(self._stage) - 6
         newest = [f"{host} {said}" for host, said in reversed(self._hosts.items()) if said]
         shown = newest[: max(1, room // WIDTH_PER_HOST)] or [text.count(len(self._hosts), "node")]
         parts = [text.cut(text.clean(part), room // len(shown) - 3) for part in shown]
-        self._status.update(f"{self._stage}: {' · '.join(parts)}".replace("[", r"\["))
-        self._status.start()
+        self._show(f"{self._stage}: {' · '.join(parts)}")
+
+    def _spinner(self) -> Status:
+        if self._status is None:
+            self._status = _status()
+        return self._status
+
+    def _show(self, said: str) -> None:
+        self._spinner().update(said.replace("[", r"\["))
+        self._spinner().start()
 
     def pause(self) -> None:
         if self._status is not None:

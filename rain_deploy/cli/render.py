@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rain_deploy.cli import text
 from rain_deploy.cli.output import echo, is_terminal
 from rain_deploy.cli.points_table import points_table
 from rain_deploy.flows import results
+
+NAMES_SHOWN = 5
+"""Of nodes in one line, before "and N more"."""
 
 
 def render(result: results.Result, *, quiet: bool) -> None:
@@ -55,14 +59,30 @@ def _flag(cluster: str) -> str:
 
 def _up(result: results.UpResult) -> list[str | bytes]:
     nodes = text.count(len(result.nodes), "node")
-    changes = [f"  {change}" for change in result.changed] or ["  nothing: all was as it should be"]
+    head = f"changed, with {text.count(result.started, 'process')} started:" if result.started else "changed:"
+    changes = _grouped(result.changed)
     return [
         f"cluster {result.cluster} is up: {nodes} ({result.provider}), {text.seconds(result.seconds)}",
-        f"changed, with {text.count(result.started, 'process')} started:" if result.started else "changed:",
-        *map(text.clean, changes),
+        *((head, *changes) if changes else ("changed nothing: all was as it should be",)),
         *_nodes(result.nodes),
         f"next: rain-deploy run{_flag(result.cluster)} SCRIPT",
     ]
+
+
+def _grouped(changes: tuple[str, ...]) -> list[str]:
+    """What was changed, each change once, with the nodes that it was made on."""
+    where: dict[str, list[str]] = {}
+    for change in changes:
+        node, colon, what = change.partition(": ")
+        where.setdefault(what if colon else change, []).extend([node] if colon else [])
+    return [
+        text.clean(f"  {what}: {_some(nodes)}" if nodes else f"  {what}") for what, nodes in where.items()
+    ]
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _plan(result: results.PlanResult) -> list[str | bytes]:
@@ -80,17 +100,26 @@ def _plan(result: results.PlanResult) -> list[str | bytes]:
 def _run(result: results.RunResult) -> list[str | bytes]:
     if result.detached:
         return [
-            f"run {result.run} is {result.state}; results will go to {result.results_dir}",
+            f"run {result.run} is {result.state}",
             f"next: rain-deploy attach {result.run}{_flag(result.cluster)}",
         ]
     failed = f" ({result.failed_points} failed)" if result.failed_points else ""
-    figures, points = text.count(result.figures, "figure"), text.count(result.points, "point")
-    files = text.count(result.files, "file")
+    brought = [
+        text.count(result.figures, "figure") if result.figures else "",
+        text.count(result.points, "point") + failed if result.points else "",
+        f"{text.count(result.files, 'file')} written by the script" if result.files else "",
+    ]
     return [
         f"run {result.run}: {result.outcome or result.state}, {text.seconds(result.seconds)}",
-        f"results: {result.results_dir}",
-        "  " + ", ".join((figures, points + failed, f"{files} written by the script")),
+        f"results: {_near(result.results_dir)}",
+        "  " + (", ".join(filter(None, brought)) or "nothing but what it printed: stdout.log, stderr.log"),
     ]
+
+
+def _near(path: Path) -> str:
+    """As one would type it here."""
+    here = Path.cwd()
+    return text.clean(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def _down(result: results.DownResult) -> list[str | bytes]:
@@ -183,7 +212,7 @@ def _pull(result: results.PullResult) -> list[str | bytes]:
     if not result.runs:
         return [f"cluster {result.cluster}: no runs"]
     return [
-        f"{run.results_dir}: {text.count(run.figures, 'figure')}, {text.count(run.points, 'point')}, "
+        f"{_near(run.results_dir)}: {text.count(run.figures, 'figure')}, {text.count(run.points, 'point')}, "
         f"{text.count(run.files, 'file')}, {text.size(run.bytes)}{'' if run.finished else ' (still runs)'}"
         for run in result.runs
     ]
@@ -211,7 +240,8 @@ def _copy(result: results.CopyResult) -> list[str | bytes]:
 
 
 def _check(result: results.CheckResult) -> list[str | bytes]:
-    return _table(("WHAT", "STATE", ""), [(line.subject, line.state, line.text) for line in result.findings])
+    rows = [(line.subject, line.state, line.text) for line in result.findings]
+    return [text.table(("WHAT", "STATE", "FOUND"), rows, width=_width(), wrap=True)]
 
 
 _DEEDS = (

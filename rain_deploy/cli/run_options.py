@@ -111,16 +111,22 @@ def check_script(path: Path) -> None:
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise InputError(f"script {path} cannot be read: {error.strerror}") from error
+        raise InputError(
+            f"script {path} cannot be read: {error.strerror}", next_step="name a Python script that is there"
+        ) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the script's own style is shown where it runs
             ast.parse(source, str(path), feature_version=NODE_PYTHON)
     except SyntaxError as error:
         python = ".".join(map(str, NODE_PYTHON))
+        where = f"line {error.lineno}: " if error.lineno else ""
         raise InputError(
-            f"script {path} is not Python {python}: line {error.lineno}: {error.msg}",
+            f"script {path} is not Python {python}: {where}{error.msg}",
             details=error.text,
+            next_step=f"correct it; the nodes run Python {python}",
         ) from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise InputError(f"script {path} is not Python: {error}") from error
+        raise InputError(
+            f"script {path} is not Python: {error}", next_step="name a Python script that parses"
+        ) from error

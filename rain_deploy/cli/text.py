@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Sequence
 
@@ -24,17 +25,24 @@ def last_lines(text: str, count: int = 20, width: int = 300) -> list[str]:
     return [line[:width] for line in clean(text).rstrip().splitlines()[-count:]]
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None = None) -> str:
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None = None, wrap: bool = False
+) -> str:
     """Aligned columns, without those that are empty; lines are cut at ``width``.
 
-    A head that starts with ``>`` is of a column of numbers.
+    A head that starts with ``>`` is of a column of numbers.  ``wrap``: the last column is never cut; it goes
+    on in the next line.
     """
     columns = [
         _column(name, [clean(row[index]).replace("\n", " ") for row in rows])
         for index, name in enumerate(head)
         if any(row[index] for row in rows)
     ]
-    return "\n".join(cut("  ".join(line).rstrip(), width) for line in zip(*columns, strict=True))
+    lines = ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+    if not (wrap and width):
+        return "\n".join(cut(line, width) for line in lines)
+    before = " " * (sum(len(column[0]) + 2 for column in columns[:-1]))
+    return "\n".join(textwrap.fill(line, width, subsequent_indent=before) for line in lines)
 
 
 def _column(head: str, cells: list[str]) -> list[str]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
-from rain_deploy.cli.options import option, verb
+from rain_deploy.cli.options import option, verb, whole
 from rain_deploy.cli.output import echo
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
 
 _PORT = option(
-    "--port", type=click.IntRange(0, 65535), metavar="N", default=0, help="Port here [default: a free one]."
+    "--port", type=whole(0, 65535), metavar="N", default=0, help="Port here [default: a free one]."
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 NODE_PYTHON = "3.11"
@@ -39,3 +40,8 @@ class UvPin:
     """Of uv's wheel for x86-64 Linux."""
     binary_sha256: str
     """Of the program in that wheel."""
+
+
+def uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """For a call of uv: it believes the system's certificates too, unless the caller's variables say."""
+    return {**environ} if "UV_NATIVE_TLS" in environ else {"UV_SYSTEM_CERTS": "1", **environ}

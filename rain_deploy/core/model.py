@@ -156,6 +156,8 @@ class Cluster:
     """What the provider must remember of the spec (host entries, trusted networks …)."""
     up: bool = False
     """True once ``up`` saw every governor register."""
+    left_out: tuple[Node, ...] = ()
+    """Nodes without which a later ``up`` went on, by --min-nodes: something may run on them."""
 
     @property
     def server(self) -> Node:

@@ -40,3 +40,5 @@ class Stage:
     variables: tuple[tuple[str, str], ...] = ()
     """Shell variables set, quoted, at the top of the script."""
     deadline_s: float = 1800.0
+    installs: bool = False
+    """It gets the environment that a host has for its installer."""

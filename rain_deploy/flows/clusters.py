@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from rain_deploy.core.model import Cluster, Host, Node, Role, RunRecord, RunState
 from rain_deploy.errors import EngineError, InputError
@@ -11,6 +12,9 @@ from rain_deploy.flows.context import Context
 from rain_deploy.flows.results import NodeLine, RunLine
 from rain_deploy.ops.services import layout_of, node_command
 
+CANCEL_S = 60.0
+"""For a run to end that was asked to; a script that does not listen is killed after 5 s."""
+PAUSE_S = 0.2
 State = Mapping[str, object]
 """state.json of a run, as node code tells it."""
 
@@ -85,7 +89,32 @@ def run_states(ctx: Context, cluster: Cluster) -> dict[str, State]:
 
 def unfinished(states: Mapping[str, State]) -> tuple[str, ...]:
     """Ids of the runs that wait or run."""
-    return tuple(run for run, state in states.items() if state.get("state") != RunState.FINISHED)
+    over = {RunState.SHIPPED, RunState.FINISHED}
+    return tuple(run for run, state in states.items() if state.get("state") not in over)
+
+
+def await_end(
+    ctx: Context,
+    cluster: Cluster,
+    runs: tuple[str, ...],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> dict[str, State]:
+    """States of all runs once these have ended.  Raises EngineError after CANCEL_S."""
+    deadline_s = clock() + CANCEL_S
+    while True:
+        states = run_states(ctx, cluster)
+        left = [run for run in unfinished(states) if run in runs]
+        if not left:
+            return states
+        if clock() > deadline_s:
+            raise EngineError(
+                f"{', '.join(left)} did not end within {CANCEL_S:.0f} s",
+                node=cluster.server.name,
+                next_step=f"rain-deploy status -c {cluster.name}",
+            )
+        pause(PAUSE_S)
 
 
 def node_lines(cluster: Cluster, state: str) -> tuple[NodeLine, ...]:

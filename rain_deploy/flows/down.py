@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from rain_deploy.core.events import Notice
-from rain_deploy.core.model import Cluster, Node, RunRecord, RunState
+from rain_deploy.core.model import Cluster, Node, RunState
 from rain_deploy.errors import (
     DownIncomplete,
     EngineError,
@@ -21,10 +23,9 @@ from rain_deploy.errors import (
 )
 from rain_deploy.fleet.execute import StageReport
 from rain_deploy.fleet.reach import meet
-from rain_deploy.flows.clusters import State, ask_server, hosts_of, run_states, unfinished
+from rain_deploy.flows.clusters import State, ask_server, await_end, hosts_of, run_states, unfinished
 from rain_deploy.flows.context import Context
-from rain_deploy.flows.ending import pull_run, record_state
-from rain_deploy.flows.following import follow
+from rain_deploy.flows.ending import pull_run
 from rain_deploy.flows.results import DownResult
 from rain_deploy.flows.stages import try_stages
 from rain_deploy.ops.services import layout_of
@@ -48,11 +49,9 @@ def tear_down(
     started_s = time.monotonic()
     provider = ctx.provider_for(cluster.provider)
     pulled: tuple[str, ...] = ()
+    cluster = replace(cluster, nodes=(*cluster.nodes, *cluster.left_out), left_out=())
     if cluster.nodes:
-        for resource in ctx.store.resources(cluster.id):
-            if resource.ref:
-                provider.start(resource)
-        meet(ctx.transport, hosts_of(cluster))
+        _wake(ctx, provider, cluster)
         if cluster.up and not discard_results:
             pulled = _bring_home(ctx, cluster, out)
     certificate = _end_services(ctx, provider, cluster)
@@ -71,18 +70,28 @@ def tear_down(
     )
 
 
+def _wake(ctx: Context, provider: Provider, cluster: Cluster) -> None:
+    """Start what does not run and wait until it answers.  HostKeyError: nothing is done on any host."""
+    made = tuple(resource for resource in ctx.store.resources(cluster.id) if resource.ref)
+    for resource in made:
+        provider.start(resource)
+    with contextlib.suppress(Unreachable):  # what is done next says who does not answer
+        provider.hosts(cluster, made)
+    meet(ctx.transport, hosts_of(cluster))
+
+
 def _bring_home(ctx: Context, cluster: Cluster, out: Path | None) -> tuple[str, ...]:
     """Cancel what runs, when the user agrees, and pull every run that is not home."""
     mine = [r for r in ctx.store.runs(cluster.name) if r.cluster_id == cluster.id and not r.pulled]
     if not mine:
         return ()
     try:
-        states = run_states(ctx, cluster)
-        _cancel(ctx, cluster, {r.id: r for r in mine}, unfinished(states))
-        states = run_states(ctx, cluster)
+        states = _cancel(ctx, cluster, run_states(ctx, cluster))
         pulled = []
         for record in mine:
-            if record.id in states:
+            if record.id not in states:
+                ctx.emit(Notice(f"run {record.id}: not on {cluster.server.name}, so nothing is pulled"))
+            elif states[record.id].get("state") != RunState.SHIPPED:
                 target = out / record.id if out else record.out
                 ctx.emit(Notice(f"run {record.id}: pulling results to {target}"))
                 pull_run(ctx, cluster, replace(record, out=target), states[record.id])
@@ -98,9 +107,11 @@ def _bring_home(ctx: Context, cluster: Cluster, out: Path | None) -> tuple[str, 
     return tuple(pulled)
 
 
-def _cancel(ctx: Context, cluster: Cluster, mine: dict[str, RunRecord], active: tuple[str, ...]) -> None:
+def _cancel(ctx: Context, cluster: Cluster, states: Mapping[str, State]) -> Mapping[str, State]:
+    """End what runs; the states after it.  What does not end is told, and left to the end of all services."""
+    active = unfinished(states)
     if not active:
-        return
+        return states
     if not ctx.confirm(f"{', '.join(active)} is still active on {cluster.name}. Cancel it?"):
         raise UsageError(
             f"cluster {cluster.name} has an active run and was left as it is",
@@ -109,11 +120,11 @@ def _cancel(ctx: Context, cluster: Cluster, mine: dict[str, RunRecord], active: 
     layout = layout_of(cluster)
     for run in reversed(active):
         ask_server(ctx, cluster, "cancel", layout.run(run))
-    silent = replace(ctx, emit=lambda _: None)
-    for run in active:
-        if run in mine:
-            state: State = follow(silent, cluster, mine[run])
-            record_state(ctx, mine[run], state)
+    try:
+        return await_end(ctx, cluster, active)
+    except EngineError as error:
+        ctx.emit(Notice(f"{error.message}; what is there of it is pulled"))
+        return run_states(ctx, cluster)
 
 
 def _end_services(ctx: Context, provider: Provider, cluster: Cluster) -> tuple[str, ...]:

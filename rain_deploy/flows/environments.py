@@ -25,7 +25,7 @@ def decide_environment(ctx: Context, spec: ClusterSpec, cluster: Cluster) -> Res
     question = asked(wanted, node_lock())
     if kept and kept[0] == question and not wanted.upgrade:
         return kept[1]
-    if named:
+    if wanted.requirements or wanted.packages or wanted.wheels:
         ctx.emit(Notice("resolving the requirements"))
     environment = resolve(wanted, node_lock())
     ctx.store.save_environment(cluster.id, question, environment)

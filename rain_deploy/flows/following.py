@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from rain_deploy.core.command import Command
 from rain_deploy.core.events import Notice, PointSeen, RunChanged, ScriptOutput
 from rain_deploy.core.model import Cluster, RunRecord
-from rain_deploy.errors import EngineError, Locked, Unreachable
+from rain_deploy.errors import EngineError, InputError, Locked, Unreachable
 from rain_deploy.flows.clusters import State
 from rain_deploy.flows.context import Context
 from rain_deploy.ops.services import layout_of, node_command
@@ -29,6 +29,8 @@ class _Follower:
     offsets: dict[str, int] = field(default_factory=lambda: {"out": 0, "err": 0, "points": 0})
     state: dict[str, object] = field(default_factory=dict)
     ended: bool = False
+    heard: int = 0
+    """Lines so far; a run without output has a line every few seconds too."""
     rest: bytes = b""
 
     def __call__(self, chunk: bytes) -> None:
@@ -37,6 +39,7 @@ class _Follower:
             self._line(json.loads(line))
 
     def _line(self, line: dict[str, object]) -> None:
+        self.heard += 1
         kind = line.pop("t")
         if kind in {"out", "err"}:
             data = str(line["d"]).encode(errors="surrogateescape")
@@ -66,6 +69,7 @@ def follow(
     record: RunRecord,
     *,
     first: Command | None = None,
+    clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> State:
     """Emit the run's output, points and changes from their beginning; return its final state.
@@ -78,14 +82,14 @@ def follow(
     lost_s: float | None = None
     tries = 0
     while not follower.ended:
-        seen = dict(follower.offsets)
+        heard = follower.heard
         try:
             result = ctx.transport.run(cluster.server.host, command, on_stdout=follower)
         except Unreachable as error:
-            if follower.offsets != seen:
+            if follower.heard > heard:
                 lost_s, tries = None, 0
-            lost_s = lost_s or time.monotonic()
-            if time.monotonic() - lost_s > RECONNECT_S:
+            lost_s = lost_s or clock()
+            if clock() - lost_s > RECONNECT_S:
                 error.still_running = f"run {record.id} goes on on {cluster.server.name}"
                 error.next_step = f"rain-deploy attach {record.id} -c {cluster.name}"
                 raise
@@ -102,11 +106,16 @@ def follow(
     return follower.state
 
 
-def refused(record: RunRecord, exit_status: int, stderr: bytes) -> Locked | EngineError:
+def refused(record: RunRecord, exit_status: int, stderr: bytes) -> Locked | InputError | EngineError:
     """The error for a queue or follow that the node ended with ``exit_status``."""
     details = stderr.decode(errors="replace").strip()[-2000:]
     if exit_status == Locked.exit_code:
         return Locked(f"run {record.id} was not started: {details}")
+    if exit_status == InputError.exit_code:
+        return InputError(
+            f"run {record.id} was never in line: the command that shipped it was ended before",
+            next_step=f"rain-deploy run -c {record.cluster} {record.script}",
+        )
     return EngineError(f"run {record.id} cannot be followed (exit {exit_status})", details=details)
 
 

@@ -123,7 +123,12 @@ def install(
         _may_build(provider, cluster.server, server)
     outcomes = try_stages(ctx, cluster, "install", prepared.stages)
     left = survivors(ctx, spec, tuple(node.name for node in cluster.nodes), outcomes)
-    cluster = replace(cluster, nodes=tuple(node for node in cluster.nodes if node.name in left))
+    left_out = tuple(node for node in cluster.nodes if node.name not in left)
+    cluster = replace(
+        cluster,
+        nodes=tuple(node for node in cluster.nodes if node.name in left),
+        left_out=(*cluster.left_out, *left_out),
+    )
     reports = outcomes.values
     if not cluster.engine_sha256:
         (sha256,) = reports[cluster.server.name].values("engine")
@@ -180,6 +185,7 @@ def _stage(cluster: Cluster, node: Node, facts: Facts, needs: Needs) -> Stage:
         (code, *_one_row(engine, environment)),
         (*code_payload, *engine_payload, *environment_payload),
         deadline_s=INSTALL_DEADLINE_S,
+        installs=True,
     )
 
 

@@ -13,7 +13,7 @@ from rain_deploy.core.events import Notice
 from rain_deploy.core.layout import governor_port
 from rain_deploy.core.model import Cluster, Facts, Host, Node
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import InputError
+from rain_deploy.errors import HostKeyError, InputError
 from rain_deploy.fleet.fanout import Outcomes
 from rain_deploy.fleet.reach import gather_facts
 from rain_deploy.flows.context import Context
@@ -53,13 +53,18 @@ def remembering(spec: ClusterSpec, cluster: Cluster) -> ClusterSpec:
 
 
 def wanted_nodes(spec: ClusterSpec, cluster: Cluster) -> int:
-    """How many nodes ``up`` shall leave.  Raises InputError for fewer than live."""
+    """How many nodes ``up`` shall leave.  Raises InputError for fewer than live, and for another provider."""
+    if cluster.provider != spec.provider:
+        raise InputError(
+            f"cluster {cluster.name} is of provider {cluster.provider}, not {spec.provider}",
+            next_step=f"rain-deploy down -c {cluster.name}, or another name with -c",
+        )
     living = len(cluster.nodes)
     wanted = spec.nodes or max(living, len(spec.hosts) if not living else 0, 1)
     if wanted < living:
         raise InputError(
             f"cluster {cluster.name} has {living} nodes; up does not remove nodes (asked for: {wanted})",
-            next_step=f"rain-deploy scale {wanted} -c {cluster.name}",
+            next_step=f"rain-deploy down -c {cluster.name}, then up --nodes {wanted}; `scale` comes later",
         )
     return wanted
 
@@ -90,10 +95,12 @@ def survivors(
 ) -> tuple[str, ...]:
     """The nodes (server first in ``names``) with which the cluster goes on, by ``--min-nodes``, default all.
 
-    Raises the error of the others when too few are left or the server is not among them.
+    Raises the error of the others when too few are left or the server is not among them, and a wrong host key
+    always.
     """
     left = tuple(name for name in names if name not in outcomes.errors)
-    if len(left) < (spec.min_nodes or len(names)) or names[0] not in left:
+    wrong = any(isinstance(error, HostKeyError) for error in outcomes.errors.values())
+    if wrong or len(left) < (spec.min_nodes or len(names)) or names[0] not in left:
         outcomes.require()
     for name, error in outcomes.errors.items():
         ctx.emit(Notice(f"{name} is left out: {error.message}"))
@@ -131,7 +138,7 @@ def assign(
     looked: Mapping[Host, Facts],
 ) -> Cluster:
     """The cluster with a node for each host.  What a recorded node was given stays."""
-    recorded = {node.name: node for node in cluster.nodes}
+    recorded = {node.name: node for node in (*cluster.nodes, *cluster.left_out)}
     hosts = tuple(looked)
     facts = {host.name: fact for host, fact in looked.items()}
     addresses = cluster_addresses(hosts, facts, spec.trust_networks)
@@ -149,7 +156,9 @@ def assign(
                 cpus=spec.cpus_per_node or (known.cpus if known else 0) or _cpus(ctx, host, fact, share),
             )
         )
-    return replace(cluster, base=choose_base(cluster, hosts, facts), nodes=tuple(nodes))
+    left_out = tuple(node for name, node in recorded.items() if name not in facts)
+    base = choose_base(cluster, hosts, facts)
+    return replace(cluster, base=base, nodes=tuple(nodes), left_out=left_out)
 
 
 def _cpus(ctx: Context, host: Host, facts: Facts, share: int) -> int:

@@ -34,7 +34,7 @@ rm -rf -- "$t"
 exit $rc
 """
 """Into the destination where it is a directory or ends with a slash, else under that name, by rename."""
-_FETCH = 'cd -- "$0" && exec tar -chf - -- "./$1"'
+_FETCH = 'cd -- "$0" && exec tar -chf - --hard-dereference -- "./$1"'
 COPY_DEADLINE_S = 3600.0
 
 
@@ -180,7 +180,7 @@ def _checked(ctx: Context, host: Host, command: Command, what: str) -> None:
 def _require_zero(host: Host, exit_status: int, stderr: bytes, what: str) -> None:
     if exit_status != 0:
         reason = stderr.decode(errors="replace").strip()[-500:]
-        raise InputError(f"{what} failed (exit {exit_status}): {reason}", node=host.name)
+        raise InputError(f"{what} failed (exit {exit_status})", node=host.name, details=reason)
 
 
 def _chosen(cluster: Cluster, node: int | None) -> tuple[Host, ...]:

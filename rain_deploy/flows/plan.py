@@ -57,12 +57,17 @@ def plan(ctx: Context, spec: ClusterSpec) -> PlanResult:
 
 def planned_hosts(provider: Provider, spec: ClusterSpec, cluster: Cluster, nodes: int) -> tuple[Host, ...]:
     """The living hosts as recorded, then those that ``up`` would make."""
-    living = hosts_of(cluster)
-    return (*living, *provider.preview(provider.intents(spec, cluster, nodes)[len(living) :]))
+    seen = provider.preview(provider.intents(spec, cluster, nodes))
+    living = tuple(
+        replace(host, installer_env=now.installer_env)
+        for host, now in zip(hosts_of(cluster), seen, strict=False)
+    )
+    return (*living, *seen[len(living) :])
 
 
 def _line(cluster: Cluster, host: Host, stage: Stage) -> StagePlan:
-    return StagePlan(stage.name, stage_command(stage, cluster.base, host.installer_env).line())
+    exports = host.installer_env if stage.installs else ()
+    return StagePlan(stage.name, stage_command(stage, cluster.base, exports).line())
 
 
 def _environment(ctx: Context, spec: ClusterSpec, cluster: Cluster) -> tuple[ResolvedEnvironment, str]:

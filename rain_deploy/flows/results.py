@@ -127,11 +127,15 @@ class RunResult(Result):
         if self.outcome == "failed":
             return ScriptFailed(
                 f"run {self.run}: the script {_ending(self.exit_code)}",
-                details=self.message or None,
                 next_step=f"rain-deploy logs {self.run} -c {self.cluster}",
             )
         if self.outcome in {"cancelled", "timeout"}:
-            return EndedEarly(f"run {self.run}: {self.message or self.outcome} before the script ended")
+            how = "timed out" if self.outcome == "timeout" else self.outcome
+            why = f" ({self.message})" if self.message else ""
+            return EndedEarly(
+                f"run {self.run}: {how} before its script ended{why}",
+                next_step=f"rain-deploy logs {self.run} -c {self.cluster}",
+            )
         if self.outcome in {"engine", "lost"}:
             return EngineError(
                 f"run {self.run}: {self.message or 'Rain could not run it'}",

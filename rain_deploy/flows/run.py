@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from rain_deploy.core.command import Command
-from rain_deploy.core.events import Notice, RunChanged
+from rain_deploy.core.events import Event, Notice, RunChanged
 from rain_deploy.core.layout import RUN_PORTS
 from rain_deploy.core.model import Cluster, Host, RunRecord, RunState
 from rain_deploy.core.shipment import Shipment
 from rain_deploy.core.spec import RunSpec
-from rain_deploy.errors import UsageError
+from rain_deploy.errors import Locked, Unreachable, UsageError
 from rain_deploy.flows.clusters import living, run_states, unfinished
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.ending import end_of
@@ -34,16 +36,38 @@ def run(ctx: Context, name: str, run_spec: RunSpec) -> RunResult:
     cluster = living(ctx, name)
     shipment = collect(run_spec.script, ctx.cwd, run_spec.files, never=(ctx.home,))
     _agree(ctx, shipment)
-    with ctx.store.lock(cluster.name, "run"):
-        record = _record(ctx, cluster, run_spec, shipment)
-        ship(ctx, cluster, record, run_spec, shipment)
-        ctx.store.save_run(record)
+    with contextlib.ExitStack() as held:
+        held.enter_context(ctx.store.lock(cluster.name, "run"))
+        live = _unfinished(ctx, cluster)
+        record = ctx.store.add_run(
+            lambda sequence: _record(ctx, cluster, run_spec, shipment, sequence=sequence, live=live)
+        )
+        try:
+            ship(ctx, cluster, record, run_spec, shipment, live=live)
+        except BaseException:
+            ctx.store.forget_run(record)
+            raise
         ctx.emit(RunChanged(record.id, RunState.SHIPPED, f"results go to {record.out}"))
         first = queue_command(cluster, record, run_spec)
         if run_spec.detach:
             return _detached(ctx, cluster, record, first)
-    state = follow(ctx, cluster, record, first=first)
+        try:
+            state = follow(_releasing(ctx, held), cluster, record, first=first)
+        except Locked:
+            ctx.store.forget_run(record)
+            raise
     return end_of(ctx, cluster, record, state)
+
+
+def _releasing(ctx: Context, held: contextlib.ExitStack) -> Context:
+    """Lets go of the cluster's lock at the first word of the run: it is in line."""
+
+    def emit(event: Event) -> None:
+        if isinstance(event, RunChanged):
+            held.close()
+        ctx.emit(event)
+
+    return replace(ctx, emit=emit)
 
 
 def _agree(ctx: Context, shipment: Shipment) -> None:
@@ -52,18 +76,38 @@ def _agree(ctx: Context, shipment: Shipment) -> None:
     names = ", ".join(file.path for file in shipment.files[:NAMES_SHOWN])
     rest = len(shipment.files) - NAMES_SHOWN
     more = f" and {rest} more" if rest > 0 else ""
-    ctx.emit(Notice(f"ships {names}{more}: {len(shipment.files)} files, {shipment.total_bytes} bytes"))
+    ctx.emit(Notice(f"ships {names}{more} ({shipment.total_bytes / 1000:.1f} kB)"))
     if shipment.total_bytes > ASK_ABOVE_BYTES:
         size_mb = shipment.total_bytes / 1e6
         if not ctx.confirm(f"{size_mb:.0f} MB would be sent to every node. Go on?"):
             raise UsageError("nothing was sent and nothing was started")
 
 
-def _record(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -> RunRecord:
+def _unfinished(ctx: Context, cluster: Cluster) -> dict[str, int]:
+    """Runs in line on the cluster, with their ports; nobody is asked when all recorded ones are over."""
+    ports = {
+        record.id: record.port
+        for record in ctx.store.runs(cluster.name)
+        if record.cluster_id == cluster.id and record.state != RunState.FINISHED
+    }
+    active = unfinished(run_states(ctx, cluster)) if ports else ()
+    return {run: ports[run] for run in active if run in ports}
+
+
+def _record(
+    ctx: Context,
+    cluster: Cluster,
+    spec: RunSpec,
+    shipment: Shipment,
+    *,
+    sequence: int,
+    live: Mapping[str, int],
+) -> RunRecord:
+    """A new run: its id is no other's, in this home or another, and its port no unfinished run's."""
     created_s = time.time()
-    sequence = ctx.store.next_sequence()
     stem = "".join(c if c.isalnum() else "-" for c in Path(shipment.script).stem)[:40]
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(created_s))}-{sequence}-{stem}"
+    when = time.strftime("%Y%m%d-%H%M%S", time.localtime(created_s))
+    run_id = f"{when}-{sequence}-{cluster.id[:4]}-{stem}"
     out = (spec.out or ctx.cwd / "results" / run_id).absolute()
     check_target(out, run_id)
     return RunRecord(
@@ -71,7 +115,7 @@ def _record(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -
         cluster_id=cluster.id,
         cluster=cluster.name,
         sequence=sequence,
-        port=RUN_PORTS[sequence % len(RUN_PORTS)],
+        port=_free_port(cluster, sequence, live),
         script=shipment.script,
         args=spec.args,
         script_sha256=shipment.script_sha256,
@@ -81,11 +125,31 @@ def _record(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -
     )
 
 
-def ship(ctx: Context, cluster: Cluster, record: RunRecord, spec: RunSpec, shipment: Shipment) -> None:
+def _free_port(cluster: Cluster, sequence: int, live: Mapping[str, int]) -> int:
+    """Ports are used in turn, by all clusters of this home: an old run that is not over keeps its own."""
+    for turn in range(len(RUN_PORTS)):
+        port = RUN_PORTS[(sequence + turn) % len(RUN_PORTS)]
+        if port not in live.values():
+            return port
+    raise Locked(
+        f"{len(RUN_PORTS)} runs wait or run on {cluster.name}, and no more fit in line",
+        next_step=f"rain-deploy runs -c {cluster.name}",
+    )
+
+
+def ship(
+    ctx: Context,
+    cluster: Cluster,
+    record: RunRecord,
+    spec: RunSpec,
+    shipment: Shipment,
+    *,
+    live: Mapping[str, int],
+) -> None:
     """Bring the run to all nodes; any node that it does not reach ends the command, nothing is queued."""
-    recorded_unfinished = [r.id for r in ctx.store.runs(cluster.name) if r.state != RunState.FINISHED]
-    live = unfinished(run_states(ctx, cluster)) if recorded_unfinished else ()
-    stage = ship_stage(layout_of(cluster), record, spec, shipment, payload(shipment), live=live)
+    names = tuple(node.name for node in cluster.nodes)
+    files = payload(shipment)
+    stage = ship_stage(layout_of(cluster), record, spec, shipment, files, live=tuple(live), nodes=names)
     run_stages(ctx, cluster, "ship", {node.name: stage for node in cluster.nodes})
 
 
@@ -102,8 +166,14 @@ def queue_command(cluster: Cluster, record: RunRecord, spec: RunSpec) -> Command
 
 def _detached(ctx: Context, cluster: Cluster, record: RunRecord, queue: Command) -> RunResult:
     host: Host = cluster.server.host
-    result = ctx.transport.run(host, queue)
+    try:
+        result = ctx.transport.run(host, queue)
+    except Unreachable as error:
+        error.still_running = f"run {record.id}, if it came into line before the connection was lost"
+        error.next_step = f"rain-deploy runs -c {cluster.name}"
+        raise
     if result.exit_status != 0:
+        ctx.store.forget_run(record)
         raise refused(record, result.exit_status, result.stderr)
     ctx.store.save_run(replace(record, state=RunState.QUEUED))
     return RunResult(

@@ -11,7 +11,16 @@ from rain_deploy.core.command import Command
 from rain_deploy.core.events import PointSeen
 from rain_deploy.core.model import Cluster, RunRecord, RunState
 from rain_deploy.errors import InputError
-from rain_deploy.flows.clusters import ask_server, find_node, find_run, living, recorded, run_line, run_states
+from rain_deploy.flows.clusters import (
+    ask_server,
+    await_end,
+    find_node,
+    find_run,
+    living,
+    recorded,
+    run_line,
+    run_states,
+)
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.ending import end_of, pull_run, record_state
 from rain_deploy.flows.following import follow as follow_run
@@ -52,7 +61,7 @@ def cancel(ctx: Context, name: str, run: str | None = None) -> CancelResult:
         changed = before.get("state") != RunState.FINISHED
         if changed:
             ask_server(ctx, cluster, "cancel", layout_of(cluster).run(record.id))
-    state = follow_run(replace(ctx, emit=lambda _: None), cluster, record)
+    state = await_end(ctx, cluster, (record.id,))[record.id]
     record_state(ctx, record, state)
     return CancelResult(
         cluster=name,

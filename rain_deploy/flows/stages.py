@@ -26,7 +26,7 @@ def try_stages(
     works = {
         node: StageWork(
             hosts[node],
-            stage_command(stage, cluster.base, hosts[node].installer_env),
+            stage_command(stage, cluster.base, hosts[node].installer_env if stage.installs else ()),
             tuple(step.name for step in stage.steps),
         )
         for node, stage in stages.items()
@@ -40,7 +40,8 @@ def try_stages(
 def _logged(ctx: Context, cluster: Cluster) -> Iterator[EventSink]:
     """Events of each host also go to its log here, which ``logs --install`` shows."""
     path = install_log(ctx, cluster)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for directory in (path.parent.parent, path.parent):
+        directory.mkdir(mode=0o700, exist_ok=True)
     with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
 
         def emit(event: Event) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rain_deploy.core.events import Notice
 from rain_deploy.core.model import Cluster, Facts, Node
 from rain_deploy.core.plan import Stage
@@ -30,6 +32,17 @@ def start(ctx: Context, cluster: Cluster, *, grown: bool) -> tuple[int, tuple[st
     return len(lines), lines
 
 
+def started(cluster: Cluster) -> Cluster:
+    """The cluster with facts that know what ``start`` has left: a later dry run plans by them."""
+
+    def told(node: Node, facts: Facts) -> Facts:
+        sha256, running = node_config_sha256(cluster, node), _services(cluster, node)
+        return replace(facts, node_config_sha256=sha256, running=running)
+
+    nodes = (replace(node, facts=told(node, node.facts) if node.facts else None) for node in cluster.nodes)
+    return replace(cluster, nodes=tuple(nodes))
+
+
 def start_stages(cluster: Cluster, *, grown: bool) -> dict[str, Stage]:
     """By node, for those that are not as they should be; the server's, with the probe, whenever any is."""
     facts = facts_of(cluster)
@@ -41,9 +54,12 @@ def start_stages(cluster: Cluster, *, grown: bool) -> dict[str, Stage]:
 
 
 def _is_stale(cluster: Cluster, node: Node, facts: Facts) -> bool:
-    services = {"governor", "supervisor"} if node is cluster.server else {"governor"}
     configured = facts.node_config_sha256 == node_config_sha256(cluster, node)
-    return not configured or bool(services - set(facts.running))
+    return not configured or not set(_services(cluster, node)) <= set(facts.running)
+
+
+def _services(cluster: Cluster, node: Node) -> tuple[str, ...]:
+    return ("governor", "supervisor") if node is cluster.server else ("governor",)
 
 
 def wall_stages(provider: Provider, cluster: Cluster, trust: tuple[str, ...]) -> dict[str, Stage]:

@@ -32,6 +32,7 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
             raise error
     lines = tuple(_line(cluster, node, outcomes.values.get(node.name)) for node in cluster.nodes)
     drift = tuple(f"{line.name} is {line.state}" for line in lines if line.state != "ready")
+    drift += tuple(f"{node.name} is left out" for node in cluster.left_out)
     if not cluster.up:
         drift = ("its last `up` did not end", *drift)
     runs = [record for record in ctx.store.runs(name) if record.cluster_id == cluster.id]

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from rain_deploy.core.events import Notice
 from rain_deploy.core.spec import ClusterSpec, RunSpec
-from rain_deploy.errors import RainDeployError
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.down import down
 from rain_deploy.flows.results import DownResult, RunResult, SweepResult
@@ -22,8 +21,8 @@ def sweep(ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> SweepResult:
     started = converge(ctx, spec)
     try:
         result: RunResult = run(ctx, spec.name, run_spec)
-    except (RainDeployError, KeyboardInterrupt) as error:
-        ctx.emit(Notice(f"{type(error).__name__}: tearing {spec.name} down before this is reported"))
+    except BaseException:  # a bug of ours too must leave nothing behind
+        ctx.emit(Notice(f"the run did not come to its end: {spec.name} is taken down, then you are told why"))
         _torn_down(ctx, spec)
         raise
     return SweepResult(up=started, run=result, down=_torn_down(ctx, spec))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.events import Notice
 from rain_deploy.core.model import Cluster
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import InputError, RainDeployError
 from rain_deploy.flows.clusters import node_lines
 from rain_deploy.flows.context import Context
-from rain_deploy.flows.down import tear_down
 from rain_deploy.flows.environments import decide_environment
 from rain_deploy.flows.install import install, refuse_what_cannot_be_installed
 from rain_deploy.flows.machines import (
@@ -25,12 +24,13 @@ from rain_deploy.flows.machines import (
 from rain_deploy.flows.plan import plan
 from rain_deploy.flows.results import PlanResult, UpResult
 from rain_deploy.flows.stages import run_stages
-from rain_deploy.flows.starting import start, wall_stages
+from rain_deploy.flows.starting import start, started, wall_stages
+from rain_deploy.flows.undoing import undo
 from rain_deploy.providers.base import Provider
 
 
 def up(ctx: Context, spec: ClusterSpec, *, dry_run: bool = False) -> UpResult | PlanResult:
-    """Converge.  What an interrupted or failed ``up`` of a new cluster made, it undoes."""
+    """Converge.  What an interrupted or failed ``up`` made, it undoes."""
     if dry_run:
         return plan(ctx, spec)
     return converge(ctx, spec)
@@ -42,27 +42,32 @@ def converge(ctx: Context, spec: ClusterSpec) -> UpResult:
     provider = ctx.provider_for(spec.provider)
     with ctx.store.lock(spec.name, "up"):
         before = ctx.store.cluster(spec.name)
-        if before and before.provider != spec.provider:
-            raise InputError(
-                f"cluster {spec.name} is of provider {before.provider}, not {spec.provider}",
-                next_step=f"rain-deploy down -c {spec.name}, or another name with -c",
-            )
         cluster = before or new_cluster(ctx, spec)
         spec = remembering(spec, cluster)
         nodes = wanted_nodes(spec, cluster)
         for sentence in provider.preflight(replace(spec, nodes=nodes)):
-            ctx.emit(Notice(sentence))
+            if before is None:
+                ctx.emit(Notice(sentence))
+        environment = decide_environment(ctx, spec, cluster)
+        kept = ctx.store.resources(cluster.id) if before else None
         ctx.store.save_cluster(cluster)
         try:
-            result = _make(ctx, provider, spec, cluster, nodes)
+            result = _make(ctx, provider, spec, cluster, environment, nodes=nodes)
         except BaseException as error:
-            _undo(ctx, cluster, error, new=before is None)
+            undo(ctx, provider, cluster, error, kept)
             raise
     return replace(result, seconds=time.monotonic() - started_s)
 
 
-def _make(ctx: Context, provider: Provider, spec: ClusterSpec, cluster: Cluster, nodes: int) -> UpResult:
-    environment = decide_environment(ctx, spec, cluster)
+def _make(
+    ctx: Context,
+    provider: Provider,
+    spec: ClusterSpec,
+    cluster: Cluster,
+    environment: ResolvedEnvironment,
+    *,
+    nodes: int,
+) -> UpResult:
     make_resources(ctx, provider, spec, cluster, nodes)
     hosts = provider.hosts(cluster, ctx.store.resources(cluster.id))
     looked = look(ctx, provider, spec, cluster, hosts)
@@ -74,8 +79,8 @@ def _make(ctx: Context, provider: Provider, spec: ClusterSpec, cluster: Cluster,
     cluster, changed = install(ctx, provider, spec, cluster, environment)
     ctx.store.save_cluster(cluster)
     run_stages(ctx, cluster, "wall", walls)
-    started, touched = start(ctx, cluster, grown=grown)
-    cluster = replace(cluster, up=True)
+    count, touched = start(ctx, cluster, grown=grown)
+    cluster = replace(started(cluster), up=True)
     ctx.store.save_cluster(cluster)
     for node in cluster.nodes:
         ctx.store.save_facts(node)
@@ -84,19 +89,6 @@ def _make(ctx: Context, provider: Provider, spec: ClusterSpec, cluster: Cluster,
         provider=cluster.provider,
         nodes=node_lines(cluster, "ready"),
         changed=(*changed, *touched),
-        started=started,
+        started=count,
         seconds=0.0,
     )
-
-
-def _undo(ctx: Context, cluster: Cluster, error: BaseException, *, new: bool) -> None:
-    """Take down what a new cluster's first ``up`` made.  A second error never hides the first."""
-    if not new:
-        return
-    ctx.emit(Notice(f"up did not end well; removing what it made of {cluster.name}"))
-    try:
-        tear_down(ctx, ctx.store.cluster(cluster.name) or cluster, discard_results=True)
-    except RainDeployError as second:
-        if isinstance(error, RainDeployError):
-            error.still_running = f"what up made of {cluster.name}: {second.message}"
-            error.next_step = f"rain-deploy down -c {cluster.name}"

@@ -14,7 +14,7 @@ from typing import Any
 from .config import Member, NodeConfig, member_name, members
 from .engine import EngineFailed, clients_registered, end_servers, server_fault, start_server
 from .epochs import next_number
-from .files import read_json, write_json
+from .files import read_json, tail, write_json
 from .process import Process, end, leader, scan, spawn
 from .recorder import Recorder
 from .runs import FINISHED, Run
@@ -56,6 +56,9 @@ class Attempt:
         self._probe = probe
         self._meanwhile = meanwhile
         self._nodes: tuple[Member, ...] = members(config)
+        # A node that joined after the run was shipped does not know it.
+        known = [node for node in self._nodes if node.name in run.nodes]
+        self._expected = tuple(known) or self._nodes
 
     def conduct(self) -> None:
         """Bring the run to its end.  Raises OSError when the disk refuses."""
@@ -97,9 +100,9 @@ class Attempt:
         registered = self._wait_for_governors(server)
         if registered is None:
             return Ending("cancelled", "cancelled before the script was started")
-        missing = [node.name for node in self._nodes if node.name not in registered]
+        missing = [node.name for node in self._expected if node.name not in registered]
         run.update(nodes=sorted(registered), missing=missing)
-        needed = run.min_nodes or len(self._nodes)
+        needed = run.min_nodes or len(self._expected)
         if len(registered) < needed:
             return Ending("engine", f"governors that did not register: {', '.join(missing)}")
         self._start_job()
@@ -109,7 +112,7 @@ class Attempt:
         """Names of the nodes whose governors registered; None when the run was cancelled meanwhile."""
         probe = self._probe()
         try:
-            probe.ask(self._config.address, self._run.port, len(self._nodes), _GOVERNORS_DEADLINE_S)
+            probe.ask(self._config.address, self._run.port, len(self._expected), _GOVERNORS_DEADLINE_S)
             deadline = time.monotonic() + _GOVERNORS_DEADLINE_S + 3
             while not probe.answered() and time.monotonic() < deadline:
                 if self._run.cancelled:
@@ -180,7 +183,12 @@ class Attempt:
             time.sleep(_POLL_S)
 
     def _engine_died(self) -> Ending:
+        """Rain's server is gone.  It may go after a failed task: then the task ended the script."""
         fault = server_fault(self._run.attempt_dir, self._nodes)
+        if (self._run.path / "exit.json").exists() and died_of_task(self._run):
+            return Ending(
+                "failed", f"a task failed and the script with it; then Rain's server ended: {fault}"
+            )
         return Ending("engine", f"Rain's server ended during the run: {fault}")
 
     def _end_script(self, job: Process) -> None:
@@ -245,3 +253,11 @@ class Attempt:
 
     def _node_name(self, governor: str) -> str:
         return member_name(self._nodes, governor)
+
+
+def died_of_task(run: Run) -> bool:
+    """True when the script's last words tell of a task's failure.
+
+    Also with an exception of the connection after it: leaving ``with session`` asks the server once more.
+    """
+    return "rain.common.errors.TaskException: " in tail(run.path / "stderr.log", 20_000)

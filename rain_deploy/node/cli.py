@@ -1,7 +1,8 @@
 """Verbs of the node code: ``python BUNDLE VERB ARGUMENT…``, each one exec from the operator's side.
 
 Answers are JSON or lines on stdout, messages go to stderr.  Exit codes: 0, 1 (failed, said why), 2 (wrong
-arguments), 11 (``queue --no-wait`` and another run is not finished).
+arguments), 10 (``follow`` of a run that was never in line), 11 (``queue --no-wait`` and another run is not
+finished).
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import sys
 from pathlib import Path
 
 from .config import NotInstalled
-from .runs import Run, ahead, load, queue, unfinished
+from .runs import Run, ahead, cancel, load, queue, unfinished
 
 _BUSY = 11
+_NOT_IN_LINE = 10
 
 
 class NoSuchRun(Exception):  # noqa: N818 - a fact about the argument
@@ -109,6 +111,7 @@ def _queue(arguments: argparse.Namespace) -> int:
     run = _run(arguments)
     others = [other.id for other in unfinished(run.path.parent) if other.id != run.id]
     if arguments.no_wait and others:
+        run.forget_env()
         print("\n".join(others))
         return _BUSY
     state = queue(run)
@@ -118,8 +121,7 @@ def _queue(arguments: argparse.Namespace) -> int:
 
 def _cancel(arguments: argparse.Namespace) -> int:
     run = _run(arguments)
-    (run.path / "cancel").touch()
-    print(json.dumps(run.state()))
+    print(json.dumps(cancel(run)))
     return 0
 
 
@@ -146,7 +148,11 @@ def _pack(arguments: argparse.Namespace) -> int:
 def _follow(arguments: argparse.Namespace) -> int:
     from .follow import follow
 
-    return follow(_run(arguments), arguments.out, arguments.err, arguments.points)
+    run = _run(arguments)
+    if run.state()["state"] == "shipped":
+        print("it was never in line", file=sys.stderr)
+        return _NOT_IN_LINE
+    return follow(run, arguments.out, arguments.err, arguments.points)
 
 
 def _probe(arguments: argparse.Namespace) -> int:

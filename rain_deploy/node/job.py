@@ -33,7 +33,8 @@ def run_job(run_dir: Path) -> int:
 
 def _script(cwd: Path, script: Path, args: tuple[str, ...]) -> int:
     """Exit code of ``python script args``, named as the user named it where it lies below ``cwd``."""
-    argv = [sys.executable, os.path.relpath(script, cwd), *args]
+    name = os.path.relpath(script, cwd)
+    argv = [sys.executable, f"./{name}" if name.startswith("-") else name, *args]
     env = {**os.environ, "PWD": str(cwd)}  # as a shell's cd leaves it; Rain's library warns of another
     try:
         return subprocess.run(argv, stdin=subprocess.DEVNULL, cwd=cwd, env=env, check=False).returncode

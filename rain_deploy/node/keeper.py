@@ -77,7 +77,9 @@ class Keeper:
 
     def _answering(self) -> tuple[int | None, Run | None]:
         address = self._config.server_address
-        for run in targets(all_runs(self._config.runs_dir)):
+        runs = all_runs(self._config.runs_dir)
+        # Nodes that share a machine see runs that were shipped before they joined: not theirs.
+        for run in targets(tuple(run for run in runs if not run.nodes or self._config.name in run.nodes)):
             if answers(address, run.port):
                 return run.port, run
         return (self._config.idle_port if answers(address, self._config.idle_port) else None), None

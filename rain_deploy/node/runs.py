@@ -26,6 +26,8 @@ class Run:
     min_nodes: int | None
     companion: bool
     live: tuple[str, ...]
+    nodes: tuple[str, ...]
+    """Names of those that have it: others may have joined the cluster since."""
 
     def state(self) -> Json:
         """Content of state.json; ``{"state": "shipped"}`` when it was not queued here."""
@@ -81,6 +83,7 @@ def load(path: Path) -> Run | None:
             min_nodes=value.get("min_nodes"),
             companion=bool(value.get("companion")),
             live=tuple(value.get("live", ())),
+            nodes=tuple(value.get("nodes", ())),
         )
     except (KeyError, TypeError, ValueError):
         return None
@@ -99,6 +102,16 @@ def all_runs(runs_dir: Path, skip: frozenset[str] = frozenset()) -> tuple[Run, .
 def unfinished(runs_dir: Path) -> tuple[Run, ...]:
     """Queued and active runs, first in line first."""
     return tuple(run for run in all_runs(runs_dir) if run.state()["state"] not in {"shipped", FINISHED})
+
+
+def cancel(run: Run) -> Json:
+    """Ask for a run's end; one that was never in line ends here."""
+    (run.path / "cancel").touch()
+    state = run.state()
+    if state["state"] != "shipped":
+        return state
+    run.forget_env()
+    return run.update(state=FINISHED, outcome="cancelled", message="never in line", ended_s=time.time())
 
 
 def ahead(run: Run) -> int:

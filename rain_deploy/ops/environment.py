@@ -56,7 +56,10 @@ def check_packages(apt: tuple[str, ...]) -> None:
     """Raises InputError for what apt-get would not take as a package to install."""
     for package in apt:
         if not _APT_NAME.fullmatch(package):
-            raise InputError(f"apt: {package!r} is no name of a Debian package")
+            raise InputError(
+                f"apt: {package!r} is no name of a Debian package",
+                next_step="correct `apt` in the config file",
+            )
 
 
 def environment_steps(

@@ -31,6 +31,10 @@ DEBIAN_12 = Facts(
 """What a dry run assumes of a host that nothing is known about."""
 
 
+_FIND_TOOLS = {"PATH", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"}
+"""Of the installer's environment; other variables may be secrets, and a question is an argument."""
+
+
 def user_base(uid: int) -> str:
     """Directory of ours on hosts without root."""
     return f"/var/tmp/rain-deploy-{uid}"  # noqa: S108  made 0700, its owner is checked
@@ -45,7 +49,7 @@ def facts_command(host: Host, cluster_id: str, *, route_to: str = "", tools: str
         cluster_id=cluster_id,
         index=host.index,
         route_to=route_to,
-        exports=host.installer_env,
+        exports=[(name, value) for name, value in host.installer_env if name in _FIND_TOOLS],
         tools=tools,
     )
     return Command(argv=("sh", "-c", script), deadline_s=60.0)

@@ -22,7 +22,11 @@ mkdir -p -- "${R%/*}"
 if ! mv -fT -- "$S/run" "$R" 2>"$S/error"; then
   # Nodes that share a machine share the directory: the first to come wins, the step's check compares.
   [ -d "$R" ] || { cat "$S/error"; exit 1; }
-fi"""
+fi
+for e in "${R%/*}"/*/env.json; do
+  r=${e%/env.json}
+  case " $LIVE " in *" ${r##*/} "*) ;; *) rm -f -- "$e" ;; esac
+done"""
 
 
 def ship_stage(
@@ -33,13 +37,15 @@ def ship_stage(
     files: tuple[PayloadFile, ...],
     *,
     live: tuple[str, ...] = (),
+    nodes: tuple[str, ...] = (),
 ) -> Stage:
     """Bring the run to a node; the same stage goes to every node.
 
     ``files`` is the content of ``shipment``, paths relative to its root.  ``live``: ids of the cluster's
-    runs that are not finished.  A run directory that is there and holds something else fails the step.
+    runs that are not finished; of others the variables are removed.  ``nodes``: who gets the run.  A run
+    directory that is there and holds something else fails the step.
     """
-    described = _json(_description(run, spec, shipment, live))
+    described = _json({**_description(run, spec, shipment), "live": live, "nodes": nodes})
     placed = (
         PayloadFile("run.json", described),
         PayloadFile("shipped.json", _json(dict(shipment.digests))),
@@ -55,13 +61,11 @@ def ship_stage(
             PayloadFile("directories", directories),
             *(PayloadFile(f"run/{file.path}", file.data, file.mode) for file in placed),
         ),
-        variables=(("R", layout.run(run.id)),),
+        variables=(("R", layout.run(run.id)), ("LIVE", " ".join((run.id, *live)))),
     )
 
 
-def _description(
-    run: RunRecord, spec: RunSpec, shipment: Shipment, live: tuple[str, ...]
-) -> dict[str, object]:
+def _description(run: RunRecord, spec: RunSpec, shipment: Shipment) -> dict[str, object]:
     return {
         "run": run.id,
         "sequence": run.sequence,
@@ -72,7 +76,6 @@ def _description(
         "timeout_s": spec.timeout_s,
         "min_nodes": spec.min_nodes,
         "companion": spec.companion,
-        "live": live,
     }
 
 

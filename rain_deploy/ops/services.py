@@ -115,4 +115,5 @@ def probe_step(cluster: Cluster) -> Step:
         "--deadline",
         str(PROBE_DEADLINE_S),
     )
-    return Step(name=f"{len(cluster.nodes)} governors registered", act=shlex.join(argv))
+    count = len(cluster.nodes)
+    return Step(name=f"{count} governor{'s' * (count > 1)} registered", act=shlex.join(argv))

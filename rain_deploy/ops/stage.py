@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
+import shlex
 import tarfile
 
 from rain_deploy.core.command import Command
@@ -14,6 +16,8 @@ MARK = "\x1e"
 """Begins a line that reports on a step: index, tab, outcome."""
 DATA = "\x1d"
 """Begins a line that carries a value home: name, tab, value."""
+EXPORTS = "exports"
+"""Name of the payload's file with the installer's environment."""
 
 
 def _groups(steps: tuple[Step, ...]) -> list[list[int]]:
@@ -41,22 +45,31 @@ def pack(files: tuple[PayloadFile, ...]) -> bytes:
     return buffer.getvalue()
 
 
-def stage_script(stage: Stage, base: str, exports: tuple[tuple[str, str], ...] = ()) -> str:
-    """The POSIX sh text of a stage; ``base`` is what its steps call ``$B``."""
+def stage_script(stage: Stage, base: str, *, exports: bool = False) -> str:
+    """The POSIX sh text of a stage; ``base`` is what its steps call ``$B``.
+
+    With ``exports`` it reads environment from the payload's file of that name.
+    """
     return render(
         "stage.sh.j2",
         steps=stage.steps,
         groups=_groups(stage.steps),
         variables=(("B", base), *stage.variables),
         exports=exports,
-        payload=bool(stage.payload),
+        payload=exports or bool(stage.payload),
     )
 
 
 def stage_command(stage: Stage, base: str, exports: tuple[tuple[str, str], ...] = ()) -> Command:
-    """The stage for one exec channel.  ``exports`` is environment that only this script gets."""
+    """The stage for one exec channel.
+
+    ``exports`` is environment that only this script gets; it may hold secrets, so it is in no argument.
+    """
+    lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in exports)
+    told = (PayloadFile(EXPORTS, os.fsencode(lines), 0o600),) if exports else ()
+    payload = (*told, *stage.payload)
     return Command(
-        argv=("sh", "-c", stage_script(stage, base, exports)),
-        stdin=pack(stage.payload) if stage.payload else None,
+        argv=("sh", "-c", stage_script(stage, base, exports=bool(exports))),
+        stdin=pack(payload) if payload else None,
         deadline_s=stage.deadline_s,
     )

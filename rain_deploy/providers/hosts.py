@@ -204,7 +204,10 @@ def _resolve(name: str, entry: str) -> frozenset[str]:
     except queue.Empty:
         found = OSError(f"no answer within {RESOLVE_DEADLINE_S:.0f} s")
     if isinstance(found, OSError):
-        raise InputError(f"host entry {entry!r}: {name} does not resolve ({found})") from found
+        raise InputError(
+            f"host entry {entry!r}: {name} does not resolve ({found.strerror or found})",
+            next_step="name a machine as user@host[:port] or as OpenSSH knows it, or a hosts file as ./FILE",
+        ) from found
     return found
 
 

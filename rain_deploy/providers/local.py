@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from rain_deploy.core.model import Cluster, Host, Intent, ResourceRef, Traits
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import InputError, Unreachable
+from rain_deploy.errors import InputError, Unreachable, disk_full
 from rain_deploy.providers.local_keys import cluster_key, public_key
 from rain_deploy.providers.local_processes import VARIABLE, end_processes, environments
 from rain_deploy.providers.local_server import PORT, LocalServer, user_name
@@ -19,6 +20,8 @@ from rain_deploy.providers.local_server import PORT, LocalServer, user_name
 __all__ = ["LocalProvider", "cluster_key"]
 
 KIND = "node"
+DISK_BYTES = 64 << 20
+"""Must be free for keys, logs and a small run; what is installed comes on top."""
 READY_S = 20.0
 POLL_S = 0.01
 _PASSED_ON = ("SSL_CERT_", "PIP_", "UV_", "CARGO_", "RUSTUP_")
@@ -37,11 +40,18 @@ class LocalProvider:
         self._root = self._base / "nodes"
 
     def preflight(self, spec: ClusterSpec) -> tuple[str, ...]:
-        del spec
         system, machine = platform.system(), platform.machine()
         if (system, machine) != ("Linux", "x86_64"):
             message = f"provider local needs x86-64 Linux, this is {system} {machine}"
             raise InputError(message, next_step="rain-deploy up --provider hosts --hosts user@machine")
+        free = shutil.disk_usage(self._home).free
+        if free < DISK_BYTES:
+            why = f"has {free / 1e6:.1f} MB free, and local nodes need {DISK_BYTES / 1e6:.0f} MB"
+            raise disk_full(self._home, why)
+        keys = [key for key in ("apt", "setup") if getattr(spec.environment, key)]
+        if keys and not _is_root():
+            message = f"{' and '.join(keys)}: needs root, and {user_name()} has no passwordless sudo here"
+            raise InputError(message, next_step=f"leave {' and '.join(keys)} out of the config file")
         return ("local nodes share this machine: its other users can reach Rain's ports on 127.0.0.0/8",)
 
     def intents(self, spec: ClusterSpec, cluster: Cluster, nodes: int) -> tuple[Intent, ...]:
@@ -139,12 +149,17 @@ def installer_environment(environ: dict[str, str], home: Path) -> tuple[tuple[st
     passed = {
         name: value
         for name, value in environ.items()
-        if name in _PASSED_ON_NAMES or name.startswith(_PASSED_ON) or name.lower().endswith("_proxy")
+        if _is_passed_on(name)
     }
     for name, directory in _HOME_CACHES:
         if name == "UV_CACHE_DIR" or (home / directory).is_dir():
             passed.setdefault(name, str(home / directory))
     return tuple(sorted(passed.items()))
+
+
+def _is_passed_on(name: str) -> bool:
+    wanted = name in _PASSED_ON_NAMES or name.startswith(_PASSED_ON) or name.lower().endswith("_proxy")
+    return wanted and name.isidentifier()  # no shell exports another
 
 
 def _wait_for(server: LocalServer, name: str, cluster: str, deadline: float) -> None:
@@ -162,6 +177,16 @@ def _wait_for(server: LocalServer, name: str, cluster: str, deadline: float) -> 
             next_step=f"rain-deploy up -c {cluster}",
             details=server.last_words(),
         )
+
+
+def _is_root() -> bool:
+    if os.geteuid() == 0:
+        return True
+    sudo = shutil.which("sudo")
+    return (
+        sudo is not None
+        and subprocess.run([sudo, "-n", "true"], capture_output=True, check=False).returncode == 0
+    )
 
 
 def _index(name: str) -> int:

@@ -10,7 +10,8 @@ from pathlib import Path
 def cluster_key(home: Path, cluster_id: str) -> Path:
     """The private key that opens the cluster's nodes (0600); made when it is not there yet."""
     path = home / "clusters" / cluster_id / "id_ed25519"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.parent.mkdir(exist_ok=True, mode=0o700)
     public_key(path)
     return path
 

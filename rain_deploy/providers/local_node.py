@@ -58,6 +58,7 @@ def main() -> None:
     values = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     node = Node(values["address"], values["port"], Path(values["directory"]))
     os.chdir(node.home)
+    os.umask(0o077)
     asyncio.run(_serve(node))
 
 

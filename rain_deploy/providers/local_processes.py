@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rain_deploy.errors import DownIncomplete
 
-VARIABLE = "RAIN_DEPLOY_NODE"
+VARIABLE = "RAIN_DEPLOY_LOCAL_NODE"
 """``<cluster id>/<N>``; every process in a node inherits it from the node's SSH server."""
 TERM_S = 3.0
 DEADLINE_S = 20.0

@@ -36,7 +36,7 @@ class LocalServer:
 
     @property
     def node(self) -> str:
-        """Value of RAIN_DEPLOY_NODE in all its processes."""
+        """Value of RAIN_DEPLOY_LOCAL_NODE in all its processes."""
         return f"{self.cluster_id}/{self.index}"
 
     @property
@@ -58,9 +58,10 @@ class LocalServer:
     def prepare(self, authorized_key: str) -> None:
         """Make the directory; what is there stays.  Shells read .bashrc before every command: it is empty."""
         home = self.directory / "home"
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.directory.chmod(0o700)
-        (home / ".bashrc").touch()
+        self.root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for directory in (self.root, self.directory.parent, self.directory, home):
+            directory.mkdir(exist_ok=True, mode=0o700)  # with parents=True theirs would be the caller's umask
+        (home / ".bashrc").touch(mode=0o600)
         public_key(self.directory / "host_key")
         write_once(self.directory / "authorized_keys", f"{authorized_key}\n".encode(), 0o600)
         config = {"address": self.address, "port": PORT, "directory": str(self.directory)}

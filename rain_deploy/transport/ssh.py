@@ -6,14 +6,12 @@ import dataclasses
 import threading
 import time
 
-import paramiko
-
 from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.model import Host
 from rain_deploy.errors import InputError, Unreachable
 from rain_deploy.transport.base import Chunk
 from rain_deploy.transport.ssh_connect import closing_after, who
-from rain_deploy.transport.ssh_exchange import NoExitStatusError, exchange
+from rain_deploy.transport.ssh_exchange import LOST, NoExitStatusError, exchange
 from rain_deploy.transport.ssh_forward import PortForward
 from rain_deploy.transport.ssh_link import OPEN_S, Link
 
@@ -75,11 +73,11 @@ class SshTransport:
         line = _encoded(command)
         deadline = None if command.deadline_s is None else time.monotonic() + command.deadline_s
         with self._link(host).session(deadline) as channel:
-            hang_up = channel.get_transport().close
-            with closing_after((command.deadline_s or OPEN_S) + STUCK_S, hang_up) as watchdog:
+            give_up = channel.get_transport().close
+            with closing_after((command.deadline_s or OPEN_S) + STUCK_S, give_up) as watchdog:
                 try:
                     channel.exec_command(line)
-                except (paramiko.SSHException, EOFError, OSError) as error:
+                except LOST as error:
                     raise NoExitStatusError from error
                 if deadline is None:
                     watchdog.cancel()

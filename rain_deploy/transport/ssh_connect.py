@@ -17,6 +17,7 @@ import paramiko
 
 from rain_deploy.core.model import Host
 from rain_deploy.errors import HostKeyError, Unreachable
+from rain_deploy.transport.ssh_exchange import LOST, hang_up
 
 # Without a handler, logging prints paramiko's tracebacks to stderr; whoever wants them adds a handler.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -68,6 +69,27 @@ class TunedSocket(socket.socket):
             # The kernel clears it by itself, so it is set again after every read.
             self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         return data
+
+
+class TunnelSocket:
+    """A channel of a jump host's connection as the socket of the next one.
+
+    It can be closed after that connection was lost; a bare channel would raise, in paramiko's own thread.
+    """
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self.send = channel.send
+        self.recv = channel.recv
+        self.settimeout = channel.settimeout
+        self._channel = channel
+
+    @property
+    def _closed(self) -> bool:
+        """What paramiko asks its sockets."""
+        return bool(self._channel.closed)
+
+    def close(self) -> None:
+        hang_up(self._channel)
 
 
 class PinnedKeys:
@@ -155,7 +177,7 @@ def connect(host: Host, through: Tunnel | None, timeout_s: float) -> fabric.Conn
 
     try:
         connection.connect_kwargs["sock"] = (
-            through(host.address, host.port)
+            TunnelSocket(through(host.address, host.port))
             if through
             else TunedSocket.connected(host.address, host.port, timeout_s)
         )
@@ -163,7 +185,7 @@ def connect(host: Host, through: Tunnel | None, timeout_s: float) -> fabric.Conn
             connection.open()
     except BaseException as error:
         connection.client.close()
-        if not isinstance(error, (paramiko.SSHException, EOFError, OSError, ValueError)):
+        if not isinstance(error, (*LOST, ValueError)):
             raise
         raise _explain(host, error, timed_out=late.is_set(), verified=pinned.verified) from error
     if not pinned.verified:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Callable
 
 import paramiko
 
@@ -13,6 +15,10 @@ SLICE_BYTES = 32 * 1024
 """paramiko copies what is left for every packet, so stdin is handed over in pieces."""
 READ_BYTES = 4 * 1024 * 1024
 """More than a window, so that one read empties a buffer."""
+
+
+LOST = (paramiko.SSHException, EOFError, OSError)
+"""What paramiko raises once a connection or channel is gone."""
 
 
 class NoExitStatusError(Exception):
@@ -42,6 +48,12 @@ def left(deadline: float | None) -> float | None:
     return left
 
 
+def hang_up(channel: paramiko.Channel) -> None:
+    """Close ``channel``, also when its connection has been lost."""
+    with contextlib.suppress(*LOST):
+        channel.close()
+
+
 def exchange(
     channel: paramiko.Channel,
     stdin: bytes | None,
@@ -63,7 +75,7 @@ def exchange(
         _receive(channel, deadline, on_stdout, on_stderr)
         return _status(channel, deadline)
     finally:
-        channel.close()
+        hang_up(channel)
 
 
 def _send(channel: paramiko.Channel, data: bytes) -> None:
@@ -71,7 +83,7 @@ def _send(channel: paramiko.Channel, data: bytes) -> None:
         for start in range(0, len(data), SLICE_BYTES):
             channel.sendall(data[start : start + SLICE_BYTES])
         channel.shutdown_write()
-    except (OSError, EOFError, paramiko.SSHException):
+    except LOST:
         # The command ended before it had read everything, or the connection was lost: the reader sees which.
         return
 
@@ -90,13 +102,20 @@ def _receive(channel: paramiko.Channel, deadline: float | None, on_stdout: Chunk
         ):
             if ready():
                 idle = False
-                sink(receive(READ_BYTES))
+                sink(_read(receive))
         if idle and ended:
             return
         if idle:
             wakeup.wait(left(deadline))
         elif deadline is not None:
             left(deadline)
+
+
+def _read(receive: Callable[[int], bytes]) -> bytes:
+    try:
+        return receive(READ_BYTES)
+    except LOST as error:  # reading also sends: that there is room for more
+        raise NoExitStatusError from error
 
 
 def _status(channel: paramiko.Channel, deadline: float | None) -> int:

@@ -7,10 +7,13 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
-
-import paramiko
+from typing import TYPE_CHECKING
 
 from rain_deploy.errors import InputError, RainDeployError
+from rain_deploy.transport.ssh_exchange import LOST, hang_up
+
+if TYPE_CHECKING:
+    import paramiko
 
 CHUNK_BYTES = 32 * 1024
 
@@ -70,7 +73,7 @@ class _Server(socketserver.ThreadingTCPServer):
         finally:
             with self._lock:
                 self._open.discard((here, there))
-            there.close()
+            hang_up(there)
 
 
 class _Relay(socketserver.BaseRequestHandler):
@@ -91,20 +94,20 @@ class _Relay(socketserver.BaseRequestHandler):
 def _end(here: socket.socket, there: paramiko.Channel) -> None:
     with contextlib.suppress(OSError):
         here.shutdown(socket.SHUT_RDWR)
-    there.close()
+    hang_up(there)
 
 
 def _copy_up(here: socket.socket, there: paramiko.Channel) -> None:
-    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+    with contextlib.suppress(*LOST):
         while data := here.recv(CHUNK_BYTES):
             there.sendall(data)
         there.shutdown_write()
         return
-    there.close()
+    hang_up(there)
 
 
 def _copy_down(there: paramiko.Channel, here: socket.socket) -> None:
-    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+    with contextlib.suppress(*LOST):
         while data := there.recv(CHUNK_BYTES):
             here.sendall(data)
         # The other side closed: a half-closed connection would keep the upward half waiting for ever.

@@ -13,7 +13,7 @@ import paramiko
 from rain_deploy.core.model import Host
 from rain_deploy.errors import Unreachable
 from rain_deploy.transport.ssh_connect import connect, who
-from rain_deploy.transport.ssh_exchange import left
+from rain_deploy.transport.ssh_exchange import LOST, hang_up, left
 
 if TYPE_CHECKING:
     import fabric
@@ -52,8 +52,11 @@ class Link:
         if not self._sessions.acquire(timeout=left(deadline)):
             raise TimeoutError
         try:
-            with self._open_session(deadline) as channel:
+            channel = self._open_session(deadline)
+            try:
                 yield channel
+            finally:
+                hang_up(channel)
         finally:
             self._sessions.release()
 
@@ -99,7 +102,7 @@ class Link:
             timeout_s = min(OPEN_S, left(deadline) or OPEN_S)
             try:
                 return opener(used.transport, timeout_s)
-            except (paramiko.SSHException, EOFError, OSError) as error:
+            except LOST as error:
                 # paramiko keeps one exception for all threads, so the type of a refusal can get lost.
                 if used.is_connected and "Timeout" not in str(error):
                     raise RefusedError(error) from error

@@ -59,6 +59,10 @@ class Told:
         return value
 
 
+STARTED: list[Running] = []
+"""What a test has started: whatever still runs at its end is killed."""
+
+
 class Running:
     """A command that runs: its output as far as it has come."""
 
@@ -68,7 +72,10 @@ class Running:
             argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True
         )
         self._read = {"stdout": bytearray(), "stderr": bytearray()}
-        self._threads = [threading.Thread(target=self._collect, args=(name,)) for name in self._read]
+        STARTED.append(self)
+        self._threads = [
+            threading.Thread(target=self._collect, args=(name,), daemon=True) for name in self._read
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -101,7 +108,8 @@ class Running:
 
     def kill(self) -> None:
         """SIGKILL to the whole process group."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.ended()
 
     def ended(self, timeout_s: float = LONG_S) -> Told:
@@ -194,7 +202,7 @@ class LocalCluster:
 
     def processes(self, node: int | None = None, *roles: str) -> dict[int, str]:
         """Pid and start time of the processes of the cluster, of one node, of some roles (default: all)."""
-        wanted = f"\0RAIN_DEPLOY_NODE={self.id}/" + (f"{node}\0" if node else "")
+        wanted = f"\0RAIN_DEPLOY_LOCAL_NODE={self.id}/" + (f"{node}\0" if node else "")
         found = {pid: role(pid, env) for pid, env in environments().items() if wanted in env}
         return {
             pid: start

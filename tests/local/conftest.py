@@ -19,7 +19,7 @@ import platformdirs
 import pytest
 
 from tests.local.bare_rain import BareRain, bare_rain
-from tests.local.command_line import CommandLine, LocalCluster, living_in
+from tests.local.command_line import STARTED, CommandLine, LocalCluster, living_in
 
 CACHES = ("cache", "local/cache")
 FIRST_UP_S = 570.0
@@ -95,10 +95,22 @@ def session_cluster(make_cluster: MakeCluster) -> LocalCluster:
     return make_cluster(2)
 
 
+@pytest.fixture(autouse=True)
+def _no_command_outlives_its_test() -> Iterator[None]:
+    STARTED.clear()
+    yield
+    for running in STARTED:
+        running.kill()
+
+
 @pytest.fixture
-def shared(session_cluster: LocalCluster, tmp_path: Path) -> LocalCluster:
-    """The session's cluster, with a directory of the test's own to type in."""
-    return LocalCluster(CommandLine(session_cluster.line.home, tmp_path), session_cluster.name)
+def shared(session_cluster: LocalCluster, tmp_path: Path) -> Iterator[LocalCluster]:
+    """The session's cluster, with a directory of the test's own to type in; runs that it leaves are ended."""
+    cluster = LocalCluster(session_cluster.line.at(tmp_path), session_cluster.name)
+    yield cluster
+    for state in cluster.directory.glob("runs/*/state.json"):
+        if json.loads(state.read_text())["state"] != "finished":
+            cluster("cancel", state.parent.name)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Machines within this one: an SSH server with mounts, processes and a host name of its own.
 
-What is made under /var/lib/rain-deploy in a machine lies in its directory here, and all that runs in it ends
+What is made in a machine's /var/lib/rain-deploy lies in a directory of the test, and all that runs in it ends
 with it.  Needs root.
 """
 
@@ -21,7 +21,7 @@ import pytest
 
 from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.ops.environment import environment_digest, node_lock
-from rain_deploy.ops.facts import ROOT_BASE
+from rain_deploy.ops.facts import ROOT_BASE, user_base
 from rain_deploy.providers import local_node
 from rain_deploy.providers.local_keys import public_key
 from rain_deploy.providers.openssh_config import SSH_PORT
@@ -29,6 +29,8 @@ from tests.local.command_line import CommandLine
 from tests.local.node_cluster import wait_for
 
 SSHD = Path("/usr/sbin/sshd")
+WORKER = 4202
+"""User id."""
 SHARED = ("engine", "envs", "uv")
 """What machines take from the cache of the tests; node code is each machine's own."""
 
@@ -65,16 +67,23 @@ class Machine:
     """What starts it, in another network for one."""
     logging: bool = False
     """The server is our own one, which notes every command in commands.jsonl."""
+    powerless: bool = False
+    """It lets ``worker`` in, who is not root and cannot become it."""
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
     def base(self) -> Path:
-        """What lies at /var/lib/rain-deploy there."""
+        """What lies there at ``place``."""
         return self.directory / "base"
 
     @property
+    def place(self) -> Path:
+        """The directory of ours there."""
+        return Path(user_base(WORKER) if self.powerless else ROOT_BASE)
+
+    @property
     def entry(self) -> str:
-        return f"{getpass.getuser()}@{self.address}:{self.port}"
+        return f"{'worker' if self.powerless else getpass.getuser()}@{self.address}:{self.port}"
 
     def known_line(self, key: str = "host_key") -> str:
         name = self.address if self.port == SSH_PORT else f"[{self.address}]:{self.port}"
@@ -85,6 +94,8 @@ class Machine:
             (self.directory / inner).mkdir(parents=True, mode=0o700)
         (self.directory / "authorized_keys").write_text(f"{self.authorized}\n")
         (self.directory / "machine-id").write_text(f"{os.urandom(16).hex()}\n")
+        worker = f"worker:x:{WORKER}:{WORKER}::{self.directory}/home:/bin/sh\n"
+        (self.directory / "passwd").write_text(Path("/etc/passwd").read_text() + worker)
         public_key(self.directory / "host_key")
 
     def start(self, key: str = "host_key") -> None:
@@ -93,12 +104,13 @@ class Machine:
         where = self.directory
         # Its parent is hidden first: on this machine itself the directory is neither used nor made.
         mounts = [
-            f"mount -t tmpfs tmpfs {Path(ROOT_BASE).parent}",
-            f"mkdir {ROOT_BASE}",
-            f"mount --bind {where}/base {ROOT_BASE}",
+            f"mount -t tmpfs -o mode=1777 tmpfs {self.place.parent}",
+            f"mkdir -m 0700 {self.place}",
+            f"mount --bind {where}/base {self.place}",
             f"mount --bind {where}/machine-id /etc/machine-id",
+            f"mount --bind {where}/passwd /etc/passwd",
         ]
-        mounts += [f"mount --bind {self.cache}/{name} {ROOT_BASE}/cache/{name}" for name in SHARED]
+        mounts += [f"mount --bind {self.cache}/{name} {self.place}/cache/{name}" for name in SHARED]
         # The shell stays: as the first process of its machine it takes in those that lose their parents.
         script = "; ".join(["set -e", f"hostname {self.name}", *mounts, f"{self._server(key)} & wait"])
         own = ("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -116,7 +128,7 @@ class Machine:
             process.wait(timeout=20)
 
     def left(self) -> list[str]:
-        """Files under /var/lib/rain-deploy beside the cache."""
+        """Files of ours beside the cache."""
         files = (path for path in self.base.rglob("*") if path.is_file())
         return sorted(str(path) for path in files if not path.is_relative_to(self.base / "cache"))
 
@@ -132,7 +144,8 @@ class Machine:
                     lines.append(
                         (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                     )
-        return [line for line in lines if line and "sshd" not in line and f"{self.directory}/" not in line]
+        others = ("sshd", f"{self.directory}/", "probe --warm")
+        return sorted(line for line in lines if line and not any(other in line for other in others))
 
     def _listens(self) -> bool:
         """Its server's own table of ports says so, whatever network it is in."""
@@ -165,7 +178,9 @@ MaxStartups 100
 Subsystem sftp internal-sftp
 """)
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists on it, a package's boot makes it
-        return f"{SSHD} -D -e -f {where}/sshd_config"
+        # Files of root are the worker's there, and nobody is root.
+        rights = f"unshare --user --map-user={WORKER} --map-group={WORKER} " if self.powerless else ""
+        return f"{rights}{SSHD} -D -e -f {where}/sshd_config"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -30,7 +31,9 @@ def begun(cluster: LocalCluster, *words: str) -> tuple[Running, str]:
 
 
 def run_id(run: Running) -> str:
-    return run.stderr.partition(": results go to")[0].rpartition("run ")[2]
+    found = re.search(r"^run (\S+): ", run.stderr, re.MULTILINE)
+    assert found, run.stderr
+    return found[1]
 
 
 def whole(out: Path) -> bool:

@@ -40,8 +40,8 @@ while not select.select([sys.stdin], [], [], 0.05)[0]:
         poll.register(dial, select.POLLOUT)
         dials[dial.fileno()] = dial, target
     until = time.monotonic() + 0.25
-    while dials and (left := until - time.monotonic()) > 0:
-        for number, _ in poll.poll(left * 1000):
+    while dials and (ready := poll.poll(max(0.0, until - time.monotonic()) * 1000)):
+        for number, _ in ready:
             poll.unregister(number)
             dial, target = dials.pop(number)
             if not dial.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
@@ -80,11 +80,12 @@ class Site:
         }
 
 
-@pytest.fixture
+@pytest.fixture(params=[True], ids=["root"])
 def site(
     make_home: MakeHome, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    cache = filled(request)
+    """Who may log in is root, or nobody is where the test says so."""
+    cache, root = filled(request), request.param
     with network(f"rd202-{os.getpid()}", ADDRESSES) as inside:
         user = User.of(make_home(), inside["laptop"])
         authorized = public_key(user.ssh / "id_ed25519")
@@ -93,15 +94,17 @@ def site(
                 name=name,
                 directory=tmp_path_factory.mktemp(name),
                 address=ADDRESSES[name],
-                port=SSH_PORT,
+                port=SSH_PORT if root else 2222,
                 authorized=authorized,
                 cache=cache,
                 prefix=inside[name],
+                powerless=not root,
             )
             for name in "ab"
         }
         with started(*machines.values()):
             user.knows(*(machine.known_line() for machine in machines.values()))
+            (user.cwd / "squares.py").write_text(SQUARES)
             yield Site(user, machines, inside)
 
 
@@ -155,3 +158,19 @@ def test_from_up_to_down_a_stranger_reaches_ssh_and_nothing_else(
     sweeps, answered = json.loads(told)
     assert sweeps > 20
     assert answered == {f"{ADDRESSES[name]}:{SSH_PORT}": sweeps for name in "ab"}
+
+
+@pytest.mark.parametrize("site", [False], ids=["no root"], indirect=True)
+def test_without_root_the_network_must_be_trusted(site: Site) -> None:
+    cluster = LocalCluster(site.user, "trusting")
+    words = ("--provider", "hosts", "--hosts", ",".join(each.entry for each in site.machines.values()))
+    refused = cluster("up", "--json", *words)
+    assert (refused.exit_code, "--trust-network 10.202.0.0/30" in refused.error["next"]) == (10, True)
+    assert cluster.line.clusters() == []
+    cluster.well("up", *words, "--trust-network", "10.202.0.0/24")
+    assert site.reached("b"), "the wall is the user's word"
+    out = cluster.run("squares.py")
+    assert (out / "stdout.log").read_text().split()[-1] == "361"
+    cluster.well("down")
+    for machine in site.machines.values():
+        assert (machine.left(), machine.processes()) == ([], [])

@@ -160,11 +160,11 @@ def test_check_ends_with_the_code_of_what_up_would_refuse(world: World) -> None:
         (("bogus",), "No such command 'bogus'."),
         ((), "Missing command."),
         (("up", "--bogus"), "No such option '--bogus'."),
-        (("up", "--nodes", "0"), "Invalid value for '--nodes': 0 is not in the range 1<=x<=1000."),
-        (("up", "--nodes", "-1"), "Invalid value for '--nodes': -1 is not in the range 1<=x<=1000."),
+        (("up", "--nodes", "0"), "'--nodes': expected a whole number from 1 to 1000, got '0'"),
+        (("up", "--nodes", "-1"), "'--nodes': expected a whole number from 1 to 1000, got '-1'"),
         (
             ("up", "--nodes", "1000000"),
-            "Invalid value for '--nodes': 1000000 is not in the range 1<=x<=1000.",
+            "'--nodes': expected a whole number from 1 to 1000, got '1000000'",
         ),
         (("up", "--trust-network", "10.0.0.1/8"), "Invalid value for '--trust-network': expected a network"),
         (("up", "--hosts", ","), "expected at least one host, and none twice"),
@@ -239,6 +239,10 @@ def wait():
         if "--port=1" in sys.argv:
             print("ending in order", flush=True)
             time.sleep(60)
+        if "--port=2" in sys.argv:
+            print("ending in order", flush=True)
+            time.sleep(0.5)
+            print("ended in order", flush=True)
         raise
 
 world.wait = wait
@@ -280,6 +284,21 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
     assert stderr.splitlines()[-1] == "interrupted again: leaving at once; everything is recorded"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_what_sends_a_signal_twice_does_not_disturb_the_ending(
+    tmp_path: Path, signum: signal.Signals
+) -> None:
+    with child(tmp_path / "home", "tunnel", "--port=2") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signum)
+        assert process.stdout.readline() == "ending in order\n"
+        process.send_signal(signum)
+        assert process.stdout.readline() == "ended in order\n"
+        process.communicate(timeout=20)
+    assert process.returncode == 128 + signum
 
 
 def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:

@@ -231,5 +231,5 @@ def test_a_spec_that_cannot_be_met_is_refused(settings: Settings, said: str) -> 
 
 def test_requirements_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     (tmp_path / "r.txt").write_bytes("scipy # é".encode("latin-1"))
-    with pytest.raises(InputError, match="is not UTF-8: byte 8"):
+    with pytest.raises(InputError, match="is not UTF-8: line 1"):
         config.cluster_spec("c", LOCAL, Settings(requirements=tmp_path / "r.txt"), upgrade=False)

@@ -92,8 +92,8 @@ def test_nothing_of_the_callers_environment_leaks_in(
     (host,) = provider.hosts(of, create(provider, of, 1))
     printed = transport.run(host, Command(("env",))).stdout.decode()
     names = {line.partition("=")[0] for line in printed.splitlines()}
-    assert names <= {"PATH", "LANG", "HOME", "USER", "LOGNAME", "SHELL", "PWD", "RAIN_DEPLOY_NODE", "_"}
-    assert f"RAIN_DEPLOY_NODE={of.id}/1\n" in printed
+    assert names <= {"PATH", "LANG", "HOME", "USER", "LOGNAME", "SHELL", "PWD", "RAIN_DEPLOY_LOCAL_NODE", "_"}
+    assert f"RAIN_DEPLOY_LOCAL_NODE={of.id}/1\n" in printed
     home = transport.run(host, Command(("sh", "-c", 'test "$PWD" = "$HOME" && cat "$HOME/.bashrc"')))
     assert (home.exit_status, home.stdout) == (0, b"")
 

@@ -103,6 +103,7 @@ def test_variables_and_exports_are_quoted(tmp_path: Path) -> None:
         "s", (Step("tell", act='data v "$V"\ndata w "$(env | grep -c ^W=)"'),), variables=(("V", odd),)
     )
     command = stage_command(stage, str(tmp_path / "base"), (("W", odd),))
+    assert not any("export W=" in word for word in command.argv), "an argument can be seen by everybody"
     result = Here().run(HOST, command)
     assert f"\x1dv\t{odd}\n".encode() in result.stdout
     assert b"\x1dw\t1\n" in result.stdout

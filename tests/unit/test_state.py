@@ -6,6 +6,7 @@ import multiprocessing
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.model import Cluster, Host, Intent, Node, ResourceRef, RunRecord, RunState
-from rain_deploy.errors import Locked, StateError
+from rain_deploy.errors import InputError, Locked, StateError
 from rain_deploy.ops.facts import DEBIAN_12
 from rain_deploy.state import VERSION, Store
 
@@ -41,7 +42,43 @@ def test_what_is_saved_is_read_back_by_the_next_process(tmp_path: Path, store: S
     assert again.runs("default") == (replace(RUN, shipped=(("s.py", "00"),), state=RunState.QUEUED),)
     assert again.environment(CLUSTER.id) == ("asked", environment)
     assert again.facts(HOST) == DEBIAN_12
-    assert again.next_sequence() == 2
+    assert again.add_run(lambda sequence: replace(RUN, id="r2", sequence=sequence)).sequence == 2
+
+
+def test_variables_of_the_caller_are_not_kept(tmp_path: Path, store: Store) -> None:
+    host = replace(HOST, installer_env=(("https_proxy", "http://me:canary@proxy"),))
+    store.save_cluster(replace(CLUSTER, nodes=(replace(NODE, host=host),)))
+    assert store.cluster("default") == CLUSTER
+    assert b"canary" not in (tmp_path / "home/state.sqlite").read_bytes()
+
+
+def test_runs_that_start_together_get_sequences_of_their_own(tmp_path: Path, store: Store) -> None:
+    def add(number: int) -> int:
+        one = replace(RUN, id=f"r-{number}", cluster=f"c-{number}")
+        return Store(tmp_path / "home").add_run(lambda sequence: replace(one, sequence=sequence)).sequence
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(add, range(8))) == list(range(1, 9))
+    store.forget_run(replace(RUN, id="r-3"))
+    assert [run.id for run in store.runs("c-3")] == []
+
+
+def test_a_run_that_is_refused_is_not_recorded(store: Store) -> None:
+    def refuse(_sequence: int) -> RunRecord:
+        raise InputError("the results directory holds other files")
+
+    with pytest.raises(InputError):
+        store.add_run(refuse)
+    assert store.runs() == ()
+
+
+def test_a_state_file_without_its_tables_is_told_as_what_it_is(tmp_path: Path, store: Store) -> None:
+    with sqlite3.connect(tmp_path / "home/state.sqlite") as database:
+        database.execute("DROP TABLE past")
+    with pytest.raises(StateError, match="no such table: past") as caught:
+        store.next_cluster_id("default")
+    assert "another directory" in str(caught.value.next_step)
+    assert "space" not in str(caught.value.next_step)
 
 
 def test_an_intent_is_there_before_its_outcome(store: Store) -> None:
@@ -89,7 +126,7 @@ def test_a_newer_state_file_is_refused_and_left_as_it_is(tmp_path: Path, store: 
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
     path.write_bytes(b"garbage" * 500)
-    with pytest.raises(StateError, match="cannot be used"):
+    with pytest.raises(StateError, match="is no state file"):
         Store(tmp_path)
     assert path.read_bytes() == b"garbage" * 500
 
@@ -142,6 +179,6 @@ def test_a_full_disk_is_told_and_what_was_recorded_stays(small_disk: Path) -> No
     with pytest.raises(OSError, match="No space"):
         (small_disk / "filler").write_bytes(bytes(1 << 20))
     large = replace(RUN, args=("x" * 400_000,))
-    with pytest.raises(StateError, match="cannot be used"):
+    with pytest.raises(StateError, match="the disk is full"):
         store.save_run(large)
     assert Store(home).cluster("default") == CLUSTER

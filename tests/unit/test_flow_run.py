@@ -1,0 +1,245 @@
+"""run, follow and cancel against a server node that is no more than its answers."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rain_deploy.core.command import Command, CommandResult
+from rain_deploy.core.events import Event
+from rain_deploy.core.layout import RUN_PORTS
+from rain_deploy.core.model import Cluster, Facts, Host, Node, RunRecord, RunState
+from rain_deploy.core.spec import ClusterSpec, RunSpec
+from rain_deploy.errors import EngineError, HostKeyError, InputError, Locked, Unreachable
+from rain_deploy.fleet.fanout import Outcomes
+from rain_deploy.flows.clusters import CANCEL_S, await_end
+from rain_deploy.flows.context import Context
+from rain_deploy.flows.following import RECONNECT_S, follow
+from rain_deploy.flows.machines import assign, survivors
+from rain_deploy.flows.run import run
+from rain_deploy.ops.facts import DEBIAN_12
+from rain_deploy.providers.base import Provider
+from rain_deploy.providers.hosts import HostsProvider
+from rain_deploy.state import Store
+from rain_deploy.transport.base import Chunk, Forward
+
+HOSTS = tuple(Host(f"node-{i}", f"10.0.0.{i}", 22, "me", ("ssh-ed25519 AAAA",)) for i in (1, 2))
+NODES = tuple(Node(host.name, host, DEBIAN_12, host.address, 7300 + host.index, 1) for host in HOSTS)
+CLUSTER = Cluster("abcd1234", "one", "hosts", 1.0, NODES, base="/b", up=True)
+OTHER = replace(CLUSTER, id="ffff0000", name="two")
+RUN = RunRecord("r1", CLUSTER.id, "one", 1, 7231, "s.py", (), "00", 2.5, Path("/out"))
+
+
+@dataclass
+class ServerNode:
+    """Implements the transport; every host answers alike."""
+
+    states: dict[str, str] = field(default_factory=dict)
+    follows: list[tuple[list[dict[str, Any]], int | None]] = field(default_factory=list)
+    """Lines and exit status of each follow in turn; None: the connection is lost."""
+    ship: int | None = 0
+    queue: int | None = 0
+    described: list[dict[str, Any]] = field(default_factory=list)
+
+    def connect(self, host: Host) -> None: ...
+
+    def run(
+        self,
+        host: Host,
+        command: Command,
+        *,
+        on_stdout: Chunk | None = None,
+        on_stderr: Chunk | None = None,
+    ) -> CommandResult:
+        del on_stderr
+        if command.stdin is not None:
+            return self._result(host, self.ship)
+        words = command.argv if command.argv[0] != "sh" else tuple(shlex.split(command.argv[2]))
+        if "follow" in words:
+            lines, status = self.follows.pop(0)
+            assert on_stdout
+            on_stdout(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+            return self._result(host, status)
+        if "runs" in words:
+            rows = [{"run": run, "state": state} for run, state in self.states.items()]
+            return CommandResult(0, json.dumps(rows).encode(), b"", 0.0)
+        return self._result(host, self.queue)
+
+    def _result(self, host: Host, status: int | None) -> CommandResult:
+        if status is None:
+            raise Unreachable("lost", node=host.name)
+        return CommandResult(status, b"", b"said why", 0.0)
+
+    def forward(self, host: Host, address: str, port: int, *, local_port: int = 0) -> Forward:
+        raise NotImplementedError
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class World:
+    node: ServerNode
+    ctx: Context
+    seen: list[Event]
+
+    @property
+    def store(self) -> Store:
+        return self.ctx.store
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    def no_provider(_name: str) -> Provider:
+        raise NotImplementedError
+
+    (tmp_path / "s.py").write_text("print(1)\n")
+    node, seen = ServerNode(), list[Event]()
+    store = Store(tmp_path / "home")
+    for cluster in (CLUSTER, OTHER):
+        store.save_cluster(cluster)
+    ctx = Context(tmp_path / "home", store, node, node, no_provider, seen.append, lambda _: True, tmp_path)
+    return World(node, ctx, seen)
+
+
+def detached(world: World, cluster: str = "one") -> RunRecord:
+    result = run(world.ctx, cluster, RunSpec(Path("s.py"), detach=True))
+    return next(record for record in world.store.runs() if record.id == result.run)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def pause(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def test_runs_of_two_clusters_in_the_same_second_are_two_runs(world: World) -> None:
+    first, second = detached(world, "one"), detached(world, "two")
+    assert first.id != second.id
+    assert "abcd" in first.id
+    assert "ffff" in second.id
+    assert len(world.store.runs()) == 2
+
+
+def test_the_port_of_a_run_that_is_not_over_goes_to_no_other(world: World) -> None:
+    old = detached(world)
+    world.node.states[old.id] = "running"
+    for _ in range(len(RUN_PORTS) - 1):
+        detached(world, "two")
+    new = detached(world)
+    assert (new.sequence - old.sequence) % len(RUN_PORTS) == 0
+    assert new.port != old.port
+
+
+def test_a_line_that_is_full_takes_no_more(world: World) -> None:
+    for _ in RUN_PORTS:
+        world.node.states[detached(world).id] = "queued"
+    with pytest.raises(Locked, match="no more fit in line"):
+        detached(world)
+    assert len(world.store.runs()) == len(RUN_PORTS)
+
+
+def test_a_run_that_did_not_reach_all_nodes_leaves_no_record(world: World) -> None:
+    world.node.ship = None
+    with pytest.raises(Unreachable):
+        detached(world)
+    assert world.store.runs() == ()
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_a_run_that_does_not_want_to_wait_leaves_no_record(world: World, *, detach: bool) -> None:
+    world.node.queue = 11
+    world.node.follows = [([], 11)]
+    with pytest.raises(Locked):
+        run(world.ctx, "one", RunSpec(Path("s.py"), detach=detach, wait=False))
+    assert world.store.runs() == ()
+
+
+def test_a_run_that_may_be_in_line_stays_recorded(world: World) -> None:
+    world.node.queue = None
+    with pytest.raises(Unreachable) as caught:
+        detached(world)
+    assert caught.value.next_step == "rain-deploy runs -c one"
+    assert [record.state for record in world.store.runs()] == [RunState.SHIPPED]
+
+
+def test_the_cluster_is_free_for_others_once_the_run_is_in_line(world: World) -> None:
+    taken: list[str] = []
+
+    def emit(event: Event) -> None:
+        if "running" in str(event):
+            with world.store.lock("one", "cancel"):
+                taken.append("lock")
+
+    world.node.follows = [([{"t": "state", "state": "running"}], 1)]
+    with pytest.raises(EngineError):
+        run(replace(world.ctx, emit=emit), "one", RunSpec(Path("s.py")))
+    assert taken == ["lock"]
+
+
+def _silent(hours: int) -> list[tuple[list[dict[str, Any]], int | None]]:
+    state = {"t": "state", "state": "running"}
+    lost: list[tuple[list[dict[str, Any]], int | None]] = [([state], None)] * hours
+    return [*lost, ([{"t": "state", "state": "finished"}, {"t": "end"}], 0)]
+
+
+def test_a_silent_run_survives_a_lost_connection_every_hour(world: World) -> None:
+    clock = Clock()
+    world.node.follows = _silent(hours=5)
+
+    def hour(_seconds: float) -> None:
+        clock.now_s += 3600
+
+    assert follow(world.ctx, CLUSTER, RUN, clock=clock, pause=hour)["state"] == "finished"
+
+
+def test_a_node_that_does_not_come_back_is_given_up(world: World) -> None:
+    clock = Clock()
+    world.node.follows = [([], None)] * 1000
+    with pytest.raises(Unreachable) as caught:
+        follow(world.ctx, CLUSTER, RUN, clock=clock, pause=clock.pause)
+    assert clock.now_s == pytest.approx(1000 + RECONNECT_S, abs=10)
+    assert "attach r1" in str(caught.value.next_step)
+
+
+def test_a_run_that_was_never_in_line_is_told_as_that(world: World) -> None:
+    world.node.follows = [([], 10)]
+    with pytest.raises(InputError, match="was never in line") as caught:
+        follow(world.ctx, CLUSTER, RUN)
+    assert caught.value.next_step == "rain-deploy run -c one s.py"
+
+
+def test_a_run_that_does_not_end_when_asked_is_not_awaited_for_ever(world: World) -> None:
+    clock = Clock()
+    world.node.states = {"r1": "running", "r2": "shipped"}
+    with pytest.raises(EngineError, match="r1 did not end within 60 s"):
+        await_end(world.ctx, CLUSTER, ("r1",), clock=clock, pause=clock.pause)
+    assert clock.now_s == pytest.approx(1000 + CANCEL_S, abs=1)
+    assert await_end(world.ctx, CLUSTER, ("r2",))["r2"]["state"] == "shipped"
+
+
+def test_a_wrong_host_key_is_never_left_out(world: World) -> None:
+    spec = ClusterSpec("one", "hosts", "named", min_nodes=1)
+    wrong = HostKeyError("another key", node="node-2")
+    outcomes: Outcomes[Facts] = Outcomes({"node-1": DEBIAN_12}, {"node-2": wrong})
+    with pytest.raises(HostKeyError):
+        survivors(world.ctx, spec, ("node-1", "node-2"), outcomes)
+
+
+def test_a_node_that_is_left_out_is_remembered_until_it_comes_back(world: World) -> None:
+    spec = ClusterSpec("one", "hosts", "named", min_nodes=1)
+    make: Callable[..., Cluster] = assign
+    alone = make(world.ctx, HostsProvider(), spec, CLUSTER, {HOSTS[0]: DEBIAN_12})
+    assert (alone.nodes, alone.left_out) == (NODES[:1], NODES[1:])
+    back = make(world.ctx, HostsProvider(), spec, alone, dict.fromkeys(HOSTS, DEBIAN_12))
+    assert ([node.name for node in back.nodes], back.left_out) == (["node-1", "node-2"], ())
