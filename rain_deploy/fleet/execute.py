@@ -61,10 +61,11 @@ class _Listener:
             self._mark(self.steps[int(name)], value)
 
     def _mark(self, step: str, outcome: str) -> None:
+        now_s = time.monotonic()
         if outcome == "started":
-            self.started_s[step] = time.monotonic()
+            self.started_s[step] = now_s
             return
-        seconds = time.monotonic() - self.started_s.get(step, time.monotonic())
+        seconds = now_s - self.started_s.get(step, now_s)
         if outcome == "done":
             self.changed.append(step)
         elif outcome == "failed":

@@ -133,6 +133,7 @@ class CommandLine:
     env: tuple[tuple[str, str], ...] = ()
     prefix: tuple[str, ...] = ()
     """What starts it, in another network for one."""
+    program: Path = PROGRAM
 
     def at(self, cwd: Path) -> CommandLine:
         """The same, typed in another directory."""
@@ -142,7 +143,7 @@ class CommandLine:
         """Start it and go on."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAIN_DEPLOY_")}
         variables = {**kept, "RAIN_DEPLOY_HOME": str(self.home), **dict(self.env), **(env or {})}
-        return Running([*self.prefix, str(PROGRAM), *words], self.cwd, variables)
+        return Running([*self.prefix, str(self.program), *words], self.cwd, variables)
 
     def __call__(self, *words: str, env: dict[str, str] | None = None, timeout_s: float = LONG_S) -> Told:
         """Run it to its end, whatever that is."""

@@ -16,7 +16,17 @@ from tests.local.conftest import MakeCluster, MakeHome
 from tests.local.node_cluster import wait_for
 from tests.local.scripts import WAITS
 
-KEPT = {"cache", "logs", "state.sqlite", "local/cache", "local/nodes", "local/clusters", "local/tmp", "locks", "clusters"}
+KEPT = {
+    "cache",
+    "logs",
+    "state.sqlite",
+    "local/cache",
+    "local/nodes",
+    "local/clusters",
+    "local/tmp",
+    "locks",
+    "clusters",
+}
 """What a home keeps when its last cluster is down; those of them that are directories are empty, but logs."""
 
 
@@ -123,7 +133,9 @@ def test_a_full_disk_keeps_the_cluster(cluster: LocalCluster, tmp_path: Path) ->
     before = cluster.processes()
     mounted = f'mount -t tmpfs -o size=1m none "{out.parent}" && exec "$@"'
     full = CommandLine(
-        cluster.line.home, tmp_path, prefix=("unshare", "-m", "--propagation", "private", "sh", "-c", mounted, "sh")
+        cluster.line.home,
+        tmp_path,
+        prefix=("unshare", "-m", "--propagation", "private", "sh", "-c", mounted, "sh"),
     )
     told = full("down", "-c", cluster.name, "--json")
     assert told.exit_code == 50

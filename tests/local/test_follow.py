@@ -103,7 +103,9 @@ def test_a_detached_run_is_taken_up_when_it_is_wanted(
     (tmp_path / "go").touch()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    out = Path(LocalCluster(shared.line.at(elsewhere), shared.name).well("attach", "--json").result["results_dir"])
+    out = Path(
+        LocalCluster(shared.line.at(elsewhere), shared.name).well("attach", "--json").result["results_dir"]
+    )
     assert out == tmp_path / "results" / told.result["run"]
     assert whole(out)
 
@@ -149,7 +151,9 @@ def test_cancel_ends_a_run_and_what_it_had_made_comes_home(
     assert shared.processes(None, "job") == {}
 
 
-def test_a_lost_connection_is_taken_up_where_it_broke(make_cluster: MakeCluster, waiting: tuple[str, str], tmp_path: Path) -> None:
+def test_a_lost_connection_is_taken_up_where_it_broke(
+    make_cluster: MakeCluster, waiting: tuple[str, str], tmp_path: Path
+) -> None:
     made = make_cluster(1)
     cluster = LocalCluster(made.line.at(tmp_path), made.name)
     run, name = begun(cluster, *waiting)

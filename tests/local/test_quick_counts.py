@@ -56,5 +56,7 @@ def test_up_opens_one_connection_per_node_and_one_channel_per_node_and_stage(
         assert sum("connected" in line for line in log) == 1
         facts, *stages = [line["command"] for line in log if "command" in line]
         assert "node_config_sha256" in facts
-        assert [("governors registered" in stage, "services" in stage) for stage in stages] == [(node == 1, True)]
+        assert [("governors registered" in stage, "services" in stage) for stage in stages] == [
+            (node == 1, True)
+        ]
     cluster.well("down")

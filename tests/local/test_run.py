@@ -16,7 +16,18 @@ from tests.local.command_line import LocalCluster
 from tests.local.conftest import Installation
 from tests.local.scripts import SQUARES, WAITS
 
-ALL_SORTS = ["two words", "", "'q' \"d\"", "$HOME `id` $(id)", ";&|", "grün 雨", "new\nline", "--json", "-c", "--"]
+ALL_SORTS = [
+    "two words",
+    "",
+    "'q' \"d\"",
+    "$HOME `id` $(id)",
+    ";&|",
+    "grün 雨",
+    "new\nline",
+    "--json",
+    "-c",
+    "--",
+]
 
 
 def test_what_a_script_prints_is_shown_while_it_runs(shared: LocalCluster, tmp_path: Path) -> None:
@@ -92,7 +103,9 @@ def test_arguments_standard_input_and_variables_are_as_on_the_laptop(
 
 def test_variables_reach_the_tasks_too(shared: LocalCluster, tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text(
-        SQUARES.replace("return str(x * x)", "import os; return os.environ['A'] + os.environ['OMP_NUM_THREADS']")
+        SQUARES.replace(
+            "return str(x * x)", "import os; return os.environ['A'] + os.environ['OMP_NUM_THREADS']"
+        )
     )
     out = shared.run("--env", "A=ö b", "tasks.py")
     assert (out / "stdout.log").read_text() == "ö b1\n" * 20
@@ -140,7 +153,11 @@ def test_a_script_that_raises_leaves_pythons_own_traceback_and_all_it_had_made(
     script = tmp_path / "raises.py"
     script.write_text("open('made.txt', 'w').write('made')\ndef f():\n    return 1 / 0\nprint('on')\nf()\n")
     here = subprocess.run(
-        [installation.env / "bin/python", "raises.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [installation.env / "bin/python", "raises.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert here.returncode == 1
     (tmp_path / "made.txt").unlink()
@@ -202,7 +219,9 @@ def test_a_governor_that_is_killed_in_mid_run_ends_it_with_the_engine_named(
     shared: LocalCluster, tmp_path: Path
 ) -> None:
     (tmp_path / "long.py").write_text(
-        SQUARES.replace("time.sleep(0.05)", "time.sleep(60)").replace("session.submit()", "session.submit(); print('on')")
+        SQUARES.replace("time.sleep(0.05)", "time.sleep(60)").replace(
+            "session.submit()", "session.submit(); print('on')"
+        )
     )
     run = shared.start("run", "--json", "long.py")
     run.wait_for("on\n")

@@ -30,7 +30,11 @@ def nothing_is_left(line: CommandLine) -> bool:
 @pytest.mark.smoke
 def test_everything_from_nothing_to_nothing(line: CommandLine) -> None:
     told = line.well(*SWEEP, "--json", "squares.py")
-    assert [len(told.result["up"]["nodes"]), told.result["run"]["points"], told.result["down"]["nothing"]] == [
+    assert [
+        len(told.result["up"]["nodes"]),
+        told.result["run"]["points"],
+        told.result["down"]["nothing"],
+    ] == [
         2,
         20,
         False,
