@@ -267,19 +267,34 @@ class Store:
         path = self._home / "locks" / f"{cluster}.lock"
         with _translated(path):
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+            handle = _held(cluster, path)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise Locked(_holder(cluster, path), next_step="try again when it has ended") from error
             holder = {"pid": os.getpid(), "host": socket.gethostname(), "verb": verb, "since_s": time.time()}
             with _translated(path):
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, json.dumps(holder).encode(), 0)
             yield
         finally:
+            with contextlib.suppress(StateError, OSError):
+                if self.cluster(cluster) is None:  # of a cluster that is gone nothing stays
+                    path.unlink()
             os.close(handle)
+
+
+def _held(cluster: str, path: Path) -> int:
+    """The lock file, open and held; not one that its last holder has removed meanwhile.  Locked, OSError."""
+    while True:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except BlockingIOError as error:
+            os.close(handle)
+            raise Locked(_holder(cluster, path), next_step="try again when it has ended") from error
+        except FileNotFoundError:
+            pass
+        os.close(handle)
 
 
 def _make(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from rain_deploy.cli import envelope, text
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from rain_deploy.cli.app import CommonOptions
 
+QUIET_S = 20.0
+"""After so long without a line, the next thing that a long step prints is shown: it lives."""
 WIDTH_PER_HOST = 36
 """Columns of the terminal that one host's newest line needs to be of use."""
 
@@ -64,15 +67,24 @@ class Sink:
 
 
 class Lines(Sink):
-    """For pipes and logs: one line on stderr per thing that was done."""
+    """For pipes and logs: one line on stderr per thing that was done, and now and then what is being done."""
 
-    def __init__(self, *, verbose: bool = False, script_to_stderr: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        verbose: bool = False,
+        script_to_stderr: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__(script_to_stderr=script_to_stderr)
         self._verbose = verbose
+        self._clock = clock
+        self._spoke_s = clock()
 
     def show(self, event: Event) -> None:
         super().show(event)
         if (line := self._line(event)) is not None:
+            self._spoke_s = self._clock()
             self.pause()
             echo(text.clean(line), err=True)
 
@@ -82,7 +94,7 @@ class Lines(Sink):
                 return said
             case StepDone() if event.outcome != "unchanged" or self._verbose:
                 return _step(event)
-            case Progress() if self._verbose:
+            case Progress() if self._verbose or self._clock() - self._spoke_s > QUIET_S:
                 return f"{event.host}: {event.text}"
             case RunChanged() if event.state != "finished" or self._verbose:
                 return _run(event)  # how it ended is the command's result

@@ -1,7 +1,7 @@
 """A local node: an SSH server on a loopback address.  Run as ``python local_node.py CONFIG``.
 
 CONFIG (JSON): ``address``, ``port``, ``directory``.  The directory holds ``host_key``, ``authorized_keys``,
-``home/`` and ``commands.jsonl``, where every command is noted as it was received.  Descriptor 3 is a lock
+``home/``, ``commands.jsonl``, where every command is noted as it was received, and ``logins.jsonl``.  Descriptor 3 is a lock
 that is held for the life of the server: that is how the provider knows that it lives.
 
 It stands alone (no import of this package), so that it can be started by its path.
@@ -45,10 +45,10 @@ class Node:
     def home(self) -> Path:
         return self.directory / "home"
 
-    def note(self, command: str) -> None:
-        """Append to commands.jsonl."""
-        with (self.directory / "commands.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps({"t": time.time(), "command": command}) + "\n")
+    def note(self, file: str, **what: str) -> None:
+        """Append to a log of the directory."""
+        with (self.directory / file).open("a", encoding="utf-8") as log:
+            log.write(json.dumps({"t": time.time(), **what}) + "\n")
 
 
 def main() -> None:
@@ -64,6 +64,12 @@ def main() -> None:
 
 class Server(asyncssh.SSHServer):
     """Forwards to this machine's loopback and to nothing else."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def auth_completed(self) -> None:
+        self._node.note("logins.jsonl")
 
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
         del dest_port, orig_host, orig_port
@@ -84,7 +90,7 @@ async def _serve(node: Node) -> None:
     server = await asyncssh.listen(
         node.address,
         node.port,
-        server_factory=Server,
+        server_factory=lambda: Server(node),
         server_host_keys=[str(node.directory / "host_key")],
         authorized_client_keys=str(node.directory / "authorized_keys"),
         password_auth=False,
@@ -127,7 +133,7 @@ class Session:
     async def run(self) -> None:
         """Start the command, carry its streams, report how it ended; a lost client hangs it up."""
         if self._process.command is not None:
-            self._node.note(self._process.command)
+            self._node.note("commands.jsonl", command=self._process.command)
         child, carriers = await (self._on_terminal() if self._process.term_type else self._on_pipes())
         stdin = asyncio.create_task(self._carry_input(child))
         closed = asyncio.create_task(self._process.channel.wait_closed())

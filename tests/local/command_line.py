@@ -213,8 +213,15 @@ class LocalCluster:
 
     def commands(self, node: int) -> list[str]:
         """Every command that the node's SSH server has received."""
-        path = self.line.home / "local" / "nodes" / self.id / str(node) / "commands.jsonl"
-        return [json.loads(line)["command"] for line in path.read_text().splitlines()]
+        return [line["command"] for line in self._noted(node, "commands.jsonl")]
+
+    def logins(self, node: int) -> int:
+        """How often somebody has logged in there."""
+        return len(self._noted(node, "logins.jsonl"))
+
+    def _noted(self, node: int, name: str) -> list[dict[str, Any]]:
+        path = self.line.home / "local" / "nodes" / self.id / str(node) / name
+        return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def environments() -> dict[int, str]:

@@ -20,6 +20,7 @@ KEPT = {
     "cache",
     "logs",
     "state.sqlite",
+    "local",
     "local/cache",
     "local/nodes",
     "local/clusters",

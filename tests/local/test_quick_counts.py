@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from tests.local.command_line import LocalCluster
-from tests.local.conftest import MakeCluster
+from tests.local.conftest import MakeCluster, MakeHome
 from tests.local.scripts import SQUARES
 
 
@@ -47,16 +46,24 @@ def test_a_second_up_asks_each_node_one_question_and_sends_nothing(shared: Local
 
 @pytest.mark.slow
 def test_up_opens_one_connection_per_node_and_one_channel_per_node_and_stage(
-    make_cluster: MakeCluster,
+    make_home: MakeHome, make_cluster: MakeCluster
 ) -> None:
-    cluster = make_cluster(8, "--cpus-per-node", "1")
-    nodes = cluster.line.home / "local" / "nodes" / cluster.id
+    line = make_home()
+    forget_node_code(line.home / "local" / "cache")
+    cluster = make_cluster(8, "--cpus-per-node", "1", line=line)
     for node in range(1, 9):
-        log = [json.loads(line) for line in (nodes / str(node) / "commands.jsonl").read_text().splitlines()]
-        assert sum("connected" in line for line in log) == 1
-        facts, *stages = [line["command"] for line in log if "command" in line]
+        assert cluster.logins(node) == 1
+        facts, install, start = cluster.commands(node)
         assert "node_config_sha256" in facts
-        assert [("governors registered" in stage, "services" in stage) for stage in stages] == [
-            (node == 1, True)
-        ]
+        assert ("mkdir -p" in install, "ensure" in install) == (True, False)
+        assert ("governors registered" in start, "ensure" in start) == (node == 1, True)
     cluster.well("down")
+
+
+def forget_node_code(cache: Path) -> None:
+    """Of the shared cache all but what is quick to have again, so that there is something to install."""
+    whole = cache.resolve()
+    cache.unlink()
+    cache.mkdir()
+    for name in ("engine", "envs", "uv"):
+        (cache / name).symlink_to(whole / name)

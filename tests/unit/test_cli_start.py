@@ -131,6 +131,23 @@ def test_a_terminal_gets_a_line_per_stage(capsys: pytest.CaptureFixture[str]) ->
     ]
 
 
+def test_a_terminal_counts_points_and_leaves_a_line_that_the_script_has_begun_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the captured stream for a terminal
+    spinner = Spinner()
+    spinner(events.RunChanged("r1", "running"))
+    spinner(events.PointSeen({"task": 1, "point": False, "state": "finished"}))
+    spinner(events.PointSeen({"task": 2, "point": True, "state": "finished"}))
+    spinner(events.ScriptOutput("stderr", b"epoch 1"))
+    shown = capsys.readouterr().err
+    assert ("running: 1 point done" in shown, shown.endswith("epoch 1")) == (True, True)
+    spinner(events.PointSeen({"task": 3, "point": True, "state": "finished"}))
+    spinner(events.RunChanged("r1", "finished"))
+    spinner.pause()
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(0.04, "0.0 s"), (185, "3 min 05 s"), (7620, "2 h 07 min"), (None, "")],
@@ -153,6 +170,16 @@ def test_a_table_fits_the_terminal_and_shows_no_empty_column() -> None:
         "N    V  TEXT",
         "a    1  long …",
         "bb  22  x y",
+    ]
+
+
+def test_a_last_column_that_matters_goes_on_in_the_next_line() -> None:
+    rows = [("hosts", "it is of another provider")]
+    assert text.table(("WHAT", "FOUND"), rows, width=20, wrap=True).splitlines() == [
+        "WHAT   FOUND",
+        "hosts  it is of",
+        "       another",
+        "       provider",
     ]
 
 

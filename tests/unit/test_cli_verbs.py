@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rain_deploy.cli.main import VERBS
+from rain_deploy.cli.render import render
 from rain_deploy.core import events
-from tests.unit.fake_application import POINT, World
+from rain_deploy.flows.results import PointsResult
+from tests.unit.fake_application import POINT, UP, World
 
 HEAD = "NODE    ROLE      STATE  CPUS  LOAD  DISK FREE  ADDRESS"
 
@@ -38,6 +41,32 @@ def test_up_says_which_provider_and_why_then_what_it_changed(world: World) -> No
     (spec,) = world.last()
     assert (spec.name, spec.nodes, spec.environment.packages) == ("default", 2, ("scipy",))
     assert spec.environment.upgrade
+
+
+def test_up_tells_each_change_once_with_its_nodes(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = tuple(f"node-{n}: started keeper" for n in range(1, 8))
+    render(replace(UP, changed=changed, started=7), quiet=False)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1:3] == [
+        "changed, with 7 processes started:",
+        "  started keeper: node-1, node-2, node-3, node-4, node-5 and 2 more",
+    ]
+    render(replace(UP, changed=(), started=0), quiet=False)
+    assert "changed nothing: all was as it should be\n" in capsys.readouterr().out
+
+
+def test_a_run_that_brought_nothing_says_what_there_is(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    render(replace(world.flows.run_result, figures=0, points=0, files=0), quiet=False)
+    assert capsys.readouterr().out.endswith("  nothing but what it printed: stdout.log, stderr.log\n")
+
+
+def test_points_that_failed_say_why(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {**POINT, "state": "failed", "message": "ValueError: lr=0.5 diverges"}
+    render(PointsResult("default", "r1", (row,)), quiet=False)
+    head, line = capsys.readouterr().out.splitlines()
+    assert (head.endswith("  WHY"), line.endswith("  ValueError: lr=0.5 diverges")) == (True, True)
 
 
 @pytest.mark.parametrize("interactive", [True, False])
