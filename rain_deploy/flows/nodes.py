@@ -34,7 +34,7 @@ rm -rf -- "$t"
 exit $rc
 """
 """Into the destination where it is a directory or ends with a slash, else under that name, by rename."""
-_FETCH = 'cd -- "$0" && exec tar -chf - --hard-dereference -- "./$1"'
+_FETCH = 'cd -- "$0" && exec tar -chf - --no-unquote --hard-dereference -- "./$1"'
 COPY_DEADLINE_S = 3600.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -67,12 +68,18 @@ def bare_rain(engine: Path, env: Path, place: Path) -> Iterator[BareRain]:
         with (place / f"{len(programs)}.out").open("wb") as output:
             argv = [str(engine), name, *options, *words]
             programs.append(
-                subprocess.Popen(argv, env=environment(python), stdout=output, stderr=subprocess.STDOUT)
+                subprocess.Popen(
+                    argv,
+                    env=environment(python),
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
             )
         wait_for(ready.exists)
     yield BareRain(python, server)
-    for program in programs:  # governors end with their server
-        program.terminate()
+    for program in programs:  # with the executors that governors leave
+        os.killpg(program.pid, signal.SIGKILL)
         program.wait(10)
 
 

@@ -16,7 +16,8 @@ from tests.wheels.build import build_offline_mnist
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
-TRAINING_S = 580.0
+TRAINING_S = 1400.0
+"""Of 20 trainings on a machine that does other things as well."""
 SIZES, DROPOUTS = (32, 64, 128, 256), (0.0, 0.2, 0.4, 0.6, 0.8)
 
 
@@ -35,6 +36,7 @@ def heatmap_and_20_points(out: Path) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.tensorflow
+@pytest.mark.timeout(3000)
 def test_digits_prints_what_it_prints_on_bare_rain(
     shared: LocalCluster, bare_rain: BareRain, tmp_path: Path
 ) -> None:
@@ -48,6 +50,7 @@ def test_digits_prints_what_it_prints_on_bare_rain(
 
 @pytest.mark.slow
 @pytest.mark.tensorflow
+@pytest.mark.timeout(3000)
 def test_the_published_search_runs_unedited_without_the_network(
     make_cluster: MakeCluster, tmp_path: Path
 ) -> None:

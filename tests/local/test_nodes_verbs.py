@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rain_deploy.cli.app import Application
@@ -192,6 +192,7 @@ def test_a_node_that_is_gone_is_told_and_the_other_still_answers(nodes: Nodes) -
 
 
 @examples(25)
+@example(source="a\\b", target="\\n\\t", content=b"backslashes")
 @given(source=NAMES, target=NAMES, content=st.binary(max_size=100))
 def test_any_file_goes_there_and_back_under_any_name(
     nodes: Nodes, tmp_path_factory: pytest.TempPathFactory, source: str, target: str, content: bytes
