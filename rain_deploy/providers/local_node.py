@@ -1,8 +1,8 @@
 """A local node: an SSH server on a loopback address.  Run as ``python local_node.py CONFIG``.
 
 CONFIG (JSON): ``address``, ``port``, ``directory``.  The directory holds ``host_key``, ``authorized_keys``,
-``home/``, ``commands.jsonl``, where every command is noted as it was received, and ``logins.jsonl``.  Descriptor 3 is a lock
-that is held for the life of the server: that is how the provider knows that it lives.
+``home/``, ``commands.jsonl``, where every command is noted as it was received, and ``logins.jsonl``.
+Descriptor 3 is a lock that is held for the life of the server: that is how the provider knows that it lives.
 
 It stands alone (no import of this package), so that it can be started by its path.
 """

@@ -58,7 +58,7 @@ def bare_rain(engine: Path, env: Path, place: Path) -> Iterator[BareRain]:
     """Server and governors as long as the context lasts."""
     python = env / "bin" / "python"
     server, http, *governors = (f"{ADDRESS}:{_free_port()}" for _ in range(4))
-    programs = []
+    programs: list[subprocess.Popen[bytes]] = []
     for name, *words in (
         ("server", "--listen", server, "--http-listen", http),
         *(("governor", "--cpus=1", "--listen", at, "--workdir", f"{place}/{at}", server) for at in governors),

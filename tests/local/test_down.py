@@ -1,4 +1,4 @@
-"""``down``: results first, then nothing of the cluster is left, and that is proved; never at the results' cost."""
+"""``down``: results come home, then nothing of the cluster is left, and that is proved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.results import manifest
-from tests.local.command_line import CommandLine, LocalCluster, living_in, listening
+from tests.local.command_line import CommandLine, LocalCluster, listening, living_in
 from tests.local.conftest import MakeCluster, MakeHome
 from tests.local.node_cluster import wait_for
 from tests.local.scripts import WAITS

@@ -1,4 +1,4 @@
-"""A run goes on without its follower: killed, interrupted, detached; others take it up, wait for it or end it."""
+"""A run goes on without its follower; others take it up, wait in line for its end, or end it."""
 
 from __future__ import annotations
 

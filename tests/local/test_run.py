@@ -212,7 +212,7 @@ def test_a_run_leaves_no_process_and_no_variables_of_its_own(shared: LocalCluste
     shared.run("--env", "SECRET=s3cret", "leaves.py")
     assert shared.processes(None, "job") == {}
     shared.await_governors(2)
-    assert [path for path in shared.directory.rglob("env.json")] == []
+    assert list(shared.directory.rglob("env.json")) == []
 
 
 def test_a_governor_that_is_killed_in_mid_run_ends_it_with_the_engine_named(
