@@ -157,7 +157,7 @@ class Store:
     def save_facts(self, node: Node) -> None:
         """Keep what is known of a node's machine, but of no cluster, for dry runs of later clusters there."""
         if node.facts:
-            of_the_machine = replace(node.facts, node_config_sha256="", running=(), active_run="")
+            of_the_machine = replace(node.facts, node_config_sha256="", running=(), active_run="", taken=())
             with self._database() as database:
                 database.execute(
                     "INSERT OR REPLACE INTO facts VALUES (?, ?)",

@@ -98,6 +98,8 @@ class Facts:
     running: tuple[str, ...] = ()
     """Of our services: ``governor``, ``supervisor``."""
     active_run: str = ""
+    taken: tuple[str, ...] = ()
+    """``address cluster-id`` of each node that another cluster has running there."""
 
     @property
     def root(self) -> bool:

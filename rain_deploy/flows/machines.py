@@ -156,9 +156,23 @@ def assign(
                 cpus=spec.cpus_per_node or (known.cpus if known else 0) or _cpus(ctx, host, fact, share),
             )
         )
+    _refuse_taken(nodes)
     left_out = tuple(node for name, node in recorded.items() if name not in facts)
     base = choose_base(cluster, hosts, facts)
     return replace(cluster, base=base, nodes=tuple(nodes), left_out=left_out)
+
+
+def _refuse_taken(nodes: list[Node]) -> None:
+    """Two clusters at one address would share Rain's ports: the governors of one would join the other."""
+    for node in nodes:
+        for taken in node.facts.taken if node.facts else ():
+            address, _, other = taken.partition(" ")
+            if address == node.cluster_address:
+                raise InputError(
+                    f"another cluster of rain-deploy (id {other}) runs on it, at {address}",
+                    node=node.name,
+                    next_step="take that one down first (rain-deploy list shows it), or name other machines",
+                )
 
 
 def _cpus(ctx: Context, host: Host, facts: Facts, share: int) -> int:

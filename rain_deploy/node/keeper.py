@@ -15,7 +15,7 @@ from .files import Tail, read_json
 from .locks import hold
 from .process import Process, end, group, leader, scan
 from .runs import Run, all_runs, load
-from .services import keeper_path, restart_absent, supervisor_path
+from .services import become_current, keeper_path, restart_absent, supervisor_path
 
 _ALIVE_POLL_S = 0.03
 _FRESH_S = 30.0
@@ -121,9 +121,12 @@ def keep(node_dir: Path) -> int:
     while (node_dir / "node.json").exists():
         try:
             pause_s = keeper.step()
-            if config.server and time.monotonic() - looked_s > _OTHER_EVERY_S:
+            if time.monotonic() - looked_s > _OTHER_EVERY_S:
                 looked_s = time.monotonic()
-                restart_absent(config, supervisor_path(config))
+                config = node_config(node_dir)
+                become_current(config, "keeper", keeper_path(config), config.node_dir)
+                if config.server:
+                    restart_absent(config, supervisor_path(config))
         except OSError:  # a full disk, no process to be had: nobody else would keep this node's governor
             traceback.print_exc(file=sys.stderr)
             pause_s = _FAULT_PAUSE_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -50,6 +51,18 @@ def stop(node_dir: Path, *, grace_s: float = 5.0, deadline_s: float = 20.0) -> l
     service = node_config(node_dir).service
     left = end(lambda: [found.process for found in scan(service)], grace_s=grace_s, deadline_s=deadline_s)
     return [f"{process.pid} {' '.join(_words(process))[:200]}" for process in left]
+
+
+def become_current(config: NodeConfig, role: str, path: Path, *places: Path) -> None:
+    """Go on as the node code and environment that node.json names now, where this process runs others.
+
+    It stays the same process: what it started stays its own, and is adopted like a killed one's.
+    """
+    argv = config.verb(role, *places)
+    if sys.orig_argv == argv or not (config.code / "__main__.py").exists():
+        return
+    print(f"going on as {' '.join(argv)}", file=sys.stderr, flush=True)
+    os.execve(argv[0], argv, config.environment(role, path.parent))  # noqa: S606 - no shell is wanted
 
 
 def restart_absent(config: NodeConfig, other: Path) -> None:

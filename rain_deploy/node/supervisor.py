@@ -14,7 +14,7 @@ from .engine import EngineFailed, end_servers, start_server
 from .locks import hold
 from .process import Process, scan
 from .runs import FINISHED, Run, all_runs
-from .services import keeper_path, restart_absent, supervisor_path
+from .services import become_current, keeper_path, restart_absent, supervisor_path
 from .warm_probe import WarmProbe
 
 _POLL_S = 0.03
@@ -93,7 +93,10 @@ class Supervisor:
     def _look_after_keeper(self) -> None:
         if time.monotonic() - self._looked_at_other > _OTHER_EVERY_S:
             self._looked_at_other = time.monotonic()
-            restart_absent(self._config, keeper_path(self._config))
+            config = node_config(self._config.node_dir)
+            places = (config.cluster_dir, config.node_dir)
+            become_current(config, "supervisor", supervisor_path(config), *places)
+            restart_absent(config, keeper_path(config))
 
 
 def supervise(cluster_dir: Path, node_dir: Path) -> int:

@@ -49,6 +49,7 @@ def facts_command(host: Host, cluster_id: str, *, route_to: str = "", tools: str
         cluster_id=cluster_id,
         index=host.index,
         route_to=route_to,
+        alone=not host.base,  # nodes with a directory of their provider's have an address of their own too
         exports=[(name, value) for name, value in host.installer_env if name in _FIND_TOOLS],
         tools=tools,
     )
@@ -86,6 +87,7 @@ def parse_facts(host: Host, text: str) -> Facts:
             node_config_sha256=one("node_config_sha256"),
             running=tuple(lines["running"]),
             active_run=one("active_run"),
+            taken=tuple(lines["taken"]),
         )
     except ValueError as error:
         raise InstallFailed(

@@ -76,6 +76,15 @@ def test_status_and_exec_tell_the_machines_apart(cluster: LocalCluster) -> None:
     assert cluster.well("ssh", "2", "--", "hostname").stdout == "beta\n"
 
 
+def test_a_machine_that_another_cluster_uses_is_refused(cluster: LocalCluster, machines: Pair) -> None:
+    before = [each.processes() for each in machines]
+    trusting = ("--provider", "hosts", "--hosts", "./hosts", "--trust-network", "127.0.0.0/8")
+    refused = LocalCluster(cluster.line, "second")("up", *trusting, "--json")
+    assert (refused.exit_code, cluster.id in refused.error["message"]) == (10, True)
+    assert [each.processes() for each in machines] == before
+    assert [each["name"] for each in cluster.line.clusters()] == [cluster.name]
+
+
 def runs_on(machine: Machine) -> list[str]:
     return [file for file in machine.left() if "/runs/" in file]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import pytest
 
@@ -15,10 +16,29 @@ from tests.local.node_cluster import wait_for
 SERVICES = ("ssh", "keeper", "supervisor", "server", "governor")
 
 
+@dataclass(frozen=True)
+class Growth:
+    """A cluster of two nodes that has grown to three."""
+
+    cluster: LocalCluster
+    before: dict[int, str]
+    """Its processes when it had two."""
+    changed: list[str]
+    after: dict[int, str]
+
+
 @pytest.fixture(scope="module")
-def cluster(make_cluster: MakeCluster) -> LocalCluster:
-    """Two nodes that the tests of this module, in their order, grow and damage and mend."""
-    return make_cluster(2)
+def growth(make_cluster: MakeCluster) -> Growth:
+    cluster = make_cluster(2)
+    before = cluster.processes()
+    changed = cluster.well("up", "--nodes", "3", "--json").result["changed"]
+    return Growth(cluster, before, changed, cluster.processes())
+
+
+@pytest.fixture
+def cluster(growth: Growth) -> LocalCluster:
+    """Three nodes that the tests of this module damage and mend."""
+    return growth.cluster
 
 
 def kill(pids: Iterable[int]) -> None:
@@ -55,15 +75,12 @@ def test_fewer_nodes_than_live_are_refused_with_the_verb_that_shrinks(shared: Lo
     assert shared.processes() == before
 
 
-def test_growing_adds_a_governor_and_touches_no_other(cluster: LocalCluster) -> None:
-    before = cluster.processes()
-    told = cluster.well("up", "--nodes", "3", "--json")
-    assert told.result["changed"] == ["node-3: started keeper"]
-    after = cluster.processes()
-    assert before.items() <= after.items()
-    assert after.keys() - before.keys() == cluster.processes(3).keys()
-    assert roles(cluster, 3) == roles(cluster, 2)
-    assert cluster.governors() == 3
+def test_growing_adds_a_governor_and_touches_no_other(growth: Growth) -> None:
+    assert growth.changed == ["node-3: started keeper"]
+    assert growth.before.items() <= growth.after.items()
+    assert growth.after.keys() - growth.before.keys() == growth.cluster.processes(3).keys()
+    assert roles(growth.cluster, 3) == roles(growth.cluster, 2)
+    assert growth.cluster.governors() == 3
 
 
 @pytest.mark.parametrize(("node", "role"), [(2, "governor"), (1, "server")])
