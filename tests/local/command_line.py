@@ -168,9 +168,9 @@ class LocalCluster:
     line: CommandLine
     name: str
 
-    @functools.cached_property
+    @property
     def id(self) -> str:
-        return str(next(one["id"] for one in self.line.clusters() if one["name"] == self.name))
+        return _id(self.line.home, self.name)
 
     def __call__(self, verb: str, *words: str, **how: Any) -> Told:
         """A verb on this cluster."""
@@ -222,6 +222,12 @@ class LocalCluster:
     def _noted(self, node: int, name: str) -> list[dict[str, Any]]:
         path = self.line.home / "local" / "nodes" / self.id / str(node) / name
         return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@functools.cache
+def _id(home: Path, name: str) -> str:
+    """Of the cluster of that name; no test makes a second one in the same home."""
+    return str(next(one["id"] for one in CommandLine(home, home).clusters() if one["name"] == name))
 
 
 def environments() -> dict[int, str]:

@@ -146,6 +146,16 @@ def test_a_full_disk_keeps_the_cluster(cluster: LocalCluster, tmp_path: Path) ->
     assert manifest.verify(out) == ()
 
 
+@pytest.mark.parametrize("moment", ["stop: processes", "remove: files"])
+def test_a_down_that_was_killed_is_brought_to_its_end_by_the_next(cluster: LocalCluster, moment: str) -> None:
+    killed = cluster.start("down")
+    killed.wait_for(moment)
+    killed.kill()
+    cluster.well("down")
+    assert living_in(cluster.line.home) == {}
+    assert left(cluster.line) <= KEPT
+
+
 def test_down_finds_what_its_nodes_left_when_their_ssh_servers_are_dead(cluster: LocalCluster) -> None:
     for pid in (*cluster.processes(None, "ssh"), *cluster.processes(2, "keeper")):
         os.kill(pid, 9)

@@ -74,6 +74,7 @@ def test_pull_brings_everything_of_a_run_whose_command_line_was_killed(
     assert whole(tmp_path / "results" / name)
 
 
+@pytest.mark.smoke
 def test_ctrl_c_stops_following_and_tells_how_to_go_on_and_how_to_end_it(
     shared: LocalCluster, waiting: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -110,6 +111,7 @@ def test_a_detached_run_is_taken_up_when_it_is_wanted(
     assert whole(out)
 
 
+@pytest.mark.smoke
 def test_runs_wait_in_line_and_are_told_how_many_are_before_them(
     shared: LocalCluster, waiting: tuple[str, str], tmp_path: Path
 ) -> None:

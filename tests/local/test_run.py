@@ -30,6 +30,7 @@ ALL_SORTS = [
 ]
 
 
+@pytest.mark.smoke
 def test_what_a_script_prints_is_shown_while_it_runs(shared: LocalCluster, tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text(WAITS)
     run = shared.start("run", "waits.py", str(tmp_path / "go"))
@@ -147,6 +148,7 @@ def test_other_files_go_with_it_when_they_are_named(shared: LocalCluster, tmp_pa
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.smoke
 def test_a_script_that_raises_leaves_pythons_own_traceback_and_all_it_had_made(
     shared: LocalCluster, installation: Installation, tmp_path: Path
 ) -> None:

@@ -6,12 +6,14 @@ import os
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from tests.local.command_line import LocalCluster, living_in
 from tests.local.conftest import MakeCluster, MakeHome
 from tests.local.node_cluster import wait_for
+from tests.local.scripts import WAITS
 
 SERVICES = ("ssh", "keeper", "supervisor", "server", "governor")
 
@@ -71,10 +73,11 @@ def test_fewer_nodes_than_live_are_refused_with_the_verb_that_shrinks(shared: Lo
     before = shared.processes()
     told = shared("up", "--nodes", "1", "--json")
     assert told.exit_code == 10
-    assert told.error["next"] == f"rain-deploy scale 1 -c {shared.name}"
+    assert "scale" in told.error["next"]
     assert shared.processes() == before
 
 
+@pytest.mark.smoke
 def test_growing_adds_a_governor_and_touches_no_other(growth: Growth) -> None:
     assert growth.changed == ["node-3: started keeper"]
     assert growth.before.items() <= growth.after.items()
@@ -139,6 +142,32 @@ def test_an_up_that_was_killed_converges_the_next_time_and_down_leaves_nothing(
     cluster.well("up", "--provider", "local", "--nodes", "2")
     assert [roles(cluster, 1), cluster.governors()] == [dict.fromkeys(SERVICES, 1), 2]
     cluster.well("down")
+    assert (line.clusters(), living_in(line.home)) == ([], {})
+
+
+def test_a_new_node_joins_after_the_run_that_is_active(make_cluster: MakeCluster, tmp_path: Path) -> None:
+    made = make_cluster(1)
+    cluster = LocalCluster(made.line.at(tmp_path), made.name)
+    (tmp_path / "waits.py").write_text(WAITS)
+    run = cluster.start("run", "waits.py", str(tmp_path / "go"))
+    run.wait_for("begun\n")
+    before = cluster.processes()
+    told = cluster.well("up", "--nodes", "2")
+    assert "is active: nothing is restarted" in told.stderr
+    assert before.items() <= cluster.processes().items()
+    (tmp_path / "go").touch()
+    assert run.ended().exit_code == 0
+    cluster.await_governors(2)
+    cluster.well("down")
+
+
+def test_down_alone_removes_what_a_killed_up_has_made(make_home: MakeHome) -> None:
+    line = make_home()
+    killed = line.start("up", "--provider", "local", "--nodes", "2")
+    killed.wait_for("node-1: start: node.json")
+    killed.kill()
+    assert living_in(line.home) != {}
+    line.well("down")
     assert (line.clusters(), living_in(line.home)) == ([], {})
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from rain_deploy.core.environment import NODE_REQUIREMENTS, ResolvedEnvironment
+from rain_deploy.core.environment import NODE_REQUIREMENTS, ResolvedEnvironment, uv_environment
 from rain_deploy.core.layout import Layout
 from rain_deploy.core.plan import Stage
 from rain_deploy.errors import InputError
@@ -32,6 +32,7 @@ from rain_deploy.ops.environment import (
 )
 from rain_deploy.ops.facts import DEBIAN_12
 from rain_deploy.ops.stage import stage_command
+from rain_deploy.ops.templates import templates_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = replace(DEBIAN_12, python=sys.executable)
@@ -233,3 +234,18 @@ def test_what_is_no_package_name_is_refused(name: str) -> None:
 
 def test_package_names_pass() -> None:
     check_packages(("libgomp1", "g++", "libc6:amd64", "libssl-dev=3.0.2-0+deb12u1"))
+
+
+def test_uv_believes_the_system_s_certificates_unless_the_caller_says_otherwise() -> None:
+    assert uv_environment({"A": "b"}) == {"A": "b", "UV_SYSTEM_CERTS": "1"}
+    for said in ({"UV_SYSTEM_CERTS": "0"}, {"UV_NATIVE_TLS": "1"}):
+        assert uv_environment(said) == said
+    line = next(
+        line
+        for line in (templates_directory() / "environment.sh.j2").read_text().splitlines()
+        if "CERTS" in line
+    )
+    for said, told in (({}, "1"), ({"UV_SYSTEM_CERTS": "0"}, "0"), ({"UV_NATIVE_TLS": "1"}, "")):
+        script = f"set -eu\n{line}\nprintenv UV_SYSTEM_CERTS || :"
+        done = subprocess.run(["/bin/sh", "-c", script], env=said, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import multiprocessing
 import sqlite3
 import subprocess
@@ -157,6 +159,22 @@ def test_a_second_changer_is_told_who_holds_the_cluster(tmp_path: Path, store: S
     finally:
         holder.kill()
         holder.join(30)
+
+
+def test_a_lock_whose_cluster_is_gone_leaves_no_file_and_still_excludes(tmp_path: Path, store: Store) -> None:
+    inside: list[int] = []
+
+    def change() -> None:
+        for _ in range(20):
+            with contextlib.suppress(Locked), store.lock("gone", "down"):
+                inside.append(1)
+                assert len(inside) == 1
+                inside.pop()
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(change) for _ in range(4)]:
+            future.result(60)
+    assert list((tmp_path / "home" / "locks").iterdir()) == []
 
 
 @pytest.fixture
