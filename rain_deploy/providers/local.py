@@ -146,11 +146,7 @@ class LocalProvider:
 
 def installer_environment(environ: dict[str, str], home: Path) -> tuple[tuple[str, str], ...]:
     """What the installer needs of the caller: certificates, package indexes, caches, since HOME differs."""
-    passed = {
-        name: value
-        for name, value in environ.items()
-        if _is_passed_on(name)
-    }
+    passed = {name: value for name, value in environ.items() if _is_passed_on(name)}
     for name, directory in _HOME_CACHES:
         if name == "UV_CACHE_DIR" or (home / directory).is_dir():
             passed.setdefault(name, str(home / directory))
