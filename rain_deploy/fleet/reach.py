@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from rain_deploy.core.command import Command
 from rain_deploy.core.model import Facts, Host
@@ -60,15 +60,3 @@ def gather_facts(
             return parse_facts(host, result.stdout.decode(errors="replace"))
 
     return fan_out(hosts, one)
-
-
-def run_everywhere(
-    transport: Transport, hosts: tuple[Host, ...], command: Callable[[Host], Command]
-) -> Mapping[str, tuple[int, str]]:
-    """Exit status and output of a small command on each host; any host that fails to run it raises."""
-
-    def one(host: Host) -> tuple[int, str]:
-        result = transport.run(host, command(host))
-        return result.exit_status, (result.stdout + result.stderr).decode(errors="replace")
-
-    return fan_out(hosts, one).require()

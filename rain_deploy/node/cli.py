@@ -48,7 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     verb("supervisor", _supervisor, "cluster_dir", "node_dir")
     verb("job", _job, "run_dir")
     verb("ensure", _ensure, "node_dir").add_argument("--supervisor", type=Path, metavar="CLUSTER_DIR")
-    verb("stop", _stop, "node_dir")
     verb("queue", _queue, "run_dir").add_argument("--no-wait", action="store_true")
     verb("cancel", _cancel, "run_dir")
     verb("runs", _runs, "cluster_dir")
@@ -96,15 +95,6 @@ def _ensure(arguments: argparse.Namespace) -> int:
     for started in ensure(arguments.node_dir, supervisor=arguments.supervisor is not None):
         print(started)
     return 0
-
-
-def _stop(arguments: argparse.Namespace) -> int:
-    from .services import stop
-
-    left = stop(arguments.node_dir)
-    for process in left:
-        print(f"does not end: {process}", file=sys.stderr)
-    return 1 if left else 0
 
 
 def _queue(arguments: argparse.Namespace) -> int:

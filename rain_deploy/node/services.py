@@ -1,4 +1,4 @@
-"""``ensure`` and ``stop``: the services of one node, started when absent, ended when asked."""
+"""``ensure``: the services of one node, started when they are absent."""
 
 from __future__ import annotations
 
@@ -44,13 +44,6 @@ def ensure(node_dir: Path, *, supervisor: bool) -> list[str]:
         _start(config, role, path, argv)
         started.append(role)
     return started
-
-
-def stop(node_dir: Path, *, grace_s: float = 5.0, deadline_s: float = 20.0) -> list[str]:
-    """End every process of this node's service, also orphans; what is left.  Raises NotInstalled."""
-    service = node_config(node_dir).service
-    left = end(lambda: [found.process for found in scan(service)], grace_s=grace_s, deadline_s=deadline_s)
-    return [f"{process.pid} {' '.join(_words(process))[:200]}" for process in left]
 
 
 def become_current(config: NodeConfig, role: str, path: Path, *places: Path) -> None:

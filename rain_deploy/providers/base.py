@@ -15,7 +15,7 @@ class Provider(Protocol):
     def traits(self) -> Traits: ...
 
     def preflight(self, spec: ClusterSpec) -> tuple[str, ...]:
-        """Refuse what cannot work (InputError, CredentialsError, …) before anything is made.
+        """Refuse what cannot work (InputError, StateError …) before anything is made.
 
         Returns sentences for the user (what opens to whom …).  Changes nothing.
         """

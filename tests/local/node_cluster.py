@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rain_deploy.ops.templates import render
+
 NODE_CODE = Path(__file__).parents[2] / "rain_deploy" / "node"
 
 SWEEP = """\
@@ -202,10 +204,20 @@ class NodeCluster:
         assert len(found) == 1, (name, found)
         return found[0]
 
+    def stop_node(self, index: int) -> None:
+        """As ``down`` ends the services of a node; its configuration is put back, for ``up``."""
+        config = self.node_dir(index) / "node.json"
+        written = config.read_bytes()
+        script = render("stop.sh.j2", service=self.service(index), node_config=config)
+        done = subprocess.run(
+            ["sh", "-c", f"data() {{ :; }}\n{script}"], capture_output=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        config.write_bytes(written)
+
     def stop(self) -> None:
         for index in range(1, self.count + 1):
-            done = self.call("stop", self.node_dir(index))
-            assert done.returncode == 0, done.stderr
+            self.stop_node(index)
 
 
 def state(run_dir: Path) -> dict[str, Any]:

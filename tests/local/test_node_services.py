@@ -372,7 +372,7 @@ def test_a_node_tells_how_it_is(whole: NodeCluster) -> None:
 
 @pytest.mark.slow
 def test_a_run_without_all_governors_starts_only_when_that_was_allowed(whole: NodeCluster) -> None:
-    assert whole.call("stop", whole.node_dir(2)).returncode == 0
+    whole.stop_node(2)
     refused, allowed = whole.run("refused-2", "print(1)"), whole.run("allowed", "print(1)", min_nodes=1)
     told = whole.finish(refused)
     assert (told["outcome"], told["missing"], told["exit_code"]) == ("engine", ["node-2"], None)
@@ -382,7 +382,7 @@ def test_a_run_without_all_governors_starts_only_when_that_was_allowed(whole: No
 
 
 def test_a_run_is_cancelled_while_it_waits_for_governors(whole: NodeCluster) -> None:
-    assert whole.call("stop", whole.node_dir(2)).returncode == 0
+    whole.stop_node(2)
     run_dir = whole.run("waits", "print(1)")
     wait_for(lambda: state(run_dir)["state"] == "starting")
     whole.call("cancel", run_dir)
@@ -397,10 +397,10 @@ def test_stopping_a_node_leaves_no_process_of_it_and_none_of_another_is_touched(
     orphan = subprocess.Popen(["sleep", "60"], env=marked, start_new_session=True)
     keeper = whole.processes(2, "keeper")
     assert len(whole.processes(1)) >= 6
-    assert whole.call("stop", whole.node_dir(1)).returncode == 0
+    whole.stop_node(1)
     assert whole.processes(1) == []
     assert orphan.wait(timeout=5) == -signal.SIGTERM
     assert whole.processes(2, "keeper") == keeper
-    assert whole.call("stop", whole.node_dir(1)).returncode == 0
+    whole.stop_node(1)
     whole.up()
     assert whole.finish(run_dir)["outcome"] in {"lost", "engine"}
