@@ -18,7 +18,7 @@ from rain_deploy.core.spec import RunSpec
 from rain_deploy.errors import Locked, Unreachable, UsageError
 from rain_deploy.flows.clusters import living, run_states, unfinished
 from rain_deploy.flows.context import Context
-from rain_deploy.flows.ending import end_of
+from rain_deploy.flows.ending import end_of, record_state
 from rain_deploy.flows.following import follow, refused
 from rain_deploy.flows.results import RunResult
 from rain_deploy.flows.stages import run_stages
@@ -85,13 +85,17 @@ def _agree(ctx: Context, shipment: Shipment) -> None:
 
 def _unfinished(ctx: Context, cluster: Cluster) -> dict[str, int]:
     """Runs in line on the cluster, with their ports; nobody is asked when all recorded ones are over."""
-    ports = {
-        record.id: record.port
+    recorded = [
+        record
         for record in ctx.store.runs(cluster.name)
         if record.cluster_id == cluster.id and record.state != RunState.FINISHED
-    }
-    active = unfinished(run_states(ctx, cluster)) if ports else ()
-    return {run: ports[run] for run in active if run in ports}
+    ]
+    states = run_states(ctx, cluster) if recorded else {}
+    active = unfinished(states)
+    for record in recorded:
+        if record.id in states and record.id not in active:
+            record_state(ctx, record, states[record.id])
+    return {record.id: record.port for record in recorded if record.id in active}
 
 
 def _record(

@@ -59,6 +59,7 @@ def main() -> None:
     node = Node(values["address"], values["port"], Path(values["directory"]))
     os.chdir(node.home)
     os.umask(0o077)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the starter's nohup is not for the commands of this node
     asyncio.run(_serve(node))
 
 

@@ -176,7 +176,8 @@ def test_ctrl_c_while_a_cluster_grows_leaves_it_as_it_was(cluster: LocalCluster,
     up = cluster.start("up", "-v", "--nodes", "3")
     up.wait_for(moment)
     up.interrupt()
-    assert up.ended().exit_code in {130, 0}, up.stderr
+    # It may have ended well before the signal, or have been closing down already: then the signal kills.
+    assert up.ended().exit_code in {130, 0, -signal.SIGINT}, up.stderr
     if up.process.returncode == 130:
         assert "removing node-3" in up.stderr
         assert cluster.processes(None, "ssh", "keeper", "supervisor") == before

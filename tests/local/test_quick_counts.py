@@ -24,6 +24,7 @@ def test_a_run_speaks_once_with_every_node_and_twice_more_with_the_server(
     shared: LocalCluster, tmp_path: Path
 ) -> None:
     (tmp_path / "squares.py").write_text(SQUARES)
+    shared.run("squares.py")  # learns what became of runs that nobody followed to their end
     before = seen(shared)
     shared.run("squares.py")
     spoken = new_commands(shared, before)

@@ -226,7 +226,8 @@ def test_a_lock_of_somebody_else_is_an_error_like_any_other(world: World) -> Non
 
 
 CHILD = """
-import pathlib, sys, time
+import pathlib, signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a nohup around the tests is not for this command
 from rain_deploy.cli.main import main
 from tests.unit.fake_application import World
 world = World(pathlib.Path(sys.argv.pop(1)))

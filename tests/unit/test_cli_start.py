@@ -134,6 +134,7 @@ def test_a_terminal_gets_a_line_per_stage(capsys: pytest.CaptureFixture[str]) ->
 def test_a_terminal_counts_points_and_leaves_a_line_that_the_script_has_begun_alone(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the captured stream for a terminal
     spinner = Spinner()
     spinner(events.RunChanged("r1", "running"))

@@ -41,7 +41,7 @@ def _imported_at_start(python: NodePython, run: Path | None, *options: str) -> s
 
 def test_nothing_but_sys_os_and_ours_is_imported_at_start(python: NodePython) -> None:
     bare = _imported_at_start(python, None, "-S") | {"os", "stat", "posixpath", "genericpath", "site"}
-    bare |= {"_sitebuiltins", "_stat", "_collections_abc", "os.path"}
+    bare |= {"_sitebuiltins", "_stat", "_collections_abc", "os.path", "sitecustomize"}
     assert _imported_at_start(python, None) - bare == {"rain_deploy_compat"}
     ours = {"rain_deploy_companion", "rain_deploy_companion.hooks", "rain_deploy_companion.faults"}
     assert _imported_at_start(python, python.run_dir("start")) - bare == {"rain_deploy_compat"} | ours
