@@ -38,7 +38,7 @@ def upgrade(cluster: LocalCluster) -> str:
 def code_of(pid: int) -> str:
     """Empty at the moment in which a process becomes another program."""
     words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    return words[3] if len(words) > 3 else ""  # noqa: PLR2004 - python -I -S CODE VERB
+    return words[3] if len(words) > 3 else ""
 
 
 @pytest.mark.parametrize("running", [False, True])
