@@ -12,10 +12,13 @@ from rain_deploy.providers.local_keys import public_key
 from tests.local.command_line import LocalCluster
 from tests.local.conftest import MakeHome
 from tests.local.machines import Machine, User, filled, needs_machines, started
+from tests.local.node_cluster import wait_for
 from tests.local.scripts import SQUARES
 
 pytestmark = needs_machines
 NAMES = ("alpha", "beta")
+QUIET_LOOKS = 50
+"""A second and more: an engine has noticed by then that it lost a governor."""
 Pair = tuple[Machine, Machine]
 
 
@@ -89,13 +92,26 @@ def runs_on(machine: Machine) -> list[str]:
     return [file for file in machine.left() if "/runs/" in file]
 
 
+def settled(machine: Machine) -> list[str]:
+    """Its processes once the engine that died with the other machine's governor has been replaced."""
+    seen: list[list[str]] = []
+
+    def quiet() -> bool:
+        seen.append(machine.processes())
+        whole = all(any(f"/rain {part} " in line for line in seen[-1]) for part in ("server", "governor"))
+        return whole and len(seen) > QUIET_LOOKS and seen[-QUIET_LOOKS:] == seen[-1:] * QUIET_LOOKS
+
+    wait_for(quiet)
+    return seen[-1]
+
+
 def test_another_machine_at_a_known_address_stops_every_verb_before_it_does_anything(
     cluster: LocalCluster, machines: Pair, tmp_path: Path
 ) -> None:
     first, second = machines
     second.stop()
     second.start(key="other_key")
-    before = first.processes(), runs_on(first)
+    before = settled(first), runs_on(first)
     try:
         for verb, *words in (
             ("up",),
