@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class Command:
     """An argument vector for one exec channel.
 
-    ``deadline_s`` bounds the whole command, ``None`` only for what follows a run.  ``stdin`` is sent
-    whole and then closed; ``None`` closes it at once.
+    ``deadline_s`` bounds the whole command, ``None`` only for what follows a run and the user's own command.
+    ``stdin`` is sent whole and then closed; ``None`` closes it at once.
     """
 
     argv: tuple[str, ...]

@@ -14,6 +14,9 @@ from rain_deploy.ops.services import layout_of, node_command
 from rain_deploy.results.pull import PullOutcome
 from rain_deploy.results.pull import pull as pull_results
 
+PACK_DEADLINE_S = 6 * 3600.0
+"""For one stream of results: 100 GB, the most that is taken, at 5 MB/s."""
+
 
 def record_state(ctx: Context, record: RunRecord, state: State) -> RunRecord:
     """The run as the node tells it, recorded."""
@@ -30,7 +33,7 @@ def record_state(ctx: Context, record: RunRecord, state: State) -> RunRecord:
 
 def _bring_home(ctx: Context, cluster: Cluster, record: RunRecord, state: State) -> PullOutcome:
     told = record_state(ctx, record, state)
-    pack = node_command(cluster, "pack", layout_of(cluster).run(record.id), deadline_s=None)
+    pack = node_command(cluster, "pack", layout_of(cluster).run(record.id), deadline_s=PACK_DEADLINE_S)
     outcome = pull_results(
         lambda sink: ctx.transport.run(cluster.server.host, pack, on_stdout=sink),
         told,
