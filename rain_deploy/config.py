@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import getpass
+import hashlib
 import ipaddress
+import os
 import re
+import socket
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -317,5 +321,16 @@ def cluster_spec(name: str, provider: tuple[str, str], settings: Settings, *, up
         ),
         engine=EngineSpec(settings.engine_url, settings.engine_sha256),
         ssh_port=settings.ssh_port or 22,
-        owner=settings.owner,
+        owner=owner(settings),
     )
+
+
+def owner(settings: Settings) -> str:
+    """Who owns what is made: as configured, else a stable word for this user on this machine."""
+    if settings.owner:
+        return settings.owner
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name
+        user = str(os.getuid())
+    return f"{user}-{hashlib.sha256(f'{user}@{socket.gethostname()}'.encode()).hexdigest()[:8]}"

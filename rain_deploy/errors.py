@@ -6,6 +6,10 @@ RainDeployError                 1   a bug in the tool when raised bare
 ├── InputError                 10   what the command line names is wrong; nothing was changed
 ├── Locked                     11   somebody else is changing the cluster
 ├── StateError                 12   state or home unreadable, unwritable, too new, disk full there
+├── CredentialsError           20   the cloud refused the key, or the clock here is wrong
+├── QuotaError                 21   quota or capacity is used up
+├── ApiError                   22   the cloud's API is unavailable or unclear in time
+├── PartlyUp                   23   some of what was wanted exists; all of it is recorded
 ├── Unreachable                30   a node was not reached in time, or the connection was lost
 ├── HostKeyError               31   a host key is unknown or has changed
 ├── InstallFailed              32   a node could not be installed
@@ -39,6 +43,10 @@ class ExitCode(enum.IntEnum):
     INPUT = 10
     LOCKED = 11
     STATE = 12
+    CREDENTIALS = 20
+    QUOTA = 21
+    API = 22
+    PARTLY_UP = 23
     UNREACHABLE = 30
     HOST_KEY = 31
     INSTALL = 32
@@ -112,6 +120,22 @@ def disk_full(path: Path, why: str = "cannot be written") -> StateError:
         f"the disk is full: {path} {why}",
         next_step="make room there, or set RAIN_DEPLOY_HOME to a directory with free space",
     )
+
+
+class CredentialsError(RainDeployError):
+    exit_code = ExitCode.CREDENTIALS
+
+
+class QuotaError(RainDeployError):
+    exit_code = ExitCode.QUOTA
+
+
+class ApiError(RainDeployError):
+    exit_code = ExitCode.API
+
+
+class PartlyUp(RainDeployError):
+    exit_code = ExitCode.PARTLY_UP
 
 
 class Unreachable(RainDeployError):

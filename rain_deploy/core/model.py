@@ -63,6 +63,8 @@ class Host:
     """Directory for everything of ours; None: chosen from facts (/var/lib or /var/tmp)."""
     installer_env: tuple[tuple[str, str], ...] = ()
     """Environment that only the installer gets (certificates, package index settings)."""
+    machine: str = ""
+    """The cloud's own id of the machine: addresses are given again to others, this is not."""
 
     @property
     def index(self) -> int:
@@ -100,6 +102,8 @@ class Facts:
     active_run: str = ""
     taken: tuple[str, ...] = ()
     """``address cluster-id`` of each node that another cluster has running there."""
+    base: str = ""
+    """RAIN_DEPLOY_BASE of its environment: where everything of ours shall lie; empty: not set."""
 
     @property
     def root(self) -> bool:
@@ -115,6 +119,10 @@ class Intent:
     kind: str
     name: str
     options: tuple[tuple[str, str], ...] = ()
+    """All that the provider must know to make it (zone, type, template …); no secret."""
+    owner: str = ""
+    expires_s: float | None = None
+    """The time limit, of what can carry one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +134,81 @@ class ResourceRef:
     name: str
     ref: str = ""
     """The provider's own id; empty while the outcome of its creation is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A resource as the cloud itself tells it, whoever's it is."""
+
+    resource: ResourceRef
+    owner: str
+    cluster: str
+    """The cluster's name, as its labels or its own name say."""
+    zone: str = ""
+    """Empty: of the whole organization."""
+    state: str = ""
+    """Of instances: the cloud's word (running, stopped, error …)."""
+    address: str = ""
+    instance_type: str = ""
+    created_s: float | None = None
+    expires_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A place where a cloud makes machines."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceType:
+    """A size of machine with its price; ``per_hour`` None: not in the price table."""
+
+    name: str
+    """``family.size``."""
+    cpus: int
+    memory_bytes: int
+    gpus: int
+    per_hour: float | None
+    currency: str
+    available: bool
+    """This account may use it, in this zone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What machines of a cluster cost and open, before any is made."""
+
+    zone: str
+    instance_type: str
+    template: str
+    disk_size_gib: int
+    cpus: int
+    memory_bytes: int
+    gpus: int
+    per_hour: float
+    """Of one running node, its disk included."""
+    stopped_per_hour: float
+    """Of one node that is powered off: its disk."""
+    currency: str
+    source: str
+    """Of the prices, with the date of their table."""
+    quota_left: int | None
+    """Instances that may still be made; None: no limit."""
+    opens: tuple[str, ...] = ()
+    """Sentences: what is opened to whom."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """A machine that costs: from ``since_s`` to ``until_s`` (None: still), at a price per hour."""
+
+    name: str
+    machine: str
+    since_s: float
+    per_hour: float
+    until_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +243,14 @@ class Cluster:
     """True once ``up`` saw every governor register."""
     left_out: tuple[Node, ...] = ()
     """Nodes without which a later ``up`` went on, by --min-nodes: something may run on them."""
+    owner: str = ""
+    limit_s: float | None = None
+    """When its machines power themselves off; None: no time limit."""
+    max_cost: float | None = None
+    quote: Quote | None = None
+    """What its machines were offered for; None where nothing is priced."""
+    meters: tuple[Meter, ...] = ()
+    """One for each machine that was ever made for it."""
 
     @property
     def server(self) -> Node:

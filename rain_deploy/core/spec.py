@@ -33,6 +33,31 @@ class EngineSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class CloudSpec:
+    """Which machines a cloud shall make, and for how long; None: what the cluster has, else the default."""
+
+    zone: str | None = None
+    instance_type: str | None = None
+    """``family.size``; a bare size is of family standard."""
+    disk_size_gib: int | None = None
+    template: str | None = None
+    """Name or id."""
+    allow_ip: tuple[str, ...] = ()
+    """CIDRs from which SSH is open; empty: the address from which the cloud sees us."""
+    anti_affinity: bool = False
+    ttl_s: float | None = None
+    """From now to the time limit; math.inf: no limit."""
+    idle_s: float | None = None
+    """A node without a run and without an SSH session for so long powers itself off."""
+    max_cost: float | None = None
+    """Of the whole cluster, in the price table's currency; becomes a time limit."""
+    prices: tuple[tuple[str, float], ...] = ()
+    """TOML ``prices``: (``family.size`` or ``disk``, per hour; of disk per GiB and hour)."""
+    currency: str | None = None
+    """Of ``prices``."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterSpec:
     """A cluster as flags, environment and TOML describe it together."""
 
@@ -58,6 +83,9 @@ class ClusterSpec:
     """Port of hosts whose entry names none."""
     owner: str | None = None
     """Who is recorded as owner of what is made; None: a stable hash of user and host."""
+    cloud: CloudSpec = CloudSpec()
+    keep_partial: bool = False
+    """What an ``up`` that failed has made stays, for a look at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +104,5 @@ class RunSpec:
     wait: bool = True
     """False (--no-wait): refuse when another run is active instead of waiting in line."""
     detach: bool = False
+    then_off: bool = False
+    """Every node powers itself off once the run has ended."""

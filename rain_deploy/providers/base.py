@@ -2,10 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from rain_deploy.core.model import Cluster, Host, Intent, ResourceRef, Traits
+from rain_deploy.core.model import (
+    Cluster,
+    Found,
+    Host,
+    InstanceType,
+    Intent,
+    Quote,
+    ResourceRef,
+    Traits,
+    Zone,
+)
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.errors import RainDeployError
+
+
+class Cloud(Protocol):
+    """What only a provider of priced machines can do.  Raises CredentialsError, QuotaError, ApiError."""
+
+    def quote(self, spec: ClusterSpec, cluster: Cluster, more: int) -> Quote:
+        """Price of ``more`` machines on top of the living ones; reads only.
+
+        Raises InputError for an unknown zone, type or template (naming valid ones) and for a cluster name
+        that is taken, QuotaError where there is no room.
+        """
+
+    def zones(self) -> tuple[Zone, ...]: ...
+
+    def types(self, zone: str | None, spec: ClusterSpec) -> tuple[InstanceType, ...]:
+        """Of a zone (None: the account's default), cheapest first."""
+
+    def survey(self) -> tuple[Found, ...]:
+        """Everything of this tool in the account, of every owner, in every zone."""
+
+    def set_expiry(self, resources: tuple[ResourceRef, ...], expires_s: float | None) -> None:
+        """Write the time limit into the labels of what can carry them."""
 
 
 class Provider(Protocol):
@@ -14,6 +48,10 @@ class Provider(Protocol):
     @property
     def traits(self) -> Traits: ...
 
+    @property
+    def cloud(self) -> Cloud | None:
+        """Not None exactly where machines are priced."""
+
     def preflight(self, spec: ClusterSpec) -> tuple[str, ...]:
         """Refuse what cannot work (InputError, StateError …) before anything is made.
 
@@ -21,10 +59,20 @@ class Provider(Protocol):
         """
 
     def intents(self, spec: ClusterSpec, cluster: Cluster, nodes: int) -> tuple[Intent, ...]:
-        """What ``create`` must be called with so that ``nodes`` nodes exist; pure; stable names."""
+        """What ``create`` must be called with so that ``nodes`` nodes exist; pure; stable names.
 
-    def create(self, intent: Intent) -> ResourceRef:
-        """Make it, or adopt what an earlier call with the same intent made.  Idempotent."""
+        Those of one kind stand together and may be made at the same time, after those before them.
+        """
+
+    def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> ResourceRef:
+        """Make it, or adopt what an earlier call with the same intent made; returns once its id is known.
+
+        ``ref``: the id that was recorded.  ``unsettled_s``: when an earlier command recorded the intent and
+        did not learn what came of it.  Thread-safe.  Raises PartlyUp, QuotaError, ApiError …
+        """
+
+    def settle(self, cluster: Cluster, resources: tuple[ResourceRef, ...]) -> Mapping[str, RainDeployError]:
+        """Wait until each machine runs; why not, by the resource's name, for those that do not."""
 
     def hosts(self, cluster: Cluster, resources: tuple[ResourceRef, ...]) -> tuple[Host, ...]:
         """The machines of the cluster in order, server first; waits until each has an address."""

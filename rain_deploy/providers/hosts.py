@@ -13,13 +13,14 @@ import json
 import queue
 import socket
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from rain_deploy.core.model import Cluster, Host, Intent, Jump, ResourceRef, Traits
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import HostKeyError, InputError, StateError
+from rain_deploy.errors import HostKeyError, InputError, RainDeployError, StateError
 from rain_deploy.providers.openssh_config import Destination, bare_keys, known_keys, look_up
 
 RESOLVE_DEADLINE_S = 15.0
@@ -33,6 +34,8 @@ class HostsProvider:
 
     def __init__(self, *, user_home: Path | None = None) -> None:
         self._home = user_home or Path.home()
+
+    cloud = None
 
     @property
     def traits(self) -> Traits:
@@ -80,7 +83,8 @@ class HostsProvider:
             for number, entry in enumerate(entries, start=1)
         )
 
-    def create(self, intent: Intent) -> ResourceRef:
+    def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> ResourceRef:
+        del ref, unsettled_s
         """Record how the machine is reached; nothing is done to it.
 
         A key that is not known leaves ``host_keys`` empty, with which every connection is refused.
@@ -104,6 +108,10 @@ class HostsProvider:
             cluster_address=options["address"] or None,
         )
         return ResourceRef(intent.cluster_id, KIND, intent.name, _to_text(host))
+
+    def settle(self, cluster: Cluster, resources: tuple[ResourceRef, ...]) -> Mapping[str, RainDeployError]:
+        del cluster, resources
+        return {}
 
     def hosts(
         self,

@@ -7,13 +7,13 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rain_deploy.core.model import Cluster, Host, Intent, ResourceRef, Traits
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import InputError, Unreachable, disk_full
-from rain_deploy.providers.local_keys import cluster_key, public_key
+from rain_deploy.errors import InputError, RainDeployError, Unreachable, disk_full
+from rain_deploy.providers.keys import cluster_key, public_key
 from rain_deploy.providers.local_processes import VARIABLE, end_processes, environments
 from rain_deploy.providers.local_server import PORT, LocalServer, user_name
 
@@ -33,6 +33,7 @@ class LocalProvider:
     """Implements ``providers.base.Provider`` in ``home`` (RAIN_DEPLOY_HOME)."""
 
     traits = Traits(priced=False, owned=True, installs_packages=False, needs_wall=False, shared_machine=True)
+    cloud = None
 
     def __init__(self, home: Path) -> None:
         self._home = home.absolute()
@@ -58,11 +59,16 @@ class LocalProvider:
         del spec
         return tuple(Intent(cluster.id, cluster.name, KIND, f"node-{index}") for index in range(1, nodes + 1))
 
-    def create(self, intent: Intent) -> ResourceRef:
+    def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> ResourceRef:
+        del ref, unsettled_s
         server = self._server(intent.cluster_id, intent.name)
         server.prepare(public_key(cluster_key(self._home, intent.cluster_id)))
         server.ensure()
         return ResourceRef(intent.cluster_id, KIND, intent.name, f"{server.address}:{PORT}")
+
+    def settle(self, cluster: Cluster, resources: tuple[ResourceRef, ...]) -> Mapping[str, RainDeployError]:
+        del cluster, resources
+        return {}
 
     def hosts(self, cluster: Cluster, resources: tuple[ResourceRef, ...]) -> tuple[Host, ...]:
         deadline = time.monotonic() + READY_S

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rain_deploy.errors import StateError
-from rain_deploy.providers.local_keys import public_key, write_once
+from rain_deploy.providers.keys import public_key, write_once
 from rain_deploy.providers.local_processes import VARIABLE
 
 PORT = 7022

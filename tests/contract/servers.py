@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rain_deploy.core.model import Host
-from rain_deploy.providers.local_keys import public_key
+from rain_deploy.providers.keys import public_key
 
 SSHD = Path("/usr/sbin/sshd")
 ADDRESS = "127.101.0.1"

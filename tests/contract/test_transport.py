@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from rain_deploy.core.command import Command
 from rain_deploy.core.model import Host, Jump
 from rain_deploy.errors import HostKeyError, InputError, Unreachable
-from rain_deploy.providers.local_keys import public_key
+from rain_deploy.providers.keys import public_key
 from rain_deploy.transport.ssh import SshTransport
 from rain_deploy.transport.ssh_connect import fingerprint
 from tests.contract.servers import ADDRESS, Endpoint, Relay

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.providers.local_keys import public_key
+from rain_deploy.providers.keys import public_key
 from tests.local.command_line import CommandLine, Told
 
 WATCHED = """

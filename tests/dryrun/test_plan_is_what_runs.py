@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from rain_deploy.providers.local_keys import public_key
+from rain_deploy.providers.keys import public_key
 from rain_deploy.state import Store
 from tests.local.command_line import LocalCluster
 from tests.local.conftest import MakeCluster, MakeHome

@@ -21,8 +21,8 @@ from rain_deploy.core.model import Cluster, Host, Node, RunRecord, RunState
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.ops.templates import templates_directory
 from rain_deploy.providers.hosts import HostsProvider
+from rain_deploy.providers.keys import public_key
 from rain_deploy.providers.local import LocalProvider
-from rain_deploy.providers.local_keys import public_key
 from rain_deploy.state import Store
 
 SPEAKS_SSH = (

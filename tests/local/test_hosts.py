@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.providers.local_keys import public_key
+from rain_deploy.providers.keys import public_key
 from tests.local.command_line import LocalCluster
 from tests.local.conftest import MakeHome
 from tests.local.machines import Machine, User, filled, needs_machines, started

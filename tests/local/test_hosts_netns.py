@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.providers.local_keys import public_key
+from rain_deploy.providers.keys import public_key
 from rain_deploy.providers.openssh_config import SSH_PORT
 from tests.local.command_line import LocalCluster
 from tests.local.conftest import MakeHome

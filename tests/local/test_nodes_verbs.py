@@ -28,8 +28,8 @@ from rain_deploy.core.model import Cluster, Host, Node
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.flows import nodes as flow
 from rain_deploy.flows.context import Confirm, Context
+from rain_deploy.providers.keys import public_key
 from rain_deploy.providers.local import LocalProvider
-from rain_deploy.providers.local_keys import public_key
 from tests.contract.servers import ADDRESS, SSHD, OpenSshd
 from tests.local.command_line import PROGRAM, LocalCluster
 from tests.local.conftest import Installation
