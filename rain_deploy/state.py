@@ -52,6 +52,8 @@ CREATE TABLE runs (id TEXT PRIMARY KEY, cluster TEXT NOT NULL, sequence INTEGER 
 """
 
 
+_DIGITS = 5
+"""Hexadecimal: as many of a cluster's id are of its home as are its own."""
 _ANOTHER = "restore it from a copy, or set RAIN_DEPLOY_HOME to another directory"
 Read = TypeVar("Read")
 
@@ -151,8 +153,15 @@ class Store:
         """For a new cluster of that name: no other home gives it; the same until one is forgotten."""
         with self._database() as database:
             (gone,) = database.execute("SELECT count(*) FROM past").fetchone()
-        told = f"{socket.gethostname()}\n{self._home.absolute()}\n{self._born_s()}\n{name}\n{gone}"
-        return hashlib.sha256(told.encode()).hexdigest()[:8]
+        return self._tag() + _digest(f"{self._tag()}\n{name}\n{gone}")
+
+    def made(self, cluster_id: str) -> bool:
+        """Whether this home gave the id, also when its cluster is forgotten."""
+        return len(cluster_id) == 2 * _DIGITS and cluster_id.startswith(self._tag())
+
+    def _tag(self) -> str:
+        """This home's own, from its place and the birth of its state file: a home made anew has another."""
+        return _digest(f"{socket.gethostname()}\n{self._home.absolute()}\n{self._born_s()}")
 
     def save_facts(self, node: Node) -> None:
         """Keep what is known of a node's machine, but of no cluster, for dry runs of later clusters there."""
@@ -206,7 +215,8 @@ class Store:
         """All that was intended for the cluster, in order; ``ref`` is empty where the outcome is unknown."""
         with self._database() as database:
             rows = database.execute(
-                "SELECT cluster_id, kind, name, coalesce(ref, '') FROM resources WHERE cluster_id = ? "
+                "SELECT cluster_id, kind, name, coalesce(ref, ''), "
+                "coalesce(json_extract(intent, '$.recorded_s'), 0) FROM resources WHERE cluster_id = ? "
                 "ORDER BY rowid",
                 (cluster_id,),
             ).fetchall()
@@ -309,6 +319,10 @@ def _make(path: Path) -> None:
             os.link(draft, path)
     finally:
         Path(draft).unlink(missing_ok=True)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
 def _machine(host: Host) -> str:

@@ -25,6 +25,8 @@ class Application:
     make_context: MakeContext
     """(home, sink, confirm) -> the flows' Context, closed when the command ends."""
     environ: Mapping[str, str]
+    credentials: Callable[[], str | None]
+    """Where those of the cloud are found, in words; None: nowhere.  Raises InputError."""
     interactive: bool
     """Somebody sits at a terminal and can answer."""
     call: Callable[[tuple[str, ...]], int]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rain_deploy.cli.cloud_options import CLOUD_OPTIONS, CloudFlags
 from rain_deploy.cli.options import MAX_NODES, PATH, PROVIDERS, network, option, whole
-from rain_deploy.cli.provider_choice import choose_provider
+from rain_deploy.cli.provider_choice import CLOUD, choose_provider, refuse_cloud_flags
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
@@ -44,6 +45,8 @@ _OPTIONS = (
         metavar="N",
         help="Enough to go on with [default: all].",
     ),
+    *CLOUD_OPTIONS,
+    option("--keep-partial", is_flag=True, help="Keep what an up that fails has made."),
     option("--ssh-port", type=whole(1, 65535), hidden=True),
 )
 
@@ -59,21 +62,24 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
 class ClusterFlags:
     """The flags as click parsed them; None and empty: not given."""
 
-    nodes: int | None
-    provider: str | None
-    hosts: str | None
-    host_key: Path | None
-    trust_network: tuple[str, ...]
-    requirements: Path | None
-    packages: tuple[str, ...]
-    upgrade: bool
-    cpus_per_node: int | None
-    min_nodes: int | None
-    ssh_port: int | None
+    nodes: int | None = None
+    provider: str | None = None
+    hosts: str | None = None
+    host_key: Path | None = None
+    trust_network: tuple[str, ...] = ()
+    requirements: Path | None = None
+    packages: tuple[str, ...] = ()
+    upgrade: bool = False
+    cpus_per_node: int | None = None
+    min_nodes: int | None = None
+    cloud: CloudFlags = field(default_factory=CloudFlags)
+    keep_partial: bool = False
+    ssh_port: int | None = None
 
     @classmethod
     def taken(cls, parameters: dict[str, Any]) -> ClusterFlags:
         """The flags, taken out of ``parameters``."""
+        parameters["cloud"] = CloudFlags.taken(parameters)
         return cls(**{name: parameters.pop(name) for name in cls.__slots__})
 
     def settings(self, base: Path) -> Settings:
@@ -93,7 +99,9 @@ class ClusterFlags:
             host_key=base / self.host_key if self.host_key else None,
             trust_network=self.trust_network,
             requirements=base / self.requirements if self.requirements else None,
+            keep_partial=self.keep_partial or None,
             ssh_port=self.ssh_port,
+            **self.cloud.settings(),
             **hosts,
             **packages,
         )
@@ -105,12 +113,17 @@ def cluster_spec(session: Session, flags: ClusterFlags, *, must_be_named: bool) 
 
     given, toml = flags.settings(Path.cwd()), session.toml
     living = session.ctx.store.cluster(session.cluster)
-    environ = session.app.environ
     provider = choose_provider(
         given,
         toml,
         living=living.provider if living else None,
-        credentials=bool(environ.get("EXOSCALE_API_KEY") and environ.get("EXOSCALE_API_SECRET")),
+        credentials=session.app.credentials,
         must_be_named=must_be_named and (session.options.yes or not session.app.interactive),
     )
-    return config.cluster_spec(session.cluster, provider, config.merged(given, toml), upgrade=flags.upgrade)
+    refuse_cloud_flags(provider[0], flags.cloud.given())
+    spec = config.cluster_spec(session.cluster, provider, config.merged(given, toml), upgrade=flags.upgrade)
+    if spec.provider == CLOUD and (
+        all_addresses := [net for net in spec.cloud.allow_ip if net.endswith("/0")]
+    ):
+        session.say(f"SSH will be open to EVERY ADDRESS: {' and '.join(all_addresses)}", warning=True)
+    return spec

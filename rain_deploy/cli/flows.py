@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rain_deploy.core.spec import ClusterSpec, RunSpec
-    from rain_deploy.flows import results
+    from rain_deploy.flows import cloud_results, results
     from rain_deploy.flows.context import Context
 
 
@@ -61,11 +61,19 @@ class Flows:
         return attach(ctx, cluster, run, out=out)
 
     def logs(
-        self, ctx: Context, cluster: str, run: str | None, *, node: int | None, install: bool, follow: bool
+        self,
+        ctx: Context,
+        cluster: str,
+        run: str | None,
+        *,
+        node: int | None,
+        boot: bool,
+        install: bool,
+        follow: bool,
     ) -> results.LogsResult:
         from rain_deploy.flows.runs import logs
 
-        return logs(ctx, cluster, run, node=node, install=install, follow=follow)
+        return logs(ctx, cluster, run, node=node, boot=boot, install=install, follow=follow)
 
     def cancel(self, ctx: Context, cluster: str, run: str | None) -> results.CancelResult:
         from rain_deploy.flows.runs import cancel
@@ -131,3 +139,28 @@ class Flows:
         from rain_deploy.flows.check import check
 
         return check(ctx, spec)
+
+    def scale(self, ctx: Context, spec: ClusterSpec, nodes: int) -> cloud_results.ScaleResult:
+        from rain_deploy.flows.scale import scale
+
+        return scale(ctx, spec, nodes)
+
+    def extend(self, ctx: Context, cluster: str, duration_s: float | None) -> cloud_results.ExtendResult:
+        from rain_deploy.flows.extend import extend
+
+        return extend(ctx, cluster, duration_s)
+
+    def gc(self, ctx: Context, owner: str, cluster: str | None, *, delete: bool) -> cloud_results.GcResult:
+        from rain_deploy.flows.gc import gc
+
+        return gc(ctx, owner, cluster, delete=delete)
+
+    def zones(self, ctx: Context, spec: ClusterSpec) -> cloud_results.ZonesResult:
+        from rain_deploy.flows.catalog import zones
+
+        return zones(ctx, spec)
+
+    def types(self, ctx: Context, spec: ClusterSpec) -> cloud_results.TypesResult:
+        from rain_deploy.flows.catalog import types
+
+        return types(ctx, spec)

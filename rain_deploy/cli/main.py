@@ -39,6 +39,11 @@ VERBS = {
     "fetch": ("nodes", "A file or directory from a node."),
     "tunnel": ("tunnel", "Rain's client port, here."),
     "dashboard": ("tunnel", "Rain's dashboard, here."),
+    "scale": ("scale", "Grow or shrink a living cluster."),
+    "extend": ("scale", "Move the hour at which a cluster powers itself off."),
+    "gc": ("gc", "Everything of rain-deploy in the account; --delete what is left over."),
+    "types": ("catalog", "Instance types, with prices."),
+    "zones": ("catalog", "Where the cloud makes machines."),
     "check": ("check", "What up would install or refuse; changes nothing."),
     "completion": ("completion", "The completion script of a shell."),
 }

@@ -33,6 +33,20 @@ def duration(value: str) -> float:
     return _checked(config.duration_s, value)
 
 
+def lifetime(value: str) -> float:
+    """Seconds; ``none`` is math.inf."""
+    from rain_deploy import config  # noqa: PLC0415 - not for --help
+
+    return _checked(config.lifetime_s, value)
+
+
+def amount(value: str) -> float:
+    """Money."""
+    from rain_deploy import config  # noqa: PLC0415 - not for --help
+
+    return _checked(config.amount, value)
+
+
 def network(value: str) -> str:
     """A CIDR."""
     from rain_deploy import config  # noqa: PLC0415 - not for --help

@@ -7,6 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import click
+
 from rain_deploy.cli import envelope, text
 from rain_deploy.cli.output import echo
 from rain_deploy.core.events import (
@@ -86,7 +88,9 @@ class Lines(Sink):
         if (line := self._line(event)) is not None:
             self._spoke_s = self._clock()
             self.pause()
-            echo(text.clean(line), err=True)
+            said = text.clean(line)
+            red = isinstance(event, Notice) and event.warning
+            echo(click.style(said, fg="red") if red else said, err=True)
 
     def _line(self, event: Event) -> str | None:
         match event:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rain_deploy.cli import text
-from rain_deploy.cli.output import echo, is_terminal
+from rain_deploy.cli import render_cloud, text
+from rain_deploy.cli.output import echo
 from rain_deploy.cli.points_table import points_table
-from rain_deploy.flows import results
+from rain_deploy.cli.tables import nodes, table, width
+from rain_deploy.core.wording import hour, money
+from rain_deploy.flows import cloud_results, results
 
 NAMES_SHOWN = 5
 """Of nodes in one line, before "and N more"."""
@@ -26,45 +27,31 @@ def render(result: results.Result, *, quiet: bool) -> None:
         echo(piece, nl=isinstance(piece, str))
 
 
-def _width() -> int | None:
-    return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str | bytes]:
-    return [text.table(head, rows, width=_width())]
-
-
-def _nodes(nodes: tuple[results.NodeLine, ...]) -> list[str | bytes]:
-    return _table(
-        ("NODE", "ROLE", "STATE", ">CPUS", ">LOAD", ">DISK FREE", "ADDRESS", "MACHINE"),
-        [
-            (
-                node.name,
-                node.role,
-                f"{node.state}: {node.detail}" if node.detail else node.state,
-                str(node.cpus),
-                "" if node.load is None else f"{node.load:.2f}",
-                text.size(node.disk_free_bytes),
-                node.address,
-                node.label,
-            )
-            for node in nodes
-        ],
-    )
-
-
 def _flag(cluster: str) -> str:
     return "" if cluster == "default" else f" -c {cluster}"
 
 
+def _bill(cost: float | None, per_hour: float | None, currency: str, limit_s: float | None) -> list[str]:
+    """What is paid and until when, in one line; none where nothing is priced."""
+    if cost is None and per_hour is None:
+        return []
+    parts = [
+        f"cost so far {money(cost, currency)}" if cost is not None else "",
+        f"{money(per_hour, currency)} per hour" if per_hour is not None else "",
+        text.limit(limit_s),
+    ]
+    return ["; ".join(filter(None, parts))]
+
+
 def _up(result: results.UpResult) -> list[str | bytes]:
-    nodes = text.count(len(result.nodes), "node")
+    size = text.count(len(result.nodes), "node")
     head = f"changed, with {text.count(result.started, 'process')} started:" if result.started else "changed:"
-    changes = _grouped(result.changed)
+    changes, quote = _grouped(result.changed), result.quote
     return [
-        f"cluster {result.cluster} is up: {nodes} ({result.provider}), {text.seconds(result.seconds)}",
+        f"cluster {result.cluster} is up: {size} ({result.provider}), {text.seconds(result.seconds)}",
         *((head, *changes) if changes else ("changed nothing: all was as it should be",)),
-        *_nodes(result.nodes),
+        *nodes(result.nodes),
+        *(_bill(None, quote.per_hour * len(result.nodes), quote.currency, result.limit_s) if quote else ()),
         f"next: rain-deploy run{_flag(result.cluster)} SCRIPT",
     ]
 
@@ -89,6 +76,8 @@ def _plan(result: results.PlanResult) -> list[str | bytes]:
     lines: list[str | bytes] = [
         f"cluster {result.cluster}, provider {result.provider}; nothing was done",
         f"facts: {text.clean(result.facts)}",
+        *(text.clean(sentence) for sentence in result.offer),
+        *(f"would make: {text.clean(thing)}" for thing in result.creates),
     ]
     for host in result.hosts:
         lines.append(f"\n# {host.host} {host.label}".rstrip())
@@ -98,9 +87,11 @@ def _plan(result: results.PlanResult) -> list[str | bytes]:
 
 
 def _run(result: results.RunResult) -> list[str | bytes]:
+    ends = [f"cluster {result.cluster}: {text.limit(result.limit_s)}"] if result.limit_s else []
     if result.detached:
         return [
             f"run {result.run} is {result.state}",
+            *ends,
             f"next: rain-deploy attach {result.run}{_flag(result.cluster)}",
         ]
     failed = f" ({result.failed_points} failed)" if result.failed_points else ""
@@ -113,6 +104,7 @@ def _run(result: results.RunResult) -> list[str | bytes]:
         f"run {result.run}: {result.outcome or result.state}, {text.seconds(result.seconds)}",
         f"results: {_near(result.results_dir)}",
         "  " + (", ".join(filter(None, brought)) or "nothing but what it printed: stdout.log, stderr.log"),
+        *ends,
     ]
 
 
@@ -125,12 +117,13 @@ def _near(path: Path) -> str:
 def _down(result: results.DownResult) -> list[str | bytes]:
     if result.nothing:
         return [f"cluster {result.cluster}: there is nothing"]
+    cost = f"; it cost {money(result.cost, result.currency)}" if result.cost is not None else ""
     return [
         *(f"pulled: {run}" for run in result.pulled),
         *(f"deleted: {text.clean(thing)}" for thing in result.deleted),
         "looked at, and found that there is nothing left:",
         *(f"  {text.clean(line)}" for line in result.certificate),
-        f"cluster {result.cluster} is down, {text.seconds(result.seconds)}",
+        f"cluster {result.cluster} is down, {text.seconds(result.seconds)}{cost}",
     ]
 
 
@@ -155,7 +148,7 @@ def _run_row(run: results.RunLine) -> tuple[str, ...]:
 def _runs(result: results.RunsResult) -> list[str | bytes]:
     if not result.runs:
         return [f"cluster {result.cluster}: no runs"]
-    return _table(
+    return table(
         ("RUN", "STATE", "TYPED", ">TOOK", "RESULTS", "SCRIPT"), [_run_row(run) for run in result.runs]
     )
 
@@ -167,7 +160,8 @@ def _status(result: results.StatusResult) -> list[str | bytes]:
     run = result.run
     return [
         f"cluster {result.cluster}: {result.provider}, {text.count(len(result.nodes), 'node')}, {rain}",
-        *_nodes(result.nodes),
+        *_bill(result.cost, result.per_hour, result.currency, result.limit_s),
+        *nodes(result.nodes),
         f"run {run.run}: {run.outcome or run.state}, {run.script}" if run else "no run yet",
         *(f"not as recorded: {text.clean(line)}" for line in result.drift),
     ]
@@ -176,21 +170,29 @@ def _status(result: results.StatusResult) -> list[str | bytes]:
 def _list(result: results.ListResult) -> list[str | bytes]:
     if not result.clusters:
         return ["no clusters"]
-    return _table(
-        ("CLUSTER", "PROVIDER", ">NODES", "STATE", "MADE", ">RUNS", "ACTIVE RUN"),
+    return table(
+        ("CLUSTER", "PROVIDER", ">NODES", "STATE", "MADE", ">COST", "TIME LIMIT", ">RUNS", "ACTIVE RUN"),
         [
             (
                 line.name,
                 line.provider,
                 str(line.nodes),
-                "up" if line.up else "not up",
+                ", ".join(filter(None, ("up" if line.up else "not up", line.state))),
                 text.moment(line.created_s),
+                "" if line.cost is None else money(line.cost, line.currency),
+                _hour(line),
                 str(line.runs),
                 line.active_run,
             )
             for line in result.clusters
         ],
     )
+
+
+def _hour(line: results.ClusterLine) -> str:
+    if line.cost is None:
+        return ""
+    return hour(line.limit_s, time.time()) if line.limit_s else "none"
 
 
 def _logs(result: results.LogsResult) -> list[str | bytes]:
@@ -205,7 +207,7 @@ def _cancel(result: results.CancelResult) -> list[str | bytes]:
 
 
 def _points(result: results.PointsResult) -> list[str | bytes]:
-    return [points_table(result, _width())]
+    return [points_table(result, width())]
 
 
 def _pull(result: results.PullResult) -> list[str | bytes]:
@@ -241,7 +243,7 @@ def _copy(result: results.CopyResult) -> list[str | bytes]:
 
 def _check(result: results.CheckResult) -> list[str | bytes]:
     rows = [(line.subject, line.state, line.text) for line in result.findings]
-    return [text.table(("WHAT", "STATE", "FOUND"), rows, width=_width(), wrap=True)]
+    return table(("WHAT", "STATE", "FOUND"), rows, wrap=True)
 
 
 _DEEDS = (
@@ -252,6 +254,8 @@ _DEEDS = (
     results.CancelResult,
     results.PullResult,
     results.CopyResult,
+    cloud_results.ScaleResult,
+    cloud_results.ExtendResult,
 )
 _RENDERERS: dict[type[results.Result], Callable[[Any], list[str | bytes]]] = {
     results.UpResult: _up,
@@ -269,4 +273,9 @@ _RENDERERS: dict[type[results.Result], Callable[[Any], list[str | bytes]]] = {
     results.ExecResult: _exec,
     results.CopyResult: _copy,
     results.CheckResult: _check,
+    cloud_results.TypesResult: render_cloud.types,
+    cloud_results.ZonesResult: render_cloud.zones,
+    cloud_results.GcResult: render_cloud.gc,
+    cloud_results.ScaleResult: render_cloud.scale,
+    cloud_results.ExtendResult: render_cloud.extend,
 }

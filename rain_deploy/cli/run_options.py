@@ -62,7 +62,7 @@ class RunFlags:
         return cls(**{name: parameters.pop(name) for name in cls.__slots__})
 
 
-def run_spec(session: Session, flags: RunFlags, *, detach: bool = False) -> RunSpec:
+def run_spec(session: Session, flags: RunFlags, *, detach: bool = False, then_off: bool = False) -> RunSpec:
     """What is to be run.  UsageError, InputError."""
     from rain_deploy import config  # noqa: PLC0415 - not for --help
     from rain_deploy.core.spec import RunSpec  # noqa: PLC0415
@@ -88,6 +88,7 @@ def run_spec(session: Session, flags: RunFlags, *, detach: bool = False) -> RunS
         out=settings.out,
         wait=not flags.no_wait,
         detach=detach,
+        then_off=then_off,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rain_deploy.cli import failure
+from rain_deploy.cli import failure, text
 from rain_deploy.cli.output import ReaderGone, echo, is_terminal
 from rain_deploy.errors import RainDeployError, UsageError
 
@@ -66,11 +66,11 @@ class Session:
             self._ctx = self._closing.enter_context(making)
         return self._ctx
 
-    def say(self, sentence: str) -> None:
+    def say(self, sentence: str, *, warning: bool = False) -> None:
         """Tell the user, as a flow would."""
         from rain_deploy.core.events import Notice  # noqa: PLC0415 - not for --help
 
-        self._emit(Notice(sentence))
+        self._emit(Notice(sentence, warning=warning))
 
     def perform(self, command: Callable[[], Result | int]) -> int:
         """Do it and show what came of it; the exit code.  Nothing but click's own exits passes."""
@@ -144,13 +144,24 @@ class Session:
         """``error``, saying what of the cluster exists if it does not say so itself."""
         if error.still_running is None and self._ctx is not None:
             with contextlib.suppress(RainDeployError):
-                cluster = self._ctx.store.cluster(self.cluster)
-                if cluster is not None and cluster.nodes:
-                    names = ", ".join(node.name for node in cluster.nodes)
-                    error.still_running = (
-                        f"cluster {self.cluster}: {names}; remove it with: rain-deploy down{self._flag}"
-                    )
+                error.still_running = self._standing(self._ctx)
         return error
+
+    def _standing(self, ctx: Context) -> str | None:
+        """The cluster's machines as recorded, what they cost, and how to end that."""
+        from rain_deploy.core.wording import money  # noqa: PLC0415 - not for --help
+
+        cluster = ctx.store.cluster(self.cluster)
+        if cluster is None:
+            return None
+        names = ", ".join(thing.name for thing in cluster.nodes or ctx.store.resources(cluster.id))
+        if not names:
+            return None
+        costs = sum(meter.per_hour for meter in cluster.meters if meter.until_s is None)
+        bill = ""
+        if cluster.quote is not None and costs:
+            bill = f" ({money(costs, cluster.quote.currency)} per hour; {text.limit(cluster.limit_s)})"
+        return f"cluster {self.cluster}: {names}{bill}; remove it with: rain-deploy down{self._flag}"
 
     @property
     def _flag(self) -> str:

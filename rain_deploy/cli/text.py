@@ -6,6 +6,8 @@ import textwrap
 import time
 from collections.abc import Sequence
 
+from rain_deploy.core.wording import hour
+
 MINUTE_S = 60
 HOUR_S = 3600
 KILO = 1000
@@ -81,6 +83,13 @@ def size(value: float | None) -> str:
 def moment(epoch_s: float | None) -> str:
     """Local date and time of an instant."""
     return "" if epoch_s is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(epoch_s))
+
+
+def limit(limit_s: float | None) -> str:
+    """When machines that cost money power themselves off."""
+    if limit_s is None:
+        return "no time limit: it costs until it is taken down"
+    return f"time limit {hour(limit_s, time.time())}"
 
 
 def count(number: int, noun: str) -> str:

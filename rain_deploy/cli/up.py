@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @verb("up")
 @cluster_options
-@option("--dry-run", is_flag=True, help="Print what would run on which node; connect to nothing.")
+@option("--dry-run", is_flag=True, help="Print the plan, and what would run on which node; change nothing.")
 def up_command(session: Session, *, dry_run: bool, **flags: Any) -> Result:
     """Bring up a cluster: N machines, N governors, one Rain server on the first.
 

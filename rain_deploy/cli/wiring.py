@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ def application() -> Application:
         flows=Flows(),
         make_context=context,
         environ=os.environ,
+        credentials=_credentials,
         interactive=is_terminal(sys.stdin) and is_terminal(sys.stderr),
         call=_call,
         browse=_browse,
@@ -50,7 +52,7 @@ def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
             store=store,
             transport=transport,
             here=Here(),
-            provider_for=lambda name: _provider(name, home),
+            provider_for=functools.cache(lambda name: _provider(name, home, emit)),
             emit=emit,
             confirm=confirm,
             cwd=Path.cwd(),
@@ -59,9 +61,7 @@ def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
         transport.close()
 
 
-def _provider(name: str, home: Path) -> Provider:
-    from rain_deploy.errors import InputError
-
+def _provider(name: str, home: Path, emit: EventSink) -> Provider:
     if name == "local":
         from rain_deploy.providers.local import LocalProvider
 
@@ -70,7 +70,32 @@ def _provider(name: str, home: Path) -> Provider:
         from rain_deploy.providers.hosts import HostsProvider
 
         return HostsProvider()
-    raise InputError(f"provider {name} is not in this version of rain-deploy; it has hosts and local")
+    return _exoscale(home, emit)
+
+
+def _exoscale(home: Path, emit: EventSink) -> Provider:
+    from rain_deploy.config import Settings, owner
+    from rain_deploy.core.events import Notice
+    from rain_deploy.errors import CredentialsError
+    from rain_deploy.ops.user_data import render
+    from rain_deploy.providers.exoscale import ExoscaleProvider
+    from rain_deploy.providers.exoscale_account import find_account
+    from rain_deploy.providers.exoscale_api import Api
+
+    account = find_account(os.environ, home=Path.home())
+    if account is None:
+        raise CredentialsError(
+            "no Exoscale credentials are found: neither in the environment nor in an exoscale.toml",
+            next_step="set EXOSCALE_API_KEY and EXOSCALE_API_SECRET, or run: exo config",
+        )
+    api = Api(account, notice=lambda said: emit(Notice(said)))
+    return ExoscaleProvider(home, api, render, owner=owner(Settings()))
+
+
+def _credentials() -> str | None:
+    from rain_deploy.providers.exoscale_account import credentials_found
+
+    return credentials_found(os.environ, Path.home())
 
 
 def _browse(url: str) -> object:

@@ -11,6 +11,8 @@ class Notice:
     """A sentence for the user."""
 
     text: str
+    warning: bool = False
+    """Shown in red."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,8 @@ class Facts:
     """``address cluster-id`` of each node that another cluster has running there."""
     base: str = ""
     """RAIN_DEPLOY_BASE of its environment: where everything of ours shall lie; empty: not set."""
+    one_time_host_key: bool = False
+    """Its SSH server may still have the host key that our user-data brought."""
 
     @property
     def root(self) -> bool:
@@ -123,6 +125,8 @@ class Intent:
     owner: str = ""
     expires_s: float | None = None
     """The time limit, of what can carry one."""
+    recorded_s: float = 0.0
+    """When it was recorded, right before its call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,8 @@ class ResourceRef:
     name: str
     ref: str = ""
     """The provider's own id; empty while the outcome of its creation is unknown."""
+    recorded_s: float = field(default=0.0, compare=False)
+    """When its intent was recorded; 0 where it is known from the cloud alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +180,8 @@ class InstanceType:
     currency: str
     available: bool
     """This account may use it, in this zone."""
+    source: str = ""
+    """Of the price, with the date of its table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +254,8 @@ class Cluster:
     owner: str = ""
     limit_s: float | None = None
     """When its machines power themselves off; None: no time limit."""
+    ttl_limit_s: float | None = None
+    """The limit by --ttl and ``extend`` alone: ``max_cost`` may have brought ``limit_s`` before it."""
     max_cost: float | None = None
     quote: Quote | None = None
     """What its machines were offered for; None where nothing is priced."""

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from rain_deploy.core.model import Host
 from rain_deploy.errors import HostKeyError, RainDeployError
 
+
+class Named(Protocol):
+    """A host, an intent, a resource."""
+
+    @property
+    def name(self) -> str: ...
+
+
 T = TypeVar("T")
+N = TypeVar("N", bound=Named)
 
 MAX_AT_ONCE = 64
 """Threads of one fan-out (reference figures: more gain nothing below 64 hosts)."""
@@ -34,8 +42,11 @@ class Outcomes(Generic[T]):
         raise self.errors[name]
 
 
-def fan_out(hosts: tuple[Host, ...], work: Callable[[Host], T]) -> Outcomes[T]:
-    """Run ``work`` for each host in threads.  Only RainDeployError is an outcome; a bug is raised."""
+def fan_out(hosts: tuple[N, ...], work: Callable[[N], T], *, finish: bool = False) -> Outcomes[T]:
+    """Run ``work`` for each host in threads.  Only RainDeployError is an outcome; a bug is raised.
+
+    ``finish``: what has begun is waited for also when Ctrl-C comes, because it must be recorded.
+    """
     values: dict[str, T] = {}
     errors: dict[str, RainDeployError] = {}
     pool = ThreadPoolExecutor(max_workers=min(max(len(hosts), 1), MAX_AT_ONCE))
@@ -48,7 +59,7 @@ def fan_out(hosts: tuple[Host, ...], work: Callable[[Host], T]) -> Outcomes[T]:
                 error.node = error.node or host.name
                 errors[host.name] = error
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=finish, cancel_futures=True)
         raise
     pool.shutdown()
     return Outcomes(values, errors)

@@ -31,7 +31,7 @@ def gather_facts(
     hosts: tuple[Host, ...],
     question: Callable[[Host], Command],
     *,
-    wait_s: float = 0.0,
+    wait_s: Callable[[Host], float] = lambda _: 0.0,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> Outcomes[Facts]:
@@ -40,14 +40,14 @@ def gather_facts(
     An unreachable host is tried again for ``wait_s`` (machines that we made and that may still boot);
     a wrong host key never is.
     """
-    deadline_s = clock() + wait_s
+    began_s = clock()
 
     def one(host: Host) -> Facts:
         while True:
             try:
                 result = transport.run(host, question(host))
             except Unreachable:
-                if clock() + PAUSE_S > deadline_s:
+                if clock() + PAUSE_S > began_s + wait_s(host):
                     raise
                 pause(PAUSE_S)
                 continue

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rain_deploy.core.events import Notice
-from rain_deploy.core.model import Cluster, Node, RunState
+from rain_deploy.core.model import Cluster, Node, ResourceRef, RunRecord, RunState
 from rain_deploy.errors import (
     DownIncomplete,
     EngineError,
@@ -26,8 +26,10 @@ from rain_deploy.fleet.reach import meet
 from rain_deploy.flows.clusters import State, ask_server, await_end, hosts_of, run_states, unfinished
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.ending import pull_run
+from rain_deploy.flows.removing import remove, without
 from rain_deploy.flows.results import DownResult
 from rain_deploy.flows.stages import try_stages
+from rain_deploy.flows.waking import awake
 from rain_deploy.ops.services import layout_of
 from rain_deploy.ops.teardown import remove_stage, stop_stage
 from rain_deploy.providers.base import Provider
@@ -50,11 +52,15 @@ def tear_down(
     provider = ctx.provider_for(cluster.provider)
     pulled: tuple[str, ...] = ()
     cluster = replace(cluster, nodes=(*cluster.nodes, *cluster.left_out), left_out=())
-    if cluster.nodes:
+    wanted = cluster.up and not discard_results
+    certificate: tuple[str, ...] = ()
+    if provider.cloud is not None:  # a machine that goes takes all with it
+        if wanted and _not_home(ctx, cluster):
+            pulled = _bring_home(ctx, awake(ctx, cluster, (cluster.server,)), out)
+    elif cluster.nodes:
         _wake(ctx, provider, cluster)
-        if cluster.up and not discard_results:
-            pulled = _bring_home(ctx, cluster, out)
-    certificate = _end_services(ctx, provider, cluster)
+        pulled = _bring_home(ctx, cluster, out) if wanted else ()
+        certificate = _end_services(ctx, provider, cluster)
     deleted, gone = _delete(ctx, provider, cluster)
     ctx.store.forget_cluster(cluster)
     shutil.rmtree(ctx.home / "clusters" / cluster.id, ignore_errors=True)
@@ -82,7 +88,7 @@ def _wake(ctx: Context, provider: Provider, cluster: Cluster) -> None:
 
 def _bring_home(ctx: Context, cluster: Cluster, out: Path | None) -> tuple[str, ...]:
     """Cancel what runs, when the user agrees, and pull every run that is not home."""
-    mine = [r for r in ctx.store.runs(cluster.name) if r.cluster_id == cluster.id and not r.pulled]
+    mine = _not_home(ctx, cluster)
     if not mine:
         return ()
     try:
@@ -107,6 +113,10 @@ def _bring_home(ctx: Context, cluster: Cluster, out: Path | None) -> tuple[str, 
     return tuple(pulled)
 
 
+def _not_home(ctx: Context, cluster: Cluster) -> tuple[RunRecord, ...]:
+    return tuple(r for r in ctx.store.runs(cluster.name) if r.cluster_id == cluster.id and not r.pulled)
+
+
 def _cancel(ctx: Context, cluster: Cluster, states: Mapping[str, State]) -> Mapping[str, State]:
     """End what runs; the states after it.  What does not end is told, and left to the end of all services."""
     active = unfinished(states)
@@ -129,8 +139,6 @@ def _cancel(ctx: Context, cluster: Cluster, states: Mapping[str, State]) -> Mapp
 
 def _end_services(ctx: Context, provider: Provider, cluster: Cluster) -> tuple[str, ...]:
     """Two barriers: nothing of the cluster runs anywhere before its files are removed."""
-    if not cluster.nodes:
-        return ()
     stop = {node.name: stop_stage(cluster, node) for node in cluster.nodes}
     remove = remove_stage(cluster, wall=provider.traits.needs_wall)
     lines: list[str] = []
@@ -162,24 +170,22 @@ def _incomplete(cluster: Cluster, errors: dict[str, RainDeployError]) -> RainDep
 
 def _delete(ctx: Context, provider: Provider, cluster: Cluster) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Delete every resource, keep going, then list again: nothing of the cluster may be left."""
-    deleted: list[str] = []
-    failed: list[RainDeployError] = []
     known = ctx.store.resources(cluster.id)
-    unknown = tuple(r for r in provider.list("") if r.cluster_id == cluster.id and r not in known)
-    for resource in (*known, *unknown):
-        try:
-            provider.delete(resource)
-        except RainDeployError as error:
-            failed.append(error)
-        else:
-            ctx.store.forget_resource(resource)
-            deleted.append(f"{resource.kind} {resource.name}")
-    left = [f"{r.kind} {r.name}" for r in provider.list("") if r.cluster_id == cluster.id]
+    kinds = {(resource.kind, resource.name) for resource in known}
+    listed = _listed(provider, cluster)
+    gone, failed = remove(ctx, provider, (*known, *(r for r in listed if (r.kind, r.name) not in kinds)))
+    ctx.store.save_cluster(without(cluster, gone))
+    left = [f"{resource.kind} {resource.name}" for resource in _listed(provider, cluster)]
     if failed or left:
-        reasons = "; ".join([*(error.message for error in failed), *left])
+        reasons = "; ".join([*(error.message for error in failed.values()), *left])
         raise DownIncomplete(
             f"down of {cluster.name} is not complete: {reasons}",
             still_running=", ".join(left) or None,
             next_step=f"rain-deploy down -c {cluster.name}",
         )
-    return tuple(deleted), (f"{cluster.provider}: listed again, no resource of {cluster.name} is left",)
+    deleted = tuple(f"{resource.kind} {resource.name}" for resource in gone)
+    return deleted, (f"{cluster.provider}: listed again, no resource of {cluster.name} is left",)
+
+
+def _listed(provider: Provider, cluster: Cluster) -> tuple[ResourceRef, ...]:
+    return tuple(r for r in provider.list(cluster.owner) if r.cluster_id == cluster.id)

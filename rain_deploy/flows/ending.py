@@ -86,6 +86,7 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, state: State) -> R
         files=outcome.files,
         failed_points=outcome.failed_points,
         message=str(state.get("message") or ""),
+        limit_s=cluster.limit_s,
     )
 
 

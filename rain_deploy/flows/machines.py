@@ -11,7 +11,7 @@ from typing import TypeVar
 from rain_deploy.core.command import Command
 from rain_deploy.core.events import Notice
 from rain_deploy.core.layout import governor_port
-from rain_deploy.core.model import Cluster, Facts, Host, Node
+from rain_deploy.core.model import Cluster, Facts, Host, Node, ResourceRef
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import HostKeyError, InputError
 from rain_deploy.fleet.fanout import Outcomes
@@ -27,64 +27,97 @@ T = TypeVar("T")
 BOOT_S = 300.0
 """For machines that we made to answer their first SSH connection."""
 MEMORY_PER_TASK_BYTES = 1 << 30
+_OF_ALL_MACHINES = ("zone", "instance_type", "disk_size_gib", "template", "anti_affinity", "idle_s")
+"""Of CloudSpec: what all machines of a cluster have in common."""
 
 
 def new_cluster(ctx: Context, spec: ClusterSpec) -> Cluster:
     """A cluster that has nothing yet.  Until it is recorded, its id stays the same: a dry run shows it."""
-    remembered = {"hosts": spec.hosts, "trust": spec.trust_networks, "addresses": spec.host_addresses}
+    remembered = {
+        "hosts": spec.hosts,
+        "trust": spec.trust_networks,
+        "addresses": spec.host_addresses,
+        "ssh_port": spec.ssh_port,
+        "cloud": {name: getattr(spec.cloud, name) for name in _OF_ALL_MACHINES},
+    }
     return Cluster(
         id=ctx.store.next_cluster_id(spec.name),
         name=spec.name,
         provider=spec.provider,
         created_s=time.time(),
         spec_json=json.dumps(remembered),
+        owner=spec.owner or "",
     )
 
 
 def remembering(spec: ClusterSpec, cluster: Cluster) -> ClusterSpec:
-    """The spec with what a living cluster was made with and this command does not name."""
+    """The spec with what a living cluster was made with and this command does not name.
+
+    Raises InputError for machines of another kind than the cluster has.
+    """
     kept = json.loads(cluster.spec_json)
+    cloud = {}
+    for name in _OF_ALL_MACHINES:
+        asked, has = getattr(spec.cloud, name), kept["cloud"][name]
+        if asked and has and asked != has:
+            raise InputError(
+                f"the machines of cluster {cluster.name} have {name.replace('_', '-')} {has}, not {asked}",
+                next_step=f"rain-deploy down -c {cluster.name}, or another name with -c",
+            )
+        cloud[name] = asked or has
     return replace(
         spec,
         hosts=spec.hosts or tuple(kept["hosts"]),
         trust_networks=spec.trust_networks or tuple(kept["trust"]),
         host_addresses=spec.host_addresses or tuple((entry, address) for entry, address in kept["addresses"]),
+        ssh_port=kept["ssh_port"],
+        owner=cluster.owner or spec.owner,
+        cloud=replace(spec.cloud, **cloud),
     )
 
 
-def wanted_nodes(spec: ClusterSpec, cluster: Cluster) -> int:
-    """How many nodes ``up`` shall leave.  Raises InputError for fewer than live, and for another provider."""
+def is_machine(name: str) -> bool:
+    """Whether a resource of that name is a node; others are what nodes need."""
+    return name.startswith("node-")
+
+
+def wanted_nodes(spec: ClusterSpec, cluster: Cluster, resources: tuple[ResourceRef, ...] = ()) -> int:
+    """How many nodes ``up`` shall leave: as asked, else those of an ``up`` before, ended or not.
+
+    Raises InputError for fewer than live, and for another provider.
+    """
     if cluster.provider != spec.provider:
         raise InputError(
             f"cluster {cluster.name} is of provider {cluster.provider}, not {spec.provider}",
             next_step=f"rain-deploy down -c {cluster.name}, or another name with -c",
         )
     living = len(cluster.nodes)
-    wanted = spec.nodes or max(living, len(spec.hosts) if not living else 0, 1)
+    begun = sum(is_machine(resource.name) for resource in resources)
+    wanted = spec.nodes or max(living, begun, len(spec.hosts) if not living else 0, 1)
     if wanted < living:
         raise InputError(
             f"cluster {cluster.name} has {living} nodes; up does not remove nodes (asked for: {wanted})",
-            next_step=f"rain-deploy down -c {cluster.name}, then up --nodes {wanted}; `scale` comes later",
+            next_step=f"rain-deploy scale {wanted} -c {cluster.name}",
         )
     return wanted
 
 
-def make_resources(ctx: Context, provider: Provider, spec: ClusterSpec, cluster: Cluster, nodes: int) -> None:
-    """Create what is missing: each intent is on disk before its call, each outcome right after it."""
-    for intent in provider.intents(spec, cluster, nodes):
-        ctx.store.save_intent(intent)
-        ctx.store.save_resource(provider.create(intent))
+def pinned(cluster: Cluster, hosts: tuple[Host, ...]) -> tuple[Host, ...]:
+    """The hosts with the keys that are recorded of the same machines: those may have changed their first."""
+    known = {node.host.machine: node.host.host_keys for node in cluster.nodes if node.host.machine}
+    return tuple(replace(host, host_keys=known.get(host.machine, host.host_keys)) for host in hosts)
 
 
 def look(
     ctx: Context, provider: Provider, spec: ClusterSpec, cluster: Cluster, hosts: tuple[Host, ...]
 ) -> dict[Host, Facts]:
     """Facts of the hosts, in order; without ``--min-nodes`` one that cannot be reached ends the command."""
+    living = {node.name for node in cluster.nodes} if cluster.up else set()
     outcomes = gather_facts(
         ctx.transport,
         hosts,
         lambda host: question(cluster, host, hosts[0]),
-        wait_s=BOOT_S if provider.traits.owned and not cluster.up else 0.0,
+        wait_s=lambda host: BOOT_S if provider.traits.owned and host.name not in living else 0.0,
     )
     left = survivors(ctx, spec, tuple(host.name for host in hosts), outcomes)
     return {host: outcomes.values[host.name] for host in hosts if host.name in left}
@@ -119,6 +152,9 @@ def choose_base(cluster: Cluster, hosts: tuple[Host, ...], facts: dict[str, Fact
         return cluster.base
     if hosts[0].base:
         return hosts[0].base
+    told = {fact.base for fact in facts.values()}
+    if len(told) == 1 and "" not in told:
+        return told.pop()
     if all(fact.root for fact in facts.values()):
         return ROOT_BASE
     uids = {fact.uid for fact in facts.values()}

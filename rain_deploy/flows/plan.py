@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rain_deploy.core.environment import ResolvedEnvironment
-from rain_deploy.core.model import Cluster, Facts, Host
+from rain_deploy.core.model import Cluster, Facts, Host, ResourceRef
 from rain_deploy.core.plan import Stage
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec
 from rain_deploy.flows.clusters import hosts_of
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.install import prepare, refuse_what_cannot_be_installed
 from rain_deploy.flows.machines import assign, new_cluster, question, remembering, wanted_nodes
+from rain_deploy.flows.offering import machines_of, quoted_cluster, sentences
 from rain_deploy.flows.results import HostPlan, PlanResult, StagePlan
 from rain_deploy.flows.starting import start_stages, wall_stages
 from rain_deploy.ops.environment import node_lock
@@ -29,13 +30,16 @@ def plan(ctx: Context, spec: ClusterSpec) -> PlanResult:
     before = ctx.store.cluster(spec.name)
     cluster = before or new_cluster(ctx, spec)
     spec = remembering(spec, cluster)
-    hosts = planned_hosts(provider, spec, cluster, wanted_nodes(spec, cluster))
+    living = ctx.store.resources(cluster.id) if before else ()
+    nodes = wanted_nodes(spec, cluster, living)
+    told, creates, cluster = _offered(ctx, provider, spec, cluster, nodes=nodes, living=living)
+    hosts = planned_hosts(provider, spec, cluster, nodes)
     known = {node.name: node.facts for node in cluster.nodes}
     found = {host.name: known.get(host.name) or ctx.store.facts(host) for host in hosts}
     assumed = [name for name, fact in found.items() if fact is None]
     looked: dict[Host, Facts] = {host: found[host.name] or DEBIAN_12 for host in hosts}
     first = [question(cluster, host, hosts[0]) for host in hosts]
-    environment, told = _environment(ctx, spec, cluster)
+    environment, differing = _environment(ctx, spec, cluster)
     grown = len(hosts) != len(cluster.nodes)
     cluster = assign(ctx, provider, spec, cluster, looked)
     refuse_what_cannot_be_installed(cluster, environment)
@@ -44,7 +48,7 @@ def plan(ctx: Context, spec: ClusterSpec) -> PlanResult:
     cluster = prepared.cluster
     if not cluster.engine_sha256:
         cluster = replace(cluster, engine_sha256=BUILT_ENGINE)
-        told += "; the engine is still to be built, so its digest stands as zeros"
+        differing += "; the engine is still to be built, so its digest stands as zeros"
     starts = start_stages(cluster, grown=grown)
     rows = []
     for host, asked in zip(hosts, first, strict=True):
@@ -52,7 +56,35 @@ def plan(ctx: Context, spec: ClusterSpec) -> PlanResult:
         lines = (StagePlan("facts", asked.line()), *(_line(cluster, host, stage) for stage in stages))
         rows.append(HostPlan(host.name, host.label or host.address, lines))
     origin = f"assumed for {', '.join(assumed)}: Debian 12 with root and systemd" if assumed else "from state"
-    return PlanResult(cluster=spec.name, provider=spec.provider, facts=origin + told, hosts=tuple(rows))
+    return PlanResult(
+        cluster=spec.name,
+        provider=spec.provider,
+        facts=origin + differing,
+        hosts=tuple(rows),
+        quote=cluster.quote,
+        creates=creates,
+        offer=told,
+    )
+
+
+def _offered(
+    ctx: Context,
+    provider: Provider,
+    spec: ClusterSpec,
+    cluster: Cluster,
+    *,
+    nodes: int,
+    living: tuple[ResourceRef, ...],
+) -> tuple[tuple[str, ...], tuple[str, ...], Cluster]:
+    """What would be paid for, in sentences; what would be made; the cluster as quoted."""
+    if provider.cloud is None:
+        return (), (), cluster
+    made = {(resource.kind, resource.name) for resource in living if resource.ref}
+    quoted = quoted_cluster(provider, spec, cluster, nodes=nodes, more=nodes - machines_of(living))
+    missing = (i for i in provider.intents(spec, quoted, nodes) if (i.kind, i.name) not in made)
+    creates = tuple(f"{intent.kind} {intent.name}" for intent in missing)
+    more = nodes - machines_of(living)
+    return sentences(ctx, spec, quoted, nodes=nodes, more=more), creates, quoted
 
 
 def planned_hosts(provider: Provider, spec: ClusterSpec, cluster: Cluster, nodes: int) -> tuple[Host, ...]:

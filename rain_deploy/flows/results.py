@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rain_deploy.core.model import Quote
 from rain_deploy.errors import (
     Drift,
     EndedEarly,
@@ -64,6 +65,10 @@ class UpResult(Result):
     started: int
     """Processes started that outlive the command."""
     seconds: float
+    limit_s: float | None = None
+    """When the machines power themselves off; None: never."""
+    quote: Quote | None = None
+    """What one of them costs; None where nothing is priced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,12 @@ class PlanResult(Result):
     facts: str
     """Where the facts come from: state, or the assumed Debian 12 with root and systemd."""
     hosts: tuple[HostPlan, ...]
+    quote: Quote | None = None
+    """What one machine costs; None where nothing is priced."""
+    creates: tuple[str, ...] = ()
+    """What would be made in the cloud, ``kind name``, in order."""
+    offer: tuple[str, ...] = ()
+    """What it would cost and open, and when it would end by itself: sentences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +126,8 @@ class RunResult(Result):
     failed_points: int = 0
     detached: bool = False
     message: str = ""
+    limit_s: float | None = None
+    """When the machines power themselves off; None: never."""
 
     @property
     def problem(self) -> RainDeployError | None:
@@ -129,8 +142,8 @@ class RunResult(Result):
                 f"run {self.run}: the script {_ending(self.exit_code)}",
                 next_step=f"rain-deploy logs {self.run} -c {self.cluster}",
             )
-        if self.outcome in {"cancelled", "timeout"}:
-            how = "timed out" if self.outcome == "timeout" else self.outcome
+        if self.outcome in {"cancelled", "timeout", "limit"}:
+            how = {"timeout": "timed out", "limit": "stopped"}.get(self.outcome, self.outcome)
             why = f" ({self.message})" if self.message else ""
             return EndedEarly(
                 f"run {self.run}: {how} before its script ended{why}",
@@ -162,6 +175,9 @@ class DownResult(Result):
     """Runs whose results were brought home first."""
     seconds: float = 0.0
     nothing: bool = False
+    cost: float | None = None
+    """Of the machines from first to last; None where nothing is priced."""
+    currency: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +234,13 @@ class StatusResult(Result):
     seconds: float
     checked: bool = False
     """True for ``--check``: drift is then a problem."""
+    limit_s: float | None = None
+    """When the machines power themselves off; None: never."""
+    cost: float | None = None
+    """So far; None where nothing is priced."""
+    per_hour: float | None = None
+    """Of all machines of the cluster while they run."""
+    currency: str = ""
 
     @property
     def problem(self) -> RainDeployError | None:
@@ -242,6 +265,13 @@ class ClusterLine:
     created_s: float
     runs: int = 0
     active_run: str = ""
+    limit_s: float | None = None
+    """When the machines power themselves off; None: never."""
+    cost: float | None = None
+    """So far; None where nothing is priced."""
+    currency: str = ""
+    state: str = ""
+    """Of priced machines, as the cloud tells it: ``3 running, 1 stopped``, or ``unknown``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +287,7 @@ class LogsResult(Result):
 
     cluster: str
     source: str
-    """``script``, ``governor`` or ``install``."""
+    """``script``, ``governor``, ``boot`` or ``install``."""
     run: str = ""
     node: str = ""
     stdout: bytes = b""

@@ -15,11 +15,12 @@ from rain_deploy.core.layout import RUN_PORTS
 from rain_deploy.core.model import Cluster, Host, RunRecord, RunState
 from rain_deploy.core.shipment import Shipment
 from rain_deploy.core.spec import RunSpec
-from rain_deploy.errors import Locked, Unreachable, UsageError
+from rain_deploy.errors import InputError, Locked, Unreachable, UsageError
 from rain_deploy.flows.clusters import living, run_states, unfinished
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.ending import end_of, record_state
 from rain_deploy.flows.following import follow, refused
+from rain_deploy.flows.offering import limit_sentence
 from rain_deploy.flows.results import RunResult
 from rain_deploy.flows.stages import run_stages
 from rain_deploy.ops.script import ship_stage
@@ -34,6 +35,7 @@ NAMES_SHOWN = 5
 def run(ctx: Context, name: str, run_spec: RunSpec) -> RunResult:
     """Run the script on the cluster and return with its results here, or at once with ``detach``."""
     cluster = living(ctx, name)
+    _heed_limit(ctx, cluster, then_off=run_spec.then_off)
     shipment = collect(run_spec.script, ctx.cwd, run_spec.files, never=(ctx.home,))
     _agree(ctx, shipment)
     with contextlib.ExitStack() as held:
@@ -57,6 +59,23 @@ def run(ctx: Context, name: str, run_spec: RunSpec) -> RunResult:
             ctx.store.forget_run(record)
             raise
     return end_of(ctx, cluster, record, state)
+
+
+def _heed_limit(ctx: Context, cluster: Cluster, *, then_off: bool) -> None:
+    """Say the hour at which machines end by themselves.  Raises InputError where it has passed."""
+    if cluster.quote is None:
+        if then_off:
+            raise InputError(
+                f"--then-off: machines of provider {cluster.provider} are never powered off",
+                next_step="the same command without --then-off",
+            )
+        return
+    if cluster.limit_s is not None and cluster.limit_s <= time.time():
+        raise InputError(
+            f"the time limit of {cluster.name} has passed: {limit_sentence(cluster)}",
+            next_step=f"rain-deploy extend 2h -c {cluster.name}, then rain-deploy up -c {cluster.name}",
+        )
+    ctx.emit(Notice(limit_sentence(cluster)))
 
 
 def _releasing(ctx: Context, held: contextlib.ExitStack) -> Context:
@@ -189,4 +208,5 @@ def _detached(ctx: Context, cluster: Cluster, record: RunRecord, queue: Command)
         results_dir=record.out,
         seconds=0.0,
         detached=True,
+        limit_s=cluster.limit_s,
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rain_deploy.core.command import Command
-from rain_deploy.core.events import PointSeen
+from rain_deploy.core.events import Notice, PointSeen
 from rain_deploy.core.model import Cluster, RunRecord, RunState
 from rain_deploy.errors import InputError
 from rain_deploy.flows.clusters import (
@@ -24,6 +24,7 @@ from rain_deploy.flows.clusters import (
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.ending import end_of, pull_run, record_state
 from rain_deploy.flows.following import follow as follow_run
+from rain_deploy.flows.offering import limit_sentence
 from rain_deploy.flows.results import (
     CancelResult,
     LogsResult,
@@ -33,6 +34,7 @@ from rain_deploy.flows.results import (
     RunsResult,
 )
 from rain_deploy.flows.stages import install_log
+from rain_deploy.flows.waking import awake
 from rain_deploy.ops.services import layout_of
 from rain_deploy.results.points import fold, parse_rows
 
@@ -48,6 +50,9 @@ def runs(ctx: Context, name: str) -> RunsResult:
 def attach(ctx: Context, name: str, run: str | None = None, *, out: Path | None = None) -> RunResult:
     """Follow a run from its first line to its end, then bring it home."""
     cluster, record = _on_cluster(ctx, name, run)
+    if cluster.quote is not None:
+        ctx.emit(Notice(limit_sentence(cluster)))
+    cluster = awake(ctx, cluster, (cluster.server,))
     if out:
         record = replace(record, out=out.absolute())
     return end_of(ctx, cluster, record, follow_run(ctx, cluster, record))
@@ -77,6 +82,7 @@ def pull(
 ) -> PullResult:
     """Bring results home (again): of one run, or of all that the server node holds."""
     cluster = living(ctx, name)
+    cluster = awake(ctx, cluster, (cluster.server,))
     states = run_states(ctx, cluster)
     records = ctx.store.runs(name) if all_runs else (find_run(ctx, name, run),)
     held = [record for record in records if record.id in states]
@@ -98,15 +104,18 @@ def logs(
     run: str | None = None,
     *,
     node: int | None = None,
+    boot: bool = False,
     install: bool = False,
     follow: bool = False,
 ) -> LogsResult:
-    """The script's output so far (or on, with ``follow``); of a node, its services' or installer's log."""
+    """The script's output so far (or on, with ``follow``); of a node its services', boot's or installer's."""
+    if boot:
+        return _boot_log(ctx, name, node)
     if node is not None or install:
         return _node_logs(ctx, name, node, install=install)
     record = find_run(ctx, name, run)
-    cluster = ctx.store.cluster(name)
-    if cluster is None or cluster.id != record.cluster_id:
+    cluster = _holder(ctx, record)
+    if cluster is None:
         out, err = _at_home(record, "stdout.log"), _at_home(record, "stderr.log")
         return LogsResult(cluster=name, source="script", run=record.id, stdout=out, stderr=err)
     if follow:
@@ -120,8 +129,8 @@ def logs(
 def points(ctx: Context, name: str, run: str | None = None, *, follow: bool = False) -> PointsResult:
     """One row per point: from the server node while it has the run, else from the results here."""
     record = find_run(ctx, name, run)
-    cluster = ctx.store.cluster(name)
-    if cluster is not None and cluster.id == record.cluster_id:
+    cluster = _holder(ctx, record)
+    if cluster is not None:
         if follow:
             only_points = replace(ctx, emit=lambda e: ctx.emit(e) if isinstance(e, PointSeen) else None)
             follow_run(only_points, cluster, record)
@@ -141,6 +150,19 @@ def _on_cluster(ctx: Context, name: str, run: str | None) -> tuple[Cluster, RunR
             f"run {record.id} was of an earlier cluster {name}, which is gone; its results: {record.out}"
         )
     return cluster, record
+
+
+def _holder(ctx: Context, record: RunRecord) -> Cluster | None:
+    """The living cluster whose server node is asked for the run, awake; None: what is here is all of it.
+
+    No machine is started, for money, to tell what was brought home.
+    """
+    cluster = ctx.store.cluster(record.cluster)
+    if cluster is None or cluster.id != record.cluster_id:
+        return None
+    if cluster.quote is not None and record.pulled and record.out.is_dir():
+        return None
+    return awake(ctx, cluster, (cluster.server,))
 
 
 def _read(ctx: Context, cluster: Cluster, path: str) -> bytes:
@@ -169,8 +191,30 @@ def _node_logs(ctx: Context, name: str, number: int | None, *, install: bool) ->
         lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []
         mine = b"".join(line for line in lines if line.startswith(f"{node.name} |".encode()))
         return LogsResult(cluster=name, source="install", node=node.name, stdout=mine)
+    cluster = awake(ctx, cluster, (node,))
+    node = find_node(cluster, number)
     layout = layout_of(cluster)
     places = f"{shlex.quote(layout.node(node.host.index))}/*/*.log {shlex.quote(layout.server)}/*.log"
     script = f'for f in {places}; do [ ! -f "$f" ] || {{ echo "==> $f <=="; tail -n 500 -- "$f"; }}; done'
     result = ctx.transport.run(node.host, Command(("sh", "-c", script)))
     return LogsResult(cluster=name, source="governor", node=node.name, stdout=result.stdout)
+
+
+_BOOT_LOG = """
+log=/var/log/cloud-init-output.log
+[ -z "${RAIN_DEPLOY_MACHINE:-}" ] && [ -e "$log" ] || { echo "there is no log of a first boot" >&2; exit 0; }
+[ -r "$log" ] || sudo="sudo -n"
+${sudo:-} tail -n 5000 -- "$log"
+"""
+"""A light machine has a directory of its own in its environment: that log is of the machine below it."""
+
+
+def _boot_log(ctx: Context, name: str, number: int | None) -> LogsResult:
+    """What cloud-init printed at a machine's first boot."""
+    cluster = recorded(ctx, name)
+    node = find_node(cluster, number)
+    if cluster.quote is None:
+        raise InputError(f"the machines of {name} were not booted by rain-deploy: there is no log of that")
+    node = find_node(awake(ctx, cluster, (node,)), number)
+    result = ctx.transport.run(node.host, Command(("sh", "-c", _BOOT_LOG)))
+    return LogsResult(cluster=name, source="boot", node=node.name, stdout=result.stdout, stderr=result.stderr)

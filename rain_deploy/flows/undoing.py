@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rain_deploy.core.events import Notice
 from rain_deploy.core.model import Cluster, ResourceRef
 from rain_deploy.errors import RainDeployError
+from rain_deploy.fleet.fanout import Outcomes
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.down import tear_down
-from rain_deploy.flows.stages import run_stages, try_stages
+from rain_deploy.flows.machines import is_machine
+from rain_deploy.flows.removing import end_nodes, remove, without
+from rain_deploy.flows.stages import run_stages
 from rain_deploy.ops.services import start_stage
-from rain_deploy.ops.teardown import remove_stage, stop_stage
 from rain_deploy.providers.base import Provider
 
 
@@ -19,11 +23,17 @@ def undo(
     before: Cluster,
     error: BaseException,
     kept: tuple[ResourceRef, ...] | None,
+    *,
+    keep: bool,
 ) -> None:
     """Take away what ``up`` made.  A second error is told and never hides the first.
 
     ``kept``: resources that the cluster had before; None for a new cluster, which goes as a whole.
+    ``keep`` (--keep-partial): all stays, and the error says so.
     """
+    if keep:
+        _say_what_stays(ctx, before, error)
+        return
     ours = f"what up made of {before.name}"
     try:
         if kept is None:
@@ -45,20 +55,24 @@ def _shrink(ctx: Context, provider: Provider, before: Cluster, kept: set[str]) -
     added = tuple(r for r in ctx.store.resources(before.id) if r.name not in kept)
     if not added:
         return
-    names = tuple(resource.name for resource in added)
+    names = tuple(resource.name for resource in added if is_machine(resource.name))
     ctx.emit(Notice(f"up did not end well; removing {', '.join(names)} of {before.name}"))
     now = ctx.store.cluster(before.name) or before
-    fresh = [node for node in now.nodes if node.name in names]
-    stages = [("stop", {node.name: stop_stage(now, node) for node in fresh})]
-    if not provider.traits.shared_machine:
-        remove = remove_stage(now, wall=provider.traits.needs_wall)
-        stages.append(("remove", {node.name: remove for node in fresh}))
-    for name, of_nodes in stages:
-        try_stages(ctx, now, name, of_nodes).require()
-    for resource in added:
-        provider.delete(resource)
-        ctx.store.forget_resource(resource)
-    ctx.store.save_cluster(before)
+    fresh = tuple(node for node in now.nodes if node.name in names)
+    end_nodes(ctx, provider, now, fresh)
+    gone, failed = remove(ctx, provider, added)
+    ctx.store.save_cluster(replace(before, meters=without(now, gone).meters))
+    Outcomes({}, failed).require()
     if fresh:
         server = start_stage(before, before.server, probe=False)
         run_stages(ctx, before, "start", {before.server.name: server})
+
+
+def _say_what_stays(ctx: Context, before: Cluster, error: BaseException) -> None:
+    made = [f"{r.kind} {r.name}" for r in ctx.store.resources(before.id)]
+    stays = f"what up made of {before.name} (--keep-partial): {', '.join(made) or 'nothing'}"
+    next_step = f"rain-deploy up -c {before.name} to go on, or rain-deploy down -c {before.name}"
+    if isinstance(error, RainDeployError):
+        error.still_running, error.next_step = stays, next_step
+    else:
+        ctx.emit(Notice(f"{stays}; next: {next_step}"))

@@ -12,20 +12,24 @@ from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.flows.clusters import node_lines
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.environments import decide_environment
+from rain_deploy.flows.host_keys import replace_host_keys
 from rain_deploy.flows.install import install, refuse_what_cannot_be_installed
 from rain_deploy.flows.machines import (
     assign,
     look,
-    make_resources,
     new_cluster,
+    pinned,
     remembering,
     wanted_nodes,
 )
+from rain_deploy.flows.making import make_resources
+from rain_deploy.flows.offering import offer
 from rain_deploy.flows.plan import plan
 from rain_deploy.flows.results import PlanResult, UpResult
 from rain_deploy.flows.stages import run_stages
 from rain_deploy.flows.starting import start, started, wall_stages
 from rain_deploy.flows.undoing import undo
+from rain_deploy.ops.boot import boot_stage
 from rain_deploy.providers.base import Provider
 
 
@@ -44,17 +48,18 @@ def converge(ctx: Context, spec: ClusterSpec) -> UpResult:
         before = ctx.store.cluster(spec.name)
         cluster = before or new_cluster(ctx, spec)
         spec = remembering(spec, cluster)
-        nodes = wanted_nodes(spec, cluster)
+        known = ctx.store.resources(cluster.id)
+        nodes = wanted_nodes(spec, cluster, known)
         for sentence in provider.preflight(replace(spec, nodes=nodes)):
             if before is None:
                 ctx.emit(Notice(sentence))
         environment = decide_environment(ctx, spec, cluster)
-        kept = ctx.store.resources(cluster.id) if before else None
+        cluster = offer(ctx, provider, spec, cluster, nodes=nodes, living=known)
         ctx.store.save_cluster(cluster)
         try:
             result = _make(ctx, provider, spec, cluster, environment, nodes=nodes)
         except BaseException as error:
-            undo(ctx, provider, cluster, error, kept)
+            undo(ctx, provider, cluster, error, known if before else None, keep=spec.keep_partial)
             raise
     return replace(result, seconds=time.monotonic() - started_s)
 
@@ -68,11 +73,16 @@ def _make(
     *,
     nodes: int,
 ) -> UpResult:
-    make_resources(ctx, provider, spec, cluster, nodes)
-    hosts = provider.hosts(cluster, ctx.store.resources(cluster.id))
+    cluster, resources = make_resources(ctx, provider, spec, cluster, nodes)
+    hosts = pinned(cluster, provider.hosts(cluster, resources))
     looked = look(ctx, provider, spec, cluster, hosts)
     grown = len(looked) != len(cluster.nodes)
+    fresh = tuple(host.name for host in looked if host.name not in {node.name for node in cluster.nodes})
     cluster = assign(ctx, provider, spec, cluster, looked)
+    if provider.cloud is not None:
+        ctx.store.save_cluster(cluster)
+        run_stages(ctx, cluster, "boot", dict.fromkeys(fresh, boot_stage()))
+        cluster = replace_host_keys(ctx, cluster)
     refuse_what_cannot_be_installed(cluster, environment)
     walls = wall_stages(provider, cluster, spec.trust_networks)
     ctx.store.save_cluster(cluster)

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from .config import NotInstalled
-from .runs import Run, ahead, cancel, load, queue, unfinished
+from .runs import Run, ahead, cancel, interrupted, load, queue, unfinished
 
 _BUSY = 11
 _NOT_IN_LINE = 10
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     verb("cancel", _cancel, "run_dir")
     verb("runs", _runs, "cluster_dir")
     verb("status", _status, "cluster_dir", "node_dir")
+    verb("interrupted", _interrupted, "node_dir")
     verb("pack", _pack, "run_dir")
     following = verb("follow", _follow, "run_dir")
     for stream in ("out", "err", "points"):
@@ -126,6 +127,17 @@ def _status(arguments: argparse.Namespace) -> int:
     from .status import status
 
     print(json.dumps(status(arguments.node_dir)))
+    return 0
+
+
+def _interrupted(arguments: argparse.Namespace) -> int:
+    from .config import node_config
+    from .process import recorded
+    from .services import supervisor_path
+
+    config = node_config(arguments.node_dir)
+    if not recorded(supervisor_path(config).with_suffix(".pid")):
+        print("\n".join(interrupted(config.runs_dir)))
     return 0
 
 

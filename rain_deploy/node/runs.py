@@ -114,6 +114,20 @@ def cancel(run: Run) -> Json:
     return run.update(state=FINISHED, outcome="cancelled", message="never in line", ended_s=time.time())
 
 
+def interrupted(runs_dir: Path) -> list[str]:
+    """End the runs that a power-off broke off, and tell which; for a node where no supervisor goes on."""
+    broken = unfinished(runs_dir)
+    for run in broken:
+        run.forget_env()
+        told = read_json(run.path / "exit.json") or {}
+        exit_code = told.get("exit_code")
+        outcome = "limit" if exit_code is None else "failed" if exit_code else "done"
+        message = "the machine was powered off before it ended" if outcome == "limit" else ""
+        ended_s = told.get("ended_s", time.time())
+        run.update(state=FINISHED, outcome=outcome, message=message, exit_code=exit_code, ended_s=ended_s)
+    return [run.id for run in broken]
+
+
 def ahead(run: Run) -> int:
     """How many unfinished runs are before this one."""
     line = unfinished(run.path.parent)

@@ -12,6 +12,8 @@ from rain_deploy.ops.templates import render
 
 ROOT_BASE = "/var/lib/rain-deploy"
 """Directory of ours where all nodes have root."""
+USER_BASES = "/var/tmp/rain-deploy-*"  # noqa: S108  as in user_base
+"""Where it is on hosts without root, for the shell to expand."""
 DEBIAN_12 = Facts(
     uid=0,
     user="root",
@@ -88,6 +90,8 @@ def parse_facts(host: Host, text: str) -> Facts:
             running=tuple(lines["running"]),
             active_run=one("active_run"),
             taken=tuple(lines["taken"]),
+            base=one("base"),
+            one_time_host_key=bool(one("one_time_host_key")),
         )
     except ValueError as error:
         raise InstallFailed(

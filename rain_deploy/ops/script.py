@@ -76,6 +76,7 @@ def _description(run: RunRecord, spec: RunSpec, shipment: Shipment) -> dict[str,
         "timeout_s": spec.timeout_s,
         "min_nodes": spec.min_nodes,
         "companion": spec.companion,
+        "then_off": spec.then_off,
     }
 
 

@@ -30,7 +30,8 @@ class Cloud(Protocol):
         that is taken, QuotaError where there is no room.
         """
 
-    def zones(self) -> tuple[Zone, ...]: ...
+    def zones(self) -> tuple[Zone, ...]:
+        """The account's default first."""
 
     def types(self, zone: str | None, spec: ClusterSpec) -> tuple[InstanceType, ...]:
         """Of a zone (None: the account's default), cheapest first."""

@@ -15,7 +15,7 @@ from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.providers.keys import public_key
 from rain_deploy.providers.local import LocalProvider
 from rain_deploy.transport.ssh import SshTransport
-from tests.contract.provider_cases import ProviderCase, hosts_case, local_case
+from tests.contract.provider_cases import ProviderCase, exoscale_case, hosts_case, local_case
 from tests.contract.servers import ADDRESS, SSHD, Endpoint, OpenSshd, Relay, Sshds
 
 
@@ -94,13 +94,13 @@ def sshds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshds]:
     sshds.close()
 
 
-@pytest.fixture(params=["local", "hosts"])
+@pytest.fixture(params=["local", "hosts", "exoscale"])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProviderCase]:
     """A provider and a cluster of it; what is left of it afterwards is ended."""
     if request.param == "hosts":
         case = hosts_case(tmp_path, request.getfixturevalue("sshds"))
     else:
-        case = local_case(tmp_path)
+        case = {"local": local_case, "exoscale": exoscale_case}[request.param](tmp_path)
     yield case
     case.clean()
     shutil.rmtree(tmp_path, ignore_errors=True)

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rain_deploy.core.model import Cluster, Host, ResourceRef
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.ops.user_data import render
 from rain_deploy.providers.base import Provider
+from rain_deploy.providers.exoscale import ExoscaleProvider
+from rain_deploy.providers.exoscale_account import Account
+from rain_deploy.providers.exoscale_api import Api
+from rain_deploy.providers.exoscale_patience import Patience
 from rain_deploy.providers.hosts import HostsProvider
 from rain_deploy.providers.local import LocalProvider
 from rain_deploy.providers.local_processes import pids_of
+from rain_deploy.providers.local_server import PORT as LIGHT_PORT
 from tests.contract.servers import ADDRESS, Sshds
+from tests.lab.lab import Lab
+from tests.lab.light import LightMachines
+
+BOOT_S = 20.0
+NETWORK = "127.4"
+"""First two numbers of the lab's addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +45,30 @@ class ProviderCase:
     clean: Callable[[], None]
 
     def up(self, nodes: int) -> tuple[ResourceRef, ...]:
-        """Create the cluster's machines."""
-        return tuple(map(self.provider.create, self.provider.intents(self.spec, self.cluster, nodes)))
+        """Create the cluster's machines and what they need; all of them run."""
+        made = tuple(map(self.provider.create, self.provider.intents(self.spec, self.cluster, nodes)))
+        assert self.provider.settle(self.cluster, made) == {}
+        return made
+
+    def hosts(self, refs: tuple[ResourceRef, ...]) -> tuple[Host, ...]:
+        """The machines, once each answers: a provider knows its addresses before that."""
+        hosts = self.provider.hosts(self.cluster, refs)
+        deadline = time.monotonic() + BOOT_S
+        for host in hosts:
+            while not _answers(host):
+                assert time.monotonic() < deadline, f"{host.name} does not answer"
+                time.sleep(0.02)
+        return hosts
+
+    def down(self, refs: tuple[ResourceRef, ...]) -> None:
+        """Delete them, the last made first."""
+        for ref in reversed(refs):
+            self.provider.delete(ref)
+
+
+def machines(refs: tuple[ResourceRef, ...]) -> tuple[ResourceRef, ...]:
+    """Without what machines need."""
+    return tuple(ref for ref in refs if ref.name.startswith("node-"))
 
 
 def local_case(home: Path) -> ProviderCase:
@@ -60,6 +96,34 @@ def local_case(home: Path) -> ProviderCase:
     return ProviderCase(provider, ClusterSpec("suite", "local", "test"), cluster, crash, left, clean)
 
 
+def exoscale_case(home: Path) -> ProviderCase:
+    """The lab's account, whose instances are SSH servers of this machine."""
+    light = LightMachines(home / "lab", network=NETWORK)
+    lab = Lab(light, host=f"{NETWORK}.0.1", latency_s=0.02, ssh_port=LIGHT_PORT)
+    lab.__enter__()
+    account = Account("suite", lab.key, lab.secret, lab.zone, lab.url, "the suite")
+    provider = ExoscaleProvider(home, Api(account, patience=Patience(settle_s=2.0)), render, owner="owner")
+    spec = ClusterSpec("suite", "exoscale", "test", ssh_port=LIGHT_PORT)
+    remembered = json.dumps({"ssh_port": LIGHT_PORT})
+    cluster = Cluster("0123456789", "suite", "exoscale", 0.0, spec_json=remembered, owner="owner")
+
+    def crash(ref: ResourceRef) -> None:
+        instance = ref.ref.rpartition("/")[2]
+        light.stop(instance)
+        light.on_power_off(instance)
+
+    def left(host: Host) -> tuple[str, ...]:
+        processes = tuple(f"process {pid}" for pid in pids_of(f"light-{host.machine}/1"))
+        files = tuple(str(path) for path in (home / "lab").rglob("*") if host.machine in path.parts)
+        return (*processes, *files, *map(str, lab.left()))
+
+    def clean() -> None:
+        lab.__exit__()
+        light.close()
+
+    return ProviderCase(provider, spec, cluster, crash, left, clean)
+
+
 def hosts_case(home: Path, machines: Sshds) -> ProviderCase:
     """SSH servers of this machine that the user knows; they are not the provider's to end or to start."""
     (home / ".ssh").mkdir()
@@ -75,6 +139,11 @@ def hosts_case(home: Path, machines: Sshds) -> ProviderCase:
         left=lambda _: (),
         clean=lambda: None,
     )
+
+
+def _answers(host: Host) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host.address, host.port)) == 0
 
 
 def _node(cluster_id: str, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from rain_deploy.cli.flows import Flows
 from rain_deploy.cli.main import root
 from rain_deploy.core.command import CommandResult
 from rain_deploy.core.events import Event, EventSink
-from rain_deploy.core.model import Cluster, Host, Node
+from rain_deploy.core.model import Cluster, Host, InstanceType, Meter, Node, Quote
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.errors import InputError
-from rain_deploy.flows import results
+from rain_deploy.flows import cloud_results, results
 from rain_deploy.flows.context import Confirm, Context
 from rain_deploy.providers.base import Provider
 from rain_deploy.state import Store
@@ -58,6 +59,42 @@ TASK: results.PointRow = {
     "value": None,
 }
 
+QUOTE = Quote(
+    zone="ch-gva-2",
+    instance_type="standard.medium",
+    template="Linux Debian 12 (Bookworm) 64-bit",
+    disk_size_gib=20,
+    cpus=2,
+    memory_bytes=4 << 30,
+    gpus=0,
+    per_hour=0.04946,
+    stopped_per_hour=0.0028,
+    currency="CHF",
+    source="prices of 2025-08-22",
+    quota_left=18,
+)
+TYPES = (
+    InstanceType("standard.medium", 2, 4 << 30, 0, 0.04666, "CHF", available=True),
+    InstanceType("standard.micro", 1, 512 << 20, 0, None, "CHF", available=True),
+    InstanceType("gpu3.small", 12, 56 << 30, 1, 1.3, "CHF", available=False),
+)
+FOUND = (
+    cloud_results.GcLine("mine", "ab12", "ada", "living", ("instance node-1",), "kept", "it lives"),
+    cloud_results.GcLine(
+        "old", "cd34", "ada", "left", ("instance node-1", "security-group group"), "to delete", "not in state"
+    ),
+    cloud_results.GcLine(
+        "far",
+        "ef56",
+        "ada",
+        "left",
+        ("instance node-1",),
+        "kept",
+        "of another home",
+        "rain-deploy gc --delete -c far",
+    ),
+)
+
 
 class FakeFlows(Flows):
     """Each flow notes its arguments, emits ``events``, raises ``error`` if there is one, else returns."""
@@ -74,6 +111,11 @@ class FakeFlows(Flows):
             results.ExecLine("node-2", 0, b"two\n", b"oh\n"),
         )
         self.drift: tuple[str, ...] = ()
+        self.up_result = UP
+        self.cost: float | None = None
+        """Of what ``status``, ``list`` and ``down`` tell."""
+        self.found = FOUND
+        self.limit_s: float | None = None
         self.findings = (results.CheckLine("node-1", "change", "builds the engine"),)
 
     def _acts(self, ctx: Context, verb: str, *arguments: Any) -> None:
@@ -92,7 +134,7 @@ class FakeFlows(Flows):
             return results.PlanResult(
                 "default", "hosts", "assumed", (results.HostPlan("node-1", "me@a", stages),)
             )
-        return UP
+        return self.up_result
 
     def run(self, ctx: Context, cluster: str, spec: RunSpec) -> results.RunResult:
         self._acts(ctx, "run", cluster, spec)
@@ -102,22 +144,49 @@ class FakeFlows(Flows):
         self, ctx: Context, cluster: str, *, discard_results: bool, out: Path | None
     ) -> results.DownResult:
         self._acts(ctx, "down", cluster, discard_results, out)
-        return DOWN
+        return self._down()
 
     def sweep(self, ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> results.SweepResult:
         self._acts(ctx, "sweep", spec, run_spec)
-        return results.SweepResult(UP, self.run_result, DOWN)
+        return results.SweepResult(self.up_result, self.run_result, self._down())
+
+    def _down(self) -> results.DownResult:
+        return dataclasses.replace(DOWN, cost=self.cost, currency="CHF")
 
     def status(self, ctx: Context, cluster: str, *, check: bool) -> results.StatusResult:
         self._acts(ctx, "status", cluster)
-        return results.StatusResult(cluster, "local", NODES, 2, RUN_LINE, self.drift, 0.2, checked=check)
+        return results.StatusResult(
+            cluster,
+            "local",
+            NODES,
+            2,
+            RUN_LINE,
+            self.drift,
+            0.2,
+            checked=check,
+            limit_s=self.limit_s,
+            cost=self.cost,
+            per_hour=None if self.cost is None else 0.09892,
+            currency="CHF",
+        )
 
     def list_clusters(self, ctx: Context) -> results.ListResult:
         self._acts(ctx, "list")
         return results.ListResult(
             (
                 results.ClusterLine(
-                    "default", "ab12", "local", 2, up=True, created_s=1.8e9, runs=1, active_run="r1"
+                    "default",
+                    "ab12",
+                    "local",
+                    2,
+                    up=True,
+                    created_s=1.8e9,
+                    runs=1,
+                    active_run="r1",
+                    limit_s=self.limit_s,
+                    cost=self.cost,
+                    currency="CHF",
+                    state="2 running" if self.cost is not None else "",
                 ),
             )
         )
@@ -131,9 +200,17 @@ class FakeFlows(Flows):
         return self.run_result
 
     def logs(
-        self, ctx: Context, cluster: str, run: str | None, *, node: int | None, install: bool, follow: bool
+        self,
+        ctx: Context,
+        cluster: str,
+        run: str | None,
+        *,
+        node: int | None,
+        boot: bool,
+        install: bool,
+        follow: bool,
     ) -> results.LogsResult:
-        self._acts(ctx, "logs", cluster, run, node, install, follow)
+        self._acts(ctx, "logs", cluster, run, node, boot, install, follow)
         text = (b"", b"") if follow else (b"loss \xff\n", b"warned\n")
         return results.LogsResult(cluster, "script", "r1", "node-1", *text)
 
@@ -191,6 +268,32 @@ class FakeFlows(Flows):
         self._acts(ctx, "check", spec)
         return results.CheckResult("local", self.findings)
 
+    def scale(self, ctx: Context, spec: ClusterSpec, nodes: int) -> cloud_results.ScaleResult:
+        self._acts(ctx, "scale", spec, nodes)
+        added = ("node-2",) if nodes > 1 else ()
+        return cloud_results.ScaleResult(spec.name, 1, nodes, added, (), NODES[:nodes], 12.5)
+
+    def extend(self, ctx: Context, cluster: str, duration_s: float | None) -> cloud_results.ExtendResult:
+        self._acts(ctx, "extend", cluster, duration_s)
+        limit_s = None if duration_s is None else time.time() + duration_s
+        return cloud_results.ExtendResult(cluster, limit_s, ("node-1", "node-2"), 0.09892, "CHF")
+
+    def gc(self, ctx: Context, owner: str, cluster: str | None, *, delete: bool) -> cloud_results.GcResult:
+        self._acts(ctx, "gc", owner, cluster, delete)
+        return cloud_results.GcResult(self.found, deleting=delete, cluster=cluster)
+
+    def zones(self, ctx: Context, spec: ClusterSpec) -> cloud_results.ZonesResult:
+        self._acts(ctx, "zones", spec)
+        lines = (
+            cloud_results.ZoneLine("ch-dk-2", default=False),
+            cloud_results.ZoneLine("ch-gva-2", default=True),
+        )
+        return cloud_results.ZonesResult(lines)
+
+    def types(self, ctx: Context, spec: ClusterSpec) -> cloud_results.TypesResult:
+        self._acts(ctx, "types", spec)
+        return cloud_results.TypesResult(spec.cloud.zone or "ch-gva-2", TYPES, "prices of 2025-08-22")
+
 
 class NoTransport:
     """The command line speaks to machines through flows only."""
@@ -218,6 +321,7 @@ class World:
     home: Path
     flows: FakeFlows = dataclasses.field(default_factory=FakeFlows)
     interactive: bool = False
+    credentials: str | None = None
     environ: dict[str, str] = dataclasses.field(default_factory=dict)
     called: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
     browsed: list[str] = dataclasses.field(default_factory=list)
@@ -228,6 +332,7 @@ class World:
             flows=self.flows,
             make_context=_context,
             environ={"RAIN_DEPLOY_HOME": str(self.home), **self.environ},
+            credentials=lambda: self.credentials,
             interactive=self.interactive,
             call=self._call,
             browse=self.browsed.append,
@@ -240,11 +345,15 @@ class World:
             root, list(words), obj=self.application(), input=answer
         )
 
-    def living(self, provider: str = "local") -> None:
-        """Record a cluster ``default`` of two nodes."""
+    def living(self, provider: str = "local", *, limit_s: float | None = None) -> None:
+        """Record a cluster ``default`` of two nodes; they cost money where the provider is exoscale."""
         hosts = (Host(f"node-{n}", f"127.1.0.{n}", 22, "me", ()) for n in (1, 2))
         nodes = tuple(Node(host.name, host) for host in hosts)
-        Store(self.home).save_cluster(Cluster("ab12", "default", provider, 1.8e9, nodes))
+        cluster = Cluster("ab12", "default", provider, 1.8e9, nodes)
+        if provider == "exoscale":
+            meters = tuple(Meter(node.name, node.name, 1.8e9, QUOTE.per_hour) for node in nodes)
+            cluster = dataclasses.replace(cluster, quote=QUOTE, meters=meters, limit_s=limit_s)
+        Store(self.home).save_cluster(cluster)
 
     def last(self) -> tuple[Any, ...]:
         """Arguments of the last flow."""

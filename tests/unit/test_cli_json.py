@@ -19,7 +19,7 @@ import pytest
 from rain_deploy.cli.main import VERBS
 from rain_deploy.core import events
 from rain_deploy.errors import ExitCode, RainDeployError, StateError, Unreachable
-from rain_deploy.flows import results
+from rain_deploy.flows import cloud_results, results
 from tests.unit.fake_application import POINT, World
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "reference" / "json-schema.json"
@@ -40,6 +40,11 @@ RESULTS: dict[str, tuple[type[results.Result], ...]] = {
     "exec": (results.ExecResult,),
     "push": (results.CopyResult,),
     "fetch": (results.CopyResult,),
+    "scale": (cloud_results.ScaleResult,),
+    "extend": (cloud_results.ExtendResult,),
+    "gc": (cloud_results.GcResult,),
+    "types": (cloud_results.TypesResult,),
+    "zones": (cloud_results.ZonesResult,),
     "check": (results.CheckResult,),
 }
 INTERACTIVE = {"tunnel", "dashboard", "completion"}
@@ -51,6 +56,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     "exec": ("--", "ls"),
     "push": ("a", "b"),
     "fetch": ("a", "b"),
+    "scale": ("2",),
+    "extend": ("12h",),
 }
 PLAIN = {
     str: "string",

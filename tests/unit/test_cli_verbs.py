@@ -240,9 +240,11 @@ def test_status_check_ends_with_3_when_something_is_not_as_recorded(world: World
 def test_logs_come_as_they_were_written(world: World) -> None:
     result = world.invoke("logs", "r1")
     assert (result.stdout_bytes, result.stderr) == (b"loss \xff\n", "warned\n")
-    assert world.last() == ("default", "r1", None, False, False)
+    assert world.last() == ("default", "r1", None, False, False, False)
     world.invoke("logs", "--node", "node-2", "--install")
-    assert world.last() == ("default", None, 2, True, False)
+    assert world.last() == ("default", None, 2, False, True, False)
+    world.invoke("logs", "--node", "2", "--boot")
+    assert world.last() == ("default", None, 2, True, False, False)
     assert world.invoke("logs", "-f", "--node", "2").exit_code == 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from rain_deploy import config
 from rain_deploy.cli.provider_choice import choose_provider
 from rain_deploy.config import Settings
-from rain_deploy.errors import InputError, RainDeployError, UsageError
+from rain_deploy.core.spec import CloudSpec
+from rain_deploy.errors import InputError, UsageError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "rain-deploy.toml"
 LOCAL = ("local", "named")
@@ -41,7 +43,7 @@ def test_the_file_beside_the_user_is_found_and_its_paths_are_its_own(tmp_path: P
 
 def test_the_example_loads_and_explains_every_key(tmp_path: Path) -> None:
     assert config.load(EXAMPLE, tmp_path).nodes == 2
-    everything = re.sub(r"(?m)^# (?=\[engine\]|\w+ = )", "", EXAMPLE.read_text(encoding="utf-8"))
+    everything = re.sub(r'(?m)^# (?=\[\w+\]|[\w".]+ = )', "", EXAMPLE.read_text(encoding="utf-8"))
     said = config.load(toml(tmp_path, everything), tmp_path)
     silent = {"host_addresses", *(f for f in Settings.__slots__ if getattr(said, f) not in {None, ()})}
     assert silent == set(Settings.__slots__)
@@ -65,7 +67,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_valid_one(tmp_path: Path, ke
 
 
 def test_an_unknown_key_like_no_other_is_refused_with_all_valid_ones(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown key 'xyzzy'; valid keys: apt, cpus_per_node, "):
+    with pytest.raises(InputError, match="unknown key 'xyzzy'; valid keys: allow_ip, anti_affinity, apt, "):
         config.load(toml(tmp_path, "xyzzy = 1"), tmp_path)
 
 
@@ -90,6 +92,20 @@ def test_an_unknown_key_like_no_other_is_refused_with_all_valid_ones(tmp_path: P
         ("env = { A = 1 }", "env: expected a table of texts"),
         ("env = 1", "env: expected a table of texts"),
         ("engine = 1", "unknown key 'engine'"),
+        ('ttl = "soon"', 'ttl: expected a duration above zero such as 90, "30s", "60m" or "12h", or "none"'),
+        ('idle = "none"', "idle: expected a duration above zero"),
+        ("max_cost = -1", "max_cost: expected an amount of money above zero such as 12.50, got -1"),
+        ("max_cost = true", "max_cost: expected an amount of money above zero"),
+        ("max_cost = inf", "max_cost: expected an amount of money above zero"),
+        ("disk_size = 9", "disk_size: expected a whole number from 10 to 51200, got 9"),
+        ('zone = "Genève"', "zone: expected a zone such as"),
+        ("anti_affinity = 1", "anti_affinity: expected true or false, got 1"),
+        ('allow_ip = "me"', "allow_ip: expected a network such as"),
+        ("prices = 1", "prices: expected a table of prices per hour"),
+        ("prices = { medium = 1 }", "prices: expected a table of prices per hour"),
+        ('prices = { "standard.medium" = -1 }', "prices: expected a table of prices per hour"),
+        ('prices = { disk = "1" }', "prices: expected a table of prices per hour"),
+        ('prices = { currency = "francs" }', "prices: expected a table of prices per hour"),
         ("ssh_port = 70000", "ssh_port: expected a whole number from 1 to 65535"),
     ],
 )
@@ -161,41 +177,47 @@ def test_hosts_of_a_flag_do_not_keep_addresses_of_the_file() -> None:
     assert config.merged(Settings(), file) == file
 
 
+FOUND = "in the environment"
+
+
 @pytest.mark.parametrize(
     ("flags", "file", "living", "credentials", "chosen"),
     [
-        (Settings(provider="local"), Settings(provider="hosts"), "hosts", True, "local"),
-        (Settings(), Settings(provider="hosts"), "local", True, "hosts"),
-        (Settings(hosts=("a",)), Settings(), None, False, "hosts"),
-        (Settings(), Settings(), "hosts", True, "hosts"),
-        (Settings(), Settings(), None, False, "local"),
+        (Settings(provider="local"), Settings(provider="hosts"), "hosts", FOUND, "local"),
+        (Settings(provider="exoscale"), Settings(provider="hosts"), "hosts", None, "exoscale"),
+        (Settings(), Settings(provider="hosts"), "local", FOUND, "hosts"),
+        (Settings(hosts=("a",)), Settings(), None, FOUND, "hosts"),
+        (Settings(), Settings(), "hosts", FOUND, "hosts"),
+        (Settings(), Settings(), None, FOUND, "exoscale"),
+        (Settings(), Settings(), None, None, "local"),
     ],
 )
 def test_which_provider(
-    flags: Settings, file: Settings, living: str | None, credentials: bool, chosen: str
+    flags: Settings, file: Settings, living: str | None, credentials: str | None, chosen: str
 ) -> None:
     provider, reason = choose_provider(
-        flags, file, living=living, credentials=credentials, must_be_named=False
+        flags, file, living=living, credentials=lambda: credentials, must_be_named=False
     )
     assert (provider, bool(reason)) == (chosen, True)
 
 
-def test_exoscale_credentials_without_that_provider_are_spoken_of() -> None:
-    chosen = choose_provider(Settings(), Settings(), living=None, credentials=True, must_be_named=False)
-    assert chosen == ("local", "Exoscale credentials are set, but this version has no provider for them")
+@pytest.mark.parametrize("credentials", [FOUND, None])
+def test_credentials_alone_name_no_provider_where_nobody_can_object(credentials: str | None) -> None:
+    with pytest.raises(UsageError, match="no provider is named"):
+        choose_provider(
+            Settings(), Settings(), living=None, credentials=lambda: credentials, must_be_named=True
+        )
 
 
-@pytest.mark.parametrize(
-    ("flags", "error"),
-    [
-        (Settings(), UsageError),
-        (Settings(provider="exoscale"), InputError),
-        (Settings(provider="local", hosts=("a",)), InputError),
-    ],
-)
-def test_a_provider_that_cannot_be_is_refused(flags: Settings, error: type[RainDeployError]) -> None:
-    with pytest.raises(error):
-        choose_provider(flags, Settings(), living=None, credentials=False, must_be_named=True)
+def test_hosts_for_another_provider_are_refused() -> None:
+    with pytest.raises(InputError):
+        choose_provider(
+            Settings(provider="local", hosts=("a",)),
+            Settings(),
+            living=None,
+            credentials=lambda: None,
+            must_be_named=True,
+        )
 
 
 def test_a_list_of_hosts_says_how_many_nodes() -> None:
@@ -210,6 +232,48 @@ def test_a_spec_says_what_all_sources_say(tmp_path: Path) -> None:
     assert (spec.name, spec.provider, spec.provider_reason, spec.nodes) == ("c", *LOCAL, 2)
     assert (spec.ssh_port, spec.owner, spec.environment.upgrade) == (2222, "ada", True)
     assert (spec.environment.requirements, spec.environment.packages) == (tmp_path / "r.txt", ("a",))
+
+
+def test_a_spec_says_what_is_rented_and_for_how_long(tmp_path: Path) -> None:
+    text = """
+        zone = "ch-gva-2"
+        instance_type = "cpu.huge"
+        disk_size = 50
+        template = "Linux Debian 12 (Bookworm) 64-bit"
+        allow_ip = "203.0.113.7"
+        anti_affinity = true
+        ttl = "none"
+        idle = "60m"
+        max_cost = 12.5
+        keep_partial = true
+        [prices]
+        standard.medium = 0.05
+        "cpu.huge" = 1
+        disk = 0
+        currency = "EUR"
+    """
+    spec = config.cluster_spec(
+        "c", ("exoscale", ""), config.load(toml(tmp_path, text), tmp_path), upgrade=False
+    )
+    assert spec.keep_partial
+    assert spec.cloud == CloudSpec(
+        zone="ch-gva-2",
+        instance_type="cpu.huge",
+        disk_size_gib=50,
+        template="Linux Debian 12 (Bookworm) 64-bit",
+        allow_ip=("203.0.113.7/32",),
+        anti_affinity=True,
+        ttl_s=math.inf,
+        idle_s=3600,
+        max_cost=12.5,
+        prices=(("standard.medium", 0.05), ("cpu.huge", 1), ("disk", 0)),
+        currency="EUR",
+    )
+
+
+def test_who_says_nothing_of_machines_leaves_all_to_the_cluster_that_lives() -> None:
+    spec = config.cluster_spec("c", LOCAL, Settings(), upgrade=False)
+    assert (spec.cloud, spec.keep_partial) == (CloudSpec(), False)
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def facts_of(machine: Booting, wait_s: float) -> Facts:
         machine,
         HOSTS[:1],
         lambda host: facts_command(host, "ab12"),
-        wait_s=wait_s,
+        wait_s=lambda _: wait_s,
         clock=clock,
         pause=clock.pause,
     )

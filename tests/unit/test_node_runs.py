@@ -14,7 +14,7 @@ from rain_deploy.node.config import Member, NotInstalled, member_name, members, 
 from rain_deploy.node.engine import clients_registered, server_fault, server_log, server_lost
 from rain_deploy.node.files import Tail, open_log, read_json, tail, write_json
 from rain_deploy.node.keeper import targets
-from rain_deploy.node.runs import Run, ahead, all_runs, load, queue, unfinished
+from rain_deploy.node.runs import Run, ahead, all_runs, interrupted, load, queue, unfinished
 
 
 def ship(runs: Path, name: str, sequence: int, port: int = 7230, **more: Any) -> Run:
@@ -40,6 +40,21 @@ def test_queueing_twice_changes_nothing(tmp_path: Path) -> None:
     queue(run)
     run.update(state="running")
     assert queue(run)["state"] == "running"
+
+
+def test_runs_that_a_power_off_broke_off_are_over_and_keep_no_variables(tmp_path: Path) -> None:
+    running, ended, waiting, shipped = (ship(tmp_path, name, n) for n, name in enumerate("abcd"))
+    for run in (running, ended, waiting):
+        queue(run)
+        write_json(run.path / "env.json", {"KEY": "secret"})
+    running.update(state="running")
+    ended.update(state="running")
+    write_json(ended.path / "exit.json", {"exit_code": 0, "ended_s": 5.0})
+    assert interrupted(tmp_path) == ["a", "b", "c"]
+    assert [run.state()["outcome"] for run in (running, ended, waiting)] == ["limit", "done", "limit"]
+    assert (running.finished, ended.state()["ended_s"], running.extra_env()) == (True, 5.0, {})
+    assert not shipped.finished
+    assert interrupted(tmp_path) == []
 
 
 def test_a_half_shipped_run_is_no_run(tmp_path: Path) -> None:

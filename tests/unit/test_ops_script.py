@@ -99,6 +99,7 @@ def test_the_run_directory_holds_what_was_shipped(base: Path) -> None:
         "timeout_s": 9.5,
         "min_nodes": 2,
         "companion": False,
+        "then_off": False,
         "live": ["r0"],
         "nodes": [],
     }

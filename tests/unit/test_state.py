@@ -108,6 +108,16 @@ def test_a_forgotten_cluster_leaves_its_runs_and_gives_another_id_next_time(stor
     assert store.next_cluster_id("default") != first
 
 
+def test_an_id_tells_the_home_that_gave_it(tmp_path: Path, store: Store) -> None:
+    given = store.next_cluster_id("default")
+    assert store.made(given)
+    assert not Store(tmp_path / "another").made(given)
+    store.save_cluster(replace(CLUSTER, id=given))
+    store.forget_cluster(replace(CLUSTER, id=given))
+    assert store.made(given)
+    assert not any(store.made(odd) for odd in ("", given[:5], f"{given}0", "ab12"))
+
+
 def test_only_the_owner_can_read_the_file(tmp_path: Path, store: Store) -> None:
     store.save_cluster(CLUSTER)
     assert (tmp_path / "home/state.sqlite").stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,91 @@
+"""Results about machines that cost money, as text."""
+
+from __future__ import annotations
+
+from rain_deploy.cli import text
+from rain_deploy.cli.tables import nodes, table
+from rain_deploy.core.wording import money
+from rain_deploy.flows import cloud_results as results
+
+HOURS_PER_DAY = 24
+
+
+def types(result: results.TypesResult) -> list[str | bytes]:
+    """A row for each type; those that the account may not use say so."""
+    rows = [
+        (
+            kind.name,
+            str(kind.cpus),
+            f"{kind.memory_bytes / 2**30:g} GiB",
+            str(kind.gpus) if kind.gpus else "",
+            *(
+                "?" if kind.per_hour is None else money(kind.per_hour * n, kind.currency)
+                for n in (1, HOURS_PER_DAY)
+            ),
+            "" if kind.available else "not for this account here",
+        )
+        for kind in result.types
+    ]
+    head = ("TYPE", ">CPUS", ">MEMORY", ">GPUS", ">PER HOUR", ">PER DAY", "")
+    return [*table(head, rows), f"zone {result.zone}; prices without disk: {text.clean(result.source)}"]
+
+
+def zones(result: results.ZonesResult) -> list[str | bytes]:
+    """A row for each zone."""
+    return table(("ZONE", ""), [(zone.name, "default" if zone.default else "") for zone in result.zones])
+
+
+def gc(result: results.GcResult) -> list[str | bytes]:
+    """A row for each cluster in the account, what of it goes, and how to make it go."""
+    if not result.lines:
+        of = f" for cluster {result.cluster}" if result.cluster else ""
+        return [f"the account holds nothing of rain-deploy{of}"]
+    rows = [
+        (line.cluster, line.id, line.owner, line.state, line.action, line.reason) for line in result.lines
+    ]
+    head = ("CLUSTER", "ID", "OWNER", "STATE", "ACTION", "WHY")
+    return [
+        *table(head, rows, wrap=True),
+        *(
+            f"{line.action}: {text.clean(resource)} of {line.cluster} ({line.id})"
+            for line in result.lines
+            if line.action != "kept"
+            for resource in line.resources
+        ),
+        *(
+            f"next, for {line.cluster}: {text.clean(line.next_step)}"
+            for line in result.lines
+            if line.next_step
+        ),
+        *_dry_run(result),
+    ]
+
+
+def _dry_run(result: results.GcResult) -> list[str]:
+    if result.deleting:
+        return []
+    if any(line.action == "to delete" for line in result.lines):
+        return [f"dry run; nothing was deleted; to delete: {result.delete_command}"]
+    return ["dry run; there is nothing to delete"]
+
+
+def scale(result: results.ScaleResult) -> list[str | bytes]:
+    """What came and what went."""
+    now = text.count(result.after, "node")
+    if not (result.added or result.removed):
+        return [f"cluster {result.cluster} has {now} as before", *nodes(result.nodes)]
+    changes = (("added", result.added), ("removed", result.removed))
+    return [
+        f"cluster {result.cluster} has {now} now, {result.before} before, {text.seconds(result.seconds)}",
+        *(f"{what}: {', '.join(names)}" for what, names in changes if names),
+        *nodes(result.nodes),
+    ]
+
+
+def extend(result: results.ExtendResult) -> list[str | bytes]:
+    """The new hour, and what the cluster costs until then."""
+    return [
+        f"cluster {result.cluster}: {text.limit(result.limit_s)}",
+        f"costs {money(result.per_hour, result.currency)} per hour",
+        f"told: {', '.join(result.nodes)}" if result.nodes else "no node could be told: only the labels were",
+    ]

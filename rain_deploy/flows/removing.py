@@ -1,0 +1,56 @@
+"""Resources away: machines first and all at once, then what they stood on."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import replace
+
+from rain_deploy.core.model import Cluster, Node, ResourceRef
+from rain_deploy.core.money import close_meters
+from rain_deploy.errors import RainDeployError
+from rain_deploy.fleet.fanout import fan_out
+from rain_deploy.flows.context import Context
+from rain_deploy.flows.stages import try_stages
+from rain_deploy.ops.teardown import remove_stage, stop_stage
+from rain_deploy.providers.base import Provider
+
+
+def remove(
+    ctx: Context, provider: Provider, resources: tuple[ResourceRef, ...]
+) -> tuple[tuple[ResourceRef, ...], dict[str, RainDeployError]]:
+    """Delete them, the last made first.  What is gone, forgotten; and why the others are not.
+
+    A kind is tried when all of those after it are gone: a group cannot go before its machines.
+    """
+    gone: list[ResourceRef] = []
+    for _, of_kind in itertools.groupby(reversed(resources), key=lambda resource: resource.kind):
+        group = tuple(of_kind)[::-1]
+        outcomes = fan_out(group, lambda resource: _removed(ctx, provider, resource), finish=True)
+        gone += [resource for resource in group if resource.name not in outcomes.errors]
+        if outcomes.errors:
+            return tuple(gone), dict(outcomes.errors)
+    return tuple(gone), {}
+
+
+def _removed(ctx: Context, provider: Provider, resource: ResourceRef) -> None:
+    provider.delete(resource)
+    ctx.store.forget_resource(resource)
+
+
+def end_nodes(ctx: Context, provider: Provider, cluster: Cluster, nodes: tuple[Node, ...]) -> None:
+    """End what runs on nodes of a cluster that goes on without them; a machine that goes needs no more."""
+    if provider.cloud is not None:
+        return
+    stages = [("stop", {node.name: stop_stage(cluster, node) for node in nodes})]
+    if not provider.traits.shared_machine:
+        files = remove_stage(cluster, wall=provider.traits.needs_wall)
+        stages.append(("remove", {node.name: files for node in nodes}))
+    for name, of_nodes in stages:
+        try_stages(ctx, cluster, name, of_nodes).require()
+
+
+def without(cluster: Cluster, gone: tuple[ResourceRef, ...]) -> Cluster:
+    """The cluster whose machines among ``gone`` cost nothing from now on."""
+    names = frozenset(resource.name for resource in gone)
+    return replace(cluster, meters=close_meters(cluster.meters, names, time.time()))

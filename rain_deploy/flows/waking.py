@@ -1,0 +1,117 @@
+"""Machines that their time limit has powered off, started again so that what is on their disks is reached."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from rain_deploy.core.events import Notice
+from rain_deploy.core.model import Cluster, Found, Host, Node, ResourceRef
+from rain_deploy.errors import Unreachable
+from rain_deploy.fleet.fanout import fan_out
+from rain_deploy.flows.clusters import ask_server
+from rain_deploy.flows.context import Context
+from rain_deploy.flows.limits import tell
+from rain_deploy.flows.machines import BOOT_S, pinned
+from rain_deploy.flows.seeing import ASLEEP, Sight, look_at
+from rain_deploy.ops.services import layout_of
+
+PAUSE_S = 1.0
+"""Between two tries of a machine that boots."""
+
+
+def awake(
+    ctx: Context,
+    cluster: Cluster,
+    nodes: tuple[Node, ...],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> Cluster:
+    """The cluster with these nodes started where they are powered off, at the addresses of now (recorded).
+
+    Nobody asks the cloud while they answer; where the cloud does not, the cluster as it is.  Raises
+    Unreachable for a machine that is gone, or that does not answer BOOT_S after its start.
+    """
+    provider = ctx.provider_for(cluster.provider)
+    if provider.cloud is None:
+        return cluster
+    silent = fan_out(tuple(node.host for node in nodes), ctx.transport.connect).errors
+    sight = look_at(provider.cloud) if silent else Sight()
+    if not silent or sight.silent:
+        if silent:
+            ctx.emit(Notice(f"whether {', '.join(silent)} is powered off is not known: {sight.silent}"))
+        return cluster
+    lost = [found for node in nodes if node.name in silent if (found := _away(cluster, node, sight))]
+    if not lost:
+        return cluster
+    asleep = tuple(found.resource for found in lost if found.state in ASLEEP)
+    _start(ctx, cluster, asleep)
+    hosts = provider.hosts(cluster, tuple(found.resource for found in lost))
+    cluster = _readdressed(ctx, cluster, hosts)
+    names = {found.resource.name for found in lost}
+    woken = tuple(node for node in cluster.nodes if node.name in names)
+    _await(ctx, tuple(node.host for node in woken), clock=clock, pause=pause)
+    _brought_up_to_date(ctx, cluster, tuple(ref.name for ref in asleep))
+    return cluster
+
+
+def _away(cluster: Cluster, node: Node, sight: Sight) -> Found | None:
+    """The machine of a node that does not answer, where that is because it is off or has another address."""
+    found = sight.machines(cluster).get(node.name)
+    if found is None:
+        raise Unreachable(
+            f"{node.name}: its machine is gone from the account, and what was on its disk with it",
+            node=node.name,
+            next_step=f"rain-deploy status -c {cluster.name}",
+        )
+    return found if found.state in ASLEEP or found.address != node.host.address else None
+
+
+def _start(ctx: Context, cluster: Cluster, asleep: tuple[ResourceRef, ...]) -> None:
+    if asleep:
+        names = ", ".join(ref.name for ref in asleep)
+        told = "after a time limit that has passed it runs for 30 minutes, and it resumes no run"
+        ctx.emit(Notice(f"{names} of {cluster.name} is powered off and is started: {told}"))
+        fan_out(asleep, ctx.provider_for(cluster.provider).start).require()
+
+
+def _readdressed(ctx: Context, cluster: Cluster, hosts: tuple[Host, ...]) -> Cluster:
+    """The nodes at their addresses of now, also on record; all else about them stays."""
+    now = {host.name: host.address for host in pinned(cluster, hosts)}
+
+    def moved(node: Node) -> Node:
+        return replace(node, host=replace(node.host, address=now.get(node.name, node.host.address)))
+
+    recorded = ctx.store.cluster(cluster.name)  # not the argument: others may have changed it since
+    if recorded is not None and recorded.id == cluster.id:
+        ctx.store.save_cluster(replace(recorded, nodes=tuple(map(moved, recorded.nodes))))
+    return replace(cluster, nodes=tuple(map(moved, cluster.nodes)))
+
+
+def _await(
+    ctx: Context, hosts: tuple[Host, ...], *, clock: Callable[[], float], pause: Callable[[float], None]
+) -> None:
+    deadline_s = clock() + BOOT_S
+
+    def meet(host: Host) -> None:
+        while True:
+            try:
+                ctx.transport.connect(host)
+            except Unreachable:
+                if clock() > deadline_s:
+                    raise
+                pause(PAUSE_S)
+            else:
+                return
+
+    fan_out(hosts, meet).require()
+
+
+def _brought_up_to_date(ctx: Context, cluster: Cluster, names: tuple[str, ...]) -> None:
+    """What a machine that was off has missed: a limit that was moved, and the end of its runs."""
+    tell(ctx, cluster, tuple(node for node in cluster.nodes if node.name in names))
+    server = cluster.server
+    if server.name in names and cluster.up:
+        ask_server(ctx, cluster, "interrupted", layout_of(cluster).node(server.host.index))

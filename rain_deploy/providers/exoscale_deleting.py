@@ -1,0 +1,58 @@
+"""Deleting anything: absent is done, in use is tried again for minutes, accepted is not yet gone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rain_deploy.errors import ApiError, DownIncomplete, RainDeployError
+from rain_deploy.providers.exoscale_api import Api
+from rain_deploy.providers.exoscale_errors import Absent, OperationFailed, Refused
+from rain_deploy.providers.exoscale_listing import rounds
+
+
+def delete(api: Api, operation: str, what: str, *, zone: str | None = None, **arguments: Any) -> None:
+    """Until Exoscale says that it is done, or that there is none.
+
+    A delete may be repeated, so a lost answer needs no search.  Raises DownIncomplete, CredentialsError.
+    """
+    last: RainDeployError | None = None
+    for _ in rounds(api, api.patience.operation_s):
+        try:
+            api.wait(api.write(operation, zone=zone, **arguments), what=f"removal of {what}", zone=zone)
+        except Absent:
+            return
+        except Refused as error:
+            if not error.in_use or _protected(error):
+                raise _refused(what, error) from error
+            last = error
+        except (ApiError, OperationFailed) as error:
+            last = error
+        else:
+            return
+    reason = last.message if last else "no answer"
+    raise DownIncomplete(f"{what} could not be deleted: {reason}", next_step="the same command again, later")
+
+
+def await_absence(api: Api, operation: str, what: str, *, zone: str, **arguments: Any) -> None:
+    """Until a read of it says 404.  Raises DownIncomplete for what was deleted and is still there."""
+    for _ in rounds(api, api.patience.settle_s):
+        try:
+            api.read(operation, zone=zone, **arguments)
+        except Absent:
+            return
+    raise DownIncomplete(
+        f"{what}: its delete was accepted, but it is still there", next_step="the same command again, later"
+    )
+
+
+def _protected(error: Refused) -> bool:
+    return "protect" in error.said.lower()
+
+
+def _refused(what: str, error: Refused) -> DownIncomplete:
+    if not _protected(error):
+        return DownIncomplete(f"{what} could not be deleted: {error.message}")
+    return DownIncomplete(
+        f"{what} is protected against deletion, by somebody who set that at Exoscale: {error.said}",
+        next_step="exo compute instance update --protection=false, then the same command again",
+    )

@@ -1,0 +1,173 @@
+"""Random sequences of commands, kills and faults of the API; after each, nothing is lost from sight.
+
+A1 of the fault matrix: every instance that the cloud ever accepted is deleted, or ``gc`` lists it.  Nothing
+foreign changes; a command that nothing disturbed ends as it must; no command ever ends as a bug or too late.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from rain_deploy.errors import ExitCode
+from tests.faults.crash_adapter import Kill, When
+from tests.faults.crash_points import Score, reaches, vanishes
+from tests.faults.crash_world import World, world
+from tests.faults.zygote import Ended
+
+STEPS = 8
+"""Of one sequence, before the end that deletes all."""
+MOST_NODES = 3
+SETTLE_S = 0.3
+LAG_S = 0.1
+"""Of lists, in some sequences; shorter than what the commands take them for settled after."""
+OPERATIONS = (
+    "create-instance",
+    "create-security-group",
+    "add-rule-to-security-group",
+    "register-ssh-key",
+    "delete-instance",
+    "delete-security-group",
+    "delete-ssh-key",
+    "get-operation",
+    "get-instance",
+    "list-instances",
+    "list-security-groups",
+)
+CHANGES = tuple(name for name in OPERATIONS if not name.startswith(("get-", "list-")))
+
+
+def play(place: Path, chance: random.Random, rounds: int) -> Score:
+    """Play ``rounds`` sequences in one world; each step is a point."""
+    score = Score()
+    with world(place / "world", 3) as made:
+        for _ in range(rounds):
+            sequence = Sequence(made, chance)
+            score += sequence.play()
+    return score
+
+
+class Sequence:
+    """One home that is maltreated."""
+
+    def __init__(self, made: World, chance: random.Random) -> None:
+        self._world = made
+        self._chance = chance
+        self._home = made.home(settle_s=SETTLE_S)
+        self._said: list[str] = []
+        lag_s = chance.choice((0.0, LAG_S))
+        made.lab.faults.list_lag_s = {"list-instances": lag_s, "list-security-groups": lag_s}
+        self._said.append(f"lists lag {lag_s} s")
+
+    def play(self) -> Score:
+        """All steps, until one shows what must not be; then everything goes."""
+        score = Score()
+        steps: tuple[Callable[[], list[str]], ...] = (
+            *(self._undisturbed,) * 3,
+            *(self._killed,) * 3,
+            *(self._disturbed,) * 3,
+            self._collected,
+        )
+        for _ in range(STEPS):
+            wrong = [*self._chance.choice(steps)(), *self._lost(), *self._world.touched()]
+            score.add("; ".join(self._said), wrong)
+            if wrong:
+                self._world.clean()
+                return score
+        self._said.append("the end")
+        score.add("; ".join(self._said), [*self._end(), *self._world.touched()])
+        return score
+
+    def _words(self) -> tuple[str, ...]:
+        nodes = str(self._chance.randint(1, MOST_NODES))
+        return self._chance.choice((("up", "--nodes", nodes), ("scale", nodes), ("down",)))
+
+    def _undisturbed(self) -> list[str]:
+        words = self._words()
+        self._said.append(" ".join(words))
+        if words == ("down",):
+            return vanishes(self._home, *words)
+        wanted, cluster = int(words[-1]), self._home.store.cluster(self._home.cluster)
+        living = len(cluster.nodes) if cluster else 0
+        refused = wanted < living if words[0] == "up" else not (cluster and cluster.up)
+        if not refused:
+            return reaches(self._home, words, {wanted})
+        ended = self._home.run(*words)
+        return [] if ended.status == ExitCode.INPUT else [_told(words, ended)]
+
+    def _killed(self) -> list[str]:
+        words = self._words()
+        kill = Kill(
+            self._chance.choice(OPERATIONS), self._chance.randint(1, 4), self._chance.choice(tuple(When))
+        )
+        self._said.append(f"{' '.join(words)} killed at {kill.operation} {kill.nth} {kill.when}")
+        return self._tolerated(words, self._home.run(*words, kill=kill))
+
+    def _disturbed(self) -> list[str]:
+        words = self._words()
+        self._said.append(f"{' '.join(words)} with {self._plant()}")
+        ended = self._home.run(*words)
+        self._world.lab.faults.clear()
+        return self._tolerated(words, ended)
+
+    def _plant(self) -> str:
+        faults, chance = self._world.lab.faults, self._chance
+        times, skip = chance.randint(1, 3), chance.randint(0, 2)
+        operation, change = chance.choice(OPERATIONS), chance.choice(CHANGES)
+        match chance.choice(("status", "html", "cut", "truncate", "outcome")):
+            case "status":
+                status, committed = chance.choice((429, 500, 503)), chance.random() < 1 / 2
+                committed = committed and status != 429
+                after = "1" if status == 429 else None
+                faults.status(
+                    operation, status, retry_after=after, committed=committed, times=times, skip=skip
+                )
+                return f"{times} x {status} of {operation} after {skip}, committed: {committed}"
+            case "html":
+                faults.html(operation, times=times, skip=skip)
+                return f"{times} x HTML of {operation} after {skip}"
+            case "cut":
+                committed = chance.random() < 1 / 2
+                faults.cut(operation, committed=committed, times=times, skip=skip)
+                return f"{times} x a cut of {operation} after {skip}, committed: {committed}"
+            case "truncate":
+                faults.truncate(operation, times=times, skip=skip)
+                return f"{times} x half an answer of {operation} after {skip}"
+            case _:
+                state = chance.choice(("failure", "timeout"))
+                reason = chance.choice(("busy", "conflict", "fault", "unknown", None))
+                faults.outcome(change, state, reason=reason, times=times, skip=skip)
+                return f"{times} x {state} ({reason}) of {change} after {skip}"
+
+    def _collected(self) -> list[str]:
+        """Without -c: a living cluster is none of what is left over."""
+        self._said.append("gc --delete")
+        before = self._home.recorded()
+        ended = self._home.run("gc", "--delete", named=False)
+        wrong = [] if ended.status == 0 else [_told(("gc", "--delete"), ended)]
+        gone = before & self._known() - self._world.ours()
+        return wrong + [f"gc deleted {kind} {name} of a living cluster" for kind, name in gone]
+
+    def _known(self) -> set[tuple[str, str]]:
+        return {thing for thing in self._home.recorded() if thing[1]}
+
+    def _tolerated(self, words: tuple[str, ...], ended: Ended) -> list[str]:
+        known = ended.status == -9 or ended.status in set(ExitCode) - {ExitCode.BUG}
+        return [] if known else [_told(words, ended)]
+
+    def _lost(self) -> list[str]:
+        """Instances of ours that exist and that nobody is told of."""
+        listed = self._home.run("gc", "--json", named=False).output
+        instances = [vm for vm in self._world.lab.instances() if ("instance", vm.id) in self._world.ours()]
+        return [f"gc does not list {vm.name} {vm.id}" for vm in instances if vm.name not in listed]
+
+    def _end(self) -> list[str]:
+        if self._chance.random() < 1 / 2:
+            return vanishes(self._home, "down")
+        self._home.lose_state()
+        return vanishes(self._home, "gc", "--delete")
+
+
+def _told(words: tuple[str, ...], ended: Ended) -> str:
+    return f"{' '.join(words)} ended with {ended.status}: {ended.output}"

@@ -1,0 +1,179 @@
+"""Commands killed at a chosen API call, and what has to be true after the next command."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from tests.faults.crash_adapter import Kill, When
+from tests.faults.crash_world import Home, World
+
+
+class Series(enum.StrEnum):
+    """What is typed after the kill."""
+
+    UP = "up"
+    """``up`` converges, then ``down`` leaves nothing."""
+    DOWN = "down"
+    """``down`` leaves nothing."""
+    GC = "gc"
+    """The state file is lost; ``gc --delete -c NAME`` leaves nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A command that will be killed."""
+
+    name: str
+    before: int
+    """Nodes of the living cluster that it finds; 0: none."""
+    words: tuple[str, ...]
+    after: int
+    """Nodes that it shall leave."""
+
+
+SCENES = {
+    scene.name: scene
+    for scene in (
+        Scene("up", 0, ("up", "--nodes", "2"), 2),
+        Scene("grow", 1, ("scale", "2"), 2),
+        Scene("shrink", 2, ("scale", "1"), 1),
+        Scene("down", 2, ("down",), 0),
+    )
+}
+
+
+@dataclass
+class Score:
+    """What was tried, and what did not hold."""
+
+    tried: int = 0
+    passed_by: int = 0
+    """Points that a command did not come by this time: polling differs from run to run."""
+    failed: list[str] = field(default_factory=list)
+
+    def add(self, point: str, wrong: list[str] | None) -> None:
+        """Count a point; None: it was not met."""
+        if wrong is None:
+            self.passed_by += 1
+            return
+        self.tried += 1
+        if wrong:
+            self.failed.append("\n  ".join([point, *wrong]))
+
+    def __add__(self, other: Score) -> Score:
+        return Score(
+            self.tried + other.tried, self.passed_by + other.passed_by, [*self.failed, *other.failed]
+        )
+
+    def __str__(self) -> str:
+        return f"{self.tried} points tried, {len(self.failed)} failed, {self.passed_by} not met"
+
+
+def calls_of(world: World, scene: Scene) -> Counter[str]:
+    """How often the command calls each operation when nothing happens to it."""
+    home = _prepared(world, scene)
+    world.lab.log.clear()
+    _well(home, *scene.words)
+    calls = Counter(request.operation for request in world.lab.log)
+    _well(home, "down")
+    return calls
+
+
+def distinct(calls: Counter[str]) -> Iterator[Kill]:
+    """The first call of each operation, at every moment; of what changes something also the last."""
+    for operation, count in sorted(calls.items()):
+        reads = operation.startswith(("get-", "list-"))
+        for nth in sorted({1} if reads else {1, count}):
+            yield from (Kill(operation, nth, when) for when in When)
+
+
+def every(calls: Counter[str]) -> Iterator[Kill]:
+    """Every single call, at every moment."""
+    for operation, count in sorted(calls.items()):
+        for nth in range(1, count + 1):
+            yield from (Kill(operation, nth, when) for when in When)
+
+
+def try_points(world: World, scene: Scene, kills: Iterable[Kill], series: Iterable[Series]) -> Score:
+    """All of them, one after the other."""
+    score, many = Score(), tuple(series)
+    for kill in kills:
+        for each in many:
+            point = f"{scene.name} killed at {kill.operation} {kill.nth} {kill.when}, then {each}"
+            score.add(point, try_point(world, scene, kill, each))
+    return score
+
+
+def try_point(world: World, scene: Scene, kill: Kill, series: Series) -> list[str] | None:
+    """What does not hold after the kill; None where the command did not come by the point."""
+    home = _prepared(world, scene)
+    killed = home.run(*scene.words, kill=kill)
+    if killed.status == 0:
+        _well(home, "down")
+        return None
+    wrong = (
+        [] if killed.status == -9 else [f"it was not killed but ended with {killed.status}: {killed.output}"]
+    )
+    match series:
+        case Series.UP:
+            wrong += _converges(home, scene) + vanishes(home, "down")
+        case Series.DOWN:
+            wrong += vanishes(home, "down")
+        case Series.GC:
+            home.lose_state()
+            wrong += vanishes(home, "gc", "--delete")
+    wrong += world.touched()
+    if wrong:
+        world.clean()
+    return wrong
+
+
+def _prepared(world: World, scene: Scene) -> Home:
+    home = world.home()
+    if scene.before:
+        _well(home, "up", "--nodes", str(scene.before))
+    return home
+
+
+def _well(home: Home, *words: str) -> None:
+    ended = home.run(*words)
+    assert ended.status == 0, f"{' '.join(words)} ended with {ended.status}: {ended.output}"
+
+
+def _converges(home: Home, scene: Scene) -> list[str]:
+    """The cluster that ``up`` makes of what is there; then ``scale`` to where the killed one was going."""
+    if scene.words[0] != "scale":
+        return reaches(home, ("up", "--nodes", "2"), {2})
+    return [
+        *reaches(home, ("up",), {scene.before, scene.after}),
+        *reaches(home, scene.words, {scene.after}),
+    ]
+
+
+def reaches(home: Home, words: tuple[str, ...], sizes: set[int]) -> list[str]:
+    """Type it; what is wrong unless it leaves so many nodes, and state and cloud agree."""
+    ended = home.run(*words)
+    if ended.status != 0:
+        return [f"{' '.join(words)} ended with {ended.status}: {ended.output}"]
+    ours, recorded = home.world.ours(), home.recorded()
+    instances = {name for kind, name in ours if kind == "instance"}
+    wrong = []
+    if len(instances) not in sizes:
+        wrong.append(f"after {' '.join(words)} there are {len(instances)} instances, not {sizes}")
+    if ours != recorded:
+        wrong.append(
+            f"after {' '.join(words)} the cloud holds {ours - recorded}, the state {recorded - ours}"
+        )
+    if instances != home.machines():
+        wrong.append(f"after {' '.join(words)} the nodes are {home.machines()}, the instances {instances}")
+    return wrong
+
+
+def vanishes(home: Home, *words: str) -> list[str]:
+    """Type it; what is wrong unless it leaves nothing of ours."""
+    ended = home.run(*words)
+    wrong = [] if ended.status == 0 else [f"{' '.join(words)} ended with {ended.status}: {ended.output}"]
+    return wrong + [f"{' '.join(words)} left {kind} {name}" for kind, name in home.world.ours()]

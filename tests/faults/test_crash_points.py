@@ -1,0 +1,44 @@
+"""Row 2 of the fault matrix: whenever ``up``, ``scale`` or ``down`` is killed, nothing is lost from sight.
+
+SIGKILL before a call, after it was sent, and after its answer, for every distinct operation; scripts/campaign
+crash-points does the same for every single call.  Only the way to the machines is faked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.faults.crash_points import SCENES, Scene, Score, Series, calls_of, distinct, try_points
+from tests.faults.crash_world import World, world
+
+WORLDS = 2
+"""As many as there are cores to expect."""
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, ...]]:
+    place = tmp_path_factory.mktemp("worlds")
+    with world(place / "1", 1) as first, world(place / "2", 2) as second:
+        yield first, second
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES.keys())
+def test_a_killed_command_loses_nothing(
+    scene: Scene, worlds: tuple[World, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = calls_of(worlds[0], scene)
+    kills = tuple(distinct(calls))
+
+    def share(number: int) -> Score:
+        return try_points(worlds[number], scene, kills[number::WORLDS], (Series.UP, Series.GC))
+
+    with ThreadPoolExecutor(WORLDS) as pool:
+        score = sum(pool.map(share, range(WORLDS)), Score())
+    with capsys.disabled():
+        print(f"\ncrash points of {scene.name}: {score} ({len(calls)} distinct operations)")
+    assert not score.failed, "\n".join(score.failed)
+    assert score.tried > 0

@@ -1,0 +1,177 @@
+"""Commands without the second that each needs to import: one process imports all, and forks for each.
+
+A driver starts ``python -m tests.faults.zygote`` through ``Zygote``, writes one order a line, and reads one
+exit status a line.  A fork is safe here: that process has one thread, and never runs a command
+itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from rain_deploy.cli.app import Application
+from rain_deploy.cli.flows import Flows
+from rain_deploy.cli.main import main
+from rain_deploy.core.events import EventSink, Notice
+from rain_deploy.flows.context import Confirm, Context
+from rain_deploy.ops.user_data import render as user_data
+from rain_deploy.providers.base import Provider
+from rain_deploy.providers.exoscale import ExoscaleProvider
+from rain_deploy.providers.exoscale_account import find_account
+from rain_deploy.providers.exoscale_api import Api, Patience
+from rain_deploy.state import Store
+from rain_deploy.transport.here import Here
+from tests.faults.crash_adapter import Calls, Kill, When
+from tests.faults.fake_transport import FakeTransport
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_S = 60
+"""Of a command; SIGALRM ends it."""
+HASTE = 25
+"""How much faster than a patient program this one asks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command line, and the world that it finds."""
+
+    words: tuple[str, ...]
+    home: str
+    machines: str
+    """Directory of the machines that it can reach."""
+    environ: Mapping[str, str]
+    kill: Kill | None = None
+    settle_s: float = 0.0
+    """For how long lists may lag."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended: its exit code, or the negative number of the signal that ended it."""
+
+    status: int
+    output: str
+    """Of both streams."""
+
+
+class Zygote:
+    """A process that forks commands, one at a time."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.zygote"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, order: Order) -> Ended:
+        """Run a command to its end."""
+        assert self._process.stdin
+        assert self._process.stdout
+        with tempfile.NamedTemporaryFile(mode="r", errors="replace") as said:
+            self._process.stdin.write(json.dumps([dataclasses.asdict(order), said.name]) + "\n")
+            self._process.stdin.flush()
+            status = int(self._process.stdout.readline())
+            return Ended(status, said.read())
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate()
+
+
+def _application(order: Order) -> Application:
+    """The composition root: all is real but the way to the machines, the patience and one HTTP adapter."""
+    calls = Calls(order.kill)
+    patience = Patience(
+        pause=lambda seconds: time.sleep(seconds / HASTE),
+        api_s=10.0,
+        settle_s=order.settle_s,
+        operation_s=20.0,
+        source_ip_s=5.0,
+    )
+
+    @contextlib.contextmanager
+    def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
+        def provider_for(_name: str) -> Provider:
+            account = find_account(order.environ, home=home)
+            assert account
+            api = Api(
+                account, patience=patience, adapter=calls.adapter, notice=lambda said: emit(Notice(said))
+            )
+            return ExoscaleProvider(home, api, user_data, owner="nobody")
+
+        yield Context(
+            home=home,
+            store=Store(home),
+            transport=FakeTransport(Path(order.machines)),
+            here=Here(),
+            provider_for=provider_for,
+            emit=emit,
+            confirm=confirm,
+            cwd=home,
+        )
+
+    return Application(
+        flows=Flows(),
+        make_context=context,
+        environ=order.environ,
+        credentials=lambda: "the test's environment",
+        interactive=False,
+        call=lambda _argv: 1,
+        browse=lambda _url: None,
+        wait=lambda: None,
+    )
+
+
+def _obey(order: Order, said: str) -> NoReturn:
+    """In the child: become the command."""
+    signal.alarm(DEADLINE_S)
+    output = os.open(said, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ.clear()
+    os.environ.update(order.environ)
+    sys.argv = ["rain-deploy", *order.words]
+    main(_application(order))
+
+
+def _import_all() -> None:
+    """What the commands import when they need it."""
+    for module in (
+        *(f"cli.{name}" for name in ("up", "scale", "down", "gc", "home", "progress", "render", "envelope")),
+        *(f"flows.{name}" for name in ("up", "scale", "down", "gc")),
+        "config",
+    ):
+        importlib.import_module(f"rain_deploy.{module}")
+
+
+def _serve() -> None:
+    _import_all()
+    for line in sys.stdin:
+        told, said = json.loads(line)
+        kill = Kill(**{**told["kill"], "when": When(told["kill"]["when"])}) if told["kill"] else None
+        child = os.fork()
+        if child == 0:
+            _obey(Order(**{**told, "kill": kill}), said)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

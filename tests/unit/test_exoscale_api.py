@@ -1,0 +1,615 @@
+"""Calls of Exoscale's API: repeated only where that is safe, bounded in time, told in our words.
+
+Against the lab.  Row numbers are those of the fault matrix.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import logging
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from requests.adapters import HTTPAdapter
+
+from rain_deploy.errors import (
+    ApiError,
+    CredentialsError,
+    ExitCode,
+    InputError,
+    QuotaError,
+    RainDeployError,
+)
+from rain_deploy.providers.exoscale_account import Account
+from rain_deploy.providers.exoscale_api import Api, Patience
+from rain_deploy.providers.exoscale_errors import (
+    Absent,
+    CloudBusy,
+    NoCapacity,
+    OperationFailed,
+    OperationTimeout,
+    Refused,
+    Unclear,
+)
+from tests.lab.faults import HTML, Reply, reply
+from tests.lab.lab import Lab
+
+HOST = "127.3.0.1"
+NOWHERE = "00000000-0000-4000-8000-000000000000"
+GROUP = {"name": "rain-deploy_group"}
+
+
+@dataclass
+class Time:
+    """A clock that only pauses move; each is noted."""
+
+    now_s: float = 1000.0
+    paused: list[float] = field(default_factory=list)
+
+    def pause(self, seconds: float) -> None:
+        self.paused.append(seconds)
+        self.now_s += seconds
+        time.sleep(0.001)  # operations of the lab take a little of the real time
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab(host=HOST, latency_s=0.01) as lab:
+        yield lab
+
+
+@pytest.fixture
+def passing() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def notices() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def account(lab: Lab) -> Account:
+    return Account("me", lab.key, lab.secret, None, lab.url, "EXOSCALE_API_KEY in the environment")
+
+
+@pytest.fixture
+def patience(passing: Time) -> Patience:
+    return Patience(clock=lambda: passing.now_s, pause=passing.pause, answer_s=0.5)
+
+
+@pytest.fixture
+def api(account: Account, patience: Patience, notices: list[str]) -> Api:
+    return Api(account, patience=patience, notice=notices.append)
+
+
+def asked(lab: Lab, operation: str) -> int:
+    return sum(request.operation == operation for request in lab.log)
+
+
+def failing(call: Callable[[], Any], error: type[RainDeployError], code: ExitCode) -> Any:
+    with pytest.raises(error) as caught:
+        call()
+    assert caught.value.exit_code == code
+    return caught.value
+
+
+# ---- the plain way
+
+
+def test_a_zone_is_called_at_its_own_endpoint_and_the_organization_at_the_accounts(
+    lab: Lab, api: Api
+) -> None:
+    assert ("de-fra-1", f"http://{HOST}:{lab.url.split(':')[2].partition('/')[0]}/de-fra-1/v2") in api.zones()
+    assert api.read("list-instances", zone="de-fra-1") == {"instances": []}
+    api.wait(api.write("create-security-group", **GROUP), what="group")
+    assert [(request.operation, request.zone) for request in lab.log][:3] == [
+        ("list-zones", "ch-dk-2"),
+        ("list-instances", "de-fra-1"),
+        ("create-security-group", "ch-dk-2"),
+    ]
+    assert all(request.signed and request.documented for request in lab.log)
+    assert asked(lab, "list-zones") == 1
+
+
+def test_an_account_without_endpoint_sends_the_organizations_calls_to_its_zone(
+    lab: Lab, account: Account
+) -> None:
+    api = Api(replace(account, zone="at-vie-1"))
+    assert api.zone == "at-vie-1"
+    assert Api(account).zone == "ch-dk-2"
+    api.read("list-security-groups")
+    assert lab.log[-1].zone == "ch-dk-2"  # the endpoint is named: it decides
+
+
+def test_arguments_are_in_the_spelling_of_the_sdk(lab: Lab, api: Api) -> None:
+    group = api.write("create-security-group", **GROUP)
+    rule: dict[str, Any] = {"flow_direction": "ingress", "protocol": "tcp", "start_port": 22, "end_port": 22}
+    api.wait(
+        api.write("add-rule-to-security-group", id=group["reference"]["id"], network="127.3.0.9/32", **rule),
+        what="rule",
+    )
+    found = api.read("get-security-group", id=group["reference"]["id"])
+    assert found["rules"][0]["network"] == "127.3.0.9/32"
+    assert isinstance(api.read("list-events", **{"from": "2026-11-24T00:00:00Z"}), list)
+
+
+def test_an_unknown_zone_names_the_valid_ones(api: Api) -> None:
+    error = failing(lambda: api.read("list-instances", zone="ch-xx-1"), InputError, ExitCode.INPUT)
+    assert "'ch-xx-1'" in error.message
+    assert "at-vie-1" in error.message
+
+
+def test_each_thread_has_its_own_connection(lab: Lab, api: Api) -> None:
+    lab.faults.barrier("list-instances", 8)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(api.read, "list-instances", zone="ch-gva-2") for _ in range(8)]
+        assert all(call.result() == {"instances": []} for call in calls)
+    assert max(request.in_flight for request in lab.log) == 8
+
+
+def test_every_request_goes_through_the_adapter_that_is_given(account: Account) -> None:
+    seen: list[str] = []
+
+    class Adapter(HTTPAdapter):
+        def send(self, request: Any, *arguments: Any, **options: Any) -> Any:
+            seen.append(request.path_url)
+            return super().send(request, *arguments, **options)
+
+    Api(account, adapter=Adapter).read("list-instances", zone="ch-gva-2")
+    assert seen == ["/v2/zone", "/ch-gva-2/v2/instance"]
+
+
+def test_a_read_is_no_write_and_a_write_no_read(lab: Lab, api: Api) -> None:
+    with pytest.raises(ValueError, match="no read"):
+        api.read("create-instance", zone="ch-dk-2")
+    with pytest.raises(ValueError, match="no write"):
+        api.write("list-instances", zone="ch-dk-2")
+    assert not lab.log
+
+
+def test_the_sdk_is_imported_when_it_is_called_and_not_before() -> None:
+    program = (
+        "import sys, rain_deploy.providers.exoscale_api as a, rain_deploy.providers.exoscale_account as b\n"
+        "a.Api(b.Account('', 'k', 's', None, None, ''))\n"
+        "print(*sorted({'exoscale', 'requests', 'urllib3'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == ""
+
+
+# ---- row 4: 429
+
+
+def test_row_4_a_read_waits_as_told_and_says_so_once(
+    lab: Lab, api: Api, passing: Time, notices: list[str]
+) -> None:
+    lab.faults.status("list-instances", 429, retry_after="7", times=2)
+    assert api.read("list-instances", zone="ch-dk-2") == {"instances": []}
+    assert all(7 <= pause <= 8.5 for pause in passing.paused)
+    assert notices == ["Exoscale's API asks to wait 7 s (429)"] * len(passing.paused)
+
+
+def test_row_4_a_write_that_was_put_off_is_repeated_and_done_once(
+    lab: Lab, api: Api, passing: Time, notices: list[str]
+) -> None:
+    lab.faults.status("create-security-group", 429, retry_after="3")
+    api.write("create-security-group", **GROUP)
+    assert sum(request.committed for request in lab.log) == 1
+    assert 3 <= sum(passing.paused) <= 4
+    assert len(notices) == 1
+
+
+def test_row_4_threads_that_wait_together_say_it_once(account: Account, lab: Lab) -> None:
+    notices: list[str] = []
+    api = Api(account, patience=Patience(answer_s=5), notice=notices.append)
+    lab.faults.status("list-instances", 429, retry_after="0.5", times=6)
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: api.read("list-instances", zone="ch-dk-2"), range(6)))
+    assert len(notices) == 1
+
+
+def test_row_4_a_wait_that_is_longer_than_the_deadline_is_not_begun(
+    lab: Lab, api: Api, passing: Time
+) -> None:
+    lab.faults.status("create-security-group", 429, retry_after="3600", times=None)
+    error = failing(lambda: api.write("create-security-group", **GROUP), ApiError, ExitCode.API)
+    assert "3600 s" in error.message
+    assert not isinstance(error, Unclear)
+    assert passing.paused == []
+
+
+def test_row_4_while_an_operation_is_polled(lab: Lab, api: Api, passing: Time) -> None:
+    lab.faults.status("get-operation", 429, retry_after="9")
+    api.wait(api.write("create-security-group", **GROUP), what="group")
+    assert any(9 <= pause < 12 for pause in passing.paused)
+
+
+# ---- row 5: 500 and 503
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+def test_row_5_reads_go_on_through_an_outage_of_two_minutes(
+    lab: Lab, api: Api, passing: Time, notices: list[str], status: int
+) -> None:
+    fault = lab.faults.status("list-instances", status, times=None)
+
+    def end(_request: object) -> None:
+        if passing.now_s > 1120:
+            fault.release()
+
+    lab.faults.call("list-instances", end, times=None)
+    assert api.read("list-instances", zone="ch-dk-2") == {"instances": []}
+    assert max(passing.paused) < 3.7
+    assert passing.paused[0] < 0.3
+    assert len(notices) == 1
+    assert str(status) in notices[0]
+
+
+def test_row_5_reads_end_by_the_deadline_of_an_outage_without_end(lab: Lab, api: Api, passing: Time) -> None:
+    lab.faults.status("list-instances", 503, "Endpoint template temporarily unavailable", times=None)
+    error = failing(lambda: api.read("list-instances", zone="ch-dk-2"), ApiError, ExitCode.API)
+    assert "temporarily unavailable" in error.message
+    assert 1150 <= passing.now_s < 1151
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_row_5_a_write_is_sent_once_and_unclear(lab: Lab, api: Api, committed: bool) -> None:
+    lab.faults.status("create-security-group", 503, committed=committed, times=None)
+    failing(lambda: api.write("create-security-group", **GROUP), Unclear, ExitCode.API)
+    assert asked(lab, "create-security-group") == 1
+
+
+# ---- rows 1 and 23: lost, cut and garbled answers
+
+
+Spoil = Callable[[Lab, str], object]
+SPOILED: dict[str, Spoil] = {
+    "cut": lambda lab, operation: lab.faults.cut(operation, times=2),
+    "hang": lambda lab, operation: lab.faults.hang(operation, 1.0, committed=True, times=1),
+    "html 502": lambda lab, operation: lab.faults.html(operation, committed=True, times=2),
+    "html 200": lambda lab, operation: lab.faults.html(operation, 200, committed=True, times=2),
+    "html 403": lambda lab, operation: lab.faults.html(operation, 403, committed=True, times=2),
+    "html 404": lambda lab, operation: lab.faults.html(operation, 404, committed=True, times=2),
+    "truncated": lambda lab, operation: lab.faults.truncate(operation, times=2),
+    "empty": lambda lab, operation: lab.faults.answer(operation, Reply(200, b""), committed=True, times=2),
+    "null": lambda lab, operation: lab.faults.answer(operation, reply(200, None), committed=True, times=2),
+    "list": lambda lab, operation: lab.faults.answer(operation, reply(200, []), committed=True, times=2),
+    "another object": lambda lab, operation: lab.faults.answer(
+        operation, reply(200, {"message": "hello"}), committed=True, times=2
+    ),
+    "redirect": lambda lab, operation: lab.faults.answer(
+        operation, reply(302, {}, ("Location", f"{lab.url}/zone")), committed=True, times=2
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+def test_row_23_a_read_is_asked_again(lab: Lab, api: Api, spoil: Spoil) -> None:
+    spoil(lab, "list-instances")
+    assert api.read("list-instances", zone="ch-dk-2") == {"instances": []}
+    assert asked(lab, "list-instances") == (2 if spoil is SPOILED["hang"] else 3)
+
+
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+def test_row_1_a_write_whose_answer_is_lost_is_unclear_and_not_repeated(
+    lab: Lab, api: Api, spoil: Spoil
+) -> None:
+    spoil(lab, "create-security-group")
+    error = failing(lambda: api.write("create-security-group", **GROUP), Unclear, ExitCode.API)
+    assert "not known" in error.message
+    assert asked(lab, "create-security-group") == 1
+    assert len(lab.left()) == 1
+
+
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+def test_row_23_a_poll_is_repeated(lab: Lab, api: Api, spoil: Spoil) -> None:
+    spoil(lab, "get-operation")
+    api.wait(api.write("create-security-group", **GROUP), what="group")
+    assert len(lab.left()) == 1
+
+
+def test_row_23_an_unknown_state_is_no_success(lab: Lab, api: Api) -> None:
+    operation = api.write("create-security-group", **GROUP)
+    lab.faults.answer("get-operation", reply(200, {"id": operation["id"], "state": "glorious"}), times=2)
+    assert api.look(operation) == "pending"
+    api.wait(operation, what="group")
+    assert asked(lab, "get-operation") >= 3
+
+
+def test_row_23_html_404_is_not_taken_for_absence(lab: Lab, api: Api) -> None:
+    lab.faults.html("get-instance", 404, times=None)
+    error = failing(lambda: api.read("get-instance", zone="ch-dk-2", id=NOWHERE), ApiError, ExitCode.API)
+    assert not isinstance(error, Absent)
+
+
+def test_row_23_the_raw_answer_is_in_the_debug_log(
+    lab: Lab, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "rain_deploy")
+    lab.faults.html("list-instances")
+    api.read("list-instances", zone="ch-dk-2")
+    assert repr(HTML.decode()) in caplog.text
+
+
+def test_a_write_that_was_never_sent_is_repeated_until_it_is(account: Account, patience: Patience) -> None:
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        port = taken.getsockname()[1]
+    api = Api(replace(account, endpoint=f"http://{HOST}:{port}/v2"), patience=patience)
+    error = failing(lambda: api.write("create-security-group", **GROUP), ApiError, ExitCode.API)
+    assert not isinstance(error, Unclear)
+    assert "not reached" in error.message
+    with Lab(host=HOST, port=port) as late:
+        account = replace(account, key=late.key, secret=late.secret, endpoint=late.url)
+        Api(account, patience=patience).write("create-security-group", **GROUP)
+
+
+# ---- rows 6, 7, 8: operations
+
+
+def test_an_operation_that_is_final_in_the_first_answer_is_not_polled(lab: Lab, api: Api) -> None:
+    api.wait({"id": "x", "state": "success"}, what="key")
+    assert api.look({"id": "x", "state": "success"}) == "success"
+    failing(lambda: api.wait({"state": "failure"}, what="key"), OperationFailed, ExitCode.PARTLY_UP)
+    failing(lambda: api.look({"state": "pending"}), Unclear, ExitCode.API)
+    assert not lab.log
+
+
+def test_polls_begin_soon_and_grow_to_three_seconds(lab: Lab, api: Api, passing: Time) -> None:
+    lab.faults.outcome("create-security-group", "pending")
+    operation = api.write("create-security-group", **GROUP)
+    passing.paused.clear()
+    error = failing(lambda: api.wait(operation, what="the group"), ApiError, ExitCode.API)
+    assert passing.paused[0] < 0.3
+    assert 2.3 < max(passing.paused) < 3.7
+    assert "the group" in error.message
+
+
+def test_row_6_a_wait_ends_by_its_deadline_and_offers_down(lab: Lab, api: Api, passing: Time) -> None:
+    lab.faults.outcome("create-security-group", "pending")
+    operation = api.write("create-security-group", **GROUP)
+    began_s = passing.now_s
+    error = failing(lambda: api.wait(operation, what="the group"), ApiError, ExitCode.API)
+    assert 600 <= passing.now_s - began_s < 605
+    assert "rain-deploy down" in (error.next_step or "")
+
+
+REASONS = {
+    "busy": (CloudBusy, ExitCode.API),
+    "unavailable": (CloudBusy, ExitCode.API),
+    "interrupted": (CloudBusy, ExitCode.API),
+    "conflict": (OperationFailed, ExitCode.PARTLY_UP),
+    "fault": (OperationFailed, ExitCode.PARTLY_UP),
+    "forbidden": (OperationFailed, ExitCode.PARTLY_UP),
+    "incorrect": (OperationFailed, ExitCode.PARTLY_UP),
+    "not-found": (OperationFailed, ExitCode.PARTLY_UP),
+    "partial": (OperationFailed, ExitCode.PARTLY_UP),
+    "unknown": (OperationFailed, ExitCode.PARTLY_UP),
+    "unsupported": (OperationFailed, ExitCode.PARTLY_UP),
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_row_7_each_reason_is_shown_with_the_clouds_words(lab: Lab, api: Api, reason: str) -> None:
+    lab.faults.outcome("create-security-group", "failure", reason=reason, message="the very words")
+    operation = api.write("create-security-group", **GROUP)
+    error = failing(lambda: api.wait(operation, what="the group"), *REASONS[reason])
+    assert error.reason == reason
+    assert reason in error.message
+    assert "the very words" in error.message
+    assert "the group" in error.message
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("Quota exceeded for instance", QuotaError),
+        ("instance limit reached", QuotaError),
+        ("Insufficient capacity in zone", NoCapacity),
+        ("No more hosts available", NoCapacity),
+    ],
+)
+def test_row_7_quota_and_capacity_are_told_apart_from_failures(
+    lab: Lab, api: Api, words: str, error: type[RainDeployError]
+) -> None:
+    lab.faults.outcome("create-security-group", "failure", reason="unavailable", message=words)
+    operation = api.write("create-security-group", **GROUP)
+    assert type(failing(lambda: api.wait(operation, what="x"), error, ExitCode.QUOTA)) is error
+
+
+def test_row_7_a_failure_without_a_reason(lab: Lab, api: Api) -> None:
+    lab.faults.outcome("create-security-group", "failure")
+    operation = api.write("create-security-group", **GROUP)
+    error = failing(lambda: api.wait(operation, what="x"), OperationFailed, ExitCode.PARTLY_UP)
+    assert "no reason was given" in error.message
+
+
+def test_row_8_an_operation_that_times_out_may_still_come(lab: Lab, api: Api) -> None:
+    lab.faults.outcome("create-security-group", "timeout", reason="unknown")
+    operation = api.write("create-security-group", **GROUP)
+    error = failing(lambda: api.wait(operation, what="x"), OperationTimeout, ExitCode.PARTLY_UP)
+    assert "may still come" in error.message
+
+
+def test_an_operation_that_is_not_found_at_first_is_waited_for(lab: Lab, api: Api) -> None:
+    lab.faults.status("get-operation", 404, times=3)
+    api.wait(api.write("create-security-group", **GROUP), what="group")
+    assert asked(lab, "get-operation") >= 4
+
+
+# ---- refusals
+
+
+def test_what_does_not_exist_is_absent(api: Api) -> None:
+    failing(lambda: api.read("get-instance", zone="ch-dk-2", id=NOWHERE), Absent, ExitCode.INPUT)
+    failing(lambda: api.write("delete-instance", zone="ch-dk-2", id=NOWHERE), Absent, ExitCode.INPUT)
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "meaning"),
+    [
+        (400, "Cannot delete group when it's in use by virtual machines", "in_use"),
+        (409, "busy", "in_use"),
+        (412, "still referenced", "in_use"),
+        (409, "Security Group name is already in use", "name_taken"),
+        (400, "Invalid value in disk-size - should be an Integer between 10 51200", ""),
+    ],
+)
+def test_a_refusal_tells_what_is_in_use(lab: Lab, api: Api, status: int, words: str, meaning: str) -> None:
+    lab.faults.status("create-security-group", status, words)
+    error = failing(lambda: api.write("create-security-group", **GROUP), Refused, ExitCode.INPUT)
+    assert error.status == status
+    assert [name for name in ("in_use", "name_taken") if getattr(error, name)] == meaning.split()
+    assert words in error.message
+    assert asked(lab, "create-security-group") == 1
+
+
+def test_row_10_a_quota_that_is_used_up_says_what_to_do(lab: Lab, api: Api) -> None:
+    lab.faults.status("create-security-group", 409, "Quota exceeded")
+    error = failing(lambda: api.write("create-security-group", **GROUP), QuotaError, ExitCode.QUOTA)
+    assert "rain-deploy check" in (error.next_step or "")
+
+
+def test_an_operation_that_the_api_does_not_have_is_told_at_once(lab: Lab, api: Api) -> None:
+    error = failing(lambda: api.read("list-dbaas-services", zone="ch-dk-2"), ApiError, ExitCode.API)
+    assert "list-dbaas-services" in error.message
+    assert asked(lab, "list-dbaas-services") == 1
+
+
+def test_an_endpoint_without_v2_is_told(lab: Lab, account: Account) -> None:
+    api = Api(replace(account, endpoint=lab.url.removesuffix("/v2")))
+    error = failing(lambda: api.read("list-instances", zone="ch-dk-2"), InputError, ExitCode.INPUT)
+    assert "/v2" in (error.next_step or "")
+
+
+@pytest.mark.parametrize("endpoint", ["127.3.0.1/v2", "ftp://127.3.0.1/v2", "http:///v2", "http://[/v2"])
+def test_an_endpoint_that_is_no_address_is_told_at_once(account: Account, endpoint: str) -> None:
+    api = Api(replace(account, endpoint=endpoint))
+    error = failing(api.zones, InputError, ExitCode.INPUT)
+    assert "EXOSCALE_API_ENDPOINT" in (error.next_step or "")
+
+
+# ---- rows 11, 12, 13: key and clock
+
+
+@pytest.mark.parametrize("wrong", ["key", "secret"])
+def test_row_11_a_wrong_key_names_where_it_came_from(account: Account, wrong: str) -> None:
+    api = Api(replace(account, **{wrong: "EXOwrong"}))
+    error = failing(lambda: api.read("list-quotas"), CredentialsError, ExitCode.CREDENTIALS)
+    assert "EXOSCALE_API_KEY in the environment" in error.message
+    assert "clock" not in error.message
+
+
+def test_row_11_a_401_is_a_wrong_key_too(lab: Lab, api: Api) -> None:
+    lab.faults.status("list-quotas", 401, "Unauthorized")
+    failing(lambda: api.read("list-quotas"), CredentialsError, ExitCode.CREDENTIALS)
+
+
+def test_row_11_a_key_without_the_right_is_told_which_one(lab: Lab, account: Account) -> None:
+    api = Api(replace(account, key=lab.restricted_key, secret=lab.restricted_secret))
+    error = failing(
+        lambda: api.write("create-security-group", **GROUP), CredentialsError, ExitCode.CREDENTIALS
+    )
+    assert "may not do create-security-group" in error.message
+    assert "role" in (error.next_step or "")
+
+
+def test_row_12_a_key_that_expires_ends_a_wait_at_once(lab: Lab, api: Api) -> None:
+    lab.faults.outcome("create-security-group", "pending")
+    operation = api.write("create-security-group", **GROUP)
+    lab.revoke(lab.key)
+    failing(lambda: api.wait(operation, what="x"), CredentialsError, ExitCode.CREDENTIALS)
+    assert asked(lab, "get-operation") == 1
+
+
+@pytest.mark.parametrize(("offset_s", "words"), [(900, "15 minutes behind"), (-900, "15 minutes ahead of")])
+def test_row_13_a_wrong_clock_is_called_that(lab: Lab, api: Api, offset_s: float, words: str) -> None:
+    lab.faults.clock_offset_s = offset_s
+    error = failing(lambda: api.read("list-quotas"), CredentialsError, ExitCode.CREDENTIALS)
+    assert words in error.message
+    assert "EXOSCALE_API_KEY" not in error.message
+
+
+def test_row_13_nothing_is_created_by_a_wrong_clock_that_the_api_bears(lab: Lab, api: Api) -> None:
+    lab.api.expiry_ahead_s = None
+    group = api.write("create-security-group", **GROUP)["reference"]["id"]
+    lab.faults.clock_offset_s = -900
+    assert api.read("list-instances", zone="ch-dk-2") == {"instances": []}
+    error = failing(
+        lambda: api.write("create-security-group", name="two"), CredentialsError, ExitCode.CREDENTIALS
+    )
+    assert "clock" in error.message
+    assert asked(lab, "create-security-group") == 1
+    api.wait(api.write("delete-security-group", id=group), what="removal")
+
+
+@pytest.mark.parametrize("offset_s", [0, 60, -60])
+def test_row_13_a_minute_is_no_wrong_clock(lab: Lab, api: Api, offset_s: float) -> None:
+    lab.faults.clock_offset_s = offset_s
+    api.write("create-security-group", **GROUP)
+    assert abs(api.ahead_s or 0) < 62
+
+
+# ---- row 16: a closed laptop
+
+
+def test_row_16_the_time_in_which_the_process_slept_does_not_count(lab: Lab, api: Api, passing: Time) -> None:
+    def sleep(_request: object) -> None:
+        passing.now_s += 3600
+
+    operation = api.write("create-security-group", **GROUP)
+    lab.faults.status("get-operation", 503, times=4)
+    lab.faults.call("get-operation", sleep, times=3)
+    api.wait(operation, what="group")
+    lab.faults.status("list-instances", 503, times=4)
+    lab.faults.call("list-instances", sleep, times=3)
+    api.read("list-instances", zone="ch-dk-2")
+
+
+def test_row_16_after_a_pause_in_which_the_process_slept_it_looks_again(passing: Time) -> None:
+    watch = Patience(clock=lambda: passing.now_s, pause=lambda seconds: passing.pause(seconds + 600)).watch(
+        10
+    )
+    watch.pause(3)
+    assert watch.left_s == 7
+    passing.now_s += 8
+    assert watch.over
+
+
+# ---- secrets
+
+
+def test_nothing_secret_is_logged_or_told(
+    lab: Lab, account: Account, patience: Patience, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    data = "I2Nsb3VkLWNvbmZpZwo" * 40
+    api = Api(account, patience=patience)
+    lab.faults.status("list-instances", 400, f"Invalid value in user-data: {data}")
+    told = str(failing(lambda: api.read("list-instances", zone="ch-dk-2"), Refused, ExitCode.INPUT))
+    lab.faults.answer(
+        "list-instances", Reply(200, json.dumps({"instances": [{"user-data": data}]}).encode()[:-3])
+    )
+    api.read("list-instances", zone="ch-dk-2")
+    lab.faults.status("create-security-group", 500)
+    told += str(failing(lambda: api.write("create-security-group", **GROUP), Unclear, ExitCode.API))
+    lab.revoke(lab.key)
+    told += str(failing(lambda: api.read("list-quotas"), CredentialsError, ExitCode.CREDENTIALS))
+    signatures = [
+        request.headers["authorization"].rpartition("signature=")[2]
+        for request in lab.log
+        if "authorization" in request.headers
+    ]
+    assert len(signatures) >= 4
+    for canary in (account.secret, data[:200], "EXO2-HMAC", *signatures):
+        assert canary not in caplog.text + told + repr(account) + repr(api.__dict__)

@@ -1,0 +1,39 @@
+"""``logs --boot``: a rented machine's own account of its first boot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.core.model import Cluster, Host, Node
+from rain_deploy.errors import InputError
+from rain_deploy.flows.context import Context
+from rain_deploy.flows.runs import logs
+from rain_deploy.state import Store
+from rain_deploy.transport.here import Here
+from tests.unit.fake_application import QUOTE, no_provider
+
+NODES = tuple(Node(f"node-{n}", Host(f"node-{n}", f"127.5.0.{n}", 22, "me", ())) for n in (1, 2))
+RENTED = Cluster("ab12", "rented", "exoscale", 1.8e9, NODES, quote=QUOTE)
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Context:
+    store = Store(tmp_path / "home")
+    for cluster in (RENTED, replace(RENTED, id="cd34", name="mine", provider="hosts", quote=None)):
+        store.save_cluster(cluster)
+    return Context(tmp_path, store, Here(), Here(), no_provider, print, lambda _: True, tmp_path)
+
+
+def test_a_light_machine_says_that_it_has_none(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAIN_DEPLOY_MACHINE", "/nowhere")
+    said = logs(ctx, "rented", node=2, boot=True)
+    assert (said.source, said.node, said.stdout) == ("boot", "node-2", b"")
+    assert said.stderr == b"there is no log of a first boot\n"
+
+
+def test_machines_that_we_did_not_boot_have_none(ctx: Context) -> None:
+    with pytest.raises(InputError, match="the machines of mine were not booted by rain-deploy"):
+        logs(ctx, "mine", boot=True)
