@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rain_deploy.cli.cluster_options import ClusterFlags, cluster_options, cluster_spec
+from rain_deploy.cli.cluster_options import ClusterFlags, announce, cluster_options, cluster_spec
 from rain_deploy.cli.options import verb
 
 if TYPE_CHECKING:
@@ -17,5 +17,5 @@ if TYPE_CHECKING:
 def check_command(session: Session, **flags: Any) -> Result:
     """Look at what up needs, say what it would install or refuse, change nothing."""
     spec = cluster_spec(session, ClusterFlags.taken(flags), must_be_named=False)
-    session.say(f"provider {spec.provider}: {spec.provider_reason}")
+    announce(session, spec)
     return session.flows.check(session.ctx, spec)

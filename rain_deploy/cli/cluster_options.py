@@ -121,9 +121,12 @@ def cluster_spec(session: Session, flags: ClusterFlags, *, must_be_named: bool) 
         must_be_named=must_be_named and (session.options.yes or not session.app.interactive),
     )
     refuse_cloud_flags(provider[0], flags.cloud.given())
-    spec = config.cluster_spec(session.cluster, provider, config.merged(given, toml), upgrade=flags.upgrade)
-    if spec.provider == CLOUD and (
-        all_addresses := [net for net in spec.cloud.allow_ip if net.endswith("/0")]
-    ):
-        session.say(f"SSH will be open to EVERY ADDRESS: {' and '.join(all_addresses)}", warning=True)
-    return spec
+    return config.cluster_spec(session.cluster, provider, config.merged(given, toml), upgrade=flags.upgrade)
+
+
+def announce(session: Session, spec: ClusterSpec) -> None:
+    """The first line: which provider and why; then, in red, what is open to everybody."""
+    session.say(f"provider {spec.provider}: {spec.provider_reason}")
+    everybody = [net for net in spec.cloud.allow_ip if net.endswith("/0")]
+    if everybody and spec.provider == CLOUD:
+        session.say(f"SSH will be open to EVERY ADDRESS: {' and '.join(everybody)}", warning=True)

@@ -11,6 +11,7 @@ from rain_deploy.cli import render_cloud, text
 from rain_deploy.cli.output import echo
 from rain_deploy.cli.points_table import points_table
 from rain_deploy.cli.tables import nodes, table, width
+from rain_deploy.core.model import Quote
 from rain_deploy.core.wording import hour, money
 from rain_deploy.flows import cloud_results, results
 
@@ -31,18 +32,6 @@ def _flag(cluster: str) -> str:
     return "" if cluster == "default" else f" -c {cluster}"
 
 
-def _bill(cost: float | None, per_hour: float | None, currency: str, limit_s: float | None) -> list[str]:
-    """What is paid and until when, in one line; none where nothing is priced."""
-    if cost is None and per_hour is None:
-        return []
-    parts = [
-        f"cost so far {money(cost, currency)}" if cost is not None else "",
-        f"{money(per_hour, currency)} per hour" if per_hour is not None else "",
-        text.limit(limit_s),
-    ]
-    return ["; ".join(filter(None, parts))]
-
-
 def _up(result: results.UpResult) -> list[str | bytes]:
     size = text.count(len(result.nodes), "node")
     head = f"changed, with {text.count(result.started, 'process')} started:" if result.started else "changed:"
@@ -51,9 +40,17 @@ def _up(result: results.UpResult) -> list[str | bytes]:
         f"cluster {result.cluster} is up: {size} ({result.provider}), {text.seconds(result.seconds)}",
         *((head, *changes) if changes else ("changed nothing: all was as it should be",)),
         *nodes(result.nodes),
-        *(_bill(None, quote.per_hour * len(result.nodes), quote.currency, result.limit_s) if quote else ()),
+        *(_offer(quote, len(result.nodes), result.limit_s) if quote else ()),
         f"next: rain-deploy run{_flag(result.cluster)} SCRIPT",
     ]
+
+
+def _offer(quote: Quote, machines: int, limit_s: float | None) -> list[str]:
+    """What so many machines cost from now on."""
+    running, off = (
+        money(each * machines, quote.currency) for each in (quote.per_hour, quote.stopped_per_hour)
+    )
+    return [f"{running} per hour, {off} while powered off; {text.limit(limit_s)}"]
 
 
 def _grouped(changes: tuple[str, ...]) -> list[str]:
@@ -160,11 +157,19 @@ def _status(result: results.StatusResult) -> list[str | bytes]:
     run = result.run
     return [
         f"cluster {result.cluster}: {result.provider}, {text.count(len(result.nodes), 'node')}, {rain}",
-        *_bill(result.cost, result.per_hour, result.currency, result.limit_s),
+        *_bill(result),
         *nodes(result.nodes),
         f"run {run.run}: {run.outcome or run.state}, {run.script}" if run else "no run yet",
         *(f"not as recorded: {text.clean(line)}" for line in result.drift),
     ]
+
+
+def _bill(result: results.StatusResult) -> list[str]:
+    """What is paid and until when; nothing where nothing is priced."""
+    if result.cost is None:
+        return []
+    hourly = f"{money(result.per_hour, result.currency)} per hour; " if result.per_hour is not None else ""
+    return [f"cost so far {money(result.cost, result.currency)}; {hourly}{text.limit(result.limit_s)}"]
 
 
 def _list(result: results.ListResult) -> list[str | bytes]:

@@ -27,7 +27,8 @@ def types(result: results.TypesResult) -> list[str | bytes]:
         for kind in result.types
     ]
     head = ("TYPE", ">CPUS", ">MEMORY", ">GPUS", ">PER HOUR", ">PER DAY", "")
-    return [*table(head, rows), f"zone {result.zone}; prices without disk: {text.clean(result.source)}"]
+    source = f"; prices without disk: {text.clean(result.source)}" if result.source else ""
+    return [*table(head, rows), f"zone {result.zone}{source}"]
 
 
 def zones(result: results.ZonesResult) -> list[str | bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rain_deploy.cli.cluster_options import ClusterFlags, cluster_options, cluster_spec
+from rain_deploy.cli.cluster_options import ClusterFlags, announce, cluster_options, cluster_spec
 from rain_deploy.cli.options import verb
 from rain_deploy.cli.run_options import SCRIPT_ENDS_OPTIONS, RunFlags, run_options, run_spec
 
@@ -23,5 +23,5 @@ def sweep_command(session: Session, **flags: Any) -> Result:
     """
     wanted = run_spec(session, RunFlags.taken(flags))
     spec = cluster_spec(session, ClusterFlags.taken(flags), must_be_named=True)
-    session.say(f"provider {spec.provider}: {spec.provider_reason}")
+    announce(session, spec)
     return session.flows.sweep(session.ctx, spec, wanted)

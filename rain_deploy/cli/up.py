@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rain_deploy.cli.cluster_options import ClusterFlags, cluster_options, cluster_spec
+from rain_deploy.cli.cluster_options import ClusterFlags, announce, cluster_options, cluster_spec
 from rain_deploy.cli.options import option, verb
 
 if TYPE_CHECKING:
@@ -21,5 +21,5 @@ def up_command(session: Session, *, dry_run: bool, **flags: Any) -> Result:
     Running it again converges: what is as it should be is left alone.
     """
     spec = cluster_spec(session, ClusterFlags.taken(flags), must_be_named=not dry_run)
-    session.say(f"provider {spec.provider}: {spec.provider_reason}")
+    announce(session, spec)
     return session.flows.up(session.ctx, spec, dry_run=dry_run)

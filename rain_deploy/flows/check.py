@@ -11,6 +11,7 @@ from rain_deploy.errors import InputError, RainDeployError
 from rain_deploy.fleet.reach import gather_facts
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.machines import assign, new_cluster, question, remembering, wanted_nodes
+from rain_deploy.flows.offering import machines_of, quoted_cluster, sentences
 from rain_deploy.flows.plan import planned_hosts
 from rain_deploy.flows.results import CheckLine, CheckResult
 from rain_deploy.flows.starting import wall_stages
@@ -26,6 +27,8 @@ def check(ctx: Context, spec: ClusterSpec) -> CheckResult:
     provider = ctx.provider_for(spec.provider)
     cluster = ctx.store.cluster(spec.name) or new_cluster(ctx, spec)
     spec = remembering(spec, cluster)
+    if provider.cloud is not None:
+        return CheckResult(spec.provider, tuple(_cloud(ctx, provider, spec, cluster)))
     try:
         nodes = wanted_nodes(spec, cluster)
         told = provider.preflight(spec)
@@ -50,6 +53,22 @@ def check(ctx: Context, spec: ClusterSpec) -> CheckResult:
         looked = {host: outcomes.values.get(host.name, one) for host in hosts}
         findings += _together(ctx, provider, spec, cluster, looked)
     return CheckResult(spec.provider, tuple(findings))
+
+
+def _cloud(ctx: Context, provider: Provider, spec: ClusterSpec, cluster: Cluster) -> Iterator[CheckLine]:
+    """What the cloud would sell, to whom; machines that do not exist yet cannot be asked."""
+    living = ctx.store.resources(cluster.id)
+    try:
+        nodes = wanted_nodes(spec, cluster, living)
+        told = provider.preflight(spec)
+        more = max(0, nodes - machines_of(living))
+        quoted = quoted_cluster(provider, spec, cluster, nodes=nodes, more=more)
+    except RainDeployError as error:
+        yield CheckLine(spec.provider, "refused", error.message, error)
+        return
+    yield CheckLine("credentials", "ok", "accepted, and the clock here is right")
+    for sentence in (*told, *sentences(ctx, spec, quoted, nodes=nodes, more=more)):
+        yield CheckLine(spec.provider, "ok", sentence)
 
 
 def _subject(host: Host) -> str:

@@ -44,7 +44,7 @@ def move_limit(ctx: Context, cloud: Cloud, cluster: Cluster) -> tuple[str, ...]:
         cloud.set_expiry(machines, cluster.limit_s)
     except ApiError as error:
         error.message += f" (the new time limit holds on {', '.join(told) or 'no node'}; the labels are old)"
-        error.next_step = f"rain-deploy extend 0s -c {cluster.name}"
+        error.next_step = "the same command again"
         raise
     ctx.store.save_cluster(cluster)
     return told

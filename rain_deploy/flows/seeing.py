@@ -11,7 +11,7 @@ from rain_deploy.flows.context import Context
 from rain_deploy.flows.machines import is_machine
 from rain_deploy.providers.base import Cloud
 
-RUNNING = "running"
+RUNNING, STARTING = "running", "starting"
 ASLEEP = frozenset({"stopped", "stopping"})
 """What a machine is that has powered itself off: it can be started."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from rain_deploy.core.events import Notice
 from rain_deploy.core.model import Cluster, Found, Host, Node, ResourceRef
@@ -13,9 +14,12 @@ from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.flows.clusters import ask_server
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.limits import tell
-from rain_deploy.flows.machines import BOOT_S, pinned
-from rain_deploy.flows.seeing import ASLEEP, Sight, look_at
+from rain_deploy.flows.machines import BOOT_S
+from rain_deploy.flows.seeing import ASLEEP, STARTING, Sight, seen
 from rain_deploy.ops.services import layout_of
+from rain_deploy.providers.base import Provider
+
+Address = TypeVar("Address", str, str | None)
 
 PAUSE_S = 1.0
 """Between two tries of a machine that boots."""
@@ -34,20 +38,19 @@ def awake(
     Nobody asks the cloud while they answer; where the cloud does not, the cluster as it is.  Raises
     Unreachable for a machine that is gone, or that does not answer BOOT_S after its start.
     """
-    provider = ctx.provider_for(cluster.provider)
-    if provider.cloud is None:
+    silent = fan_out(_priced(cluster, nodes), ctx.transport.connect).errors
+    sight = seen(ctx, cluster.provider) if silent else None
+    if sight is None:
         return cluster
-    silent = fan_out(tuple(node.host for node in nodes), ctx.transport.connect).errors
-    sight = look_at(provider.cloud) if silent else Sight()
-    if not silent or sight.silent:
-        if silent:
-            ctx.emit(Notice(f"whether {', '.join(silent)} is powered off is not known: {sight.silent}"))
+    if sight.silent:
+        ctx.emit(Notice(f"whether {', '.join(silent)} is powered off is not known: {sight.silent}"))
         return cluster
     lost = [found for node in nodes if node.name in silent if (found := _away(cluster, node, sight))]
     if not lost:
         return cluster
     asleep = tuple(found.resource for found in lost if found.state in ASLEEP)
-    _start(ctx, cluster, asleep)
+    provider = ctx.provider_for(cluster.provider)
+    _start(ctx, provider, cluster, asleep)
     hosts = provider.hosts(cluster, tuple(found.resource for found in lost))
     cluster = _readdressed(ctx, cluster, hosts)
     names = {found.resource.name for found in lost}
@@ -55,6 +58,11 @@ def awake(
     _await(ctx, tuple(node.host for node in woken), clock=clock, pause=pause)
     _brought_up_to_date(ctx, cluster, tuple(ref.name for ref in asleep))
     return cluster
+
+
+def _priced(cluster: Cluster, nodes: tuple[Node, ...]) -> tuple[Host, ...]:
+    """Only priced machines are ever powered off."""
+    return () if cluster.quote is None else tuple(node.host for node in nodes)
 
 
 def _away(cluster: Cluster, node: Node, sight: Sight) -> Found | None:
@@ -66,28 +74,35 @@ def _away(cluster: Cluster, node: Node, sight: Sight) -> Found | None:
             node=node.name,
             next_step=f"rain-deploy status -c {cluster.name}",
         )
-    return found if found.state in ASLEEP or found.address != node.host.address else None
+    return found if found.state in {*ASLEEP, STARTING} or found.address != node.host.address else None
 
 
-def _start(ctx: Context, cluster: Cluster, asleep: tuple[ResourceRef, ...]) -> None:
+def _start(ctx: Context, provider: Provider, cluster: Cluster, asleep: tuple[ResourceRef, ...]) -> None:
     if asleep:
         names = ", ".join(ref.name for ref in asleep)
         told = "after a time limit that has passed it runs for 30 minutes, and it resumes no run"
         ctx.emit(Notice(f"{names} of {cluster.name} is powered off and is started: {told}"))
-        fan_out(asleep, ctx.provider_for(cluster.provider).start).require()
+        fan_out(asleep, provider.start).require()
 
 
 def _readdressed(ctx: Context, cluster: Cluster, hosts: tuple[Host, ...]) -> Cluster:
     """The nodes at their addresses of now, also on record; all else about them stays."""
-    now = {host.name: host.address for host in pinned(cluster, hosts)}
+    now = {host.name: host.address for host in hosts}
 
     def moved(node: Node) -> Node:
-        return replace(node, host=replace(node.host, address=now.get(node.name, node.host.address)))
+        old, new = node.host.address, now.get(node.name, node.host.address)
+        host = replace(node.host, address=new, cluster_address=_moved(node.host.cluster_address, old, new))
+        return replace(node, host=host, cluster_address=_moved(node.cluster_address, old, new))
 
     recorded = ctx.store.cluster(cluster.name)  # not the argument: others may have changed it since
     if recorded is not None and recorded.id == cluster.id:
         ctx.store.save_cluster(replace(recorded, nodes=tuple(map(moved, recorded.nodes))))
     return replace(cluster, nodes=tuple(map(moved, cluster.nodes)))
+
+
+def _moved(address: Address, old: str, new: str) -> Address:
+    """Where the other nodes reach it, if that is the address at which we do."""
+    return new if address == old else address
 
 
 def _await(

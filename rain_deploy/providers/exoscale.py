@@ -160,7 +160,7 @@ class ExoscaleProvider:
         self._made.pop((ref.cluster_id, ref.kind, ref.name), None)
 
     def zones(self) -> tuple[Zone, ...]:
-        return tuple(map(Zone, self._catalog.zones()))
+        return tuple(map(Zone, sorted(self._catalog.zones(), key=lambda name: name != self._api.zone)))
 
     def types(self, zone: str | None, spec: ClusterSpec) -> tuple[InstanceType, ...]:
         where = zone or self._api.zone

@@ -60,18 +60,24 @@ class _Profile:
         raise InputError(f"{key} is no text in {self.where}")
 
 
-def find_account(environ: Mapping[str, str], *, home: Path, here: Path | None = None) -> Account | None:
+def find_account(
+    environ: Mapping[str, str],
+    *,
+    home: Path,
+    here: Path | None = None,
+    secret_command_s: float = SECRET_COMMAND_S,
+) -> Account | None:
     """The account that ``exo`` would use; None where nothing names one.
 
     ``home``: the user's home directory; ``here``: the working directory.  Runs the account's
-    secretCommand.  InputError for a config file that cannot be read or is wrong; CredentialsError for an
-    account without key or secret, and for a secretCommand that fails.
+    secretCommand, at most so long.  InputError for a config file that cannot be read or is wrong;
+    CredentialsError for an account without key or secret, and for a secretCommand that fails.
     """
     pair, profile = _pair(environ), _profile(environ, home, here or Path.cwd())
     if pair:
         source, key, secret = _names(environ), *pair
     elif profile:
-        source, key, secret = profile.where, profile.text("key"), _secret(profile)
+        source, key, secret = profile.where, profile.text("key"), _secret(profile, secret_command_s)
     else:
         return None
     return Account(
@@ -123,7 +129,7 @@ def _profile(environ: Mapping[str, str], home: Path, here: Path) -> _Profile | N
     accounts = config.get("accounts", [])
     if not isinstance(accounts, list) or not all(isinstance(account, dict) for account in accounts):
         raise InputError(f"accounts is no list of tables in {path}")
-    name = environ.get("EXOSCALE_ACCOUNT") or config.get("defaultaccount", "")
+    name = environ.get("EXOSCALE_ACCOUNT") or str(config.get("defaultaccount", ""))
     names = [str(account.get("name", "")) for account in accounts]
     if name not in names:
         wrong = f"no account {name!r}" if name else "no defaultaccount"
@@ -164,28 +170,28 @@ def _lower(value: Any) -> Any:
     return [_lower(one) for one in value] if isinstance(value, list) else value
 
 
-def _secret(profile: _Profile) -> str:
+def _secret(profile: _Profile, limit_s: float) -> str:
     command = profile.values.get("secretcommand", [])
     if isinstance(command, str):
         command = command.split(",")
     if not isinstance(command, list) or not all(isinstance(word, str) for word in command):
         raise InputError(f"secretCommand is no list of texts in {profile.where}")
-    return _printed(command, profile.where) if command else profile.text("secret")
+    return _printed(command, profile.where, limit_s) if command else profile.text("secret")
 
 
-def _printed(command: list[str], where: str) -> str:
+def _printed(command: list[str], where: str, limit_s: float) -> str:
     """What the command prints, without line ends.  It may ask: it has this terminal."""
     failed = f"the secretCommand of {where}, {command[0]!r},"
     next_step = "run it by hand: it must print the API secret"
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=SECRET_COMMAND_S, check=False)
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=limit_s, check=False)
         if done.returncode != 0:
             raise CredentialsError(f"{failed} ended with exit code {done.returncode}", next_step=next_step)
         return done.stdout.decode().rstrip("\n")
     except OSError as error:
         raise CredentialsError(f"{failed} cannot be run: {error.strerror}", next_step=next_step) from None
     except subprocess.TimeoutExpired:
-        waited = f"did not end within {SECRET_COMMAND_S:.0f} s"
+        waited = f"did not end within {limit_s:.0f} s"
         raise CredentialsError(f"{failed} {waited}", next_step=next_step) from None
     except UnicodeDecodeError:
         raise CredentialsError(f"{failed} printed something else than text", next_step=next_step) from None

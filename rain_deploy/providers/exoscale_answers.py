@@ -77,7 +77,7 @@ def understand(
     )
 
 
-def unsent(error: requests.RequestException, endpoint: str, source: str) -> RainDeployError | NoAnswer:
+def unsent(error: OSError, endpoint: str, source: str) -> RainDeployError | NoAnswer:
     """What it means that no answer came: a wrong address or certificate, or nothing certain."""
     import requests  # noqa: PLC0415 - heavy
     from urllib3.exceptions import NewConnectionError  # noqa: PLC0415 - heavy
@@ -91,6 +91,11 @@ def unsent(error: requests.RequestException, endpoint: str, source: str) -> Rain
         return InputError(
             f"{endpoint!r} is no address of an API",
             next_step=f"correct EXOSCALE_API_ENDPOINT, or endpoint of {source}",
+        )
+    if not isinstance(error, requests.RequestException):
+        return InputError(
+            f"Exoscale's API cannot be called: {error}",
+            next_step="correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE where they are set",
         )
     inner = getattr(error.args[0] if error.args else None, "reason", None)
     if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):

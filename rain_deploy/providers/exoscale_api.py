@@ -86,7 +86,13 @@ class Api:
                     f"{self._endpoint(_ZONES, None)} does not answer as Exoscale's API v2: {error}",
                     next_step="give EXOSCALE_API_ENDPOINT with /v2 at its end, or unset it",
                 ) from error
-            self._zones = tuple((zone["name"], zone["api-endpoint"].rstrip("/")) for zone in found["zones"])
+            self._zones = tuple(
+                (zone["name"], zone["api-endpoint"].rstrip("/"))
+                for zone in found.get("zones", ())
+                if zone.keys() >= {"name", "api-endpoint"}
+            )
+        if not self._zones:
+            raise ApiError("Exoscale's API tells of no zone", next_step="the same command, later")
         return self._zones
 
     def read(self, operation: str, *, zone: str | None = None, **arguments: Any) -> Any:
@@ -216,10 +222,17 @@ class Api:
         sent_s = time.time()
         response = self._send(call, endpoint, timeout)
         ahead = answers.ahead_s(response, sent_s)
-        self.ahead_s = self.ahead_s if ahead is None else ahead
-        return answers.understand(
-            response, call.operation, _form(call.operation), source=self.account.source, ahead=ahead
-        )
+        if (
+            ahead is not None and call.operation != _ZONES
+        ):  # unsigned, it may come from a cache with its old date
+            self.ahead_s = ahead
+        try:
+            return answers.understand(
+                response, call.operation, _form(call.operation), source=self.account.source, ahead=ahead
+            )
+        except Exception:
+            _log.debug("%s answered: %r", call.operation, errors.cut(response.text, _LONGEST_RAW))
+            raise
 
     def _send(self, call: _Call, endpoint: str, timeout: tuple[float, float]) -> requests.Response:
         """The response, whatever it is: it says more than the exception that the SDK makes of it."""
@@ -236,13 +249,12 @@ class Api:
                 getattr(client, call.operation.replace("-", "_"))(**call.arguments)
         except (_sdk_error(), requests.JSONDecodeError):
             pass  # read again from the response
-        except requests.RequestException as error:
+        except OSError as error:  # those of requests are, too
             why = answers.unsent(error, endpoint, self.account.source)
             _log.debug("%s at %s: %s", call.operation, endpoint, why)
             raise why from error
         response: requests.Response = self._local.response
-        raw = "" if response.ok else errors.cut(response.text, _LONGEST_RAW)
-        _log.debug("%s at %s: %s %r", call.operation, endpoint, response.status_code, raw)
+        _log.debug("%s at %s: %s", call.operation, endpoint, response.status_code)
         return response
 
     def _client(self, endpoint: str) -> Any:
@@ -286,7 +298,7 @@ def _judged(operation: Mapping[str, Any], what: str) -> Literal["pending", "succ
             what, state, str(operation.get("reason", "unknown")), str(operation.get("message", ""))
         )
     if state not in {"pending", "success"}:
-        _log.debug("%s: unknown state %r", what, state)
+        _log.debug("%s: unknown state in %r", what, dict(operation))
     return "success" if state == "success" else "pending"
 
 

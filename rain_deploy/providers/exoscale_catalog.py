@@ -151,6 +151,7 @@ class Catalog:
                 per_hour=prices.table.get(kind.name),
                 currency=prices.currency,
                 available=kind.authorized and zone in kind.zones,
+                source=prices.source(kind.name),
             )
             for kind in self.kinds(zone)
         )

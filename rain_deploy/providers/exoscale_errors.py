@@ -89,8 +89,9 @@ class NoCapacity(QuotaError):
 
 
 def cut(text: str, longest: int = _LONGEST) -> str:
-    """``text`` without blobs (user-data holds a host key), at most about ``longest`` characters of it."""
-    short = _BLOB.sub(lambda blob: f"[{len(blob[0])} characters]", text)
+    """The first ``longest`` of ``text`` without blobs (user-data has a host key) and control characters."""
+    visible = "".join(letter if letter.isprintable() else " " for letter in text)
+    short = _BLOB.sub(lambda blob: f"[{len(blob[0])} characters]", visible)
     return short if len(short) <= longest else f"{short[:longest]} […]"
 
 

@@ -24,7 +24,8 @@ def quote(
 ) -> Quote:
     """Of ``more`` machines for ``cluster``.
 
-    ``found``: all of this tool in the account.  ``opens``: sentences, what opens to whom.  Raises InputError for what is not offered and for a name that is taken, QuotaError.
+    ``found``: all of this tool in the account.  ``opens``: sentences, what opens to whom.  Raises InputError
+    for what is not offered and for a name that is taken, QuotaError.
     """
     _refuse_taken(found, cluster)
     kind = catalog.kind(machine.instance_type, machine.zone)

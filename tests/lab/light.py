@@ -52,7 +52,7 @@ class LightMachines:
     ) -> None:
         self.on_power_off = ignore_power_off
         self._directory = directory.absolute()
-        self._network = network or f"127.{random.SystemRandom().randrange(20, 250)}"
+        self.network = network or f"127.{random.SystemRandom().randrange(20, 250)}"
         self._size = size
         self._port = port
         self._lock = threading.Lock()
@@ -106,7 +106,7 @@ class LightMachines:
     def _free_address(self) -> str:
         taken = {machine.address for machine in self._machines.values()}
         for number in range(self._size):
-            address = f"{self._network}.{number // 250}.{number % 250 + 1}"
+            address = f"{self.network}.{number // 250}.{number % 250 + 1}"
             if address not in taken and _can_listen(address, self._port):
                 return address
         raise NoAddressError(f"all {self._size} addresses are taken")
@@ -120,7 +120,7 @@ class LightMachine:
         self.port = port
         self.directory = lab / "machines" / instance_id
         self.running = False
-        self.marker = f"light-{instance_id}/1"
+        self.marker = f"{lab}/{instance_id}"
         self._base = lab / "base"
         self._halt = threading.Event()
         self._watch: threading.Thread | None = None
@@ -257,13 +257,12 @@ class LightMachine:
 
 
 def parse_user_data(user_data: bytes) -> dict[str, Any]:
-    """The JSON of ``#cloud-config``; no user-data says nothing."""
-    if not user_data:
-        return {}
+    """What ``#cloud-config`` in JSON says; anything else says nothing, as to a machine without cloud-init."""
     first, _, rest = user_data.partition(b"\n")
-    if first != b"#cloud-config":
-        raise OSError(f"light machines obey #cloud-config in JSON alone, this begins with {first[:40]!r}")
-    told: dict[str, Any] = json.loads(rest)
+    try:
+        told: dict[str, Any] = json.loads(rest) if first == b"#cloud-config" else {}
+    except ValueError:
+        return {}
     return told
 
 

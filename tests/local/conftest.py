@@ -1,27 +1,23 @@
 """Homes, clusters and what they stand on: one engine and one environment per machine, made by ``up`` itself.
 
-RAIN_DEPLOY_TEST_CACHE names where they are kept (default ~/.cache/rain-deploy-tests), laid out as a home is:
-every home of the tests has its two cache directories there.
+Every home of the tests has its two cache directories in the one that RAIN_DEPLOY_TEST_CACHE names.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
 import pytest
 
+from tests.conftest import CACHES
 from tests.local.bare_rain import BareRain, bare_rain
 from tests.local.command_line import STARTED, CommandLine, LocalCluster, living_in
 
-CACHES = ("cache", "local/cache")
 FIRST_UP_S = 570.0
 """The engine's build included; pytest's own limit is 600 s."""
 
@@ -32,18 +28,6 @@ class Installation:
     """The ``rain`` program."""
     env: Path
     """A node environment, compat in it."""
-
-
-@pytest.fixture(scope="session")
-def test_cache() -> Path:
-    cache = Path(os.environ.get("RAIN_DEPLOY_TEST_CACHE") or Path.home() / ".cache/rain-deploy-tests")
-    for name in CACHES:
-        (cache / name).mkdir(parents=True, exist_ok=True)
-    engines = platformdirs.user_data_path("rain-deploy") / "cache/engine"
-    if engines.is_dir():  # who has run a quickstart has waited for its build once
-        with contextlib.suppress(FileExistsError):
-            shutil.copytree(engines, cache / "cache/engine")
-    return cache
 
 
 MakeHome = Callable[[], CommandLine]

@@ -126,7 +126,7 @@ CASES = {
     "unknown flag": usage((*UP, "--nodez", "2"), "--nodez"),
     "unknown verb": usage(("upp",), "'upp'"),
     "unknown provider": usage(("up", "--provider", "azure"), "--provider", "'azure'", "'local'"),
-    "provider of a later version": inputs(("up", "--provider", "exoscale"), "exoscale", "hosts and local"),
+    "a time limit for this machine": inputs((*UP, "--ttl", "1h"), "--ttl", "never powered off"),
     "no provider and nobody to ask": usage(("up",), "no provider is named"),
     "-c with a space": usage((*UP, "-c", "a b"), *NAME, "'a b'"),
     "-c ../x": usage((*UP, "-c", "../x"), *NAME, "'../x'"),

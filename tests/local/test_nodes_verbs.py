@@ -79,8 +79,16 @@ class Nodes:
         def kept(_home: Path, _emit: EventSink, _confirm: Confirm) -> Iterator[Context]:
             yield self.ctx
 
-        environ = {"RAIN_DEPLOY_HOME": str(self.ctx.home)}
-        return Application(Flows(), kept, environ, False, self._call, print, lambda: None)  # noqa: FBT003
+        return Application(
+            flows=Flows(),
+            make_context=kept,
+            environ={"RAIN_DEPLOY_HOME": str(self.ctx.home)},
+            credentials=lambda: None,
+            interactive=False,
+            call=self._call,
+            browse=print,
+            wait=lambda: None,
+        )
 
     def _call(self, argv: tuple[str, ...]) -> int:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)

@@ -114,7 +114,7 @@ class FakeFlows(Flows):
         self.up_result = UP
         self.cost: float | None = None
         """Of what ``status``, ``list`` and ``down`` tell."""
-        self.found = FOUND
+        self.found: tuple[cloud_results.GcLine, ...] = FOUND
         self.limit_s: float | None = None
         self.findings = (results.CheckLine("node-1", "change", "builds the engine"),)
 

@@ -107,7 +107,10 @@ def test_a_file_about_rented_machines_serves_this_machine_too(world: World, tmp_
 def test_ssh_for_the_whole_world_is_told_aloud(world: World) -> None:
     words = ("up", "--provider", "exoscale", "--allow-ip", "0.0.0.0/0", "--allow-ip", "::/0")
     result = world.invoke(*words)
-    assert "SSH will be open to EVERY ADDRESS: 0.0.0.0/0 and ::/0\n" in result.stderr
+    assert result.stderr.splitlines() == [
+        "provider exoscale: named on the command line or in the environment",
+        "SSH will be open to EVERY ADDRESS: 0.0.0.0/0 and ::/0",
+    ]
     assert "EVERY" not in world.invoke(*words[:3], "--allow-ip", "10.0.0.0/8").stderr
 
 
@@ -136,10 +139,13 @@ def test_up_says_what_is_paid_and_until_when(world: World) -> None:
     limit_s = time.time() + 43_000
     world.flows.up_result = dataclasses.replace(UP, provider="exoscale", quote=QUOTE, limit_s=limit_s)
     shown = world.invoke("up", "--provider", "exoscale").stdout
-    assert f"\n0.0989 CHF per hour; time limit {hour(limit_s, time.time())}\n" in shown
+    assert (
+        f"\n0.0989 CHF per hour, 0.0056 CHF while powered off; time limit {hour(limit_s, time.time())}\n"
+        in shown
+    )
     world.flows.up_result = dataclasses.replace(UP, quote=QUOTE)
     shown = world.invoke("up", "--provider", "exoscale").stdout
-    assert "\n0.0989 CHF per hour; no time limit: it costs until it is taken down\n" in shown
+    assert "while powered off; no time limit: it costs until it is taken down\n" in shown
 
 
 def test_status_and_list_say_the_cost_so_far_and_the_hour(world: World) -> None:

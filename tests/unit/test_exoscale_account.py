@@ -221,6 +221,12 @@ def test_a_secret_command_that_fails_is_told_without_its_output(
     assert "canary" not in f"{caught.value}{caught.value.next_step}{caught.value.__cause__!r}"
 
 
+def test_a_secret_command_that_does_not_end_is_ended(tmp_path: Path) -> None:
+    with_command(tmp_path, '["SCRIPT"]', "sleep 30")
+    with pytest.raises(CredentialsError, match="did not end"):
+        find_account({}, home=tmp_path, here=tmp_path, secret_command_s=0.2)
+
+
 def test_a_secret_is_in_no_repr(tmp_path: Path) -> None:
     write(tmp_path / "exoscale.toml")
     assert "canary" not in repr(find(tmp_path)) + repr(find(tmp_path, **PAIR))

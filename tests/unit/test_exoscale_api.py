@@ -14,9 +14,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from email.utils import formatdate
 from typing import Any
 
 import pytest
+import requests
 from requests.adapters import HTTPAdapter
 
 from rain_deploy.errors import (
@@ -27,6 +29,7 @@ from rain_deploy.errors import (
     QuotaError,
     RainDeployError,
 )
+from rain_deploy.providers import exoscale_answers
 from rain_deploy.providers.exoscale_account import Account
 from rain_deploy.providers.exoscale_api import Api, Patience
 from rain_deploy.providers.exoscale_errors import (
@@ -117,6 +120,11 @@ def test_a_zone_is_called_at_its_own_endpoint_and_the_organization_at_the_accoun
     ]
     assert all(request.signed and request.documented for request in lab.log)
     assert asked(lab, "list-zones") == 1
+
+
+def test_zones_are_asked_without_a_signature_as_a_restricted_key_may_not(lab: Lab, api: Api) -> None:
+    api.zones()
+    assert "authorization" not in lab.log[0].headers
 
 
 def test_an_account_without_endpoint_sends_the_organizations_calls_to_its_zone(
@@ -262,6 +270,26 @@ def test_row_5_reads_end_by_the_deadline_of_an_outage_without_end(lab: Lab, api:
     assert 1150 <= passing.now_s < 1151
 
 
+def test_row_5_no_read_is_given_more_time_than_its_deadline_has_left(
+    account: Account, patience: Patience, lab: Lab
+) -> None:
+    given: list[tuple[float, float]] = []
+
+    class Adapter(HTTPAdapter):
+        def send(self, *arguments: Any, **options: Any) -> Any:
+            given.append(options["timeout"])
+            return super().send(*arguments, **options)
+
+    lab.faults.status("list-instances", 503, times=None)
+    lab.faults.status("create-security-group", 429, times=None)
+    api = Api(account, patience=replace(patience, answer_s=30), adapter=Adapter)
+    failing(lambda: api.read("list-instances", zone="ch-dk-2"), ApiError, ExitCode.API)
+    assert given[0] == (10, 30)
+    assert given[-1] == (1, 1)
+    failing(lambda: api.write("create-security-group", **GROUP), ApiError, ExitCode.API)
+    assert given[-1] == (10, 30)  # a write that is cut short would be unclear
+
+
 @pytest.mark.parametrize("committed", [True, False])
 def test_row_5_a_write_is_sent_once_and_unclear(lab: Lab, api: Api, committed: bool) -> None:
     lab.faults.status("create-security-group", 503, committed=committed, times=None)
@@ -311,6 +339,15 @@ def test_row_1_a_write_whose_answer_is_lost_is_unclear_and_not_repeated(
     assert len(lab.left()) == 1
 
 
+def test_no_redirect_is_followed(lab: Lab, api: Api) -> None:
+    elsewhere = ("Location", f"{lab.url}/security-group")
+    lab.faults.answer("create-security-group", reply(307, {}, elsewhere))
+    lab.faults.answer("list-instances", reply(302, {}, elsewhere))
+    failing(lambda: api.write("create-security-group", **GROUP), Unclear, ExitCode.API)
+    api.read("list-instances", zone="ch-dk-2")
+    assert [r.operation for r in lab.log if r.path.endswith("/security-group")] == ["create-security-group"]
+
+
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
 def test_row_23_a_poll_is_repeated(lab: Lab, api: Api, spoil: Spoil) -> None:
     spoil(lab, "get-operation")
@@ -337,8 +374,13 @@ def test_row_23_the_raw_answer_is_in_the_debug_log(
 ) -> None:
     caplog.set_level(logging.DEBUG, "rain_deploy")
     lab.faults.html("list-instances")
+    lab.faults.answer("list-instances", Reply(200, b'{"instances": [{"id": "half'), skip=1)
     api.read("list-instances", zone="ch-dk-2")
-    assert repr(HTML.decode()) in caplog.text
+    assert HTML.decode().strip() in caplog.text
+    assert '{"instances": [{"id": "half' in caplog.text
+    lab.faults.answer("get-operation", reply(200, {"id": NOWHERE, "state": "glorious"}))
+    api.wait(api.write("create-security-group", **GROUP), what="group")
+    assert "glorious" in caplog.text
 
 
 def test_a_write_that_was_never_sent_is_repeated_until_it_is(account: Account, patience: Patience) -> None:
@@ -499,6 +541,27 @@ def test_an_endpoint_that_is_no_address_is_told_at_once(account: Account, endpoi
     assert "EXOSCALE_API_ENDPOINT" in (error.next_step or "")
 
 
+def test_a_certificate_file_that_is_not_there_is_told(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/absent/ca.pem")
+    api = Api(replace(account, endpoint=f"https://{HOST}/v2"))
+    error = failing(api.zones, InputError, ExitCode.INPUT)
+    assert "/absent/ca.pem" in error.message
+
+
+def test_the_clouds_words_are_told_without_control_characters(lab: Lab, api: Api) -> None:
+    lab.faults.status("create-security-group", 400, "no\x1b[31m\nred" + " word" * 1000)
+    error = failing(lambda: api.write("create-security-group", **GROUP), Refused, ExitCode.INPUT)
+    assert "no [31m red" in error.message
+    assert len(error.message) < 600
+
+
+def test_an_account_without_any_zone_is_told(lab: Lab, api: Api) -> None:
+    lab.faults.answer("list-zones", reply(200, {"zones": [{"name": "ch-dk-2"}]}), times=None)
+    failing(api.zones, ApiError, ExitCode.API)
+
+
 # ---- rows 11, 12, 13: key and clock
 
 
@@ -558,6 +621,24 @@ def test_row_13_a_minute_is_no_wrong_clock(lab: Lab, api: Api, offset_s: float) 
     lab.faults.clock_offset_s = offset_s
     api.write("create-security-group", **GROUP)
     assert abs(api.ahead_s or 0) < 62
+
+
+@pytest.mark.parametrize(
+    ("sent_s", "date_s", "ahead_s"), [(-900, -600, 0), (-900, -1500, 600), (-900, 600, -600), (0, 0, 0)]
+)
+def test_row_13_a_slow_answer_is_no_wrong_clock(sent_s: float, date_s: float, ahead_s: float) -> None:
+    now_s = time.time()
+    response = requests.Response()
+    response.headers["Date"] = formatdate(now_s + date_s, usegmt=True)
+    found = exoscale_answers.ahead_s(response, now_s + sent_s)
+    assert found == pytest.approx(ahead_s, abs=2)
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Tue, 99 Foo 2026 11:00:00 GMT"])
+def test_row_13_without_a_date_nothing_is_said_of_the_clock(date: str) -> None:
+    response = requests.Response()
+    response.headers["Date"] = date
+    assert exoscale_answers.ahead_s(response, time.time()) is None
 
 
 # ---- row 16: a closed laptop

@@ -1,0 +1,283 @@
+"""A cloud in memory and machines that answer over SSH while they run there; both remember what was done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rain_deploy.core.command import Command, CommandResult
+from rain_deploy.core.events import Event
+from rain_deploy.core.model import (
+    Cluster,
+    Found,
+    Host,
+    InstanceType,
+    Intent,
+    Meter,
+    Node,
+    Quote,
+    ResourceRef,
+    Traits,
+    Zone,
+)
+from rain_deploy.core.owner import owner_tag
+from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.errors import ApiError, DownIncomplete, HostKeyError, RainDeployError, Unreachable
+from rain_deploy.flows.context import Context
+from rain_deploy.flows.machines import new_cluster
+from rain_deploy.ops.facts import DEBIAN_12
+from rain_deploy.state import Store
+from rain_deploy.transport.base import Chunk, Forward
+
+ME = "me"
+QUOTE = Quote("zone", "small", "Debian", 20, 1, 1 << 30, 0, 1.0, 0.1, "CHF", "a table", None)
+KEY = "ssh-ed25519 AAAA"
+PROVIDER = "exoscale"
+
+
+class FakeCloud:
+    """Implements Provider and Cloud over ``held``: what exists, by kind and id."""
+
+    traits = Traits(priced=True, owned=True, installs_packages=True, needs_wall=False, shared_machine=False)
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, str], Found] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.refused: dict[tuple[str, str], RainDeployError] = {}
+        """Deletes that fail, by kind and id."""
+        self.lists_lag = False
+        """What is gone is shown by one more survey."""
+        self.deletes_nothing = False
+        """Although it says so."""
+        self._stale: list[Found] = []
+        self.silent = False
+        self.priced = True
+        self._lock = threading.Lock()
+        self._given = 0
+
+    @property
+    def cloud(self) -> FakeCloud | None:
+        return self if self.priced else None
+
+    def add(self, found: Found) -> Found:
+        """It exists, whoever made it."""
+        with self._lock:
+            self.held[found.resource.kind, found.resource.ref] = found
+        return found
+
+    def power_off(self, name: str, address: str = "") -> None:
+        """As its time limit does; ``address``: the one that it will have when it is started."""
+        for key, found in self.held.items():
+            if found.resource.name == name:
+                self.held[key] = replace(found, state="stopped", address=address or found.address)
+
+    def quote(self, spec: ClusterSpec, cluster: Cluster, more: int) -> Quote:
+        del spec, cluster, more
+        self._asked("quote")
+        return QUOTE
+
+    def zones(self) -> tuple[Zone, ...]:
+        return Zone("here"), Zone("there")
+
+    def types(self, zone: str | None, spec: ClusterSpec) -> tuple[InstanceType, ...]:
+        del zone, spec
+        return (InstanceType("small", 1, 1 << 30, 0, 0.5, "CHF", available=True, source="a table"),)
+
+    def survey(self) -> tuple[Found, ...]:
+        self._asked("survey")
+        stale, self._stale = self._stale, []
+        return (*self.held.values(), *stale)
+
+    def set_expiry(self, resources: tuple[ResourceRef, ...], expires_s: float | None) -> None:
+        self._asked("set_expiry")
+        for ref in resources:
+            self.held[ref.kind, ref.ref] = replace(self.held[ref.kind, ref.ref], expires_s=expires_s)
+
+    def preflight(self, spec: ClusterSpec) -> tuple[str, ...]:
+        del spec
+        return ()
+
+    def intents(self, spec: ClusterSpec, cluster: Cluster, nodes: int) -> tuple[Intent, ...]:
+        del spec
+        kinds = [("group", "group"), *(("instance", f"node-{index}") for index in range(1, nodes + 1))]
+        return tuple(Intent(cluster.id, cluster.name, kind, name) for kind, name in kinds)
+
+    def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> ResourceRef:
+        del unsettled_s
+        self._given += 1
+        made = ResourceRef(intent.cluster_id, intent.kind, intent.name, ref or f"id-{self._given}")
+        address = f"10.0.0.{self._given}" if intent.kind == "instance" else ""
+        self.add(Found(made, owner_tag(ME), intent.cluster, state="running", address=address))
+        return made
+
+    def settle(self, cluster: Cluster, resources: tuple[ResourceRef, ...]) -> Mapping[str, RainDeployError]:
+        del cluster, resources
+        return {}
+
+    def hosts(self, cluster: Cluster, resources: tuple[ResourceRef, ...]) -> tuple[Host, ...]:
+        del cluster
+        found = (self.held[ref.kind, ref.ref] for ref in resources if ref.kind == "instance")
+        return tuple(host_of(each.resource, each.address) for each in found)
+
+    def preview(self, intents: tuple[Intent, ...]) -> tuple[Host, ...]:
+        return tuple(host_of(ResourceRef("", i.kind, i.name), "") for i in intents if i.kind == "instance")
+
+    def list(self, owner: str) -> tuple[ResourceRef, ...]:
+        return tuple(found.resource for found in self.survey() if found.owner == owner_tag(owner))
+
+    def start(self, ref: ResourceRef) -> None:
+        self._asked("start", ref.ref)
+        self.held[ref.kind, ref.ref] = replace(self.held[ref.kind, ref.ref], state="running")
+
+    def delete(self, ref: ResourceRef) -> None:
+        self._asked("delete", ref.ref)
+        if error := self.refused.get((ref.kind, ref.ref)):
+            raise error
+        with self._lock:
+            needs = [
+                f for f in self.held.values() if f.resource.kind == "instance" and ref.kind != "instance"
+            ]
+        if any(found.resource.cluster_id == ref.cluster_id for found in needs):
+            raise DownIncomplete(f"{ref.kind} {ref.name} is in use")
+        if self.deletes_nothing:
+            return
+        with self._lock:
+            found = self.held.pop((ref.kind, ref.ref), None)
+            self._stale += [found] if found and self.lists_lag else []
+
+    def _asked(self, call: str, ref: str = "") -> None:
+        self.calls.append((call, ref))
+        if self.silent:
+            raise ApiError("the API does not answer")
+
+
+def host_of(ref: ResourceRef, address: str) -> Host:
+    return Host(ref.name, address, 22, "debian", (KEY,), cluster_address=address, machine=ref.ref)
+
+
+@dataclass
+class Nodes:
+    """Implements the transport: a machine answers at its address while it runs, with what ``said`` has."""
+
+    cloud: FakeCloud
+    place: Path
+    said: dict[str, object] = field(default_factory=dict)
+    """JSON by verb of node code."""
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    """Machine's id, and verb or ``sh``."""
+    strangers: set[str] = field(default_factory=set)
+    """Addresses that have become another machine's."""
+    boots: dict[str, int] = field(default_factory=dict)
+    """So many connections fail before the machine of that id answers."""
+
+    def connect(self, host: Host) -> None:
+        if host.address in self.strangers:
+            raise HostKeyError(f"another key at {host.address}")
+        for (kind, ref), found in self.cloud.held.items():
+            if kind == "instance" and found.address == host.address and found.state == "running":
+                if self.boots.get(ref, 0) > 0:
+                    self.boots[ref] -= 1
+                    break
+                return
+        raise Unreachable(f"nobody answers at {host.address}")
+
+    def run(
+        self, host: Host, command: Command, *, on_stdout: Chunk | None = None, on_stderr: Chunk | None = None
+    ) -> CommandResult:
+        self.connect(host)
+        verb = command.argv[2] if command.argv[0] != "sh" else "sh"
+        self.asked.append((host.machine, verb))
+        if verb != "sh":
+            return CommandResult(0, json.dumps(self.said.get(verb, {})).encode(), b"", 0.0)
+        if '"$M/limit"' not in command.argv[2]:  # what starts and ends services needs a real node
+            return CommandResult(0, b"", b"", 0.0)
+        environ = {**os.environ, "RAIN_DEPLOY_MACHINE": str(self.machine(host.machine))}
+        done = subprocess.run(command.argv, env=environ, capture_output=True, check=False, timeout=60)
+        for chunk, data in ((on_stdout, done.stdout), (on_stderr, done.stderr)):
+            if chunk:
+                chunk(data)
+        return CommandResult(done.returncode, done.stdout, done.stderr, 0.0)
+
+    def machine(self, ref: str) -> Path:
+        """The directory that the machine's user-data made."""
+        directory = self.place / ref
+        if not directory.exists():
+            directory.mkdir(parents=True)
+            (directory / "limit").write_text("none\n")
+        return directory
+
+    def limit(self, ref: str) -> str:
+        return (self.machine(ref) / "limit").read_text().strip()
+
+    def forward(self, host: Host, address: str, port: int, *, local_port: int = 0) -> Forward:
+        raise NotImplementedError
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class World:
+    """A home with a cloud, and what its user was told and asked."""
+
+    ctx: Context
+    cloud: FakeCloud
+    nodes: Nodes
+    events: list[Event]
+    answers: list[bool] = field(default_factory=list)
+
+    @classmethod
+    def at(cls, place: Path) -> World:
+        cloud, events = FakeCloud(), list[Event]()
+        nodes = Nodes(cloud, place / "machines")
+        answers: list[bool] = []
+
+        def confirm(_question: str) -> bool:
+            return answers.pop(0) if answers else True
+
+        (place / "home").mkdir(exist_ok=True)
+        store = Store(place / "home")
+        ctx = Context(place / "home", store, nodes, nodes, lambda _: cloud, events.append, confirm, place)
+        return cls(ctx, cloud, nodes, events, answers)
+
+    @property
+    def store(self) -> Store:
+        return self.ctx.store
+
+    @property
+    def told(self) -> str:
+        return "\n".join(str(event) for event in self.events)
+
+    def cluster(self, name: str = "one", nodes: int = 3, **more: object) -> Cluster:
+        """A cluster that is up, on record and in the cloud."""
+        now_s = time.time()
+        base = self.nodes.place.parent / "base"
+        spec = ClusterSpec(name, PROVIDER, "test", owner=ME)
+        cluster = replace(new_cluster(self.ctx, spec), base=str(base), up=True, quote=QUOTE)
+        intents = self.cloud.intents(spec, cluster, nodes)
+        made = []
+        for intent in intents:
+            self.store.save_intent(intent)
+            made.append(self.cloud.create(intent))
+            self.store.save_resource(made[-1])
+        facts = replace(DEBIAN_12, uid=os.getuid())
+        hosts = self.cloud.hosts(cluster, tuple(made))
+        recorded = tuple(Node(h.name, h, facts, h.address, 7300 + h.index, 1) for h in hosts)
+        meters = tuple(Meter(host.name, host.machine, now_s, QUOTE.per_hour) for host in hosts)
+        cluster = replace(cluster, nodes=recorded, meters=meters)
+        known = {each.name for each in dataclasses.fields(Cluster)}
+        assert more.keys() <= known
+        cluster = Cluster(**{**{name: getattr(cluster, name) for name in known}, **more})
+        self.store.save_cluster(cluster)
+        self.cloud.set_expiry(tuple(r for r in made if r.kind == "instance"), cluster.limit_s)
+        self.cloud.calls.clear()
+        return cluster
+
+    def names(self, kind: str = "instance") -> list[str]:
+        return sorted(f.resource.name for f in self.cloud.held.values() if f.resource.kind == kind)

@@ -1,0 +1,288 @@
+"""New host keys: a real SSH server changes its key, and whatever breaks off, a recorded key opens it."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.core.command import Command, CommandResult
+from rain_deploy.core.model import Cluster, Facts, Host, Node
+from rain_deploy.errors import HostKeyError, InstallFailed, RainDeployError, Unreachable
+from rain_deploy.flows.context import Context
+from rain_deploy.flows.host_keys import replace_host_keys
+from rain_deploy.ops.facts import DEBIAN_12
+from rain_deploy.providers.base import Provider
+from rain_deploy.providers.keys import public_key
+from rain_deploy.state import Store
+from rain_deploy.transport.base import Chunk
+from rain_deploy.transport.here import Here
+from rain_deploy.transport.ssh import SshTransport
+
+SSHD = Path("/usr/sbin/sshd")
+ADDRESS = "127.2.210.1"
+OURS = replace(DEBIAN_12, marked=True, one_time_host_key=True)
+pytestmark = pytest.mark.skipif(not SSHD.exists(), reason=f"no {SSHD}: install openssh-server")
+
+
+class Machine:
+    """An sshd that reads its host key from ``etc`` whenever ``systemctl reload`` is called."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.etc = directory / "etc"
+        for made in (self.etc, directory / "machine", directory / "bin", directory / "home"):
+            made.mkdir()
+        self.first = public_key(self.etc / "ssh_host_ed25519_key")
+        self.one_time = directory / "machine/one-time-host-key"
+        self.one_time.write_text(f"{self.first}\n", encoding="utf-8")
+        self.key = directory / "id_ed25519"
+        authorized = directory / "authorized_keys"
+        authorized.write_text(public_key(self.key) + "\n", encoding="utf-8")
+        self.port = _free_port()
+        self._configure(authorized)
+        with (directory / "log").open("wb") as log:
+            argv = [SSHD, "-D", "-e", "-f", directory / "config"]
+            self._sshd = subprocess.Popen(argv, stderr=log, stdin=subprocess.DEVNULL)
+        self.program("systemctl", f'[ "$1" = reload ] || exit 0\nkill -HUP {self._sshd.pid}')
+        _wait_for_port(self.port)
+
+    def program(self, name: str, text: str) -> None:
+        """Put it first on PATH of the machine's sessions."""
+        path = self.directory / "bin" / name
+        path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        path.chmod(0o755)
+
+    @property
+    def in_use(self) -> str:
+        return public_key(self.etc / "ssh_host_ed25519_key")
+
+    def host(self) -> Host:
+        return Host(
+            name="node-1",
+            address=ADDRESS,
+            port=self.port,
+            user=getpass.getuser(),
+            host_keys=(self.first,),
+            identity_files=(self.key,),
+            machine="uuid-1",
+        )
+
+    def close(self) -> None:
+        self._sshd.terminate()
+        self._sshd.wait(timeout=10)
+
+    def _configure(self, authorized: Path) -> None:
+        (self.directory / "config").write_text(
+            f"""HostKey {self.etc}/ssh_host_ed25519_key
+ListenAddress {ADDRESS}:{self.port}
+AuthorizedKeysFile {authorized}
+PidFile none
+StrictModes no
+UsePAM no
+SetEnv PATH={self.directory}/bin:{os.environ["PATH"]} RAIN_DEPLOY_MACHINE={self.directory}/machine
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+MaxStartups 100
+""",
+            encoding="utf-8",
+        )
+
+
+class BreaksOff(SshTransport):
+    """Loses its ``fatal``-th command, before it is sent or after it was done, as a killed operator does."""
+
+    def __init__(self, fatal: int, *, done: bool) -> None:
+        super().__init__()
+        self._left = fatal
+        self._done = done
+
+    def run(
+        self,
+        host: Host,
+        command: Command,
+        *,
+        on_stdout: Chunk | None = None,
+        on_stderr: Chunk | None = None,
+    ) -> CommandResult:
+        self._left -= 1
+        if self._left == 0 and not self._done:
+            raise Unreachable("broken off")
+        result = super().run(host, command, on_stdout=on_stdout, on_stderr=on_stderr)
+        if self._left == 0:
+            raise Unreachable("broken off")
+        return result
+
+
+class Operator:
+    """The home of the one who made the machine; every command begins with what is on record."""
+
+    def __init__(self, directory: Path, machine: Machine) -> None:
+        self._home = directory / "home"
+        self._machine = machine
+        self.store = Store(self._home)
+        node = Node("node-1", machine.host(), OURS, ADDRESS, 7301, 2)
+        self.store.save_cluster(
+            Cluster("ab12", "default", "exoscale", 1.5, (node,), base=str(directory / "base"))
+        )
+
+    @property
+    def cluster(self) -> Cluster:
+        cluster = self.store.cluster("default")
+        assert cluster is not None
+        return cluster
+
+    @property
+    def pinned(self) -> tuple[str, ...]:
+        return self.cluster.server.host.host_keys
+
+    def replace(self, transport: SshTransport, facts: Facts | None = None) -> Cluster:
+        """What ``up`` does, with the facts that it would have found."""
+        found = facts or replace(OURS, one_time_host_key=self._machine.one_time.exists())
+        cluster = self.cluster
+        cluster = replace(cluster, nodes=(replace(cluster.server, facts=found),))
+        with contextlib.closing(transport):
+            return replace_host_keys(self._context(transport), cluster, directory=str(self._machine.etc))
+
+    def gets_in(self) -> bool:
+        with contextlib.closing(SshTransport()) as transport:
+            transport.connect(self.cluster.server.host)
+        return True
+
+    def _context(self, transport: SshTransport) -> Context:
+        def no_provider(name: str) -> Provider:
+            raise AssertionError(name)
+
+        return Context(
+            home=self._home,
+            store=self.store,
+            transport=transport,
+            here=Here(),
+            provider_for=no_provider,
+            emit=lambda _: None,
+            confirm=lambda _: False,
+            cwd=self._home,
+        )
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    (tmp_path / "node").mkdir()
+    machine = Machine(tmp_path / "node")
+    yield machine
+    machine.close()
+
+
+@pytest.fixture
+def operator(tmp_path: Path, machine: Machine) -> Operator:
+    return Operator(tmp_path, machine)
+
+
+def test_the_key_that_travelled_in_user_data_opens_nothing_afterwards(
+    machine: Machine, operator: Operator
+) -> None:
+    cluster = operator.replace(SshTransport())
+    assert cluster.server.host.host_keys == operator.pinned == (machine.in_use,)
+    assert operator.pinned != (machine.first,)
+    assert operator.gets_in()
+    with contextlib.closing(SshTransport()) as transport, pytest.raises(HostKeyError):
+        transport.connect(machine.host())
+    key = machine.etc / "ssh_host_ed25519_key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert key.with_suffix(".pub").read_text(encoding="utf-8").split() == machine.in_use.split()
+    assert {path.name for path in machine.etc.iterdir()} == {key.name, f"{key.name}.pub"}
+
+
+def test_a_second_up_changes_nothing_and_asks_nothing(machine: Machine, operator: Operator) -> None:
+    operator.replace(SshTransport())
+    before = operator.pinned
+    operator.replace(BreaksOff(1, done=False))
+    assert operator.pinned == before == (machine.in_use,)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [replace(OURS, marked=False), replace(OURS, systemd=False), replace(OURS, uid=1000, sudo=False)],
+    ids=["not ours", "no systemd", "no root"],
+)
+def test_other_machines_keep_their_keys(machine: Machine, operator: Operator, facts: Facts) -> None:
+    operator.replace(BreaksOff(1, done=False), facts)
+    assert operator.pinned == (machine.first,) == (machine.in_use,)
+
+
+@pytest.mark.parametrize("fatal", [1, 2])
+@pytest.mark.parametrize("done", [False, True], ids=["not sent", "done and not told"])
+def test_an_operator_who_is_cut_off_still_gets_in_and_goes_on(
+    machine: Machine, operator: Operator, fatal: int, done: bool
+) -> None:
+    with pytest.raises(RainDeployError):
+        operator.replace(BreaksOff(fatal, done=done))
+    assert machine.in_use in operator.pinned
+    assert operator.gets_in()
+    operator.replace(SshTransport())
+    assert operator.pinned == (machine.in_use,) != (machine.first,)
+    assert operator.gets_in()
+
+
+def test_wherever_the_machines_own_script_dies_a_recorded_key_opens_it(tmp_path: Path) -> None:
+    """Its n-th call of a program is fatal to the script, before or after; for every n."""
+    tried = 0
+    for after, fatal in itertools.product((False, True), itertools.count(1)):
+        directory = tmp_path / f"{after}-{fatal}"
+        (directory / "node").mkdir(parents=True)
+        machine = Machine(directory / "node")
+        operator = Operator(directory, machine)
+        _die_at(machine, fatal, after=after)
+        try:
+            operator.replace(SshTransport())
+        except InstallFailed:
+            tried += 1
+        else:
+            if after:
+                break
+            continue
+        finally:
+            shutil.rmtree(machine.directory / "wrapped")
+            survives(machine, operator)
+    assert tried > 20
+
+
+def survives(machine: Machine, operator: Operator) -> None:
+    """Nothing is lost, and the next ``up`` converges."""
+    assert machine.in_use in operator.pinned
+    assert operator.gets_in()
+    operator.replace(SshTransport())
+    assert operator.pinned == (machine.in_use,) != (machine.first,)
+    machine.close()
+
+
+def _die_at(machine: Machine, fatal: int, *, after: bool) -> None:
+    """The script's programs count their calls, and at the ``fatal``-th they kill whoever called them."""
+
+
+def _free_port() -> int:
+    with socket.create_server((ADDRESS, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection((ADDRESS, port), timeout=1):
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"{ADDRESS}:{port} does not listen")
+
+
+_ = signal

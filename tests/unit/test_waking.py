@@ -1,0 +1,148 @@
+"""Machines that their limit stopped are started for what is on their disks, and only then."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.core.model import Cluster, RunRecord
+from rain_deploy.errors import HostKeyError, Unreachable
+from rain_deploy.flows.machines import BOOT_S
+from rain_deploy.flows.runs import logs, points
+from rain_deploy.flows.waking import awake
+from tests.unit.fake_cloud import World
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def pause(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World.at(tmp_path)
+
+
+def wake(world: World, cluster: Cluster, clock: Clock | None = None, *, everyone: bool = False) -> Cluster:
+    clock = clock or Clock()
+    nodes = cluster.nodes if everyone else (cluster.server,)
+    return awake(world.ctx, cluster, nodes, clock=clock, pause=clock.pause)
+
+
+def test_nobody_asks_the_cloud_while_the_node_answers(world: World) -> None:
+    cluster = world.cluster()
+    assert wake(world, cluster) == cluster
+    assert world.cloud.calls == []
+
+
+def test_a_machine_that_is_off_is_started_told_its_limit_and_its_runs_are_over(world: World) -> None:
+    cluster = world.cluster(limit_s=time.time() + 3600)
+    world.cloud.power_off("node-1")
+    wake(world, cluster)
+    assert [call for call, _ in world.cloud.calls] == ["survey", "start"]
+    assert world.nodes.limit(cluster.server.host.machine) == str(int(cluster.limit_s or 0))
+    assert [verb for _, verb in world.nodes.asked][-1] == "interrupted"
+    assert "runs for 30 minutes, and it resumes no run" in world.told
+
+
+def test_only_what_is_wanted_is_started(world: World) -> None:
+    cluster = world.cluster()
+    for node in cluster.nodes:
+        world.cloud.power_off(node.name)
+    wake(world, cluster)
+    assert [f.state for f in world.cloud.held.values() if f.state].count("running") == 2  # with the group
+    wake(world, cluster, everyone=True)
+    assert {f.state for f in world.cloud.held.values()} == {"running"}
+
+
+def test_a_boot_is_waited_for(world: World) -> None:
+    cluster, clock = world.cluster(), Clock()
+    world.cloud.power_off("node-1")
+    world.nodes.boots[cluster.server.host.machine] = 20
+    wake(world, cluster, clock)
+    assert clock.now_s == pytest.approx(20)
+
+
+def test_a_boot_that_never_ends_is_not_waited_for_for_ever(world: World) -> None:
+    cluster, clock = world.cluster(), Clock()
+    world.cloud.power_off("node-1")
+    world.nodes.boots[cluster.server.host.machine] = 10_000
+    with pytest.raises(Unreachable):
+        wake(world, cluster, clock)
+    assert clock.now_s == pytest.approx(BOOT_S, abs=5)
+
+
+def test_another_address_is_recorded_with_the_pinned_key_and_nothing_else(world: World) -> None:
+    cluster = world.cluster()
+    own_key = replace(cluster.server.host, host_keys=("ssh-ed25519 made-by-the-machine",))
+    cluster = replace(cluster, nodes=(replace(cluster.server, host=own_key), *cluster.nodes[1:]))
+    world.store.save_cluster(cluster)
+    world.cloud.power_off("node-1", address="10.7.7.7")
+    world.nodes.strangers.add(cluster.server.host.address)
+    woken = wake(world, replace(cluster, base="/of the caller"))
+    assert woken.base == "/of the caller"
+    recorded = world.store.cluster("one")
+    assert recorded is not None
+    for one in (woken, recorded):
+        assert (one.server.host.address, one.server.cluster_address) == ("10.7.7.7", "10.7.7.7")
+        assert one.server.host.host_keys == own_key.host_keys
+        assert one.nodes[1:] == cluster.nodes[1:]
+    assert recorded.base == cluster.base
+
+
+def test_an_impostor_at_a_running_machines_address_is_left_to_the_refusal(world: World) -> None:
+    cluster = world.cluster()
+    world.nodes.strangers.add(cluster.server.host.address)
+    assert wake(world, cluster) == cluster
+    assert [call for call, _ in world.cloud.calls] == ["survey"]
+    with pytest.raises(HostKeyError):
+        world.nodes.connect(cluster.server.host)
+
+
+def test_a_machine_that_is_gone_is_told_as_that(world: World) -> None:
+    cluster = world.cluster()
+    world.cloud.held.pop(("instance", cluster.server.host.machine))
+    with pytest.raises(Unreachable, match="gone from the account"):
+        wake(world, cluster)
+
+
+def test_a_cloud_that_does_not_answer_leaves_the_cluster_as_it_is(world: World) -> None:
+    cluster = world.cluster()
+    world.cloud.power_off("node-1")
+    world.cloud.silent = True
+    assert wake(world, cluster) == cluster
+    assert "not known" in world.told
+
+
+def test_where_nothing_is_priced_nothing_is_ever_started(world: World) -> None:
+    cluster = world.cluster(quote=None)
+    world.cloud.power_off("node-1")
+    assert wake(world, cluster) == cluster
+    assert world.cloud.calls == []
+
+
+def test_no_machine_is_started_to_tell_what_is_home(world: World, tmp_path: Path) -> None:
+    cluster = world.cluster()
+    out = tmp_path / "results"
+    out.mkdir()
+    (out / "stdout.log").write_text("done\n")
+    (out / "stderr.log").write_text("")
+    (out / "points.json").write_text("[]")
+    run = RunRecord("r1", cluster.id, "one", 1, 7231, "s.py", (), "00", 2.5, out, pulled=True)
+    world.store.save_run(run)
+    world.cloud.power_off("node-1")
+    assert logs(world.ctx, "one").stdout == b"done\n"
+    assert points(world.ctx, "one").rows == ()
+    assert world.cloud.calls == []
+    world.store.save_run(replace(run, pulled=False))
+    logs(world.ctx, "one")
+    assert ("start", cluster.server.host.machine) in world.cloud.calls
