@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rain_deploy.core.events import Notice
 from rain_deploy.core.model import Cluster, Node, ResourceRef, RunRecord, RunState
+from rain_deploy.core.money import cost_so_far
 from rain_deploy.errors import (
     DownIncomplete,
     EngineError,
@@ -73,6 +74,8 @@ def tear_down(
         certificate=(*certificate, *gone),
         pulled=pulled,
         seconds=time.monotonic() - started_s,
+        cost=cost_so_far(cluster.meters, time.time()) if cluster.quote else None,
+        currency=cluster.quote.currency if cluster.quote else "",
     )
 
 

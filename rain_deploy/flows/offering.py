@@ -34,11 +34,12 @@ def offer(
 ) -> Cluster:
     """The cluster with its quote and time limit, once the user has agreed to pay for what is missing.
 
-    Where nothing is priced or nothing is missing, the cluster as it is.  Raises UsageError when the user does
+    Where nothing is priced, or nothing is missing and the time limit is still to come, the cluster as it is.  Raises UsageError when the user does
     not agree; nothing was made then.
     """
     more = nodes - machines_of(living)
-    if provider.cloud is None or (more <= 0 and cluster.quote is not None):
+    over = cluster.limit_s is not None and cluster.limit_s <= time.time()
+    if provider.cloud is None or (more <= 0 and cluster.quote is not None and not over):
         return cluster
     quoted = quoted_cluster(provider, spec, cluster, nodes=nodes, more=max(more, 0))
     assert quoted.quote is not None
@@ -136,4 +137,5 @@ def question(cluster: Cluster, *, nodes: int, more: int) -> str:
     assert quote is not None
     until = f"until {hour(cluster.limit_s, time.time())}" if cluster.limit_s else "WITHOUT a time limit"
     price = money(quote.per_hour * nodes, quote.currency)
-    return f"Make {more} machines, {price} per hour for all {nodes}, {until}?"
+    machines = "1 machine" if more == 1 else f"{more} machines"
+    return f"Make {machines}, {price} per hour for all {nodes}, {until}?"

@@ -9,11 +9,12 @@ from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.events import Notice
 from rain_deploy.core.model import Cluster
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.flows.clusters import node_lines
+from rain_deploy.flows.clusters import node_lines, recorded
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.environments import decide_environment
 from rain_deploy.flows.host_keys import replace_host_keys
 from rain_deploy.flows.install import install, refuse_what_cannot_be_installed
+from rain_deploy.flows.limits import move_limit
 from rain_deploy.flows.machines import (
     assign,
     look,
@@ -51,7 +52,7 @@ def converge(ctx: Context, spec: ClusterSpec) -> UpResult:
         known = ctx.store.resources(cluster.id)
         nodes = wanted_nodes(spec, cluster, known)
         for sentence in provider.preflight(replace(spec, nodes=nodes)):
-            if before is None:
+            if before is None and provider.cloud is None:  # an offer says it too
                 ctx.emit(Notice(sentence))
         environment = decide_environment(ctx, spec, cluster)
         cluster = offer(ctx, provider, spec, cluster, nodes=nodes, living=known)
@@ -61,6 +62,8 @@ def converge(ctx: Context, spec: ClusterSpec) -> UpResult:
         except BaseException as error:
             undo(ctx, provider, cluster, error, known if before else None, keep=spec.keep_partial)
             raise
+        if before and before.up and provider.cloud and before.limit_s != cluster.limit_s:
+            move_limit(ctx, provider.cloud, replace(recorded(ctx, spec.name), limit_s=cluster.limit_s))
     return replace(result, seconds=time.monotonic() - started_s)
 
 
@@ -77,7 +80,8 @@ def _make(
     hosts = pinned(cluster, provider.hosts(cluster, resources))
     looked = look(ctx, provider, spec, cluster, hosts)
     grown = len(looked) != len(cluster.nodes)
-    fresh = tuple(host.name for host in looked if host.name not in {node.name for node in cluster.nodes})
+    old = {node.name for node in cluster.nodes} if cluster.up else set()
+    fresh = tuple(host.name for host in looked if host.name not in old)
     cluster = assign(ctx, provider, spec, cluster, looked)
     if provider.cloud is not None:
         ctx.store.save_cluster(cluster)
@@ -101,4 +105,6 @@ def _make(
         changed=(*changed, *touched),
         started=count,
         seconds=0.0,
+        limit_s=cluster.limit_s,
+        quote=cluster.quote,
     )

@@ -111,13 +111,13 @@ def search(api: Api, find: Callable[[], T | None], seconds: float) -> T | None:
 
 
 def rounds(api: Api, seconds: float) -> Iterator[None]:
-    """Once, and again after a pause until ``seconds`` have passed, the last time at their end."""
+    """Once, and again after a pause until ``seconds`` have passed, the last time after their end."""
     watch = api.patience.watch(seconds)
     for pause_s in api.patience.pauses():
         yield
         if watch.over:
             return
-        watch.pause(max(0.0, min(pause_s, watch.left_s)))
+        watch.pause(pause_s)
 
 
 def _rows(answer: Any) -> Rows:

@@ -1,5 +1,5 @@
 """Plans stand on the same homes, caches and machines as the local tests."""
 
-from tests.local.conftest import make_cluster, make_home, session_cluster, test_cache
+from tests.local.conftest import make_cluster, make_home, session_cluster
 
-__all__ = ["make_cluster", "make_home", "session_cluster", "test_cache"]
+__all__ = ["make_cluster", "make_home", "session_cluster"]

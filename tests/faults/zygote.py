@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import importlib
 import json
 import os
@@ -26,7 +27,12 @@ from rain_deploy.cli.app import Application
 from rain_deploy.cli.flows import Flows
 from rain_deploy.cli.main import main
 from rain_deploy.core.events import EventSink, Notice
+from rain_deploy.core.model import Host
 from rain_deploy.flows.context import Confirm, Context
+from rain_deploy.ops.boot import boot_stage
+from rain_deploy.ops.engine import tools_probe
+from rain_deploy.ops.facts import facts_command
+from rain_deploy.ops.stage import stage_command
 from rain_deploy.ops.user_data import render as user_data
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.exoscale import ExoscaleProvider
@@ -151,18 +157,24 @@ def _obey(order: Order, said: str) -> NoReturn:
     main(_application(order))
 
 
-def _import_all() -> None:
-    """What the commands import when they need it."""
+def _prepare() -> None:
+    """Import what the commands import when they need it, and compile their templates."""
     for module in (
         *(f"cli.{name}" for name in ("up", "scale", "down", "gc", "home", "progress", "render", "envelope")),
         *(f"flows.{name}" for name in ("up", "scale", "down", "gc")),
         "config",
     ):
         importlib.import_module(f"rain_deploy.{module}")
+    importlib.import_module("exoscale.api.v2")
+    host = Host("node-1", "127.0.0.1", 22, "me", ())
+    facts_command(host, "c", route_to=host.address, tools=tools_probe())
+    stage_command(boot_stage(), "/base")
+    user_data(host_key_private="", host_key_public="", limit_s=None, idle_s=None)
+    gc.freeze()
 
 
 def _serve() -> None:
-    _import_all()
+    _prepare()
     for line in sys.stdin:
         told, said = json.loads(line)
         kill = Kill(**{**told["kill"], "when": When(told["kill"]["when"])}) if told["kill"] else None

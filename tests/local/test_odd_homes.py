@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import CACHES
 from tests.local.command_line import PROGRAM, CommandLine, LocalCluster, environments, living_in
-from tests.conftest import CACHES, MakeCluster, MakeHome
+from tests.local.conftest import MakeCluster, MakeHome
 from tests.local.node_cluster import wait_for
 from tests.local.scripts import SQUARES, WAITS
 

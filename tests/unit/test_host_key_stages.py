@@ -7,7 +7,6 @@ import getpass
 import itertools
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -19,7 +18,7 @@ import pytest
 
 from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.model import Cluster, Facts, Host, Node
-from rain_deploy.errors import HostKeyError, InstallFailed, RainDeployError, Unreachable
+from rain_deploy.errors import HostKeyError, RainDeployError, Unreachable
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.host_keys import replace_host_keys
 from rain_deploy.ops.facts import DEBIAN_12
@@ -132,10 +131,15 @@ class Operator:
         self._home = directory / "home"
         self._machine = machine
         self.store = Store(self._home)
-        node = Node("node-1", machine.host(), OURS, ADDRESS, 7301, 2)
-        self.store.save_cluster(
-            Cluster("ab12", "default", "exoscale", 1.5, (node,), base=str(directory / "base"))
-        )
+        self._base = str(directory / "base")
+        self.made_anew()
+
+    def made_anew(self) -> None:
+        """The machine has the key that it has now from user-data, and nothing else is known of it."""
+        self._machine.first = self._machine.in_use
+        self._machine.one_time.write_text(f"{self._machine.first}\n", encoding="utf-8")
+        node = Node("node-1", self._machine.host(), OURS, ADDRESS, 7301, 2)
+        self.store.save_cluster(Cluster("ab12", "default", "exoscale", 1.5, (node,), base=self._base))
 
     @property
     def cluster(self) -> Cluster:
@@ -235,40 +239,45 @@ def test_an_operator_who_is_cut_off_still_gets_in_and_goes_on(
     assert operator.gets_in()
 
 
-def test_wherever_the_machines_own_script_dies_a_recorded_key_opens_it(tmp_path: Path) -> None:
-    """Its n-th call of a program is fatal to the script, before or after; for every n."""
+CHANGES_SOMETHING = ("cat", "mv", "rm", "ssh-keygen", "sync", "systemctl")
+
+
+def test_wherever_the_machines_own_script_dies_a_recorded_key_opens_it(
+    machine: Machine, operator: Operator
+) -> None:
+    """Its n-th call of a program that changes something is the last thing it does, for every n."""
     tried = 0
-    for after, fatal in itertools.product((False, True), itertools.count(1)):
-        directory = tmp_path / f"{after}-{fatal}"
-        (directory / "node").mkdir(parents=True)
-        machine = Machine(directory / "node")
-        operator = Operator(directory, machine)
-        _die_at(machine, fatal, after=after)
-        try:
+    for after in (False, True):
+        for fatal in itertools.count(1):
+            operator.made_anew()
+            with dying(machine, fatal, after=after):
+                try:
+                    operator.replace(SshTransport())
+                except Unreachable:
+                    tried += 1
+                else:
+                    break
+            assert machine.in_use in operator.pinned
+            assert operator.gets_in()
             operator.replace(SshTransport())
-        except InstallFailed:
-            tried += 1
-        else:
-            if after:
-                break
-            continue
-        finally:
-            shutil.rmtree(machine.directory / "wrapped")
-            survives(machine, operator)
+            assert operator.pinned == (machine.in_use,) != (machine.first,)
     assert tried > 20
 
 
-def survives(machine: Machine, operator: Operator) -> None:
-    """Nothing is lost, and the next ``up`` converges."""
-    assert machine.in_use in operator.pinned
-    assert operator.gets_in()
-    operator.replace(SshTransport())
-    assert operator.pinned == (machine.in_use,) != (machine.first,)
-    machine.close()
-
-
-def _die_at(machine: Machine, fatal: int, *, after: bool) -> None:
-    """The script's programs count their calls, and at the ``fatal``-th they kill whoever called them."""
+@contextlib.contextmanager
+def dying(machine: Machine, fatal: int, *, after: bool) -> Iterator[None]:
+    """The machine's ``fatal``-th program of those kills its whole session, before or after its work."""
+    wrapped, calls = machine.directory / "wrapped", machine.directory / "calls"
+    shutil.copytree(machine.directory / "bin", wrapped)
+    calls.write_bytes(b"")
+    for name in CHANGES_SOMETHING:
+        real = wrapped / name if (wrapped / name).exists() else shutil.which(name)
+        die = f'[ "$(wc -c <{calls})" != {fatal} ] || kill -9 0'
+        first, last = (":", die) if after else (die, ":")
+        machine.program(name, f'printf . >>{calls}\n{first}\n{real} "$@"\nstatus=$?\n{last}\nexit $status')
+    yield
+    shutil.rmtree(machine.directory / "bin")
+    wrapped.rename(machine.directory / "bin")
 
 
 def _free_port() -> int:
@@ -283,6 +292,3 @@ def _wait_for_port(port: int) -> None:
             return
         time.sleep(0.02)
     raise TimeoutError(f"{ADDRESS}:{port} does not listen")
-
-
-_ = signal

@@ -1,0 +1,230 @@
+"""Commands that a test starts, signals and waits for: real processes, forked by one that has imported all.
+
+A driver writes one request a line to ``python -m tests.faults.matrix_commands`` and reads one number a line:
+a process id for an order, an exit status for a process id.  Time in a command runs ``HASTE`` times faster
+than here, so its deadlines are the product's own and end soon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from rain_deploy.cli.app import Application
+from rain_deploy.cli.flows import Flows
+from rain_deploy.cli.main import main
+from rain_deploy.core.events import EventSink, Notice
+from rain_deploy.errors import CredentialsError
+from rain_deploy.flows.context import Confirm, Context
+from rain_deploy.ops.user_data import render as user_data
+from rain_deploy.providers.base import Provider
+from rain_deploy.providers.exoscale import ExoscaleProvider
+from rain_deploy.providers.exoscale_account import find_account
+from rain_deploy.providers.exoscale_api import Api, Patience
+from rain_deploy.state import Store
+from rain_deploy.transport.here import Here
+from tests.faults.matrix_transport import MatrixTransport
+
+ROOT = Path(__file__).resolve().parents[2]
+HASTE = 60.0
+DEADLINE_S = 40
+"""Of a command, in seconds of this machine; SIGALRM ends it, which no test expects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command line, and the world that it finds."""
+
+    words: tuple[str, ...]
+    home: str
+    machines: str
+    """Directory of the machines that it can reach."""
+    environ: Mapping[str, str]
+    patience: Mapping[str, float] = field(default_factory=dict)
+    """Deadlines of ``Patience``, in the command's own seconds."""
+    killed_at_state: int = 0
+    """SIGKILL instead of the n-th opening of the state file; 0: never."""
+    largest_file_bytes: int = 0
+    """No file may become larger, as on a full disk; 0: no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended: its exit code, or the negative number of the signal that ended it."""
+
+    words: tuple[str, ...]
+    status: int
+    out: str
+    err: str
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.words)} ended with {self.status}:\n{self.out}\n{self.err}"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A command that was started."""
+
+    commands: Commands
+    order: Order
+    pid: int
+    said: tuple[Path, Path]
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    def wait(self) -> Done:
+        """Its end, which its deadline brings at the latest."""
+        status = self.commands.ask({"wait": self.pid})
+        out, err = (path.read_text(errors="replace") for path in self.said)
+        return Done(self.order.words, status, out, err)
+
+
+class Commands:
+    """The process that forks them."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._count = 0
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.matrix_commands"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, order: Order) -> Running:
+        """Start one; others may run beside it."""
+        self._count += 1
+        out, err = (self._directory / f"{self._count}.{name}" for name in ("out", "err"))
+        asked = {"order": dataclasses.asdict(order), "out": str(out), "err": str(err)}
+        return Running(self, order, self.ask(asked), (out, err))
+
+    def ask(self, request: Mapping[str, object]) -> int:
+        """One request, one number."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate()
+
+
+def _hasty(deadlines: Mapping[str, float]) -> Patience:
+    return dataclasses.replace(
+        Patience(
+            clock=lambda: time.monotonic() * HASTE,
+            pause=lambda seconds: time.sleep(seconds / HASTE),
+            operation_s=150.0,
+        ),
+        **deadlines,
+    )
+
+
+def _application(order: Order) -> Application:
+    """The composition root: all is real but the way to the machines and the pace of time."""
+
+    @contextlib.contextmanager
+    def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
+        def provider_for(_name: str) -> Provider:
+            account = find_account(order.environ, home=home)
+            if account is None:
+                raise CredentialsError("no Exoscale credentials are found")
+            api = Api(account, patience=_hasty(order.patience), notice=lambda said: emit(Notice(said)))
+            return ExoscaleProvider(home, api, user_data, owner="nobody")
+
+        yield Context(
+            home=home,
+            store=Store(home),
+            transport=MatrixTransport(Path(order.machines)),
+            here=Here(),
+            provider_for=provider_for,
+            emit=emit,
+            confirm=confirm,
+            cwd=home,
+        )
+
+    return Application(
+        flows=Flows(),
+        make_context=context,
+        environ=order.environ,
+        credentials=lambda: "the test's environment",
+        interactive=False,
+        call=lambda _argv: 1,
+        browse=lambda _url: None,
+        wait=lambda: None,
+    )
+
+
+def _die_at_state(opening: int) -> None:
+    """SIGKILL at an opening of the state file: one stands before each of its transactions."""
+    seen = 0
+
+    def watch(event: str, _arguments: object) -> None:
+        nonlocal seen
+        if event == "sqlite3.connect":
+            seen += 1
+            if seen == opening:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+
+
+def _obey(order: Order, out: str, err: str) -> NoReturn:
+    """In the child: become the command."""
+    signal.alarm(DEADLINE_S)
+    for stream, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), stream)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ.clear()
+    os.environ.update(order.environ)
+    os.chdir(order.home)
+    sys.argv = ["rain-deploy", *order.words]
+    if order.killed_at_state:
+        _die_at_state(order.killed_at_state)
+    if order.largest_file_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order.largest_file_bytes, resource.RLIM_INFINITY))
+    main(_application(order))
+
+
+def _import_all() -> None:
+    """What the commands import when they need it."""
+    verbs = ("up", "scale", "down", "gc", "status")
+    rest = ("cli.home", "cli.progress", "cli.render", "cli.envelope", "config")
+    for module in (*(f"{room}.{verb}" for room in ("cli", "flows") for verb in verbs), *rest):
+        importlib.import_module(f"rain_deploy.{module}")
+
+
+def _serve() -> None:
+    _import_all()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "wait" in asked:
+            _, status = os.waitpid(asked["wait"], 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)
+            continue
+        child = os.fork()
+        if child == 0:
+            _obey(Order(**asked["order"]), asked["out"], asked["err"])
+        print(child, flush=True)
+
+
+if __name__ == "__main__":
+    _serve()
