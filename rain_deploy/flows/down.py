@@ -27,6 +27,7 @@ from rain_deploy.fleet.reach import meet
 from rain_deploy.flows.clusters import State, ask_server, await_end, hosts_of, run_states, unfinished
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.ending import pull_run
+from rain_deploy.flows.machines import is_machine
 from rain_deploy.flows.removing import remove, without
 from rain_deploy.flows.results import DownResult
 from rain_deploy.flows.stages import try_stages
@@ -174,9 +175,10 @@ def _incomplete(cluster: Cluster, errors: dict[str, RainDeployError]) -> RainDep
 def _delete(ctx: Context, provider: Provider, cluster: Cluster) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Delete every resource, keep going, then list again: nothing of the cluster may be left."""
     known = ctx.store.resources(cluster.id)
-    kinds = {(resource.kind, resource.name) for resource in known}
-    listed = _listed(provider, cluster)
-    gone, failed = remove(ctx, provider, (*known, *(r for r in listed if (r.kind, r.name) not in kinds)))
+    more = _unrecorded(known, _listed(provider, cluster))
+    # Machines last in the order of making: they are the first to go.
+    resources = sorted((*known, *more), key=lambda resource: is_machine(resource.name))
+    gone, failed = remove(ctx, provider, tuple(resources))
     ctx.store.save_cluster(without(cluster, gone))
     left = [f"{resource.kind} {resource.name}" for resource in _listed(provider, cluster)]
     if failed or left:
@@ -188,6 +190,15 @@ def _delete(ctx: Context, provider: Provider, cluster: Cluster) -> tuple[tuple[s
         )
     deleted = tuple(f"{resource.kind} {resource.name}" for resource in gone)
     return deleted, (f"{cluster.provider}: listed again, no resource of {cluster.name} is left",)
+
+
+def _unrecorded(
+    known: tuple[ResourceRef, ...], listed: tuple[ResourceRef, ...]
+) -> tuple[ResourceRef, ...]:
+    """What exists beside what is on record: also a second one of a name, from a create given up too early."""
+    refs = {(resource.kind, resource.name): resource.ref for resource in known}
+    # Of a record without an id ``delete`` takes all that has its name.
+    return tuple(r for r in listed if refs.get((r.kind, r.name), "-") not in {"", r.ref} and (r.ref or (r.kind, r.name) not in refs))
 
 
 def _listed(provider: Provider, cluster: Cluster) -> tuple[ResourceRef, ...]:

@@ -34,8 +34,8 @@ def offer(
 ) -> Cluster:
     """The cluster with its quote and time limit, once the user has agreed to pay for what is missing.
 
-    Where nothing is priced, or nothing is missing and the time limit is still to come, the cluster as it is.  Raises UsageError when the user does
-    not agree; nothing was made then.
+    Where nothing is priced, or nothing is missing and the time limit is still to come: the cluster as it is.
+    Raises UsageError when the user does not agree; nothing was made then.
     """
     more = nodes - machines_of(living)
     over = cluster.limit_s is not None and cluster.limit_s <= time.time()

@@ -115,13 +115,16 @@ def cancel(run: Run) -> Json:
 
 
 def interrupted(runs_dir: Path) -> list[str]:
-    """End the runs that a power-off broke off, and tell which; for a node where no supervisor goes on."""
+    """End the runs that a power-off broke off, and tell which; for a node where no supervisor goes on.
+
+    A script that ended badly with nobody there to say so was ended by the power-off.
+    """
     broken = unfinished(runs_dir)
     for run in broken:
         run.forget_env()
         told = read_json(run.path / "exit.json") or {}
         exit_code = told.get("exit_code")
-        outcome = "limit" if exit_code is None else "failed" if exit_code else "done"
+        outcome = "done" if exit_code == 0 else "limit"
         message = "the machine was powered off before it ended" if outcome == "limit" else ""
         ended_s = told.get("ended_s", time.time())
         run.update(state=FINISHED, outcome=outcome, message=message, exit_code=exit_code, ended_s=ended_s)

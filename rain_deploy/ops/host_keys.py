@@ -20,7 +20,8 @@ SWITCH_S = 30
 def new_host_key_stage(directory: str = SSH_DIRECTORY) -> Stage:
     """Make a key beside the one in use, or find the one that was made; report its public part."""
     act = render("host-keys-new.sh.j2", here=HERE)
-    return Stage("new host key", (Step("new host key", act=act),), variables=(("D", directory),))
+    steps = (Step("new host key", act=act),)
+    return Stage("new host key", steps, variables=(("D", directory),), deadline_s=60.0)
 
 
 def switch_host_key_stage(key: str, directory: str = SSH_DIRECTORY) -> Stage:

@@ -68,6 +68,8 @@ class ExoscaleProvider:
         self._survey = Survey(self._listings, self._catalog)
         self._shared = Shared(api, self._listings)
         self._instances = Instances(self._home, api, self._listings, self._catalog, user_data)
+        self._mine = {owner_tag(owner)}
+        """Owners in whose name this process acts: what is found by its name alone must be of one of them."""
         self._made: dict[tuple[str, str, str], str] = {}
         """By cluster id, kind and name: references that this process knows to have been made."""
 
@@ -82,6 +84,7 @@ class ExoscaleProvider:
 
     def intents(self, spec: ClusterSpec, cluster: Cluster, nodes: int) -> tuple[Intent, ...]:
         owner = cluster.owner or spec.owner or self._owner
+        self._mine.add(owner_tag(owner))
         machine = Machine.wanted(spec.cloud, self._api.zone)
         of_group = {"ssh_port": str(spec.ssh_port), "allow_ip": ",".join(spec.cloud.allow_ip)}
         of_node = {
@@ -147,6 +150,7 @@ class ExoscaleProvider:
     def list(self, owner: str) -> tuple[ResourceRef, ...]:
         """By the owner's tag in labels and names, in the order of making."""
         tag = owner_tag(owner or self._owner)
+        self._mine.add(tag)
         return tuple(found.resource for found in self.survey() if found.owner == tag)
 
     def start(self, ref: ResourceRef) -> None:
@@ -258,7 +262,7 @@ class ExoscaleProvider:
 
         def find() -> tuple[str, ...] | None:
             found = self._survey.of(ref, self._api.patience.clock())
-            return tuple(each.resource.ref for each in found) or None
+            return tuple(each.resource.ref for each in found if each.owner in self._mine) or None
 
         return search(self._api, find, left_s) or ()
 

@@ -15,22 +15,20 @@ def delete(api: Api, operation: str, what: str, *, zone: str | None = None, **ar
 
     A delete may be repeated, so a lost answer needs no search.  Raises DownIncomplete, CredentialsError.
     """
-    last: RainDeployError | None = None
-    for _ in rounds(api, api.patience.operation_s):
+    patience = api.patience
+    deadline_s = patience.clock() + patience.operation_s  # no Watch: it takes a long wait for a sleep
+    for pause_s in patience.pauses():
         try:
             api.wait(api.write(operation, zone=zone, **arguments), what=f"removal of {what}", zone=zone)
         except Absent:
             return
-        except Refused as error:
-            if not error.in_use or _protected(error):
+        except (ApiError, OperationFailed, Refused) as error:
+            final = isinstance(error, Refused) and (not error.in_use or _protected(error))
+            if final or patience.clock() >= deadline_s:
                 raise _refused(what, error) from error
-            last = error
-        except (ApiError, OperationFailed) as error:
-            last = error
         else:
             return
-    reason = last.message if last else "no answer"
-    raise DownIncomplete(f"{what} could not be deleted: {reason}", next_step="the same command again, later")
+        patience.pause(pause_s)
 
 
 def await_absence(api: Api, operation: str, what: str, *, zone: str, **arguments: Any) -> None:
@@ -45,14 +43,16 @@ def await_absence(api: Api, operation: str, what: str, *, zone: str, **arguments
     )
 
 
-def _protected(error: Refused) -> bool:
-    return "protect" in error.said.lower()
+def _protected(error: RainDeployError) -> bool:
+    return isinstance(error, Refused) and "protect" in error.said.lower()
 
 
-def _refused(what: str, error: Refused) -> DownIncomplete:
+def _refused(what: str, error: RainDeployError) -> DownIncomplete:
     if not _protected(error):
-        return DownIncomplete(f"{what} could not be deleted: {error.message}")
+        return DownIncomplete(
+            f"{what} could not be deleted: {error.message}", next_step="the same command again, later"
+        )
     return DownIncomplete(
-        f"{what} is protected against deletion, by somebody who set that at Exoscale: {error.said}",
-        next_step="exo compute instance update --protection=false, then the same command again",
+        f"{what} is protected against deletion, by somebody who set that at Exoscale",
+        next_step="remove the protection in Exoscale's portal, then the same command again",
     )

@@ -74,7 +74,7 @@ def made_once(
         left_s = settle_s - max(0.0, time.time() - unsettled_s)
         if (found := search(api, find, left_s)) is not None:
             return found
-    watch = patience.watch(patience.api_s)
+    deadline_s = patience.clock() + patience.api_s  # no Watch: it takes a long search for a sleep
     attempts_without_outcome = 0
     while True:
         try:
@@ -90,7 +90,7 @@ def made_once(
             attempts_without_outcome += 1
             if (found := search(api, find, settle_s)) is not None:
                 return found
-            if watch.over:
+            if patience.clock() >= deadline_s:
                 raise _not_known(what, error) from error
 
 

@@ -6,7 +6,10 @@ foreign changes; a command that nothing disturbed ends as it must; no command ev
 
 from __future__ import annotations
 
+import json
 import random
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,7 +59,7 @@ class Sequence:
         self._chance = chance
         self._home = made.home(settle_s=SETTLE_S)
         self._said: list[str] = []
-        lag_s = chance.choice((0.0, LAG_S))
+        self._lag_s = lag_s = chance.choice((0.0, LAG_S))
         made.lab.faults.list_lag_s = {"list-instances": lag_s, "list-security-groups": lag_s}
         self._said.append(f"lists lag {lag_s} s")
 
@@ -157,10 +160,19 @@ class Sequence:
         return [] if known else [_told(words, ended)]
 
     def _lost(self) -> list[str]:
-        """Instances of ours that exist and that nobody is told of."""
-        listed = self._home.run("gc", "--json", named=False).output
-        instances = [vm for vm in self._world.lab.instances() if ("instance", vm.id) in self._world.ours()]
-        return [f"gc does not list {vm.name} {vm.id}" for vm in instances if vm.name not in listed]
+        """Instances of ours that exist and that nobody is told of; lists have had the time that they need."""
+        time.sleep(self._lag_s)
+        ended = self._home.run("gc", "--json", "--quiet")
+        if ended.status:
+            return [_told(("gc",), ended)]
+        lines = json.loads(ended.output)["result"]["lines"]
+        told = Counter((line["id"], name) for line in lines for name in line["resources"])
+        exist = Counter(
+            (vm.labels["rain-deploy-id"].removeprefix("i-"), f"instance {vm.labels['rain-deploy-node']}")
+            for vm in self._world.lab.instances()
+            if ("instance", vm.id) in self._world.ours()
+        )
+        return [f"gc does not list {name} of {identity}" for identity, name in (exist - told).elements()]
 
     def _end(self) -> list[str]:
         if self._chance.random() < 1 / 2:

@@ -13,7 +13,7 @@ from tests.faults.matrix_commands import Commands
 
 
 @pytest.fixture(scope="session")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+def commands() -> Iterator[Commands]:
     with contextlib.closing(Commands()) as made:
         yield made
 

@@ -156,7 +156,7 @@ class World:
         assert not left, f"the world cannot be cleaned: {left}"
 
 
-def _installed() -> tuple[str, ...]:
+def installed() -> tuple[str, ...]:
     """All that ``up`` puts on a node, so that no test waits for it."""
     layout = Layout(ROOT_BASE, "")
     environment = environment_digest(resolve(EnvironmentSpec(), node_lock()))
@@ -181,7 +181,7 @@ def world(root: Path, number: int) -> Iterator[World]:
     """A world of its own, with addresses 127.7.<number>.x for its machines."""
     root.mkdir(parents=True)
     (root / "machines").mkdir()
-    machines = FakeMachines(root / "machines", f"127.7{number}", _installed())
+    machines = FakeMachines(root / "machines", f"127.7{number}", installed())
     with Lab(machines, zones=ZONES, latency_s=LATENCY_S) as lab, contextlib.closing(Zygote()) as zygote:
         made = World(root, lab, zygote)
         made.populate()

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.spec import EngineSpec
@@ -23,6 +24,7 @@ from rain_deploy.ops.facts import DEBIAN_12
 from rain_deploy.state import Store
 from tests.faults.crash_world import ENGINE, installed
 from tests.faults.fake_transport import FakeMachines
+from tests.faults.link import Link
 from tests.faults.matrix_commands import Commands, Done, Order, Running
 from tests.lab.lab import Lab, Left
 from tests.lab.log import Request
@@ -59,6 +61,18 @@ class Account:
     def machines(self) -> Path:
         return self.root / "machines"
 
+    @property
+    def port(self) -> int:
+        """The lab's own."""
+        return urlsplit(self.lab.url).port or 0
+
+    def behind(self, link: Link) -> None:
+        """From now on commands reach the lab through ``link``."""
+        zones, lab = self.lab.api.zone_urls, self.lab
+        here, there = f":{self.port}/", f":{link.port}/"
+        lab.url = lab.url.replace(here, there)
+        zones.update({name: url.replace(here, there) for name, url in zones.items()})
+
     def home(self, owner: str = OWNER) -> Home:
         """Another person's, or another laptop's, in which an engine is cached."""
         path = self.root / f"home-{len(self.homes) + 1}"
@@ -90,9 +104,7 @@ class Account:
     def vm(self, node: str) -> Vm:
         """The instance of a node."""
         (found,) = (
-            vm
-            for vm in self.lab.instances()
-            if not vm.seeded and vm.labels.get("rain-deploy-node") == node
+            vm for vm in self.lab.instances() if not vm.seeded and vm.labels.get("rain-deploy-node") == node
         )
         return found
 
@@ -131,6 +143,7 @@ class Account:
         now = self.lab.left()
         for each in self.foreign:
             assert each in now, f"it is not as it was: {each}"
+        assert {vm.state for vm in self.lab.instances() if vm.seeded} == {"running"}
 
 
 @dataclass
@@ -176,7 +189,7 @@ class Home:
             killed_at_state,
             largest_file_bytes,
         )
-        return self.account.commands.start(order)
+        return self.account.commands.start(order, self.account.root / "said")
 
     def run(self, *words: str, **how: float) -> Done:
         """One command to its end, and to the end of what it asked for."""
@@ -184,10 +197,14 @@ class Home:
         self.account.wait_until_quiet()
         return done
 
+    def run_beside(self, *words: str) -> Done:
+        """One command to its end while another is in flight."""
+        return self.start(*words).wait()
+
     def well(self, *words: str, **how: float) -> Done:
         """One command, which has to succeed."""
         done = self.run(*words, **how)
-        assert done.status == 0, done
+        assert done.status == 0, str(done)
         return done
 
     def ends(self, status: int, *words: str, **how: float) -> Done:
@@ -197,20 +214,22 @@ class Home:
         return done
 
     def check(self, done: Done, status: int) -> None:
-        """A1 and A3 of a command that did not end well."""
-        assert done.status == status, done
-        assert f"error[RD{status}]" in done.err, done
+        """A1 and A3 of a command that did not end well; the fault is over then."""
+        self.account.lab.faults.clear()
+        assert done.status == status, str(done)
+        assert f"error[RD{status}]" in done.err, str(done)
         self.check_costs_told(done)
         self.check_in_sight()
 
     def check_costs_told(self, done: Done) -> None:
         """Whatever is left costs: it is named, with its price and with what ends it."""
+        said = done.err.rpartition("error[RD")[2]
         nodes = self.nodes()
         for node in nodes:
-            assert node in done.err, f"{node} exists and is not told:\n{done}"
+            assert node in said, f"{node} exists and is not told:\n{done}"
         if nodes:
-            assert "per hour" in done.err, f"machines cost and it is not told how much:\n{done}"
-            assert "rain-deploy down" in done.err, f"it is not told how to end the cost:\n{done}"
+            assert "per hour" in said, f"machines cost and it is not told how much:\n{done}"
+            assert "rain-deploy down" in said, f"it is not told how to end the cost:\n{done}"
 
     def nodes(self) -> list[str]:
         """Of the cluster's machines that exist."""
@@ -270,7 +289,8 @@ def instance_labels(owner: str, cluster: str, cluster_id: str, node: str = "node
 @contextlib.contextmanager
 def account(root: Path, commands: Commands) -> Iterator[Account]:
     """An account; at its end it is checked that nothing foreign was touched and no secret told."""
-    (root / "machines").mkdir()
+    for name in ("machines", "said"):
+        (root / name).mkdir()
     machines = FakeMachines(root / "machines", NETWORK, installed())
     with Lab(machines, zones=ZONES, latency_s=LATENCY_S) as lab:
         made = Account(root, lab, commands)

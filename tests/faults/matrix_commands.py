@@ -2,7 +2,7 @@
 
 A driver writes one request a line to ``python -m tests.faults.matrix_commands`` and reads one number a line:
 a process id for an order, an exit status for a process id.  Time in a command runs ``HASTE`` times faster
-than here, so its deadlines are the product's own and end soon.
+than here, so its deadlines are about the product's own and end soon.
 """
 
 from __future__ import annotations
@@ -96,8 +96,7 @@ class Running:
 class Commands:
     """The process that forks them."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self) -> None:
         self._count = 0
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.matrix_commands"],
@@ -107,10 +106,10 @@ class Commands:
             text=True,
         )
 
-    def start(self, order: Order) -> Running:
-        """Start one; others may run beside it."""
+    def start(self, order: Order, said: Path) -> Running:
+        """Start one, others may run beside it; what it says is kept in the directory ``said``."""
         self._count += 1
-        out, err = (self._directory / f"{self._count}.{name}" for name in ("out", "err"))
+        out, err = (said / f"{self._count}.{name}" for name in ("out", "err"))
         asked = {"order": dataclasses.asdict(order), "out": str(out), "err": str(err)}
         return Running(self, order, self.ask(asked), (out, err))
 
@@ -132,7 +131,9 @@ def _hasty(deadlines: Mapping[str, float]) -> Patience:
         Patience(
             clock=lambda: time.monotonic() * HASTE,
             pause=lambda seconds: time.sleep(seconds / HASTE),
-            operation_s=150.0,
+            api_s=90.0,
+            settle_s=40.0,
+            operation_s=120.0,
         ),
         **deadlines,
     )

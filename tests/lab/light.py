@@ -6,6 +6,7 @@ directory of their own) and the program that powers a machine off, which runs se
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -180,7 +181,8 @@ class LightMachine:
         for node in tuple(self._nodes()):
             cluster = node.parents[1]
             shutil.rmtree(node)
-            if not any((cluster / "nodes").iterdir()):
+            with contextlib.suppress(OSError):  # others are left, or go at the same time
+                (cluster / "nodes").rmdir()
                 shutil.rmtree(cluster)
         shutil.rmtree(self.directory)
 
@@ -237,8 +239,9 @@ class LightMachine:
 
     def _nodes(self) -> Iterator[Path]:
         for description in self._base.glob("clusters/*/nodes/*/node.json"):
-            if json.loads(description.read_bytes())["address"] == self.address:
-                yield description.parent
+            with contextlib.suppress(FileNotFoundError):  # of a machine that goes at this moment
+                if json.loads(description.read_bytes())["address"] == self.address:
+                    yield description.parent
 
     def _make_view(self, view: Path) -> None:
         """Of the base that all machines share, what a machine with a disk of its own would have."""

@@ -68,20 +68,20 @@ def test_a_cluster_grows_shrinks_and_computes_at_every_size(lab: Lab, line: Comm
     grown = line.well("scale", "3", "--yes", "--json", timeout_s=FIRST_UP_S).result
     assert (grown["before"], grown["after"], grown["added"]) == (2, 3, ["node-3"])
     assert before < {vm.id for vm in lab.instances()}
-    assert line.well("run", "squares.py").stdout.split() == [str(x * x) for x in range(20)]
+    assert line.well("run", "squares.py").stdout.split()[:20] == [str(x * x) for x in range(20)]
     line.well("status", "--check")
     running = line.start("run", "waits.py", str(line.cwd / "go"))
     running.wait_for("begun")
     refused = line("scale", "1", "--yes", "--json")
     assert refused.exit_code == 10
-    assert "rain-deploy cancel" in refused.error["next_step"]
+    assert "rain-deploy cancel" in refused.error["next"]
     (line.cwd / "go").touch()
     assert running.ended().exit_code == 0
     shrunk = line.well("scale", "1", "--yes", "--json").result
     assert shrunk["removed"] == ["node-2", "node-3"]
     assert states(lab) == ["running"]
     line.well("status", "--check")
-    assert line.well("run", "squares.py").stdout.split() == [str(x * x) for x in range(20)]
+    assert line.well("run", "squares.py").stdout.split()[:20] == [str(x * x) for x in range(20)]
     line.well("down", "--yes")
     assert lab.left() == ()
 
@@ -116,7 +116,9 @@ def test_a_cluster_that_its_limit_stopped_gives_its_results_and_goes(
     run = detached.result["run"]
     for vm in lab.instances():
         machines.machine(vm.id).pass_time(5 * HOUR_S)
-    wait_for(lambda: states(lab) == ["stopped", "stopped"], 30, lambda: states(lab))
+    wait_for(lambda: states(lab) == ["stopped", "stopped"], 30, lambda: str(states(lab)))
+    for vm in lab.instances():
+        machines.machine(vm.id).pass_time(0)
     told = line.well("status", "--json").result
     assert [node["state"] for node in told["nodes"]] == ["stopped", "stopped"]
     assert line("status", "--check").exit_code == 3

@@ -52,7 +52,7 @@ class Machine:
         self.port = _free_port()
         self._configure(authorized)
         with (directory / "log").open("wb") as log:
-            argv = [SSHD, "-D", "-e", "-f", directory / "config"]
+            argv = (str(SSHD), "-D", "-e", "-f", str(directory / "config"))
             self._sshd = subprocess.Popen(argv, stderr=log, stdin=subprocess.DEVNULL)
         self.program("systemctl", f'[ "$1" = reload ] || exit 0\nkill -HUP {self._sshd.pid}')
         _wait_for_port(self.port)
@@ -83,6 +83,7 @@ class Machine:
         self._sshd.wait(timeout=10)
 
     def _configure(self, authorized: Path) -> None:
+        path = f"{self.directory}/bin:{os.environ['PATH']}"
         (self.directory / "config").write_text(
             f"""HostKey {self.etc}/ssh_host_ed25519_key
 ListenAddress {ADDRESS}:{self.port}
@@ -90,7 +91,7 @@ AuthorizedKeysFile {authorized}
 PidFile none
 StrictModes no
 UsePAM no
-SetEnv PATH={self.directory}/bin:{os.environ["PATH"]} RAIN_DEPLOY_MACHINE={self.directory}/machine
+SetEnv HOME={self.directory}/home PATH={path} RAIN_DEPLOY_MACHINE={self.directory}/machine
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 MaxStartups 100
@@ -242,6 +243,7 @@ def test_an_operator_who_is_cut_off_still_gets_in_and_goes_on(
 CHANGES_SOMETHING = ("cat", "mv", "rm", "ssh-keygen", "sync", "systemctl")
 
 
+@pytest.mark.slow
 def test_wherever_the_machines_own_script_dies_a_recorded_key_opens_it(
     machine: Machine, operator: Operator
 ) -> None:

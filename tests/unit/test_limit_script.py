@@ -73,7 +73,7 @@ class Machine:
 
     def state(self, run: Path, state: str, *, at: float) -> None:
         """As the supervisor on the server's node writes it."""
-        write_json(run / "state.json", {"run": run.name, "state": state, "versions": {"state": "finished"}})
+        write_json(run / "state.json", {"inner": {"state": "finished"}, "state": state})
         os.utime(run / "state.json", (at, at))
 
     def node(self, server: str = SERVER) -> None:

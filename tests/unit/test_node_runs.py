@@ -43,15 +43,17 @@ def test_queueing_twice_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_runs_that_a_power_off_broke_off_are_over_and_keep_no_variables(tmp_path: Path) -> None:
-    running, ended, waiting, shipped = (ship(tmp_path, name, n) for n, name in enumerate("abcd"))
-    for run in (running, ended, waiting):
+    running, ended, waiting, killed, shipped = (ship(tmp_path, name, n) for n, name in enumerate("abcde"))
+    for run in (running, ended, waiting, killed):
         queue(run)
         write_json(run.path / "env.json", {"KEY": "secret"})
     running.update(state="running")
     ended.update(state="running")
     write_json(ended.path / "exit.json", {"exit_code": 0, "ended_s": 5.0})
-    assert interrupted(tmp_path) == ["a", "b", "c"]
-    assert [run.state()["outcome"] for run in (running, ended, waiting)] == ["limit", "done", "limit"]
+    write_json(killed.path / "exit.json", {"exit_code": -9})
+    assert interrupted(tmp_path) == ["a", "b", "c", "d"]
+    outcomes = [run.state()["outcome"] for run in (running, ended, waiting, killed)]
+    assert outcomes == ["limit", "done", "limit", "limit"]
     assert (running.finished, ended.state()["ended_s"], running.extra_env()) == (True, 5.0, {})
     assert not shipped.finished
     assert interrupted(tmp_path) == []

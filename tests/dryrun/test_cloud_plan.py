@@ -1,0 +1,89 @@
+"""The plan of machines that cost: it only reads, and what it names is what `up` then makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.matrix import Account, Home, account
+from tests.faults.matrix_commands import Commands
+
+MADE_BY = {
+    "register-ssh-key": "ssh-key",
+    "create-security-group": "security-group",
+    "create-anti-affinity-group": "anti-affinity-group",
+    "create-instance": "instance",
+}
+
+
+@pytest.fixture(scope="module")
+def commands() -> Iterator[Commands]:
+    with closing(Commands()) as made:
+        yield made
+
+
+@pytest.fixture
+def cloud(tmp_path: Path, commands: Commands) -> Iterator[Account]:
+    with account(tmp_path, commands) as made:
+        yield made
+
+
+@pytest.fixture
+def me(cloud: Account) -> Home:
+    return cloud.home()
+
+
+def plan(home: Home, *words: str) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(home.well("up", "--dry-run", "--json", *words).out)["result"]
+    return value
+
+
+def made(cloud: Account) -> list[str]:
+    """Kinds with the node's name where it is one, in the order of making."""
+    requests = [request for request in cloud.lab.log if request.operation in MADE_BY]
+    names = [request.json.get("labels", {}).get("rain-deploy-node", "") for request in requests]
+    return [
+        f"{MADE_BY[request.operation]} {name}".strip() for request, name in zip(requests, names, strict=True)
+    ]
+
+
+def without_names(creates: list[str]) -> list[str]:
+    return [create if create.startswith("instance ") else create.partition(" ")[0] for create in creates]
+
+
+@pytest.mark.parametrize("words", [("--nodes", "4"), ("--nodes", "9", "--anti-affinity"), ()])
+def test_the_plan_only_reads_and_names_all_that_is_then_made(
+    me: Home, cloud: Account, words: tuple[str, ...]
+) -> None:
+    planned = plan(me, *words)
+    assert {request.method for request in cloud.lab.log} == {"GET"}
+    assert cloud.ours() == []
+    me.well("up", *words)
+    assert sorted(without_names(planned["creates"])) == sorted(made(cloud))
+    me.goes_down()
+
+
+def test_the_plan_of_more_nodes_names_only_those_that_are_missing(me: Home, cloud: Account) -> None:
+    me.well("up", "--nodes", "2")
+    before = len(made(cloud))
+    assert plan(me)["creates"] == []
+    planned = plan(me, "--nodes", "3")
+    assert planned["creates"] == ["instance node-3"]
+    me.well("up", "--nodes", "3")
+    assert made(cloud)[before:] == planned["creates"]
+    me.goes_down()
+
+
+def test_the_plan_says_price_limit_and_what_opens(me: Home) -> None:
+    planned = plan(me, "--nodes", "4")
+    told = "\n".join(planned["offer"])
+    for word in ("standard.medium", "Debian 12", "per hour", "per day", "2025-08-22", "powers itself off at"):
+        assert word in told
+    assert planned["quote"]["per_hour"] * 4 == pytest.approx(4 * (0.04666 + 20 * 0.00014))
+    assert "SSH" in told
+    assert "to nobody else" in told
