@@ -196,10 +196,11 @@ class Store:
         return (row[0], _loaded(self._path, row[1], ResolvedEnvironment)) if row else None
 
     def save_intent(self, intent: Intent) -> None:
-        """Record a create before it is sent.  An intent that is recorded already stays as it is."""
+        """Record a create before it is sent, be it again: its time is that of the last one."""
         with self._database() as database:
             database.execute(
-                "INSERT OR IGNORE INTO resources VALUES (?, ?, ?, ?, NULL)",
+                "INSERT INTO resources VALUES (?, ?, ?, ?, NULL) "
+                "ON CONFLICT (cluster_id, kind, name) DO UPDATE SET intent = excluded.intent",
                 (intent.cluster_id, intent.kind, intent.name, _CONVERTER.dumps(intent)),
             )
 

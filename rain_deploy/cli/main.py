@@ -145,6 +145,12 @@ def main(app: Application | None = None) -> NoReturn:
     root.main(obj=app)
 
 
+_LEAVING = (
+    b"interrupted again: leaving at once; everything is recorded:"
+    b" rain-deploy list shows it, rain-deploy down removes it\n"
+)
+
+
 class _Interrupts:
     """The first signal lets the flow end in order; a Ctrl-C after it leaves at once.
 
@@ -161,7 +167,7 @@ class _Interrupts:
             raise failure.Stopped(signum)
         if signum == signal.SIGINT:
             cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a spinner may have hidden it
-            os.write(2, cursor + b"interrupted again: leaving at once; everything is recorded\n")
+            os.write(2, cursor + _LEAVING)
             os._exit(128 + signum)
 
 

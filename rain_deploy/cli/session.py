@@ -141,27 +141,30 @@ class Session:
         return self._with_rest(failure.interrupted(stop, f"{self.verb} was interrupted"))
 
     def _with_rest(self, error: RainDeployError) -> RainDeployError:
-        """``error``, saying what of the cluster exists if it does not say so itself."""
-        if error.still_running is None and self._ctx is not None:
+        """``error``, saying what of the cluster exists if it does not say so itself, and always what costs."""
+        if self._ctx is not None:
             with contextlib.suppress(RainDeployError):
-                error.still_running = self._standing(self._ctx)
+                told = error.still_running
+                error.still_running = "; ".join(filter(None, (told, self._standing(self._ctx, told)))) or None
         return error
 
-    def _standing(self, ctx: Context) -> str | None:
-        """The cluster's machines as recorded, what they cost, and how to end that."""
+    def _standing(self, ctx: Context, told: str | None) -> str | None:
+        """The cluster's machines as recorded, what they cost, and how to end that; ``told``: what is said."""
         from rain_deploy.core.wording import money  # noqa: PLC0415 - not for --help
 
         cluster = ctx.store.cluster(self.cluster)
         if cluster is None:
             return None
-        names = ", ".join(thing.name for thing in cluster.nodes or ctx.store.resources(cluster.id))
-        if not names:
+        resources, quote, bill = ctx.store.resources(cluster.id), cluster.quote, ""
+        things = (resources or cluster.nodes) if quote else (cluster.nodes or resources)
+        names = [thing.name for thing in things]
+        machines = sum(name.startswith("node-") for name in names)
+        if quote is not None and machines:  # also one whose create had no outcome: it may exist
+            costs = money(quote.per_hour * machines, quote.currency)
+            bill = f" ({costs} per hour; {text.limit(cluster.limit_s)})"
+        if not names or (told and not bill):
             return None
-        costs = sum(meter.per_hour for meter in cluster.meters if meter.until_s is None)
-        bill = ""
-        if cluster.quote is not None and costs:
-            bill = f" ({money(costs, cluster.quote.currency)} per hour; {text.limit(cluster.limit_s)})"
-        return f"cluster {self.cluster}: {names}{bill}; remove it with: rain-deploy down{self._flag}"
+        return f"cluster {self.cluster}: {', '.join(names)}{bill}; remove it with: rain-deploy down{self._flag}"
 
     @property
     def _flag(self) -> str:

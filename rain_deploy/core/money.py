@@ -26,10 +26,10 @@ def cost_so_far(meters: Collection[Meter], now_s: float) -> float:
 def open_meter(
     meters: tuple[Meter, ...], name: str, machine: str, now_s: float, per_hour: float
 ) -> tuple[Meter, ...]:
-    """With a meter for the machine (the cloud's own id), once."""
+    """With a meter for the machine (the cloud's own id), once; one of that name before it is at rest."""
     if any(meter.machine == machine for meter in meters):
         return meters
-    return (*meters, Meter(name, machine, now_s, per_hour))
+    return (*close_meters(meters, {name}, now_s), Meter(name, machine, now_s, per_hour))
 
 
 def close_meters(meters: tuple[Meter, ...], names: Collection[str], now_s: float) -> tuple[Meter, ...]:

@@ -192,13 +192,17 @@ def _delete(ctx: Context, provider: Provider, cluster: Cluster) -> tuple[tuple[s
     return deleted, (f"{cluster.provider}: listed again, no resource of {cluster.name} is left",)
 
 
-def _unrecorded(
-    known: tuple[ResourceRef, ...], listed: tuple[ResourceRef, ...]
-) -> tuple[ResourceRef, ...]:
-    """What exists beside what is on record: also a second one of a name, from a create given up too early."""
+def _unrecorded(known: tuple[ResourceRef, ...], listed: tuple[ResourceRef, ...]) -> tuple[ResourceRef, ...]:
+    """What exists beside what is on record: also a second of one name, of a create that was given up."""
     refs = {(resource.kind, resource.name): resource.ref for resource in known}
-    # Of a record without an id ``delete`` takes all that has its name.
-    return tuple(r for r in listed if refs.get((r.kind, r.name), "-") not in {"", r.ref} and (r.ref or (r.kind, r.name) not in refs))
+
+    def another(resource: ResourceRef) -> bool:
+        ref = refs.get((resource.kind, resource.name))
+        if not ref:  # a record without an id stands for all of its name
+            return ref is None
+        return resource.ref not in {"", ref}
+
+    return tuple(filter(another, listed))
 
 
 def _listed(provider: Provider, cluster: Cluster) -> tuple[ResourceRef, ...]:

@@ -173,12 +173,13 @@ def assign(
     cluster: Cluster,
     looked: Mapping[Host, Facts],
 ) -> Cluster:
-    """The cluster with a node for each host.  What a recorded node was given stays."""
+    """The cluster with a node for each host.  What a recorded node was given stays; one task per GPU."""
     recorded = {node.name: node for node in (*cluster.nodes, *cluster.left_out)}
     hosts = tuple(looked)
     facts = {host.name: fact for host, fact in looked.items()}
     addresses = cluster_addresses(hosts, facts, spec.trust_networks)
     share = len(hosts) if provider.traits.shared_machine else 1
+    gpus = cluster.quote.gpus if cluster.quote else 0
     nodes = []
     for host in hosts:
         known, fact = recorded.get(host.name), facts[host.name]
@@ -189,7 +190,10 @@ def assign(
                 facts=fact,
                 cluster_address=known.cluster_address if known else addresses[host.name],
                 governor_port=governor_port(host.index),
-                cpus=spec.cpus_per_node or (known.cpus if known else 0) or _cpus(ctx, host, fact, share),
+                cpus=spec.cpus_per_node
+                or (known.cpus if known else 0)
+                or gpus
+                or _cpus(ctx, host, fact, share),
             )
         )
     _refuse_taken(nodes)

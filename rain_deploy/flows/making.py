@@ -14,6 +14,7 @@ from rain_deploy.errors import InputError, PartlyUp, QuotaError, RainDeployError
 from rain_deploy.fleet.fanout import Outcomes, fan_out
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.machines import is_machine, survivors
+from rain_deploy.flows.removing import without
 from rain_deploy.providers.base import Provider
 
 
@@ -22,29 +23,37 @@ def make_resources(
 ) -> tuple[Cluster, tuple[ResourceRef, ...]]:
     """Create what is missing and wait until all machines run; the cluster with its meters, and all of it.
 
-    A machine that did not come to run is deleted and made once more.  Raises what kept one from it when fewer
-    are left than ``--min-nodes`` wants.
+    A machine that was made here and did not come to run is deleted and made once more; one that lived before
+    never is, for what is on its disk.  Raises what kept one from it when fewer are left than ``--min-nodes``
+    wants.
     """
     intents = provider.intents(spec, cluster, nodes)
+    lived = _lived(ctx, cluster)
     made: list[ResourceRef] = []
     errors: dict[str, RainDeployError] = {}
     for _, of_kind in itertools.groupby(intents, key=lambda intent: intent.kind):
-        outcomes = _made(ctx, provider, tuple(of_kind))
+        try:
+            outcomes = _made(ctx, provider, tuple(of_kind))
+        finally:  # Ctrl-C, too, waits for those that were begun
+            cluster = _metered(ctx, cluster)
         made += outcomes.values.values()
         errors |= outcomes.errors
-        cluster = _metered(ctx, cluster, tuple(outcomes.values.values()))
         if any(not is_machine(name) for name in errors):
             Outcomes({}, errors).require()
     lost = dict(provider.settle(cluster, tuple(made)))
-    again = {name for name, error in lost.items() if isinstance(error, PartlyUp)}
+    may_go = {ref.name for ref in made if ref.ref not in lived}
+    again = {name for name, error in lost.items() if isinstance(error, PartlyUp) and name in may_go}
     if again:
         for name in again:
             ctx.emit(Notice(f"{name}: {lost[name].message}; it is deleted and made once more"))
         broken = tuple(ref for ref in made if ref.name in again)
         fan_out(broken, lambda ref: _dropped(ctx, provider, ref), finish=True).require()
-        outcomes = _made(ctx, provider, tuple(intent for intent in intents if intent.name in again))
+        cluster = without(cluster, broken)
+        try:
+            outcomes = _made(ctx, provider, tuple(intent for intent in intents if intent.name in again))
+        finally:
+            cluster = _metered(ctx, cluster)
         fresh = tuple(outcomes.values.values())
-        cluster = _metered(ctx, cluster, fresh)
         still = {name: error for name, error in lost.items() if name not in again}
         lost = {**still, **outcomes.errors, **provider.settle(cluster, fresh)}
     errors |= lost
@@ -53,13 +62,19 @@ def make_resources(
     return cluster, tuple(r for r in ctx.store.resources(cluster.id) if r.name in left and r.ref)
 
 
+def _lived(ctx: Context, cluster: Cluster) -> frozenset[str]:
+    """References of machines on which something may have been computed."""
+    names = {node.name for node in (*cluster.nodes, *cluster.left_out)} if cluster.up else set()
+    return frozenset(ref.ref for ref in ctx.store.resources(cluster.id) if ref.ref and ref.name in names)
+
+
 def _made(ctx: Context, provider: Provider, intents: tuple[Intent, ...]) -> Outcomes[ResourceRef]:
     """Those of one kind, at the same time."""
     recorded = {(ref.kind, ref.name): ref for ref in ctx.store.resources(intents[0].cluster_id)}
 
     def make(intent: Intent) -> ResourceRef:
         earlier = recorded.get((intent.kind, intent.name))
-        if earlier is None:
+        if earlier is None or not earlier.ref:  # it may be sent (again) from now on
             ctx.store.save_intent(replace(intent, recorded_s=time.time()))
         try:
             unsettled_s = earlier.recorded_s if earlier and not earlier.ref else None
@@ -74,14 +89,16 @@ def _made(ctx: Context, provider: Provider, intents: tuple[Intent, ...]) -> Outc
     return fan_out(intents, make, finish=True)
 
 
-def _metered(ctx: Context, cluster: Cluster, made: tuple[ResourceRef, ...]) -> Cluster:
-    """The cluster, recorded, with a meter for each machine that has none."""
+def _metered(ctx: Context, cluster: Cluster) -> Cluster:
+    """The cluster, recorded, with a meter for each machine on record that has none: from its intent on."""
     if cluster.quote is None:
         return cluster
-    meters = cluster.meters
-    for ref in made:
-        if is_machine(ref.name):
-            meters = open_meter(meters, ref.name, ref.ref, time.time(), cluster.quote.per_hour)
+    meters, now_s = cluster.meters, time.time()
+    for ref in ctx.store.resources(cluster.id):
+        if is_machine(ref.name) and ref.ref:
+            another = any(meter.name == ref.name for meter in meters)  # its intent was that one's
+            since_s = now_s if another else ref.recorded_s or now_s
+            meters = open_meter(meters, ref.name, ref.ref, since_s, cluster.quote.per_hour)
     cluster = replace(cluster, meters=meters)
     ctx.store.save_cluster(cluster)
     return cluster

@@ -72,14 +72,16 @@ def cloud_drift(ctx: Context, cluster: Cluster, sight: Sight) -> tuple[str, ...]
         return (f"the cloud did not tell how the machines are: {sight.silent}",)
     machines = sight.machines(cluster)
     recorded = {ref.name for ref in ctx.store.resources(cluster.id) if is_machine(ref.name)}
-    addresses = {node.name: node.host.address for node in cluster.nodes}
+    addresses = {node.name: node.host.address for node in (*cluster.nodes, *cluster.left_out)}
     lines = [f"{name}: its machine is gone" for name in sorted(recorded - machines.keys())]
     for name, found in sorted(machines.items()):
         if name not in recorded:
             lines.append(f"{name}: a machine of this cluster that is not on record ({found.resource.ref})")
         elif found.state != RUNNING:
             lines.append(f"{name}: its machine is {found.state}")
-        elif addresses.get(name, found.address) != found.address:
+        elif name not in addresses:
+            lines.append(f"{name}: its machine runs and is no node yet ({found.resource.ref})")
+        elif addresses[name] != found.address:
             lines.append(f"{name}: its machine has another address now ({found.address})")
     return tuple(lines)
 

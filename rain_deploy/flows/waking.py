@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from rain_deploy.flows.clusters import ask_server
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.limits import tell
 from rain_deploy.flows.machines import BOOT_S
-from rain_deploy.flows.seeing import ASLEEP, STARTING, Sight, seen
+from rain_deploy.flows.seeing import ASLEEP, STARTING, seen
 from rain_deploy.ops.services import layout_of
 from rain_deploy.providers.base import Provider
 
@@ -38,24 +38,56 @@ def awake(
     Nobody asks the cloud while they answer; where the cloud does not, the cluster as it is.  Raises
     Unreachable for a machine that is gone, or that does not answer BOOT_S after its start.
     """
+    cluster, gone = rouse(ctx, cluster, nodes, clock=clock, pause=pause)
+    for name in gone:
+        raise Unreachable(
+            f"{name}: its machine is gone from the account, and what was on its disk with it",
+            node=name,
+            next_step=f"rain-deploy status -c {cluster.name}",
+        )
+    return cluster
+
+
+def rouse(
+    ctx: Context,
+    cluster: Cluster,
+    nodes: tuple[Node, ...],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> tuple[Cluster, tuple[str, ...]]:
+    """As ``awake``; and the names of those whose machines are gone, which is no error here."""
     silent = fan_out(_priced(cluster, nodes), ctx.transport.connect).errors
     sight = seen(ctx, cluster.provider) if silent else None
     if sight is None:
-        return cluster
+        return cluster, ()
     if sight.silent:
         ctx.emit(Notice(f"whether {', '.join(silent)} is powered off is not known: {sight.silent}"))
-        return cluster
-    lost = [found for node in nodes if node.name in silent if (found := _away(cluster, node, sight))]
-    if not lost:
-        return cluster
-    asleep = tuple(found.resource for found in lost if found.state in ASLEEP)
+        return cluster, ()
+    machines = sight.machines(cluster)
+    gone = tuple(name for name in silent if name not in machines)
+    lost = [machines[node.name] for node in nodes if node.name in silent and _is_lost(machines, node)]
+    if lost:
+        cluster = _roused(ctx, cluster, tuple(lost), clock=clock, pause=pause)
+    return cluster, gone
+
+
+def _roused(
+    ctx: Context,
+    cluster: Cluster,
+    lost: tuple[Found, ...],
+    *,
+    clock: Callable[[], float],
+    pause: Callable[[float], None],
+) -> Cluster:
     provider = ctx.provider_for(cluster.provider)
+    asleep = tuple(found.resource for found in lost if found.state in ASLEEP)
     _start(ctx, provider, cluster, asleep)
     hosts = provider.hosts(cluster, tuple(found.resource for found in lost))
     cluster = _readdressed(ctx, cluster, hosts)
     names = {found.resource.name for found in lost}
-    woken = tuple(node for node in cluster.nodes if node.name in names)
-    _await(ctx, tuple(node.host for node in woken), clock=clock, pause=pause)
+    woken = tuple(node.host for node in cluster.nodes if node.name in names)
+    _await(ctx, woken, clock=clock, pause=pause)
     _brought_up_to_date(ctx, cluster, tuple(ref.name for ref in asleep))
     return cluster
 
@@ -65,16 +97,12 @@ def _priced(cluster: Cluster, nodes: tuple[Node, ...]) -> tuple[Host, ...]:
     return () if cluster.quote is None else tuple(node.host for node in nodes)
 
 
-def _away(cluster: Cluster, node: Node, sight: Sight) -> Found | None:
-    """The machine of a node that does not answer, where that is because it is off or has another address."""
-    found = sight.machines(cluster).get(node.name)
+def _is_lost(machines: Mapping[str, Found], node: Node) -> bool:
+    """Whether a node that does not answer is off, or has another address."""
+    found = machines.get(node.name)
     if found is None:
-        raise Unreachable(
-            f"{node.name}: its machine is gone from the account, and what was on its disk with it",
-            node=node.name,
-            next_step=f"rain-deploy status -c {cluster.name}",
-        )
-    return found if found.state in {*ASLEEP, STARTING} or found.address != node.host.address else None
+        return False
+    return found.state in {*ASLEEP, STARTING} or found.address != node.host.address
 
 
 def _start(ctx: Context, provider: Provider, cluster: Cluster, asleep: tuple[ResourceRef, ...]) -> None:

@@ -12,6 +12,8 @@ from .process import Process, end, scan, spawn
 from .runs import Run
 
 _READY_DEADLINE_S = 20.0
+_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+"""TensorFlow else takes all of a GPU's memory for the first task; without a GPU it means nothing."""
 _THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -70,7 +72,7 @@ def start_governor(config: NodeConfig, epoch: Path, port: int, run: Run | None) 
     argv += ["--listen", f"{config.address}:{config.governor_port}"]
     argv += ["--workdir", str(epoch / "work"), "--logdir", str(epoch / "log")]
     argv += ["--ready-file", str(epoch / "ready"), f"{config.server_address}:{port}"]
-    env = config.environment("governor", epoch) | dict.fromkeys(_THREADS, "1") | _RUST
+    env = config.environment("governor", epoch) | dict.fromkeys(_THREADS, "1") | _GPU | _RUST
     if run:
         env |= run.companion_env(config.code) | run.extra_env()
     return spawn(argv, log=governor_log(epoch), env=env)

@@ -236,13 +236,12 @@ class ExoscaleProvider:
 
     def _host(self, cluster: Cluster, ref: ResourceRef, row: Row) -> Host:
         zone, _, instance = ref.ref.partition("/")
-        host_key = public_key(self._instances.host_key(ref.cluster_id, ref.name))
         return Host(
             name=ref.name,
             address=row["public-ip"],
             port=json.loads(cluster.spec_json).get("ssh_port", 22),
             user=self._user(cluster, ref, row["template"]["id"], zone),
-            host_keys=(host_key,),
+            host_keys=self._instances.host_keys(ref.cluster_id, ref.name),
             label=row["name"],
             identity_files=(cluster_key(self._home, ref.cluster_id),),
             cluster_address=row["public-ip"],

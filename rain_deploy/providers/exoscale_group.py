@@ -107,12 +107,13 @@ class Group:
         and where another's rule opens Rain's ports.
         """
         rows = _ingress(self._api, self._group)
-        seen = frozenset() if fresh else frozenset(map(_key, self._events()))
+        closed = not self._allow_ip and not any(self._is_ssh(row) for row in rows)
+        seen = frozenset(map(_key, self._events())) if closed and not fresh else frozenset()
         for rule in rain_rules(self._group):
             self._add(rule, rows)
-        wanted = ssh_rules(self._port, self._allow_ip)
-        if not wanted and not any(self._is_ssh(row) for row in rows):
-            wanted = ssh_rules(self._port, (self._operator(seen, rows),))
+        if closed and not fresh:
+            self._touch(rows)
+        wanted = ssh_rules(self._port, (self._operator(seen),) if closed else self._allow_ip)
         for rule in wanted:
             self._add(rule, rows)
         for row in rows if wanted else ():
@@ -134,10 +135,8 @@ class Group:
                     next_step=f"remove that rule: exo compute security-group show {self._name}",
                 )
 
-    def _operator(self, seen: frozenset[str], rows: tuple[dict[str, Any], ...]) -> str:
-        """The address that Exoscale saw our last change of this group come from."""
-        if seen:
-            self._touch(rows)
+    def _operator(self, seen: frozenset[str]) -> str:
+        """The address from which Exoscale saw a change of this group come that is not among ``seen``."""
         for _ in rounds(self._api, self._api.patience.source_ip_s):
             for event in self._events():
                 if _key(event) not in seen and event.get("source-ip"):

@@ -47,8 +47,12 @@ class Instances:
         self._operations: dict[str, Mapping[str, Any]] = {}
         """By reference: what was begun in this process and not seen to end."""
 
-    def host_key(self, cluster_id: str, node: str) -> Path:
-        """The private host key that a machine is given at its first boot."""
+    def host_keys(self, cluster_id: str, node: str) -> tuple[str, ...]:
+        """What the machine shows at its first boot; none where this home did not make it."""
+        private = self._host_key(cluster_id, node)
+        return (public_key(private),) if private.exists() else ()
+
+    def _host_key(self, cluster_id: str, node: str) -> Path:
         return self._home / "clusters" / cluster_id / "host_keys" / node
 
     def create(
@@ -214,7 +218,7 @@ class Instances:
     def _body(self, intent: Intent, group: str, key: str, spread: str | None) -> Row:
         options = dict(intent.options)
         zone = options["zone"]
-        host_key = self.host_key(intent.cluster_id, intent.name)
+        host_key = self._host_key(intent.cluster_id, intent.name)
         host_key.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         host_key.parent.mkdir(exist_ok=True, mode=0o700)
         public = public_key(host_key)
@@ -258,7 +262,7 @@ class Instances:
 
     def _forget_host_key(self, intent: Intent) -> None:
         """A new machine has a new key: user-data of the old one told the old one's to whoever was on it."""
-        private = self.host_key(intent.cluster_id, intent.name)
+        private = self._host_key(intent.cluster_id, intent.name)
         for path in (private, private.with_name(f"{private.name}.pub")):
             path.unlink(missing_ok=True)
 

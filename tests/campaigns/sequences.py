@@ -16,7 +16,7 @@ from pathlib import Path
 from rain_deploy.errors import ExitCode
 from tests.faults.crash_adapter import Kill, When
 from tests.faults.crash_points import Score, reaches, vanishes
-from tests.faults.crash_world import World, world
+from tests.faults.crash_world import LATENCY_S, World, world
 from tests.faults.zygote import Ended
 
 STEPS = 8
@@ -25,20 +25,14 @@ MOST_NODES = 3
 SETTLE_S = 0.3
 LAG_S = 0.1
 """Of lists, in some sequences; shorter than what the commands take them for settled after."""
-OPERATIONS = (
+READS = ("get-operation", "get-instance", "list-instances", "list-security-groups")
+CREATES = (
     "create-instance",
     "create-security-group",
     "add-rule-to-security-group",
     "register-ssh-key",
-    "delete-instance",
-    "delete-security-group",
-    "delete-ssh-key",
-    "get-operation",
-    "get-instance",
-    "list-instances",
-    "list-security-groups",
 )
-CHANGES = tuple(name for name in OPERATIONS if not name.startswith(("get-", "list-")))
+DELETES = ("delete-instance", "delete-security-group", "delete-ssh-key")
 
 
 def play(place: Path, chance: random.Random, rounds: int) -> Score:
@@ -83,8 +77,20 @@ class Sequence:
         return score
 
     def _words(self) -> tuple[str, ...]:
+        """A command that has something to do, mostly."""
         nodes = str(self._chance.randint(1, MOST_NODES))
-        return self._chance.choice((("up", "--nodes", nodes), ("scale", nodes), ("down",)))
+        up, scale, down = ("up", "--nodes", nodes), ("scale", nodes), ("down",)
+        if not self._home.recorded():
+            return self._chance.choice((up, up, up, scale, down))
+        return self._chance.choice((up, scale, scale, scale, down))
+
+    def _operation(self, words: tuple[str, ...], *, changes: bool = False) -> str:
+        """One that the command probably calls."""
+        living = len(self._home.machines())
+        deletes = words == ("down",) or (words[0] == "scale" and int(words[-1]) < living)
+        likely = DELETES if deletes else CREATES
+        operation: str = self._chance.choice(likely if changes else (*likely, *likely, *READS))
+        return operation
 
     def _undisturbed(self) -> list[str]:
         words = self._words()
@@ -102,22 +108,22 @@ class Sequence:
     def _killed(self) -> list[str]:
         words = self._words()
         kill = Kill(
-            self._chance.choice(OPERATIONS), self._chance.randint(1, 4), self._chance.choice(tuple(When))
+            self._operation(words), self._chance.choice((1, 1, 2, 3)), self._chance.choice(tuple(When))
         )
         self._said.append(f"{' '.join(words)} killed at {kill.operation} {kill.nth} {kill.when}")
         return self._tolerated(words, self._home.run(*words, kill=kill))
 
     def _disturbed(self) -> list[str]:
         words = self._words()
-        self._said.append(f"{' '.join(words)} with {self._plant()}")
+        self._said.append(f"{' '.join(words)} with {self._plant(words)}")
         ended = self._home.run(*words)
         self._world.lab.faults.clear()
         return self._tolerated(words, ended)
 
-    def _plant(self) -> str:
+    def _plant(self, words: tuple[str, ...]) -> str:
         faults, chance = self._world.lab.faults, self._chance
-        times, skip = chance.randint(1, 3), chance.randint(0, 2)
-        operation, change = chance.choice(OPERATIONS), chance.choice(CHANGES)
+        times, skip = chance.randint(1, 3), chance.choice((0, 0, 0, 1, 2))
+        operation, change = self._operation(words), self._operation(words, changes=True)
         match chance.choice(("status", "html", "cut", "truncate", "outcome")):
             case "status":
                 status, committed = chance.choice((429, 500, 503)), chance.random() < 1 / 2
@@ -146,14 +152,12 @@ class Sequence:
     def _collected(self) -> list[str]:
         """Without -c: a living cluster is none of what is left over."""
         self._said.append("gc --delete")
-        before = self._home.recorded()
+        time.sleep(2 * LATENCY_S)  # what a killed command had begun comes to its end
+        before = self._home.recorded() & self._world.ours()
         ended = self._home.run("gc", "--delete", named=False)
         wrong = [] if ended.status == 0 else [_told(("gc", "--delete"), ended)]
-        gone = before & self._known() - self._world.ours()
+        gone = before - self._world.ours()
         return wrong + [f"gc deleted {kind} {name} of a living cluster" for kind, name in gone]
-
-    def _known(self) -> set[tuple[str, str]]:
-        return {thing for thing in self._home.recorded() if thing[1]}
 
     def _tolerated(self, words: tuple[str, ...], ended: Ended) -> list[str]:
         known = ended.status == -9 or ended.status in set(ExitCode) - {ExitCode.BUG}

@@ -73,9 +73,9 @@ class Account:
         lab.url = lab.url.replace(here, there)
         zones.update({name: url.replace(here, there) for name, url in zones.items()})
 
-    def home(self, owner: str = OWNER) -> Home:
+    def home(self, owner: str = OWNER, *, at: Path | None = None) -> Home:
         """Another person's, or another laptop's, in which an engine is cached."""
-        path = self.root / f"home-{len(self.homes) + 1}"
+        path = at or self.root / f"home-{len(self.homes) + 1}"
         path.mkdir(mode=0o700)
         (path / "rain-deploy.toml").write_text(f'owner = "{owner}"\nprovider = "exoscale"\n')
         EngineCache(path).store(engine_key(EngineSpec()), DEBIAN_12.arch, DEBIAN_12.glibc, ENGINE)
@@ -107,6 +107,18 @@ class Account:
             vm for vm in self.lab.instances() if not vm.seeded and vm.labels.get("rain-deploy-node") == node
         )
         return found
+
+    def delete_by_console(self, *, everything: bool) -> None:
+        """Somebody deletes one machine, or all that is not foreign."""
+        store = self.lab.store
+        with store.lock:
+            for each in self.ours() if everything else self.ours("instance")[:1]:
+                if each.kind == "instance":
+                    store.zones[each.zone].instances.pop(each.id)
+                elif each.kind == "security-group":
+                    store.groups.pop(each.id)
+                else:
+                    store.keys.pop(each.name)
 
     def creates(self) -> list[Request]:
         """Requests that would make something."""
@@ -162,6 +174,11 @@ class Home:
     @property
     def state(self) -> Path:
         return self.path / "state.sqlite"
+
+    def state_size(self) -> int:
+        """Bytes of the state file, which is made if it is not there."""
+        assert self.store.clusters() is not None
+        return self.state.stat().st_size
 
     def logs(self) -> str:
         """All debug logs."""

@@ -121,6 +121,15 @@ class Commands:
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def traced(self) -> bool:
+        """Whether a tracer has attached itself."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return "TracerPid:\t0" not in lines
+
     def close(self) -> None:
         """End it."""
         self._process.communicate()

@@ -64,6 +64,16 @@ def test_row_01_a_create_that_never_arrived_is_sent_again_after_the_search(cloud
     me.converges("up", nodes=2)
 
 
+def test_row_01_a_create_that_shows_after_it_was_given_up_is_removed_too(cloud: Account, me: Home) -> None:
+    cloud.lab.faults.list_lag_s["list-instances"] = 3.0
+    cloud.lab.faults.cut("create-instance", committed=True)
+    me.well("up", "--nodes", "1")
+    assert me.nodes() == ["node-1", "node-1"]
+    time.sleep(3.0)
+    me.check_in_sight()
+    me.goes_down()
+
+
 @pytest.mark.parametrize("opening", range(4, 36, 7))
 def test_row_02_killed_between_two_writes_of_the_state_it_is_found_or_removed(
     opening: int, cloud: Account, me: Home
@@ -192,7 +202,9 @@ def test_row_08_a_machine_that_runs_after_its_operation_timed_out_is_seen_and_re
     me.ends(23, "up", "--nodes", "1", "--keep-partial")
     until(lambda: cloud.vm("node-1").state == "running", "the machine runs after all")
     me.check_in_sight()
-    assert "node-1" in me.run("status").out
+    shown = me.well("status").out
+    assert "node-1: its machine runs" in shown
+    assert "0.0495 CHF per hour" in shown
     me.goes_down()
 
 
@@ -497,13 +509,3 @@ def test_row_23_an_operation_in_an_unknown_state_is_an_unknown_outcome(cloud: Ac
     assert "bewitched" in me.logs()
     assert cloud.ours() == []
     me.converges("up", "--nodes", "1", nodes=1)
-
-
-def test_row_01_a_create_that_shows_after_it_was_given_up_is_removed_too(cloud: Account, me: Home) -> None:
-    cloud.lab.faults.list_lag_s["list-instances"] = 3.0
-    cloud.lab.faults.cut("create-instance", committed=True)
-    me.well("up", "--nodes", "1")
-    assert me.nodes() == ["node-1", "node-1"]
-    time.sleep(3.0)
-    me.check_in_sight()
-    me.goes_down()

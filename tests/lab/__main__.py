@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import contextlib
 import shlex
 import signal
 import sys
@@ -18,52 +18,29 @@ from tests.lab.light import LightMachines
 LEFT = 3  # exit code where something was not deleted
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Serve until SIGINT or SIGTERM; returns the exit code."""
-    options = _options(arguments)
-    if options.machines == "real":
-        print("The lab's real machines come with the next issue; use --machines light.", file=sys.stderr)
-        return 2
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    options.env.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(prefix="rain-lab-") as directory:
-        return _serve(options, Path(directory), ended)
-
-
-def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/lab", description="An Exoscale account on this machine.")
     parser.add_argument("--machines", choices=("light", "real"), default="light")
     parser.add_argument("--env", type=Path, required=True, help="written when ready: shell exports")
     parser.add_argument("--ssh-port", type=int, default=PORT, help="of the machines")
-    return parser.parse_args(arguments)
+    options = parser.parse_args()
+    if options.machines == "real":
+        parser.error("the lab's real machines come with the next issue; use --machines light")
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    options.env.unlink(missing_ok=True)
+    directory = tempfile.TemporaryDirectory(prefix="rain-lab-")
+    with directory as path, contextlib.closing(LightMachines(Path(path), port=options.ssh_port)) as machines:
+        return _serve(machines, options, ended)
 
 
-def _serve(options: argparse.Namespace, directory: Path, ended: threading.Event) -> int:
-    machines = LightMachines(directory, port=options.ssh_port)
-    try:
-        with Lab(machines, ssh_port=options.ssh_port, latency_s=0.5) as lab:
-            _write_exports(options.env, lab.environ())
-            print(
-                f"The lab serves {lab.url}; in another shell: . {shlex.quote(str(options.env))}", flush=True
-            )
-            ended.wait()
-        return _tell_left(lab)
-    finally:
-        machines.close()
-
-
-def _write_exports(path: Path, environ: dict[str, str]) -> None:
-    """Write the file whole, for its owner alone: there is a secret in it."""
-    text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environ.items())
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.touch(mode=0o600)
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
-
-
-def _tell_left(lab: Lab) -> int:
+def _serve(machines: LightMachines, options: argparse.Namespace, ended: threading.Event) -> int:
+    with Lab(machines, ssh_port=options.ssh_port, latency_s=0.5) as lab:
+        _write_exports(options.env, lab.environ())
+        print(f"The lab serves {lab.url}; in another shell: . {shlex.quote(str(options.env))}", flush=True)
+        ended.wait()
     left = lab.left()
     for each in left:
         print(f"not deleted: {each}")
@@ -71,5 +48,14 @@ def _tell_left(lab: Lab) -> int:
     return LEFT if left else 0
 
 
+def _write_exports(path: Path, environ: dict[str, str]) -> None:
+    """Write the file whole, for its owner alone: there is a secret in it."""
+    text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environ.items())
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,64 +1,68 @@
-"""One request from its arrival to its answer: route, signature, role, faults, checks, handler, operation."""
+"""One request from its arrival to its answer, and what goes on while its operation is pending."""
 
 from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.lab import compute, groups, reads, signature, spec
-from tests.lab.calls import HANDLERS, Call
-from tests.lab.faults import Faults, Reply, reply
+from tests.lab import signature, spec
+from tests.lab.catalogue import Item
+from tests.lab.compute import Operations
+from tests.lab.faults import Effect, Fault, Faults, Reply, reply
 from tests.lab.log import Log, Request
 from tests.lab.machines import Machines
-from tests.lab.store import Change, RefusedError, Store, Zone
-from tests.lab.work import Work
+from tests.lab.store import Change, RefusedError, Resource, Store, Vm, Zone, new_id
 
 PREFIX = re.compile(r"(?:/(?P<zone>[a-z0-9-]+))?/v2(?P<path>/.*)")
 UNSIGNED = "list-zones"
 FORBIDDEN = "Forbidden by role policy for compute - A deny rule matched. Rule index: 0"
-ROOMS = (compute, groups, reads)  # importing them registers their handlers
+JOIN_S = 5.0  # how long ``close`` waits for a thread that is at work
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A key of the account; ``allowed``: the operations of its role, None for all."""
-
-    secret: str
-    allowed: frozenset[str] | None = None
-
-
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Api:
-    """The API without its transport.  Thread-safe."""
+    """The API without its transport.  Thread-safe.
+
+    ``latency_s``: from an answer to the end of its operation; 0 ends it in the answer.  ``expiry_ahead_s``:
+    signatures that expire later are refused; None: no bound (that of the real API is not known).
+    ``keys``: by name the secret and the operations of the role, None for all.
+    """
 
     store: Store
     log: Log
     faults: Faults
     machines: Machines
-    work: Work
-    keys: dict[str, ApiKey]
     default_zone: str
+    latency_s: float
+    expiry_ahead_s: float | None = 900.0
+    keys: dict[str, tuple[str, frozenset[str] | None]] = field(default_factory=dict)
     zone_urls: dict[str, str] = field(default_factory=dict)
-    expiry_ahead_s: float | None = 900.0  # signatures that expire later are refused; None: no bound
+    _closing: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
 
     def answer(self, request: Request) -> Reply:
-        """Begin the request's record and answer it; raises CutError."""
+        """Begin the request's record and answer it."""
         zone, route = self._place(request)
         self.log.begin(request)
-        refused = self._forbid(request)
-        if refused is not None:
+        if (refused := self._forbid(request)) is not None:
             return reply(403, {"message": refused})
         if zone is None or route is None:
             return reply(404, {"message": "Not found"})
-        if (planted := self.faults.strike("before", request)) is not None:
-            return planted
-        answer = self._act(request, route, zone)
-        if answer.status == 200:
-            return self.faults.strike("committed", request, answer) or answer
-        return answer
+        planted = self.faults.strike("before", request)
+        answer = planted or self._act(request, route, zone)
+        if planted or answer.status != 200:
+            return answer
+        return self.faults.strike("committed", request, answer) or answer
+
+    def close(self) -> None:
+        """Let nothing that is pending begin any more; wait for what is at work."""
+        self._closing.set()
+        for thread in self._threads:
+            thread.join(JOIN_S)
 
     def _place(self, request: Request) -> tuple[Zone | None, spec.Route | None]:
         match = PREFIX.fullmatch(request.path)
@@ -75,62 +79,83 @@ class Api:
         if request.operation == UNSIGNED:
             request.signature = "not needed"
             return None
-        header = request.headers.get("authorization", "")
-        request.key = signature.fields(header).get("credential", "")
-        refused = signature.refusal(
-            header,
-            signature.Signed(request.method, request.path, request.query, request.body),
-            {name: key.secret for name, key in self.keys.items()},
-            now_s=time.time() + self.faults.clock_offset_s,
-            ahead_s=float("inf") if self.expiry_ahead_s is None else self.expiry_ahead_s,
-        )
+        secrets = {name: secret for name, (secret, _) in self.keys.items()}
+        now_s = time.time() + self.faults.clock_offset_s
+        refused = signature.refusal(request, secrets, now_s=now_s, ahead_s=self.expiry_ahead_s)
         request.signature = refused or "ok"
         if refused:
             return signature.INVALID
-        allowed = self.keys[request.key].allowed
+        _, allowed = self.keys[request.key]
         return None if allowed is None or request.operation in allowed else FORBIDDEN
 
     def _act(self, request: Request, route: spec.Route, zone: Zone) -> Reply:
-        handler = HANDLERS.get(route.name)
-        if handler is None:
-            return reply(501, {"message": f"{route.name} is not modelled by this lab"})
-        call = Call(request, request.json, self.store, zone, self.zone_urls, self.machines, self.faults)
-        try:
-            check(request, route)
-            with self.store.lock:
-                value = handler(call)
-        except RefusedError as error:
-            self._record(call, error.status, error.message)
-            return reply(error.status, error.view())
+        call = Operations(request, self.store, zone, self.zone_urls, self.machines, self.faults)
+        with self.store.lock:
+            try:
+                _check(request, route)
+                value, refused = call.answer(), None
+            except RefusedError as error:
+                value, refused = error.body, error
+            if request.method != "GET":
+                call.record_event(refused.status if refused else 200, str(refused or request.operation))
         if isinstance(value, Change):
-            return reply(200, self._commit(call, value))
-        return reply(200, value)
+            return reply(200, self._commit(request, zone, value))
+        return reply(refused.status if refused else 200, value)
 
-    def _commit(self, call: Call, change: Change) -> dict[str, object]:
-        call.request.committed = True
-        call.request.made = change.id
-        self._record(call, 200, call.request.operation)
-        return self.work.begin(call.zone, change, self.faults.ending(call.request))
+    def _commit(self, request: Request, zone: Zone, change: Change) -> dict[str, Any]:
+        """Start the operation in a thread of its own; returns its first view."""
+        request.committed, request.made = True, change.resource.id
+        task, fault = _task(request.operation, change.resource), self.faults.ending(request)
+        zone.tasks[task.id] = task
+        if self.latency_s == 0 or change.resource.kind == "ssh-key":
+            self._run(task, change, fault, 0.0)
+            return task.view()
+        view, arguments = task.view(), (task, change, fault, self.latency_s)
+        thread = threading.Thread(target=self._run, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return view
 
-    def _record(self, call: Call, status: int, message: str) -> None:
-        if call.request.method != "GET":
-            with self.store.lock:
-                reads.record_event(call, status, message)
+    def _run(self, task: Item, change: Change, fault: Fault, delay_s: float) -> None:
+        rule, trouble = fault.rule, None
+        if self._closing.wait(delay_s):
+            return
+        if not rule.get("effect_after_s"):
+            trouble = _do(change, rule.get("effect", "done"))
+        task.reason = "unavailable" if trouble else rule.get("reason")
+        task.message = trouble or rule.get("message")
+        task.state = "failure" if trouble else fault.state  # last: it is waited for
+        if rule.get("effect_after_s") and not self._closing.wait(rule["effect_after_s"]):
+            _do(change, rule.get("effect", "done"))
 
 
-def check(request: Request, route: spec.Route) -> None:
+def _check(request: Request, route: spec.Route) -> None:
     """Raise a refusal for what the specification does not allow."""
-    if (wrong := spec.wrong_path(route, request.parameters)) is not None:
-        raise RefusedError(400, wrong)
-    if route.body is None:
-        return
-    errors = spec.wrong_body(route, _decoded(request.body))
-    if errors:
+    try:
+        body = json.loads(request.body or b"{}")
+    except ValueError:
+        raise RefusedError(400, "Malformed JSON in the body") from None
+    if errors := spec.wrong(route, request.parameters, body):
         raise RefusedError(400, errors[0], tuple(errors))
 
 
-def _decoded(body: bytes) -> Any:
+def _task(operation: str, resource: Resource) -> Item:
+    """What the API calls an operation; keys are answered without a reference, starts and stops otherwise."""
+    task, kind = Item(id=new_id(), state="pending"), resource.kind
+    if operation in {"start-instance", "stop-instance"}:
+        task.resource = {"id": resource.id, "type": kind}
+    elif kind != "ssh-key":
+        task.reference = {"id": resource.id, "link": f"/v2/{kind}/{resource.id}", "command": f"get-{kind}"}
+    return task
+
+
+def _do(change: Change, effect: Effect) -> str | None:
+    """Do what the outcome says; returns what went wrong with the machine."""
+    trouble = None
     try:
-        return json.loads(body or b"{}")
-    except ValueError:
-        raise RefusedError(400, "Malformed JSON in the body") from None
+        {"done": change.effect, "none": change.undo, "error": bool}[effect]()
+    except OSError as error:
+        trouble = str(error) or type(error).__name__
+    if isinstance(change.resource, Vm) and (trouble or effect == "error"):
+        change.resource.state = "error"
+    return trouble

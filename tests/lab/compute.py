@@ -1,299 +1,158 @@
-"""Operations on instances and snapshots."""
+"""Mutations of instances and snapshots."""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import time
 from functools import partial
-from typing import Any
 
-from tests.lab import catalogue, groups
-from tests.lab import store as world
-from tests.lab.calls import Call, handles
+from tests.lab import catalogue
+from tests.lab.groups import Groups
 from tests.lab.machines import Instance
-from tests.lab.store import Change, RefusedError, Snapshot, Vm
+from tests.lab.store import Change, RefusedError, Snapshot, Vm, new_id, rfc3339
 
 HOSTNAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9.-]{0,253}[a-zA-Z0-9])?")
 LABEL = re.compile(r"[a-zA-Z0-9*+!_?-]{0,128}")  # of the documentation; a digit in front was accepted
+SPREAD_LIMIT = 8  # instances per anti-affinity group
 
 
-def known(call: Call) -> Vm:
-    """Return the instance of the path, which is of this zone; 404 else."""
-    if call.id not in call.zone.instances:
-        raise world.absent("Instance")
-    return call.zone.instances[call.id]
+class Operations(Groups):
+    """All that is modelled; methods are named as the operations they answer."""
 
+    def create_instance(self) -> Change:
+        body, decoded = self.body, self._checked()
+        vm = Vm(
+            zone=self.zone.name,
+            name=body.get("name") or f"instance-{new_id()[:8]}",
+            type_id=self._type(),
+            template_id=self._template(),
+            disk_gib=body["disk-size"],
+            labels=body.get("labels") or {},
+            user_data=body.get("user-data") or "",
+            keys=self._named("ssh-key", "name"),
+            groups=self._named("security-group") or [self.store.default.id],
+            spreads=self._named("anti-affinity-group"),
+            assignment=body.get("public-ip-assignment") or "inet4",
+        )
+        self._spread(vm)
+        self.make(vm)
+        texts = tuple(self.store.keys[name].public_key for name in vm.keys)
+        instance = Instance(vm.id, vm.name, decoded, texts)
+        return Change(vm, partial(self._boot, vm, instance), partial(self._forget, vm))
 
-@handles("list-instances")
-def list_instances(call: Call) -> Any:
-    filters = call.request.arguments
-    if "labels" in filters:
-        raise RefusedError(501, "list-instances: the labels filter is not documented and not modelled")
-    if filters.keys() & {"manager-id", "manager-type"}:
-        return {"instances": []}
-    views = (vm.thin() for vm in call.listed(call.zone.instances.values()))
-    address = filters.get("ip-address")
-    return {"instances": [each for each in views if address in {None, each.get("public-ip")}]}
+    def _checked(self) -> bytes:
+        """Refuse names, labels and user-data as the real API does; returns the user-data, decoded."""
+        body = self.body
+        if body.get("name") and not HOSTNAME.fullmatch(body["name"]):
+            raise RefusedError(400, "bad request")
+        for name, value in (body.get("labels") or {}).items():
+            if not LABEL.fullmatch(value):
+                raise RefusedError(400, f"Invalid value in labels.{name}")
+        try:
+            return base64.b64decode(body.get("user-data") or "", validate=True)
+        except ValueError:
+            raise RefusedError(400, "Invalid value in user-data - should be base64") from None
 
+    def _type(self) -> str:
+        found = self.find("instance-type", self.body["instance-type"].get("id", "none"))
+        if not found.authorized or self.zone.name not in found.zones:
+            raise RefusedError(400, f"Instance type {found.family}.{found.size} is not available here")
+        self.store.claim("instance")
+        self.store.claim(found.family)
+        return str(found.id)
 
-@handles("get-instance")
-def get_instance(call: Call) -> Any:
-    vm = known(call)
-    return vm.view([each.id for each in call.zone.snapshots.values() if each.instance == vm.id])
+    def _template(self) -> str:
+        found = self.find("template", self.body["template"].get("id", "none"))
+        if self.body["disk-size"] * catalogue.GIB < found.size:
+            raise RefusedError(400, "Invalid value in disk-size - smaller than the template")
+        return str(found.id)
 
+    def _named(self, kind: str, key: str = "id") -> list[str]:
+        """Ids of what the body names in a list; exo sends a key of {} for none."""
+        asked = (self.body.get(kind), *self.body.get(f"{kind}s", ()))
+        return [self.find(kind, each[key]).id for each in asked if each]
 
-# ---- create
+    def _spread(self, vm: Vm) -> None:
+        spreads = [self.store.spreads[each] for each in vm.spreads]
+        if any(len(each.instances) >= SPREAD_LIMIT for each in spreads):
+            raise RefusedError(409, f"Anti-affinity Group is full: {SPREAD_LIMIT} instances")
+        for each in spreads:
+            each.instances.append({"id": vm.id})
 
-
-@handles("create-instance")
-def create_instance(call: Call) -> Any:
-    body = call.body
-    decoded = checked_user_data(body.get("user-data"))
-    checked_labels(body.get("labels") or {})
-    vm = Vm(
-        zone=call.zone.name,
-        name=checked_name(body.get("name") or f"instance-{world.new_id()[:8]}"),
-        type_id=_type(call),
-        template_id=_template(call),
-        disk_gib=body["disk-size"],
-        labels=dict(body.get("labels") or {}),
-        user_data=body.get("user-data") or "",
-        keys=_keys(call),
-        groups=_groups(call),
-        spreads=_spreads(call),
-        assignment=body.get("public-ip-assignment") or "inet4",
-    )
-    family = call.store.types[vm.type_id]["family"]
-    call.store.claim("instance")
-    if family in catalogue.GPU_FAMILIES:
-        call.store.claim(family)
-    call.zone.instances[vm.id] = vm
-    texts = tuple(call.store.keys[name].public_key for name in vm.keys)
-    instance = Instance(vm.id, vm.name, decoded, texts)
-    return Change(
-        "get-instance",
-        vm.id,
-        effect=lambda: _boot(call, vm, instance, start=body.get("auto-start") is not False),
-        undo=lambda: _forget(call, vm),
-        wreck=partial(_set_state, vm, "error"),
-    )
-
-
-def _boot(call: Call, vm: Vm, instance: Instance, *, start: bool) -> None:
-    with vm.machine:
-        if vm.gone:
-            return
-        vm.address = call.machines.create(instance)
-        vm.address_from_s = time.time() + call.faults.late_address_s
-        if not start:
-            call.machines.stop(vm.id)
-        vm.state = "running" if start else "stopped"
-
-
-def _type(call: Call) -> str:
-    found = call.store.types.get(call.body["instance-type"].get("id", ""))
-    if found is None:
-        raise world.absent("Instance type")
-    if not found["authorized"] or call.zone.name not in found["zones"]:
-        raise RefusedError(400, f"Instance type {found['family']}.{found['size']} is not available here")
-    return str(found["id"])
-
-
-def _template(call: Call) -> str:
-    found = call.zone.templates.get(call.body["template"].get("id", ""))
-    if found is None:
-        raise world.absent("Template")
-    if call.body["disk-size"] * catalogue.GIB < found.size_bytes:
-        raise RefusedError(400, "Invalid value in disk-size - smaller than the template")
-    return found.id
-
-
-def _keys(call: Call) -> list[str]:
-    single = [call.body["ssh-key"]] if call.body.get("ssh-key") else []  # exo sends {} for none
-    names = [each["name"] for each in [*single, *call.body.get("ssh-keys", ())] if each]
-    return [groups.known_key(call.store, name).name for name in names]
-
-
-def _groups(call: Call) -> list[str]:
-    asked = [groups.known_group(call.store, each["id"]).id for each in call.body.get("security-groups", ())]
-    return asked or [each.id for each in call.store.groups.values() if each.name == "default"]
-
-
-def _spreads(call: Call) -> list[str]:
-    asked = call.body.get("anti-affinity-groups", ())
-    found = [groups.known_spread(call.store, each["id"]) for each in asked]
-    if any(len(groups.members(call.store, each)) >= groups.SPREAD_LIMIT for each in found):
-        raise RefusedError(409, f"Anti-affinity Group is full: {groups.SPREAD_LIMIT} instances")
-    return [each.id for each in found]
-
-
-def checked_name(name: str) -> str:
-    """Return it; 400 for what is no host name, in the words of the real API."""
-    if not HOSTNAME.fullmatch(name):
-        raise RefusedError(400, "bad request")
-    return name
-
-
-def checked_labels(labels: dict[str, str]) -> None:
-    """Refuse values outside of the documented characters."""
-    for name, value in labels.items():
-        if not LABEL.fullmatch(value):
-            raise RefusedError(400, f"Invalid value in labels.{name}")
-
-
-def checked_user_data(text: str | None) -> bytes:
-    """Decode it; 400 for what is not base64 (its length is the specification's to check)."""
-    try:
-        return base64.b64decode(text or "", validate=True)
-    except binascii.Error:
-        raise RefusedError(400, "Invalid value in user-data - should be base64") from None
-
-
-# ---- change and delete
-
-
-@handles("update-instance")
-def update_instance(call: Call) -> Any:
-    """Replace name, labels (as a whole) and user-data at once, as the answer of the operation comes later."""
-    vm, body = known(call), call.body
-    checked_labels(body.get("labels") or {})
-    checked_user_data(body.get("user-data"))
-    before = (vm.name, vm.labels, vm.user_data)
-    vm.name = checked_name(body.get("name") or vm.name)
-    vm.labels = dict(body["labels"] or {}) if "labels" in body else vm.labels
-    vm.user_data = body.get("user-data") or vm.user_data
-    return Change("get-instance", vm.id, undo=lambda: _restore(vm, *before))
-
-
-def _restore(vm: Vm, name: str, labels: dict[str, str], user_data: str) -> None:
-    vm.name, vm.labels, vm.user_data = name, labels, user_data
-
-
-@handles("delete-instance")
-def delete_instance(call: Call) -> Any:
-    vm = known(call)
-    if vm.protected:
-        raise RefusedError(409, "The instance is protected: remove the protection first")
-    before = vm.state
-    vm.state = "destroying"
-    return Change(
-        "get-instance",
-        vm.id,
-        effect=lambda: _destroy(call, vm),
-        undo=partial(_set_state, vm, before),
-        wreck=partial(_set_state, vm, "error"),
-    )
-
-
-def _destroy(call: Call, vm: Vm) -> None:
-    with vm.machine:
-        if not vm.gone:
-            call.machines.delete(vm.id)
-            _forget(call, vm)
-
-
-def _forget(call: Call, vm: Vm) -> None:
-    with call.store.lock:
-        vm.gone = True
-        call.zone.instances.pop(vm.id, None)
-        for group_id in vm.groups:
-            if group_id in call.store.groups:
-                call.store.groups[group_id].last_left_s = time.time()
-
-
-def _set_state(vm: Vm, state: str) -> None:
-    vm.state = state
-
-
-@handles("start-instance")
-def start_instance(call: Call) -> Any:
-    return _power(call, "starting", "running")
-
-
-@handles("stop-instance")
-def stop_instance(call: Call) -> Any:
-    return _power(call, "stopping", "stopped")
-
-
-@handles("reboot-instance")
-def reboot_instance(call: Call) -> Any:
-    return _power(call, "starting", "running", reboot=True)
-
-
-def _power(call: Call, during: str, after: str, *, reboot: bool = False) -> Change:
-    vm = known(call)
-    before, vm.state = vm.state, during
-
-    def effect() -> None:
+    def _boot(self, vm: Vm, instance: Instance) -> None:
         with vm.machine:
             if vm.gone:
                 return
-            if reboot or after == "stopped":
-                call.machines.stop(vm.id)
+            vm.address = self.machines.create(instance)
+            vm.address_from_s = time.time() + self.faults.late_address_s
+            vm.state = "running"
+            if self.body.get("auto-start") is False:
+                self.machines.stop(vm.id)
+                vm.state = "stopped"
+
+    def _forget(self, vm: Vm) -> None:
+        with self.store.lock:
+            vm.gone = True
+            self.zone.instances.pop(vm.id, None)
+            for group in self.store.groups.values():
+                group.last_left_s = time.time() if group.id in vm.groups else group.last_left_s
+            for spread in self.store.spreads.values():
+                spread.instances[:] = [each for each in spread.instances if each["id"] != vm.id]
+
+    def update_instance(self) -> Change:
+        """Labels are replaced as a whole; what is changed is seen before the operation's end."""
+        vm, body = self.find("instance"), self.body
+        self._checked()
+        before = {"name": vm.name, "labels": vm.labels, "user_data": vm.user_data}
+        vm.name, vm.user_data = body.get("name", vm.name), body.get("user-data", vm.user_data)
+        vm.labels = body.get("labels", vm.labels) or {}
+        return Change(vm, undo=partial(vars(vm).update, before))
+
+    def delete_instance(self) -> Change:
+        if self.find("instance").protected:
+            raise RefusedError(409, "The instance is protected: remove the protection first")
+        return self._become("destroying", "destroyed")
+
+    def start_instance(self) -> Change:
+        return self._become("starting", "running")
+
+    reboot_instance = start_instance
+
+    def stop_instance(self) -> Change:
+        return self._become("stopping", "stopped")
+
+    def _become(self, during: str, after: str) -> Change:
+        vm = self.find("instance")
+        before, vm.state = vm.state, during
+        return Change(vm, partial(self._act, vm, after), partial(setattr, vm, "state", before))
+
+    def _act(self, vm: Vm, after: str) -> None:
+        with vm.machine:
+            if vm.gone:
+                return
+            if after == "stopped" or self.request.operation == "reboot-instance":
+                self.machines.stop(vm.id)
             if after == "running":
-                call.machines.start(vm.id)
+                self.machines.start(vm.id)
+            if after == "destroyed":
+                self.machines.delete(vm.id)
+                self._forget(vm)
             vm.state = after
 
-    undo, wreck = partial(_set_state, vm, before), partial(_set_state, vm, "error")
-    return Change("get-instance", vm.id, effect, undo, wreck, resource=not reboot)
+    def add_instance_protection(self) -> Change:
+        vm = self.find("instance")
+        vm.protected = self.request.operation.startswith("add")
+        return Change(vm)
 
+    remove_instance_protection = add_instance_protection
 
-@handles("add-instance-protection")
-def add_protection(call: Call) -> Any:
-    return _protect(call, protected=True)
+    def create_snapshot(self) -> Change:
+        vm, now = self.find("instance"), rfc3339(time.time())
+        self.store.claim("snapshot")
+        snapshot = Snapshot(name=f"{vm.name}_{now}", zone=vm.zone, instance={"id": vm.id}, size=vm.disk_gib)
+        snapshot.created_at = now
+        return Change(snapshot, partial(setattr, snapshot, "state", "exported"), self.make(snapshot).undo)
 
-
-@handles("remove-instance-protection")
-def remove_protection(call: Call) -> Any:
-    return _protect(call, protected=False)
-
-
-def _protect(call: Call, *, protected: bool) -> Change:
-    vm = known(call)
-    vm.protected = protected
-    return Change("get-instance", vm.id)
-
-
-# ---- snapshots
-
-
-@handles("create-snapshot")
-def create_snapshot(call: Call) -> Any:
-    vm = known(call)
-    call.store.claim("snapshot")
-    snapshot = Snapshot(name=f"{vm.name}_{world.rfc3339(time.time())}", instance=vm.id, size_gib=vm.disk_gib)
-    call.zone.snapshots[snapshot.id] = snapshot
-
-    def effect() -> None:
-        snapshot.state = "exported"
-
-    def undo() -> None:
-        groups.discard(call.zone.snapshots, snapshot.id)
-
-    return Change("get-snapshot", snapshot.id, effect, undo)
-
-
-@handles("list-snapshots")
-def list_snapshots(call: Call) -> Any:
-    return {"snapshots": [each.view() for each in call.listed(call.zone.snapshots.values())]}
-
-
-@handles("get-snapshot")
-def get_snapshot(call: Call) -> Any:
-    return _snapshot(call).view()
-
-
-@handles("delete-snapshot")
-def delete_snapshot(call: Call) -> Any:
-    snapshot = _snapshot(call)
-    return Change(
-        "get-snapshot", snapshot.id, effect=lambda: groups.discard(call.zone.snapshots, snapshot.id)
-    )
-
-
-def _snapshot(call: Call) -> Snapshot:
-    if call.id not in call.zone.snapshots:
-        raise world.absent("Snapshot")
-    return call.zone.snapshots[call.id]
+    def delete_snapshot(self) -> Change:
+        return self.remove(self.find("snapshot"))

@@ -11,8 +11,9 @@ import requests
 from exoscale.api.v2 import Client
 
 from tests.lab.lab import PUBLIC_KEY, Lab
+from tests.lab.log import Request
 from tests.lab.machines import NoMachines
-from tests.lab.signature import SCHEME, Signed, sign
+from tests.lab.signature import SCHEME, sign
 
 
 class Account:
@@ -60,7 +61,7 @@ class Account:
 def ask(lab: Lab, method: str, path: str, body: bytes = b"") -> requests.Response:
     """Send what no client sends, well signed; ``path`` without a query."""
     expires_s = int(time.time()) + 600
-    text = sign(lab.secret, Signed(method, path, "", body), (), expires_s)
+    text = sign(lab.secret, Request(method, path, "", {}, body, ""), (), expires_s)
     header = f"{SCHEME}credential={lab.key},expires={expires_s},signature={text}"
     url = lab.url.removesuffix("/v2") + path
     return requests.request(method, url, data=body, headers={"Authorization": header}, timeout=5)

@@ -10,20 +10,16 @@ from __future__ import annotations
 import fnmatch
 import json
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypedDict, Unpack
 
 from tests.lab.log import Request
 
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
 
-Stage = Literal["before", "committed", "answered"]
+Stage = Literal["before", "committed", "ending", "answered"]
 Effect = Literal["done", "none", "error"]
-
-
-class CutError(Exception):
-    """The connection is to be closed without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,55 +37,55 @@ def reply(status: int, value: object, *headers: tuple[str, str]) -> Reply:
     return Reply(status, json.dumps(value).encode(), headers)
 
 
+CUT = Reply(0, b"")  # no answer: the connection is closed
+
+# Gets the answer so far, returns what replaces it
 Action = Callable[[Request, Reply | None], Reply | None]
-"""Gets the answer so far, returns what replaces it; CutError closes the connection."""
+Match = Callable[[Request], object]
 
 
 class Rule(TypedDict, total=False):
-    """Which requests a fault strikes."""
+    """Which requests a fault strikes (``committed``: after they were done), and how an operation ends."""
 
     times: int | None
     skip: int
-    match: Callable[[Request], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a pending operation ends, and what was really done meanwhile.
-
-    ``effect``: "done"; "none", as if it had not been asked for; "error": an instance is left in it.
-    """
-
-    state: str = "success"
-    reason: str | None = None
-    message: str | None = None
-    effect: Effect = "done"
-    effect_after_s: float = 0.0  # later than the end of the operation
-
-
-def anything(request: Request) -> bool:
-    """Match every request."""
-    return True
+    match: Match
+    committed: bool
+    reason: str | None
+    message: str | None
+    effect: Effect
+    effect_after_s: float
 
 
 @dataclass(slots=True, eq=False)
 class Fault:
-    """One that was planted."""
+    """One that was planted; ``struck``: how often it did."""
 
     operation: str
-    stage: Stage | None = None
-    action: Action | None = None
-    outcome: Outcome | None = None
-    times: int | None = 1
-    skip: int = 0
-    match: Callable[[Request], bool] = anything
+    stage: Stage
+    action: Action
+    rule: Rule
+    state: str = "success"  # in which the operation ends
+    seen: int = 0
     struck: int = 0
     released: threading.Event = field(default_factory=threading.Event)
 
     def release(self) -> None:
         """End a hang or a barrier, and strike no more."""
-        self.times = 0
+        self.rule["times"] = 0
         self.released.set()
+
+    def takes(self, request: Request) -> bool:
+        """Count the request; whether it is struck."""
+        if not fnmatch.fnmatchcase(request.operation, self.operation):
+            return False
+        if "match" in self.rule and not self.rule["match"](request):
+            return False
+        self.seen += 1
+        times = self.rule.get("times", 1)
+        strikes = self.seen > self.rule.get("skip", 0) and (times is None or self.struck < times)
+        self.struck += strikes
+        return strikes
 
 
 @dataclass(slots=True)
@@ -104,16 +100,6 @@ class Faults:
     _planted: list[Fault] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    # ---- planting
-
-    def add(self, fault: Fault, rule: Rule) -> Fault:
-        """Plant one made by hand."""
-        fault.times = rule.get("times", 1)
-        fault.skip = rule.get("skip", 0)
-        fault.match = rule.get("match", anything)
-        self._planted.append(fault)
-        return fault
-
     def clear(self) -> None:
         """Release and remove all."""
         with self._lock:
@@ -122,83 +108,47 @@ class Faults:
             self._planted.clear()
 
     def status(
-        self,
-        operation: str,
-        status: int,
-        message: str = "",
-        *,
-        retry_after: str | None = None,
-        committed: bool = False,
-        **rule: Unpack[Rule],
+        self, operation: str, code: int, said: str = "", *, retry_after: str | None = "", **rule: Unpack[Rule]
     ) -> Fault:
-        """Answer with an error; ``committed``: although it was done."""
-        headers = () if retry_after is None else (("Retry-After", retry_after),)
-        answer = reply(status, {"message": message or f"Injected {status}"}, *headers)
-        return self.answer(operation, answer, committed=committed, **rule)
+        headers = (("Retry-After", retry_after),) if retry_after else ()
+        answer = reply(code, {"message": said or f"Injected {code}"}, *headers)
+        return self.answer(operation, answer, **rule)
 
-    def html(
-        self, operation: str, status: int = 502, *, committed: bool = False, **rule: Unpack[Rule]
-    ) -> Fault:
+    def html(self, operation: str, status: int = 502, **rule: Unpack[Rule]) -> Fault:
         """Answer with a proxy's page; with status 200 too."""
-        answer = Reply(status, HTML, content_type="text/html")
-        return self.answer(operation, answer, committed=committed, **rule)
+        return self.answer(operation, Reply(status, HTML, (), "text/html"), **rule)
 
-    def answer(
-        self, operation: str, answer: Reply, *, committed: bool = False, **rule: Unpack[Rule]
-    ) -> Fault:
-        """Answer with this instead of doing it, or although it was done."""
-        return self._plant(operation, lambda _request, _reply: answer, committed=committed, **rule)
+    def answer(self, operation: str, answer: Reply, **rule: Unpack[Rule]) -> Fault:
+        return self._plant(operation, lambda _request, _reply: answer, rule)
 
     def truncate(self, operation: str, **rule: Unpack[Rule]) -> Fault:
         """Do it, and send half of the JSON as a whole answer."""
+        return self._plant(operation, lambda _, whole: whole and _half(whole), {"committed": True, **rule})
 
-        def half(_request: Request, answer: Reply | None) -> Reply:
-            assert answer is not None
-            return Reply(answer.status, answer.body[: len(answer.body) // 2], answer.headers)
-
-        return self._plant(operation, half, committed=True, **rule)
-
-    def cut(self, operation: str, *, committed: bool = True, **rule: Unpack[Rule]) -> Fault:
-        """Close the connection without an answer, after it was done or before."""
-
-        def close(_request: Request, _reply: Reply | None) -> Reply:
-            raise CutError
-
-        return self._plant(operation, close, committed=committed, **rule)
+    def cut(self, operation: str, **rule: Unpack[Rule]) -> Fault:
+        """Close the connection without an answer; after it was done unless the rule says otherwise."""
+        return self._plant(operation, lambda _request, _reply: CUT, {"committed": True, **rule})
 
     def hang(
-        self, operation: str, seconds: float | None = None, *, committed: bool = False, **rule: Unpack[Rule]
+        self, operation: str, seconds: float | None = None, count: int = 0, **rule: Unpack[Rule]
     ) -> Fault:
-        """Answer only after ``seconds``, or after ``release()``."""
-        fault = self._plant(operation, lambda _request, answer: answer, committed=committed, **rule)
+        """Answer only after ``seconds``, after ``release()``, or when it has struck ``count`` times."""
 
         def wait(_request: Request, answer: Reply | None) -> Reply | None:
+            if 0 < count <= fault.struck:
+                fault.released.set()
             fault.released.wait(seconds)
             return answer
 
-        fault.action = wait
+        fault = self._plant(operation, wait, rule)
         return fault
 
     def barrier(self, operation: str, count: int, *, timeout_s: float = 10.0) -> Fault:
         """Hold the first ``count`` requests until all of them are in flight (or ``timeout_s`` is over)."""
-        fault = self._plant(operation, lambda _request, answer: answer, committed=False, times=count)
-
-        def wait(_request: Request, answer: Reply | None) -> Reply | None:
-            if fault.struck >= count:
-                fault.released.set()
-            fault.released.wait(timeout_s)
-            return answer
-
-        fault.action = wait
-        return fault
+        return self.hang(operation, timeout_s, count, times=count)
 
     def call(
-        self,
-        operation: str,
-        callback: Callable[[Request], object],
-        *,
-        stage: Stage = "before",
-        **rule: Unpack[Rule],
+        self, operation: str, callback: Match, *, stage: Stage = "before", **rule: Unpack[Rule]
     ) -> Fault:
         """Call the test before the request is acted on, after that, or after it was answered."""
 
@@ -206,55 +156,43 @@ class Faults:
             callback(request)
             return answer
 
-        return self.add(Fault(operation, stage, act), rule)
+        return self._plant(operation, act, rule, stage)
 
-    def outcome(
-        self,
-        operation: str,
-        state: str,
-        *,
-        reason: str | None = None,
-        message: str | None = None,
-        effect: Effect | None = None,
-        effect_after_s: float = 0.0,
-        **rule: Unpack[Rule],
-    ) -> Fault:
+    def outcome(self, operation: str, state: str, **ending: Unpack[Rule]) -> Fault:
         """Let the pending operation end in ``state``, or never where that is "pending".
 
-        Unless ``effect`` says otherwise nothing is done by one that fails, and all by any other.
+        ``effect``: "done"; "none", as if it had not been asked for (for a "failure" where nothing is said);
+        "error": an instance is left in it.  ``effect_after_s``: it comes that much later than the end.
         """
-        happens = effect or ("none" if state == "failure" else "done")
-        ends = Outcome(state, reason, message, happens, effect_after_s)
-        return self.add(Fault(operation, outcome=ends), rule)
+        usual: Rule = {"effect": "none" if state == "failure" else "done"}
+        fault = self._plant(operation, lambda _request, answer: answer, {**usual, **ending}, "ending")
+        fault.state = state
+        return fault
 
-    def _plant(self, operation: str, action: Action, *, committed: bool, **rule: Unpack[Rule]) -> Fault:
-        return self.add(Fault(operation, "committed" if committed else "before", action), rule)
-
-    # ---- striking
+    def _plant(self, operation: str, action: Action, rule: Rule, stage: Stage | None = None) -> Fault:
+        usual: Stage = "committed" if rule.get("committed") else "before"
+        fault = Fault(operation, stage or usual, action, rule)
+        with self._lock:
+            self._planted.append(fault)
+        return fault
 
     def strike(self, stage: Stage, request: Request, answer: Reply | None = None) -> Reply | None:
-        """Return the answer after all faults of a stage; raises CutError."""
-        for fault in list(self._planted):
-            if fault.stage == stage and self._takes(fault, request):
-                assert fault.action is not None
-                answer = fault.action(request, answer)
+        """Return the answer after all faults of a stage."""
+        for fault in self._struck(stage, request):
+            answer = fault.action(request, answer)
         return answer
 
-    def ending(self, request: Request) -> Outcome:
+    def ending(self, request: Request) -> Fault:
         """How the operation that a request started ends."""
-        for fault in list(self._planted):
-            if fault.outcome is not None and self._takes(fault, request):
-                return fault.outcome
-        return Outcome()
+        return next(self._struck("ending", request), Fault("", "ending", lambda *_: None, {}))
 
-    def _takes(self, fault: Fault, request: Request) -> bool:
-        if not fnmatch.fnmatchcase(request.operation, fault.operation) or not fault.match(request):
-            return False
-        with self._lock:
-            if fault.skip > 0:
-                fault.skip -= 1
-                return False
-            if fault.times is not None and fault.struck >= fault.times:
-                return False
-            fault.struck += 1
-            return True
+    def _struck(self, stage: Stage, request: Request) -> Iterator[Fault]:
+        for fault in list(self._planted):
+            with self._lock:
+                strikes = fault.stage == stage and fault.takes(request)
+            if strikes:
+                yield fault
+
+
+def _half(whole: Reply) -> Reply:
+    return replace(whole, body=whole.body[: len(whole.body) // 2])

@@ -35,12 +35,10 @@ class Request:
 
     @property
     def documented(self) -> bool:
-        """Whether the shipped specification has this operation."""
         return self.operation != ""
 
     @property
     def signed(self) -> bool:
-        """Whether its signature was good, or none was needed."""
         return self.signature in {"ok", "not needed"}
 
     @property
@@ -54,7 +52,6 @@ class Request:
 
     @property
     def arguments(self) -> dict[str, str]:
-        """Of the query."""
         return {name: values[-1] for name, values in parse_qs(self.query).items()}
 
     def __str__(self) -> str:
@@ -66,24 +63,24 @@ class Log(list[Request]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._flying: Counter[str] = Counter()
+        self._flying: list[Request] = []
         self._lock = threading.Lock()
 
     def begin(self, request: Request) -> None:
         """Record it as soon as its operation is known."""
         with self._lock:
             self.append(request)
-            self._flying[request.operation] += 1
-            for each in self:
-                if each.ended_s is None and each.operation == request.operation:
-                    each.in_flight = max(each.in_flight, self._flying[request.operation])
+            self._flying.append(request)
+            counts = Counter(each.operation for each in self._flying)
+            for each in self._flying:
+                each.in_flight = max(each.in_flight, counts[each.operation])
 
     def end(self, request: Request, status: int | None) -> None:
         """Record that it was answered, or with None that it was left without an answer."""
         with self._lock:
             request.ended_s = time.time()
             request.status = status
-            self._flying[request.operation] -= 1
+            self._flying.remove(request)
 
     def of(self, *operations: str) -> list[Request]:
         """Those of the given operations, by name."""

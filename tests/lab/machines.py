@@ -24,17 +24,13 @@ class Machines(Protocol):
     on_power_off: Callable[[str], None]
     """Set by the lab: call it with the instance's id when a machine powers itself off."""
 
-    def create(self, instance: Instance) -> str:
-        """Boot it and return its address; an OSError lets the create fail as an operation's failure."""
+    def create(self, instance: Instance) -> str: ...  # boots it, returns its address; OSError: it fails
 
-    def start(self, instance_id: str) -> None:
-        """Boot a stopped machine again, with the same disk and address."""
+    def start(self, instance_id: str) -> None: ...  # boots it again, with the same disk and address
 
-    def stop(self, instance_id: str) -> None:
-        """Shut it down; a stopped one is success.  ``on_power_off`` is not called for it."""
+    def stop(self, instance_id: str) -> None: ...  # shuts it down, without a call of ``on_power_off``
 
-    def delete(self, instance_id: str) -> None:
-        """Destroy it with its disk; an unknown one is success."""
+    def delete(self, instance_id: str) -> None: ...  # destroys it with its disk; an unknown one is success
 
     def running(self, instance_id: str) -> bool: ...
 
@@ -51,10 +47,7 @@ ignore_power_off: Callable[[str], None] = _ignore
 
 
 class NoMachines:
-    """Addresses alone, running at once.  The lowest free address is given, so that a small pool recycles.
-
-    ``network``: the first two numbers of the addresses.  ``size``: of the pool.
-    """
+    """Addresses alone, of ``network`` (its first two numbers); the lowest free of ``size`` is given."""
 
     def __init__(self, network: str = "127.1", size: int = 250) -> None:
         self.on_power_off = ignore_power_off
@@ -65,11 +58,9 @@ class NoMachines:
         self._lock = threading.Lock()
 
     def create(self, instance: Instance) -> str:
-        """Give the lowest free address; NoAddressError where none is left."""
         with self._lock:
-            taken = set(self._addresses.values())
             pool = (f"{self.network}.{n // 250}.{n % 250 + 1}" for n in range(self.size))
-            address = next((each for each in pool if each not in taken), None)
+            address = next((each for each in pool if each not in self._addresses.values()), None)
             if address is None:
                 raise NoAddressError(f"all {self.size} addresses are taken")
             self._addresses[instance.id] = address
@@ -77,21 +68,17 @@ class NoMachines:
             return address
 
     def start(self, instance_id: str) -> None:
-        """Run it again."""
         self._running.add(instance_id)
 
     def stop(self, instance_id: str) -> None:
-        """Stop it."""
         self._running.discard(instance_id)
 
     def delete(self, instance_id: str) -> None:
-        """Free its address."""
         with self._lock:
             self._running.discard(instance_id)
             self._addresses.pop(instance_id, None)
 
     def running(self, instance_id: str) -> bool:
-        """Whether it was started last."""
         return instance_id in self._running
 
     def power_off(self, instance_id: str) -> None:

@@ -5,71 +5,43 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qs
+
+from tests.lab.log import Request
 
 SCHEME = "EXO2-HMAC-SHA256 "
 INVALID = "Invalid request signature"
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """What is signed of a request: method, path as on the wire, query string, body as received."""
-
-    method: str
-    path: str
-    query: str = ""
-    body: bytes = b""
-
-
-def arguments(query: str) -> tuple[str, ...]:
-    """Names of the query's arguments that have a value, in the order in which they are signed."""
-    return tuple(sorted(parse_qs(query)))
-
-
-def sign(secret: str, signed: Signed, names: tuple[str, ...], expires_s: int) -> str:
-    """Return the signature; of a repeated argument no value is signed."""
-    values = parse_qs(signed.query)
-    single = "".join(values[name][0] for name in names if len(values.get(name, ())) == 1)
-    lines = (
-        f"{signed.method} {signed.path}".encode(),
-        signed.body,
-        single.encode(),
-        b"",
-        str(expires_s).encode(),
-    )
+def sign(secret: str, request: Request, names: Iterable[str], expires_s: int) -> str:
+    """Return the signature; ``names``: arguments of the query.  Of a repeated one no value is signed."""
+    values = parse_qs(request.query)
+    single = "".join(values[name][0] for name in sorted(names) if len(values.get(name, ())) == 1)
+    head = f"{request.method} {request.path}".encode()
+    lines = (head, request.body, single.encode(), b"", str(expires_s).encode())
     return base64.b64encode(hmac.digest(secret.encode(), b"\n".join(lines), hashlib.sha256)).decode()
 
 
-def fields(header: str) -> dict[str, str]:
-    """Of an Authorization header; empty for one of another scheme."""
-    if not header.startswith(SCHEME):
-        return {}
-    pairs = (part.partition("=") for part in header.removeprefix(SCHEME).split(","))
-    return {name.strip(): value for name, _, value in pairs}
-
-
 def refusal(
-    header: str, signed: Signed, secrets: Mapping[str, str], *, now_s: float, ahead_s: float
+    request: Request, secrets: Mapping[str, str], *, now_s: float, ahead_s: float | None
 ) -> str | None:
-    """Why the header is refused, in words for the log; None for a good one.
-
-    ``ahead_s``: how far in the future it may expire (a bound of the real API is not known).
-    """
-    found = fields(header)
-    secret = secrets.get(found.get("credential", ""))
-    names = tuple(filter(None, found.get("signed-query-args", "").split(";")))
-    if not found or not found.get("expires", "").isdigit():
+    """Why it is refused, in words for the log, which gets its key; it may expire ``ahead_s`` from now."""
+    scheme, found, rest = request.headers.get("authorization", "").partition(SCHEME)
+    pairs = (part.partition("=") for part in rest.split(",")) if found and not scheme else ()
+    fields = {name.strip(): value for name, _, value in pairs}
+    request.key = fields.get("credential", "")
+    names = set(filter(None, fields.get("signed-query-args", "").split(";")))
+    if not fields.get("expires", "").isdigit():
         return "no signature"
-    if secret is None:
+    if request.key not in secrets:
         return "unknown key"
-    if not {name for name in arguments(signed.query) if len(parse_qs(signed.query)[name]) == 1} <= {*names}:
+    if not {name for name, values in parse_qs(request.query).items() if len(values) == 1} <= names:
         return "query arguments that are not signed"
-    expires_s = int(found["expires"])
-    expected = sign(secret, signed, tuple(sorted(names)), expires_s)
-    if not hmac.compare_digest(expected.encode(), found.get("signature", "").encode()):
+    expires_s = int(fields["expires"])
+    expected = sign(secrets[request.key], request, names, expires_s)
+    if not hmac.compare_digest(expected.encode(), fields.get("signature", "").encode()):
         return "wrong signature"
-    if not now_s <= expires_s <= now_s + ahead_s:
-        return "expired" if expires_s < now_s else "expires too far in the future"
-    return None
+    if expires_s < now_s:
+        return "expired"
+    return "expires too far in the future" if ahead_s and expires_s > now_s + ahead_s else None

@@ -10,11 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
-from uuid import UUID
 
 from jsonschema import Draft4Validator, FormatChecker
-
-VERBS = ("get", "post", "put", "delete")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,65 +22,40 @@ class Route:
     method: str
     pattern: re.Pattern[str]
     parameters: tuple[str, ...]  # of the path, in order
-    uuids: frozenset[str]
-    body: Mapping[str, Any] | None  # the body's schema
+    schemas: Mapping[str, Any]  # of "path", which is an object of its parameters, and "body"
 
 
 @functools.cache
 def document() -> dict[str, Any]:
-    """OpenAPI 3.0, with ``nullable`` said as draft 4 of JSON Schema says it."""
+    """OpenAPI 3.0; what it says of values is draft 4 of JSON Schema, but for ``nullable``."""
     text = (importlib.resources.files("exoscale") / "openapi.json").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text, object_hook=_nullable)
+    found: dict[str, Any] = json.loads(text)
     return found
-
-
-def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
-    if schema.get("nullable") is True and isinstance(schema.get("type"), str):
-        schema["type"] = [schema["type"], "null"]
-        if "enum" in schema:
-            schema["enum"].append(None)
-    return schema
 
 
 @functools.cache
-def _routes() -> Mapping[tuple[str, str], tuple[Route, ...]]:
-    """By method and first word of the path."""
-    found: dict[tuple[str, str], tuple[Route, ...]] = {}
-    for path, item in document()["paths"].items():
-        for verb in VERBS:
-            if verb in item:
-                key = (verb.upper(), _first_word(path))
-                found[key] = (*found.get(key, ()), _route(verb.upper(), path, item[verb]))
-    return found
+def routes() -> Mapping[str, Route]:
+    """By name."""
+    items = document()["paths"].items()
+    found = (_route(verb, path, item[verb]) for path, item in items for verb in item)
+    return {each.name: each for each in found}
 
 
-def _first_word(path: str) -> str:
-    return path.split("/")[1]
-
-
-def _route(method: str, path: str, operation: Mapping[str, Any]) -> Route:
+def _route(verb: str, path: str, operation: Mapping[str, Any]) -> Route:
     parts = re.split(r"\{([^}]+)\}", path)
     pattern = "".join("([^/:]+)" if n % 2 else re.escape(part) for n, part in enumerate(parts))
     declared = operation.get("parameters", ())
     content = operation.get("requestBody", {}).get("content", {})
-    return Route(
-        name=operation["operationId"],
-        method=method,
-        pattern=re.compile(pattern),
-        parameters=tuple(parts[1::2]),
-        uuids=frozenset(each["name"] for each in declared if each["schema"].get("format") == "uuid"),
-        body=content.get("application/json", {}).get("schema"),
-    )
+    found = {"path": {"properties": {each["name"]: each["schema"] for each in declared}}}
+    found |= {"body": content["application/json"]["schema"]} if content else {}
+    return Route(operation["operationId"], verb.upper(), re.compile(pattern), tuple(parts[1::2]), found)
 
 
 def find(method: str, path: str) -> tuple[Route, dict[str, str]] | None:
     """The operation behind a path (after ``/v2``, as on the wire) and the path's parameters, decoded."""
-    if not path.startswith("/"):
-        return None
-    for route in _routes().get((method, _first_word(path).partition(":")[0]), ()):
-        if match := route.pattern.fullmatch(path):
-            values = (unquote(value) for value in match.groups())
-            return route, dict(zip(route.parameters, values, strict=True))
+    for route in routes().values():
+        if route.method == method and (match := route.pattern.fullmatch(path)):
+            return route, dict(zip(route.parameters, map(unquote, match.groups()), strict=True))
     return None
 
 
@@ -95,41 +67,21 @@ def validator(schema: Mapping[str, Any]) -> Draft4Validator:
 
 @functools.cache
 def _validator(operation: str) -> Draft4Validator:
-    every = (route for routes in _routes().values() for route in routes)
-    return validator(next(route.body or {} for route in every if route.name == operation))
+    return validator({"properties": routes()[operation].schemas})
 
 
-def wrong_path(route: Route, parameters: Mapping[str, str]) -> str | None:
-    """Why a path's parameters are refused."""
-    for name in route.uuids & parameters.keys():
-        try:
-            UUID(parameters[name])
-        except ValueError:
-            return f"Invalid value in {name} - should be an UUID"
-    return None
+def wrong(route: Route, parameters: Mapping[str, str], body: object) -> list[str]:
+    """What is refused in a request, in the words of the real API where these are known."""
+    errors = list(_validator(route.name).iter_errors({"path": parameters, "body": body}))
+    required = (error for error in errors if error.validator == "required")
+    absent = [key for error in required for key in error.validator_value if key not in error.instance]
+    missing = [f"missing keys {', '.join(map(repr, dict.fromkeys(absent)))}"] if absent else []
+    return missing + [_sentence(error) for error in errors if error.validator != "required"]
 
 
-def wrong_body(route: Route, body: Mapping[str, Any]) -> list[str]:
-    """What is refused in a body, in the words of the real API where these are known."""
-    if route.body is None:
-        return []
-    errors = list(_validator(route.name).iter_errors(body))
-    absent = [key for error in errors if error.validator == "required" for key in _absent(error)]
-    values = [
-        f"Invalid value in {'.'.join(map(str, error.absolute_path)) or 'body'}"
-        f" (description: {error.schema.get('description', '')}) - {_rule(error)}"
-        for error in errors
-        if error.validator != "required"
-    ]
-    missing = [f"missing keys {', '.join(repr(key) for key in dict.fromkeys(absent))}"] if absent else []
-    return missing + values
-
-
-def _absent(error: Any) -> list[str]:
-    return [key for key in error.validator_value if key not in error.instance]
-
-
-def _rule(error: Any) -> str:
-    if error.validator in {"minimum", "maximum"} and "maximum" in error.schema:
-        return f"should be an Integer between {error.schema['minimum']} {error.schema['maximum']}"
-    return f"should match {error.validator} {error.validator_value}"
+def _sentence(error: Any) -> str:
+    rule, schema = f"match {error.validator} {error.validator_value}", error.schema
+    if error.validator in {"minimum", "maximum"} and "maximum" in schema:
+        rule = f"be an Integer between {schema['minimum']} {schema['maximum']}"
+    where = ".".join(map(str, list(error.absolute_path)[1:])) or "body"
+    return f"Invalid value in {where} (description: {schema.get('description', '')}) - should {rule}"

@@ -1,4 +1,4 @@
-"""What exists in the lab's organisation: zonal instances and snapshots, organisation-wide keys and groups."""
+"""What exists in the lab's organisation, and what a mutation leaves to be done."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 from tests.lab import catalogue
@@ -19,19 +19,8 @@ class RefusedError(Exception):
     def __init__(self, status: int, message: str, errors: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
-        self.errors = errors
-
-    def view(self) -> dict[str, Any]:
-        """The body of the answer."""
-        return {"message": self.message} | (
-            {"errors": [{"message": each} for each in self.errors]} if self.errors else {}
-        )
-
-
-def absent(what: str) -> RefusedError:
-    """An unknown id or name."""
-    return RefusedError(404, f"{what} not found")
+        said = {"errors": [{"message": each} for each in errors]} if errors else {}
+        self.body: dict[str, Any] = {"message": message, **said}
 
 
 def new_id() -> str:
@@ -39,193 +28,129 @@ def new_id() -> str:
     return str(uuid4())
 
 
-def rfc3339(seconds: float) -> str:
-    """Epoch seconds as the API writes them."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def rfc3339(seconds: float, precision: str = "seconds") -> str:
+    """Epoch seconds as the API writes them; events with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
-def rfc3339_ms(seconds: float) -> str:
-    """With milliseconds, as events have them."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def refs(ids: list[str], key: str = "id") -> list[dict[str, str]]:
+    """Bare references."""
+    return [{key: each} for each in ids]
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Resource:
-    """What all that can be left behind have in common."""
+@dataclass(eq=False, kw_only=True)
+class Resource(catalogue.Shown):
+    """What exists; ``zone``: "" for the organisation's; ``seeded``: was there before the test."""
 
+    hidden = frozenset({"zone", "created_s", "seeded", "labels"})
+    kind: ClassVar[str]  # the API's word
     id: str = field(default_factory=new_id)
     name: str
+    zone: str = ""
     created_s: float = field(default_factory=time.time)
-    seeded: bool = False  # was there before the test
+    seeded: bool = False
+    labels: dict[str, str] = field(default_factory=dict)  # only instances have any
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class Key(Resource):
-    """An SSH key; the name is its id."""
+    """An SSH key.  Its name is its id; the public key is never returned."""
 
+    kind = "ssh-key"
+    hidden = Resource.hidden | {"id", "public_key"}
     fingerprint: str
     public_key: str
 
-    def view(self) -> dict[str, Any]:
-        """The public key is never returned."""
-        return {"name": self.name, "fingerprint": self.fingerprint}
 
-
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class Group(Resource):
-    """A security group."""
+    """A security group; ``last_left_s``: when its last instance was deleted."""
 
+    kind = "security-group"
+    hidden = Resource.hidden | {"rules", "last_left_s"}
     description: str | None = None
+    visibility: str = "private"
     rules: list[dict[str, Any]] = field(default_factory=list)
-    last_left_s: float = 0.0  # when its last instance was deleted
+    last_left_s: float = 0.0
 
-    def view(self) -> dict[str, Any]:
+    def thin(self) -> dict[str, Any]:
         """``rules`` is absent when empty."""
-        found: dict[str, Any] = {"id": self.id, "name": self.name, "visibility": "private"}
-        if self.description is not None:
-            found["description"] = self.description
-        return found | ({"rules": [dict(rule) for rule in self.rules]} if self.rules else {})
+        return Resource.thin(self) | ({"rules": [dict(each) for each in self.rules]} if self.rules else {})
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class Spread(Resource):
-    """An anti-affinity group."""
+    """An anti-affinity group; ``instances`` is there when it is empty too."""
 
+    kind = "anti-affinity-group"
     description: str = ""
-
-    def view(self, instances: list[str]) -> dict[str, Any]:
-        """``instances`` is present when empty too."""
-        found = {"id": self.id, "name": self.name, "description": self.description}
-        return found | {"instances": [{"id": each} for each in instances]}
+    instances: list[dict[str, str]] = field(default_factory=list)
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class Snapshot(Resource):
-    """Of an instance's disk."""
+    """Of an instance's disk; ``size`` in GiB."""
 
-    instance: str
-    size_gib: int
+    kind = "snapshot"
+    created_at: str = ""
+    instance: dict[str, str]
+    size: int
     state: str = "snapshotting"
 
-    def view(self) -> dict[str, Any]:
-        """As the API shows it."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "state": self.state,
-            "size": self.size_gib,
-            "created-at": rfc3339(self.created_s),
-            "instance": {"id": self.instance},
-        }
 
-
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class Vm(Resource):
-    """An instance."""
+    """An instance; ``address`` is not shown before ``address_from_s``."""
 
-    zone: str
+    kind = "instance"
     type_id: str
     template_id: str
     disk_gib: int
     state: str = "starting"
-    labels: dict[str, str] = field(default_factory=dict)
     user_data: str = ""  # as it came, base64
     keys: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     spreads: list[str] = field(default_factory=list)
     assignment: str = "inet4"
     address: str = ""
-    address_from_s: float = 0.0  # not shown before
+    address_from_s: float = 0.0
     protected: bool = False
     gone: bool = False
     machine: threading.Lock = field(default_factory=threading.Lock)  # one acts on the machine at a time
 
     def thin(self) -> dict[str, Any]:
-        """The item of a list."""
-        found: dict[str, Any] = {
-            "id": self.id,
-            "name": self.name,
-            "state": self.state,
-            "created-at": rfc3339(self.created_s),
-            "instance-type": {"id": self.type_id},
-            "template": {"id": self.template_id},
-            "labels": dict(self.labels),
-            "mac-address": "06:" + ":".join(self.id.replace("-", "")[n : n + 2] for n in range(0, 10, 2)),
-            "public-ip-assignment": self.assignment,
-            "security-groups": [{"id": each} for each in self.groups],
-            "private-networks": [],
-            "ssh-keys": [{"name": each} for each in self.keys],
-        }
+        """With bare references; arrays and labels are there when they are empty too."""
+        found: dict[str, Any] = {"id": self.id, "name": self.name, "state": self.state}
+        found |= {"created-at": rfc3339(self.created_s), "labels": dict(self.labels)}
+        found |= {"instance-type": {"id": self.type_id}, "template": {"id": self.template_id}}
+        found |= {"security-groups": refs(self.groups), "ssh-keys": refs(self.keys, "name")}
+        found |= {"private-networks": [], "public-ip-assignment": self.assignment}
+        found["mac-address"] = ":".join(("06", *(self.id[n : n + 2] for n in (0, 2, 4, 6, 9))))
         if self.keys:
             found["ssh-key"] = {"name": self.keys[0]}
         if self.address and self.assignment != "none" and time.time() >= self.address_from_s:
             found["public-ip"] = self.address
         return found
 
-    def view(self, snapshots: list[str]) -> dict[str, Any]:
-        """The single read."""
-        whole = {
-            "disk-size": self.disk_gib,
-            "disk-encrypted": True,
-            "anti-affinity-groups": [{"id": each} for each in self.spreads],
-            "elastic-ips": [],
-            "snapshots": [{"id": each} for each in snapshots],
-            "secureboot-enabled": False,
-            "tpm-enabled": False,
-            "application-consistent-snapshot-enabled": False,
-        }
-        return self.thin() | whole | ({"user-data": self.user_data} if self.user_data else {})
-
-
-@dataclass(slots=True, eq=False)
-class Task:
-    """What the API calls an operation."""
-
-    zone: str
-    reference: dict[str, str] | None = None
-    resource: dict[str, str] | None = None
-    state: str = "pending"
-    reason: str | None = None
-    message: str | None = None
-    id: str = field(default_factory=new_id)
-
     def view(self) -> dict[str, Any]:
-        """Absent fields are absent keys."""
-        fields: dict[str, Any] = {"reference": self.reference, "resource": self.resource}
-        fields |= {"reason": self.reason, "message": self.message} if self.state != "pending" else {}
-        present = {name: value for name, value in fields.items() if value is not None}
-        return {"id": self.id, "state": self.state, **present}
+        """Disk, anti-affinity groups, user-data and the booleans are in the single read alone."""
+        found = self.thin() | {"disk-size": self.disk_gib, "disk-encrypted": True}
+        found |= {"anti-affinity-groups": refs(self.spreads), "elastic-ips": [], "snapshots": []}
+        found |= {"secureboot-enabled": False, "tpm-enabled": False}
+        found |= {"application-consistent-snapshot-enabled": False}
+        return found | ({"user-data": self.user_data} if self.user_data else {})
 
 
 @dataclass(slots=True)
-class Zone:
-    """What one zone's host knows."""
-
-    name: str
-    templates: dict[str, catalogue.Template]
-    instances: dict[str, Vm] = field(default_factory=dict)
-    snapshots: dict[str, Snapshot] = field(default_factory=dict)
-    tasks: dict[str, Task] = field(default_factory=dict)
-
-
-def nothing() -> None:
-    """Do nothing."""
-
-
-@dataclass(frozen=True, slots=True)
 class Change:
-    """What a mutation has begun, and how it goes on while its operation is pending.
+    """What a mutation has begun, and what is done while its operation is pending.
 
-    ``effect`` may raise OSError; ``undo`` takes back what has begun; ``wreck`` leaves it broken.
+    ``effect`` may raise OSError; ``undo`` takes back what has begun.
     """
 
-    command: str = ""  # the read that follows
-    id: str = ""
-    effect: Callable[[], None] = nothing
-    undo: Callable[[], None] = nothing
-    wreck: Callable[[], None] | None = None  # None: as undo
-    at_once: bool = False  # final in the first answer, without a reference
-    resource: bool = False  # a ``resource`` field instead of the reference
+    resource: Resource
+    effect: Callable[[], object] = bool
+    undo: Callable[[], object] = bool
 
 
 class Store:
@@ -233,19 +158,15 @@ class Store:
 
     def __init__(self, zones: tuple[str, ...], authorized: frozenset[str]) -> None:
         self.lock = threading.RLock()
-        self.zones = {
-            name: Zone(name, {each.id: each for each in catalogue.templates(name)}) for name in zones
-        }
         self.types = catalogue.instance_types(authorized)
         self.keys: dict[str, Key] = {}
         self.groups: dict[str, Group] = {}
         self.spreads: dict[str, Spread] = {}
+        self.zones = {name: Zone(name, self) for name in zones}
         self.events: list[dict[str, Any]] = []
-        self.limits = {"instance": 20, "template": 30, "snapshot": 30, "private-network": 32}
-        self.limits |= {"elastic-ip": 5, "network-load-balancer": 5, "cpu": -1, "memory": -1}
-        self.limits |= dict.fromkeys(catalogue.GPU_FAMILIES, 0)
-        default = Group(name="default", description="Default Security Group", seeded=True)
-        self.groups[default.id] = default
+        self.limits = dict(catalogue.LIMITS)
+        self.default = Group(name="default", description="Default Security Group", seeded=True)
+        self.groups[self.default.id] = self.default
 
     def vms(self) -> Iterator[Vm]:
         """All instances of all zones."""
@@ -253,26 +174,35 @@ class Store:
 
     def usage(self, resource: str) -> int:
         """How much of a quota is used."""
-        if resource == "instance":
-            return sum(1 for _ in self.vms())
         if resource == "snapshot":
             return sum(len(zone.snapshots) for zone in self.zones.values())
-        if resource in catalogue.GPU_FAMILIES:
-            types = (self.types[vm.type_id] for vm in self.vms())
-            return sum(each["gpus"] for each in types if each["family"] == resource)
-        return 0
+        families = [self.types[vm.type_id].family for vm in self.vms()]
+        return len(families) if resource == "instance" else families.count(resource)
 
-    def claim(self, resource: str, more: int = 1) -> None:
-        """Raise a refusal where the quota has no room."""
-        limit, used = self.limits[resource], self.usage(resource)
-        if limit >= 0 and used + more > limit:
+    def claim(self, resource: str) -> None:
+        """Raise a refusal where the quota has no room for one more."""
+        limit, used = self.limits.get(resource, -1), self.usage(resource)
+        if 0 <= limit <= used:
             raise RefusedError(409, f"Quota exceeded for {resource}: limit {limit}, usage {used}")
 
     def left(self) -> list[tuple[str, str, Resource]]:
-        """Kind, zone ("" for the organisation's) and resource of all that exists; not the default group."""
-        found: list[tuple[str, str, Resource]] = [("instance", vm.zone, vm) for vm in self.vms()]
-        for zone in self.zones.values():
-            found += [("snapshot", zone.name, each) for each in zone.snapshots.values()]
-        found += [("security-group", "", each) for each in self.groups.values() if each.name != "default"]
-        found += [("anti-affinity-group", "", each) for each in self.spreads.values()]
-        return found + [("ssh-key", "", each) for each in self.keys.values()]
+        """Kind, zone and resource of all that exists; not the default group."""
+        zonal = [*self.vms(), *(each for zone in self.zones.values() for each in zone.snapshots.values())]
+        groups = (each for each in self.groups.values() if each is not self.default)
+        found = (*zonal, *groups, *self.spreads.values(), *self.keys.values())
+        return [(each.kind, each.zone, each) for each in found]
+
+
+class Zone:
+    """What one zone's host knows: its own, and the organisation's, by the API's names for kinds."""
+
+    def __init__(self, name: str, store: Store) -> None:
+        self.name = name
+        self.templates = catalogue.templates(name)
+        self.instances: dict[str, Vm] = {}
+        self.snapshots: dict[str, Snapshot] = {}
+        self.tasks: dict[str, catalogue.Item] = {}  # what the API calls operations
+        self.kinds: dict[str, dict[str, Any]] = {kind: {} for kind in catalogue.ALWAYS_EMPTY}
+        self.kinds |= {"instance": self.instances, "snapshot": self.snapshots, "operation": self.tasks}
+        self.kinds |= {"template": self.templates, "instance-type": store.types, "ssh-key": store.keys}
+        self.kinds |= {"security-group": store.groups, "anti-affinity-group": store.spreads}

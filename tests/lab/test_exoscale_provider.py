@@ -482,20 +482,23 @@ def test_where_no_event_tells_the_address_nothing_is_made(world: World) -> None:
 
 def test_a_rule_stays_until_another_is_named_which_replaces_it(world: World) -> None:
     world.up(1, CloudSpec())
-    for event in world.lab.store.events:
-        event["source-ip"] = "192.0.2.200"
+    next(rule for rule in world.group.rules if "network" in rule)["network"] = (
+        "192.0.2.50/32"  # made elsewhere
+    )
     world.up(1, CloudSpec())
-    assert world.opened() == world.expected(f"{OPERATOR}/32")
+    assert world.opened() == world.expected("192.0.2.50/32")
     world.up(1, CloudSpec(allow_ip=("203.0.113.0/24", "2001:db8::1")))
     assert world.opened() == world.expected("203.0.113.0/24", "2001:db8::1/128")
 
 
-def test_a_group_of_a_killed_command_is_opened_to_where_this_command_runs(world: World) -> None:
+@pytest.mark.parametrize("old", [False, True])
+def test_a_group_of_a_killed_command_is_opened_to_where_this_command_runs(world: World, old: bool) -> None:
     world.up(1, CloudSpec())
     group = world.group
     group.rules[:] = [rule for rule in group.rules if "network" not in rule]
     for event in world.lab.store.events:  # that command ran elsewhere
         event["source-ip"] = "192.0.2.200"
+        event["timestamp"] = "2026-01-01T00:00:00.000Z" if old else event["timestamp"]
     world.up(1, CloudSpec())
     assert world.opened() == world.expected(f"{OPERATOR}/32")
 

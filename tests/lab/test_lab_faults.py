@@ -200,10 +200,10 @@ def test_a_test_is_called_before_the_effect_after_it_and_after_the_answer(lab: L
 
 
 def test_deleting_an_instance_that_still_boots_leaves_no_machine(lab: Lab, account: Account) -> None:
-    lab.work.latency_s = 0.1
+    lab.api.latency_s = 0.1
     operation = account.client.create_instance(**account.request())
 
-    lab.work.latency_s = 0.01
+    lab.api.latency_s = 0.01
     account.wait(account.client.delete_instance(id=operation["reference"]["id"]))
     account.wait(operation)
 

@@ -35,12 +35,12 @@ def refused(call: Callable[[], object]) -> tuple[int, dict[str, Any]]:
         ({"labels": {"a": "with space"}}, 400, "labels.a"),
         ({"labels": {"a": "x" * 129}}, 400, "labels.a"),
         ({"labels": {"a": 1}}, 400, "labels.a"),
-        ({"instance_type": {"id": UNKNOWN}}, 404, "Instance type"),
-        ({"template": {"id": UNKNOWN}}, 404, "Template"),
+        ({"instance_type": {"id": UNKNOWN}}, 404, "instance-type"),
+        ({"template": {"id": UNKNOWN}}, 404, "template"),
         ({"template": {"id": "no-uuid"}}, 400, "template.id"),
-        ({"ssh_keys": [{"name": "unknown"}]}, 404, "SSH key"),
-        ({"security_groups": [{"id": UNKNOWN}]}, 404, "Security Group"),
-        ({"anti_affinity_groups": [{"id": UNKNOWN}]}, 404, "Anti-affinity Group"),
+        ({"ssh_keys": [{"name": "unknown"}]}, 404, "ssh-key"),
+        ({"security_groups": [{"id": UNKNOWN}]}, 404, "security-group"),
+        ({"anti_affinity_groups": [{"id": UNKNOWN}]}, 404, "anti-affinity-group"),
         ({"public_ip_assignment": "many"}, 400, "public-ip-assignment"),
     ],
 )
@@ -62,7 +62,7 @@ def test_missing_keys_are_named(account: Account) -> None:
 
 
 def test_a_disk_smaller_than_the_template_is_refused(lab: Lab, account: Account) -> None:
-    template = lab.seed_template("Large", size_bytes=50 * 2**30)
+    template = lab.seed_template("Large", size=50 * 2**30)
 
     call = account.request(template={"id": template.id})
 

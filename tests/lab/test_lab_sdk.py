@@ -4,7 +4,6 @@ import pytest
 from exoscale.api.exceptions import ExoscaleAPIClientException
 
 from tests.lab import spec
-from tests.lab.calls import HANDLERS
 from tests.lab.conftest import Account, ask
 from tests.lab.lab import Lab
 from tests.lab.machines import NoMachines
@@ -17,17 +16,6 @@ def _documented(operation: str, value: object) -> object:
     schema = found["responses"]["200"]["content"]["application/json"]["schema"]
     assert [error.message for error in spec.validator(schema).iter_errors(value)] == []
     return value
-
-
-def test_every_operation_that_is_modelled_is_documented() -> None:
-    documented = {
-        each["operationId"]
-        for path in spec.document()["paths"].values()
-        for verb, each in path.items()
-        if verb in spec.VERBS
-    }
-
-    assert HANDLERS.keys() <= documented
 
 
 def test_an_instance_lives_as_documented_from_create_to_delete(lab: Lab, account: Account) -> None:
@@ -80,8 +68,12 @@ def test_answers_have_the_documented_shape(lab: Lab, account: Account) -> None:
     )
     account.wait(client.create_snapshot(id=vm))
 
-    for name in sorted(name for name in HANDLERS if name.startswith("list-")):
-        _documented(name, getattr(client, name.replace("-", "_"))())
+    lists = "zones templates instance-types quotas ssh-keys security-groups anti-affinity-groups instances"
+    for each in [
+        *lists.split(),
+        *["snapshots", "events", "instance-pools", "private-networks", "deploy-targets"],
+    ]:
+        _documented(f"list-{each}", getattr(client, f"list_{each.replace('-', '_')}")())
     _documented("get-security-group", client.get_security_group(id=group))
     _documented("get-quota", client.get_quota(entity="instance"))
 
@@ -208,7 +200,6 @@ def test_seeded_resources_are_seen_by_clients_and_told_apart(lab: Lab, account: 
     lab.seed_instance(name="colleague", labels={"rain-deploy-owner": "o-other"}, zone="ch-gva-2")
     lab.seed_key("theirs")
     lab.seed_group("their-group")
-    lab.seed_spread("their-spread")
     lab.seed_template("GPU image", visibility="private", default_user="ubuntu")
     elsewhere = Account(lab, lab.api.zone_urls["ch-gva-2"])
 
@@ -218,7 +209,7 @@ def test_seeded_resources_are_seen_by_clients_and_told_apart(lab: Lab, account: 
     assert [each["name"] for each in account.client.list_ssh_keys()["ssh-keys"]] == ["theirs"]
     (template,) = account.client.list_templates(visibility="private")["templates"]
     assert template["name"] == "GPU image"
-    assert len(lab.left()) == 4
+    assert len(lab.left()) == 3
     assert lab.left(seeded=False) == ()
 
 
@@ -257,4 +248,3 @@ def test_the_log_tells_what_was_asked(lab: Lab, account: Account) -> None:
     assert "python-requests" in request.headers["user-agent"]
     assert request.ended_s is not None
     assert request.ended_s >= request.began_s
-    assert lab.log.changes == [request]

@@ -147,3 +147,37 @@ def test_without_a_state_file_a_cluster_that_lives_goes_only_by_its_name(lab: La
     assert lab.left(seeded=False) == ()
     assert [vm.id for vm in lab.instances()] == [colleague.id]
     assert json.dumps([request.operation for request in lab.log]).count("delete-") > 0
+
+
+@pytest.mark.slow
+def test_up_makes_a_cluster_that_its_limit_stopped_compute_again(
+    lab: Lab, line: CommandLine, machines: LightMachines
+) -> None:
+    up(line, "--nodes", "2", "--ttl", "1h")
+    for vm in lab.instances():
+        machines.machine(vm.id).pass_time(5 * HOUR_S)
+    wait_for(lambda: states(lab) == ["stopped", "stopped"], 30, lambda: str(states(lab)))
+    for vm in lab.instances():
+        machines.machine(vm.id).pass_time(0)
+    line.well("extend", "3h")
+    up(line)
+    assert {label[1:] for label in labels(lab)} == on_its_machine(machines, lab), "nothing ends it sooner"
+    assert line.well("run", "squares.py").stdout.split()[:20] == [str(x * x) for x in range(20)]
+    line.well("status", "--check")
+    line.well("down", "--yes")
+    assert lab.left() == ()
+
+
+@pytest.mark.slow
+def test_after_a_run_with_then_off_the_machines_go_off_and_down_starts_none(
+    lab: Lab, line: CommandLine, machines: LightMachines
+) -> None:
+    up(line, "--nodes", "2")
+    line.well("run", "--then-off", "squares.py")
+    for vm in lab.instances():
+        machines.machine(vm.id).pass_time(1000)
+    wait_for(lambda: "running" not in states(lab), 60, lambda: str(states(lab)))
+    assert line.well("points", "--json").result["rows"]
+    line.well("down", "--yes")
+    assert lab.left() == ()
+    assert len(lab.log.of("start-instance")) == 0

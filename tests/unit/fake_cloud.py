@@ -8,7 +8,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -56,6 +56,8 @@ class FakeCloud:
         """What is gone is shown by one more survey."""
         self.deletes_nothing = False
         """Although it says so."""
+        self.meanwhile: Callable[[], object] = lambda: None
+        """What others do while the account is looked at."""
         self._stale: list[Found] = []
         self.silent = False
         self.priced = True
@@ -92,6 +94,7 @@ class FakeCloud:
 
     def survey(self) -> tuple[Found, ...]:
         self._asked("survey")
+        self.meanwhile()
         stale, self._stale = self._stale, []
         return (*self.held.values(), *stale)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from rain_deploy.providers.base import Provider
 from rain_deploy.providers.hosts import HostsProvider
 from rain_deploy.state import Store
 from rain_deploy.transport.base import Chunk, Forward
+from tests.unit.fake_cloud import QUOTE
 
 HOSTS = tuple(Host(f"node-{i}", f"10.0.0.{i}", 22, "me", ("ssh-ed25519 AAAA",)) for i in (1, 2))
 NODES = tuple(Node(host.name, host, DEBIAN_12, host.address, 7300 + host.index, 1) for host in HOSTS)
@@ -185,6 +187,28 @@ def test_the_cluster_is_free_for_others_once_the_run_is_in_line(world: World) ->
     with pytest.raises(EngineError):
         run(replace(world.ctx, emit=emit), "one", RunSpec(Path("s.py")))
     assert taken == ["lock"]
+
+
+def test_where_nothing_is_priced_no_machine_is_powered_off_after_a_run(world: World) -> None:
+    with pytest.raises(InputError, match="never powered off"):
+        run(world.ctx, "one", RunSpec(Path("s.py"), detach=True, then_off=True))
+    assert world.store.runs() == ()
+
+
+def test_a_run_tells_the_hour_at_which_its_machines_end(world: World) -> None:
+    limit_s = time.time() + 3600
+    world.store.save_cluster(replace(CLUSTER, quote=QUOTE, limit_s=limit_s))
+    result = run(world.ctx, "one", RunSpec(Path("s.py"), detach=True, then_off=True))
+    assert result.limit_s == limit_s
+    assert any("each machine powers itself off at" in str(event) for event in world.seen)
+
+
+def test_a_run_does_not_begin_on_machines_whose_time_is_over(world: World) -> None:
+    world.store.save_cluster(replace(CLUSTER, quote=QUOTE, limit_s=time.time() - 60))
+    with pytest.raises(InputError, match="has passed") as caught:
+        detached(world)
+    assert "rain-deploy extend 2h -c one" in str(caught.value.next_step)
+    assert world.store.runs() == ()
 
 
 def _silent(hours: int) -> list[tuple[list[dict[str, Any]], int | None]]:

@@ -173,6 +173,16 @@ def test_a_cluster_that_another_command_changes_stays(world: World) -> None:
     assert len(world.names()) == 3
 
 
+def test_a_cluster_that_is_made_while_the_account_is_looked_at_stays(world: World) -> None:
+    def up() -> None:
+        world.cloud.meanwhile = lambda: None
+        world.cluster()
+
+    world.cloud.meanwhile = up
+    assert [(line.state, line.action) for line in run_gc(world).lines] == [("living", "kept")]
+    assert len(world.names()) == 3
+
+
 def test_what_could_not_be_deleted_is_told_and_is_exit_60(world: World) -> None:
     lost = lost_id(world)
     place(world, lost)

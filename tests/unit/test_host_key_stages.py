@@ -54,7 +54,10 @@ class Machine:
         with (directory / "log").open("wb") as log:
             argv = (str(SSHD), "-D", "-e", "-f", str(directory / "config"))
             self._sshd = subprocess.Popen(argv, stderr=log, stdin=subprocess.DEVNULL)
-        self.program("systemctl", f'[ "$1" = reload ] || exit 0\nkill -HUP {self._sshd.pid}')
+        self.program(
+            "systemctl",
+            f'[ "$1" = reload ] || exit 0\necho "$2" >>{directory}/reloaded\nkill -HUP {self._sshd.pid}',
+        )
         _wait_for_port(self.port)
 
     def program(self, name: str, text: str) -> None:
@@ -207,6 +210,7 @@ def test_the_key_that_travelled_in_user_data_opens_nothing_afterwards(
     assert key.stat().st_mode & 0o777 == 0o600
     assert key.with_suffix(".pub").read_text(encoding="utf-8").split() == machine.in_use.split()
     assert {path.name for path in machine.etc.iterdir()} == {key.name, f"{key.name}.pub"}
+    assert (machine.directory / "reloaded").read_text(encoding="utf-8") == "ssh\n"
 
 
 def test_a_second_up_changes_nothing_and_asks_nothing(machine: Machine, operator: Operator) -> None:
@@ -235,8 +239,10 @@ def test_an_operator_who_is_cut_off_still_gets_in_and_goes_on(
         operator.replace(BreaksOff(fatal, done=done))
     assert machine.in_use in operator.pinned
     assert operator.gets_in()
+    told = operator.pinned[1:]
     operator.replace(SshTransport())
     assert operator.pinned == (machine.in_use,) != (machine.first,)
+    assert told in {(), operator.pinned}  # one that may be on its way into use is not made again
     assert operator.gets_in()
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +107,13 @@ def test_the_run_directory_holds_what_was_shipped(base: Path) -> None:
     assert json.loads(files["env.json"]) == {"TOKEN": "s3cret"}
     assert set(json.loads(files["shipped.json"])) == {"src/a.py", "src/tool", ODD, "-rf"}
     assert leftovers(base) == []
+
+
+def test_a_node_can_tell_when_the_run_came(base: Path) -> None:
+    """Its time limit's program counts the minutes of --then-off from there."""
+    before_s = int(time.time())
+    shipped(stage(base), base)
+    assert before_s <= (run_dir(base) / "run.json").stat().st_mtime <= time.time() + 1
 
 
 def test_nobody_else_reads_it(base: Path) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+import rain_deploy
+from rain_deploy.ops.templates import templates_directory
 from rain_deploy.ops.user_data import render
 from rain_deploy.providers.keys import public_key
 
@@ -112,3 +114,11 @@ def test_the_mark_is_written_once_the_timer_is_armed(
 def test_every_later_boot_arms_the_timer_again() -> None:
     (boot,) = told()["bootcmd"]
     assert "systemctl enable --now --no-block rain-deploy-limit.timer" in boot[2]
+
+
+def test_nothing_else_of_ours_can_power_a_machine_off() -> None:
+    package = Path(rain_deploy.__file__).parent
+    sources = [*package.rglob("*.py"), *templates_directory().iterdir()]
+    words = ("poweroff", "shutdown -", "systemctl halt", "init 0")
+    able = {path.name for path in sources if any(word in path.read_text(encoding="utf-8") for word in words)}
+    assert able == {"limit.sh.j2"}

@@ -12,7 +12,7 @@ from rain_deploy.core.model import Cluster, RunRecord
 from rain_deploy.errors import HostKeyError, Unreachable
 from rain_deploy.flows.machines import BOOT_S
 from rain_deploy.flows.runs import logs, points
-from rain_deploy.flows.waking import awake
+from rain_deploy.flows.waking import awake, rouse
 from tests.unit.fake_cloud import World
 
 
@@ -113,6 +113,15 @@ def test_a_machine_that_is_gone_is_told_as_that(world: World) -> None:
     world.cloud.held.pop(("instance", cluster.server.host.machine))
     with pytest.raises(Unreachable, match="gone from the account"):
         wake(world, cluster)
+
+
+def test_one_that_is_gone_keeps_no_other_asleep_where_it_will_be_made_anew(world: World) -> None:
+    cluster = world.cluster()
+    world.cloud.held.pop(("instance", cluster.server.host.machine))
+    world.cloud.power_off("node-2")
+    _, gone = rouse(world.ctx, cluster, cluster.nodes)
+    assert gone == ("node-1",)
+    assert ("start", cluster.nodes[1].host.machine) in world.cloud.calls
 
 
 def test_a_cloud_that_does_not_answer_leaves_the_cluster_as_it_is(world: World) -> None:
