@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import sqlite3
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -54,7 +55,10 @@ CREATE TABLE runs (id TEXT PRIMARY KEY, cluster TEXT NOT NULL, sequence INTEGER 
 
 _DIGITS = 5
 """Hexadecimal: as many of a cluster's id are of its home as are its own."""
-_ANOTHER = "restore it from a copy, or set RAIN_DEPLOY_HOME to another directory"
+_ANOTHER = (
+    "restore it from a copy, or set RAIN_DEPLOY_HOME to another directory; from there `rain-deploy gc` shows"
+    " what exists in the cloud and deletes what you name"
+)
 Read = TypeVar("Read")
 
 
@@ -103,6 +107,7 @@ class Store:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self._path.exists():
                 _make(self._path)
+            _refuse_strangers(self._path)
         with self._database() as database:
             (version,) = database.execute("PRAGMA user_version").fetchone()
         if version == 0:
@@ -217,8 +222,9 @@ class Store:
         with self._database() as database:
             rows = database.execute(
                 "SELECT cluster_id, kind, name, coalesce(ref, ''), "
-                "coalesce(json_extract(intent, '$.recorded_s'), 0) FROM resources WHERE cluster_id = ? "
-                "ORDER BY rowid",
+                "coalesce(json_extract(intent, '$.recorded_s'), 0), "
+                "coalesce(json_extract(intent, '$.owner'), '') "
+                "FROM resources WHERE cluster_id = ? ORDER BY rowid",
                 (cluster_id,),
             ).fetchall()
         return tuple(ResourceRef(*row) for row in rows)
@@ -320,6 +326,29 @@ def _make(path: Path) -> None:
             os.link(draft, path)
     finally:
         Path(draft).unlink(missing_ok=True)
+
+
+def _refuse_strangers(path: Path) -> None:
+    """StateError where another user of this machine could have written what is deleted or dialled by it."""
+    status, place = path.stat(), path.parent.stat()
+    if status.st_uid != os.geteuid():
+        raise StateError(
+            f"the state file {path} belongs to another user of this machine (uid {status.st_uid}); "
+            "it was left as it is",
+            next_step=f"as that user, or: {_ANOTHER}",
+        )
+    if place.st_mode & stat.S_IWOTH and not place.st_mode & stat.S_ISVTX:
+        raise _open_to_all(path.parent)
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise _open_to_all(path)
+
+
+def _open_to_all(path: Path) -> StateError:
+    return StateError(
+        f"{path} can be written by other users of this machine (mode {stat.S_IMODE(path.stat().st_mode):o}); "
+        "the state was left as it is",
+        next_step=f"if what it says is yours: chmod go-w {path}; else {_ANOTHER}",
+    )
 
 
 def _digest(text: str) -> str:

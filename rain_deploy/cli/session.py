@@ -141,7 +141,7 @@ class Session:
         return self._with_rest(failure.interrupted(stop, f"{self.verb} was interrupted"))
 
     def _with_rest(self, error: RainDeployError) -> RainDeployError:
-        """``error``, saying what of the cluster exists if it does not say so itself, and always what costs."""
+        """``error``, saying what of the cluster exists where it does not itself, and always what costs."""
         if self._ctx is not None:
             with contextlib.suppress(RainDeployError):
                 told = error.still_running
@@ -164,7 +164,9 @@ class Session:
             bill = f" ({costs} per hour; {text.limit(cluster.limit_s)})"
         if not names or (told and not bill):
             return None
-        return f"cluster {self.cluster}: {', '.join(names)}{bill}; remove it with: rain-deploy down{self._flag}"
+        return (
+            f"cluster {self.cluster}: {', '.join(names)}{bill}; remove it with: rain-deploy down{self._flag}"
+        )
 
     @property
     def _flag(self) -> str:

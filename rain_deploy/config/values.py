@@ -15,6 +15,8 @@ from rain_deploy.errors import InputError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+LONGEST_S = 10 * 365 * 86_400.0
+"""Later hours are no dates everywhere, and no numbers to a shell."""
 
 
 def duration_s(value: object) -> float:
@@ -22,7 +24,10 @@ def duration_s(value: object) -> float:
     match = _DURATION.fullmatch(str(value).strip())
     if match is None or isinstance(value, bool) or float(match[1]) == 0:
         raise ValueError('a duration above zero such as 90, "30s", "60m" or "12h"')
-    return float(match[1]) * _UNITS_S[match[2]]
+    seconds = float(match[1]) * _UNITS_S[match[2]]
+    if seconds > LONGEST_S:
+        raise ValueError("a duration of at most ten years")
+    return seconds
 
 
 def lifetime_s(value: object) -> float:

@@ -140,6 +140,8 @@ class ResourceRef:
     """The provider's own id; empty while the outcome of its creation is unknown."""
     recorded_s: float = field(default=0.0, compare=False)
     """When its intent was recorded; 0 where it is known from the cloud alone."""
+    owner: str = field(default="", compare=False)
+    """In whose name its intent was recorded; empty where it is known from the cloud alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +254,8 @@ class Cluster:
     left_out: tuple[Node, ...] = ()
     """Nodes without which a later ``up`` went on, by --min-nodes: something may run on them."""
     owner: str = ""
+    account: str = ""
+    """Name of the API key with which its machines were made; empty where nothing is priced."""
     limit_s: float | None = None
     """When its machines power themselves off; None: no time limit."""
     ttl_limit_s: float | None = None

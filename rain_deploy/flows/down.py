@@ -24,6 +24,7 @@ from rain_deploy.errors import (
 )
 from rain_deploy.fleet.execute import StageReport
 from rain_deploy.fleet.reach import meet
+from rain_deploy.flows.account import refuse_another_account
 from rain_deploy.flows.clusters import State, ask_server, await_end, hosts_of, run_states, unfinished
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.ending import pull_run
@@ -57,8 +58,9 @@ def tear_down(
     wanted = cluster.up and not discard_results
     certificate: tuple[str, ...] = ()
     if provider.cloud is not None:  # a machine that goes takes all with it
+        refuse_another_account(provider.cloud, cluster, ctx.store.resources(cluster.id))
         if wanted and _not_home(ctx, cluster):
-            pulled = _bring_home(ctx, awake(ctx, cluster, (cluster.server,)), out)
+            pulled = _bring_home(ctx, cluster, out, off=True)
     elif cluster.nodes:
         _wake(ctx, provider, cluster)
         pulled = _bring_home(ctx, cluster, out) if wanted else ()
@@ -90,12 +92,16 @@ def _wake(ctx: Context, provider: Provider, cluster: Cluster) -> None:
     meet(ctx.transport, hosts_of(cluster))
 
 
-def _bring_home(ctx: Context, cluster: Cluster, out: Path | None) -> tuple[str, ...]:
-    """Cancel what runs, when the user agrees, and pull every run that is not home."""
+def _bring_home(ctx: Context, cluster: Cluster, out: Path | None, *, off: bool = False) -> tuple[str, ...]:
+    """Cancel what runs, when the user agrees, and pull every run that is not home.
+
+    ``off``: its machines may be powered off, and the server's is started then.
+    """
     mine = _not_home(ctx, cluster)
     if not mine:
         return ()
     try:
+        cluster = awake(ctx, cluster, (cluster.server,)) if off else cluster
         states = _cancel(ctx, cluster, run_states(ctx, cluster))
         pulled = []
         for record in mine:

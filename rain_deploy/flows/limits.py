@@ -7,7 +7,7 @@ import math
 from rain_deploy.core.events import Notice
 from rain_deploy.core.model import Cluster, Node
 from rain_deploy.core.money import cost_so_far, limit_of, per_hour_now
-from rain_deploy.errors import ApiError
+from rain_deploy.errors import ApiError, PartlyUp
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.machines import is_machine
 from rain_deploy.flows.seeing import answering
@@ -31,7 +31,7 @@ def move_limit(ctx: Context, cloud: Cloud, cluster: Cluster) -> tuple[str, ...]:
     """Bring ``limit_s`` of the given cluster to its nodes, then into the labels, then on record.
 
     Returns the nodes that were told; one that does not answer (powered off) is told when it is started.
-    Raises HostKeyError with nothing done.
+    Raises HostKeyError with nothing done, PartlyUp for a machine that is gone once all others are told.
     """
     nodes = answering(ctx, cloud, cluster)
     tell(ctx, cluster, nodes)
@@ -45,6 +45,9 @@ def move_limit(ctx: Context, cloud: Cloud, cluster: Cluster) -> tuple[str, ...]:
     except ApiError as error:
         error.message += f" (the new time limit holds on {', '.join(told) or 'no node'}; the labels are old)"
         error.next_step = "the same command again"
+        raise
+    except PartlyUp:  # a machine is gone: all others are told, and so is the record
+        ctx.store.save_cluster(cluster)
         raise
     ctx.store.save_cluster(cluster)
     return told

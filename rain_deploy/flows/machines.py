@@ -188,7 +188,9 @@ def assign(
                 name=host.name,
                 host=host,
                 facts=fact,
-                cluster_address=known.cluster_address if known else addresses[host.name],
+                cluster_address=known.cluster_address
+                if known and _is_same(known.host, host)
+                else addresses[host.name],
                 governor_port=governor_port(host.index),
                 cpus=spec.cpus_per_node
                 or (known.cpus if known else 0)
@@ -200,6 +202,11 @@ def assign(
     left_out = tuple(node for name, node in recorded.items() if name not in facts)
     base = choose_base(cluster, hosts, facts)
     return replace(cluster, base=base, nodes=tuple(nodes), left_out=left_out)
+
+
+def _is_same(known: Host, host: Host) -> bool:
+    """Not so for a machine that was made anew in its place: what the old one had is another's now."""
+    return (known.machine, known.address) == (host.machine, host.address) or not host.machine
 
 
 def _refuse_taken(nodes: list[Node]) -> None:

@@ -34,12 +34,14 @@ def offer(
 ) -> Cluster:
     """The cluster with its quote and time limit, once the user has agreed to pay for what is missing.
 
-    Where nothing is priced, or nothing is missing and the time limit is still to come: the cluster as it is.
+    ``living``: what exists of it.  Where nothing is priced, or nothing is missing, the time limit is still to
+    come and no other --max-cost is asked for: the cluster as it is.
     Raises UsageError when the user does not agree; nothing was made then.
     """
     more = nodes - machines_of(living)
     over = cluster.limit_s is not None and cluster.limit_s <= time.time()
-    if provider.cloud is None or (more <= 0 and cluster.quote is not None and not over):
+    less = spec.cloud.max_cost not in {None, cluster.max_cost}
+    if provider.cloud is None or (more <= 0 and cluster.quote is not None and not (over or less)):
         return cluster
     quoted = quoted_cluster(provider, spec, cluster, nodes=nodes, more=max(more, 0))
     assert quoted.quote is not None
@@ -70,6 +72,7 @@ def quoted_cluster(
     }
     cluster = replace(
         cluster,
+        account=provider.cloud.account,
         quote=quote,
         ttl_limit_s=_ttl_limit_s(spec, cluster),
         max_cost=spec.cloud.max_cost or cluster.max_cost,
@@ -138,4 +141,4 @@ def question(cluster: Cluster, *, nodes: int, more: int) -> str:
     until = f"until {hour(cluster.limit_s, time.time())}" if cluster.limit_s else "WITHOUT a time limit"
     price = money(quote.per_hour * nodes, quote.currency)
     machines = "1 machine" if more == 1 else f"{more} machines"
-    return f"Make {machines}, {price} per hour for all {nodes}, {until}?"
+    return f"{f'Make {machines}' if more > 0 else 'Go on'}, {price} per hour for all {nodes}, {until}?"

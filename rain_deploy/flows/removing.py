@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Collection
 from dataclasses import replace
 
 from rain_deploy.core.model import Cluster, Node, ResourceRef
@@ -11,6 +12,7 @@ from rain_deploy.core.money import close_meters
 from rain_deploy.errors import RainDeployError
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.flows.context import Context
+from rain_deploy.flows.machines import is_machine
 from rain_deploy.flows.stages import try_stages
 from rain_deploy.ops.teardown import remove_stage, stop_stage
 from rain_deploy.providers.base import Provider
@@ -36,6 +38,17 @@ def remove(
 def _removed(ctx: Context, provider: Provider, resource: ResourceRef) -> None:
     provider.delete(resource)
     ctx.store.forget_resource(resource)
+
+
+def remove_unrecorded(provider: Provider, cluster: Cluster, kept: Collection[str]) -> tuple[str, ...]:
+    """Delete the machines that the cloud lists of a cluster, but for those ``kept``; nothing is recorded.
+
+    Their names.  Raises DownIncomplete, ApiError, CredentialsError.
+    """
+    listed = (resource for resource in provider.list(cluster.owner) if resource.cluster_id == cluster.id)
+    machines = tuple(r for r in listed if is_machine(r.name) and r.name not in kept)
+    fan_out(machines, provider.delete, finish=True).require()
+    return tuple(resource.name for resource in machines)
 
 
 def end_nodes(ctx: Context, provider: Provider, cluster: Cluster, nodes: tuple[Node, ...]) -> None:

@@ -9,6 +9,7 @@ from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.events import Notice
 from rain_deploy.core.model import Cluster
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.flows.account import in_account
 from rain_deploy.flows.clusters import node_lines, recorded
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.environments import decide_environment
@@ -55,14 +56,15 @@ def converge(ctx: Context, spec: ClusterSpec) -> UpResult:
             if before is None and provider.cloud is None:  # an offer says it too
                 ctx.emit(Notice(sentence))
         environment = decide_environment(ctx, spec, cluster)
-        cluster = offer(ctx, provider, spec, cluster, nodes=nodes, living=known)
+        living = in_account(provider.cloud, cluster, known) if provider.cloud else known
+        cluster = offer(ctx, provider, spec, cluster, nodes=nodes, living=living)
         ctx.store.save_cluster(cluster)
         try:
             result = _make(ctx, provider, spec, cluster, environment, nodes=nodes)
         except BaseException as error:
-            undo(ctx, provider, cluster, error, known if before else None, keep=spec.keep_partial)
+            undo(ctx, provider, before or cluster, error, known if before else None, keep=spec.keep_partial)
             raise
-        if before and before.up and provider.cloud and before.limit_s != cluster.limit_s:
+        if before and provider.cloud:  # also one that was off when its limit was moved
             move_limit(ctx, provider.cloud, replace(recorded(ctx, spec.name), limit_s=cluster.limit_s))
     return replace(result, seconds=time.monotonic() - started_s)
 

@@ -12,6 +12,8 @@ LIMIT_PROGRAM = "/usr/local/sbin/rain-deploy-limit"
 TIMER = "rain-deploy-limit.timer"
 BOOT_GRANT_S = 1800
 """A machine that is started after its limit stays on for so long."""
+LOST_LIMIT_S = 12 * 3600
+"""From boot to the power-off of a machine whose limit is no limit (a disk that lost it)."""
 RUN_GRACE_S = 120
 """From the end of a run with --then-off to the power-off of the server's node; results are fetched then."""
 SILENT_S = 300
@@ -74,6 +76,7 @@ def limit_program() -> str:
         user_bases=USER_BASES,
         idle_port=IDLE_PORT,
         boot_grant_s=BOOT_GRANT_S,
+        lost_limit_s=LOST_LIMIT_S,
         run_grace_s=RUN_GRACE_S,
         silent_s=SILENT_S,
     )

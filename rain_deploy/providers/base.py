@@ -23,6 +23,10 @@ from rain_deploy.errors import RainDeployError
 class Cloud(Protocol):
     """What only a provider of priced machines can do.  Raises CredentialsError, QuotaError, ApiError."""
 
+    @property
+    def account(self) -> str:
+        """Name of the key with which it is asked, no secret: two keys may be of one account."""
+
     def quote(self, spec: ClusterSpec, cluster: Cluster, more: int) -> Quote:
         """Price of ``more`` machines on top of the living ones; reads only.
 

@@ -77,6 +77,10 @@ class ExoscaleProvider:
     def cloud(self) -> ExoscaleProvider:
         return self
 
+    @property
+    def account(self) -> str:
+        return self._api.account.key
+
     def preflight(self, spec: ClusterSpec) -> tuple[str, ...]:
         """Asks nobody: what opens to whom is part of the quote."""
         networks(spec.cloud.allow_ip)
@@ -258,10 +262,11 @@ class ExoscaleProvider:
     def _search(self, ref: ResourceRef) -> tuple[str, ...]:
         """What may have come of an intent without outcome, until lists are settled."""
         left_s = self._api.patience.settle_s - max(0.0, time.time() - ref.recorded_s)
+        mine = {owner_tag(ref.owner)} if ref.owner else self._mine
 
         def find() -> tuple[str, ...] | None:
             found = self._survey.of(ref, self._api.patience.clock())
-            return tuple(each.resource.ref for each in found if each.owner in self._mine) or None
+            return tuple(each.resource.ref for each in found if each.owner in mine) or None
 
         return search(self._api, find, left_s) or ()
 

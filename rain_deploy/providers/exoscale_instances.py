@@ -145,14 +145,14 @@ class Instances:
         await_absence(self._api, "get-instance", what, zone=zone, id=instance)
 
     def set_expiry(self, resources: tuple[ResourceRef, ...], expires_s: float | None) -> None:
-        """Labels are replaced as a whole, so they are read just before.  Raises PartlyUp for a lost one."""
+        """Labels are replaced as a whole, so they are read just before.  Raises PartlyUp for a lost one at last."""
         rows = self.rows([ref.ref for ref in resources], self._api.patience.clock())
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for _ in pool.map(lambda ref: self._relabel(ref, rows[ref], expires_s), rows):
+                pass
         for ref in resources:
             if ref.ref not in rows:
                 raise gone(ref)
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for _ in pool.map(lambda ref: self._relabel(ref.ref, rows[ref.ref], expires_s), resources):
-                pass
 
     def _relabel(self, ref: str, row: Row, expires_s: float | None) -> None:
         told = {**row.get("labels", {}), **expiry_label(expires_s)}

@@ -1,4 +1,4 @@
-"""What the rows of the fault matrix share: one process that forks commands, an account and a home for each."""
+"""What rows of the fault matrix share: one process that forks commands; an account and a home for each."""
 
 from __future__ import annotations
 

@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from tests.faults.crash_adapter import Kill, When
 from tests.faults.crash_world import Home, World
 
+OPERATOR = "127.0.0.1/32"
+"""From where the lab is asked."""
+OTHERS = "203.0.113.0/24"
+
 
 class Series(enum.StrEnum):
     """What is typed after the kill."""
@@ -32,12 +36,20 @@ class Scene:
     words: tuple[str, ...]
     after: int
     """Nodes that it shall leave."""
+    off: bool = False
+    """The machines of the living cluster have powered themselves off."""
+    opens_to: str = OPERATOR
+    """From where SSH shall be open."""
+    like_up: bool = False
+    """But for what it changes it makes the same calls as ``up``."""
 
 
 SCENES = {
     scene.name: scene
     for scene in (
-        Scene("up", 0, ("up", "--nodes", "2"), 2),
+        Scene("up", 0, ("up", "--nodes", "2", "--anti-affinity"), 2),
+        Scene("open to others", 1, ("up", "--allow-ip", OTHERS), 1, opens_to=OTHERS, like_up=True),
+        Scene("wake", 1, ("up",), 1, off=True, like_up=True),
         Scene("grow", 1, ("scale", "2"), 2),
         Scene("shrink", 2, ("scale", "1"), 1),
         Scene("down", 2, ("down",), 0),
@@ -82,10 +94,12 @@ def calls_of(world: World, scene: Scene) -> Counter[str]:
     return calls
 
 
-def distinct(calls: Counter[str]) -> Iterator[Kill]:
+def distinct(scene: Scene, calls: Counter[str]) -> Iterator[Kill]:
     """The first call of each operation, at every moment; of what changes something also the last."""
     for operation, count in sorted(calls.items()):
         reads = operation.startswith(("get-", "list-"))
+        if reads and scene.like_up:
+            continue
         for nth in sorted({1} if reads else {1, count}):
             yield from (Kill(operation, nth, when) for when in When)
 
@@ -119,7 +133,7 @@ def try_point(world: World, scene: Scene, kill: Kill, series: Series) -> list[st
     )
     match series:
         case Series.UP:
-            wrong += _converges(home, scene) + vanishes(home, "down")
+            wrong += _converges(home, scene) + _opened(world, scene) + vanishes(home, "down")
         case Series.DOWN:
             wrong += vanishes(home, "down")
         case Series.GC:
@@ -134,7 +148,9 @@ def try_point(world: World, scene: Scene, kill: Kill, series: Series) -> list[st
 def _prepared(world: World, scene: Scene) -> Home:
     home = world.home()
     if scene.before:
-        _well(home, "up", "--nodes", str(scene.before))
+        _well(home, "up", "--nodes", str(scene.before), "--anti-affinity")
+    for machine in home.machines() if scene.off else ():
+        world.power_off(machine)
     return home
 
 
@@ -145,12 +161,23 @@ def _well(home: Home, *words: str) -> None:
 
 def _converges(home: Home, scene: Scene) -> list[str]:
     """The cluster that ``up`` makes of what is there; then ``scale`` to where the killed one was going."""
-    if scene.words[0] != "scale":
+    if scene.words[0] == "down":
         return reaches(home, ("up", "--nodes", "2"), {2})
+    if scene.words[0] == "up":
+        return reaches(home, scene.words, {scene.after})
     return [
         *reaches(home, ("up",), {scene.before, scene.after}),
         *reaches(home, scene.words, {scene.after}),
     ]
+
+
+def _opened(world: World, scene: Scene) -> list[str]:
+    """What is open of our group that is not of the group of a cluster that nobody disturbed, or not open."""
+    untouched, *ours = world.opened()
+    wanted = sorted(
+        (*ports, scene.opens_to if source == OPERATOR else source) for *ports, source in untouched
+    )
+    return [f"open is {rules}, not {wanted}" for rules in ours if rules != wanted]
 
 
 def reaches(home: Home, words: tuple[str, ...], sizes: set[int]) -> list[str]:

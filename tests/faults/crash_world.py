@@ -35,6 +35,8 @@ LATENCY_S = 0.02
 """Of an operation of the cloud: it is asked about while it is pending."""
 QUIET_S = 10.0
 """For requests of a process that is dead to be answered."""
+Rule = tuple[str, int, int, str]
+"""Protocol, first port, last port, and from where."""
 Things = Mapping[tuple[str, str], Any]
 """(kind, id) -> what the cloud holds under it."""
 
@@ -132,6 +134,13 @@ class World:
             if (kind, thing.id) not in self.foreign
         }
 
+    def opened(self) -> list[list[Rule]]:
+        """The rules of each security group of mine, the one of the cluster that must not change first."""
+        with self.lab.store.lock:
+            groups = [group for group in self.lab.store.groups.values() if "_o-me-" in group.name]
+        groups.sort(key=lambda group: ("security-group", group.id) not in self.foreign)
+        return [sorted(_rule(group.id, rule) for rule in group.rules) for group in groups]
+
     def touched(self) -> list[str]:
         """Sentences about foreign things that are not as they were."""
         now = self.things()
@@ -140,6 +149,11 @@ class World:
             for (kind, name), thing in self.foreign.items()
             if now.get((kind, name)) != thing
         ]
+
+    def power_off(self, instance: str) -> None:
+        """As the machine itself does at its time limit."""
+        assert isinstance(self.lab.machines, FakeMachines)
+        self.lab.machines.power_off(instance)
 
     def wait_until_quiet(self) -> None:
         """Let the server come to the end of what a killed process has sent."""
@@ -154,6 +168,11 @@ class World:
         rest.run("gc", "--delete")
         left = self.ours()
         assert not left, f"the world cannot be cleaned: {left}"
+
+
+def _rule(group: str, rule: Mapping[str, Any]) -> Rule:
+    source = rule["security-group"]["id"] if "security-group" in rule else rule["network"]
+    return rule["protocol"], rule["start-port"], rule["end-port"], "itself" if source == group else source
 
 
 def installed() -> tuple[str, ...]:

@@ -39,6 +39,8 @@ from tests.faults.matrix_transport import MatrixTransport
 
 ROOT = Path(__file__).resolve().parents[2]
 HASTE = 60.0
+DEADLINES = {"api_s": 90.0, "settle_s": 40.0, "operation_s": 120.0}
+"""Of ``Patience``, where an order has no other."""
 DEADLINE_S = 40
 """Of a command, in seconds of this machine; SIGALRM ends it, which no test expects."""
 
@@ -121,30 +123,16 @@ class Commands:
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def traced(self) -> bool:
-        """Whether a tracer has attached itself."""
-        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-        return "TracerPid:\t0" not in lines
-
     def close(self) -> None:
         """End it."""
         self._process.communicate()
 
 
 def _hasty(deadlines: Mapping[str, float]) -> Patience:
-    return dataclasses.replace(
-        Patience(
-            clock=lambda: time.monotonic() * HASTE,
-            pause=lambda seconds: time.sleep(seconds / HASTE),
-            api_s=90.0,
-            settle_s=40.0,
-            operation_s=120.0,
-        ),
-        **deadlines,
+    return Patience(
+        clock=lambda: time.monotonic() * HASTE,
+        pause=lambda seconds: time.sleep(seconds / HASTE),
+        **{**DEADLINES, **deadlines},
     )
 
 

@@ -31,7 +31,7 @@ def test_a_killed_command_loses_nothing(
     scene: Scene, worlds: tuple[World, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls = calls_of(worlds[0], scene)
-    kills = tuple(distinct(calls))
+    kills = tuple(distinct(scene, calls))
 
     def share(number: int) -> Score:
         return try_points(worlds[number], scene, kills[number::WORLDS], (Series.UP, Series.GC))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from rain_deploy.core.model import RunRecord
 from tests.faults.matrix import CLUSTER, Account, Home, until
 from tests.faults.matrix_commands import Running
 from tests.faults.matrix_transport import teach
-from tests.lab.faults import Rule
 from tests.lab.log import Request
 
 RUN = "job-1"
@@ -51,14 +51,10 @@ def ran(me: Home, cloud: Account, tmp_path: Path) -> Home:
     return me
 
 
-def of_node(cloud: Account, node: str) -> Rule:
-    """A fault's rule: always, in what is asked about this node's machine."""
+def of_node(cloud: Account, node: str) -> Callable[[Request], bool]:
+    """Whether a request is about the node's machine."""
     identity = cloud.vm(node).id
-
-    def match(request: Request) -> bool:
-        return identity in request.path
-
-    return {"match": match, "times": None}
+    return lambda request: identity in request.path
 
 
 # ---- 65: results
@@ -89,7 +85,9 @@ def test_row_65_results_on_a_node_that_does_not_answer_keep_the_cluster(ran: Hom
 def test_row_66_a_machine_that_stays_after_its_delete_stays_on_record(
     state: str, me: Home, cloud: Account
 ) -> None:
-    cloud.lab.faults.outcome("delete-instance", state, effect="none", **of_node(cloud, "node-1"))
+    cloud.lab.faults.outcome(
+        "delete-instance", state, effect="none", times=None, match=of_node(cloud, "node-1")
+    )
     assert "node-1" in me.ends(60, "down").err
     assert me.nodes() == ["node-1"]
     cluster = me.store.cluster(CLUSTER)
@@ -113,7 +111,7 @@ def test_row_67_a_delete_that_is_refused_for_now_is_sent_again(me: Home, cloud: 
 
 
 def test_row_67_one_delete_that_never_works_does_not_keep_the_others(me: Home, cloud: Account) -> None:
-    cloud.lab.faults.status("delete-instance", 503, **of_node(cloud, "node-1"))
+    cloud.lab.faults.status("delete-instance", 503, times=None, match=of_node(cloud, "node-1"))
     assert "node-1" in me.ends(60, "down").err
     assert me.nodes() == ["node-1"]
     me.goes_down()

@@ -6,18 +6,19 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
+import resource
 import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.matrix import CLUSTER, Account, Home, until
-from tests.faults.matrix_commands import Commands
+from tests.faults.matrix_commands import Done, Running
+from tests.lab.log import Request
 
 PAGE_BYTES = 4096
 ROOT = os.geteuid() == 0
@@ -33,13 +34,41 @@ def whole(home: Home) -> bool:
 # ---- 72: it cannot be written
 
 
-@pytest.mark.parametrize("pages", [0, 2, 3])
-def test_row_72_a_file_that_may_not_grow_leaves_the_state_as_it_was(
-    pages: int, cloud: Account, me: Home
-) -> None:
-    size = me.state_size() + pages * PAGE_BYTES
-    me.ends(12, "up", "--nodes", "2", largest_file_bytes=size)
+def breaks_at(operation: str, cloud: Account, home: Home, disk: Callable[[int], None]) -> Done:
+    """An ``up`` whose disk fails from the moment on in which the cloud has done an operation."""
+    running: list[Running] = []
+
+    def strike(_request: Request) -> None:
+        until(lambda: bool(running), "the command is known here")
+        disk(running[0].pid)
+
+    cloud.lab.faults.call(operation, strike, stage="committed")
+    running.append(home.start("up", "--nodes", "2"))
+    done = running[0].wait()
+    cloud.wait_until_quiet()
+    return done
+
+
+def only_small_writes_succeed(pid: int) -> None:
+    """The state file is larger than this: SQLite can neither end a change nor take it back."""
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (2 * PAGE_BYTES, resource.RLIM_INFINITY))
+
+
+def test_row_72_a_state_that_cannot_be_written_costs_no_create(cloud: Account, me: Home) -> None:
+    me.ends(12, "up", "--nodes", "2", largest_file_bytes=me.state_size())
+    assert cloud.creates() == []
     assert whole(me)
+    me.converges("up", "--nodes", "2", nodes=2)
+
+
+@pytest.mark.parametrize("operation", ["register-ssh-key", "create-security-group", "create-instance"])
+def test_row_72_a_disk_that_fails_under_up_leaves_the_state_whole_and_no_machine_running(
+    operation: str, cloud: Account, me: Home
+) -> None:
+    done = breaks_at(operation, cloud, me, only_small_writes_succeed)
+    assert whole(me)
+    me.check(done, 12)
+    assert me.nodes() == []
     me.converges("up", "--nodes", "2", nodes=2)
 
 
@@ -56,50 +85,23 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("free", [0, 4, 7])
-def test_row_72_a_full_disk_loses_no_machine_from_sight(
-    free: int, cloud: Account, small_disk: Path
+@pytest.mark.parametrize("operation", ["list-zones", "create-instance"])
+def test_row_72_a_full_disk_is_called_so_and_loses_no_machine_from_sight(
+    operation: str, cloud: Account, small_disk: Path
 ) -> None:
-    me = cloud.home(at=small_disk / "home")
+    me, ballast = cloud.home(at=small_disk / "home"), small_disk / "ballast"
     assert me.store.clusters() == ()
-    ballast = small_disk / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb") as file:
-        while True:
-            file.write(bytes(PAGE_BYTES))
-            file.flush()
-    os.truncate(ballast, max(0, ballast.stat().st_size - free * PAGE_BYTES))
-    done = me.run("up", "--nodes", "2")
+
+    def fill(_pid: int) -> None:
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while file.write(bytes(PAGE_BYTES)):
+                pass
+
+    done = breaks_at(operation, cloud, me, fill)
     ballast.unlink()
     assert "disk is full" in done.err
-    me.check(done, 12)
     assert whole(me)
-    me.converges("up", "--nodes", "2", nodes=2)
-
-
-@contextlib.contextmanager
-def breaking(commands: Commands, path: Path, nth: int) -> Iterator[None]:
-    """Writes of a file fail with an error of the disk, from the n-th of each thread on."""
-    inject = f"inject=pwrite64,fdatasync:error=EIO:when={nth}+"
-    words = ["strace", "-qq", "-f", "-o", "/dev/null", "-P", str(path), "-e", inject]
-    tracer = subprocess.Popen([*words, "-p", str(commands.pid)], stderr=subprocess.DEVNULL)
-    try:
-        until(commands.traced, "strace has attached itself")
-        yield
-    finally:
-        tracer.send_signal(signal.SIGINT)
-        tracer.wait(10)
-
-
-@pytest.mark.skipif(shutil.which("strace") is None, reason="there is no strace to break a disk with")
-@pytest.mark.parametrize("nth", [1, 4, 9])
-def test_row_72_a_broken_disk_leaves_the_state_whole_and_no_machine_unseen(
-    nth: int, commands: Commands, cloud: Account, me: Home
-) -> None:
-    assert me.store.clusters() == ()
-    with breaking(commands, me.state, nth):
-        done = me.run("up", "--nodes", "2")
     me.check(done, 12)
-    assert whole(me)
     me.converges("up", "--nodes", "2", nodes=2)
 
 

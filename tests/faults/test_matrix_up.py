@@ -59,7 +59,9 @@ def test_row_01_a_create_that_never_arrived_is_sent_again_after_the_search(cloud
     cloud.lab.faults.cut("create-instance", committed=False)
     me.well("up", "--nodes", "2")
     first, *_, last = cloud.lab.log.of("create-instance")
-    looks = [each for each in cloud.lab.log.of("list-instances") if first.began_s < each.began_s < last.began_s]
+    looks = [
+        each for each in cloud.lab.log.of("list-instances") if first.began_s < each.began_s < last.began_s
+    ]
     assert looks
     me.converges("up", nodes=2)
 
@@ -379,9 +381,7 @@ def test_row_17_a_network_that_comes_back_is_waited_for(cloud: Account, me: Home
         me.converges("up", nodes=2)
 
 
-def test_row_17_a_network_that_stays_lost_ends_it_with_everything_on_record(
-    cloud: Account, me: Home
-) -> None:
+def test_row_17_a_network_that_stays_lost_ends_it_with_everything_on_record(cloud: Account, me: Home) -> None:
     with Link(cloud.port) as link:
         cloud.behind(link)
         cloud.lab.faults.call("create-instance", lambda _request: link.cut(), stage="committed", skip=1)
@@ -433,10 +433,10 @@ def test_row_20_two_commands_at_once_one_tells_who_holds_the_cluster(cloud: Acco
 
 def test_row_20_two_laptops_at_once_keep_apart_what_is_whose(cloud: Account, me: Home) -> None:
     other = cloud.home()
-    cloud.lab.faults.barrier("create-security-group", 2)
+    cloud.lab.faults.barrier("list-quotas", 2)  # asked for after each has seen that the name is free
     both = [home.start("up", "--nodes", "1") for home in (me, other)]
-    for running in both:
-        assert running.wait().status == 0
+    for done in [running.wait() for running in both]:
+        assert done.status == 0, str(done)
     assert me.nodes() == ["node-1", "node-1"]
     other.well("down")
     me.has(1)

@@ -177,9 +177,10 @@ class Faults:
         return fault
 
     def strike(self, stage: Stage, request: Request, answer: Reply | None = None) -> Reply | None:
-        """Return the answer after all faults of a stage."""
+        """Return the answer after all faults of a stage, or of those up to a cut."""
         for fault in self._struck(stage, request):
-            answer = fault.action(request, answer)
+            if (answer := fault.action(request, answer)) is CUT:
+                break
         return answer
 
     def ending(self, request: Request) -> Fault:

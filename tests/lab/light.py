@@ -11,6 +11,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from typing import Any
 
 from rain_deploy.providers.keys import public_key
 from rain_deploy.providers.local import installer_environment
-from rain_deploy.providers.local_processes import VARIABLE, end_processes
+from rain_deploy.providers.local_processes import VARIABLE, end_processes, pids_of
 from rain_deploy.providers.local_server import PORT, user_name
 from tests.lab.light_stubs import write_stubs
 from tests.lab.machines import Instance, NoAddressError, ignore_power_off
@@ -171,10 +172,19 @@ class LightMachine:
         if self._watch is not None and self._watch is not threading.current_thread():
             self._watch.join()
         self.running = False
+        self._cut_power()
         end_processes(self.marker)
         if self._server:
             os.waitpid(self._server, 0)
             self._server = 0
+
+    def _cut_power(self) -> None:
+        """Hold all and then kill all: its services start each other again as long as one runs."""
+        held: set[int] = set()
+        while fresh := set(pids_of(self.marker)) - held:
+            _signal(fresh, signal.SIGSTOP)
+            held |= fresh
+        _signal(held, signal.SIGKILL)
 
     def remove(self) -> None:
         """Its disk, and its part of the shared base."""
@@ -221,6 +231,7 @@ class LightMachine:
             if (self.directory / "powered-off").exists() and not self._halt.is_set():
                 self.stop()
                 on_power_off(self.directory.name)
+                return
 
     def _as_root(self, *command: str, **variables: str) -> None:
         """What the machine's own system does: its ``systemctl`` and so on are ours."""
@@ -267,6 +278,12 @@ def parse_user_data(user_data: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return told
+
+
+def _signal(pids: set[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _can_listen(address: str, port: int) -> bool:

@@ -562,7 +562,7 @@ def test_a_quote_tells_the_machine_its_price_and_what_is_left(world: World) -> N
 def test_row_22_what_is_not_offered_is_refused_with_what_is(
     world: World, cloud: CloudSpec, told: str
 ) -> None:
-    world.lab.seed_template("Big", size_bytes=80 << 30)
+    world.lab.seed_template("Big", size=80 << 30)
     with pytest.raises(InputError) as error:
         world.provider().quote(spec(cloud), CLUSTER, 1)
     assert told in f"{error.value.message} {error.value.next_step}"

@@ -50,6 +50,16 @@ def test_a_cut_connection_leaves_the_effect_or_nothing(
     assert account.client.list_ssh_keys() == {"ssh-keys": []}
 
 
+def test_a_fault_behind_a_cut_waits_for_the_next_request(lab: Lab, account: Account) -> None:
+    lab.faults.cut("create-security-group", committed=False)
+    lab.faults.status("create-security-group", 409, "in use")
+
+    with pytest.raises(requests.exceptions.ConnectionError):
+        account.client.create_security_group(name="rain")
+    with pytest.raises(ExoscaleAPIClientException, match="in use"):
+        account.client.create_security_group(name="rain")
+
+
 def test_truncated_json_comes_after_the_effect(lab: Lab, account: Account) -> None:
     lab.faults.truncate("create-security-group")
 

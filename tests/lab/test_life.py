@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.lab.lab import Lab
-from tests.lab.light import LightMachines
+from tests.lab.light import MACHINE, LightMachines
 from tests.local.command_line import CommandLine
 from tests.local.node_cluster import wait_for
 from tests.local.scripts import SQUARES, WAITS
@@ -49,8 +49,8 @@ def up(line: CommandLine, *words: str) -> dict[str, Any]:
 
 
 def on_its_machine(machines: LightMachines, lab: Lab) -> set[str]:
-    limits = (machines.machine(vm.id).path("/var/lib/rain-deploy-machine/limit") for vm in lab.instances())
-    return {limit.read_text().strip() for limit in limits}
+    directories = (machines.machine(vm.id).path(MACHINE) for vm in lab.instances())
+    return {(directory / "limit").read_text().strip() for directory in directories}
 
 
 def labels(lab: Lab) -> set[str]:
@@ -59,6 +59,10 @@ def labels(lab: Lab) -> set[str]:
 
 def states(lab: Lab) -> list[str]:
     return sorted(vm.state for vm in lab.instances())
+
+
+def await_states(lab: Lab, *expected: str) -> None:
+    wait_for(lambda: states(lab) == list(expected), 60, lambda: str(states(lab)))
 
 
 @pytest.mark.slow
@@ -116,7 +120,7 @@ def test_a_cluster_that_its_limit_stopped_gives_its_results_and_goes(
     run = detached.result["run"]
     for vm in lab.instances():
         machines.machine(vm.id).pass_time(5 * HOUR_S)
-    wait_for(lambda: states(lab) == ["stopped", "stopped"], 30, lambda: str(states(lab)))
+    await_states(lab, "stopped", "stopped")
     for vm in lab.instances():
         machines.machine(vm.id).pass_time(0)
     told = line.well("status", "--json").result
@@ -156,7 +160,7 @@ def test_up_makes_a_cluster_that_its_limit_stopped_compute_again(
     up(line, "--nodes", "2", "--ttl", "1h")
     for vm in lab.instances():
         machines.machine(vm.id).pass_time(5 * HOUR_S)
-    wait_for(lambda: states(lab) == ["stopped", "stopped"], 30, lambda: str(states(lab)))
+    await_states(lab, "stopped", "stopped")
     for vm in lab.instances():
         machines.machine(vm.id).pass_time(0)
     line.well("extend", "3h")
@@ -176,7 +180,11 @@ def test_after_a_run_with_then_off_the_machines_go_off_and_down_starts_none(
     line.well("run", "--then-off", "squares.py")
     for vm in lab.instances():
         machines.machine(vm.id).pass_time(1000)
-    wait_for(lambda: "running" not in states(lab), 60, lambda: str(states(lab)))
+    await_states(lab, "running", "stopped")
+    governor = machines.machine(next(vm.id for vm in lab.instances() if vm.state == "running"))
+    wait_for((governor.path(MACHINE) / "silent").exists)
+    governor.pass_time(1400)
+    await_states(lab, "stopped", "stopped")
     assert line.well("points", "--json").result["rows"]
     line.well("down", "--yes")
     assert lab.left() == ()

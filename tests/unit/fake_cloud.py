@@ -68,6 +68,10 @@ class FakeCloud:
     def cloud(self) -> FakeCloud | None:
         return self if self.priced else None
 
+    @property
+    def account(self) -> str:
+        return "EXOkey"
+
     def add(self, found: Found) -> Found:
         """It exists, whoever made it."""
         with self._lock:

@@ -146,10 +146,16 @@ def test_neither_run_nor_session_outlasts_the_limit(machine: Machine) -> None:
     assert machine.goes_off(BOOT + HOUR)
 
 
-@pytest.mark.parametrize("limit", ["none", "", "soon", "12.5", "-1", "$(touch off)", "1; touch off"])
-def test_without_a_limit_it_stays(machine: Machine, limit: str) -> None:
-    machine.tell(limit=limit)
+def test_without_a_limit_it_stays(machine: Machine) -> None:
+    machine.tell(limit="none")
     assert not machine.goes_off(BOOT + 1000 * HOUR)
+
+
+@pytest.mark.parametrize("limit", ["", "soon", "12.5", "-1", "$(touch off)", "1; touch off"])
+def test_a_limit_that_was_damaged_is_twelve_hours_from_boot(machine: Machine, limit: str) -> None:
+    machine.tell(limit=limit)
+    assert not machine.goes_off(BOOT + 12 * HOUR - 1)
+    assert machine.goes_off(BOOT + 12 * HOUR)
 
 
 def test_a_machine_that_nobody_told_anything_stays(machine: Machine) -> None:

@@ -88,8 +88,9 @@ def test_an_intent_is_there_before_its_outcome(store: Store) -> None:
     assert store.resources("ab12") == (ResourceRef("ab12", "node", "node-1", ""),)
     made = ResourceRef("ab12", "node", "node-1", "id-7")
     store.save_resource(made)
-    store.save_intent(INTENT)
-    assert store.resources("ab12") == (made,)
+    store.save_intent(replace(INTENT, recorded_s=9.0))
+    (known,) = store.resources("ab12")
+    assert (known, known.recorded_s) == (made, 9.0), "it is sent again, and its id is kept"
     store.forget_resource(made)
     assert store.resources("ab12") == ()
 
