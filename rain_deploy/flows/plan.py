@@ -8,6 +8,7 @@ from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.model import Cluster, Facts, Host, ResourceRef
 from rain_deploy.core.plan import Stage
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec
+from rain_deploy.flows.account import in_account
 from rain_deploy.flows.clusters import hosts_of
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.install import prepare, refuse_what_cannot_be_installed
@@ -32,6 +33,8 @@ def plan(ctx: Context, spec: ClusterSpec) -> PlanResult:
     spec = remembering(spec, cluster)
     living = ctx.store.resources(cluster.id) if before else ()
     nodes = wanted_nodes(spec, cluster, living)
+    if provider.cloud is not None:
+        living = in_account(provider.cloud, cluster, living)
     told, creates, cluster = _offered(ctx, provider, spec, cluster, nodes=nodes, living=living)
     hosts = planned_hosts(provider, spec, cluster, nodes)
     known = {node.name: node.facts for node in cluster.nodes}

@@ -145,7 +145,7 @@ class Instances:
         await_absence(self._api, "get-instance", what, zone=zone, id=instance)
 
     def set_expiry(self, resources: tuple[ResourceRef, ...], expires_s: float | None) -> None:
-        """Labels are replaced as a whole, so they are read just before.  Raises PartlyUp for a lost one at last."""
+        """Labels are replaced as a whole, so they are read just before.  At last PartlyUp for a lost one."""
         rows = self.rows([ref.ref for ref in resources], self._api.patience.clock())
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for _ in pool.map(lambda ref: self._relabel(ref, rows[ref], expires_s), rows):

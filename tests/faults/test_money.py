@@ -102,6 +102,7 @@ def test_a_machine_in_the_place_of_a_deleted_one_is_in_the_plan_has_its_own_addr
     old = cluster_of(me).nodes[1]
     delete_by_hand(cloud, "node-2")
     recycled = cloud.lab.machines.create(Instance("x", "x"))  # the old address is another's now
+    assert "instance node-2" in me.well("up", "--dry-run").out
     done = me.well("up")
     assert "1 x standard.medium" in done.err, "it was asked for"
     now = cluster_of(me)
