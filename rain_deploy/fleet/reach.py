@@ -12,6 +12,7 @@ from rain_deploy.fleet.fanout import Outcomes, fan_out
 from rain_deploy.ops.facts import parse_facts
 from rain_deploy.transport.base import Transport
 
+WAITING_S = 10.0
 PAUSE_S = 1.0
 """Between two tries of a host that does not answer yet."""
 
@@ -32,23 +33,28 @@ def gather_facts(
     question: Callable[[Host], Command],
     *,
     wait_s: Callable[[Host], float] = lambda _: 0.0,
+    waiting: Callable[[Host, str], None] = lambda _host, _why: None,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> Outcomes[Facts]:
     """Facts of every host, one exec channel each.
 
-    An unreachable host is tried again for ``wait_s`` (machines that we made and that may still boot);
-    a wrong host key never is.
+    An unreachable host is tried again for ``wait_s`` (machines that we made and that may still boot), which
+    ``waiting`` is told after WAITING_S, once for each; a wrong host key never is.
     """
     began_s = clock()
 
     def one(host: Host) -> Facts:
+        told = False
         while True:
             try:
                 result = transport.run(host, question(host))
-            except Unreachable:
+            except Unreachable as error:
                 if clock() + PAUSE_S > began_s + wait_s(host):
                     raise
+                if not told and clock() > began_s + WAITING_S:
+                    told = True
+                    waiting(host, error.message)
                 pause(PAUSE_S)
                 continue
             if result.exit_status != 0:

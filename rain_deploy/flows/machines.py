@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 BOOT_S = 300.0
 """For machines that we made to answer their first SSH connection."""
+REBOOT_S = 120.0
+"""For those that answered before: they may have been powered off until now."""
 MEMORY_PER_TASK_BYTES = 1 << 30
 _OF_ALL_MACHINES = ("zone", "instance_type", "disk_size_gib", "template", "anti_affinity", "idle_s")
 """Of CloudSpec: what all machines of a cluster have in common."""
@@ -112,12 +114,18 @@ def look(
     ctx: Context, provider: Provider, spec: ClusterSpec, cluster: Cluster, hosts: tuple[Host, ...]
 ) -> dict[Host, Facts]:
     """Facts of the hosts, in order; without ``--min-nodes`` one that cannot be reached ends the command."""
-    living = {node.name for node in cluster.nodes} if cluster.up else set()
+    living = {(node.name, node.host.machine) for node in cluster.nodes} if cluster.up else set()
+    again_s = REBOOT_S if provider.cloud else 0.0
+
+    def patience_s(host: Host) -> float:
+        return again_s if (host.name, host.machine) in living or not provider.traits.owned else BOOT_S
+
     outcomes = gather_facts(
         ctx.transport,
         hosts,
         lambda host: question(cluster, host, hosts[0]),
-        wait_s=lambda host: BOOT_S if provider.traits.owned and host.name not in living else 0.0,
+        wait_s=patience_s,
+        waiting=lambda host, why: ctx.emit(Notice(f"waiting for {host.name} to answer: {why}")),
     )
     left = survivors(ctx, spec, tuple(host.name for host in hosts), outcomes)
     return {host: outcomes.values[host.name] for host in hosts if host.name in left}

@@ -32,8 +32,11 @@ def make_resources(
     made: list[ResourceRef] = []
     errors: dict[str, RainDeployError] = {}
     for _, of_kind in itertools.groupby(intents, key=lambda intent: intent.kind):
+        group = tuple(of_kind)
+        if cluster.quote is not None:
+            _say_what_is_made(ctx, group)
         try:
-            outcomes = _made(ctx, provider, tuple(of_kind))
+            outcomes = _made(ctx, provider, group)
         finally:  # Ctrl-C, too, waits for those that were begun
             cluster = _metered(ctx, cluster)
         made += outcomes.values.values()
@@ -60,6 +63,13 @@ def make_resources(
     names = tuple(intent.name for intent in intents if is_machine(intent.name))
     left = survivors(ctx, spec, names, Outcomes({}, errors))
     return cluster, tuple(r for r in ctx.store.resources(cluster.id) if r.name in left and r.ref)
+
+
+def _say_what_is_made(ctx: Context, group: tuple[Intent, ...]) -> None:
+    recorded = {(ref.kind, ref.name) for ref in ctx.store.resources(group[0].cluster_id) if ref.ref}
+    missing = [intent.name for intent in group if (intent.kind, intent.name) not in recorded]
+    if missing and is_machine(missing[0]):
+        ctx.emit(Notice(f"making {', '.join(missing)}, and waiting until they run"))
 
 
 def _lived(ctx: Context, cluster: Cluster) -> frozenset[str]:

@@ -13,7 +13,7 @@ from rain_deploy.core.money import DEFAULT_TTL_S, cost_so_far, limit_of
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.wording import hour, money
 from rain_deploy.engine_cache import EngineCache
-from rain_deploy.errors import UsageError
+from rain_deploy.errors import InputError, UsageError
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.machines import is_machine
 from rain_deploy.ops.engine import engine_key
@@ -21,6 +21,8 @@ from rain_deploy.ops.facts import DEBIAN_12
 from rain_deploy.providers.base import Provider
 
 HOURS_PER_DAY = 24
+SHORTEST_S = 60.0
+"""Nothing is computed in less: a first boot alone takes longer."""
 
 
 def offer(
@@ -78,7 +80,14 @@ def quoted_cluster(
         max_cost=spec.cloud.max_cost or cluster.max_cost,
         spec_json=json.dumps(kept),
     )
-    return replace(cluster, limit_s=_limit_s(cluster, quote, nodes))
+    limit_s = _limit_s(cluster, quote, nodes)
+    if cluster.max_cost is not None and limit_s is not None and limit_s - time.time() < SHORTEST_S:
+        raise InputError(
+            f"--max-cost {cluster.max_cost:g}: {nodes} machines spend that within {SHORTEST_S:.0f} s, "
+            f"at {money(quote.per_hour * nodes, quote.currency)} per hour",
+            next_step="name a higher --max-cost, or fewer --nodes",
+        )
+    return replace(cluster, limit_s=limit_s)
 
 
 def _ttl_limit_s(spec: ClusterSpec, cluster: Cluster) -> float | None:
@@ -114,10 +123,11 @@ def sentences(ctx: Context, spec: ClusterSpec, cluster: Cluster, *, nodes: int, 
         () if engine or cluster.up else ("engine: none is cached; node-1 builds it first (3 to 5 minutes)",)
     )
     size = f"{quote.cpus} CPUs, {quote.memory_bytes >> 30} GiB, {quote.disk_size_gib} GiB of disk"
+    made = more if more > 0 else f"as before, {nodes}"
     day = money(hourly * HOURS_PER_DAY, paid)
     off = money(quote.stopped_per_hour * nodes, paid)
     return (
-        f"{more} x {quote.instance_type} ({size}) in {quote.zone}, {quote.template}",
+        f"{made} x {quote.instance_type} ({size}) in {quote.zone}, {quote.template}",
         f"price of all {nodes}: {money(hourly, paid)} per hour, {day} per day; powered off {off} per hour",
         f"prices: {quote.source}",
         f"quota left: {left}",

@@ -97,6 +97,14 @@ class Account:
         self.lab.seed_instance(name="web")
         self.foreign = self.lab.left()
 
+    def seed_of_colleague(self, cluster: str, *, expired: bool = False) -> None:
+        """A machine of a colleague's cluster of some name."""
+        labels = instance_labels(COLLEAGUE, cluster, "fedcba9876")
+        if expired:
+            labels["rain-deploy-expires"] = f"t{int(time.time()) - 60}"
+        vm = self.lab.seed_instance(name=f"rd-{cluster}-fedcba9876-1", labels=labels)
+        self.foreign += tuple(each for each in self.lab.left() if each.id == vm.id)
+
     def ours(self, kind: str = "") -> list[Left]:
         """What exists and was not there before the test."""
         return [each for each in self.lab.left(seeded=False) if kind in {"", each.kind}]

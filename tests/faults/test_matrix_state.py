@@ -72,6 +72,20 @@ def test_row_72_a_disk_that_fails_under_up_leaves_the_state_whole_and_no_machine
     me.converges("up", "--nodes", "2", nodes=2)
 
 
+def test_row_72_a_state_that_is_spoilt_under_up_leaves_no_machine_running(cloud: Account, me: Home) -> None:
+    good: list[bytes] = []
+
+    def spoil(_pid: int) -> None:
+        good.append(me.state.read_bytes())
+        me.state.write_bytes(bytes(len(good[0])))
+
+    done = breaks_at("create-instance", cloud, me, spoil)
+    assert done.status == 12, str(done)
+    assert me.nodes() == []
+    me.state.write_bytes(good[0])
+    me.converges("up", "--nodes", "2", nodes=2)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""

@@ -12,7 +12,7 @@ import pytest
 
 from rain_deploy.core.owner import owner_tag
 from tests.faults.link import Link
-from tests.faults.matrix import CLUSTER, COLLEAGUE, OWNER, Account, Home, instance_labels, until
+from tests.faults.matrix import CLUSTER, COLLEAGUE, OWNER, Account, Home, until
 from tests.faults.matrix_commands import HASTE, Running
 from tests.lab.faults import reply
 
@@ -323,6 +323,9 @@ def test_row_14_one_signal_lets_the_create_in_flight_end_and_undoes_it(
     running = in_create(cloud, me, "--nodes", "2")
     running.signal(number)
     time.sleep(0.2)
+    asked = len(cloud.lab.log)
+    time.sleep(0.2)
+    assert len(cloud.lab.log) == asked, "it did not wait for the create in flight"
     cloud.lab.faults.clear()
     me.check(running.wait(), status)
     creates = cloud.lab.log.of("create-instance")
@@ -412,8 +415,7 @@ def test_row_18_the_same_cluster_again_makes_no_second_set(cloud: Account, me: H
 
 
 def test_row_19_a_name_that_a_colleague_uses_is_refused_and_nothing_touched(cloud: Account, me: Home) -> None:
-    cloud.lab.seed_instance(labels=instance_labels(COLLEAGUE, CLUSTER, "fedcba9876"))
-    cloud.foreign = cloud.lab.left()
+    cloud.seed_of_colleague(CLUSTER)
     done = me.ends(10, "up", "--nodes", "2")
     assert owner_tag(COLLEAGUE) in done.err
     assert cloud.lab.log.changes == []
