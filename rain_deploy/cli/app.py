@@ -35,6 +35,8 @@ class Application:
     """Opens an address in the user's browser."""
     wait: Callable[[], None]
     """Returns when the user has had enough; normally never, by KeyboardInterrupt."""
+    words: tuple[str, ...] = ()
+    """The command line, as it was typed after the program's name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -35,6 +38,22 @@ def from_click(error: click.ClickException, verb: str = "") -> UsageError:
     context = error.ctx if isinstance(error, click.UsageError) else None
     where = context.command_path if context else f"rain-deploy {verb}".strip()
     return UsageError(error.format_message(), next_step=f"{where} --help")
+
+
+def with_yes(words: Sequence[str], *, first: bool) -> str:
+    """The command that was typed, with its questions answered; values of --env are not repeated.
+
+    ``first``: --yes stands before all other words, because the last ones are somebody else's.
+    """
+    verb, *rest = words
+    rest = [_without_value(before, word) for before, word in zip(words, rest, strict=False)]
+    rest = ["--yes", *rest] if first or "--" in rest else [*rest, "--yes"]
+    return shlex.join(("rain-deploy", verb, *rest))
+
+
+def _without_value(before: str, word: str) -> str:
+    of_two_words = re.sub("=.*", "=…", word, flags=re.DOTALL)
+    return of_two_words if before == "--env" else re.sub("^(--env=[^=]*)=.*", r"\1=…", word, flags=re.DOTALL)
 
 
 def report(

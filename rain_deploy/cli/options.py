@@ -132,7 +132,8 @@ def verb(
         def command(click_context: click.Context, /, **parameters: Any) -> int:
             common = CommonOptions(**{key: parameters.pop(key) for key in CommonOptions.__slots__})
             lines = follows and bool(parameters.get("follow"))
-            session = Session(click_context.obj, name, common, follows=lines)
+            options_end = not click_context.allow_interspersed_args
+            session = Session(click_context.obj, name, common, follows=lines, options_end=options_end)
 
             def act() -> Result | int:
                 if interactive and common.json:

@@ -38,7 +38,7 @@ def _up(result: results.UpResult) -> list[str | bytes]:
     changes, quote = _grouped(result.changed), result.quote
     return [
         f"cluster {result.cluster} is up: {size} ({result.provider}), {text.seconds(result.seconds)}",
-        *((head, *changes) if changes else ("changed nothing: all was as it should be",)),
+        *((head, *changes) if changes else ("changed nothing on the nodes: all was as it should be",)),
         *nodes(result.nodes),
         *(_offer(quote, len(result.nodes), result.limit_s) if quote else ()),
         f"next: rain-deploy run{_flag(result.cluster)} SCRIPT",
@@ -113,7 +113,8 @@ def _near(path: Path) -> str:
 
 def _down(result: results.DownResult) -> list[str | bytes]:
     if result.nothing:
-        return [f"cluster {result.cluster}: there is nothing"]
+        of_it = f"rain-deploy gc -c {result.cluster}"
+        return [f"cluster {result.cluster}: there is nothing on record here; in an account: {of_it}"]
     cost = f"; it cost {money(result.cost, result.currency)}" if result.cost is not None else ""
     return [
         *(f"pulled: {run}" for run in result.pulled),

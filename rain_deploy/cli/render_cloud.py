@@ -53,11 +53,7 @@ def gc(result: results.GcResult) -> list[str | bytes]:
             if line.action != "kept"
             for resource in line.resources
         ),
-        *(
-            f"next, for {line.cluster}: {text.clean(line.next_step)}"
-            for line in result.lines
-            if line.next_step
-        ),
+        *(f"to remove it: {text.clean(line.next_step)}" for line in result.lines if line.next_step),
         *_dry_run(result),
     ]
 
@@ -80,7 +76,15 @@ def scale(result: results.ScaleResult) -> list[str | bytes]:
         f"cluster {result.cluster} has {now} now, {result.before} before, {text.seconds(result.seconds)}",
         *(f"{what}: {', '.join(names)}" for what, names in changes if names),
         *nodes(result.nodes),
+        *_costs(result),
     ]
+
+
+def _costs(result: results.ScaleResult) -> list[str]:
+    """What the new size costs, and until when."""
+    if result.per_hour is None:
+        return []
+    return [f"costs {money(result.per_hour, result.currency)} per hour; {text.limit(result.limit_s)}"]
 
 
 def extend(result: results.ExtendResult) -> list[str | bytes]:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def scale_command(session: Session, *, nodes: int) -> Result:
     """Grow or shrink the cluster to N nodes.
 
-    Healthy nodes stay as they are when a new one fails.  With a run active it refuses.
+    Healthy nodes stay as they are when a new one fails.  Growing works while a run is active; shrinking is
+    refused then.
     """
     living = session.ctx.store.cluster(session.cluster)
     flags = ClusterFlags(nodes=nodes, provider=living.provider if living else None)

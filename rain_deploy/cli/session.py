@@ -28,13 +28,23 @@ if TYPE_CHECKING:
 class Session:
     """What a command function gets.  Everything expensive is made when it is first asked for."""
 
-    def __init__(self, app: Application, verb: str, options: CommonOptions, *, follows: bool) -> None:
+    def __init__(
+        self,
+        app: Application,
+        verb: str,
+        options: CommonOptions,
+        *,
+        follows: bool,
+        options_end: bool = False,
+    ) -> None:
+        """``options_end``: what comes after the first argument is somebody else's."""
         self.app = app
         self.flows = app.flows
         self.verb = verb
         self.options = options
         self.cluster = options.cluster
         self._follows = follows
+        self._options_end = options_end
         self._logging = contextlib.ExitStack()
         self._closing = contextlib.ExitStack()
         self._log: Path | None = None
@@ -189,8 +199,7 @@ class Session:
         if self.options.yes:
             return True
         if not self.app.interactive:
-            raise UsageError(
-                f"{question} Nobody is here to answer.", next_step=f"rain-deploy {self.verb} --yes …"
-            )
+            again = failure.with_yes(self.app.words or (self.verb,), first=self._options_end)
+            raise UsageError(f"{question} Nobody is here to answer.", next_step=again)
         self.sink.pause()
         return click.confirm(question, err=True)

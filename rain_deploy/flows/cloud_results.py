@@ -34,6 +34,11 @@ class ScaleResult(Result):
     removed: tuple[str, ...]
     nodes: tuple[NodeLine, ...]
     seconds: float
+    per_hour: float | None = None
+    """Of all machines of the cluster while they run; None where nothing is priced."""
+    currency: str = ""
+    limit_s: float | None = None
+    """When they power themselves off; None: never."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,8 @@ class NodeLine:
     """``server`` (which has a governor too) or ``governor``."""
     address: str
     state: str
-    """``ready``, ``starting``, ``stopped``, ``unreachable``, ``gone`` or ``unknown``."""
+    """``ready``, ``starting``, ``no services``, ``stopped`` (powered off), ``unreachable``, ``gone`` or
+    ``unknown``; of a machine that is no node yet, the cloud's word."""
     cpus: int
     label: str = ""
     load: float | None = None
@@ -239,7 +240,7 @@ class StatusResult(Result):
     cost: float | None = None
     """So far; None where nothing is priced."""
     per_hour: float | None = None
-    """Of all machines of the cluster while they run."""
+    """Of all machines of the cluster as they are: one that is powered off costs its disk."""
     currency: str = ""
 
     @property

@@ -76,6 +76,13 @@ def _heed_limit(ctx: Context, cluster: Cluster, *, then_off: bool) -> None:
             next_step=f"rain-deploy extend 2h -c {cluster.name}, then rain-deploy up -c {cluster.name}",
         )
     ctx.emit(Notice(limit_sentence(cluster)))
+    if then_off:
+        ctx.emit(
+            Notice(
+                "--then-off: each machine powers itself off some minutes after the run has ended; results stay "
+                f"on its disk; `rain-deploy extend 1h -c {cluster.name}` calls it off once the run has ended"
+            )
+        )
 
 
 def _releasing(ctx: Context, held: contextlib.ExitStack) -> Context:

@@ -202,7 +202,9 @@ def _node_logs(ctx: Context, name: str, number: int | None, *, install: bool) ->
 
 _BOOT_LOG = """
 log=/var/log/cloud-init-output.log
-[ -z "${RAIN_DEPLOY_MACHINE:-}" ] && [ -e "$log" ] || { echo "there is no log of a first boot" >&2; exit 0; }
+none() { echo "$1: there is no log of a first boot" >&2; exit 0; }
+[ -z "${RAIN_DEPLOY_MACHINE:-}" ] || none "light machines do not boot"
+[ -e "$log" ] || none "$log is not there"
 [ -r "$log" ] || sudo="sudo -n"
 ${sudo:-} tail -n 5000 -- "$log"
 """

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from rain_deploy.core.events import Notice
 from rain_deploy.core.model import Cluster, Node, ResourceRef
+from rain_deploy.core.money import per_hour_now
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import DownIncomplete, InputError, RainDeployError
 from rain_deploy.flows.cloud_results import ScaleResult
@@ -49,6 +50,9 @@ def scale(ctx: Context, spec: ClusterSpec, n: int) -> ScaleResult:
         removed=tuple(name for name in had if name not in names),
         nodes=node_lines(cluster, "ready"),
         seconds=time.monotonic() - started_s,
+        per_hour=per_hour_now(cluster.meters) if cluster.quote else None,
+        currency=cluster.quote.currency if cluster.quote else "",
+        limit_s=cluster.limit_s,
     )
 
 

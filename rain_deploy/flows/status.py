@@ -7,15 +7,20 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
-from rain_deploy.core.model import Cluster, Host, Node, Role, RunState
-from rain_deploy.core.money import cost_so_far, per_hour_now
+from rain_deploy.core.events import Notice
+from rain_deploy.core.model import Cluster, Host, Node, Role, RunRecord, RunState
+from rain_deploy.core.money import cost_so_far
 from rain_deploy.errors import HostKeyError, Unreachable
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.flows.clusters import State, hosts_of, recorded, run_line
 from rain_deploy.flows.context import Context
+from rain_deploy.flows.ending import record_state
 from rain_deploy.flows.results import ClusterLine, ListResult, NodeLine, RunLine, StatusResult
 from rain_deploy.flows.seeing import Sight, cloud_drift, out_of_reach, seen
 from rain_deploy.ops.services import layout_of, node_command
+
+NO_SERVICES = "no services"
+"""The state of a node that answers and runs none of ours, or not all: its machine is not stopped."""
 
 
 def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
@@ -30,10 +35,12 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
     answers = _ask(ctx, cluster, off)
     lines = tuple(_line(cluster, node, answers.get(node.name), off.get(node.name)) for node in cluster.nodes)
     states = _runs_of(answers.get(cluster.server.name)) if cluster.nodes else {}
+    _record(ctx, cluster, states)
+    _say_where_results_are(ctx, cluster, off)
     return StatusResult(
         cluster=name,
         provider=cluster.provider,
-        nodes=lines,
+        nodes=(*lines, *(_no_nodes_yet(ctx, cluster, sight) if sight else ())),
         governors=sum(line.state == "ready" for line in lines),
         run=_shown_run(ctx, cluster, states),
         drift=_drift(ctx, cluster, lines, off, sight),
@@ -41,7 +48,7 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
         checked=check,
         limit_s=cluster.limit_s,
         cost=cost_so_far(cluster.meters, time.time()) if sight else None,
-        per_hour=per_hour_now(cluster.meters) if sight else None,
+        per_hour=_per_hour(cluster, sight) if sight else None,
         currency=cluster.quote.currency if cluster.quote else "",
     )
 
@@ -68,16 +75,66 @@ def _drift(
 ) -> tuple[str, ...]:
     """In sentences; of a node that is off, the cloud's word."""
     unended = () if cluster.up else ("its last `up` did not end",)
-    nodes = (
-        f"{line.name} is {line.state}" for line in lines if line.state != "ready" and line.name not in off
-    )
+    nodes = (_amiss(line) for line in lines if line.state != "ready" and line.name not in off)
     left_out = (f"{node.name} is left out" for node in cluster.left_out)
     return (*unended, *nodes, *(cloud_drift(ctx, cluster, sight) if sight else ()), *left_out)
 
 
+def _amiss(line: NodeLine) -> str:
+    serves_not = line.state == NO_SERVICES
+    return f"{line.name}: its services do not run" if serves_not else f"{line.name} is {line.state}"
+
+
+def _no_nodes_yet(ctx: Context, cluster: Cluster, sight: Sight) -> tuple[NodeLine, ...]:
+    """Machines on record that no node stands for, as the cloud tells them: an ``up`` was killed, or left out."""
+    nodes = {node.name for node in cluster.nodes}
+    recorded_too = {ref.name for ref in ctx.store.resources(cluster.id)} - nodes
+    cpus = cluster.quote.cpus if cluster.quote else 0
+    return tuple(
+        NodeLine(name, Role.SERVER if name == "node-1" else Role.GOVERNOR, found.address, found.state, cpus)
+        for name, found in sorted(sight.machines(cluster).items())
+        if name in recorded_too
+    )
+
+
+def _per_hour(cluster: Cluster, sight: Sight) -> float:
+    """Of all machines as they are now: one that is powered off costs its disk."""
+    quote = cluster.quote
+    rates = {meter.machine: meter.per_hour for meter in cluster.meters if meter.until_s is None}
+    for found in sight.machines(cluster).values() if quote else ():
+        assert quote is not None
+        if found.state == "stopped":
+            rates[found.resource.ref] = quote.stopped_per_hour
+        else:
+            rates.setdefault(found.resource.ref, quote.per_hour)
+    return sum(rates.values())
+
+
+def _record(ctx: Context, cluster: Cluster, states: Mapping[str, State]) -> None:
+    """Keep what the server node tells of runs: it may be powered off when somebody asks next."""
+    for record in _runs(ctx, cluster):  # as they are now: other commands record them too
+        told = states.get(record.id, {}).get("state")
+        if record.state != RunState.FINISHED and told not in {None, record.state}:
+            record_state(ctx, record, states[record.id])
+
+
+def _say_where_results_are(ctx: Context, cluster: Cluster, off: Mapping[str, str]) -> None:
+    if not cluster.nodes or off.get(cluster.server.name) != "stopped":
+        return
+    held = [record.id for record in _runs(ctx, cluster) if not record.pulled]
+    if held:
+        commands = " or ".join(f"`rain-deploy {verb} -c {cluster.name}`" for verb in ("pull", "down"))
+        where = f"on the disk of {cluster.server.name}, which is powered off; {commands} starts it"
+        ctx.emit(Notice(f"results of {', '.join(held)} are {where}"))
+
+
+def _runs(ctx: Context, cluster: Cluster) -> list[RunRecord]:
+    return [record for record in ctx.store.runs(cluster.name) if record.cluster_id == cluster.id]
+
+
 def _shown_run(ctx: Context, cluster: Cluster, states: Mapping[str, State]) -> RunLine | None:
     """The active run, else the last."""
-    runs = [record for record in ctx.store.runs(cluster.name) if record.cluster_id == cluster.id]
+    runs = _runs(ctx, cluster)
     active = [r for r in runs if states.get(r.id, {}).get("state") not in {None, RunState.FINISHED}]
     shown = next(iter(active), None) or (runs[-1] if runs else None)
     return run_line(shown, states.get(shown.id)) if shown else None
@@ -109,7 +166,7 @@ def _state(answer: State | None) -> str:
         return "unreachable"
     services, governor = answer.get("services"), answer.get("governor")
     if not isinstance(services, dict) or None in services.values():
-        return "stopped"
+        return NO_SERVICES
     return "ready" if isinstance(governor, dict) and governor.get("ready") else "starting"
 
 
@@ -124,7 +181,7 @@ def list_clusters(ctx: Context) -> ListResult:
 
 
 def _cluster_line(ctx: Context, cluster: Cluster, sight: Sight | None) -> ClusterLine:
-    mine = [record for record in ctx.store.runs(cluster.name) if record.cluster_id == cluster.id]
+    mine = _runs(ctx, cluster)
     active = [record.id for record in mine if record.state != RunState.FINISHED]
     quote = cluster.quote
     return ClusterLine(

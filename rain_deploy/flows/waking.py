@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import TypeVar
 
 from rain_deploy.core.events import Notice
 from rain_deploy.core.model import Cluster, Found, Host, Node, ResourceRef
+from rain_deploy.core.wording import span
 from rain_deploy.errors import Unreachable
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.flows.clusters import ask_server
@@ -17,6 +19,7 @@ from rain_deploy.flows.limits import tell
 from rain_deploy.flows.machines import BOOT_S
 from rain_deploy.flows.seeing import ASLEEP, STARTING, seen
 from rain_deploy.ops.services import layout_of
+from rain_deploy.ops.user_data import BOOT_GRANT_S
 from rain_deploy.providers.base import Provider
 
 Address = TypeVar("Address", str, str | None)
@@ -108,8 +111,9 @@ def _is_lost(machines: Mapping[str, Found], node: Node) -> bool:
 def _start(ctx: Context, provider: Provider, cluster: Cluster, asleep: tuple[ResourceRef, ...]) -> None:
     if asleep:
         names = ", ".join(ref.name for ref in asleep)
-        told = "after a time limit that has passed it runs for 30 minutes, and it resumes no run"
-        ctx.emit(Notice(f"{names} of {cluster.name} is powered off and is started: {told}"))
+        idle_s = json.loads(cluster.spec_json).get("cloud", {}).get("idle_s")
+        told = f"its boot grants {span(min(idle_s or BOOT_GRANT_S, BOOT_GRANT_S))}, and it resumes no run"
+        ctx.emit(Notice(f"{names} of {cluster.name} was powered off and is started: {told}"))
         fan_out(asleep, provider.start).require()
 
 

@@ -53,7 +53,7 @@ class Api:
     """The account's API.  Thread-safe: each thread has its own connections.
 
     ``adapter`` makes what requests sends with, a seam for tests.  ``notice`` gets one sentence when there
-    is something to wait for.
+    is something to wait for, and what a caller has to tell.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Api:
         self.ahead_s: float | None = None
         """How far the clock here is ahead of the API's by its last answer; None before the first."""
         self._adapter = adapter
-        self._notice = notice
+        self.notice = notice
         self._local = threading.local()
         self._lock = threading.Lock()
         self._zones: tuple[tuple[str, str], ...] = ()
@@ -207,7 +207,7 @@ class Api:
             if now < self._told_until_s:
                 return
             self._told_until_s = now + quiet_s
-        self._notice(sentence)
+        self.notice(sentence)
 
     def _timeout(self, left_s: float | None = None) -> tuple[float, float]:
         """(connect, answer) in seconds.  A write gets its full time: cut short it would be unclear."""

@@ -120,6 +120,15 @@ class Group:
             if self._is_ssh(row) and _rule(row) not in wanted:
                 self._drop(row)
         self._check(wanted)
+        self._tell(wanted, tuple(_rule(row) for row in rows if self._is_ssh(row)))
+
+    def _tell(self, wanted: tuple[Rule, ...], had: tuple[Rule, ...]) -> None:
+        """Say to whom SSH opens and closes, where it was open before: no offer has said it."""
+        opened = ", ".join(_who(rule.source) for rule in wanted if rule not in had)
+        closed = ", ".join(_who(rule.source) for rule in had if rule not in wanted)
+        changes = (f"opens to {opened}" if opened else "", f"is no longer open to {closed}" if closed else "")
+        if wanted and had and any(changes):
+            self._api.notice(f"SSH (tcp {self._port}) {' and '.join(filter(None, changes))}")
 
     def _check(self, wanted: tuple[Rule, ...]) -> None:
         have = set(map(_rule, _ingress(self._api, self._group)))

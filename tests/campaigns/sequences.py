@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rain_deploy.errors import ExitCode
-from tests.faults.crash_adapter import Kill, When
+from tests.faults.crash_adapter import AT_REST, Kill
 from tests.faults.crash_points import Score, reaches, vanishes
 from tests.faults.crash_world import LATENCY_S, World, world
 from tests.faults.zygote import Ended
@@ -107,9 +107,7 @@ class Sequence:
 
     def _killed(self) -> list[str]:
         words = self._words()
-        kill = Kill(
-            self._operation(words), self._chance.choice((1, 1, 2, 3)), self._chance.choice(tuple(When))
-        )
+        kill = Kill(self._operation(words), self._chance.choice((1, 1, 2, 3)), self._chance.choice(AT_REST))
         self._said.append(f"{' '.join(words)} killed at {kill.operation} {kill.nth} {kill.when}")
         return self._tolerated(words, self._home.run(*words, kill=kill))
 

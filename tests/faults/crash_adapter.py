@@ -31,6 +31,12 @@ class When(enum.StrEnum):
     """The server has done it and said so; nobody reads that."""
     ANSWERED = "answered"
     """The answer has been read whole; nothing is recorded yet."""
+    LATE = "late"
+    """It is on its way; the server will do it when the next command is at work already."""
+
+
+AT_REST = (When.BEFORE, When.SENT, When.ANSWERED)
+"""Moments after which nothing more happens by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +85,23 @@ class _Adapter(HTTPAdapter):
         kill = self._calls.kill
         fatal = self._calls.fatal(operation_of(request))
         if fatal and kill:
-            if kill.when is When.SENT:
-                _sent(request)
+            if kill.when in {When.SENT, When.LATE}:
+                _sent(request, done=kill.when is When.SENT)
             if kill.when is When.ANSWERED:
                 assert super().send(request, *args, **named).content is not None
             _die()
         return super().send(request, *args, **named)
 
 
-def _sent(request: requests.PreparedRequest) -> None:
-    """Send it and wait until an answer lies in the socket."""
+def _sent(request: requests.PreparedRequest, *, done: bool) -> None:
+    """Send it; when ``done``, wait until an answer lies in the socket."""
     url = urlsplit(request.url or "")
     body = request.body or b""
     assert isinstance(body, bytes)
     connection = http.client.HTTPConnection(str(url.hostname), url.port, timeout=ANSWER_S)
     connection.request(request.method or "", request.path_url, body, dict(request.headers))
-    assert select.select([connection.sock], [], [], ANSWER_S)[0], "the server never answered"
+    if done:
+        assert select.select([connection.sock], [], [], ANSWER_S)[0], "the server never answered"
 
 
 def _die() -> NoReturn:

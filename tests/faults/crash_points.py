@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from tests.faults.crash_adapter import Kill, When
+from tests.faults.crash_adapter import AT_REST, Kill, When
 from tests.faults.crash_world import Home, World
 
 OPERATOR = "127.0.0.1/32"
 """From where the lab is asked."""
 OTHERS = "203.0.113.0/24"
+LATE_S, SETTLE_S = 0.4, 2.0
+"""How late a request is obeyed, and after how long a command no longer expects that."""
 
 
 class Series(enum.StrEnum):
@@ -101,14 +103,14 @@ def distinct(scene: Scene, calls: Counter[str]) -> Iterator[Kill]:
         if reads and scene.like_up:
             continue
         for nth in sorted({1} if reads else {1, count}):
-            yield from (Kill(operation, nth, when) for when in When)
+            yield from (Kill(operation, nth, when) for when in AT_REST)
 
 
 def every(calls: Counter[str]) -> Iterator[Kill]:
     """Every single call, at every moment."""
     for operation, count in sorted(calls.items()):
         for nth in range(1, count + 1):
-            yield from (Kill(operation, nth, when) for when in When)
+            yield from (Kill(operation, nth, when) for when in AT_REST)
 
 
 def try_points(world: World, scene: Scene, kills: Iterable[Kill], series: Iterable[Series]) -> Score:
@@ -143,6 +145,19 @@ def try_point(world: World, scene: Scene, kill: Kill, series: Series) -> list[st
     if wrong:
         world.clean()
     return wrong
+
+
+def try_late(world: World, scene: Scene, operation: str, series: Series) -> list[str]:
+    """What does not hold when a request of the killed command is obeyed while the next one is at work."""
+    home = _prepared(world, scene)
+    home.settle_s = SETTLE_S
+    world.lab.faults.hang(operation, LATE_S)
+    killed = home.run(*scene.words, kill=Kill(operation, 1, When.LATE), at_rest=False)
+    wrong = [] if killed.status == -9 else [f"it was not killed but ended with {killed.status}"]
+    if series is Series.UP:
+        wrong += _converges(home, scene)
+    wrong += vanishes(home, "down")
+    return wrong + world.touched()
 
 
 def _prepared(world: World, scene: Scene) -> Home:

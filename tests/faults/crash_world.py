@@ -54,8 +54,8 @@ class Home:
     def store(self) -> Store:
         return Store(self.path)
 
-    def run(self, *words: str, kill: Kill | None = None, named: bool = True) -> Ended:
-        """One command, about the cluster if ``named``; returns when all that it sent is over."""
+    def run(self, *words: str, kill: Kill | None = None, named: bool = True, at_rest: bool = True) -> Ended:
+        """One command, about the cluster if ``named``; ``at_rest``: until all that it sent is done."""
         environ = {
             **self.world.lab.environ(),
             "RAIN_DEPLOY_HOME": str(self.path),
@@ -73,7 +73,8 @@ class Home:
             self.settle_s,
         )
         ended = self.world.zygote.run(order)
-        self.world.wait_until_quiet()
+        if at_rest:
+            self.world.wait_until_quiet()
         return ended
 
     def lose_state(self) -> None:

@@ -193,7 +193,7 @@ class Home:
         return "".join(path.read_text() for path in (self.path / "logs").glob("*.log"))
 
     def start(
-        self, *words: str, killed_at_state: int = 0, largest_file_bytes: int = 0, **patience: float
+        self, *words: str, killed_at_write: int = 0, largest_file_bytes: int = 0, **patience: float
     ) -> Running:
         """Start a command about the cluster."""
         environ = {
@@ -211,7 +211,7 @@ class Home:
             str(self.account.machines),
             environ,
             patience,
-            killed_at_state,
+            killed_at_write,
             largest_file_bytes,
         )
         return self.account.commands.start(order, self.account.root / "said")

@@ -41,6 +41,8 @@ ROOT = Path(__file__).resolve().parents[2]
 HASTE = 60.0
 DEADLINES = {"api_s": 90.0, "settle_s": 40.0, "operation_s": 120.0}
 """Of ``Patience``, where an order has no other."""
+WRITES = {"sqlite3.connect", "os.link", "os.rename", "os.remove"}
+"""Python's audit events: before each transaction of the state, and where a file appears or goes."""
 DEADLINE_S = 40
 """Of a command, in seconds of this machine; SIGALRM ends it, which no test expects."""
 
@@ -56,8 +58,8 @@ class Order:
     environ: Mapping[str, str]
     patience: Mapping[str, float] = field(default_factory=dict)
     """Deadlines of ``Patience``, in the command's own seconds."""
-    killed_at_state: int = 0
-    """SIGKILL instead of the n-th opening of the state file; 0: never."""
+    killed_at_write: int = 0
+    """SIGKILL instead of the n-th change of the home's files (``WRITES``); 0: never."""
     largest_file_bytes: int = 0
     """No file may become larger, as on a full disk; 0: no limit."""
 
@@ -171,15 +173,14 @@ def _application(order: Order) -> Application:
     )
 
 
-def _die_at_state(opening: int) -> None:
-    """SIGKILL at an opening of the state file: one stands before each of its transactions."""
+def _die_at_write(number: int) -> None:
     seen = 0
 
     def watch(event: str, _arguments: object) -> None:
         nonlocal seen
-        if event == "sqlite3.connect":
+        if event in WRITES:
             seen += 1
-            if seen == opening:
+            if seen == number:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
@@ -195,8 +196,8 @@ def _obey(order: Order, out: str, err: str) -> NoReturn:
     os.environ.update(order.environ)
     os.chdir(order.home)
     sys.argv = ["rain-deploy", *order.words]
-    if order.killed_at_state:
-        _die_at_state(order.killed_at_state)
+    if order.killed_at_write:
+        _die_at_write(order.killed_at_write)
     if order.largest_file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order.largest_file_bytes, resource.RLIM_INFINITY))
     main(_application(order))
@@ -208,6 +209,7 @@ def _import_all() -> None:
     rest = ("cli.home", "cli.progress", "cli.render", "cli.envelope", "config")
     for module in (*(f"{room}.{verb}" for room in ("cli", "flows") for verb in verbs), *rest):
         importlib.import_module(f"rain_deploy.{module}")
+    importlib.import_module("exoscale.api.v2")
 
 
 def _serve() -> None:

@@ -11,7 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.crash_points import SCENES, Scene, Score, Series, calls_of, distinct, try_points
+from tests.faults.crash_points import (
+    SCENES,
+    Scene,
+    Score,
+    Series,
+    calls_of,
+    distinct,
+    try_late,
+    try_points,
+)
 from tests.faults.crash_world import World, world
 
 WORLDS = 2
@@ -42,3 +51,22 @@ def test_a_killed_command_loses_nothing(
         print(f"\ncrash points of {scene.name}: {score} ({len(calls)} distinct operations)")
     assert not score.failed, "\n".join(score.failed)
     assert score.tried > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("series", [Series.UP, Series.DOWN])
+@pytest.mark.parametrize(
+    ("scene", "operation"),
+    [
+        ("up", "register-ssh-key"),
+        ("up", "create-security-group"),
+        ("up", "add-rule-to-security-group"),
+        ("up", "create-anti-affinity-group"),
+        ("up", "create-instance"),
+        ("grow", "create-instance"),
+    ],
+)
+def test_what_a_dead_command_has_asked_for_is_found_when_it_comes_late(
+    scene: str, operation: str, series: Series, worlds: tuple[World, ...]
+) -> None:
+    assert not try_late(worlds[0], SCENES[scene], operation, series)

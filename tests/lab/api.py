@@ -154,7 +154,7 @@ def _do(change: Change, effect: Effect) -> str | None:
     trouble = None
     try:
         {"done": change.effect, "none": change.undo, "error": bool}[effect]()
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - its operation ends, whatever the machine does
         trouble = str(error) or type(error).__name__
     if isinstance(change.resource, Vm) and (trouble or effect == "error"):
         change.resource.state = "error"

@@ -145,7 +145,7 @@ class Vm(Resource):
 class Change:
     """What a mutation has begun, and what is done while its operation is pending.
 
-    ``effect`` may raise OSError; ``undo`` takes back what has begun.
+    ``effect`` may raise; ``undo`` takes back what has begun.
     """
 
     resource: Resource

@@ -222,7 +222,7 @@ def test_gc_is_a_dry_run_and_says_how_it_is_none(world: World) -> None:
         "far      ef56  ada    left    kept       of another home",
         "to delete: instance node-1 of old (cd34)",
         "to delete: security-group group of old (cd34)",
-        "next, for far: rain-deploy gc --delete -c far",
+        "to remove it: rain-deploy gc --delete -c far",
         "dry run; nothing was deleted; to delete: rain-deploy gc --delete",
     ]
     assert world.last()[1:] == (None, False)

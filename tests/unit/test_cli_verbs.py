@@ -52,7 +52,7 @@ def test_up_tells_each_change_once_with_its_nodes(world: World, capsys: pytest.C
         "  started keeper: node-1, node-2, node-3, node-4, node-5 and 2 more",
     ]
     render(replace(UP, changed=(), started=0), quiet=False)
-    assert "changed nothing: all was as it should be\n" in capsys.readouterr().out
+    assert "changed nothing on the nodes: all was as it should be\n" in capsys.readouterr().out
 
 
 def test_a_run_that_brought_nothing_says_what_there_is(

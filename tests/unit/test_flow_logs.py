@@ -31,7 +31,7 @@ def test_a_light_machine_says_that_it_has_none(ctx: Context, monkeypatch: pytest
     monkeypatch.setenv("RAIN_DEPLOY_MACHINE", "/nowhere")
     said = logs(ctx, "rented", node=2, boot=True)
     assert (said.source, said.node, said.stdout) == ("boot", "node-2", b"")
-    assert said.stderr == b"there is no log of a first boot\n"
+    assert said.stderr == b"light machines do not boot: there is no log of a first boot\n"
 
 
 def test_machines_that_we_did_not_boot_have_none(ctx: Context) -> None:

@@ -51,7 +51,7 @@ def test_a_machine_that_is_off_is_started_told_its_limit_and_its_runs_are_over(w
     assert [call for call, _ in world.cloud.calls] == ["survey", "start"]
     assert world.nodes.limit(cluster.server.host.machine) == str(int(cluster.limit_s or 0))
     assert [verb for _, verb in world.nodes.asked][-1] == "interrupted"
-    assert "runs for 30 minutes, and it resumes no run" in world.told
+    assert "was powered off and is started: its boot grants 30 min, and it resumes no run" in world.told
 
 
 def test_only_what_is_wanted_is_started(world: World) -> None:

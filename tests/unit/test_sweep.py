@@ -1,0 +1,40 @@
+"""``sweep`` takes down what it made; of what was there before only with a yes, and never the results."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.core.model import RunRecord
+from rain_deploy.core.spec import ClusterSpec, RunSpec
+from rain_deploy.errors import PullFailed, UsageError
+from rain_deploy.flows.sweep import sweep, torn_down
+from tests.unit.fake_cloud import World
+
+
+def test_a_cluster_that_is_there_stays_without_a_yes(tmp_path: Path) -> None:
+    world = World.at(tmp_path)
+    cluster = world.cluster("one")
+    no = replace(world.ctx, confirm=lambda _: False)
+    with pytest.raises(UsageError, match="was left as it is"):
+        sweep(no, ClusterSpec("one", cluster.provider, "test"), RunSpec(tmp_path / "s.py"))
+    assert world.store.cluster("one") == cluster
+    assert world.names() == ["node-1", "node-2", "node-3"]
+
+
+def test_when_results_cannot_be_brought_home_the_server_alone_stays(tmp_path: Path) -> None:
+    world = World.at(tmp_path)
+    cluster = world.cluster("one")
+    world.store.save_run(
+        RunRecord("r1", cluster.id, "one", 1, 7230, "s.py", (), "", 0.0, tmp_path / "results" / "r1")
+    )
+    world.nodes.said["runs"] = [{"run": "r1", "state": "finished", "outcome": "done"}]
+    with pytest.raises(PullFailed) as failed:
+        torn_down(world.ctx, "one")
+    assert world.names() == ["node-1"]
+    assert "node-1 of one, which holds the results" in (failed.value.still_running or "")
+    kept = world.store.cluster("one")
+    assert kept is not None
+    assert [node.name for node in kept.nodes] == ["node-1"]
