@@ -44,6 +44,8 @@ def offer(
     over = cluster.limit_s is not None and cluster.limit_s <= time.time()
     less = spec.cloud.max_cost not in {None, cluster.max_cost}
     if provider.cloud is None or (more <= 0 and cluster.quote is not None and not (over or less)):
+        if provider.cloud and spec.cloud.ttl_s is not None:
+            ctx.emit(Notice(f"{limit_sentence(cluster)}; `rain-deploy extend` moves it, --ttl does not"))
         return cluster
     quoted = quoted_cluster(provider, spec, cluster, nodes=nodes, more=max(more, 0))
     assert quoted.quote is not None

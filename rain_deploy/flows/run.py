@@ -77,12 +77,9 @@ def _heed_limit(ctx: Context, cluster: Cluster, *, then_off: bool) -> None:
         )
     ctx.emit(Notice(limit_sentence(cluster)))
     if then_off:
-        ctx.emit(
-            Notice(
-                "--then-off: each machine powers itself off some minutes after the run has ended; results stay "
-                f"on its disk; `rain-deploy extend 1h -c {cluster.name}` calls it off once the run has ended"
-            )
-        )
+        off = "--then-off: each machine powers itself off some minutes after the run has ended"
+        extend = f"once it has ended, `rain-deploy extend 1h -c {cluster.name}` calls that off"
+        ctx.emit(Notice(f"{off}; results stay on the disks; {extend}"))
 
 
 def _releasing(ctx: Context, held: contextlib.ExitStack) -> Context:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from rain_deploy.core.events import Notice
-from rain_deploy.core.model import Cluster, Host, Node, Role, RunRecord, RunState
+from rain_deploy.core.model import Cluster, Found, Host, Node, Role, RunRecord, RunState
 from rain_deploy.core.money import cost_so_far
 from rain_deploy.errors import HostKeyError, Unreachable
 from rain_deploy.fleet.fanout import fan_out
@@ -86,15 +86,16 @@ def _amiss(line: NodeLine) -> str:
 
 
 def _no_nodes_yet(ctx: Context, cluster: Cluster, sight: Sight) -> tuple[NodeLine, ...]:
-    """Machines on record that no node stands for, as the cloud tells them: an ``up`` was killed, or left out."""
-    nodes = {node.name for node in cluster.nodes}
-    recorded_too = {ref.name for ref in ctx.store.resources(cluster.id)} - nodes
+    """Machines on record that no node stands for, as the cloud tells them: of an ``up`` that was killed."""
+    nodes, machines = {node.name for node in cluster.nodes}, sight.machines(cluster)
     cpus = cluster.quote.cpus if cluster.quote else 0
-    return tuple(
-        NodeLine(name, Role.SERVER if name == "node-1" else Role.GOVERNOR, found.address, found.state, cpus)
-        for name, found in sorted(sight.machines(cluster).items())
-        if name in recorded_too
-    )
+
+    def line(name: str, found: Found) -> NodeLine:
+        role = Role.SERVER if name == "node-1" else Role.GOVERNOR
+        return NodeLine(name, role, found.address, found.state, cpus)
+
+    recorded_names = [ref.name for ref in ctx.store.resources(cluster.id) if ref.name not in nodes]
+    return tuple(line(name, machines[name]) for name in recorded_names if name in machines)
 
 
 def _per_hour(cluster: Cluster, sight: Sight) -> float:

@@ -77,7 +77,7 @@ def test_row_01_a_create_that_shows_after_it_was_given_up_is_removed_too(cloud: 
     me.goes_down()
 
 
-@pytest.mark.parametrize("write", range(6, 42, 7))
+@pytest.mark.parametrize("write", range(10, 60, 9))
 def test_row_02_killed_at_a_write_on_disk_it_is_found_or_removed(
     write: int, cloud: Account, me: Home
 ) -> None:

@@ -25,21 +25,16 @@ JOIN_S = 5.0  # how long ``close`` waits for a thread that is at work
 
 @dataclass(slots=True)
 class Api:
-    """The API without its transport.  Thread-safe.
-
-    ``latency_s``: from an answer to the end of its operation; 0 ends it in the answer.  ``expiry_ahead_s``:
-    signatures that expire later are refused; None: no bound (that of the real API is not known).
-    ``keys``: by name the secret and the operations of the role, None for all.
-    """
+    """The API without its transport.  Thread-safe."""
 
     store: Store
     log: Log
     faults: Faults
     machines: Machines
     default_zone: str
-    latency_s: float
-    expiry_ahead_s: float | None = 900.0
-    keys: dict[str, tuple[str, frozenset[str] | None]] = field(default_factory=dict)
+    latency_s: float  # from an answer to the end of its operation; 0 ends it in the answer
+    expiry_ahead_s: float | None = 900.0  # later ones are refused; that bound of the real API is not known
+    keys: dict[str, tuple[str, frozenset[str] | None]] = field(default_factory=dict)  # secret, role
     zone_urls: dict[str, str] = field(default_factory=dict)
     _closing: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)

@@ -143,10 +143,7 @@ class Vm(Resource):
 
 @dataclass(slots=True)
 class Change:
-    """What a mutation has begun, and what is done while its operation is pending.
-
-    ``effect`` may raise; ``undo`` takes back what has begun.
-    """
+    """What a mutation has begun; ``effect`` (may raise OSError) goes on with it, ``undo`` takes it back."""
 
     resource: Resource
     effect: Callable[[], object] = bool

@@ -72,12 +72,13 @@ class World:
     home: Path
     owner: str = OWNER
     time: Time = field(default_factory=Time)
+    told: list[str] = field(default_factory=list)
 
     def provider(self, **patience: Any) -> ExoscaleProvider:
         """As a new process has it."""
         account = Account("test", self.lab.key, self.lab.secret, self.lab.zone, self.lab.url, "the test")
         clock = {"clock": lambda: self.time.now_s, "pause": self.time.pause}
-        api = Api(account, patience=Patience(**(clock | patience)))
+        api = Api(account, patience=Patience(**(clock | patience)), notice=self.told.append)
         return ExoscaleProvider(self.home, api, user_data, owner=self.owner)
 
     def up(
@@ -487,8 +488,15 @@ def test_a_rule_stays_until_another_is_named_which_replaces_it(world: World) -> 
     )
     world.up(1, CloudSpec())
     assert world.opened() == world.expected("192.0.2.50/32")
+    asked = len(world.lab.log.of("list-events"))
+    assert (asked, world.told) == (1, []), "nobody asks for the address of one who is let in already"
     world.up(1, CloudSpec(allow_ip=("203.0.113.0/24", "2001:db8::1")))
     assert world.opened() == world.expected("203.0.113.0/24", "2001:db8::1/128")
+    assert world.told == [
+        "SSH (tcp 22) opens to 203.0.113.0/24, 2001:db8::1/128 and is no longer open to 192.0.2.50/32"
+    ]
+    world.up(1, CloudSpec(allow_ip=("203.0.113.0/24", "2001:db8::1")))
+    assert (len(world.told), len(world.lab.log.of("list-events"))) == (1, asked)
 
 
 @pytest.mark.parametrize("old", [False, True])

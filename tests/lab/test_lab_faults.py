@@ -10,6 +10,7 @@ from exoscale.api.exceptions import ExoscaleAPIClientException, ExoscaleAPIServe
 
 from tests.lab.conftest import Account
 from tests.lab.lab import Lab
+from tests.lab.machines import NoMachines
 
 
 def test_429_strikes_as_often_as_told_and_says_when_to_come_again(lab: Lab, account: Account) -> None:
@@ -125,6 +126,24 @@ def test_a_failed_operation_leaves_nothing_and_may_have_no_reason(
     assert ended.get("reason") == reason
     assert ended["message"] == "no room"
     assert lab.left() == ()
+
+
+class Stuck(NoMachines):
+    """Machines of which none can be deleted."""
+
+    def delete(self, instance_id: str) -> None:
+        raise RuntimeError(f"{instance_id} does not end")
+
+
+def test_an_operation_whose_machine_cannot_be_worked_on_fails_and_does_not_stay_pending() -> None:
+    with Lab(Stuck("127.1"), latency_s=0.02) as lab:
+        account = Account(lab)
+        made = account.create()
+
+        ended = account.wait(account.client.delete_instance(id=made))
+
+        assert (ended["state"], ended["message"]) == ("failure", f"{made} does not end")
+        assert account.client.get_instance(id=made)["state"] == "error"
 
 
 def test_an_instance_can_land_in_error(lab: Lab, account: Account) -> None:

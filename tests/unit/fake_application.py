@@ -271,7 +271,10 @@ class FakeFlows(Flows):
     def scale(self, ctx: Context, spec: ClusterSpec, nodes: int) -> cloud_results.ScaleResult:
         self._acts(ctx, "scale", spec, nodes)
         added = ("node-2",) if nodes > 1 else ()
-        return cloud_results.ScaleResult(spec.name, 1, nodes, added, (), NODES[:nodes], 12.5)
+        hourly = 0.04946 * nodes
+        return cloud_results.ScaleResult(
+            spec.name, 1, nodes, added, (), NODES[:nodes], 12.5, hourly, "CHF", self.limit_s
+        )
 
     def extend(self, ctx: Context, cluster: str, duration_s: float | None) -> cloud_results.ExtendResult:
         self._acts(ctx, "extend", cluster, duration_s)

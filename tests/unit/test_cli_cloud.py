@@ -275,6 +275,8 @@ def test_scale_says_what_came(world: World) -> None:
     ]
     spec, nodes = world.last()
     assert (spec.provider, spec.nodes, nodes) == ("exoscale", 2, 2)
+    last = result.stdout.splitlines()[-1]
+    assert last == "costs 0.0989 CHF per hour; no time limit: it costs until it is taken down"
     assert world.invoke("scale", "1").stdout.splitlines()[0] == "cluster default has 1 node as before"
 
 

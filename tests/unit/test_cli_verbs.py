@@ -341,11 +341,34 @@ def test_every_verb_has_help_and_the_common_flags(world: World, verb: str) -> No
         assert flag in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("typed", "again"),
+    [
+        (("scale", "3", "-c", "x"), "scale 3 -c x --yes"),
+        (("down", "--out", "a b"), "down --out 'a b' --yes"),
+        (("run", "--env", "K=secret", "{script}", "-x"), "run --yes --env 'K=…' {script} -x"),
+        (("run", "--env=K=secret", "--env", "NO", "{script}"), "run --yes '--env=K=…' --env NO {script}"),
+        (("pull", "--", "r1"), "pull --yes -- r1"),
+    ],
+)
+def test_what_nobody_agreed_to_is_told_as_the_command_that_agrees(
+    world: World, tmp_path: Path, typed: tuple[str, ...], again: str
+) -> None:
+    script = tmp_path / "s.py"
+    script.write_text("print(1)\n", encoding="utf-8")
+    world.flows.question, world.environ = "Go on?", {"NO": "secret"}
+    refused = world.invoke(*(word.format(script=script) for word in typed))
+    assert refused.exit_code == 2
+    assert f"next: rain-deploy {again.format(script=script)}\n" in refused.stderr
+    assert "secret" not in refused.stderr
+
+
 def test_a_question_is_answered_by_yes_by_the_user_or_not_at_all(world: World) -> None:
     world.flows.question = "Cancel r1?"
     refused = world.invoke("down")
     assert (refused.exit_code, world.flows.answer) == (2, None)
     assert "error[RD2]: Cancel r1? Nobody is here to answer." in refused.stderr
+    assert "next: rain-deploy down --yes\n" in refused.stderr
     assert (world.invoke("down", "-y").exit_code, world.flows.answer) == (0, True)
     world.interactive = True
     asked = world.invoke("down", answer="n\n")

@@ -201,6 +201,9 @@ def test_a_run_tells_the_hour_at_which_its_machines_end(world: World) -> None:
     result = run(world.ctx, "one", RunSpec(Path("s.py"), detach=True, then_off=True))
     assert result.limit_s == limit_s
     assert any("each machine powers itself off at" in str(event) for event in world.seen)
+    told = next(str(event) for event in world.seen if "--then-off" in str(event))
+    for word in ("some minutes after the run", "results stay on the disks", "extend 1h -c one"):
+        assert word in told
 
 
 def test_a_run_does_not_begin_on_machines_whose_time_is_over(world: World) -> None:

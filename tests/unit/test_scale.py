@@ -45,6 +45,7 @@ def test_the_highest_nodes_go_and_cost_nothing_from_then_on(world: World) -> Non
     cluster = world.store.cluster("one")
     assert cluster is not None
     assert [meter.until_s is None for meter in cluster.meters] == [True, True, False, False]
+    assert (result.per_hour, result.currency, result.limit_s) == (2.0, "CHF", cluster.limit_s)
 
 
 def test_the_same_size_changes_nothing(world: World) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.model import Found, ResourceRef
+from rain_deploy.core.model import Found, ResourceRef, RunRecord, RunState
 from rain_deploy.core.owner import owner_tag
 from rain_deploy.errors import CredentialsError, Drift, HostKeyError
 from rain_deploy.flows.status import list_clusters, status
@@ -97,3 +98,67 @@ def test_the_list_tells_machines_hours_and_cost_with_one_question_to_the_cloud(w
     assert [line.state for line in lines] == ["2 running, 1 stopped"] * 2
     assert [(line.limit_s, line.currency) for line in lines] == [(limit_s, "CHF")] * 2
     assert world.cloud.calls == [("survey", "")]
+
+
+def test_a_machine_that_is_off_costs_its_disk_alone(world: World) -> None:
+    world.cluster()
+    world.cloud.power_off("node-2")
+    assert status(world.ctx, "one").per_hour == pytest.approx(1.0 + 0.1 + 1.0)
+
+
+def test_what_a_node_told_of_a_run_is_known_when_it_is_off(world: World) -> None:
+    cluster = world.cluster()
+    run = RunRecord("r1", cluster.id, "one", 1, 7231, "s.py", (), "00", 2.5, Path("/out"), RunState.QUEUED)
+    world.store.save_run(run)
+    done = {"run": "r1", "state": "finished", "outcome": "done", "exit_code": 0}
+    world.nodes.said["status"] = {**READY, "runs": [done]}
+    status(world.ctx, "one")
+    assert "disk" not in world.told
+    world.cloud.power_off("node-1")
+    shown = status(world.ctx, "one").run
+    assert shown is not None
+    assert (shown.state, shown.outcome, shown.exit_code) == ("finished", "done", 0)
+    assert [line.active_run for line in list_clusters(world.ctx).clusters] == [""]
+    assert (
+        "results of r1 are on the disk of node-1, which is powered off; `rain-deploy pull -c one`"
+        in world.told
+    )
+    world.events.clear()
+    world.store.save_run(replace(world.store.runs("one")[0], pulled=True))
+    status(world.ctx, "one")
+    assert world.events == []
+
+
+def test_a_run_that_was_brought_home_meanwhile_is_not_recorded_as_one_that_runs(world: World) -> None:
+    cluster = world.cluster()
+    run = RunRecord("r1", cluster.id, "one", 1, 7231, "s.py", (), "00", 2.5, Path("/out"), RunState.FINISHED)
+    world.store.save_run(replace(run, outcome="done", pulled=True))
+    world.nodes.said["status"] = {**READY, "runs": [{"run": "r1", "state": "running"}]}
+    status(world.ctx, "one")
+    assert world.store.runs("one") == (replace(run, outcome="done", pulled=True),)
+
+
+def test_machines_of_an_up_that_was_killed_are_shown_as_the_cloud_tells_them(world: World) -> None:
+    cluster = world.cluster(nodes=2)
+    world.store.save_cluster(replace(cluster, nodes=(), meters=(), up=False))
+    world.cloud.power_off("node-2")
+    result = status(world.ctx, "one")
+    assert [(line.name, line.role, line.state, line.address) for line in result.nodes] == [
+        ("node-1", "server", "running", "10.0.0.2"),
+        ("node-2", "governor", "stopped", "10.0.0.3"),
+    ]
+    assert result.governors == 0
+    assert result.per_hour == pytest.approx(1.1)
+    assert result.drift[0] == "its last `up` did not end"
+    assert [line for line in result.drift if "node-1" in line] == [
+        "node-1: its machine runs and is no node yet (id-2)"
+    ]
+
+
+def test_a_machine_that_runs_without_our_services_is_not_called_stopped(world: World) -> None:
+    world.cluster(nodes=1)
+    world.nodes.said["status"] = {"services": {"keeper": None}}
+    result = status(world.ctx, "one")
+    assert [line.state for line in result.nodes] == ["no services"]
+    assert result.drift == ("node-1: its services do not run",)
+    assert [line.state for line in list_clusters(world.ctx).clusters] == ["1 running"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,14 @@ def test_a_machine_that_is_off_is_started_told_its_limit_and_its_runs_are_over(w
     assert world.nodes.limit(cluster.server.host.machine) == str(int(cluster.limit_s or 0))
     assert [verb for _, verb in world.nodes.asked][-1] == "interrupted"
     assert "was powered off and is started: its boot grants 30 min, and it resumes no run" in world.told
+
+
+def test_a_machine_that_may_idle_less_than_its_boot_grants_says_so(world: World) -> None:
+    cluster = world.cluster(spec_json=json.dumps({"cloud": {"idle_s": 600.0}}))
+    world.cloud.power_off("node-1")
+    wake(world, cluster)
+    assert "its boot grants 10 min, and" in world.told
+    assert "has passed" not in world.told
 
 
 def test_only_what_is_wanted_is_started(world: World) -> None:
