@@ -41,10 +41,10 @@ def end_processes(node: str) -> None:
     started = time.monotonic()
     found: dict[int, str] = {}
     while True:
-        fresh = {pid: _birth(pid) for pid in pids_of(node)}
+        fresh = {pid: birth for pid in pids_of(node) if (birth := _birth(pid))}
         # A dying process loses its environment before it closes its files and ports.
         dying = {pid for pid, birth in found.items() if _birth(pid) == birth}
-        pids = sorted(dying.union(pid for pid, birth in fresh.items() if birth))
+        pids = sorted(dying.union(fresh))
         if not pids:
             return
         waited = time.monotonic() - started

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,14 @@ import requests
 from exoscale.api.v2 import Client
 
 from tests.lab.lab import PUBLIC_KEY, Lab
+from tests.lab.light import LightMachines
 from tests.lab.log import Request
 from tests.lab.machines import NoMachines
 from tests.lab.signature import SCHEME, sign
+from tests.local.command_line import CommandLine
+
+SSH_PORT = 7033
+FIRST_UP_S = 570.0
 
 
 class Account:
@@ -76,3 +82,26 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture
 def account(lab: Lab) -> Account:
     return Account(lab)
+
+
+@pytest.fixture
+def light_machines(tmp_path: Path, test_cache: Path) -> Iterator[LightMachines]:
+    """Machines that accept SSH, which share the engine and environment of all tests."""
+    machines = LightMachines(tmp_path / "lab", port=SSH_PORT, size=8, cache=test_cache / "local/cache")
+    yield machines
+    machines.close()
+
+
+@pytest.fixture
+def light_lab(light_machines: LightMachines) -> Iterator[Lab]:
+    with Lab(light_machines, ssh_port=SSH_PORT, latency_s=0.1) as running:
+        yield running
+
+
+@pytest.fixture
+def user(light_lab: Lab, tmp_path: Path, test_cache: Path) -> CommandLine:
+    """Somebody with an account, and a home in which an engine is cached."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "cache").symlink_to(test_cache / "cache")
+    return CommandLine(home, tmp_path, env=tuple(light_lab.environ().items()))

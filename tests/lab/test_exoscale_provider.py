@@ -59,7 +59,7 @@ class Time:
     paused_s: float = field(default=0.0)
 
     def pause(self, seconds: float) -> None:
-        self.now_s += seconds
+        self.now_s += max(seconds, 0.001)  # no pause is shorter, whatever rounding left of it
         self.paused_s += seconds
         time.sleep(0.004)
 
