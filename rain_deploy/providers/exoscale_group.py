@@ -50,6 +50,16 @@ class Rule:
         return self.first == self.last == port
 
 
+def _reached_from(operator: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+    """InputError for an IPv6 address: our machines have IPv4 alone, so SSH comes from another one."""
+    if isinstance(operator, ipaddress.IPv6Network):
+        raise InputError(
+            f"Exoscale sees this machine at {operator.network_address}, but its machines are reached by IPv4",
+            next_step="name this machine's IPv4 address: --allow-ip ADDRESS",
+        )
+    return str(operator)
+
+
 def ssh_rules(port: int, networks: Iterable[str]) -> tuple[Rule, ...]:
     """SSH from each of ``networks``."""
     return tuple(Rule("tcp", port, port, network) for network in networks)
@@ -149,7 +159,7 @@ class Group:
         for _ in rounds(self._api, self._api.patience.source_ip_s):
             for event in self._events():
                 if _key(event) not in seen and event.get("source-ip"):
-                    return str(ipaddress.ip_network(event["source-ip"]))
+                    return _reached_from(ipaddress.ip_network(event["source-ip"]))
         raise InputError(
             "Exoscale does not tell from which address it sees this machine, so SSH cannot be opened to it",
             next_step="name it: --allow-ip ADDRESS",

@@ -65,3 +65,14 @@ def test_a_cap_of_cost_is_an_hour_in_the_plan(lab: Lab, line: CommandLine) -> No
     planned = line.well("up", "--dry-run", "--max-cost", "0.1", "--json").result
     assert any("in 2 h" in sentence for sentence in planned["offer"])
     assert nothing_was_made(lab)
+
+
+def test_an_operator_whom_machines_could_not_answer_is_told_before_one_is_made(tmp_path: Path) -> None:
+    with Lab(source_ip="2001:db8::7") as lab:
+        line = CommandLine(tmp_path / "home", tmp_path, env=tuple(lab.environ().items()))
+        told = line("up", "--yes", "--json")
+        assert told.exit_code == 10
+        assert "2001:db8::7" in told.error["message"]
+        assert "--allow-ip" in told.error["next"]
+        assert lab.log.of("create-instance") == []
+        assert lab.left() == ()
