@@ -14,6 +14,7 @@ from rain_deploy.flows.context import Context
 from rain_deploy.flows.install import prepare, refuse_what_cannot_be_installed
 from rain_deploy.flows.machines import assign, new_cluster, question, remembering, wanted_nodes
 from rain_deploy.flows.offering import machines_of, quoted_cluster, sentences
+from rain_deploy.flows.removing import surplus
 from rain_deploy.flows.results import HostPlan, PlanResult, StagePlan
 from rain_deploy.flows.starting import start_stages, wall_stages
 from rain_deploy.ops.environment import node_lock
@@ -34,7 +35,8 @@ def plan(ctx: Context, spec: ClusterSpec) -> PlanResult:
     living = ctx.store.resources(cluster.id) if before else ()
     nodes = wanted_nodes(spec, cluster, living)
     if provider.cloud is not None:
-        living = in_account(provider.cloud, cluster, living)
+        above = surplus(cluster, living, nodes)
+        living = tuple(ref for ref in in_account(provider.cloud, cluster, living) if ref not in above)
     told, creates, cluster = _offered(ctx, provider, spec, cluster, nodes=nodes, living=living)
     hosts = planned_hosts(provider, spec, cluster, nodes)
     known = {node.name: node.facts for node in cluster.nodes}

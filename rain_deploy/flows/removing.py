@@ -7,10 +7,11 @@ import time
 from collections.abc import Collection
 from dataclasses import replace
 
+from rain_deploy.core.events import Notice
 from rain_deploy.core.model import Cluster, Node, ResourceRef
 from rain_deploy.core.money import close_meters
 from rain_deploy.errors import RainDeployError
-from rain_deploy.fleet.fanout import fan_out
+from rain_deploy.fleet.fanout import Outcomes, fan_out
 from rain_deploy.flows.context import Context
 from rain_deploy.flows.machines import is_machine
 from rain_deploy.flows.stages import try_stages
@@ -38,6 +39,30 @@ def remove(
 def _removed(ctx: Context, provider: Provider, resource: ResourceRef) -> None:
     provider.delete(resource)
     ctx.store.forget_resource(resource)
+
+
+def surplus(cluster: Cluster, known: tuple[ResourceRef, ...], nodes: int) -> tuple[ResourceRef, ...]:
+    """Recorded machines above ``nodes`` that are no node: a killed command was making or ending them."""
+    living = {node.name for node in cluster.nodes}
+    machines = (ref for ref in known if is_machine(ref.name) and ref.name not in living)
+    return tuple(ref for ref in machines if int(ref.name.rpartition("-")[2]) > nodes)
+
+
+def remove_surplus(
+    ctx: Context, provider: Provider, cluster: Cluster, machines: tuple[ResourceRef, ...]
+) -> Cluster:
+    """The cluster, recorded, without these machines.  Raises why one of them is still there."""
+    names = {machine.name for machine in machines}
+    if not names:
+        return cluster
+    ctx.emit(Notice(f"removing {', '.join(sorted(names))} of {cluster.name}: not among the nodes asked for"))
+    gone, failed = remove(ctx, provider, machines)
+    names -= failed.keys()
+    left_out = tuple(node for node in cluster.left_out if node.name not in names)
+    cluster = replace(without(cluster, gone), left_out=left_out)
+    ctx.store.save_cluster(cluster)
+    Outcomes({}, failed).require()
+    return cluster
 
 
 def remove_unrecorded(provider: Provider, cluster: Cluster, kept: Collection[str]) -> tuple[str, ...]:

@@ -27,10 +27,12 @@ from rain_deploy.flows.machines import (
 from rain_deploy.flows.making import make_resources
 from rain_deploy.flows.offering import offer
 from rain_deploy.flows.plan import plan
+from rain_deploy.flows.removing import remove_surplus, surplus
 from rain_deploy.flows.results import PlanResult, UpResult
 from rain_deploy.flows.stages import run_stages
 from rain_deploy.flows.starting import start, started, wall_stages
 from rain_deploy.flows.undoing import undo
+from rain_deploy.flows.waking import rouse
 from rain_deploy.ops.boot import boot_stage
 from rain_deploy.providers.base import Provider
 
@@ -57,8 +59,11 @@ def converge(ctx: Context, spec: ClusterSpec) -> UpResult:
                 ctx.emit(Notice(sentence))
         environment = decide_environment(ctx, spec, cluster)
         living = in_account(provider.cloud, cluster, known) if provider.cloud else known
+        above = surplus(cluster, known, nodes) if provider.cloud else ()
+        living = tuple(ref for ref in living if ref not in above)
         cluster = offer(ctx, provider, spec, cluster, nodes=nodes, living=living)
         ctx.store.save_cluster(cluster)
+        cluster = remove_surplus(ctx, provider, cluster, above)
         try:
             result = _make(ctx, provider, spec, cluster, environment, nodes=nodes)
         except BaseException as error:
@@ -78,6 +83,8 @@ def _make(
     *,
     nodes: int,
 ) -> UpResult:
+    if cluster.up:  # what a limit has powered off is started, and its broken-off runs are over
+        cluster, _ = rouse(ctx, cluster, cluster.nodes)
     cluster, resources = make_resources(ctx, provider, spec, cluster, nodes)
     hosts = pinned(cluster, provider.hosts(cluster, resources))
     looked = look(ctx, provider, spec, cluster, hosts)

@@ -160,6 +160,15 @@ def try_late(world: World, scene: Scene, operation: str, series: Series) -> list
     return wrong + world.touched()
 
 
+def try_fewer(world: World, before: int, words: tuple[str, ...], kill: Kill, nodes: int) -> list[str]:
+    """What does not hold when ``up`` is then asked for fewer nodes than the killed command has machines."""
+    home = _prepared(world, Scene("", before, words, nodes))
+    killed = home.run(*words, kill=kill)
+    wrong = [] if killed.status == -9 else [f"it was not killed but ended with {killed.status}"]
+    wrong += reaches(home, ("up", "--nodes", str(nodes)), {nodes})
+    return wrong + vanishes(home, "down") + world.touched()
+
+
 def _prepared(world: World, scene: Scene) -> Home:
     home = world.home()
     if scene.before:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.faults.crash_adapter import Kill, When
 from tests.faults.crash_points import (
     SCENES,
     Scene,
@@ -18,6 +19,7 @@ from tests.faults.crash_points import (
     Series,
     calls_of,
     distinct,
+    try_fewer,
     try_late,
     try_points,
 )
@@ -70,3 +72,19 @@ def test_what_a_dead_command_has_asked_for_is_found_when_it_comes_late(
     scene: str, operation: str, series: Series, worlds: tuple[World, ...]
 ) -> None:
     assert not try_late(worlds[0], SCENES[scene], operation, series)
+
+
+@pytest.mark.parametrize(
+    ("before", "words", "kill", "nodes"),
+    [
+        (0, ("up", "--nodes", "3"), Kill("create-instance", 3, When.BEFORE), 2),
+        (0, ("up", "--nodes", "3"), Kill("create-instance", 3, When.SENT), 2),
+        (1, ("scale", "3"), Kill("create-instance", 2, When.SENT), 2),
+        (2, ("scale", "1"), Kill("delete-instance", 1, When.BEFORE), 1),
+        (2, ("scale", "1"), Kill("get-operation", 1, When.SENT), 1),
+    ],
+)
+def test_no_machine_runs_beside_the_nodes_that_up_is_asked_for(
+    before: int, words: tuple[str, ...], kill: Kill, nodes: int, worlds: tuple[World, ...]
+) -> None:
+    assert not try_fewer(worlds[0], before, words, kill, nodes)

@@ -3,75 +3,56 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.lab.conftest import FIRST_UP_S
 from tests.lab.lab import Lab
 from tests.lab.light import MACHINE, LightMachines
 from tests.local.command_line import CommandLine
 from tests.local.node_cluster import wait_for
 from tests.local.scripts import SQUARES, WAITS
 
-FIRST_UP_S = 570.0
-SSH_PORT = 7036
 HOUR_S = 3600
 
 
 @pytest.fixture
-def machines(tmp_path: Path, test_cache: Path) -> Iterator[LightMachines]:
-    cache = test_cache / "local/cache"
-    light = LightMachines(tmp_path / "lab", network="127.6", port=SSH_PORT, cache=cache)
-    yield light
-    light.close()
-
-
-@pytest.fixture
-def lab(machines: LightMachines) -> Iterator[Lab]:
-    with Lab(machines, ssh_port=SSH_PORT, latency_s=0.05) as running:
-        yield running
-
-
-@pytest.fixture
-def line(lab: Lab, tmp_path: Path, test_cache: Path) -> CommandLine:
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "cache").symlink_to(test_cache / "cache")
-    (tmp_path / "squares.py").write_text(SQUARES)
-    (tmp_path / "waits.py").write_text(WAITS)
-    return CommandLine(home, tmp_path, env=tuple(lab.environ().items()))
+def line(user: CommandLine) -> CommandLine:
+    """Where two scripts lie."""
+    (user.cwd / "squares.py").write_text(SQUARES)
+    (user.cwd / "waits.py").write_text(WAITS)
+    return user
 
 
 def up(line: CommandLine, *words: str) -> dict[str, Any]:
     return line.well("up", "--yes", "--json", *words, timeout_s=FIRST_UP_S).result
 
 
-def on_its_machine(machines: LightMachines, lab: Lab) -> set[str]:
-    directories = (machines.machine(vm.id).path(MACHINE) for vm in lab.instances())
+def on_its_machine(light_machines: LightMachines, light_lab: Lab) -> set[str]:
+    directories = (light_machines.machine(vm.id).path(MACHINE) for vm in light_lab.instances())
     return {(directory / "limit").read_text().strip() for directory in directories}
 
 
-def labels(lab: Lab) -> set[str]:
-    return {vm.labels["rain-deploy-expires"] for vm in lab.instances()}
+def labels(light_lab: Lab) -> set[str]:
+    return {vm.labels["rain-deploy-expires"] for vm in light_lab.instances()}
 
 
-def states(lab: Lab) -> list[str]:
-    return sorted(vm.state for vm in lab.instances())
+def states(light_lab: Lab) -> list[str]:
+    return sorted(vm.state for vm in light_lab.instances())
 
 
-def await_states(lab: Lab, *expected: str) -> None:
-    wait_for(lambda: states(lab) == list(expected), 60, lambda: str(states(lab)))
+def await_states(light_lab: Lab, *expected: str) -> None:
+    wait_for(lambda: states(light_lab) == list(expected), 60, lambda: str(states(light_lab)))
 
 
 @pytest.mark.slow
-def test_a_cluster_grows_shrinks_and_computes_at_every_size(lab: Lab, line: CommandLine) -> None:
+def test_a_cluster_grows_shrinks_and_computes_at_every_size(light_lab: Lab, line: CommandLine) -> None:
     up(line, "--nodes", "2")
-    before = {vm.id for vm in lab.instances()}
+    before = {vm.id for vm in light_lab.instances()}
     grown = line.well("scale", "3", "--yes", "--json", timeout_s=FIRST_UP_S).result
     assert (grown["before"], grown["after"], grown["added"]) == (2, 3, ["node-3"])
-    assert before < {vm.id for vm in lab.instances()}
+    assert before < {vm.id for vm in light_lab.instances()}
     assert line.well("run", "squares.py").stdout.split()[:20] == [str(x * x) for x in range(20)]
     line.well("status", "--check")
     running = line.start("run", "waits.py", str(line.cwd / "go"))
@@ -83,46 +64,46 @@ def test_a_cluster_grows_shrinks_and_computes_at_every_size(lab: Lab, line: Comm
     assert running.ended().exit_code == 0
     shrunk = line.well("scale", "1", "--yes", "--json").result
     assert shrunk["removed"] == ["node-2", "node-3"]
-    assert states(lab) == ["running"]
+    assert states(light_lab) == ["running"]
     line.well("status", "--check")
     assert line.well("run", "squares.py").stdout.split()[:20] == [str(x * x) for x in range(20)]
     line.well("down", "--yes")
-    assert lab.left() == ()
+    assert light_lab.left() == ()
 
 
 @pytest.mark.slow
 def test_what_may_be_spent_lasts_as_long_as_the_machines_are_many(
-    lab: Lab, line: CommandLine, machines: LightMachines
+    light_lab: Lab, line: CommandLine, light_machines: LightMachines
 ) -> None:
     up(line, "--nodes", "1", "--max-cost", "0.1")
-    alone = int(next(iter(labels(lab)))[1:])
+    alone = int(next(iter(labels(light_lab)))[1:])
     line.well("scale", "2", "--yes", timeout_s=FIRST_UP_S)
-    (together,) = labels(lab)
+    (together,) = labels(light_lab)
     now_s = alone - 0.1 / 0.04946 * HOUR_S
     assert int(together[1:]) - now_s == pytest.approx((alone - now_s) / 2, rel=0.1)
-    assert on_its_machine(machines, lab) == {together[1:]}
+    assert on_its_machine(light_machines, light_lab) == {together[1:]}
     line.well("extend", "9h")
-    assert {label[1:] for label in labels(lab)} == on_its_machine(machines, lab)
-    assert int(next(iter(labels(lab)))[1:]) == pytest.approx(int(together[1:]), abs=120)
+    assert {label[1:] for label in labels(light_lab)} == on_its_machine(light_machines, light_lab)
+    assert int(next(iter(labels(light_lab)))[1:]) == pytest.approx(int(together[1:]), abs=120)
     line.well("down", "--yes")
 
 
 @pytest.mark.slow
 def test_a_cluster_that_its_limit_stopped_gives_its_results_and_goes(
-    lab: Lab, line: CommandLine, machines: LightMachines
+    light_lab: Lab, line: CommandLine, light_machines: LightMachines
 ) -> None:
     up(line, "--nodes", "2", "--ttl", "1h")
-    first = int(next(iter(labels(lab)))[1:])
+    first = int(next(iter(labels(light_lab)))[1:])
     line.well("extend", "2h")
-    assert labels(lab) == {f"t{first + 2 * HOUR_S}"}
-    assert on_its_machine(machines, lab) == {str(first + 2 * HOUR_S)}
+    assert labels(light_lab) == {f"t{first + 2 * HOUR_S}"}
+    assert on_its_machine(light_machines, light_lab) == {str(first + 2 * HOUR_S)}
     detached = line.well("run", "--detach", "--json", "waits.py", str(line.cwd / "never"))
     run = detached.result["run"]
-    for vm in lab.instances():
-        machines.machine(vm.id).pass_time(5 * HOUR_S)
-    await_states(lab, "stopped", "stopped")
-    for vm in lab.instances():
-        machines.machine(vm.id).pass_time(0)
+    for vm in light_lab.instances():
+        light_machines.machine(vm.id).pass_time(5 * HOUR_S)
+    await_states(light_lab, "stopped", "stopped")
+    for vm in light_lab.instances():
+        light_machines.machine(vm.id).pass_time(0)
     told = line.well("status", "--json").result
     assert [node["state"] for node in told["nodes"]] == ["stopped", "stopped"]
     assert line("status", "--check").exit_code == 3
@@ -130,62 +111,66 @@ def test_a_cluster_that_its_limit_stopped_gives_its_results_and_goes(
     attached = line("attach", "--json", run)
     assert attached.exit_code == 43, attached
     assert attached.result["outcome"] == "limit"
-    assert states(lab) == ["running", "stopped"], "only the server's machine is started"
+    assert states(light_lab) == ["running", "stopped"], "only the server's machine is started"
     assert (line.cwd / "results" / run / "files" / "early.txt").read_text() == "early"
     line.well("down", "--yes")
-    assert lab.left() == ()
+    assert light_lab.left() == ()
 
 
 @pytest.mark.slow
-def test_without_a_state_file_a_cluster_that_lives_goes_only_by_its_name(lab: Lab, line: CommandLine) -> None:
+def test_without_a_state_file_a_cluster_that_lives_goes_only_by_its_name(
+    light_lab: Lab, line: CommandLine
+) -> None:
     up(line, "--nodes", "1")
-    colleague = lab.seed_instance(
-        name="colleague", labels={**lab.instances()[0].labels, "rain-deploy-owner": "o-x"}
+    colleague = light_lab.seed_instance(
+        name="colleague", labels={**light_lab.instances()[0].labels, "rain-deploy-owner": "o-x"}
     )
-    lab.seed_key("rain-deploy_o-x_default_0123456789")
+    light_lab.seed_key("rain-deploy_o-x_default_0123456789")
     (line.home / "state.sqlite").unlink()
     kept = line.well("gc", "--delete", "--json").result["lines"]
     assert {(each["state"], each["action"]) for each in kept} == {("living", "kept"), ("foreign", "kept")}
     gone = line.well("gc", "--delete", "-c", "default", "--json").result["lines"]
     assert {(each["state"], each["action"]) for each in gone} == {("left", "deleted"), ("foreign", "kept")}
-    assert lab.left(seeded=False) == ()
-    assert [vm.id for vm in lab.instances()] == [colleague.id]
-    assert json.dumps([request.operation for request in lab.log]).count("delete-") > 0
+    assert light_lab.left(seeded=False) == ()
+    assert [vm.id for vm in light_lab.instances()] == [colleague.id]
+    assert json.dumps([request.operation for request in light_lab.log]).count("delete-") > 0
 
 
 @pytest.mark.slow
 def test_up_makes_a_cluster_that_its_limit_stopped_compute_again(
-    lab: Lab, line: CommandLine, machines: LightMachines
+    light_lab: Lab, line: CommandLine, light_machines: LightMachines
 ) -> None:
     up(line, "--nodes", "2", "--ttl", "1h")
-    for vm in lab.instances():
-        machines.machine(vm.id).pass_time(5 * HOUR_S)
-    await_states(lab, "stopped", "stopped")
-    for vm in lab.instances():
-        machines.machine(vm.id).pass_time(0)
+    for vm in light_lab.instances():
+        light_machines.machine(vm.id).pass_time(5 * HOUR_S)
+    await_states(light_lab, "stopped", "stopped")
+    for vm in light_lab.instances():
+        light_machines.machine(vm.id).pass_time(0)
     line.well("extend", "3h")
     up(line)
-    assert {label[1:] for label in labels(lab)} == on_its_machine(machines, lab), "nothing ends it sooner"
+    assert {label[1:] for label in labels(light_lab)} == on_its_machine(light_machines, light_lab), (
+        "nothing ends it sooner"
+    )
     assert line.well("run", "squares.py").stdout.split()[:20] == [str(x * x) for x in range(20)]
     line.well("status", "--check")
     line.well("down", "--yes")
-    assert lab.left() == ()
+    assert light_lab.left() == ()
 
 
 @pytest.mark.slow
 def test_after_a_run_with_then_off_the_machines_go_off_and_down_starts_none(
-    lab: Lab, line: CommandLine, machines: LightMachines
+    light_lab: Lab, line: CommandLine, light_machines: LightMachines
 ) -> None:
     up(line, "--nodes", "2")
     line.well("run", "--then-off", "squares.py")
-    for vm in lab.instances():
-        machines.machine(vm.id).pass_time(1000)
-    await_states(lab, "running", "stopped")
-    governor = machines.machine(next(vm.id for vm in lab.instances() if vm.state == "running"))
+    for vm in light_lab.instances():
+        light_machines.machine(vm.id).pass_time(1000)
+    await_states(light_lab, "running", "stopped")
+    governor = light_machines.machine(next(vm.id for vm in light_lab.instances() if vm.state == "running"))
     wait_for((governor.path(MACHINE) / "silent").exists)
     governor.pass_time(1400)
-    await_states(lab, "stopped", "stopped")
+    await_states(light_lab, "stopped", "stopped")
     assert line.well("points", "--json").result["rows"]
     line.well("down", "--yes")
-    assert lab.left() == ()
-    assert len(lab.log.of("start-instance")) == 0
+    assert light_lab.left() == ()
+    assert len(light_lab.log.of("start-instance")) == 0
