@@ -182,6 +182,8 @@ def _delete(ctx: Context, provider: Provider, cluster: Cluster) -> tuple[tuple[s
     """Delete every resource, keep going, then list again: nothing of the cluster may be left."""
     known = ctx.store.resources(cluster.id)
     more = _unrecorded(known, _listed(provider, cluster))
+    cluster = replace(cluster, up=False)
+    ctx.store.save_cluster(cluster)  # from here on it is no living one, also when this command is killed
     # Machines last in the order of making: they are the first to go.
     resources = sorted((*known, *more), key=lambda resource: is_machine(resource.name))
     gone, failed = remove(ctx, provider, tuple(resources))

@@ -60,7 +60,7 @@ def remembering(spec: ClusterSpec, cluster: Cluster) -> ClusterSpec:
     kept = json.loads(cluster.spec_json)
     cloud = {}
     for name in _OF_ALL_MACHINES:
-        asked, has = getattr(spec.cloud, name), kept["cloud"][name]
+        asked, has = getattr(spec.cloud, name), kept.get("cloud", {}).get(name)
         if asked and has and asked != has:
             raise InputError(
                 f"the machines of cluster {cluster.name} have {name.replace('_', '-')} {has}, not {asked}",
@@ -72,7 +72,7 @@ def remembering(spec: ClusterSpec, cluster: Cluster) -> ClusterSpec:
         hosts=spec.hosts or tuple(kept["hosts"]),
         trust_networks=spec.trust_networks or tuple(kept["trust"]),
         host_addresses=spec.host_addresses or tuple((entry, address) for entry, address in kept["addresses"]),
-        ssh_port=kept["ssh_port"],
+        ssh_port=kept.get("ssh_port", spec.ssh_port),
         owner=cluster.owner or spec.owner,
         cloud=replace(spec.cloud, **cloud),
     )
@@ -96,7 +96,7 @@ def wanted_nodes(spec: ClusterSpec, cluster: Cluster, resources: tuple[ResourceR
     living = len(cluster.nodes)
     begun = sum(is_machine(resource.name) for resource in resources)
     wanted = spec.nodes or max(living, begun, len(spec.hosts) if not living else 0, 1)
-    if wanted < living:
+    if wanted < living and (cluster.up or cluster.quote is None):
         raise InputError(
             f"cluster {cluster.name} has {living} nodes; up does not remove nodes (asked for: {wanted})",
             next_step=f"rain-deploy scale {wanted} -c {cluster.name}",

@@ -42,8 +42,8 @@ def _removed(ctx: Context, provider: Provider, resource: ResourceRef) -> None:
 
 
 def surplus(cluster: Cluster, known: tuple[ResourceRef, ...], nodes: int) -> tuple[ResourceRef, ...]:
-    """Recorded machines above ``nodes`` that are no node: a killed command was making or ending them."""
-    living = {node.name for node in cluster.nodes}
+    """Recorded machines above ``nodes`` that are no living node: a killed command made or ended them."""
+    living = {node.name for node in cluster.nodes} if cluster.up else set()
     machines = (ref for ref in known if is_machine(ref.name) and ref.name not in living)
     return tuple(ref for ref in machines if int(ref.name.rpartition("-")[2]) > nodes)
 
@@ -52,17 +52,25 @@ def remove_surplus(
     ctx: Context, provider: Provider, cluster: Cluster, machines: tuple[ResourceRef, ...]
 ) -> Cluster:
     """The cluster, recorded, without these machines.  Raises why one of them is still there."""
-    names = {machine.name for machine in machines}
-    if not names:
+    if not machines:
         return cluster
-    ctx.emit(Notice(f"removing {', '.join(sorted(names))} of {cluster.name}: not among the nodes asked for"))
+    names = ", ".join(machine.name for machine in machines)
+    ctx.emit(Notice(f"removing {names} of {cluster.name}: not among the nodes asked for"))
     gone, failed = remove(ctx, provider, machines)
-    names -= failed.keys()
-    left_out = tuple(node for node in cluster.left_out if node.name not in names)
-    cluster = replace(without(cluster, gone), left_out=left_out)
+    cluster = shorn(without(cluster, gone), gone)
     ctx.store.save_cluster(cluster)
     Outcomes({}, failed).require()
     return cluster
+
+
+def shorn(cluster: Cluster, gone: tuple[ResourceRef, ...]) -> Cluster:
+    """The cluster without the nodes that these machines were."""
+    names = {machine.name for machine in gone}
+    return replace(
+        cluster,
+        nodes=tuple(node for node in cluster.nodes if node.name not in names),
+        left_out=tuple(node for node in cluster.left_out if node.name not in names),
+    )
 
 
 def remove_unrecorded(provider: Provider, cluster: Cluster, kept: Collection[str]) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from rain_deploy.flows.machines import (
 from rain_deploy.flows.making import make_resources
 from rain_deploy.flows.offering import offer
 from rain_deploy.flows.plan import plan
-from rain_deploy.flows.removing import remove_surplus, surplus
+from rain_deploy.flows.removing import remove_surplus, shorn, surplus
 from rain_deploy.flows.results import PlanResult, UpResult
 from rain_deploy.flows.stages import run_stages
 from rain_deploy.flows.starting import start, started, wall_stages
@@ -67,7 +67,8 @@ def converge(ctx: Context, spec: ClusterSpec) -> UpResult:
         try:
             result = _make(ctx, provider, spec, cluster, environment, nodes=nodes)
         except BaseException as error:
-            undo(ctx, provider, before or cluster, error, known if before else None, keep=spec.keep_partial)
+            was = shorn(before, above) if before else cluster
+            undo(ctx, provider, was, error, known if before else None, keep=spec.keep_partial)
             raise
         if before and provider.cloud:  # also one that was off when its limit was moved
             move_limit(ctx, provider.cloud, replace(recorded(ctx, spec.name), limit_s=cluster.limit_s))

@@ -65,6 +65,7 @@ class Sequence:
             *(self._killed,) * 3,
             *(self._disturbed,) * 3,
             self._collected,
+            self._bereft,
         )
         for _ in range(STEPS):
             wrong = [*self._chance.choice(steps)(), *self._lost(), *self._world.touched()]
@@ -107,7 +108,7 @@ class Sequence:
 
     def _killed(self) -> list[str]:
         words = self._words()
-        kill = Kill(self._operation(words), self._chance.choice((1, 1, 2, 3)), self._chance.choice(AT_REST))
+        kill = Kill(self._operation(words), self._chance.choice((1, 1, 1, 2)), self._chance.choice(AT_REST))
         self._said.append(f"{' '.join(words)} killed at {kill.operation} {kill.nth} {kill.when}")
         return self._tolerated(words, self._home.run(*words, kill=kill))
 
@@ -156,6 +157,21 @@ class Sequence:
         wrong = [] if ended.status == 0 else [_told(("gc", "--delete"), ended)]
         gone = before - self._world.ours()
         return wrong + [f"gc deleted {kind} {name} of a living cluster" for kind, name in gone]
+
+    def _bereft(self) -> list[str]:
+        """A machine of a living cluster is off or gone; ``up`` brings back what there was."""
+        cluster = self._home.store.cluster(self._home.cluster)
+        there = {name for kind, name in self._world.ours() if kind == "instance"}
+        if cluster is None or not cluster.up or not there or not self._home.machines() <= there:
+            return []
+        instance, count = self._chance.choice(sorted(self._home.machines())), str(len(cluster.nodes))
+        gone = self._chance.random() < 1 / 2
+        self._said.append(f"up when a machine is {'gone' if gone else 'off'}")
+        if gone:
+            self._world.vanish(instance)
+        else:
+            self._world.power_off(instance)
+        return reaches(self._home, ("up", "--nodes", count), {int(count)})
 
     def _tolerated(self, words: tuple[str, ...], ended: Ended) -> list[str]:
         known = ended.status == -9 or ended.status in set(ExitCode) - {ExitCode.BUG}

@@ -156,6 +156,13 @@ class World:
         assert isinstance(self.lab.machines, FakeMachines)
         self.lab.machines.power_off(instance)
 
+    def vanish(self, instance: str) -> None:
+        """As somebody does in the console."""
+        with self.lab.store.lock:
+            for zone in self.lab.store.zones.values():
+                zone.instances.pop(instance, None)
+        self.lab.machines.delete(instance)
+
     def wait_until_quiet(self) -> None:
         """Let the server come to the end of what a killed process has sent."""
         deadline_s = time.monotonic() + QUIET_S

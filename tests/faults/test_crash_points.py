@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from rain_deploy.errors import ExitCode
 from tests.faults.crash_adapter import Kill, When
 from tests.faults.crash_points import (
     SCENES,
@@ -19,9 +20,11 @@ from tests.faults.crash_points import (
     Series,
     calls_of,
     distinct,
+    reaches,
     try_fewer,
     try_late,
     try_points,
+    vanishes,
 )
 from tests.faults.crash_world import World, world
 
@@ -82,9 +85,20 @@ def test_what_a_dead_command_has_asked_for_is_found_when_it_comes_late(
         (1, ("scale", "3"), Kill("create-instance", 2, When.SENT), 2),
         (2, ("scale", "1"), Kill("delete-instance", 1, When.BEFORE), 1),
         (2, ("scale", "1"), Kill("get-operation", 1, When.SENT), 1),
+        (2, ("down",), Kill("delete-instance", 2, When.BEFORE), 1),
+        (2, ("down",), Kill("delete-ssh-key", 1, When.ANSWERED), 1),
     ],
 )
 def test_no_machine_runs_beside_the_nodes_that_up_is_asked_for(
     before: int, words: tuple[str, ...], kill: Kill, nodes: int, worlds: tuple[World, ...]
 ) -> None:
     assert not try_fewer(worlds[0], before, words, kill, nodes)
+
+
+def test_what_a_killed_down_leaves_is_no_living_cluster(worlds: tuple[World, ...]) -> None:
+    home = worlds[0].home()
+    assert home.run("up", "--nodes", "2").status == 0
+    assert home.run("down", kill=Kill("delete-security-group", 1, When.BEFORE)).status == -9
+    assert home.run("scale", "2").status == ExitCode.INPUT
+    assert not reaches(home, ("up",), {2})
+    assert not vanishes(home, "down")
