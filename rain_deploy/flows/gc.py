@@ -16,7 +16,6 @@ from rain_deploy.flows.context import Context
 from rain_deploy.flows.down import tear_down
 from rain_deploy.flows.machines import is_machine
 from rain_deploy.flows.removing import remove
-from rain_deploy.flows.seeing import RUNNING
 from rain_deploy.providers.base import Provider
 
 PRICED = "exoscale"
@@ -24,8 +23,6 @@ PRICED = "exoscale"
 LAG_S = 60.0
 """So long a list may show what was observed to be gone."""
 PAUSE_S = 2.0
-WOKEN_S = 3600.0
-"""So long after its time limit a machine that runs may have been started for what is on its disk."""
 _Key = tuple[str, str, str]
 """Cluster id, cluster, owner: whoever can label a machine can give it another's id."""
 
@@ -110,16 +107,7 @@ def _judged_elsewhere(group: _Group, limit_s: float | None, now_s: float, *, nam
     if limit_s is None or limit_s > now_s:
         until = f"its time limit: {hour(limit_s, now_s)}" if limit_s else "it has no time limit"
         return group.line("living", "kept", f"another home of yours may use it; {until}", delete)
-    over = f"its time limit was {hour(limit_s, now_s)}"
-    if _may_be_in_use(group, now_s):
-        return group.line("expired", "kept", f"{over}, but it runs: results may be on their way home", delete)
-    return group.line("expired", "to delete", over)
-
-
-def _may_be_in_use(group: _Group, now_s: float) -> bool:
-    """Another home's ``pull`` starts a machine for half an hour after its limit."""
-    limit_s = group.limit_s() or 0.0
-    return limit_s + WOKEN_S > now_s and any(found.state == RUNNING for found in group.found)
+    return group.line("expired", "to delete", f"its time limit was {hour(limit_s, now_s)}")
 
 
 def _judged_recorded(ctx: Context, group: _Group, recorded: Cluster, *, expired: bool, named: bool) -> GcLine:

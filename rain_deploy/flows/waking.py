@@ -114,7 +114,15 @@ def _start(ctx: Context, provider: Provider, cluster: Cluster, asleep: tuple[Res
         idle_s = json.loads(cluster.spec_json).get("cloud", {}).get("idle_s")
         told = f"its boot grants {span(min(idle_s or BOOT_GRANT_S, BOOT_GRANT_S))}, and it resumes no run"
         ctx.emit(Notice(f"{names} of {cluster.name} was powered off and is started: {told}"))
+        _label(provider, cluster, asleep)
         fan_out(asleep, provider.start).require()
+
+
+def _label(provider: Provider, cluster: Cluster, started: tuple[ResourceRef, ...]) -> None:
+    """Until its boot's grant is over nobody's ``gc`` takes a machine that was started for what is on it."""
+    granted_s = time.time() + BOOT_GRANT_S
+    if provider.cloud and cluster.limit_s is not None and cluster.limit_s < granted_s:
+        provider.cloud.set_expiry(started, granted_s)
 
 
 def _readdressed(ctx: Context, cluster: Cluster, hosts: tuple[Host, ...]) -> Cluster:

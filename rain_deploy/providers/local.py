@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,6 +40,7 @@ class LocalProvider:
         self._home = home.absolute()
         self._base = self._home / "local"
         self._root = self._base / "nodes"
+        self._removing = threading.Lock()
 
     def preflight(self, spec: ClusterSpec) -> tuple[str, ...]:
         system, machine = platform.system(), platform.machine()
@@ -110,10 +112,11 @@ class LocalProvider:
         """Ends every process of the node; with a cluster's last node all that the cluster wrote goes too."""
         server = self._server(ref.cluster_id, ref.name)
         end_processes(server.node)
-        server.remove()
-        if not any(cluster_id == ref.cluster_id for cluster_id, _ in self._in_directories()):
-            shutil.rmtree(self._root / ref.cluster_id, ignore_errors=True)
-            shutil.rmtree(self._base / "clusters" / ref.cluster_id, ignore_errors=True)
+        with self._removing:  # nodes are deleted at the same time, and one of them is the last
+            server.remove()
+            if not any(cluster_id == ref.cluster_id for cluster_id, _ in self._in_directories()):
+                shutil.rmtree(self._root / ref.cluster_id, ignore_errors=True)
+                shutil.rmtree(self._base / "clusters" / ref.cluster_id, ignore_errors=True)
 
     def _server(self, cluster_id: str, name: str) -> LocalServer:
         return LocalServer(self._root, cluster_id, _index(name))

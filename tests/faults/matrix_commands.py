@@ -188,6 +188,7 @@ def _die_at_write(number: int) -> None:
 
 def _obey(order: Order, out: str, err: str) -> NoReturn:
     """In the child: become the command."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
     signal.alarm(DEADLINE_S)
     for stream, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), stream)
