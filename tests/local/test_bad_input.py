@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.state import VERSION, Store
+from rain_deploy.state import Store
+from rain_deploy.state.file import VERSION
 from tests.local.command_line import CommandLine, LocalCluster, Told, living_in
 
 UP = ("up", "--provider", "local")

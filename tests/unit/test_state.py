@@ -18,7 +18,8 @@ from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.model import Cluster, Host, Intent, Node, ResourceRef, RunRecord, RunState
 from rain_deploy.errors import InputError, Locked, StateError
 from rain_deploy.ops.facts import DEBIAN_12
-from rain_deploy.state import VERSION, Store
+from rain_deploy.state import Store
+from rain_deploy.state.file import VERSION
 
 HOST = Host("node-1", "127.0.0.1", 22, "me", ("ssh-ed25519 AAAA",), identity_files=(Path("/k"),))
 NODE = Node("node-1", HOST, DEBIAN_12, "127.0.0.1", 7301, 2)

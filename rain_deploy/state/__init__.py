@@ -1,0 +1,5 @@
+"""What is remembered on the operator's machine."""
+
+from rain_deploy.state.store import Store
+
+__all__ = ["Store"]
