@@ -150,10 +150,12 @@ class Flows:
 
         return extend(ctx, cluster, duration_s)
 
-    def gc(self, ctx: Context, owner: str, cluster: str | None, *, delete: bool) -> cloud_results.GcResult:
+    def gc(
+        self, ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool
+    ) -> cloud_results.GcResult:
         from rain_deploy.flows.gc import gc
 
-        return gc(ctx, owner, cluster, delete=delete)
+        return gc(ctx, spec, cluster, delete=delete)
 
     def zones(self, ctx: Context, spec: ClusterSpec) -> cloud_results.ZonesResult:
         from rain_deploy.flows.catalog import zones

@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from rain_deploy.cli.options import option, verb
+from rain_deploy.cli.provider_choice import CLOUD
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
@@ -24,8 +25,8 @@ def gc_command(click_context: click.Context, session: Session, *, delete: bool) 
     its time limit.  A cluster of another home that has not passed it must be named with -c.
     """
     from rain_deploy import config  # noqa: PLC0415 - not for --help
+    from rain_deploy.core.spec import ClusterSpec  # noqa: PLC0415 - not for --help
 
+    spec = ClusterSpec(session.cluster, CLOUD, "the one that is priced", owner=config.owner(session.toml))
     named = click_context.get_parameter_source("cluster") is not ParameterSource.DEFAULT
-    return session.flows.gc(
-        session.ctx, config.owner(session.toml), session.cluster if named else None, delete=delete
-    )
+    return session.flows.gc(session.ctx, spec, session.cluster if named else None, delete=delete)

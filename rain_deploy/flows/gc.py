@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from rain_deploy.core.events import Notice
 from rain_deploy.core.model import Cluster, Found
 from rain_deploy.core.owner import owner_tag
+from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.wording import hour
 from rain_deploy.errors import Locked, RainDeployError
 from rain_deploy.flows.cloud_results import GcLine, GcResult
@@ -18,8 +19,6 @@ from rain_deploy.flows.machines import is_machine
 from rain_deploy.flows.removing import remove
 from rain_deploy.providers.base import Provider
 
-PRICED = "exoscale"
-"""The provider whose account is looked at."""
 LAG_S = 60.0
 """So long a list may show what was observed to be gone."""
 PAUSE_S = 2.0
@@ -49,7 +48,7 @@ class _Group:
 
 def gc(
     ctx: Context,
-    owner: str,
+    spec: ClusterSpec,
     cluster: str | None,
     *,
     delete: bool,
@@ -62,8 +61,8 @@ def gc(
     what has passed its time limit and holds no results that are not home, and what is named and not living
     here.  Nothing goes without ``delete``.
     """
-    provider = ctx.provider_for(PRICED)
-    mine, named = owner_tag(owner), cluster is not None
+    provider = ctx.provider_for(spec.provider)
+    mine, named = owner_tag(spec.owner or ""), cluster is not None
     groups = {key: group for key, group in _groups(provider).items() if cluster in {None, group.cluster}}
     lines = {key: _judged(ctx, mine, group, named=named) for key, group in groups.items()}
     if delete:

@@ -281,8 +281,10 @@ class FakeFlows(Flows):
         limit_s = None if duration_s is None else time.time() + duration_s
         return cloud_results.ExtendResult(cluster, limit_s, ("node-1", "node-2"), 0.09892, "CHF")
 
-    def gc(self, ctx: Context, owner: str, cluster: str | None, *, delete: bool) -> cloud_results.GcResult:
-        self._acts(ctx, "gc", owner, cluster, delete)
+    def gc(
+        self, ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool
+    ) -> cloud_results.GcResult:
+        self._acts(ctx, "gc", spec.owner, cluster, delete)
         return cloud_results.GcResult(self.found, deleting=delete, cluster=cluster)
 
     def zones(self, ctx: Context, spec: ClusterSpec) -> cloud_results.ZonesResult:

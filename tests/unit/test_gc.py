@@ -11,6 +11,7 @@ import pytest
 
 from rain_deploy.core.model import Found, ResourceRef, RunRecord, RunState
 from rain_deploy.core.owner import owner_tag
+from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import DownIncomplete
 from rain_deploy.flows.cloud_results import GcResult
 from rain_deploy.flows.gc import gc
@@ -50,7 +51,8 @@ def run_gc(world: World, cluster: str | None = None, *, delete: bool = True) -> 
     def pause(seconds: float) -> None:
         now[0] += seconds
 
-    return gc(world.ctx, ME, cluster, delete=delete, clock=lambda: now[0], pause=pause)
+    spec = ClusterSpec("one", "cloud", "test", owner=ME)
+    return gc(world.ctx, spec, cluster, delete=delete, clock=lambda: now[0], pause=pause)
 
 
 def actions(result: GcResult) -> dict[str, tuple[str, str]]:
