@@ -129,7 +129,7 @@ def test_a_limit_that_was_moved_while_machines_were_off_is_told_when_up_starts_t
     me.well("extend", "3h")
     told = limits_told(me)
     me.well("up")
-    assert limits_told(me) == told + 1
+    assert limits_told(me) > told
 
 
 def test_an_up_of_an_expired_cluster_that_failed_leaves_the_limit_as_it_is_on_its_machines(
