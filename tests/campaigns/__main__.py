@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.campaigns import crash_points, sequences
 
-CAMPAIGNS = {"crash-points": (crash_points.play, 1), "sequences": (sequences.play, 20)}
-"""By name, with the rounds of one that names none: about five minutes on two cores."""
+CAMPAIGNS = {"crash-points": (crash_points.play, 1), "sequences": (sequences.play, 60)}
+"""By name, with the rounds of one that names none: five to ten minutes on two cores."""
 
 
 def main() -> int:
