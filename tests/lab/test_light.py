@@ -24,6 +24,7 @@ from rain_deploy.providers.local_processes import pids_of
 from rain_deploy.transport.ssh import SshTransport
 from tests.lab.light import LightMachine, LightMachines
 from tests.lab.machines import Instance, NoAddressError
+from tests.local.node_cluster import wait_for
 
 
 class Bench:
@@ -186,7 +187,7 @@ def test_deleted_it_leaves_no_process_no_file_and_its_address(bench: Bench) -> N
         described = json.dumps({"address": address, "server": True})
         (cluster / "nodes" / name / "node.json").write_text(described, encoding="utf-8")
     bench.sh(machine, "trap '' TERM; setsid sh -c 'while :; do sleep 1; done' >/dev/null 2>&1 </dev/null &")
-    assert len(pids_of(machine.marker)) > 1
+    wait_for(lambda: len(pids_of(machine.marker)) > 1)
     bench.machines.delete("a")
     bench.machines.delete("a")
     assert pids_of(machine.marker) == ()
