@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--ssh-port", type=int, default=PORT, help="of the machines")
     options = parser.parse_args()
     if options.machines == "real":
-        parser.error("the lab's real machines come with the next issue; use --machines light")
+        parser.error("the lab has no real machines yet; use --machines light")
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())

@@ -70,5 +70,5 @@ def test_real_machines_are_refused_with_a_sentence(tmp_path: Path) -> None:
     )
 
     assert ended.returncode == 2
-    assert "next issue" in ended.stderr
+    assert "no real machines yet" in ended.stderr
     assert not (tmp_path / "lab.env").exists()
