@@ -7,7 +7,6 @@ than here, so its deadlines are about the product's own and end soon.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import json
@@ -17,24 +16,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 from rain_deploy.cli.app import Application
-from rain_deploy.cli.flows import Flows
 from rain_deploy.cli.main import main
-from rain_deploy.core.events import EventSink, Notice
-from rain_deploy.errors import CredentialsError
-from rain_deploy.flows.context import Confirm, Context
-from rain_deploy.ops.user_data import render as user_data
-from rain_deploy.providers.base import Provider
-from rain_deploy.providers.exoscale import ExoscaleProvider
-from rain_deploy.providers.exoscale_account import find_account
 from rain_deploy.providers.exoscale_api import Api, Patience
-from rain_deploy.state import Store
-from rain_deploy.transport.here import Here
+from tests.faults.composition import application
 from tests.faults.matrix_transport import MatrixTransport
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,37 +129,10 @@ def _hasty(deadlines: Mapping[str, float]) -> Patience:
 
 
 def _application(order: Order) -> Application:
-    """The composition root: all is real but the way to the machines and the pace of time."""
-
-    @contextlib.contextmanager
-    def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
-        def provider_for(_name: str) -> Provider:
-            account = find_account(order.environ, home=home)
-            if account is None:
-                raise CredentialsError("no Exoscale credentials are found")
-            api = Api(account, patience=_hasty(order.patience), notice=lambda said: emit(Notice(said)))
-            return ExoscaleProvider(home, api, user_data, owner="nobody")
-
-        yield Context(
-            home=home,
-            store=Store(home),
-            transport=MatrixTransport(Path(order.machines)),
-            here=Here(),
-            provider_for=provider_for,
-            emit=emit,
-            confirm=confirm,
-            cwd=home,
-        )
-
-    return Application(
-        flows=Flows(),
-        make_context=context,
-        environ=order.environ,
-        credentials=lambda: "the test's environment",
-        interactive=False,
-        call=lambda _argv: 1,
-        browse=lambda _url: None,
-        wait=lambda: None,
+    return application(
+        order.environ,
+        MatrixTransport(Path(order.machines)),
+        lambda account, notice: Api(account, patience=_hasty(order.patience), notice=notice),
     )
 
 

@@ -7,7 +7,6 @@ itself.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gc
 import importlib
@@ -18,28 +17,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from rain_deploy.cli.app import Application
-from rain_deploy.cli.flows import Flows
 from rain_deploy.cli.main import main
-from rain_deploy.core.events import EventSink, Notice
 from rain_deploy.core.model import Host
-from rain_deploy.flows.context import Confirm, Context
 from rain_deploy.ops.boot import boot_stage
 from rain_deploy.ops.engine import tools_probe
 from rain_deploy.ops.facts import facts_command
 from rain_deploy.ops.stage import stage_command
 from rain_deploy.ops.user_data import render as user_data
-from rain_deploy.providers.base import Provider
-from rain_deploy.providers.exoscale import ExoscaleProvider
-from rain_deploy.providers.exoscale_account import find_account
 from rain_deploy.providers.exoscale_api import Api, Patience
-from rain_deploy.state import Store
-from rain_deploy.transport.here import Here
+from tests.faults.composition import application
 from tests.faults.crash_adapter import Calls, Kill, When
 from tests.faults.fake_transport import FakeTransport
 
@@ -101,7 +93,6 @@ class Zygote:
 
 
 def _application(order: Order) -> Application:
-    """The composition root: all is real but the way to the machines, the patience and one HTTP adapter."""
     calls = Calls(order.kill)
     patience = Patience(
         pause=lambda seconds: time.sleep(seconds / HASTE),
@@ -111,36 +102,10 @@ def _application(order: Order) -> Application:
         source_ip_s=5.0,
     )
 
-    @contextlib.contextmanager
-    def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
-        def provider_for(_name: str) -> Provider:
-            account = find_account(order.environ, home=home)
-            assert account
-            api = Api(
-                account, patience=patience, adapter=calls.adapter, notice=lambda said: emit(Notice(said))
-            )
-            return ExoscaleProvider(home, api, user_data, owner="nobody")
-
-        yield Context(
-            home=home,
-            store=Store(home),
-            transport=FakeTransport(Path(order.machines)),
-            here=Here(),
-            provider_for=provider_for,
-            emit=emit,
-            confirm=confirm,
-            cwd=home,
-        )
-
-    return Application(
-        flows=Flows(),
-        make_context=context,
-        environ=order.environ,
-        credentials=lambda: "the test's environment",
-        interactive=False,
-        call=lambda _argv: 1,
-        browse=lambda _url: None,
-        wait=lambda: None,
+    return application(
+        order.environ,
+        FakeTransport(Path(order.machines)),
+        lambda account, notice: Api(account, patience=patience, adapter=calls.adapter, notice=notice),
     )
 
 

@@ -1,0 +1,59 @@
+"""The composition root of forked commands: all is real but the way to the machines and the pace of time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from rain_deploy.cli.app import Application
+from rain_deploy.cli.flows import Flows
+from rain_deploy.core.events import EventSink, Notice
+from rain_deploy.errors import CredentialsError
+from rain_deploy.flows.context import Confirm, Context
+from rain_deploy.ops.user_data import render as user_data
+from rain_deploy.providers.base import Provider
+from rain_deploy.providers.exoscale import ExoscaleProvider
+from rain_deploy.providers.exoscale_account import Account, find_account
+from rain_deploy.providers.exoscale_api import Api
+from rain_deploy.state import Store
+from rain_deploy.transport.base import Transport
+from rain_deploy.transport.here import Here
+
+MakeApi = Callable[[Account, Callable[[str], None]], Api]
+"""Of an account, and where its notices go."""
+
+
+def application(environ: Mapping[str, str], transport: Transport, make_api: MakeApi) -> Application:
+    """A command line in ``environ`` alone; nobody sits before it."""
+
+    @contextlib.contextmanager
+    def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
+        def provider_for(_name: str) -> Provider:
+            account = find_account(environ, home=home)
+            if account is None:
+                raise CredentialsError("no Exoscale credentials are found")
+            api = make_api(account, lambda said: emit(Notice(said)))
+            return ExoscaleProvider(home, api, user_data, owner="nobody")
+
+        yield Context(
+            home=home,
+            store=Store(home),
+            transport=transport,
+            here=Here(),
+            provider_for=provider_for,
+            emit=emit,
+            confirm=confirm,
+            cwd=home,
+        )
+
+    return Application(
+        flows=Flows(),
+        make_context=context,
+        environ=environ,
+        credentials=lambda: "the test's environment",
+        interactive=False,
+        call=lambda _argv: 1,
+        browse=lambda _url: None,
+        wait=lambda: None,
+    )
