@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from rain_deploy.cli.flows import Flows
 
 if TYPE_CHECKING:
+    from rain_deploy.cluster.context import Confirm, Context
     from rain_deploy.core.events import EventSink
-    from rain_deploy.flows.context import Confirm, Context
 
     MakeContext = Callable[[Path, EventSink, Confirm], AbstractContextManager[Context]]
 

@@ -15,8 +15,8 @@ from rain_deploy.cli.provider_choice import CLOUD, choose_provider, refuse_cloud
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
-    from rain_deploy.config import Settings
     from rain_deploy.core.spec import ClusterSpec
+    from rain_deploy.options import Settings
 
 _OPTIONS = (
     option(
@@ -84,7 +84,7 @@ class ClusterFlags:
 
     def settings(self, base: Path) -> Settings:
         """As Settings, paths relative to ``base``.  UsageError, InputError."""
-        from rain_deploy import config  # noqa: PLC0415 - not for --help
+        from rain_deploy import options as config  # noqa: PLC0415 - not for --help
 
         try:
             hosts = config.hosts(self.hosts, base) if self.hosts is not None else {}
@@ -109,7 +109,7 @@ class ClusterFlags:
 
 def cluster_spec(session: Session, flags: ClusterFlags, *, must_be_named: bool) -> ClusterSpec:
     """What the user wants.  ``must_be_named``: no provider is assumed where nobody can object."""
-    from rain_deploy import config  # noqa: PLC0415 - not for --help
+    from rain_deploy import options as config  # noqa: PLC0415 - not for --help
 
     given, toml = flags.settings(Path.cwd()), session.toml
     living = session.ctx.store.cluster(session.cluster)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from rain_deploy.cli import text
-from rain_deploy.cli.output import echo
+from rain_deploy.cli.show import text
+from rain_deploy.cli.show.output import echo
 from rain_deploy.errors import ExitCode, RainDeployError, UsageError
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -62,7 +62,7 @@ def report(
     """Show ``error`` as text on stderr, or with ``result`` as the one JSON document; its exit code."""
     shown = str(log) if log and log.exists() else None
     if json:
-        from rain_deploy.cli import envelope  # noqa: PLC0415 - not for --help
+        from rain_deploy.cli.show import envelope  # noqa: PLC0415 - not for --help
 
         echo(envelope.document(verb, result, error, log=shown))
     else:

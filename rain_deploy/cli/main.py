@@ -71,7 +71,7 @@ class Root(click.Group):
         del ctx
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"rain_deploy.cli.{VERBS[cmd_name][0]}")
+        module = importlib.import_module(f"rain_deploy.cli.commands.{VERBS[cmd_name][0]}")
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 

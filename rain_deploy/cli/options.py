@@ -15,7 +15,7 @@ from rain_deploy.cli.app import CommonOptions
 from rain_deploy.cli.session import Session
 
 if TYPE_CHECKING:
-    from rain_deploy.flows.results import Result
+    from rain_deploy.core.result import Result
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 MAX_NODES = 1000
@@ -28,28 +28,28 @@ Checked = TypeVar("Checked")
 
 def duration(value: str) -> float:
     """Seconds."""
-    from rain_deploy import config  # noqa: PLC0415 - not for --help
+    from rain_deploy import options as config  # noqa: PLC0415 - not for --help
 
     return _checked(config.duration_s, value)
 
 
 def lifetime(value: str) -> float:
     """Seconds; ``none`` is math.inf."""
-    from rain_deploy import config  # noqa: PLC0415 - not for --help
+    from rain_deploy import options as config  # noqa: PLC0415 - not for --help
 
     return _checked(config.lifetime_s, value)
 
 
 def amount(value: str) -> float:
     """Money."""
-    from rain_deploy import config  # noqa: PLC0415 - not for --help
+    from rain_deploy import options as config  # noqa: PLC0415 - not for --help
 
     return _checked(config.amount, value)
 
 
 def network(value: str) -> str:
     """A CIDR."""
-    from rain_deploy import config  # noqa: PLC0415 - not for --help
+    from rain_deploy import options as config  # noqa: PLC0415 - not for --help
 
     return _checked(config.network, value)
 

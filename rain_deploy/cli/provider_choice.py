@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rain_deploy.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from rain_deploy.config import Settings
+    from rain_deploy.options import Settings
 
 CLOUD = "exoscale"
 """The provider whose machines cost money: the one that takes the flags about them."""

@@ -64,7 +64,7 @@ class RunFlags:
 
 def run_spec(session: Session, flags: RunFlags, *, detach: bool = False, then_off: bool = False) -> RunSpec:
     """What is to be run.  UsageError, InputError."""
-    from rain_deploy import config  # noqa: PLC0415 - not for --help
+    from rain_deploy import options as config  # noqa: PLC0415 - not for --help
     from rain_deploy.core.spec import RunSpec  # noqa: PLC0415
 
     base = Path.cwd()

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rain_deploy.cli import failure, text
-from rain_deploy.cli.output import ReaderGone, echo, is_terminal
+from rain_deploy.cli import failure
+from rain_deploy.cli.show import text
+from rain_deploy.cli.show.output import ReaderGone, echo, is_terminal
 from rain_deploy.errors import RainDeployError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rain_deploy.cli.app import Application, CommonOptions
-    from rain_deploy.cli.progress import Sink
-    from rain_deploy.config import Settings
+    from rain_deploy.cli.show.progress import Sink
+    from rain_deploy.cluster.context import Context
     from rain_deploy.core.events import Event
-    from rain_deploy.flows.context import Context
-    from rain_deploy.flows.results import Result
+    from rain_deploy.core.result import Result
+    from rain_deploy.options import Settings
 
 
 class Session:
@@ -53,14 +54,14 @@ class Session:
     @functools.cached_property
     def sink(self) -> Sink:
         """Where this command's events go."""
-        from rain_deploy.cli.progress import sink  # noqa: PLC0415 - not for --help
+        from rain_deploy.cli.show.progress import sink  # noqa: PLC0415 - not for --help
 
         return sink(self.options, terminal=self._terminal(), follows=self._follows)
 
     @functools.cached_property
     def toml(self) -> Settings:
         """What the config file says.  InputError."""
-        from rain_deploy import config  # noqa: PLC0415 - not for --help
+        from rain_deploy import options as config  # noqa: PLC0415 - not for --help
 
         return config.load(self.options.config, Path.cwd())
 
@@ -124,7 +125,7 @@ class Session:
         if self.options.json:
             return self._show_json(result, error)
         if result is not None:
-            from rain_deploy.cli.render import render  # noqa: PLC0415 - not for --help
+            from rain_deploy.cli.show.render import render  # noqa: PLC0415 - not for --help
 
             render(result, quiet=self.options.quiet)
         if error is None:
@@ -134,7 +135,7 @@ class Session:
     def _show_json(self, result: Result | None, error: RainDeployError | None) -> int:
         if error is not None:
             return failure.report(error, verb=self.verb, json=True, result=result, log=self._log)
-        from rain_deploy.cli.envelope import document  # noqa: PLC0415 - not for --help
+        from rain_deploy.cli.show.envelope import document  # noqa: PLC0415 - not for --help
 
         echo(document(self.verb, result, None))
         return 0

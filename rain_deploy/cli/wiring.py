@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from rain_deploy.cli.app import Application
 from rain_deploy.cli.flows import Flows
-from rain_deploy.cli.output import is_terminal
+from rain_deploy.cli.show.output import is_terminal
 
 if TYPE_CHECKING:
+    from rain_deploy.cluster.context import Confirm, Context
     from rain_deploy.core.events import EventSink
-    from rain_deploy.flows.context import Confirm, Context
     from rain_deploy.providers.base import Provider
 
 
@@ -39,7 +39,7 @@ def application() -> Application:
 @contextlib.contextmanager
 def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
     """Store, transport and providers of ``home``; connections are closed at the end."""
-    from rain_deploy.flows.context import Context
+    from rain_deploy.cluster.context import Context
     from rain_deploy.state import Store
     from rain_deploy.transport.here import Here
     from rain_deploy.transport.ssh import SshTransport
@@ -63,24 +63,24 @@ def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
 
 def _provider(name: str, home: Path, emit: EventSink) -> Provider:
     if name == "local":
-        from rain_deploy.providers.local import LocalProvider
+        from rain_deploy.providers.local.provider import LocalProvider
 
         return LocalProvider(home)
     if name == "hosts":
-        from rain_deploy.providers.hosts import HostsProvider
+        from rain_deploy.providers.hosts.provider import HostsProvider
 
         return HostsProvider()
     return _exoscale(home, emit)
 
 
 def _exoscale(home: Path, emit: EventSink) -> Provider:
-    from rain_deploy.config import Settings, owner
     from rain_deploy.core.events import Notice
     from rain_deploy.errors import CredentialsError
-    from rain_deploy.ops.user_data import render
-    from rain_deploy.providers.exoscale import ExoscaleProvider
-    from rain_deploy.providers.exoscale_account import find_account
-    from rain_deploy.providers.exoscale_api import Api
+    from rain_deploy.options import Settings, owner
+    from rain_deploy.parts.user_data import render
+    from rain_deploy.providers.exoscale.account import find_account
+    from rain_deploy.providers.exoscale.api import Api
+    from rain_deploy.providers.exoscale.provider import ExoscaleProvider
 
     account = find_account(os.environ, home=Path.home())
     if account is None:
@@ -93,7 +93,7 @@ def _exoscale(home: Path, emit: EventSink) -> Provider:
 
 
 def _credentials() -> str | None:
-    from rain_deploy.providers.exoscale_account import credentials_found
+    from rain_deploy.providers.exoscale.account import credentials_found
 
     return credentials_found(os.environ, Path.home())
 

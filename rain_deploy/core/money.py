@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection
 from dataclasses import replace
 
-from rain_deploy.core.model import Meter
+from rain_deploy.core.bill import Meter
 
 DEFAULT_TTL_S = 12 * 3600.0
 """From the making of a cluster to its time limit, where none is asked for."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from rain_deploy.core.command import Command
 from rain_deploy.core.events import EventSink, Progress, StageEnded, StageStarted, StepDone
-from rain_deploy.core.model import Host
+from rain_deploy.core.machine import Host
 from rain_deploy.errors import InstallFailed
 from rain_deploy.fleet.fanout import Outcomes, fan_out
-from rain_deploy.ops.stage import DATA, MARK
+from rain_deploy.parts.stage import DATA, MARK
 from rain_deploy.transport.base import Transport
 
 TAIL_LINES = 20

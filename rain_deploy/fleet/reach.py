@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 
 from rain_deploy.core.command import Command
-from rain_deploy.core.model import Facts, Host
+from rain_deploy.core.machine import Facts, Host
 from rain_deploy.errors import HostKeyError, InstallFailed, Unreachable
 from rain_deploy.fleet.fanout import Outcomes, fan_out
-from rain_deploy.ops.facts import parse_facts
+from rain_deploy.parts.facts import parse_facts
 from rain_deploy.transport.base import Transport
 
 WAITING_S = 10.0

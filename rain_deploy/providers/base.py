@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from rain_deploy.core.model import (
-    Cluster,
-    Found,
-    Host,
-    InstanceType,
-    Intent,
-    Quote,
-    ResourceRef,
-    Traits,
-    Zone,
-)
+from rain_deploy.core.bill import Quote
+from rain_deploy.core.cluster import Cluster, Traits
+from rain_deploy.core.machine import Found, Host, InstanceType, Intent, ResourceRef, Zone
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import RainDeployError
 

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from rain_deploy.core.model import RunRecord
+from rain_deploy.core.run import RunRecord
 from rain_deploy.results.names import decode_name, encode_name
 from rain_deploy.results.unpack import PulledFile
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rain_deploy.core.command import CommandResult
-from rain_deploy.core.model import RunRecord
+from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import InputError, Locked, PullFailed, RainDeployError, Unreachable, UnsafeResults
 from rain_deploy.results import manifest, points
 from rain_deploy.results.names import encode_name

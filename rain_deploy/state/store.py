@@ -20,8 +20,10 @@ import cattrs.errors
 import cattrs.preconf.json
 from cattrs.gen import make_dict_unstructure_fn, override
 
+from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.environment import ResolvedEnvironment
-from rain_deploy.core.model import Cluster, Facts, Host, Intent, Node, ResourceRef, RunRecord
+from rain_deploy.core.machine import Facts, Host, Intent, ResourceRef
+from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import StateError
 from rain_deploy.state.file import ANOTHER, database, opened
 from rain_deploy.state.lock import locked

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rain_deploy.core.command import Command, CommandResult
-from rain_deploy.core.model import Host
+from rain_deploy.core.machine import Host
 
 Chunk = Callable[[bytes], None]
 """Receives bytes as they arrive, on the calling thread of ``run``."""

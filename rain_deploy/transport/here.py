@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from rain_deploy.core.command import Command, CommandResult
-from rain_deploy.core.model import Host
+from rain_deploy.core.machine import Host
 from rain_deploy.errors import Unreachable
 from rain_deploy.transport.base import Chunk, Forward
 

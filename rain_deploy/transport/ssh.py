@@ -7,7 +7,7 @@ import threading
 import time
 
 from rain_deploy.core.command import Command, CommandResult
-from rain_deploy.core.model import Host
+from rain_deploy.core.machine import Host
 from rain_deploy.errors import InputError, Unreachable
 from rain_deploy.transport.base import Chunk
 from rain_deploy.transport.ssh_connect import closing_after, who

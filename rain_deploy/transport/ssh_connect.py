@@ -15,7 +15,7 @@ from typing import Any
 import fabric
 import paramiko
 
-from rain_deploy.core.model import Host
+from rain_deploy.core.machine import Host
 from rain_deploy.errors import HostKeyError, Unreachable
 from rain_deploy.transport.ssh_exchange import LOST, hang_up
 

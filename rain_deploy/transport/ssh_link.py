@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
-from rain_deploy.core.model import Host
+from rain_deploy.core.machine import Host
 from rain_deploy.errors import Unreachable
 from rain_deploy.transport.ssh_connect import connect, who
 from rain_deploy.transport.ssh_exchange import LOST, hang_up, left

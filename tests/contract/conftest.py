@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.model import Cluster, Host
+from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.machine import Host
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.providers.keys import public_key
-from rain_deploy.providers.local import LocalProvider
+from rain_deploy.providers.local.provider import LocalProvider
 from rain_deploy.transport.ssh import SshTransport
 from tests.contract.provider_cases import ProviderCase, exoscale_case, hosts_case, local_case
 from tests.contract.servers import ADDRESS, SSHD, Endpoint, OpenSshd, Relay, Sshds

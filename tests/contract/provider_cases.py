@@ -12,18 +12,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rain_deploy.core.model import Cluster, Host, ResourceRef
+from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.machine import Host, ResourceRef
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.ops.user_data import render
+from rain_deploy.parts.user_data import render
 from rain_deploy.providers.base import Provider
-from rain_deploy.providers.exoscale import ExoscaleProvider
-from rain_deploy.providers.exoscale_account import Account
-from rain_deploy.providers.exoscale_api import Api
-from rain_deploy.providers.exoscale_patience import Patience
-from rain_deploy.providers.hosts import HostsProvider
-from rain_deploy.providers.local import LocalProvider
-from rain_deploy.providers.local_processes import pids_of
-from rain_deploy.providers.local_server import PORT as LIGHT_PORT
+from rain_deploy.providers.exoscale.account import Account
+from rain_deploy.providers.exoscale.api import Api
+from rain_deploy.providers.exoscale.patience import Patience
+from rain_deploy.providers.exoscale.provider import ExoscaleProvider
+from rain_deploy.providers.hosts.provider import HostsProvider
+from rain_deploy.providers.local.processes import pids_of
+from rain_deploy.providers.local.provider import LocalProvider
+from rain_deploy.providers.local.server import PORT as LIGHT_PORT
 from tests.contract.servers import ADDRESS, Sshds
 from tests.lab.lab import Lab
 from tests.lab.light import LightMachines

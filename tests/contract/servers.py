@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from rain_deploy.core.model import Host
+from rain_deploy.core.machine import Host
 from rain_deploy.providers.keys import public_key
 
 SSHD = Path("/usr/sbin/sshd")

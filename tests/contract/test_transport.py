@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rain_deploy.core.command import Command
-from rain_deploy.core.model import Host, Jump
+from rain_deploy.core.machine import Host, Jump
 from rain_deploy.errors import HostKeyError, InputError, Unreachable
 from rain_deploy.providers.keys import public_key
 from rain_deploy.transport.ssh import SshTransport

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from rain_deploy.cli.app import Application
 from rain_deploy.cli.flows import Flows
+from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.core.events import EventSink, Notice
 from rain_deploy.errors import CredentialsError
-from rain_deploy.flows.context import Confirm, Context
-from rain_deploy.ops.user_data import render as user_data
+from rain_deploy.parts.user_data import render as user_data
 from rain_deploy.providers.base import Provider
-from rain_deploy.providers.exoscale import ExoscaleProvider
-from rain_deploy.providers.exoscale_account import Account, find_account
-from rain_deploy.providers.exoscale_api import Api
+from rain_deploy.providers.exoscale.account import Account, find_account
+from rain_deploy.providers.exoscale.api import Api
+from rain_deploy.providers.exoscale.provider import ExoscaleProvider
 from rain_deploy.state import Store
 from rain_deploy.transport.base import Transport
 from rain_deploy.transport.here import Here

@@ -20,9 +20,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
 
 from rain_deploy.core.command import Command, CommandResult
-from rain_deploy.core.model import Host
+from rain_deploy.core.machine import Host
 from rain_deploy.errors import HostKeyError, Unreachable
-from rain_deploy.ops.stage import DATA, MARK
+from rain_deploy.parts.stage import DATA, MARK
 from rain_deploy.transport.base import Chunk, Forward
 from tests.lab.machines import Instance, NoMachines
 

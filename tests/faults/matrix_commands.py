@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from rain_deploy.cli.app import Application
 from rain_deploy.cli.main import main
-from rain_deploy.providers.exoscale_api import Api, Patience
+from rain_deploy.providers.exoscale.api import Api, Patience
 from tests.faults.composition import application
 from tests.faults.matrix_transport import MatrixTransport
 
@@ -170,8 +170,8 @@ def _obey(order: Order, out: str, err: str) -> NoReturn:
 def _import_all() -> None:
     """What the commands import when they need it."""
     verbs = ("up", "scale", "down", "gc", "status")
-    rest = ("cli.home", "cli.progress", "cli.render", "cli.envelope", "config")
-    for module in (*(f"{room}.{verb}" for room in ("cli", "flows") for verb in verbs), *rest):
+    rest = ("cli.home", "cli.show.progress", "cli.show.render", "cli.show.envelope", "options")
+    for module in (*(f"{room}.{verb}" for room in ("cli.commands", "verbs") for verb in verbs), *rest):
         importlib.import_module(f"rain_deploy.{module}")
     importlib.import_module("exoscale.api.v2")
 

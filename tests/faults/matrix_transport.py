@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from rain_deploy.core.command import Command, CommandResult
-from rain_deploy.core.model import Host
+from rain_deploy.core.machine import Host
 from rain_deploy.transport.base import Chunk
 from tests.faults.fake_transport import FakeTransport
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.model import RunRecord
+from rain_deploy.core.run import RunRecord
 from tests.faults.matrix import CLUSTER, Account, Home, until
 from tests.faults.matrix_commands import Running
 from tests.faults.matrix_transport import teach

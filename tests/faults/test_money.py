@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.model import Cluster, RunRecord
+from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.money import per_hour_now
+from rain_deploy.core.run import RunRecord
 from tests.faults.matrix import CLUSTER, Account, Home, account, until
 from tests.faults.matrix_commands import Commands
 from tests.lab.machines import Instance

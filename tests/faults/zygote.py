@@ -24,13 +24,13 @@ from typing import NoReturn
 
 from rain_deploy.cli.app import Application
 from rain_deploy.cli.main import main
-from rain_deploy.core.model import Host
-from rain_deploy.ops.boot import boot_stage
-from rain_deploy.ops.engine import tools_probe
-from rain_deploy.ops.facts import facts_command
-from rain_deploy.ops.stage import stage_command
-from rain_deploy.ops.user_data import render as user_data
-from rain_deploy.providers.exoscale_api import Api, Patience
+from rain_deploy.core.machine import Host
+from rain_deploy.parts.boot import boot_stage
+from rain_deploy.parts.engine import tools_probe
+from rain_deploy.parts.facts import facts_command
+from rain_deploy.parts.stage import stage_command
+from rain_deploy.parts.user_data import render as user_data
+from rain_deploy.providers.exoscale.api import Api, Patience
 from tests.faults.composition import application
 from tests.faults.crash_adapter import Calls, Kill, When
 from tests.faults.fake_transport import FakeTransport
@@ -125,9 +125,11 @@ def _obey(order: Order, said: str) -> NoReturn:
 def _prepare() -> None:
     """Import what the commands import when they need it, and compile their templates."""
     for module in (
-        *(f"cli.{name}" for name in ("up", "scale", "down", "gc", "home", "progress", "render", "envelope")),
-        *(f"flows.{name}" for name in ("up", "scale", "down", "gc")),
-        "config",
+        *(f"cli.commands.{name}" for name in ("up", "scale", "down", "gc")),
+        *(f"cli.show.{name}" for name in ("progress", "render", "envelope")),
+        *(f"verbs.{name}" for name in ("up", "scale", "down", "gc")),
+        "cli.home",
+        "options",
     ):
         importlib.import_module(f"rain_deploy.{module}")
     importlib.import_module("exoscale.api.v2")

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from rain_deploy.providers.local_server import PORT
+from rain_deploy.providers.local.server import PORT
 from tests.lab.lab import Lab
 from tests.lab.light import LightMachines
 

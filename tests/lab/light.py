@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from rain_deploy.providers.keys import public_key
-from rain_deploy.providers.local import installer_environment
-from rain_deploy.providers.local_processes import VARIABLE, end_processes, pids_of
-from rain_deploy.providers.local_server import PORT, user_name
+from rain_deploy.providers.local.processes import VARIABLE, end_processes, pids_of
+from rain_deploy.providers.local.provider import installer_environment
+from rain_deploy.providers.local.server import PORT, user_name
 from tests.lab.light_stubs import write_stubs
 from tests.lab.machines import Instance, NoAddressError, ignore_power_off
 
-NODE_PROGRAM = Path(__file__).parents[2] / "rain_deploy" / "providers" / "local_node.py"
+NODE_PROGRAM = Path(__file__).parents[2] / "rain_deploy" / "providers" / "local" / "node.py"
 MACHINE = "var/lib/rain-deploy-machine"
 LIMIT_PROGRAM = "usr/local/sbin/rain-deploy-limit"
 LOOK_EVERY_S = 0.3

@@ -7,13 +7,14 @@ import time
 from http import HTTPStatus
 from pathlib import Path
 
-from rain_deploy.core.model import Cluster, ResourceRef
+from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.machine import ResourceRef
 from rain_deploy.core.spec import CloudSpec, ClusterSpec
-from rain_deploy.ops import user_data
-from rain_deploy.providers.exoscale import ExoscaleProvider
-from rain_deploy.providers.exoscale_account import Account
-from rain_deploy.providers.exoscale_api import Api
-from rain_deploy.providers.exoscale_patience import Patience
+from rain_deploy.parts import user_data
+from rain_deploy.providers.exoscale.account import Account
+from rain_deploy.providers.exoscale.api import Api
+from rain_deploy.providers.exoscale.patience import Patience
+from rain_deploy.providers.exoscale.provider import ExoscaleProvider
 from tests.lab.lab import Lab
 from tests.lab.machines import NoMachines
 from tests.unit.test_docs_cloud import documented

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from rain_deploy.core.model import Cluster, Intent, ResourceRef
+from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.machine import Intent, ResourceRef
 from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.spec import CloudSpec, ClusterSpec
 from rain_deploy.errors import (
@@ -29,11 +30,11 @@ from rain_deploy.errors import (
     QuotaError,
     RainDeployError,
 )
-from rain_deploy.providers.exoscale import ExoscaleProvider
-from rain_deploy.providers.exoscale_account import Account
-from rain_deploy.providers.exoscale_api import Api
-from rain_deploy.providers.exoscale_names import labels, shared_name
-from rain_deploy.providers.exoscale_patience import Patience
+from rain_deploy.providers.exoscale.account import Account
+from rain_deploy.providers.exoscale.api import Api
+from rain_deploy.providers.exoscale.names import labels, shared_name
+from rain_deploy.providers.exoscale.patience import Patience
+from rain_deploy.providers.exoscale.provider import ExoscaleProvider
 from tests.lab.faults import Fault
 from tests.lab.lab import Lab
 from tests.lab.machines import NoMachines

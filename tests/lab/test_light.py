@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.command import Command, CommandResult
-from rain_deploy.core.model import Facts, Host
+from rain_deploy.core.machine import Facts, Host
 from rain_deploy.errors import HostKeyError, Unreachable
 from rain_deploy.fleet.reach import gather_facts
-from rain_deploy.ops.facts import facts_command
-from rain_deploy.ops.user_data import render
+from rain_deploy.parts.facts import facts_command
+from rain_deploy.parts.user_data import render
 from rain_deploy.providers.keys import public_key
-from rain_deploy.providers.local_processes import pids_of
+from rain_deploy.providers.local.processes import pids_of
 from rain_deploy.transport.ssh import SshTransport
 from tests.lab.light import LightMachine, LightMachines
 from tests.lab.machines import Instance, NoAddressError

@@ -246,7 +246,7 @@ def role(pid: int, environment: str) -> str:
     if rest:
         return rest.partition("\0")[0]
     with contextlib.suppress(OSError):
-        return "ssh" if b"local_node.py" in Path(f"/proc/{pid}/cmdline").read_bytes() else ""
+        return "ssh" if b"local/node.py" in Path(f"/proc/{pid}/cmdline").read_bytes() else ""
     return ""
 
 

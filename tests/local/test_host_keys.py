@@ -16,13 +16,15 @@ from click.testing import CliRunner, Result
 import rain_deploy
 from rain_deploy.cli.main import root
 from rain_deploy.cli.wiring import application
+from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.environment import ResolvedEnvironment
-from rain_deploy.core.model import Cluster, Host, Node, RunRecord, RunState
+from rain_deploy.core.machine import Host
+from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.ops.templates import templates_directory
-from rain_deploy.providers.hosts import HostsProvider
+from rain_deploy.parts.templates import templates_directory
+from rain_deploy.providers.hosts.provider import HostsProvider
 from rain_deploy.providers.keys import public_key
-from rain_deploy.providers.local import LocalProvider
+from rain_deploy.providers.local.provider import LocalProvider
 from rain_deploy.state import Store
 
 SPEAKS_SSH = (

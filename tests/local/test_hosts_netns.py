@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from rain_deploy.providers.hosts.openssh_config import SSH_PORT
 from rain_deploy.providers.keys import public_key
-from rain_deploy.providers.openssh_config import SSH_PORT
 from tests.local.command_line import LocalCluster
 from tests.local.conftest import MakeHome
 from tests.local.machines import Machine, User, filled, needs_machines, network, started

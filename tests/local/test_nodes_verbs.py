@@ -23,13 +23,14 @@ from rain_deploy.cli.app import Application
 from rain_deploy.cli.flows import Flows
 from rain_deploy.cli.main import root
 from rain_deploy.cli.wiring import context
+from rain_deploy.cluster.context import Confirm, Context
+from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import EventSink
-from rain_deploy.core.model import Cluster, Host, Node
+from rain_deploy.core.machine import Host
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.flows import nodes as flow
-from rain_deploy.flows.context import Confirm, Context
 from rain_deploy.providers.keys import public_key
-from rain_deploy.providers.local import LocalProvider
+from rain_deploy.providers.local.provider import LocalProvider
+from rain_deploy.verbs import copy
 from tests.contract.servers import ADDRESS, SSHD, OpenSshd
 from tests.local.command_line import PROGRAM, LocalCluster
 from tests.local.conftest import Installation
@@ -211,9 +212,9 @@ def test_any_file_goes_there_and_back_under_any_name(
         (here / "from" / source).write_bytes(content)
         (here / "probe").mkdir()
         (here / "probe" / target).write_bytes(b"")
-        flow.push(nodes.ctx, "default", here / "from" / source, f"{here}/to/{target}", node=1)
+        copy.push(nodes.ctx, "default", here / "from" / source, f"{here}/to/{target}", node=1)
         assert (here / "to" / target).read_bytes() == content
-        flow.fetch(nodes.ctx, "default", f"{here}/to/{target}", here / "back")
+        copy.fetch(nodes.ctx, "default", f"{here}/to/{target}", here / "back")
         assert (here / "back").read_bytes() == content
     shutil.rmtree(here)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.layout import Layout
-from rain_deploy.core.plan import Stage, Step
-from rain_deploy.ops.stage import stage_script
-from rain_deploy.ops.wall import wall_removal_step, wall_steps
+from rain_deploy.core.step import Stage, Step
+from rain_deploy.parts.stage import stage_script
+from rain_deploy.parts.wall import wall_removal_step, wall_steps
 
 pytestmark = [
     pytest.mark.root,

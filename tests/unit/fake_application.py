@@ -14,31 +14,47 @@ from click.testing import CliRunner, Result
 from rain_deploy.cli.app import Application
 from rain_deploy.cli.flows import Flows
 from rain_deploy.cli.main import root
+from rain_deploy.cluster.context import Confirm, Context
+from rain_deploy.cluster.lookup import NodeLine
+from rain_deploy.core.bill import Meter, Quote
+from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import CommandResult
 from rain_deploy.core.events import Event, EventSink
-from rain_deploy.core.model import Cluster, Host, InstanceType, Meter, Node, Quote
+from rain_deploy.core.machine import Host, InstanceType
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.errors import InputError
-from rain_deploy.flows import cloud_results, results
-from rain_deploy.flows.context import Confirm, Context
 from rain_deploy.providers.base import Provider
+from rain_deploy.runs.finish import PulledRun, RunResult
+from rain_deploy.runs.states import RunLine
 from rain_deploy.state import Store
 from rain_deploy.transport.base import Forward
+from rain_deploy.verbs.catalog import TypesResult, ZoneLine, ZonesResult
+from rain_deploy.verbs.check import CheckLine, CheckResult
+from rain_deploy.verbs.copy import CopyResult
+from rain_deploy.verbs.down import DownResult
+from rain_deploy.verbs.extend import ExtendResult
+from rain_deploy.verbs.gc import GcLine, GcResult
+from rain_deploy.verbs.logs import LogsResult, PointRow, PointsResult
+from rain_deploy.verbs.nodes import ExecLine, ExecResult, Tunnel
+from rain_deploy.verbs.plan import HostPlan, PlanResult, StagePlan
+from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
+from rain_deploy.verbs.scale import ScaleResult
+from rain_deploy.verbs.status import ClusterLine, ListResult, StatusResult
+from rain_deploy.verbs.sweep import SweepResult
+from rain_deploy.verbs.up import UpResult
 
 NODES = (
-    results.NodeLine("node-1", "server", "127.1.0.1", "ready", 2, load=0.5, disk_free_bytes=12_300_000_000),
-    results.NodeLine("node-2", "governor", "127.1.0.2", "ready", 2),
+    NodeLine("node-1", "server", "127.1.0.1", "ready", 2, load=0.5, disk_free_bytes=12_300_000_000),
+    NodeLine("node-2", "governor", "127.1.0.2", "ready", 2),
 )
 OUT = Path("/somewhere/results/r1")
-RUN = results.RunResult("default", "r1", "finished", "done", 0, OUT, 61.0, figures=1, points=20, files=2)
-UP = results.UpResult("default", "local", NODES, ("node-2 installed",), 4, 12.5)
-DOWN = results.DownResult(
-    "default", ("node-1", "node-2"), ("node-1: no process", "node-2: no file"), ("r1",), 1.5
-)
-RUN_LINE = results.RunLine(
+RUN = RunResult("default", "r1", "finished", "done", 0, OUT, 61.0, figures=1, points=20, files=2)
+UP = UpResult("default", "local", NODES, ("node-2 installed",), 4, 12.5)
+DOWN = DownResult("default", ("node-1", "node-2"), ("node-1: no process", "node-2: no file"), ("r1",), 1.5)
+RUN_LINE = RunLine(
     "r1", 1, "hsearch.py", ("--fast",), "finished", "done", 0, 1.8e9, 1.8e9, 1.8e9 + 75, OUT, pulled=True
 )
-POINT: results.PointRow = {
+POINT: PointRow = {
     "run": "r1",
     "task": 3,
     "session": 1,
@@ -50,7 +66,7 @@ POINT: results.PointRow = {
     "state": "finished",
     "point": True,
 }
-TASK: results.PointRow = {
+TASK: PointRow = {
     **POINT,
     "task": 4,
     "name": "collect",
@@ -79,11 +95,11 @@ TYPES = (
     InstanceType("gpu3.small", 12, 56 << 30, 1, 1.3, "CHF", available=False),
 )
 FOUND = (
-    cloud_results.GcLine("mine", "ab12", "ada", "living", ("instance node-1",), "kept", "it lives"),
-    cloud_results.GcLine(
+    GcLine("mine", "ab12", "ada", "living", ("instance node-1",), "kept", "it lives"),
+    GcLine(
         "old", "cd34", "ada", "left", ("instance node-1", "security-group group"), "to delete", "not in state"
     ),
-    cloud_results.GcLine(
+    GcLine(
         "far",
         "ef56",
         "ada",
@@ -106,17 +122,17 @@ class FakeFlows(Flows):
         self.question = ""
         self.answer: bool | None = None
         self.run_result = RUN
-        self.exec_lines: tuple[results.ExecLine, ...] = (
-            results.ExecLine("node-1", 0, b"one\n"),
-            results.ExecLine("node-2", 0, b"two\n", b"oh\n"),
+        self.exec_lines: tuple[ExecLine, ...] = (
+            ExecLine("node-1", 0, b"one\n"),
+            ExecLine("node-2", 0, b"two\n", b"oh\n"),
         )
         self.drift: tuple[str, ...] = ()
         self.up_result = UP
         self.cost: float | None = None
         """Of what ``status``, ``list`` and ``down`` tell."""
-        self.found: tuple[cloud_results.GcLine, ...] = FOUND
+        self.found: tuple[GcLine, ...] = FOUND
         self.limit_s: float | None = None
-        self.findings = (results.CheckLine("node-1", "change", "builds the engine"),)
+        self.findings = (CheckLine("node-1", "change", "builds the engine"),)
 
     def _acts(self, ctx: Context, verb: str, *arguments: Any) -> None:
         self.calls.append((verb, arguments))
@@ -127,35 +143,31 @@ class FakeFlows(Flows):
         if self.error is not None:
             raise self.error
 
-    def up(self, ctx: Context, spec: ClusterSpec, *, dry_run: bool) -> results.UpResult | results.PlanResult:
+    def up(self, ctx: Context, spec: ClusterSpec, *, dry_run: bool) -> UpResult | PlanResult:
         self._acts(ctx, "up", spec)
-        stages = (results.StagePlan("install", "echo install"), results.StagePlan("start", "echo start"))
+        stages = (StagePlan("install", "echo install"), StagePlan("start", "echo start"))
         if dry_run:
-            return results.PlanResult(
-                "default", "hosts", "assumed", (results.HostPlan("node-1", "me@a", stages),)
-            )
+            return PlanResult("default", "hosts", "assumed", (HostPlan("node-1", "me@a", stages),))
         return self.up_result
 
-    def run(self, ctx: Context, cluster: str, spec: RunSpec) -> results.RunResult:
+    def run(self, ctx: Context, cluster: str, spec: RunSpec) -> RunResult:
         self._acts(ctx, "run", cluster, spec)
         return dataclasses.replace(self.run_result, detached=spec.detach)
 
-    def down(
-        self, ctx: Context, cluster: str, *, discard_results: bool, out: Path | None
-    ) -> results.DownResult:
+    def down(self, ctx: Context, cluster: str, *, discard_results: bool, out: Path | None) -> DownResult:
         self._acts(ctx, "down", cluster, discard_results, out)
         return self._down()
 
-    def sweep(self, ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> results.SweepResult:
+    def sweep(self, ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> SweepResult:
         self._acts(ctx, "sweep", spec, run_spec)
-        return results.SweepResult(self.up_result, self.run_result, self._down())
+        return SweepResult(self.up_result, self.run_result, self._down())
 
-    def _down(self) -> results.DownResult:
+    def _down(self) -> DownResult:
         return dataclasses.replace(DOWN, cost=self.cost, currency="CHF")
 
-    def status(self, ctx: Context, cluster: str, *, check: bool) -> results.StatusResult:
+    def status(self, ctx: Context, cluster: str, *, check: bool) -> StatusResult:
         self._acts(ctx, "status", cluster)
-        return results.StatusResult(
+        return StatusResult(
             cluster,
             "local",
             NODES,
@@ -170,11 +182,11 @@ class FakeFlows(Flows):
             currency="CHF",
         )
 
-    def list_clusters(self, ctx: Context) -> results.ListResult:
+    def list_clusters(self, ctx: Context) -> ListResult:
         self._acts(ctx, "list")
-        return results.ListResult(
+        return ListResult(
             (
-                results.ClusterLine(
+                ClusterLine(
                     "default",
                     "ab12",
                     "local",
@@ -191,11 +203,11 @@ class FakeFlows(Flows):
             )
         )
 
-    def runs(self, ctx: Context, cluster: str) -> results.RunsResult:
+    def runs(self, ctx: Context, cluster: str) -> RunsResult:
         self._acts(ctx, "runs", cluster)
-        return results.RunsResult(cluster, (RUN_LINE,))
+        return RunsResult(cluster, (RUN_LINE,))
 
-    def attach(self, ctx: Context, cluster: str, run: str | None, *, out: Path | None) -> results.RunResult:
+    def attach(self, ctx: Context, cluster: str, run: str | None, *, out: Path | None) -> RunResult:
         self._acts(ctx, "attach", cluster, run, out)
         return self.run_result
 
@@ -209,24 +221,24 @@ class FakeFlows(Flows):
         boot: bool,
         install: bool,
         follow: bool,
-    ) -> results.LogsResult:
+    ) -> LogsResult:
         self._acts(ctx, "logs", cluster, run, node, boot, install, follow)
         text = (b"", b"") if follow else (b"loss \xff\n", b"warned\n")
-        return results.LogsResult(cluster, "script", "r1", "node-1", *text)
+        return LogsResult(cluster, "script", "r1", "node-1", *text)
 
-    def cancel(self, ctx: Context, cluster: str, run: str | None) -> results.CancelResult:
+    def cancel(self, ctx: Context, cluster: str, run: str | None) -> CancelResult:
         self._acts(ctx, "cancel", cluster, run)
-        return results.CancelResult(cluster, "r1", "finished", "cancelled", changed=True)
+        return CancelResult(cluster, "r1", "finished", "cancelled", changed=True)
 
-    def points(self, ctx: Context, cluster: str, run: str | None, *, follow: bool) -> results.PointsResult:
+    def points(self, ctx: Context, cluster: str, run: str | None, *, follow: bool) -> PointsResult:
         self._acts(ctx, "points", cluster, run, follow)
-        return results.PointsResult(cluster, "r1", (POINT, TASK))
+        return PointsResult(cluster, "r1", (POINT, TASK))
 
     def pull(
         self, ctx: Context, cluster: str, run: str | None, *, all_runs: bool, out: Path | None
-    ) -> results.PullResult:
+    ) -> PullResult:
         self._acts(ctx, "pull", cluster, run, all_runs, out)
-        return results.PullResult(cluster, (results.PulledRun("r1", OUT, 1, 20, 2, 4096, finished=True),))
+        return PullResult(cluster, (PulledRun("r1", OUT, 1, 20, 2, 4096, finished=True),))
 
     def ssh_argv(
         self, ctx: Context, cluster: str, node: int | None, command: tuple[str, ...]
@@ -234,70 +246,64 @@ class FakeFlows(Flows):
         self._acts(ctx, "ssh", cluster, node, command)
         return ("ssh", f"node-{node or 1}", *command)
 
-    def exec_all(
-        self, ctx: Context, cluster: str, node: int | None, command: tuple[str, ...]
-    ) -> results.ExecResult:
+    def exec_all(self, ctx: Context, cluster: str, node: int | None, command: tuple[str, ...]) -> ExecResult:
         self._acts(ctx, "exec", cluster, node, command)
-        return results.ExecResult(cluster, command, self.exec_lines)
+        return ExecResult(cluster, command, self.exec_lines)
 
     def push(
         self, ctx: Context, cluster: str, source: Path, destination: str, *, node: int | None
-    ) -> results.CopyResult:
+    ) -> CopyResult:
         self._acts(ctx, "push", cluster, source, destination, node)
-        return results.CopyResult(cluster, ("node-1", "node-2"), str(source), destination, 3, 4096, 0.1)
+        return CopyResult(cluster, ("node-1", "node-2"), str(source), destination, 3, 4096, 0.1)
 
     def fetch(
         self, ctx: Context, cluster: str, source: str, destination: Path, *, node: int | None
-    ) -> results.CopyResult:
+    ) -> CopyResult:
         self._acts(ctx, "fetch", cluster, source, destination, node)
-        return results.CopyResult(cluster, ("node-1",), source, str(destination), 3, 4096, 0.1)
+        return CopyResult(cluster, ("node-1",), source, str(destination), 3, 4096, 0.1)
 
     @contextlib.contextmanager
-    def tunnel(self, ctx: Context, cluster: str, *, port: int) -> Iterator[results.Tunnel]:
+    def tunnel(self, ctx: Context, cluster: str, *, port: int) -> Iterator[Tunnel]:
         self._acts(ctx, "tunnel", cluster, port)
-        yield results.Tunnel(cluster, port or 4000, "node-1 127.0.0.1:7210")
+        yield Tunnel(cluster, port or 4000, "node-1 127.0.0.1:7210")
         self.calls.append(("closed", ()))
 
     @contextlib.contextmanager
-    def dashboard(self, ctx: Context, cluster: str, *, port: int) -> Iterator[results.Tunnel]:
+    def dashboard(self, ctx: Context, cluster: str, *, port: int) -> Iterator[Tunnel]:
         self._acts(ctx, "dashboard", cluster, port)
-        yield results.Tunnel(cluster, 4001, "node-1 127.0.0.1:7222", "http://127.0.0.1:4001/")
+        yield Tunnel(cluster, 4001, "node-1 127.0.0.1:7222", "http://127.0.0.1:4001/")
         self.calls.append(("closed", ()))
 
-    def check(self, ctx: Context, spec: ClusterSpec) -> results.CheckResult:
+    def check(self, ctx: Context, spec: ClusterSpec) -> CheckResult:
         self._acts(ctx, "check", spec)
-        return results.CheckResult("local", self.findings)
+        return CheckResult("local", self.findings)
 
-    def scale(self, ctx: Context, spec: ClusterSpec, nodes: int) -> cloud_results.ScaleResult:
+    def scale(self, ctx: Context, spec: ClusterSpec, nodes: int) -> ScaleResult:
         self._acts(ctx, "scale", spec, nodes)
         added = ("node-2",) if nodes > 1 else ()
         hourly = 0.04946 * nodes
-        return cloud_results.ScaleResult(
-            spec.name, 1, nodes, added, (), NODES[:nodes], 12.5, hourly, "CHF", self.limit_s
-        )
+        return ScaleResult(spec.name, 1, nodes, added, (), NODES[:nodes], 12.5, hourly, "CHF", self.limit_s)
 
-    def extend(self, ctx: Context, cluster: str, duration_s: float | None) -> cloud_results.ExtendResult:
+    def extend(self, ctx: Context, cluster: str, duration_s: float | None) -> ExtendResult:
         self._acts(ctx, "extend", cluster, duration_s)
         limit_s = None if duration_s is None else time.time() + duration_s
-        return cloud_results.ExtendResult(cluster, limit_s, ("node-1", "node-2"), 0.09892, "CHF")
+        return ExtendResult(cluster, limit_s, ("node-1", "node-2"), 0.09892, "CHF")
 
-    def gc(
-        self, ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool
-    ) -> cloud_results.GcResult:
+    def gc(self, ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool) -> GcResult:
         self._acts(ctx, "gc", spec.owner, cluster, delete)
-        return cloud_results.GcResult(self.found, deleting=delete, cluster=cluster)
+        return GcResult(self.found, deleting=delete, cluster=cluster)
 
-    def zones(self, ctx: Context, spec: ClusterSpec) -> cloud_results.ZonesResult:
+    def zones(self, ctx: Context, spec: ClusterSpec) -> ZonesResult:
         self._acts(ctx, "zones", spec)
         lines = (
-            cloud_results.ZoneLine("ch-dk-2", default=False),
-            cloud_results.ZoneLine("ch-gva-2", default=True),
+            ZoneLine("ch-dk-2", default=False),
+            ZoneLine("ch-gva-2", default=True),
         )
-        return cloud_results.ZonesResult(lines)
+        return ZonesResult(lines)
 
-    def types(self, ctx: Context, spec: ClusterSpec) -> cloud_results.TypesResult:
+    def types(self, ctx: Context, spec: ClusterSpec) -> TypesResult:
         self._acts(ctx, "types", spec)
-        return cloud_results.TypesResult(spec.cloud.zone or "ch-gva-2", TYPES, "prices of 2025-08-22")
+        return TypesResult(spec.cloud.zone or "ch-gva-2", TYPES, "prices of 2025-08-22")
 
 
 class NoTransport:

@@ -12,27 +12,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.machines import new_cluster
+from rain_deploy.core.bill import Meter, Quote
+from rain_deploy.core.cluster import Cluster, Node, Traits
 from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.events import Event
-from rain_deploy.core.model import (
-    Cluster,
-    Found,
-    Host,
-    InstanceType,
-    Intent,
-    Meter,
-    Node,
-    Quote,
-    ResourceRef,
-    Traits,
-    Zone,
-)
+from rain_deploy.core.machine import Found, Host, InstanceType, Intent, ResourceRef, Zone
 from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import ApiError, DownIncomplete, HostKeyError, RainDeployError, Unreachable
-from rain_deploy.flows.context import Context
-from rain_deploy.flows.machines import new_cluster
-from rain_deploy.ops.facts import DEBIAN_12
+from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.state import Store
 from rain_deploy.transport.base import Chunk, Forward
 

@@ -9,8 +9,8 @@ import pytest
 
 from rain_deploy.core.spec import CloudSpec, ClusterSpec
 from rain_deploy.errors import ApiError, InputError
-from rain_deploy.flows.catalog import types, zones
-from rain_deploy.flows.check import check
+from rain_deploy.verbs.catalog import types, zones
+from rain_deploy.verbs.check import check
 from tests.unit.fake_cloud import World
 
 SPEC = ClusterSpec("one", "exoscale", "test", nodes=2)

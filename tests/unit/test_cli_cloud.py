@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.cli import text
+from rain_deploy.cli.show import text
 from rain_deploy.core.spec import CloudSpec
 from rain_deploy.core.wording import hour
 from rain_deploy.errors import ApiError

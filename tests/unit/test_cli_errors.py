@@ -13,8 +13,9 @@ import pytest
 
 from rain_deploy.core import events
 from rain_deploy.errors import HostKeyError, InstallFailed, Locked, RainDeployError, Unreachable
-from rain_deploy.flows import results
 from rain_deploy.state import Store
+from rain_deploy.verbs.check import CheckLine
+from rain_deploy.verbs.nodes import ExecLine
 from tests.unit.fake_application import World
 
 ROOT = Path(__file__).parents[2]
@@ -142,15 +143,15 @@ def test_a_sweep_of_which_points_failed_ends_with_42(world: World) -> None:
 def test_exec_ends_with_the_worst_that_happened(
     world: World, error: RainDeployError | None, status: int | None, code: int
 ) -> None:
-    first = results.ExecLine("node-1", 1)
-    world.flows.exec_lines = (first, results.ExecLine("node-2", status, error=error))
+    first = ExecLine("node-1", 1)
+    world.flows.exec_lines = (first, ExecLine("node-2", status, error=error))
     assert world.invoke("exec", "--", "false").exit_code == code
 
 
 def test_check_ends_with_the_code_of_what_up_would_refuse(world: World) -> None:
-    world.flows.findings = (results.CheckLine("node-1", "refused", "no root", InstallFailed("no root")),)
+    world.flows.findings = (CheckLine("node-1", "refused", "no root", InstallFailed("no root")),)
     assert world.invoke("check").exit_code == 32
-    world.flows.findings = (results.CheckLine("node-1", "refused", "no root"),)
+    world.flows.findings = (CheckLine("node-1", "refused", "no root"),)
     assert world.invoke("check").exit_code == 10
 
 

@@ -18,34 +18,49 @@ import pytest
 
 from rain_deploy.cli.main import VERBS
 from rain_deploy.core import events
+from rain_deploy.core.result import Result
 from rain_deploy.errors import ExitCode, RainDeployError, StateError, Unreachable
-from rain_deploy.flows import cloud_results, results
+from rain_deploy.runs.finish import RunResult
+from rain_deploy.verbs.catalog import TypesResult, ZonesResult
+from rain_deploy.verbs.check import CheckResult
+from rain_deploy.verbs.copy import CopyResult
+from rain_deploy.verbs.down import DownResult
+from rain_deploy.verbs.extend import ExtendResult
+from rain_deploy.verbs.gc import GcResult
+from rain_deploy.verbs.logs import LogsResult, PointsResult
+from rain_deploy.verbs.nodes import ExecLine, ExecResult
+from rain_deploy.verbs.plan import PlanResult
+from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
+from rain_deploy.verbs.scale import ScaleResult
+from rain_deploy.verbs.status import ListResult, StatusResult
+from rain_deploy.verbs.sweep import SweepResult
+from rain_deploy.verbs.up import UpResult
 from tests.unit.fake_application import POINT, World
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "reference" / "json-schema.json"
-RESULTS: dict[str, tuple[type[results.Result], ...]] = {
-    "up": (results.UpResult, results.PlanResult),
-    "run": (results.RunResult,),
-    "down": (results.DownResult,),
-    "sweep": (results.SweepResult,),
-    "status": (results.StatusResult,),
-    "list": (results.ListResult,),
-    "runs": (results.RunsResult,),
-    "attach": (results.RunResult,),
-    "logs": (results.LogsResult,),
-    "cancel": (results.CancelResult,),
-    "points": (results.PointsResult,),
-    "pull": (results.PullResult,),
-    "ssh": (results.ExecResult,),
-    "exec": (results.ExecResult,),
-    "push": (results.CopyResult,),
-    "fetch": (results.CopyResult,),
-    "scale": (cloud_results.ScaleResult,),
-    "extend": (cloud_results.ExtendResult,),
-    "gc": (cloud_results.GcResult,),
-    "types": (cloud_results.TypesResult,),
-    "zones": (cloud_results.ZonesResult,),
-    "check": (results.CheckResult,),
+RESULTS: dict[str, tuple[type[Result], ...]] = {
+    "up": (UpResult, PlanResult),
+    "run": (RunResult,),
+    "down": (DownResult,),
+    "sweep": (SweepResult,),
+    "status": (StatusResult,),
+    "list": (ListResult,),
+    "runs": (RunsResult,),
+    "attach": (RunResult,),
+    "logs": (LogsResult,),
+    "cancel": (CancelResult,),
+    "points": (PointsResult,),
+    "pull": (PullResult,),
+    "ssh": (ExecResult,),
+    "exec": (ExecResult,),
+    "push": (CopyResult,),
+    "fetch": (CopyResult,),
+    "scale": (ScaleResult,),
+    "extend": (ExtendResult,),
+    "gc": (GcResult,),
+    "types": (TypesResult,),
+    "zones": (ZonesResult,),
+    "check": (CheckResult,),
 }
 INTERACTIVE = {"tunnel", "dashboard", "completion"}
 WORDS: dict[str, tuple[str, ...]] = {
@@ -252,7 +267,7 @@ def test_a_failed_script_has_its_own_code_in_the_result(world: World) -> None:
 
 
 def test_ssh_with_a_command_ends_with_the_remote_status(world: World) -> None:
-    world.flows.exec_lines = (results.ExecLine("node-1", 9, b"\xff\n"),)
+    world.flows.exec_lines = (ExecLine("node-1", 9, b"\xff\n"),)
     result = world.invoke("ssh", "--json", "--", "false")
     document = checked(result.stdout)
     assert (result.exit_code, document["exit_code"]) == (9, 9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rain_deploy.cli.progress import QUIET_S, Lines
+from rain_deploy.cli.show.progress import QUIET_S, Lines
 from rain_deploy.core.events import Progress, StepDone
 
 

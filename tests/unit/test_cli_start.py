@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from rain_deploy import errors
-from rain_deploy.cli import text
 from rain_deploy.cli.app import CommonOptions
-from rain_deploy.cli.progress import JsonLines, Lines, Sink, Spinner, sink
+from rain_deploy.cli.show import text
+from rain_deploy.cli.show.progress import JsonLines, Lines, Sink, Spinner, sink
 from rain_deploy.core import events
 
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.cli.main import VERBS
-from rain_deploy.cli.render import render
+from rain_deploy.cli.show.render import render
 from rain_deploy.core import events
-from rain_deploy.flows.results import PointsResult
+from rain_deploy.verbs.logs import PointsResult
 from tests.unit.fake_application import POINT, UP, World
 
 HEAD = "NODE    ROLE      STATE  CPUS  LOAD  DISK FREE  ADDRESS"

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from rain_deploy import config
+from rain_deploy import options as config
 from rain_deploy.cli.provider_choice import choose_provider
-from rain_deploy.config import Settings
 from rain_deploy.core.spec import CloudSpec
 from rain_deploy.errors import InputError, UsageError
+from rain_deploy.options import Settings
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "rain-deploy.toml"
 LOCAL = ("local", "named")

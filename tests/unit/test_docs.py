@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from rain_deploy import config
+from rain_deploy import options as config
 from rain_deploy.cli.main import VERBS, root
 from rain_deploy.errors import InputError
 

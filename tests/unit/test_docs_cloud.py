@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 from exoscale.api.v2 import Client
 
-from rain_deploy.core.model import Intent
+from rain_deploy.core.machine import Intent
 from rain_deploy.core.owner import owner_tag
-from rain_deploy.providers import exoscale_group, exoscale_names, exoscale_prices
+from rain_deploy.providers.exoscale import group as exoscale_group
+from rain_deploy.providers.exoscale import names as exoscale_names
+from rain_deploy.providers.exoscale import prices as exoscale_prices
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/exoscale.md").read_text("utf-8")
-MODULES = sorted((ROOT / "rain_deploy/providers").glob("exoscale*.py"))
+MODULES = sorted((ROOT / "rain_deploy/providers/exoscale").glob("*.py"))
 KNOWN: frozenset[str] = frozenset(Client._by_operation)  # noqa: SLF001 - the only place that has them
 """All operations of the API's description that the SDK ships."""
 

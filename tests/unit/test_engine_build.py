@@ -287,7 +287,7 @@ def test_a_server_that_is_not_there_is_named(machine: Machine) -> None:
 @pytest.mark.skipif("TEST_ENGINE_CACHE" not in os.environ, reason="TEST_ENGINE_CACHE names no folder")
 def test_the_real_engine_builds_from_our_lock() -> None:
     """Kept in that folder from run to run: an engine that is there already is only checked."""
-    cache, lock = os.environ["TEST_ENGINE_CACHE"], ROOT / "rain_deploy/ops/locks/engine.lock"
+    cache, lock = os.environ["TEST_ENGINE_CACHE"], ROOT / "rain_deploy/parts/locks/engine.lock"
     argv = [sys.executable, str(SCRIPT), "--cache", cache, "--lock", str(lock)]
     sha256 = subprocess.run(argv, capture_output=True, check=True, text=True, timeout=590).stdout.split()[-1]
     answer = subprocess.run(

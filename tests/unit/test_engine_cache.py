@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from rain_deploy.engine_cache import EngineCache, uv_program
 from rain_deploy.errors import InputError, StateError
-from rain_deploy.ops.environment import uv_pin
+from rain_deploy.parts.engine_cache import EngineCache, uv_program
+from rain_deploy.parts.environment import uv_pin
 
 RAIN, SHA256 = b"an engine", hashlib.sha256(b"an engine").hexdigest()
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.layout import Layout
-from rain_deploy.core.plan import PayloadFile, Stage, Step
 from rain_deploy.core.spec import EngineSpec
+from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.node.build_engine import Pin, locked, read_pins, render_lock
-from rain_deploy.ops.engine import (
+from rain_deploy.parts.engine import (
     engine_key,
     engine_lock,
     engine_steps,
@@ -25,9 +25,9 @@ from rain_deploy.ops.engine import (
     missing_tools,
     tools_probe,
 )
-from rain_deploy.ops.facts import DEBIAN_12
-from rain_deploy.ops.packages import packages_step
-from rain_deploy.ops.stage import stage_command
+from rain_deploy.parts.facts import DEBIAN_12
+from rain_deploy.parts.packages import packages_step
+from rain_deploy.parts.stage import stage_command
 
 RAIN = b'#!/bin/sh\necho "Rain 0.4.0"\n'
 SHA256 = hashlib.sha256(RAIN).hexdigest()

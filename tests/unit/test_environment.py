@@ -20,9 +20,9 @@ from uv import find_uv_bin
 
 from rain_deploy.core.environment import NODE_REQUIREMENTS, ResolvedEnvironment, uv_environment
 from rain_deploy.core.layout import Layout
-from rain_deploy.core.plan import Stage
+from rain_deploy.core.step import Stage
 from rain_deploy.errors import InputError
-from rain_deploy.ops.environment import (
+from rain_deploy.parts.environment import (
     check_packages,
     compat_files,
     environment_digest,
@@ -30,9 +30,9 @@ from rain_deploy.ops.environment import (
     node_lock,
     uv_pin,
 )
-from rain_deploy.ops.facts import DEBIAN_12
-from rain_deploy.ops.stage import stage_command
-from rain_deploy.ops.templates import templates_directory
+from rain_deploy.parts.facts import DEBIAN_12
+from rain_deploy.parts.stage import stage_command
+from rain_deploy.parts.templates import templates_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = replace(DEBIAN_12, python=sys.executable)

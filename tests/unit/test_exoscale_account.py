@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.errors import CredentialsError, InputError
-from rain_deploy.providers.exoscale_account import Account, credentials_found, find_account
+from rain_deploy.providers.exoscale.account import Account, credentials_found, find_account
 
 PAIR = {"EXOSCALE_API_KEY": "EXOenv", "EXOSCALE_API_SECRET": "env-canary"}
 FILE = """

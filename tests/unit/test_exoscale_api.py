@@ -29,10 +29,10 @@ from rain_deploy.errors import (
     QuotaError,
     RainDeployError,
 )
-from rain_deploy.providers import exoscale_answers
-from rain_deploy.providers.exoscale_account import Account
-from rain_deploy.providers.exoscale_api import Api, Patience
-from rain_deploy.providers.exoscale_errors import (
+from rain_deploy.providers.exoscale import answers as exoscale_answers
+from rain_deploy.providers.exoscale.account import Account
+from rain_deploy.providers.exoscale.api import Api, Patience
+from rain_deploy.providers.exoscale.errors import (
     Absent,
     CloudBusy,
     NoCapacity,

@@ -7,9 +7,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rain_deploy.core.model import Intent
+from rain_deploy.core.machine import Intent
 from rain_deploy.core.owner import owner_tag
-from rain_deploy.providers.exoscale_names import (
+from rain_deploy.providers.exoscale.names import (
     GROUP,
     INSTANCE,
     KEY,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rain_deploy.core.spec import CloudSpec
-from rain_deploy.providers.exoscale_prices import prices
+from rain_deploy.providers.exoscale.prices import prices
 
 
 def test_a_machine_costs_its_type_and_its_disk() -> None:

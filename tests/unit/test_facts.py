@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.model import Cluster, Facts, Host
-from rain_deploy.flows.machines import choose_base
-from rain_deploy.ops.facts import DEBIAN_12, ROOT_BASE, facts_command, parse_facts
+from rain_deploy.cluster.machines import choose_base
+from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.machine import Facts, Host
+from rain_deploy.parts.facts import DEBIAN_12, ROOT_BASE, facts_command, parse_facts
 
 HOST = Host("node-1", "127.0.0.1", 22, "me", ())
 CLUSTER = Cluster("ab12", "default", "hosts", 0.0)

@@ -7,11 +7,11 @@ import threading
 import pytest
 
 from rain_deploy.core.command import Command, CommandResult
-from rain_deploy.core.model import Facts, Host
+from rain_deploy.core.machine import Facts, Host
 from rain_deploy.errors import HostKeyError, InstallFailed, RainDeployError, Unreachable
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.fleet.reach import gather_facts
-from rain_deploy.ops.facts import facts_command
+from rain_deploy.parts.facts import facts_command
 from rain_deploy.transport.base import Chunk, Forward
 from rain_deploy.transport.here import Here
 

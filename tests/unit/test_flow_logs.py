@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.model import Cluster, Host, Node
+from rain_deploy.cluster.context import Context
+from rain_deploy.core.cluster import Cluster, Node
+from rain_deploy.core.machine import Host
 from rain_deploy.errors import InputError
-from rain_deploy.flows.context import Context
-from rain_deploy.flows.runs import logs
 from rain_deploy.state import Store
 from rain_deploy.transport.here import Here
+from rain_deploy.verbs.logs import logs
 from tests.unit.fake_application import QUOTE, no_provider
 
 NODES = tuple(Node(f"node-{n}", Host(f"node-{n}", f"127.5.0.{n}", 22, "me", ())) for n in (1, 2))

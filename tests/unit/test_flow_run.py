@@ -12,23 +12,25 @@ from typing import Any
 
 import pytest
 
+from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.machines import assign, survivors
+from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.events import Event
 from rain_deploy.core.layout import RUN_PORTS
-from rain_deploy.core.model import Cluster, Facts, Host, Node, RunRecord, RunState
+from rain_deploy.core.machine import Facts, Host
+from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.errors import EngineError, HostKeyError, InputError, Locked, Unreachable
 from rain_deploy.fleet.fanout import Outcomes
-from rain_deploy.flows.clusters import CANCEL_S, await_end
-from rain_deploy.flows.context import Context
-from rain_deploy.flows.following import RECONNECT_S, follow
-from rain_deploy.flows.machines import assign, survivors
-from rain_deploy.flows.run import run
-from rain_deploy.ops.facts import DEBIAN_12
+from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.providers.base import Provider
-from rain_deploy.providers.hosts import HostsProvider
+from rain_deploy.providers.hosts.provider import HostsProvider
+from rain_deploy.runs.follow import RECONNECT_S, follow
+from rain_deploy.runs.states import CANCEL_S, await_end
 from rain_deploy.state import Store
 from rain_deploy.transport.base import Chunk, Forward
+from rain_deploy.verbs.run import run
 from tests.unit.fake_cloud import QUOTE
 
 HOSTS = tuple(Host(f"node-{i}", f"10.0.0.{i}", 22, "me", ("ssh-ed25519 AAAA",)) for i in (1, 2))

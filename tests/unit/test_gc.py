@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.model import Found, ResourceRef, RunRecord, RunState
+from rain_deploy.core.machine import Found, ResourceRef
 from rain_deploy.core.owner import owner_tag
+from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import DownIncomplete
-from rain_deploy.flows.cloud_results import GcResult
-from rain_deploy.flows.gc import gc
 from rain_deploy.state import Store
+from rain_deploy.verbs.gc import GcResult, gc
 from tests.unit.fake_cloud import ME, World
 
 PAST_S, FUTURE_S = time.time() - 100, time.time() + 1e6

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.host_keys import replace_host_keys
+from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import Command, CommandResult
-from rain_deploy.core.model import Cluster, Facts, Host, Node
+from rain_deploy.core.machine import Facts, Host
 from rain_deploy.errors import HostKeyError, RainDeployError, Unreachable
-from rain_deploy.flows.context import Context
-from rain_deploy.flows.host_keys import replace_host_keys
-from rain_deploy.ops.facts import DEBIAN_12
+from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.keys import public_key
 from rain_deploy.state import Store

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.model import Cluster, Host, Node
+from rain_deploy.core.cluster import Cluster, Node
+from rain_deploy.core.machine import Host
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import HostKeyError, InputError, StateError
-from rain_deploy.providers.hosts import HostsProvider
+from rain_deploy.providers.hosts.provider import HostsProvider
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client here")
 
@@ -182,7 +183,7 @@ import sys
 from pathlib import Path
 sys.addaudithook(lambda event, _: event.startswith("socket.") and sys.exit(event))
 from tests.unit.test_hosts import CLUSTER, SPEC, made
-from rain_deploy.providers.hosts import HostsProvider
+from rain_deploy.providers.hosts.provider import HostsProvider
 import dataclasses
 made(HostsProvider(user_home=Path({str(home)!r})), dataclasses.replace(SPEC, hosts=("nowhere.invalid",)), 1)
 print("planned")

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 import rain_deploy
-from rain_deploy.ops.engine import BUILD_PACKAGES
+from rain_deploy.parts.engine import BUILD_PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SHIPPED = (
     "rain_deploy/**/*.py",
     "rain_deploy/companion/**/*.pth",
-    "rain_deploy/ops/locks/*",
+    "rain_deploy/parts/locks/*",
     "templates/*.j2",
 )
 SCRIPTS = sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file())
@@ -62,7 +62,7 @@ def test_the_wheel_holds_every_module_template_lock_and_pth_and_nothing_else(whe
 def test_the_installed_wheel_finds_its_templates_without_the_checkout(elsewhere: Path) -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]);"
-        "from rain_deploy.ops.templates import templates_directory; print(templates_directory())"
+        "from rain_deploy.parts.templates import templates_directory; print(templates_directory())"
     )
     found = _python("-I", "-c", program, elsewhere, cwd=elsewhere).strip()
     assert found == str(elsewhere / "rain_deploy/templates")
@@ -107,7 +107,7 @@ def test_every_dependency_is_locked(extra: str) -> None:
 
 
 def test_no_index_is_named_in_what_is_locked() -> None:
-    locks = [*(ROOT / "requirements").iterdir(), *(ROOT / "rain_deploy/ops/locks").iterdir()]
+    locks = [*(ROOT / "requirements").iterdir(), *(ROOT / "rain_deploy/parts/locks").iterdir()]
     assert not [path.name for path in locks if re.search(r"index-url|https?://", path.read_text("utf-8"))]
 
 

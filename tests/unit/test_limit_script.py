@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from rain_deploy.core.layout import IDLE_PORT
-from rain_deploy.core.plan import Stage
+from rain_deploy.core.step import Stage
 from rain_deploy.node.files import write_json
-from rain_deploy.ops.limit import limit_stage
-from rain_deploy.ops.stage import stage_command
-from rain_deploy.ops.user_data import limit_program
+from rain_deploy.parts.limit import limit_stage
+from rain_deploy.parts.stage import stage_command
+from rain_deploy.parts.user_data import limit_program
 
 BOOT = 1_800_000_000
 MINUTE, HALF_AN_HOUR, HOUR = 60, 1800, 3600

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.model import Cluster
+from rain_deploy.core.cluster import Cluster
 from rain_deploy.errors import ApiError, HostKeyError, InputError, InstallFailed, UsageError
-from rain_deploy.flows.extend import extend
+from rain_deploy.verbs.extend import extend
 from tests.unit.fake_cloud import World
 
 HOUR_S = 3600.0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rain_deploy.core.model import Meter
+from rain_deploy.core.bill import Meter
 from rain_deploy.core.money import close_meters, cost_so_far, limit_of, open_meter, per_hour_now
 
 HOUR_S = 3600.0

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rain_deploy.errors import InputError
-from rain_deploy.providers.openssh_config import bare_keys, known_keys, look_up
+from rain_deploy.providers.hosts.openssh_config import bare_keys, known_keys, look_up
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client here")
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.layout import Layout
-from rain_deploy.core.model import RunRecord
-from rain_deploy.core.plan import PayloadFile, Stage
+from rain_deploy.core.run import RunRecord
 from rain_deploy.core.shipment import Shipment, ShippedFile
 from rain_deploy.core.spec import RunSpec
-from rain_deploy.ops.script import ship_stage
-from rain_deploy.ops.stage import stage_command
+from rain_deploy.core.step import PayloadFile, Stage
+from rain_deploy.parts.script import ship_stage
+from rain_deploy.parts.stage import stage_command
 
 ODD = "odd\nna me\\caf\udce9.txt"
 

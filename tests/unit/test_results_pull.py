@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.command import CommandResult
-from rain_deploy.core.model import RunRecord
+from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import InputError, PullFailed, RainDeployError, Unreachable, UnsafeResults
 from rain_deploy.results import manifest
 from rain_deploy.results.pull import PullOutcome, Stream, check_target, pull

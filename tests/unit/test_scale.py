@@ -10,8 +10,7 @@ import pytest
 
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import DownIncomplete, InputError, Locked
-from rain_deploy.flows.cloud_results import ScaleResult
-from rain_deploy.flows.scale import scale
+from rain_deploy.verbs.scale import ScaleResult, scale
 from tests.unit.fake_cloud import World
 
 HOUR_S = 3600.0

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.plan import PayloadFile
 from rain_deploy.core.shipment import Shipment
+from rain_deploy.core.step import PayloadFile
 from rain_deploy.errors import InputError
-from rain_deploy.shipping import collect, payload
+from rain_deploy.runs.shipping import collect, payload
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.events import Event, Progress, StepDone
-from rain_deploy.core.model import Host
-from rain_deploy.core.plan import PayloadFile, Stage, Step
+from rain_deploy.core.machine import Host
+from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.errors import InstallFailed
 from rain_deploy.fleet.execute import StageReport, StageWork, run_stage
-from rain_deploy.ops.stage import pack, stage_command
+from rain_deploy.parts.stage import pack, stage_command
 from rain_deploy.transport.here import Here
 
 HOST = Host("node-1", "127.0.0.1", 22, "me", ())

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.environment import ResolvedEnvironment
-from rain_deploy.core.model import Cluster, Host, Intent, Node, ResourceRef, RunRecord, RunState
+from rain_deploy.core.machine import Host, Intent, ResourceRef
+from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.errors import InputError, Locked, StateError
-from rain_deploy.ops.facts import DEBIAN_12
+from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.state import Store
 from rain_deploy.state.file import VERSION
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.model import Found, ResourceRef, RunRecord, RunState
+from rain_deploy.core.machine import Found, ResourceRef
 from rain_deploy.core.owner import owner_tag
+from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.errors import CredentialsError, Drift, HostKeyError
-from rain_deploy.flows.status import list_clusters, status
 from rain_deploy.providers.base import Provider
+from rain_deploy.verbs.status import list_clusters, status
 from tests.unit.fake_cloud import ME, World
 
 READY = {"services": {"keeper": 1}, "governor": {"ready": True}, "runs": []}

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.machines import survivors
 from rain_deploy.core.events import Event, Notice
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import InstallFailed, RainDeployError
 from rain_deploy.fleet.fanout import Outcomes
-from rain_deploy.flows.context import Context
-from rain_deploy.flows.machines import survivors
-from rain_deploy.providers.hosts import HostsProvider
+from rain_deploy.providers.hosts.provider import HostsProvider
 from rain_deploy.state import Store
 from rain_deploy.transport.here import Here
 

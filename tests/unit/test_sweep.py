@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.model import RunRecord
+from rain_deploy.core.run import RunRecord
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.errors import PullFailed, UsageError
-from rain_deploy.flows.sweep import sweep, torn_down
+from rain_deploy.verbs.sweep import sweep, torn_down
 from tests.unit.fake_cloud import World
 
 

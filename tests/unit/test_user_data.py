@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import rain_deploy
-from rain_deploy.ops.templates import templates_directory
-from rain_deploy.ops.user_data import render
+from rain_deploy.parts.templates import templates_directory
+from rain_deploy.parts.user_data import render
 from rain_deploy.providers.keys import public_key
 
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"

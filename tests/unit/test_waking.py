@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.model import Cluster, RunRecord
+from rain_deploy.cluster.machines import BOOT_S
+from rain_deploy.cluster.waking import awake, rouse
+from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import HostKeyError, Unreachable
-from rain_deploy.flows.machines import BOOT_S
-from rain_deploy.flows.runs import logs, points
-from rain_deploy.flows.waking import awake, rouse
+from rain_deploy.verbs.logs import logs, points
 from tests.unit.fake_cloud import World
 
 

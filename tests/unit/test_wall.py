@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 
 from rain_deploy.core.layout import Layout
-from rain_deploy.core.model import Facts, Host
+from rain_deploy.core.machine import Facts, Host
 from rain_deploy.errors import InputError
-from rain_deploy.ops.facts import DEBIAN_12
-from rain_deploy.ops.wall import cluster_addresses, needs_wall, wall_removal_step, wall_steps, wall_text
+from rain_deploy.parts.facts import DEBIAN_12
+from rain_deploy.parts.wall import cluster_addresses, needs_wall, wall_removal_step, wall_steps, wall_text
 
 TWO = {"node-1": "10.0.0.1", "node-2": "10.0.0.2"}
 

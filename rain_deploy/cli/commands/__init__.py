@@ -1,0 +1,1 @@
+"""One module per verb: its options, its call, its text."""

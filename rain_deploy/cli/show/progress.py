@@ -1,0 +1,211 @@
+"""Where events go: a spinner in a terminal, lines in a pipe, JSON Lines, or nowhere."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from rain_deploy.cli.show import envelope, text
+from rain_deploy.cli.show.output import echo
+from rain_deploy.core.events import (
+    Event,
+    Notice,
+    PointSeen,
+    Progress,
+    RunChanged,
+    ScriptOutput,
+    StageEnded,
+    StageStarted,
+    StepDone,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.status import Status
+
+    from rain_deploy.cli.app import CommonOptions
+
+QUIET_S = 20.0
+"""After so long without a line, the next thing that a long step prints is shown: it lives."""
+WIDTH_PER_HOST = 36
+"""Columns of the terminal that one host's newest line needs to be of use."""
+
+
+class Sink:
+    """The quiet one: the script's own output and nothing else.  Called from many threads.
+
+    It also remembers ``run``, the run that the command is about: Ctrl-C has to name it.  ``on_point``
+    is for the one verb that shows points as they change.
+    """
+
+    def __init__(self, *, script_to_stderr: bool = False) -> None:
+        self.run = ""
+        self.on_point: Callable[[dict[str, object]], None] | None = None
+        self._script_to_stderr = script_to_stderr
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            if isinstance(event, RunChanged):
+                self.run = event.run
+            if isinstance(event, PointSeen) and self.on_point:
+                self.pause()
+                self.on_point(event.row)
+            self.show(event)
+
+    def show(self, event: Event) -> None:
+        """Show one event; called under the lock."""
+        if isinstance(event, ScriptOutput):
+            self.pause()
+            echo(event.data, nl=False, err=self._script_to_stderr or event.stream == "stderr")
+
+    def pause(self) -> None:
+        """Leave the terminal to somebody else: the script's output, a question, the result."""
+
+
+class Lines(Sink):
+    """For pipes and logs: one line on stderr per thing that was done, and now and then what is being done."""
+
+    def __init__(
+        self,
+        *,
+        verbose: bool = False,
+        script_to_stderr: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(script_to_stderr=script_to_stderr)
+        self._verbose = verbose
+        self._clock = clock
+        self._spoke_s = clock()
+
+    def show(self, event: Event) -> None:
+        super().show(event)
+        if (line := self._line(event)) is not None:
+            self._spoke_s = self._clock()
+            self.pause()
+            said = text.clean(line)
+            red = isinstance(event, Notice) and event.warning
+            echo(click.style(said, fg="red") if red else said, err=True)
+
+    def _line(self, event: Event) -> str | None:
+        match event:
+            case Notice(said):
+                return said
+            case StepDone() if event.outcome != "unchanged" or self._verbose:
+                return _step(event)
+            case Progress() if self._verbose or self._clock() - self._spoke_s > QUIET_S:
+                return f"{event.host}: {event.text}"
+            case RunChanged() if event.state != "finished" or self._verbose:
+                return _run(event)  # how it ended is the command's result
+        return None
+
+
+class Spinner(Lines):
+    """For a terminal: what each host does now, and one line per stage that has ended."""
+
+    def __init__(self, *, verbose: bool = False, script_to_stderr: bool = False) -> None:
+        super().__init__(verbose=verbose, script_to_stderr=script_to_stderr)
+        self._stage = ""
+        self._hosts: dict[str, str] = {}
+        self._points: set[object] = set()
+        self._mid_line = False
+        """The script has begun a line and not ended it: a spinner would overwrite it."""
+        self._status: Status | None = None
+
+    def show(self, event: Event) -> None:
+        match event:
+            case StageStarted():
+                self._stage, self._hosts = event.stage, dict.fromkeys(event.hosts, "")
+                self._spin()
+            case Progress():
+                self._said(event.host, event.text)
+            case StepDone() if event.host in self._hosts:
+                self._said(event.host, event.step)
+            case ScriptOutput():
+                self._mid_line = not event.data.endswith(b"\n")
+            case PointSeen():
+                self._point(event.row)
+        super().show(event)
+
+    def _point(self, row: dict[str, object]) -> None:
+        if row.get("point") is True and row.get("state") == "finished":
+            self._points.add(row.get("task"))
+            if not self._mid_line:
+                self._show(f"running: {text.count(len(self._points), 'point')} done")
+
+    def _line(self, event: Event) -> str | None:
+        if isinstance(event, StageEnded):
+            hosts = text.count(len(self._hosts), "node")
+            failed = f", failed on {', '.join(event.failed)}" if event.failed else ""
+            self._hosts = {}
+            return f"{event.stage}: {hosts}, {text.seconds(event.seconds)}{failed}"
+        if isinstance(event, StepDone | Progress) and not self._verbose:
+            return _step(event) if isinstance(event, StepDone) and event.outcome == "failed" else None
+        return super()._line(event)
+
+    def _said(self, host: str, said: str) -> None:
+        self._hosts.pop(host, None)
+        self._hosts[host] = said  # last in order: it is the newest
+        self._spin()
+
+    def _spin(self) -> None:
+        room = self._spinner().console.width - len(self._stage) - 6
+        newest = [f"{host} {said}" for host, said in reversed(self._hosts.items()) if said]
+        shown = newest[: max(1, room // WIDTH_PER_HOST)] or [text.count(len(self._hosts), "node")]
+        parts = [text.cut(text.clean(part), room // len(shown) - 3) for part in shown]
+        self._show(f"{self._stage}: {' · '.join(parts)}")
+
+    def _spinner(self) -> Status:
+        if self._status is None:
+            self._status = _status()
+        return self._status
+
+    def _show(self, said: str) -> None:
+        self._spinner().update(said.replace("[", r"\["))
+        self._spinner().start()
+
+    def pause(self) -> None:
+        if self._status is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._status.stop()
+
+
+class JsonLines(Sink):
+    """For verbs that follow, with --json: one line of JSON on stdout per event of the run."""
+
+    def show(self, event: Event) -> None:
+        match event:
+            case ScriptOutput():
+                echo(envelope.event("output", stream=event.stream, text=event.data))
+            case RunChanged():
+                echo(envelope.event("run", run=event.run, state=event.state, detail=event.detail))
+
+
+def sink(options: CommonOptions, *, terminal: bool, follows: bool) -> Sink:
+    """The sink that fits the flags; ``follows``: the verb prints JSON Lines with --json."""
+    if options.json and follows:
+        return JsonLines()
+    if options.quiet:
+        return Sink(script_to_stderr=options.json)
+    kind = Spinner if terminal else Lines
+    return kind(verbose=options.verbose, script_to_stderr=options.json)
+
+
+def _step(event: StepDone) -> str:
+    return f"{event.host}: {event.stage}: {event.step}: {event.outcome}, {text.seconds(event.seconds)}"
+
+
+def _run(event: RunChanged) -> str:
+    return f"run {event.run}: {event.state}{f' ({event.detail})' if event.detail else ''}"
+
+
+def _status() -> Status:
+    from rich.console import Console  # noqa: PLC0415 - only a terminal pays for it
+    from rich.status import Status  # noqa: PLC0415
+
+    return Status("", console=Console(stderr=True))

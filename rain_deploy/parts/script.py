@@ -1,0 +1,94 @@
+"""A run on its way to a node: run.json, the shipped files, and the step that places them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+
+from rain_deploy.core.layout import Layout
+from rain_deploy.core.run import RunRecord
+from rain_deploy.core.shipment import Shipment
+from rain_deploy.core.spec import RunSpec
+from rain_deploy.core.step import PayloadFile, Stage, Step
+
+_SAME = '(cd "$R" && sha256sum --quiet -c -- "$S/sums")'
+"""Everything that the payload brought lies in the run directory, byte for byte."""
+
+_PLACE = """\
+cd "$S/run/files"
+xargs -0 mkdir -p -- <"$S/directories"
+mkdir -p -- "${R%/*}"
+touch -- "$S/run/run.json"  # tells the program of the time limit when the run came
+if ! mv -fT -- "$S/run" "$R" 2>"$S/error"; then
+  # Nodes that share a machine share the directory: the first to come wins, the step's check compares.
+  [ -d "$R" ] || { cat "$S/error"; exit 1; }
+fi
+for e in "${R%/*}"/*/env.json; do
+  r=${e%/env.json}
+  case " $LIVE " in *" ${r##*/} "*) ;; *) rm -f -- "$e" ;; esac
+done"""
+
+
+def ship_stage(
+    layout: Layout,
+    run: RunRecord,
+    spec: RunSpec,
+    shipment: Shipment,
+    files: tuple[PayloadFile, ...],
+    *,
+    live: tuple[str, ...] = (),
+    nodes: tuple[str, ...] = (),
+) -> Stage:
+    """Bring the run to a node; the same stage goes to every node.
+
+    ``files`` is the content of ``shipment``, paths relative to its root.  ``live``: ids of the cluster's
+    runs that are not finished; of others the variables are removed.  ``nodes``: who gets the run.  A run
+    directory that is there and holds something else fails the step.
+    """
+    described = _json({**_description(run, spec, shipment), "live": live, "nodes": nodes})
+    placed = (
+        PayloadFile("run.json", described),
+        PayloadFile("shipped.json", _json(dict(shipment.digests))),
+        PayloadFile("env.json", _json(dict(spec.env)), 0o600),
+        *(PayloadFile(f"files/{file.path}", file.data, file.mode) for file in files),
+    )
+    directories = b"".join(os.fsencode(f"./{name}") + b"\0" for name in (".", *shipment.directories))
+    return Stage(
+        name="ship",
+        steps=(Step(name=f"run {run.id}", check=_SAME, act=_PLACE, verify=_SAME),),
+        payload=(
+            PayloadFile("sums", b"".join(map(_sum_line, placed))),
+            PayloadFile("directories", directories),
+            *(PayloadFile(f"run/{file.path}", file.data, file.mode) for file in placed),
+        ),
+        variables=(("R", layout.run(run.id)), ("LIVE", " ".join((run.id, *live)))),
+    )
+
+
+def _description(run: RunRecord, spec: RunSpec, shipment: Shipment) -> dict[str, object]:
+    return {
+        "run": run.id,
+        "sequence": run.sequence,
+        "port": run.port,
+        "script": shipment.script,
+        "cwd": shipment.cwd,
+        "args": run.args,
+        "timeout_s": spec.timeout_s,
+        "min_nodes": spec.min_nodes,
+        "companion": spec.companion,
+        "then_off": spec.then_off,
+    }
+
+
+def _json(value: object) -> bytes:
+    """ASCII, so that names of any bytes travel."""
+    return json.dumps(value, indent=1, sort_keys=True).encode("ascii")
+
+
+def _sum_line(file: PayloadFile) -> bytes:
+    """As ``sha256sum -c`` reads it: a name with a newline or a backslash is escaped and marked."""
+    name = os.fsencode(file.path)
+    escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    mark = b"\\" if escaped != name else b""
+    return mark + hashlib.sha256(file.data).hexdigest().encode() + b"  " + escaped + b"\n"

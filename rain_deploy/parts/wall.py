@@ -1,0 +1,169 @@
+"""The wall of machines that the user brings: who reaches a Rain port runs code, so only the cluster does.
+
+One nftables table of ours per cluster and machine; the machine's own rules are neither read nor changed.
+The table is of the running kernel: after a reboot, or after somebody flushed the whole rule set, the next
+``up`` puts it back (what starts at boot comes with the systemd form of the services).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+
+from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT, RUN_PORTS, Layout, governor_port
+from rain_deploy.core.machine import Facts, Host
+from rain_deploy.core.step import Step
+from rain_deploy.errors import InputError
+from rain_deploy.parts.templates import render
+
+LOOPBACK = "127.0.0.1"
+
+_PATH = 'PATH="$PATH:/usr/sbin:/sbin"'
+"""Where nft lies; not on the path of users in Debian."""
+
+
+def cluster_addresses(
+    hosts: tuple[Host, ...], facts: Mapping[str, Facts], trust: tuple[str, ...]
+) -> dict[str, str]:
+    """Where the other nodes reach each: the hosts file's address, else the source of its route to the first.
+
+    A single machine that can have no wall and no trusted network keeps to loopback.
+    """
+    walled = bool(trust) or all(fact.root for fact in facts.values())
+    alone = _machines(facts) == 1 and not walled
+    return {
+        host.name: host.cluster_address
+        or (LOOPBACK if alone else facts[host.name].route_address or host.address)
+        for host in hosts
+    }
+
+
+def needs_wall(addresses: Mapping[str, str], facts: Mapping[str, Facts], trust: tuple[str, ...]) -> bool:
+    """Whether the machines must get the table; ``addresses`` and ``facts`` by node name.
+
+    Not needed where nothing but the machine itself reaches the addresses, or where they lie in a trusted
+    network.  Raises InputError where it is needed and a host has no root, and for loopback beside the rest.
+    """
+    networks = tuple(map(_network, trust))
+    parsed = {name: _address(name, text) for name, text in addresses.items()}
+    inner = [name for name, address in parsed.items() if address.is_loopback]
+    if len(inner) == len(parsed):
+        return False
+    if inner:
+        raise InputError(
+            f"{', '.join(inner)} has the address {addresses[inner[0]]}, which no other machine reaches",
+            node=inner[0],
+            next_step="rain-deploy down, then up with all machines; or another address= in the hosts file",
+        )
+    outside = [name for name, address in parsed.items() if not any(address in net for net in networks)]
+    if not outside:
+        return False
+    powerless = [name for name in parsed if not facts[name].root]
+    if powerless:
+        told = f" ({', '.join(trust)} does not contain {addresses[outside[0]]})" if trust else ""
+        raise InputError(
+            f"the Rain ports would be open to every machine that reaches {', '.join(powerless)}: there is no "
+            f"root for a packet filter there, and no trusted network is named{told}",
+            node=powerless[0],
+            next_step="use accounts with root or passwordless sudo, or, if nobody else is in that network, "
+            f"--trust-network {_narrowest(parsed.values())}",
+        )
+    return True
+
+
+def table_name(cluster_id: str) -> str:
+    """Of the table ``inet`` of this cluster."""
+    return "rain_deploy_" + re.sub(r"[^A-Za-z0-9_]", "_", cluster_id)
+
+
+def wall_text(cluster_id: str, peers: Iterable[str], nodes: int) -> str:
+    """Input of ``nft -f``: the table in which ``peers`` alone reach the ports of ``nodes`` nodes.
+
+    Governor ports are closed as far as there are nodes, so that no other service of the machine is.
+    """
+    allowed = sorted({_address(cluster_id, peer) for peer in peers}, key=lambda ip: (ip.version, int(ip)))
+    return render(
+        "wall.nft.j2",
+        table=table_name(cluster_id),
+        v4=[ip for ip in allowed if ip.version == 4],  # noqa: PLR2004  IPv4
+        v6=[ip for ip in allowed if ip.version == 6],  # noqa: PLR2004  IPv6
+        ports=[
+            IDLE_PORT,
+            HTTP_PORT,
+            f"{RUN_PORTS.start}-{RUN_PORTS.stop - 1}",
+            f"{governor_port(1)}-{governor_port(nodes)}" if nodes > 1 else governor_port(1),
+        ],
+    )
+
+
+def wall_steps(layout: Layout, addresses: Mapping[str, str]) -> tuple[Step, ...]:
+    """Put the table there; the same steps for every machine.  For where ``needs_wall`` said so.
+
+    What nft lists right after is recorded with the digest of our text, so that a later ``up`` finds a
+    change of either.
+    """
+    text = wall_text(layout.cluster_id, addresses.values(), len(addresses))
+    table, record = table_name(layout.cluster_id), shlex.quote(f"{layout.cluster}/wall")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    now = f'listed=$($SUDO nft list table inet {table}) && now="{digest} $(echo "$listed" | sha256sum)"'
+    same = f'{_PATH}; {now} && [ "$now" = "$(cat {record})" ]'
+    install = (
+        f'{_PATH}\ncommand -v nft >/dev/null || {{\n  apt="$SUDO env DEBIAN_FRONTEND=noninteractive apt-get'
+        ' -o DPkg::Lock::Timeout=600 -q -y"\n'
+        "  $apt install --no-install-recommends nftables || "
+        "{ $apt update; $apt install --no-install-recommends nftables; }\n}"
+    )
+    apply = f"printf %s {shlex.quote(text)} | $SUDO nft -f -"
+    keep = f'{now}\nmkdir -p {shlex.quote(layout.cluster)}\necho "$now" >{record}.$$\nmv {record}.$$ {record}'
+    return (Step(name="wall", check=same, act=f"{install}\n{apply}\n{keep}", verify=same),)
+
+
+def wall_removal_step(cluster_id: str) -> Step:
+    """Take our table away, and look that it is gone.  Nothing to do where there was never root or nft."""
+    table = table_name(cluster_id)
+    none = '{ [ "$(id -u)" != 0 ] && [ -z "$SUDO" ]; } || ! command -v nft'
+    gone = f'tables=$($SUDO nft list tables inet) && ! echo "$tables" | grep -qx "table inet {table}"'
+    look = f"{_PATH}; {none} || {{ {gone}; }}"
+    said = shlex.quote(f"packet filter table {table}")
+    return Step(
+        name="wall",
+        check=look,
+        act=f"{_PATH}\n$SUDO nft delete table inet {table}\ndata absent {said}",
+        verify=f"({look}) >/dev/null",
+    )
+
+
+def _machines(facts: Mapping[str, Facts]) -> int:
+    """Several SSH servers may be one machine; copies of one disk share the id but not the address."""
+    return len({(fact.machine_id, fact.hostname, fact.route_address) for fact in facts.values()})
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise InputError(
+            f"--trust-network {text}: {error}", next_step="--trust-network 10.0.0.0/24"
+        ) from error
+
+
+def _address(node: str, text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError as error:
+        raise InputError(
+            f"{node}: {text!r} is no IP address, so no packet filter can name it",
+            next_step="write address=IP behind its entry in the hosts file",
+        ) from error
+
+
+def _narrowest(addresses: Iterable[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> str:
+    """The smallest network that holds all the addresses, as the one to be named."""
+    first, *rest = addresses
+    network = ipaddress.ip_network(first)
+    while not all(address in network for address in rest if address.version == first.version):
+        network = network.supernet()
+    return str(network)

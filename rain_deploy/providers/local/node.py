@@ -1,0 +1,296 @@
+"""A local node: an SSH server on a loopback address.  Run as ``python node.py CONFIG``.
+
+CONFIG (JSON): ``address``, ``port``, ``directory``.  The directory holds ``host_key``, ``authorized_keys``,
+``home/``, ``commands.jsonl``, where every command is noted as it was received, and ``logins.jsonl``.
+Descriptor 3 is a lock that is held for the life of the server: that is how the provider knows that it lives.
+
+It stands alone (no import of this package), so that it can be started by its path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import ipaddress
+import json
+import os
+import pty
+import signal
+import struct
+import sys
+import termios
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+LOCK_FD = 3
+CHUNK_BYTES = 256 * 1024
+WINDOW_BYTES = 2 * 1024 * 1024
+MAX_PACKET_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What CONFIG says."""
+
+    address: str
+    port: int
+    directory: Path
+
+    @property
+    def home(self) -> Path:
+        return self.directory / "home"
+
+    def note(self, file: str, **what: str) -> None:
+        """Append to a log of the directory."""
+        with (self.directory / file).open("a", encoding="utf-8") as log:
+            log.write(json.dumps({"t": time.time(), **what}) + "\n")
+
+
+def main() -> None:
+    """Serve until killed."""
+    os.set_inheritable(LOCK_FD, False)  # noqa: FBT003 - the library's signature
+    os.closerange(LOCK_FD + 1, 1024)  # what the starter's own starter left open
+    values = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    node = Node(values["address"], values["port"], Path(values["directory"]))
+    os.chdir(node.home)
+    os.umask(0o077)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the starter's nohup is not for the commands of this node
+    asyncio.run(_serve(node))
+
+
+class Server(asyncssh.SSHServer):
+    """Forwards to this machine's loopback and to nothing else."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def auth_completed(self) -> None:
+        self._node.note("logins.jsonl")
+
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
+        del dest_port, orig_host, orig_port
+        return dest_host == "localhost" or _is_loopback(dest_host)
+
+
+class Files(asyncssh.SFTPServer):
+    """The file system as it is, with an exit status at the end: OpenSSH's scp fails without."""
+
+    def exit(self) -> None:
+        self.channel.exit(0)
+
+
+async def _serve(node: Node) -> None:
+    async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:
+        await Session(node, process).run()
+
+    server = await asyncssh.listen(
+        node.address,
+        node.port,
+        server_factory=lambda: Server(node),
+        server_host_keys=[str(node.directory / "host_key")],
+        authorized_client_keys=str(node.directory / "authorized_keys"),
+        password_auth=False,
+        kbdint_auth=False,
+        host_based_auth=False,
+        process_factory=run,
+        sftp_factory=Files,
+        allow_scp=False,  # a command like any other: the system's own scp answers
+        agent_forwarding=False,
+        x11_forwarding=False,
+        line_editor=False,
+        encoding=None,
+        compression_algs=None,
+        window=WINDOW_BYTES,
+        max_pktsize=MAX_PACKET_BYTES,
+        reuse_address=True,
+        backlog=128,
+    )
+    await server.wait_closed()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+Carriers = tuple["Carrier", ...]
+
+
+class Session:
+    """One exec or shell request, with or without a terminal."""
+
+    def __init__(self, node: Node, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        self._node = node
+        self._process = process
+        self._terminal: int | None = None
+
+    async def run(self) -> None:
+        """Start the command, carry its streams, report how it ended; a lost client hangs it up."""
+        if self._process.command is not None:
+            self._node.note("commands.jsonl", command=self._process.command)
+        child, carriers = await (self._on_terminal() if self._process.term_type else self._on_pipes())
+        stdin = asyncio.create_task(self._carry_input(child))
+        closed = asyncio.create_task(self._process.channel.wait_closed())
+        ended = asyncio.create_task(_ended(child, carriers))
+        await asyncio.wait((closed, ended), return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            _signal_group(child.pid, signal.SIGHUP)
+        for carrier in carriers:
+            carrier.close()
+        self._close_terminal()
+        if child.stdin is not None:
+            child.stdin.close()
+        stdin.cancel()
+        await child.wait()
+        if not closed.done():
+            self._report(child)
+        await asyncio.gather(stdin, closed, ended, return_exceptions=True)
+
+    async def _on_pipes(self) -> tuple[asyncio.subprocess.Process, Carriers]:
+        out, err = os.pipe(), os.pipe()
+        child = await self._start(asyncio.subprocess.PIPE, out[1], err[1])
+        os.close(out[1])
+        os.close(err[1])
+        return child, (
+            await Carrier.started(out[0], self._process.stdout),
+            await Carrier.started(err[0], self._process.stderr),
+        )
+
+    async def _on_terminal(self) -> tuple[asyncio.subprocess.Process, Carriers]:
+        self._terminal, slave = pty.openpty()
+        self._resize(self._process.term_size)
+        name = os.ttyname(slave)
+
+        def take_terminal() -> None:
+            # Opening it as leader of a new session makes it the controlling terminal.
+            os.close(os.open(name, os.O_RDWR))
+
+        environment = {**os.environ, "TERM": self._process.term_type or "dumb"}
+        child = await self._start(slave, slave, slave, env=environment, preexec_fn=take_terminal)
+        os.close(slave)
+        return child, (await Carrier.started(os.dup(self._terminal), self._process.stdout),)
+
+    async def _start(self, stdin: int, stdout: int, stderr: int, **how: Any) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *self._argv(),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=self._node.home,
+            start_new_session=True,
+            **how,
+        )
+
+    def _argv(self) -> tuple[str, ...]:
+        if self._process.command is not None:
+            return ("/bin/sh", "-c", self._process.command)
+        return ("/bin/bash", "-l") if Path("/bin/bash").exists() else ("/bin/sh", "-l")
+
+    async def _carry_input(self, child: asyncio.subprocess.Process) -> None:
+        while True:
+            try:
+                data = await self._process.stdin.read(CHUNK_BYTES)
+            except asyncssh.TerminalSizeChanged as change:
+                self._resize(change.term_size)
+                continue
+            except asyncssh.SignalReceived as received:
+                _signal_group(child.pid, signal.Signals[f"SIG{received.signal}"])
+                continue
+            except asyncssh.BreakReceived:
+                continue
+            if not await self._feed(child, data):
+                return
+
+    async def _feed(self, child: asyncio.subprocess.Process, data: bytes) -> bool:
+        """Hand ``data`` (empty: the end) to the command; False when it takes no more."""
+        if self._terminal is not None:
+            # Terminals are typed into: the few bytes fit, and what does not fit waits in a thread.
+            return bool(data) and await asyncio.to_thread(_write_all, self._terminal, data)
+        assert child.stdin is not None
+        try:
+            child.stdin.write(data)
+            if not data:
+                child.stdin.close()
+            await child.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return bool(data)
+
+    def _resize(self, size: tuple[int, int, int, int]) -> None:
+        width, height, width_pixels, height_pixels = size
+        if self._terminal is not None:
+            packed = struct.pack("HHHH", height, width, width_pixels, height_pixels)
+            fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, packed)
+
+    def _close_terminal(self) -> None:
+        terminal, self._terminal = self._terminal, None
+        if terminal is not None:
+            os.close(terminal)
+
+    def _report(self, child: asyncio.subprocess.Process) -> None:
+        status = child.returncode or 0
+        if status < 0:
+            self._process.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
+        else:
+            self._process.exit(status)
+
+
+class Carrier:
+    """Carries what a command prints to its client until nobody can print any more."""
+
+    def __init__(self, pipe: asyncio.ReadTransport, task: asyncio.Task[None]) -> None:
+        self._pipe = pipe
+        self.task = task
+
+    @classmethod
+    async def started(cls, descriptor: int, sink: asyncssh.SSHWriter[bytes]) -> Carrier:
+        """Read ``descriptor``, which is ours from here on."""
+        source = asyncio.StreamReader()
+        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(source), os.fdopen(descriptor, "rb", 0)
+        )
+        return cls(pipe, asyncio.create_task(_carry(source, sink)))
+
+    def close(self) -> None:
+        """What is printed from here on fails there, as with a closed pipe."""
+        self.task.cancel()
+        self._pipe.close()
+
+
+async def _ended(child: asyncio.subprocess.Process, carriers: Carriers) -> None:
+    """As with OpenSSH, a command has ended when it and all that hold its output have."""
+    await child.wait()
+    await asyncio.gather(*(carrier.task for carrier in carriers))
+
+
+async def _carry(source: asyncio.StreamReader, sink: asyncssh.SSHWriter[bytes]) -> None:
+    # A terminal whose last user is gone answers EIO; a client that is gone is seen by the session.
+    with contextlib.suppress(OSError, asyncssh.Error):
+        while data := await source.read(CHUNK_BYTES):
+            sink.write(data)
+            await sink.drain()
+
+
+def _write_all(descriptor: int, data: bytes) -> bool:
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except OSError:
+        return False
+    return True
+
+
+def _signal_group(leader: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, number)
+
+
+if __name__ == "__main__":
+    main()

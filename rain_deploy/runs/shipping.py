@@ -1,0 +1,265 @@
+"""What a run takes along: the script, the modules and files that it names, and what ``--files`` names.
+
+What a script names is found without running it (core.source).  Every file keeps its place relative to the
+script's working directory, so that the same relative paths and imports work on the nodes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from rain_deploy.core.shipment import Shipment, ShippedFile
+from rain_deploy.core.step import PayloadFile
+from rain_deploy.errors import InputError
+from rain_deploy.runs.source import Import, Source, scan
+
+ASK_ABOVE_BYTES = 100_000_000
+"""Shipping more than this wants a question first."""
+_NEVER = frozenset({".git", "__pycache__", ".venv"})
+_SYSTEM = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/")
+"""A node has its own."""
+_RESULTS = "results"
+"""Below the working directory; what runs brought home is not sent out again."""
+
+
+def collect(
+    script: Path, cwd: Path, extra: tuple[Path, ...] = (), *, never: tuple[Path, ...] = ()
+) -> Shipment:
+    """Find everything that goes along with ``script`` when it is typed in ``cwd``.
+
+    ``extra`` are the files and directories of ``--files``; ``never`` holds directories that are not for
+    shipping, such as the home of this tool.  Raises InputError for a script that is missing or is no
+    Python 3.11, for what cannot be read, and for what has no place relative to ``cwd``.
+    """
+    cwd = cwd.resolve()
+    path = (cwd / script).resolve()  # as Python does: the directory of what a linked script really is
+    gathering = _Gathering(cwd, path, tuple(place.resolve() for place in never))
+    gathering.add_script(script)
+    for given in extra:
+        gathering.add_extra(given)
+    return gathering.shipment()
+
+
+def payload(shipment: Shipment) -> tuple[PayloadFile, ...]:
+    """The content of the files, read now.  Raises InputError for one that changed since ``collect``."""
+    return tuple(map(_content, shipment.files))
+
+
+def _content(file: ShippedFile) -> PayloadFile:
+    try:
+        data = file.source.read_bytes()
+    except OSError as error:
+        raise _unreadable(file.source, error) from error
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise InputError(f"{file.source} changed while it was being shipped", next_step="run it again")
+    return PayloadFile(file.path, data, file.mode)
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"cannot read {path}: {error.strerror or error}")
+
+
+class _Gathering:
+    """One collection under way: absolute paths, as the script will name them."""
+
+    def __init__(self, cwd: Path, script: Path, never: tuple[Path, ...]) -> None:
+        self._cwd = cwd
+        self._script = script
+        self._never = never
+        self._bases = (cwd, script.parent)
+        self._search = [script.parent]
+        """What stands for ``sys.path``, as far as it is the user's own."""
+        self._files: set[Path] = {script}
+        self._directories: set[Path] = {cwd}
+        self._missing: list[str] = []
+
+    # ---- the script and its modules
+
+    def add_script(self, given: Path) -> None:
+        try:
+            source = scan(self._script.read_bytes(), self._name(self._script))
+        except FileNotFoundError as error:
+            raise InputError(f"there is no script {given}") from error
+        except OSError as error:
+            raise _unreadable(given, error) from error
+        except SyntaxError as error:
+            where = f"{given}, line {error.lineno}" if error.lineno else str(given)
+            raise InputError(f"{where}: not a script for Python 3.11: {error.msg}") from error
+        except ValueError as error:
+            raise InputError(f"{given}: not a Python script: {error}") from error
+        self._follow(self._script, source)
+
+    def _follow(self, script: Path, source: Source) -> None:
+        """Breadth first through all modules that are found from the script."""
+        todo = [(script, source)]
+        while todo:
+            module, source = todo.pop(0)
+            self._search += [place for text in source.search if (place := self._local(text)) is not None]
+            self._add_named(module, source)
+            for found in self._modules(module, source.imports):
+                self._files.add(found)
+                if found.suffix == ".py":
+                    todo.append((found, self._scan(found)))
+
+    def _scan(self, module: Path) -> Source:
+        """What a module names; nothing when it does not parse: its import is the script's own business."""
+        try:
+            return scan(module.read_bytes(), self._name(module))
+        except (SyntaxError, ValueError):
+            return Source((), (), (), ())
+        except OSError as error:
+            raise _unreadable(module, error) from error
+
+    def _local(self, text: str) -> Path | None:
+        """An addition to ``sys.path``, unless it has its place elsewhere than beside the script."""
+        place = Path(os.path.normpath(self._cwd / text))
+        return place if not text.startswith("/") or any(map(place.is_relative_to, self._bases)) else None
+
+    def _modules(self, module: Path, imports: tuple[Import, ...]) -> Iterator[Path]:
+        """Local files of these imports that were not seen before."""
+        for wanted in imports:
+            places = self._search
+            if wanted.level:
+                package = module.parents[min(wanted.level, len(module.parents)) - 1]
+                inside = any(package.is_relative_to(place) for place in self._search)
+                places = [package] if inside else []
+            found = next(filter(None, (_resolve(place, wanted.name) for place in places)), [])
+            yield from (path for path in found if path not in self._files)
+
+    # ---- the files that they name
+
+    def _add_named(self, module: Path, source: Source) -> None:
+        read = {entry.path for entry in source.reads}
+        for text in source.paths:
+            for base in self._bases:
+                self._add_path(Path(os.path.normpath(base / text)), read=text in read)
+        for entry in source.reads:
+            self._note_missing(module, entry.path, entry.line)
+
+    def _add_path(self, path: Path, *, read: bool) -> None:
+        """Ship the file; of a directory, or of that of a file yet to be written, the place alone."""
+        kind = _kind(path)
+        if stat.S_ISREG(kind):
+            if not self._held_back(path):
+                self._files.add(path)
+            return
+        place = path if stat.S_ISDIR(kind) else path.parent
+        if not stat.S_ISDIR(_kind(place)) or self._cwd.is_relative_to(place):
+            return
+        self._directories.add(place)
+        if read and place == path:
+            name = self._name(place)
+            self._missing.append(
+                f"of directory {name} only files that are named go; --files {name} ships it all"
+            )
+
+    def _held_back(self, path: Path) -> bool:
+        places = (*self._never, self._cwd / _RESULTS)
+        return bool(_NEVER & set(Path(self._name(path)).parts)) or any(map(path.is_relative_to, places))
+
+    def _name(self, path: Path) -> str:
+        return os.path.relpath(path, self._cwd)
+
+    def _note_missing(self, module: Path, text: str, line: int) -> None:
+        if "://" in text or "\n" in text or not Path(text).suffix:
+            return
+        where = f"{self._name(module)}, line {line}"
+        if text.startswith("/"):
+            if _kind(Path(text)) and not text.startswith(_SYSTEM):
+                self._missing.append(
+                    f"{where} reads {text}, which stays here: name it relative to the script, and --files"
+                )
+        elif not any(_kind(base / text) for base in self._bases):
+            self._missing.append(f"{where} reads {text}, which is not here; --files PATH ships more")
+
+    # ---- --files
+
+    def add_extra(self, given: Path) -> None:
+        path = Path(os.path.normpath(self._cwd / given))
+        if given.is_absolute() and not any(map(path.is_relative_to, self._bases)):
+            raise InputError(
+                f"--files {given} lies outside {self._cwd}, so it would have another name on the nodes",
+                next_step=f"copy it into {self._cwd} and name it relative to that",
+            )
+        if any(path.resolve().is_relative_to(place) for place in self._never):
+            raise InputError(f"--files {given} is never shipped: it belongs to rain-deploy itself")
+        self._walk(path, frozenset(), named=True)
+
+    def _walk(self, path: Path, above: frozenset[Path], *, named: bool = False) -> None:
+        """Add a file, or all below a directory; ``above`` breaks circles of links."""
+        try:
+            mode = path.stat().st_mode
+            entries = sorted(path.iterdir()) if stat.S_ISDIR(mode) else []
+        except OSError as error:
+            if named or not path.is_symlink():
+                raise _unreadable(path, error) from error
+            self._missing.append(f"link {self._name(path)} leads nowhere; --files can name what it should be")
+            return
+        if stat.S_ISREG(mode):
+            self._files.add(path)
+        elif stat.S_ISDIR(mode) and (real := path.resolve()) not in above:
+            self._directories.add(path)
+            for entry in entries:
+                if not self._left_out(entry):
+                    self._walk(entry, above | {real})
+        elif named:
+            raise InputError(f"--files {path}: neither a file nor a directory")
+
+    def _left_out(self, path: Path) -> bool:
+        """Met on the way through a directory, as opposed to named itself."""
+        return path.name in _NEVER or path == self._cwd / _RESULTS or path.resolve() in self._never
+
+    # ---- the outcome
+
+    def shipment(self) -> Shipment:
+        root = Path(os.path.commonpath([self._cwd, self._script.parent, *self._files, *self._directories]))
+        return Shipment(
+            root=root,
+            cwd=self._cwd.relative_to(root).as_posix(),
+            script=self._script.relative_to(root).as_posix(),
+            files=tuple(_shipped(path, root) for path in sorted(self._files)),
+            directories=tuple(place.relative_to(root).as_posix() for place in sorted(self._directories)),
+            missing=tuple(dict.fromkeys(self._missing)),
+        )
+
+
+def _kind(path: Path) -> int:
+    """Mode of what is there; 0 when nothing is, or when the text is no path at all."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+def _resolve(place: Path, dotted: str) -> list[Path]:
+    """Files that ``import dotted`` reads below ``place``, as far as it is found there."""
+    found: list[Path] = []
+    for part in filter(str.isidentifier, dotted.split(".")):
+        package = place / part / "__init__.py"
+        module = next(filter(Path.is_file, (package, place / f"{part}.py", *place.glob(f"{part}.*so"))), None)
+        if module is not None:
+            found.append(module)
+        if module != package and (module is not None or not (place / part).is_dir()):
+            break
+        place /= part
+    return found
+
+
+def _shipped(path: Path, root: Path) -> ShippedFile:
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            status = os.fstat(stream.fileno())
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return ShippedFile(
+        path=path.relative_to(root).as_posix(),
+        source=path,
+        size_bytes=status.st_size,
+        sha256=digest,
+        mode=0o755 if status.st_mode & stat.S_IXUSR else 0o644,
+    )

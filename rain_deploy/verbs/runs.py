@@ -1,0 +1,120 @@
+"""The verbs about runs that exist: list, take up again, read, end, tabulate, bring home."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.lookup import ask_server, living
+from rain_deploy.cluster.offering import limit_sentence
+from rain_deploy.cluster.waking import awake
+from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.events import Notice
+from rain_deploy.core.result import Result
+from rain_deploy.core.run import RunRecord, RunState
+from rain_deploy.errors import (
+    InputError,
+)
+from rain_deploy.parts.services import layout_of
+from rain_deploy.runs.finish import PulledRun, RunResult, end_of, pull_run, record_state
+from rain_deploy.runs.follow import follow as follow_run
+from rain_deploy.runs.states import RunLine, await_end, find_run, run_line, run_states
+
+
+@dataclass(frozen=True, slots=True)
+class RunsResult(Result):
+    """``runs``: newest last."""
+
+    cluster: str
+    runs: tuple[RunLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelResult(Result):
+    """``cancel``."""
+
+    cluster: str
+    run: str
+    state: str
+    outcome: str
+    changed: bool
+    """False: it had ended before."""
+
+
+@dataclass(frozen=True, slots=True)
+class PullResult(Result):
+    """``pull``."""
+
+    cluster: str
+    runs: tuple[PulledRun, ...]
+
+
+def runs(ctx: Context, name: str) -> RunsResult:
+    """Every run of the cluster's name, as its server node tells it, else as recorded."""
+    cluster = ctx.store.cluster(name)
+    states = run_states(ctx, cluster) if cluster is not None and cluster.up else {}
+    lines = tuple(run_line(record, states.get(record.id)) for record in ctx.store.runs(name))
+    return RunsResult(cluster=name, runs=lines)
+
+
+def attach(ctx: Context, name: str, run: str | None = None, *, out: Path | None = None) -> RunResult:
+    """Follow a run from its first line to its end, then bring it home."""
+    cluster, record = _on_cluster(ctx, name, run)
+    if cluster.quote is not None:
+        ctx.emit(Notice(limit_sentence(cluster)))
+    cluster = awake(ctx, cluster, (cluster.server,))
+    if out:
+        record = replace(record, out=out.absolute())
+    return end_of(ctx, cluster, record, follow_run(ctx, cluster, record))
+
+
+def cancel(ctx: Context, name: str, run: str | None = None) -> CancelResult:
+    """End a run, or take it out of the line.  Returns once it has ended."""
+    cluster, record = _on_cluster(ctx, name, run)
+    with ctx.store.lock(name, "cancel"):
+        before = run_states(ctx, cluster).get(record.id, {})
+        changed = before.get("state") != RunState.FINISHED
+        if changed:
+            ask_server(ctx, cluster, "cancel", layout_of(cluster).run(record.id))
+    state = await_end(ctx, cluster, (record.id,))[record.id]
+    record_state(ctx, record, state)
+    return CancelResult(
+        cluster=name,
+        run=record.id,
+        state=str(state.get("state")),
+        outcome=str(state.get("outcome")),
+        changed=changed,
+    )
+
+
+def pull(
+    ctx: Context, name: str, run: str | None = None, *, all_runs: bool = False, out: Path | None = None
+) -> PullResult:
+    """Bring results home (again): of one run, or of all that the server node holds."""
+    cluster = living(ctx, name)
+    cluster = awake(ctx, cluster, (cluster.server,))
+    states = run_states(ctx, cluster)
+    records = ctx.store.runs(name) if all_runs else (find_run(ctx, name, run),)
+    held = [record for record in records if record.id in states]
+    if not held:
+        raise InputError(
+            f"the nodes of {name} do not hold {'any run' if all_runs else f'run {records[0].id}'}",
+            next_step=f"rain-deploy runs -c {name}",
+        )
+    pulled = []
+    for record in held:
+        target = (out / record.id if all_runs else out).absolute() if out else record.out
+        pulled.append(pull_run(ctx, cluster, replace(record, out=target), states[record.id]))
+    return PullResult(cluster=name, runs=tuple(pulled))
+
+
+def _on_cluster(ctx: Context, name: str, run: str | None) -> tuple[Cluster, RunRecord]:
+    """A run and the living cluster that holds it."""
+    record = find_run(ctx, name, run)
+    cluster = living(ctx, name)
+    if cluster.id != record.cluster_id:
+        raise InputError(
+            f"run {record.id} was of an earlier cluster {name}, which is gone; its results: {record.out}"
+        )
+    return cluster, record

@@ -1,0 +1,88 @@
+"""``sweep``: up, run and down in one; down also when the script fails or Ctrl-C comes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.lookup import recorded
+from rain_deploy.cluster.machines import is_machine
+from rain_deploy.cluster.removing import remove, without
+from rain_deploy.core.events import Notice
+from rain_deploy.core.result import Result
+from rain_deploy.core.spec import ClusterSpec, RunSpec
+from rain_deploy.core.wording import hour
+from rain_deploy.errors import (
+    PullFailed,
+    RainDeployError,
+    UsageError,
+)
+from rain_deploy.runs.finish import RunResult
+from rain_deploy.verbs.down import DownResult, down
+from rain_deploy.verbs.run import run
+from rain_deploy.verbs.up import UpResult, converge
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult(Result):
+    """``sweep``: up, run and down in one; what did not happen is None."""
+
+    up: UpResult
+    run: RunResult | None
+    down: DownResult | None
+
+    @property
+    def problem(self) -> RainDeployError | None:
+        return self.run.problem if self.run else None
+
+
+def sweep(ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> SweepResult:
+    """Everything from nothing to nothing.  The first error is raised once all is torn down.
+
+    PullFailed of the teardown comes before it: the server node stays, it holds what was computed.  Raises
+    UsageError where a cluster of the name is there and the user does not agree that it goes too.
+    """
+    if ctx.store.cluster(spec.name) and not ctx.confirm(
+        f"Cluster {spec.name} is there already: take it down at the end, with all runs that are on it?"
+    ):
+        raise UsageError(
+            f"cluster {spec.name} was left as it is", next_step=f"rain-deploy run SCRIPT -c {spec.name}"
+        )
+    started = converge(ctx, spec)
+    try:
+        result: RunResult = run(ctx, spec.name, run_spec)
+    except BaseException:  # a bug of ours too must leave nothing behind
+        ctx.emit(Notice(f"the run did not come to its end: {spec.name} is taken down, then you are told why"))
+        torn_down(ctx, spec.name)
+        raise
+    return SweepResult(up=started, run=result, down=torn_down(ctx, spec.name))
+
+
+def torn_down(ctx: Context, name: str) -> DownResult:
+    """The end of a sweep: what is still active is cancelled, that was its own run.
+
+    Raises PullFailed with the server node alone left.
+    """
+    try:
+        return down(replace(ctx, confirm=lambda _: True), name)
+    except PullFailed as error:
+        _keep_the_server(ctx, name, error)
+        raise
+
+
+def _keep_the_server(ctx: Context, name: str, error: PullFailed) -> None:
+    """Of machines that cost, only the one that holds the results stays."""
+    cluster = recorded(ctx, name)
+    provider = ctx.provider_for(cluster.provider)
+    if provider.cloud is None:
+        return
+    server = cluster.server
+    with ctx.store.lock(name, "sweep"):
+        others = tuple(
+            r for r in ctx.store.resources(cluster.id) if is_machine(r.name) and r.name != server.name
+        )
+        gone, failed = remove(ctx, provider, others)
+        ctx.store.save_cluster(without(replace(cluster, nodes=(server,), left_out=()), gone))
+    until = f", until {hour(cluster.limit_s, time.time())}" if cluster.limit_s else ""
+    error.still_running = ", ".join((f"{server.name} of {name}, which holds the results{until}", *failed))
