@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from .config import NotInstalled
-from .runs import Run, ahead, cancel, interrupted, load, queue, unfinished
+from .run.directory import Run, load
+from .run.line import ahead, cancel, interrupted, queue, unfinished
 
 _BUSY = 11
 _NOT_IN_LINE = 10
@@ -73,25 +74,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _keeper(arguments: argparse.Namespace) -> int:
-    from .keeper import keep
+    from .service.keeper import keep
 
     return keep(arguments.node_dir)
 
 
 def _supervisor(arguments: argparse.Namespace) -> int:
-    from .supervisor import supervise
+    from .service.supervisor import supervise
 
     return supervise(arguments.cluster_dir, arguments.node_dir)
 
 
 def _job(arguments: argparse.Namespace) -> int:
-    from .job import run_job
+    from .run.job import run_job
 
     return run_job(arguments.run_dir)
 
 
 def _ensure(arguments: argparse.Namespace) -> int:
-    from .services import ensure
+    from .service.ensure import ensure
 
     for started in ensure(arguments.node_dir, supervisor=arguments.supervisor is not None):
         print(started)
@@ -117,14 +118,14 @@ def _cancel(arguments: argparse.Namespace) -> int:
 
 
 def _runs(arguments: argparse.Namespace) -> int:
-    from .status import runs
+    from .service.status import runs
 
     print(json.dumps(runs(arguments.cluster_dir)))
     return 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from .status import status
+    from .service.status import status
 
     print(json.dumps(status(arguments.node_dir)))
     return 0
@@ -132,8 +133,8 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _interrupted(arguments: argparse.Namespace) -> int:
     from .config import node_config
-    from .process import recorded
-    from .services import supervisor_path
+    from .service.ensure import supervisor_path
+    from .service.process import recorded
 
     config = node_config(arguments.node_dir)
     if not recorded(supervisor_path(config).with_suffix(".pid")):
@@ -142,13 +143,13 @@ def _interrupted(arguments: argparse.Namespace) -> int:
 
 
 def _pack(arguments: argparse.Namespace) -> int:
-    from .pack import pack_to_stdout
+    from .run.pack import pack_to_stdout
 
     return pack_to_stdout(_run(arguments))
 
 
 def _follow(arguments: argparse.Namespace) -> int:
-    from .follow import follow
+    from .run.follow import follow
 
     run = _run(arguments)
     if run.state()["state"] == "shipped":
@@ -158,7 +159,7 @@ def _follow(arguments: argparse.Namespace) -> int:
 
 
 def _probe(arguments: argparse.Namespace) -> int:
-    from .probe import probe, warm_probe
+    from .service.probe import probe, warm_probe
 
     if arguments.warm:
         return warm_probe()

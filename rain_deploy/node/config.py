@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from pathlib import Path
 
 from .files import Json, read_json
-from .process import PLACE, ROLE, SERVICE
+from .service.process import PLACE, ROLE, SERVICE
+
+_SHOWN = {"rain-python": "rain", "tensorflow": "tensorflow", "tensorflow-cpu": "tensorflow"}
 
 
 class NotInstalled(Exception):  # noqa: N818 - a fact about the node, worded as one
@@ -117,6 +121,17 @@ def member_name(nodes: tuple[Member, ...], governor: str) -> str:
     same_port = [node for node in nodes if str(node.governor_port) == port]
     exact = [node for node in same_port if node.address == address]
     return (exact or same_port)[0].name if exact or len(same_port) == 1 else governor
+
+
+def versions(env: Path) -> dict[str, str]:
+    """Versions in a node environment, from its metadata: Python, Rain, and TensorFlow if it has it."""
+    places = [str(path) for path in (env / "lib").glob("python3*/site-packages")]
+    found = {
+        label: distribution.version
+        for name, label in _SHOWN.items()
+        for distribution in distributions(name=name, path=places)
+    }
+    return {"python": platform.python_version(), **found}
 
 
 def _read(path: Path) -> Json:

@@ -27,7 +27,7 @@ def code_bundle() -> CodeBundle:
     """The bundle of this installation: node/, the companion, and the launcher."""
     node, companion = PACKAGE / "node", PACKAGE / "companion"
     places = [("__main__.py", node / "launch.py")]
-    places += [(f"node/{path.name}", path) for path in sorted(node.glob("*.py"))]
+    places += [(f"node/{path.relative_to(node)}", path) for path in sorted(node.rglob("*.py"))]
     places += [(f"site/rain_deploy_companion/{path.name}", path) for path in sorted(companion.glob("*.py"))]
     files = tuple(PayloadFile(place, path.read_bytes()) for place, path in places)
     digest = hashlib.sha256()

@@ -70,7 +70,7 @@ def engine_steps(
     """
     if sha256:
         return _placed(layout, facts, sha256, binary)
-    script = PayloadFile("engine/build_engine.py", (PACKAGE / "node/build_engine.py").read_bytes())
+    script = PayloadFile("engine/build_engine.py", (PACKAGE / "parts/build_engine.py").read_bytes())
     lock = PayloadFile("engine/engine.lock", engine_lock().encode())
     act = render("engine.sh.j2", python=facts.python, cache=layout.engines, url=spec.url, sha256=spec.sha256)
     # The script itself finds what an earlier call of it made.

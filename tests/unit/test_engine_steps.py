@@ -16,7 +16,7 @@ import pytest
 from rain_deploy.core.layout import Layout
 from rain_deploy.core.spec import EngineSpec
 from rain_deploy.core.step import PayloadFile, Stage, Step
-from rain_deploy.node.build_engine import Pin, locked, read_pins, render_lock
+from rain_deploy.parts.build_engine import Pin, locked, read_pins, render_lock
 from rain_deploy.parts.engine import (
     engine_key,
     engine_lock,

@@ -17,8 +17,8 @@ import pytest
 
 from rain_deploy.node.config import node_config
 from rain_deploy.node.files import write_json
-from rain_deploy.node.keeper import Keeper
-from rain_deploy.node.process import end, leader, scan
+from rain_deploy.node.service.keeper import Keeper
+from rain_deploy.node.service.process import end, leader, scan
 
 ADDRESS = "127.102.8.1"
 IDLE_PORT, RUN_PORT = 17210, 17230

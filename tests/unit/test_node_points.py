@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rain_deploy.node.events import Event
-from rain_deploy.node.points import Points
+from rain_deploy.node.points.events import Event
+from rain_deploy.node.points.rows import Points
 
 T0 = "2026-11-24T08:30:57.948482259+00:00"
 T0_S = 1795509057.948482

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.node.process import (
+from rain_deploy.node.service.process import (
     PLACE,
     ROLE,
     SERVICE,

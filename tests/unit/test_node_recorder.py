@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from rain_deploy.node.files import write_json
-from rain_deploy.node.recorder import Recorder
-from rain_deploy.node.runs import Run, load
+from rain_deploy.node.points.recorder import Recorder
+from rain_deploy.node.run.directory import Run, load
 
 
 @pytest.fixture

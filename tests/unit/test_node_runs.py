@@ -9,12 +9,18 @@ from typing import Any
 
 import pytest
 
-from rain_deploy.node import epochs
 from rain_deploy.node.config import Member, NotInstalled, member_name, members, node_config
-from rain_deploy.node.engine import clients_registered, server_fault, server_log, server_lost
 from rain_deploy.node.files import Tail, open_log, read_json, tail, write_json
-from rain_deploy.node.keeper import targets
-from rain_deploy.node.runs import Run, ahead, all_runs, interrupted, load, queue, unfinished
+from rain_deploy.node.run.directory import Run, all_runs, load
+from rain_deploy.node.run.line import ahead, interrupted, queue, unfinished
+from rain_deploy.node.service.engine import (
+    clients_registered,
+    fresh_epoch,
+    server_fault,
+    server_log,
+    server_lost,
+)
+from rain_deploy.node.service.keeper import targets
 
 
 def ship(runs: Path, name: str, sequence: int, port: int = 7230, **more: Any) -> Run:
@@ -98,7 +104,7 @@ def test_variables_of_a_run_are_forgotten_when_asked(tmp_path: Path) -> None:
 
 
 def test_the_last_three_epochs_and_the_new_one_stay(tmp_path: Path) -> None:
-    made = [epochs.fresh(tmp_path / "e") for _ in range(12)]
+    made = [fresh_epoch(tmp_path / "e") for _ in range(12)]
     assert [path.name for path in made] == [str(number) for number in range(1, 13)]
     assert sorted(path.name for path in (tmp_path / "e").iterdir()) == ["10", "11", "12", "9"]
 

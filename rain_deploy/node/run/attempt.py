@@ -11,15 +11,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .config import Member, NodeConfig, member_name, members
-from .engine import EngineFailed, clients_registered, end_servers, server_fault, start_server
-from .epochs import next_number
-from .files import read_json, tail, write_json
-from .process import Process, end, leader, scan, spawn
-from .recorder import Recorder
-from .runs import FINISHED, Run
-from .versions import versions
-from .warm_probe import WarmProbe
+from ..config import Member, NodeConfig, member_name, members, versions
+from ..files import read_json, tail, write_json
+from ..points.recorder import Recorder
+from ..service.engine import (
+    EngineFailed,
+    clients_registered,
+    end_servers,
+    next_epoch,
+    server_fault,
+    start_server,
+)
+from ..service.probe import WarmProbe
+from ..service.process import Process, end, leader, scan, spawn
+from .directory import FINISHED, Run
 
 _POLL_S = 0.02
 _POINTS_EVERY_S = 0.3
@@ -64,7 +69,7 @@ class Attempt:
         """Bring the run to its end.  Raises OSError when the disk refuses."""
         run = self._run
         if run.state()["state"] == "queued":
-            epoch = next_number(self._config.server_dir)
+            epoch = next_epoch(self._config.server_dir)
             run.update(state="starting", epoch=epoch, versions=versions(self._config.env))
         try:
             ending = None if self._job_began() else self._start()

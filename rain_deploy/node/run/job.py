@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from .files import write_json
-from .process import identify
-from .runs import load
+from ..files import write_json
+from ..service.process import identify
+from .directory import load
 
 
 def run_job(run_dir: Path) -> int:

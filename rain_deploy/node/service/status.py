@@ -6,11 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
-from .config import NodeConfig, node_config
-from .files import Json, read_json
+from ..config import NodeConfig, node_config
+from ..files import Json, read_json
+from ..run.directory import all_runs
+from ..run.line import unfinished
+from .ensure import keeper_path, supervisor_path
 from .process import Found, leader, recorded
-from .runs import all_runs, unfinished
-from .services import keeper_path, supervisor_path
 
 
 def status(node_dir: Path) -> Json:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 import traceback
 from pathlib import Path
 
-from . import epochs
-from .config import NodeConfig, node_config
-from .dial import answers
-from .engine import governor_log, server_lost, start_governor
-from .files import Tail, read_json
-from .locks import hold
+from ..config import NodeConfig, node_config
+from ..files import Tail, read_json
+from ..run.directory import Run, all_runs, load
+from .engine import fresh_epoch, governor_log, server_lost, start_governor
+from .ensure import become_current, hold, keeper_path, restart_absent, supervisor_path
 from .process import Process, end, group, leader, scan
-from .runs import Run, all_runs, load
-from .services import become_current, keeper_path, restart_absent, supervisor_path
 
 _ALIVE_POLL_S = 0.03
 _FRESH_S = 30.0
@@ -65,7 +63,7 @@ class Keeper:
         port, run = self._answering()
         if port is None:
             return _FRESH_POLL_S if time.monotonic() - self._since < _FRESH_S else _IDLE_POLL_S
-        epoch = epochs.fresh(self._config.governor_dir / "epochs")
+        epoch = fresh_epoch(self._config.governor_dir / "epochs")
         self._adopt(start_governor(self._config, epoch, port, run), epoch)
         self._since = time.monotonic()
         self._forget_others(run)
@@ -109,6 +107,15 @@ class Keeper:
                 over = load(self._config.runs_dir / served)
                 if over:
                     over.forget_env()
+
+
+def answers(address: str, port: int, *, timeout_s: float = 0.5) -> bool:
+    """True when a TCP connection is accepted; nothing is sent."""
+    try:
+        socket.create_connection((address, port), timeout_s).close()
+    except OSError:
+        return False
+    return True
 
 
 def keep(node_dir: Path) -> int:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ..files import Json
 from .events import Event
-from .files import Json
-from .names import Value, parameters
 
+Value = int | float | bool | str
+"""A parameter's value."""
 Key = tuple[int, int]
 """Session and task, as Rain numbers them."""
+_PAIR = re.compile(r"""(?<![\w.\-])([A-Za-z_][\w.\-]*)=(?:"([^"]*)"|'([^']*)'|([^\s,;]+))""")
+_INTEGER = re.compile(r"[+-]?\d+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_WORDS = {"true": True, "false": False}
 
 
 @dataclass(slots=True)
@@ -154,3 +160,19 @@ def _reason(error: str) -> str:
     if not lines:
         return ""
     return lines[-1 if lines[0].startswith("Traceback") else 0].strip()
+
+
+def parameters(name: str) -> dict[str, Value]:
+    """Pairs ``key=value``, apart by blanks, commas or semicolons; of a repeated key the last counts."""
+    found: dict[str, Value] = {}
+    for match in _PAIR.finditer(name):
+        key, double, single, bare = match.groups()
+        quoted = double if double is not None else single
+        found[key] = _value(bare) if quoted is None else quoted
+    return found
+
+
+def _value(text: str) -> Value:
+    if _NUMBER.fullmatch(text) and math.isfinite(number := float(text)):
+        return int(text) if _INTEGER.fullmatch(text) else number
+    return _WORDS.get(text.lower(), text)

@@ -9,8 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 
-from .files import Json, Tail
-from .runs import FINISHED, Run, ahead
+from ..files import Json, Tail
+from .directory import FINISHED, Run
+from .line import ahead
 
 _EAGER_S = 1.0
 _EAGER_POLL_S = 0.02

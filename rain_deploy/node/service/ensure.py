@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 import time
 from functools import partial
 from pathlib import Path
 
-from .config import NodeConfig, node_config
-from .process import Process, end, recorded, scan, spawn
+from ..config import NodeConfig, node_config
+from .process import Process, end, identify, recorded, scan, spawn
 
 _START_DEADLINE_S = 10.0
 
@@ -70,6 +71,23 @@ def restart_absent(config: NodeConfig, other: Path) -> None:
     deadline = time.monotonic() + _START_DEADLINE_S
     while helper.alive() and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+def hold(path: Path) -> bool:
+    """Become the one holder of ``path`` for the life of this process; False when another holds it.
+
+    The holder's identity is written beside it as ``<name>.pid``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return False
+    if myself := identify(os.getpid()):
+        myself.record(path.with_suffix(".pid"))
+    return True
 
 
 def _start(config: NodeConfig, role: str, path: Path, argv: list[str]) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from pathlib import Path
 
-from .config import Member, NodeConfig, member_name
-from .files import Tail, tail, write_json
+from ..config import Member, NodeConfig, member_name
+from ..files import Tail, read_json, tail, write_json
+from ..run.directory import Run
 from .process import Process, end, scan, spawn
-from .runs import Run
 
+_EPOCHS_KEPT = 3
 _READY_DEADLINE_S = 20.0
 _GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 """TensorFlow else takes all of a GPU's memory for the first task; without a GPU it means nothing."""
@@ -105,3 +107,22 @@ def clients_registered(epoch: Path) -> int:
             return sum(line.rstrip().endswith(b"registered as client") for line in file)
     except OSError:
         return 0
+
+
+def fresh_epoch(parent: Path) -> Path:
+    """A new directory in ``parent``, numbered upwards; the three before it stay, older ones go."""
+    parent.mkdir(parents=True, exist_ok=True)
+    numbers = sorted(int(entry.name) for entry in parent.iterdir() if entry.name.isdigit())
+    for number in numbers[:-_EPOCHS_KEPT]:
+        shutil.rmtree(parent / str(number), ignore_errors=True)
+    path = parent / str(numbers[-1] + 1 if numbers else 1)
+    path.mkdir(mode=0o700)
+    return path
+
+
+def next_epoch(server_dir: Path) -> int:
+    """Number of the next server's life in this cluster, idle ones counted too."""
+    path = server_dir / "epoch.json"
+    number = int((read_json(path) or {}).get("epoch", 0)) + 1
+    write_json(path, {"epoch": number})
+    return number

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from .files import Json
+from ..files import Json
 
 _ROWS_PER_STEP = 500
 _CHANGE_COUNTER = slice(24, 28)

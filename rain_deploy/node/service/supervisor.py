@@ -7,15 +7,13 @@ import time
 import traceback
 from pathlib import Path
 
-from . import epochs
-from .attempt import Attempt
-from .config import NodeConfig, node_config
-from .engine import EngineFailed, end_servers, start_server
-from .locks import hold
+from ..config import NodeConfig, node_config
+from ..run.attempt import Attempt
+from ..run.directory import FINISHED, Run, all_runs
+from .engine import EngineFailed, end_servers, fresh_epoch, next_epoch, start_server
+from .ensure import become_current, hold, keeper_path, restart_absent, supervisor_path
+from .probe import WarmProbe
 from .process import Process, scan
-from .runs import FINISHED, Run, all_runs
-from .services import become_current, keeper_path, restart_absent, supervisor_path
-from .warm_probe import WarmProbe
 
 _POLL_S = 0.03
 _FAULT_PAUSE_S = 1.0
@@ -81,8 +79,8 @@ class Supervisor:
             self._idle = servers[0].process
             return
         end_servers(self._config)
-        epochs.next_number(self._config.server_dir)
-        self._idle = start_server(self._config, epochs.fresh(idle_dir), self._config.idle_port)
+        next_epoch(self._config.server_dir)
+        self._idle = start_server(self._config, fresh_epoch(idle_dir), self._config.idle_port)
 
     def _meanwhile(self) -> None:
         self._look_after_keeper()

@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ..files import Tail
+from ..run.directory import Run
 from .events import read_events
-from .files import Tail
-from .points import Points
-from .runs import Run
+from .rows import Points
 
 _NONSENSE = (KeyError, TypeError, ValueError, OverflowError)
 """What notes of a wrong shape raise: user code can write them too."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .files import open_log, read_json, write_json
+from ..files import open_log, read_json, write_json
 
 SERVICE = "RAIN_DEPLOY_SERVICE"
 """``<cluster id>/<node>`` in every process of ours and in all that it starts."""

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from .files import read_json
-from .runs import Run
+from ..files import read_json
+from .directory import Run
 
 _TOP = ("stdout.log", "stderr.log", "points.jsonl", "state.json")
 _TREES = ("attempts", "figures", "files")
