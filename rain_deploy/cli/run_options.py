@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rain_deploy.cli.options import PATH, duration, option
+from rain_deploy.core.environment import NODE_PYTHON
 from rain_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
     from rain_deploy.core.spec import RunSpec
-
-NODE_PYTHON = (3, 11)
 
 _OPTIONS = (
     option("--files", type=PATH, multiple=True, metavar="PATH", help="More files or directories to send."),

@@ -40,6 +40,7 @@ def application() -> Application:
 def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
     """Store, transport and providers of ``home``; connections are closed at the end."""
     from rain_deploy.cluster.context import Context
+    from rain_deploy.fleet.executor import SshExecutor
     from rain_deploy.state import Store
     from rain_deploy.transport.here import Here
     from rain_deploy.transport.ssh import SshTransport
@@ -56,6 +57,7 @@ def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
             emit=emit,
             confirm=confirm,
             cwd=Path.cwd(),
+            executor=SshExecutor(transport),
         )
     finally:
         transport.close()

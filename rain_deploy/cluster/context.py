@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rain_deploy.core.events import EventSink
+from rain_deploy.fleet.executor import Executor
 from rain_deploy.providers.base import Provider
 from rain_deploy.transport.base import Transport
 
@@ -38,3 +39,5 @@ class Context:
     confirm: Confirm
     cwd: Path
     """Absolute directory of the command; ``results/<run>`` lies under it unless ``--out`` is given."""
+    executor: Executor
+    """Runs stages on hosts, over ``transport``."""

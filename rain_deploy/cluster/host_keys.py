@@ -9,7 +9,7 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.stages import run_stages
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.fleet.fanout import fan_out
-from rain_deploy.parts.host_keys import NEW_KEY, SSH_DIRECTORY, new_host_key_stage, switch_host_key_stage
+from rain_deploy.parts.host_key import NEW_KEY, SSH_DIRECTORY, new_host_key_stage, switch_host_key_stage
 
 
 def replace_host_keys(ctx: Context, cluster: Cluster, *, directory: str = SSH_DIRECTORY) -> Cluster:

@@ -16,11 +16,12 @@ from rain_deploy.core.machine import Facts
 from rain_deploy.core.spec import ClusterSpec, EngineSpec
 from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.errors import InputError, InstallFailed
+from rain_deploy.parts.cache import EngineCache
 from rain_deploy.parts.code import code_bundle, code_step
 from rain_deploy.parts.engine import engine_key, engine_steps, install_command
-from rain_deploy.parts.engine_cache import EngineCache, uv_program
-from rain_deploy.parts.environment import environment_digest, environment_steps, uv_pin
+from rain_deploy.parts.environment import environment_digest, environment_steps
 from rain_deploy.parts.services import layout_of
+from rain_deploy.parts.uv import uv_pin, uv_program
 from rain_deploy.providers.base import Provider
 
 ENGINE_DEADLINE_S = 300.0
@@ -193,7 +194,7 @@ def _stage(cluster: Cluster, node: Node, facts: Facts, needs: Needs) -> Stage:
 def _one_row(engine: tuple[Step, ...], environment: tuple[Step, ...]) -> tuple[Step, ...]:
     """Both in one row, so that the engine's build and the environment's run at the same time."""
     first = (*engine[:-1], *environment[:-1])
-    return (*(replace(step, beside=False) for step in first), *engine[-1:], *environment[-1:])
+    return (*(replace(step, parallel=False) for step in first), *engine[-1:], *environment[-1:])
 
 
 def _hand_on(ctx: Context, cluster: Cluster, facts: dict[str, Facts], needs: Needs) -> None:

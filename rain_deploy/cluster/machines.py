@@ -12,14 +12,14 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import Command
 from rain_deploy.core.events import Notice
-from rain_deploy.core.layout import governor_port
+from rain_deploy.core.layout import ROOT_BASE, governor_port, user_base
 from rain_deploy.core.machine import Facts, Host, ResourceRef
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import HostKeyError, InputError
 from rain_deploy.fleet.fanout import Outcomes
 from rain_deploy.fleet.reach import gather_facts
 from rain_deploy.parts.engine import tools_probe
-from rain_deploy.parts.facts import ROOT_BASE, facts_command, user_base
+from rain_deploy.parts.facts import facts_command
 from rain_deploy.parts.wall import cluster_addresses
 from rain_deploy.providers.base import Provider
 

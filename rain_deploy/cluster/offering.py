@@ -17,8 +17,8 @@ from rain_deploy.core.money import DEFAULT_TTL_S, cost_so_far, limit_of
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.wording import hour, money
 from rain_deploy.errors import InputError, UsageError
+from rain_deploy.parts.cache import EngineCache
 from rain_deploy.parts.engine import engine_key
-from rain_deploy.parts.engine_cache import EngineCache
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.providers.base import Provider
 

@@ -1,4 +1,4 @@
-"""A stage on some nodes of a cluster: what ties ops, fleet and transport together."""
+"""Runs a stage on nodes of a cluster, and keeps a log of what it printed."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Event, EventSink, Progress, StepDone
 from rain_deploy.core.step import Stage
-from rain_deploy.fleet.execute import StageReport, StageWork, run_stage
+from rain_deploy.fleet.executor import StageReport
 from rain_deploy.fleet.fanout import Outcomes
-from rain_deploy.fleet.reach import meet
-from rain_deploy.parts.stage import stage_command
 
 
 def try_stages(
     ctx: Context, cluster: Cluster, name: str, stages: Mapping[str, Stage]
 ) -> Outcomes[StageReport]:
-    """One stage on the nodes that have one; every outcome is kept.  HostKeyError: nothing was done."""
+    """Run stage ``name`` on the nodes that have one; every outcome is kept.
+
+    Raises HostKeyError, before anything is done on any node, if one of them has a wrong key.
+    """
     if not stages:
         return Outcomes({}, {})
-    hosts = {node.name: node.host for node in cluster.nodes}
-    works = {
-        node: StageWork(
-            hosts[node],
-            stage_command(stage, cluster.base, hosts[node].installer_env if stage.installs else ()),
-            tuple(step.name for step in stage.steps),
-        )
-        for node, stage in stages.items()
-    }
-    meet(ctx.transport, tuple(work.host for work in works.values()))
+    assert {stage.name for stage in stages.values()} == {name}
+    hosts = {node.host: stages[node.name] for node in cluster.nodes if node.name in stages}
     with _logged(ctx, cluster) as emit:
-        return run_stage(ctx.transport, name, works, emit)
+        return ctx.executor.run(hosts, cluster.base, emit)
+
+
+def run_stages(
+    ctx: Context, cluster: Cluster, name: str, stages: Mapping[str, Stage]
+) -> Mapping[str, StageReport]:
+    """Run stage ``name`` on the nodes that have one.  Any failure ends the command; its error names all."""
+    return try_stages(ctx, cluster, name, stages).require()
 
 
 @contextlib.contextmanager
 def _logged(ctx: Context, cluster: Cluster) -> Iterator[EventSink]:
-    """Events of each host also go to its log here, which ``logs --install`` shows."""
+    """Also write events to the cluster's log on this machine, which ``logs --install`` shows."""
     path = install_log(ctx, cluster)
     for directory in (path.parent.parent, path.parent):
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -55,12 +55,5 @@ def _logged(ctx: Context, cluster: Cluster) -> Iterator[EventSink]:
 
 
 def install_log(ctx: Context, cluster: Cluster) -> Path:
-    """What stages printed on the cluster's nodes, each line with its node's name."""
+    """Return the file with what stages printed on the cluster's nodes, each line with its node's name."""
     return ctx.home / "clusters" / cluster.id / "install.log"
-
-
-def run_stages(
-    ctx: Context, cluster: Cluster, name: str, stages: Mapping[str, Stage]
-) -> Mapping[str, StageReport]:
-    """One stage on the nodes that have one; any that fails ends the command, all are told."""
-    return try_stages(ctx, cluster, name, stages).require()

@@ -19,8 +19,8 @@ from rain_deploy.core.machine import Found, Host, ResourceRef
 from rain_deploy.core.wording import span
 from rain_deploy.errors import Unreachable
 from rain_deploy.fleet.fanout import fan_out
+from rain_deploy.parts.limit import BOOT_GRANT_S
 from rain_deploy.parts.services import layout_of
-from rain_deploy.parts.user_data import BOOT_GRANT_S
 from rain_deploy.providers.base import Provider
 
 Address = TypeVar("Address", str, str | None)

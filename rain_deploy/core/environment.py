@@ -1,12 +1,12 @@
-"""A node's Python environment as a value: what was resolved, and the pins of what builds it."""
+"""A node's Python environment as a value: what was resolved, and for which Python."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-NODE_PYTHON = "3.11"
+NODE_PYTHON = (3, 11)
 """The last Python that Rain's client has wheels for."""
+NODE_PYTHON_TEXT = "3.11"
 NODE_REQUIREMENTS = (
     "cloudpickle",
     "matplotlib",
@@ -29,19 +29,3 @@ class ResolvedEnvironment:
     apt: tuple[str, ...] = ()
     setup: str = ""
     """Text of the user's set-up script; empty: none."""
-
-
-@dataclass(frozen=True, slots=True)
-class UvPin:
-    """The uv that builds environments: a line ``uv version wheel-sha256 binary-sha256``."""
-
-    version: str
-    wheel_sha256: str
-    """Of uv's wheel for x86-64 Linux."""
-    binary_sha256: str
-    """Of the program in that wheel."""
-
-
-def uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """For a call of uv: it believes the system's certificates too, unless the caller's variables say."""
-    return {**environ} if "UV_NATIVE_TLS" in environ else {"UV_SYSTEM_CERTS": "1", **environ}

@@ -13,6 +13,23 @@ RUN_PORTS = range(7230, 7300)
 GOVERNOR_PORT_BASE = 7300
 """node-N's governor listens on 7300 + N."""
 MAX_NODES = 1000
+ROOT_BASE = "/var/lib/rain-deploy"
+"""Our directory where all nodes have root."""
+USER_BASES = "/var/tmp/rain-deploy-*"  # noqa: S108  as in user_base
+"""Our directory on hosts without root, for the shell to expand."""
+MACHINE = "/var/lib/rain-deploy-machine"
+"""Where a machine keeps what our user-data told it; RAIN_DEPLOY_MACHINE of its environment overrides it.
+
+Its file ``mark`` says that our user-data finished, so that the machine obeys its time limit.  Only the mark
+at this very path allows to power a machine off or to give it new host keys.
+"""
+SET_MACHINE = f"M=${{RAIN_DEPLOY_MACHINE:-{MACHINE}}}"
+"""Shell text that sets ``$M`` to that directory."""
+
+
+def user_base(uid: int) -> str:
+    """Return our directory on hosts without root."""
+    return f"/var/tmp/rain-deploy-{uid}"  # noqa: S108  made 0700, its owner is checked
 
 
 def governor_port(index: int) -> int:

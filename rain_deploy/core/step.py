@@ -11,14 +11,14 @@ class Step:
 
     The stage's script runs ``check``: exit 0 means that nothing is to be done.  Else it runs ``act``,
     and then ``verify`` must exit 0.  ``act`` prints progress to either stream.  Steps next to each
-    other that are ``beside`` run at the same time.
+    other that are ``parallel`` run at the same time.
     """
 
     name: str
     act: str
     check: str = "false"
     verify: str = "true"
-    beside: bool = False
+    parallel: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,10 @@ import functools
 import hashlib
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 
 from rain_deploy.core.layout import Layout
 from rain_deploy.core.step import PayloadFile, Step
-
-PACKAGE = Path(__file__).resolve().parent.parent
+from rain_deploy.parts.shell import PACKAGE
 
 
 @dataclass(frozen=True, slots=True)

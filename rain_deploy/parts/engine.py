@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from pathlib import Path
 
 from rain_deploy.core.layout import Layout
 from rain_deploy.core.machine import Facts
 from rain_deploy.core.spec import EngineSpec
 from rain_deploy.core.step import PayloadFile, Step
-from rain_deploy.parts.packages import packages_step
-from rain_deploy.parts.place import placed_step
-from rain_deploy.parts.templates import render
+from rain_deploy.parts.shell import PACKAGE, render
+from rain_deploy.parts.steps import packages_step, program_step
 
-PACKAGE = Path(__file__).resolve().parent.parent
 BUILD_PACKAGES = {
     "cargo": ("cargo-web", "rustc-web"),
     "rustc": ("cargo-web", "rustc-web"),
@@ -74,7 +71,7 @@ def engine_steps(
     lock = PayloadFile("engine/engine.lock", engine_lock().encode())
     act = render("engine.sh.j2", python=facts.python, cache=layout.engines, url=spec.url, sha256=spec.sha256)
     # The script itself finds what an earlier call of it made.
-    brought = Step(name="engine", act=act, beside=True)
+    brought = Step(name="engine", act=act, parallel=True)
     if spec.url:
         return (brought,), (script,)
     missing = facts.missing_tools
@@ -86,4 +83,4 @@ def _placed(layout: Layout, facts: Facts, sha256: str, binary: bytes | None) -> 
     target = layout.engine(sha256)
     sent = binary is not None and target not in facts.have
     payload = (PayloadFile("engine/rain", binary or b"", 0o755),) if sent else ()
-    return (placed_step("engine", "engine/rain", target, sha256, beside=True),), payload
+    return (program_step("engine", "engine/rain", target, sha256, parallel=True),), payload

@@ -6,18 +6,16 @@ import functools
 import hashlib
 import re
 import shlex
-from pathlib import Path
 
-from rain_deploy.core.environment import NODE_PYTHON, ResolvedEnvironment, UvPin
+from rain_deploy.core.environment import NODE_PYTHON_TEXT, ResolvedEnvironment
 from rain_deploy.core.layout import Layout
 from rain_deploy.core.machine import Facts
 from rain_deploy.core.step import PayloadFile, Step
 from rain_deploy.errors import InputError
-from rain_deploy.parts.packages import packages_step
-from rain_deploy.parts.place import placed_step
-from rain_deploy.parts.templates import render
+from rain_deploy.parts.shell import PACKAGE, render
+from rain_deploy.parts.steps import packages_step, program_step
+from rain_deploy.parts.uv import uv_pin
 
-PACKAGE = Path(__file__).resolve().parent.parent
 _APT_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](:[a-z0-9]+)?(=\S+)?")
 
 
@@ -25,13 +23,6 @@ _APT_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](:[a-z0-9]+)?(=\S+)?")
 def node_lock() -> str:
     """The locked set of our own (extra ``node``), with hashes."""
     return (PACKAGE / "parts/locks/node.lock").read_text("ascii")
-
-
-@functools.cache
-def uv_pin() -> UvPin:
-    """The uv that nodes get."""
-    _name, *fields = (PACKAGE / "parts/locks/uv.lock").read_text("ascii").split()
-    return UvPin(*fields)
 
 
 @functools.cache
@@ -43,7 +34,7 @@ def compat_files() -> tuple[tuple[str, bytes], ...]:
 
 def environment_digest(environment: ResolvedEnvironment) -> str:
     """Name of the environment: any change of what it is made from changes it."""
-    digest = hashlib.sha256(f"{NODE_PYTHON}\n".encode())
+    digest = hashlib.sha256(f"{NODE_PYTHON_TEXT}\n".encode())
     parts = [environment.lock_text.encode(), environment.setup.encode()]
     parts += [package.encode() for package in environment.apt]
     parts += [part for file in (*environment.wheels, *compat_files()) for part in (file[0].encode(), file[1])]
@@ -68,7 +59,7 @@ def environment_steps(
     """Have the environment on a host; the payload leaves out what facts name as there.
 
     ``uv``: the program of ``uv_pin``; may be None where the host has it.  ``apt`` and ``setup`` need root;
-    callers have refused hosts without it.  The last step is ``beside`` and may run with the engine's.
+    callers have refused hosts without it.  The last step is ``parallel`` and may run with the engine's.
     """
     digest = environment_digest(environment)
     path = layout.environment(digest)
@@ -82,7 +73,7 @@ def environment_steps(
     payload += [PayloadFile(f"env/compat/{name}", content) for name, content in compat_files()]
     if uv is not None and program not in facts.have:
         payload.append(PayloadFile("env/uv", uv, 0o755))
-    placed = placed_step("uv", "env/uv", program, uv_pin().binary_sha256)
+    placed = program_step("uv", "env/uv", program, uv_pin().binary_sha256)
     return (*root, placed, _built(layout, facts, digest)), (*setup, *payload)
 
 
@@ -112,7 +103,7 @@ def _built(layout: Layout, facts: Facts, digest: str) -> Step:
         path=path,
         python=facts.python,
         uv=layout.uv(uv_pin().binary_sha256),
-        version=NODE_PYTHON,
+        version=NODE_PYTHON_TEXT,
     )
     runs = f"{shlex.quote(path)}/bin/python -I -c 'import rain.client'"
-    return Step("environment", act, check=ready, verify=f"{ready} && {runs}", beside=True)
+    return Step("environment", act, check=ready, verify=f"{ready} && {runs}", parallel=True)

@@ -6,14 +6,11 @@ import shlex
 from collections import defaultdict
 
 from rain_deploy.core.command import Command
+from rain_deploy.core.layout import ROOT_BASE
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.errors import InstallFailed
-from rain_deploy.parts.templates import render
+from rain_deploy.parts.shell import render
 
-ROOT_BASE = "/var/lib/rain-deploy"
-"""Directory of ours where all nodes have root."""
-USER_BASES = "/var/tmp/rain-deploy-*"  # noqa: S108  as in user_base
-"""Where it is on hosts without root, for the shell to expand."""
 DEBIAN_12 = Facts(
     uid=0,
     user="root",
@@ -35,11 +32,6 @@ DEBIAN_12 = Facts(
 
 _FIND_TOOLS = {"PATH", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"}
 """Of the installer's environment; other variables may be secrets, and a question is an argument."""
-
-
-def user_base(uid: int) -> str:
-    """Directory of ours on hosts without root."""
-    return f"/var/tmp/rain-deploy-{uid}"  # noqa: S108  made 0700, its owner is checked
 
 
 def facts_command(host: Host, cluster_id: str, *, route_to: str = "", tools: str = "") -> Command:

@@ -7,10 +7,7 @@ nothing is asked of the network.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -22,20 +19,20 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from rain_deploy.core.environment import (
     NODE_PYTHON,
+    NODE_PYTHON_TEXT,
     NODE_REQUIREMENTS,
     ResolvedEnvironment,
-    uv_environment,
 )
 from rain_deploy.core.spec import EnvironmentSpec
 from rain_deploy.errors import InputError
+from rain_deploy.parts.uv import run_uv
 
-DEADLINE_S = 900.0
 _REFUSED = re.compile(
     r"\s*(-e|--editable|-i|--(?:extra-)?index-url|-f|--find-links|--no-index)\b"
     r"|(?:.*@\s*)?((?:\.{0,2}/|file:|(?:git|hg|svn|bzr)\+)\S*|(?!https?://)[^\s@]+\.whl$)"
 )
 _NESTED = re.compile(r"\s*(?:-r|--requirement)[\s=]+(.+?)\s*(?:#.*)?$")
-_OTHER_WHEEL = f"name a wheel for x86-64 Linux and Python {NODE_PYTHON}"
+_OTHER_WHEEL = f"name a wheel for x86-64 Linux and Python {NODE_PYTHON_TEXT}"
 _GLIBC_MINORS = range(40, 4, -1)
 
 
@@ -100,11 +97,10 @@ def _requirement_files(path: Path, seen: frozenset[Path] = frozenset()) -> Itera
 def _node_tags() -> frozenset[Tag]:
     platforms = [f"manylinux_2_{minor}_x86_64" for minor in _GLIBC_MINORS]
     platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
-    python = (3, int(NODE_PYTHON.partition(".")[2]))
-    interpreter = f"cp{python[0]}{python[1]}"
+    interpreter = "cp{}{}".format(*NODE_PYTHON)
     tags = (
-        *cpython_tags(python, [interpreter], platforms),
-        *compatible_tags(python, interpreter, platforms),
+        *cpython_tags(NODE_PYTHON, [interpreter], platforms),
+        *compatible_tags(NODE_PYTHON, interpreter, platforms),
     )
     return frozenset(tags)
 
@@ -130,7 +126,7 @@ def _wheel(path: Path) -> bytes:
         raise InputError(f"--with: {path} is no wheel: it holds no package metadata", next_step=_OTHER_WHEEL)
     if not tags & _node_tags():
         raise InputError(
-            f"--with: {path} does not fit the nodes: x86-64 Linux with Python {NODE_PYTHON}",
+            f"--with: {path} does not fit the nodes: x86-64 Linux with Python {NODE_PYTHON_TEXT}",
             next_step=_OTHER_WHEEL,
         )
     return content
@@ -164,37 +160,21 @@ def _compiled(spec: EnvironmentSpec, base_lock: str, wheels: tuple[tuple[str, by
         if spec.requirements:
             list(_requirement_files(spec.requirements))
             sources.append(str(spec.requirements.absolute()))
-        _run_uv([*sources, "--find-links", str(work / "wheels"), "--output-file", str(lock)], spec)
+        done = run_uv(
+            *("pip", "compile", "--python-version", NODE_PYTHON_TEXT),
+            *("--python-platform", "x86_64-unknown-linux-gnu", "--generate-hashes", "--no-emit-index-url"),
+            *("--no-header", "--no-annotate", "--find-links", str(work / "wheels")),
+            *("--output-file", str(lock), *sources),
+            late="the requirements were not resolved",
+        )
+        if done.returncode:
+            printed = done.stderr.strip()
+            raise InputError(
+                f"{_where(spec, printed)} cannot be resolved",
+                details=printed[-2000:],
+                next_step="correct the names and versions shown above",
+            )
         return lock.read_text("utf-8")
-
-
-def _run_uv(arguments: list[str], spec: EnvironmentSpec) -> None:
-    from uv import find_uv_bin  # noqa: PLC0415  only where something is to be resolved
-
-    argv = [find_uv_bin(), "pip", "compile", "--quiet", "--color", "never", "--python", sys.executable]
-    argv += ["--python-version", NODE_PYTHON, "--python-platform", "x86_64-unknown-linux-gnu"]
-    argv += ["--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate", *arguments]
-    try:
-        done = subprocess.run(
-            argv,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            env=uv_environment(os.environ),
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise InputError(
-            f"the requirements were not resolved within {DEADLINE_S:.0f} s",
-            next_step="look whether the package index answers, then type the same command again",
-        ) from error
-    if done.returncode:
-        said = done.stderr.strip()
-        raise InputError(
-            f"{_where(spec, said)} cannot be resolved",
-            details=said[-2000:],
-            next_step="correct the names and versions that it speaks of",
-        )
 
 
 def _where(spec: EnvironmentSpec, said: str) -> str:

@@ -10,6 +10,7 @@ from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import Command
 from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT, Layout
 from rain_deploy.core.step import PayloadFile, Stage, Step
+from rain_deploy.parts.steps import file_step
 
 PROBE_DEADLINE_S = 60
 """For all governors to register after ``up`` started them."""
@@ -76,25 +77,16 @@ def node_command(cluster: Cluster, verb: str, *args: str, deadline_s: float | No
     return Command(node_argv(cluster, verb, *args), deadline_s=deadline_s)
 
 
-def _place(source: str, target: str) -> Step:
-    """Put a small file there by rename, only when it differs."""
-    return Step(
-        name=target.rpartition("/")[2],
-        check=f'cmp -s "$S/{source}" {shlex.quote(target)}',
-        act=f'mkdir -p {shlex.quote(target.rpartition("/")[0])}\nmv "$S/{source}" {shlex.quote(target)}',
-    )
-
-
 def start_stage(cluster: Cluster, node: Node, *, probe: bool) -> Stage:
     """Configuration and services of one node; on the server also the proof through Rain itself."""
     layout = layout_of(cluster)
     node_dir = layout.node(node.host.index)
     payload = [PayloadFile("node.json", node_config(cluster, node))]
-    steps = [_place("node.json", f"{node_dir}/node.json")]
+    steps = [file_step("node.json", f"{node_dir}/node.json")]
     ensure = node_argv(cluster, "ensure", node_dir)
     if node is cluster.server:
         payload.append(PayloadFile("cluster.json", cluster_config(cluster)))
-        steps.append(_place("cluster.json", f"{layout.server}/cluster.json"))
+        steps.append(file_step("cluster.json", f"{layout.server}/cluster.json"))
         ensure = (*ensure, "--supervisor", layout.cluster)
     started = f'started=$({shlex.join(ensure)})\nfor s in $started; do data started "$s"; done'
     steps.append(Step(name="services", act=started))

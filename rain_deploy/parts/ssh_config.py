@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rain_deploy.core.machine import Host, Jump
-from rain_deploy.parts.templates import render
+from rain_deploy.parts.shell import render
 
 
 @dataclass(frozen=True, slots=True)

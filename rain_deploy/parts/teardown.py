@@ -10,7 +10,7 @@ from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT, RUN_PORTS
 from rain_deploy.core.step import Stage, Step
 from rain_deploy.parts.services import layout_of
-from rain_deploy.parts.templates import render
+from rain_deploy.parts.shell import render
 from rain_deploy.parts.wall import wall_removal_step
 
 

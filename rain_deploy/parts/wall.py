@@ -17,7 +17,8 @@ from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT, RUN_PORTS, Layout, gov
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.step import Step
 from rain_deploy.errors import InputError
-from rain_deploy.parts.templates import render
+from rain_deploy.parts.shell import render
+from rain_deploy.parts.steps import packages_step
 
 LOOPBACK = "127.0.0.1"
 
@@ -110,15 +111,12 @@ def wall_steps(layout: Layout, addresses: Mapping[str, str]) -> tuple[Step, ...]
     digest = hashlib.sha256(text.encode()).hexdigest()
     now = f'listed=$($SUDO nft list table inet {table}) && now="{digest} $(echo "$listed" | sha256sum)"'
     same = f'{_PATH}; {now} && [ "$now" = "$(cat {record})" ]'
-    install = (
-        f'{_PATH}\ncommand -v nft >/dev/null || {{\n  apt="$SUDO env DEBIAN_FRONTEND=noninteractive apt-get'
-        ' -o DPkg::Lock::Timeout=600 -q -y"\n'
-        "  $apt install --no-install-recommends nftables || "
-        "{ $apt update; $apt install --no-install-recommends nftables; }\n}"
-    )
-    apply = f"printf %s {shlex.quote(text)} | $SUDO nft -f -"
+    apply = f"{_PATH}\nprintf %s {shlex.quote(text)} | $SUDO nft -f -"
     keep = f'{now}\nmkdir -p {shlex.quote(layout.cluster)}\necho "$now" >{record}.$$\nmv {record}.$$ {record}'
-    return (Step(name="wall", check=same, act=f"{install}\n{apply}\n{keep}", verify=same),)
+    return (
+        packages_step("nftables", ("nftables",), present=f"{_PATH}; command -v nft"),
+        Step(name="wall", check=same, act=f"{apply}\n{keep}", verify=same),
+    )
 
 
 def wall_removal_step(cluster_id: str) -> Step:

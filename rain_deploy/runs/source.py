@@ -13,6 +13,8 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rain_deploy.core.environment import NODE_PYTHON
+
 LONGEST_PATH = 1024
 """Characters; a longer literal is text, not a path."""
 _KEEP_BASE = frozenset({"resolve", "absolute", "joinpath", "expanduser"})
@@ -59,7 +61,7 @@ def scan(data: bytes, file: str) -> Source:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
-        tree = ast.parse(importlib.util.decode_source(data), file, feature_version=(3, 11))
+        tree = ast.parse(importlib.util.decode_source(data), file, feature_version=NODE_PYTHON)
     paths = _Paths(tree, file)
     reads, others = _calls(tree, paths)
     return Source(

@@ -18,8 +18,8 @@ from rain_deploy.errors import (
     RainDeployError,
 )
 from rain_deploy.fleet.reach import gather_facts
+from rain_deploy.parts.cache import EngineCache
 from rain_deploy.parts.engine import build_packages, engine_key, install_command
-from rain_deploy.parts.engine_cache import EngineCache
 from rain_deploy.providers.base import Provider
 from rain_deploy.verbs.plan import planned_hosts
 

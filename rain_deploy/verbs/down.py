@@ -32,7 +32,7 @@ from rain_deploy.errors import (
     Unreachable,
     UsageError,
 )
-from rain_deploy.fleet.execute import StageReport
+from rain_deploy.fleet.executor import StageReport
 from rain_deploy.fleet.reach import meet
 from rain_deploy.parts.services import layout_of
 from rain_deploy.parts.teardown import remove_stage, stop_stage

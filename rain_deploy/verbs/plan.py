@@ -21,7 +21,7 @@ from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec
 from rain_deploy.core.step import Stage
 from rain_deploy.parts.environment import node_lock
 from rain_deploy.parts.facts import DEBIAN_12
-from rain_deploy.parts.stage import stage_command
+from rain_deploy.parts.shell import stage_command
 from rain_deploy.providers.base import Provider
 
 

@@ -22,7 +22,7 @@ from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.shipment import Shipment
 from rain_deploy.core.spec import RunSpec
 from rain_deploy.errors import InputError, Locked, Unreachable, UsageError
-from rain_deploy.parts.script import ship_stage
+from rain_deploy.parts.run import ship_stage
 from rain_deploy.parts.services import layout_of, node_argv, node_command
 from rain_deploy.results.pull import check_target
 from rain_deploy.runs.finish import RunResult, end_of, record_state

@@ -25,7 +25,7 @@ from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.events import Notice
 from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.parts.boot import boot_stage
+from rain_deploy.parts.user_data import boot_stage
 from rain_deploy.providers.base import Provider
 from rain_deploy.verbs.plan import PlanResult, plan
 from rain_deploy.verbs.undo import undo

@@ -11,6 +11,7 @@ from rain_deploy.cli.flows import Flows
 from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.core.events import EventSink, Notice
 from rain_deploy.errors import CredentialsError
+from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.parts.user_data import render as user_data
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.exoscale.account import Account, find_account
@@ -45,6 +46,7 @@ def application(environ: Mapping[str, str], transport: Transport, make_api: Make
             emit=emit,
             confirm=confirm,
             cwd=home,
+            executor=SshExecutor(transport),
         )
 
     return Application(

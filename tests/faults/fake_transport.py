@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.machine import Host
 from rain_deploy.errors import HostKeyError, Unreachable
-from rain_deploy.parts.stage import DATA, MARK
+from rain_deploy.parts.shell import DATA, MARK
 from rain_deploy.transport.base import Chunk, Forward
 from tests.lab.machines import Instance, NoMachines
 

@@ -25,10 +25,10 @@ from typing import NoReturn
 from rain_deploy.cli.app import Application
 from rain_deploy.cli.main import main
 from rain_deploy.core.machine import Host
-from rain_deploy.parts.boot import boot_stage
 from rain_deploy.parts.engine import tools_probe
 from rain_deploy.parts.facts import facts_command
-from rain_deploy.parts.stage import stage_command
+from rain_deploy.parts.shell import stage_command
+from rain_deploy.parts.user_data import boot_stage
 from rain_deploy.parts.user_data import render as user_data
 from rain_deploy.providers.exoscale.api import Api, Patience
 from tests.faults.composition import application

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.environment import ResolvedEnvironment
+from rain_deploy.core.layout import ROOT_BASE, user_base
 from rain_deploy.parts.environment import environment_digest, node_lock
-from rain_deploy.parts.facts import ROOT_BASE, user_base
 from rain_deploy.providers.hosts.openssh_config import SSH_PORT
 from rain_deploy.providers.keys import public_key
 from rain_deploy.providers.local import node as local_node

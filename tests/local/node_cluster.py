@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rain_deploy.parts.templates import render
+from rain_deploy.parts.shell import render
 
 NODE_CODE = Path(__file__).parents[2] / "rain_deploy" / "node"
 

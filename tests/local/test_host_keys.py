@@ -21,7 +21,7 @@ from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.machine import Host
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.parts.templates import templates_directory
+from rain_deploy.parts.shell import templates_directory
 from rain_deploy.providers.hosts.provider import HostsProvider
 from rain_deploy.providers.keys import public_key
 from rain_deploy.providers.local.provider import LocalProvider

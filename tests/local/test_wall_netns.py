@@ -16,7 +16,7 @@ import pytest
 
 from rain_deploy.core.layout import Layout
 from rain_deploy.core.step import Stage, Step
-from rain_deploy.parts.stage import stage_script
+from rain_deploy.parts.shell import stage_script
 from rain_deploy.parts.wall import wall_removal_step, wall_steps
 
 pytestmark = [

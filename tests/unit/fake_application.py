@@ -23,6 +23,7 @@ from rain_deploy.core.events import Event, EventSink
 from rain_deploy.core.machine import Host, InstanceType
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.errors import InputError
+from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.providers.base import Provider
 from rain_deploy.runs.finish import PulledRun, RunResult
 from rain_deploy.runs.states import RunLine
@@ -377,4 +378,15 @@ class World:
 
 @contextlib.contextmanager
 def _context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
-    yield Context(home, Store(home), NoTransport(), NoTransport(), no_provider, emit, confirm, Path.cwd())
+    transport = NoTransport()
+    yield Context(
+        home,
+        Store(home),
+        transport,
+        transport,
+        no_provider,
+        emit,
+        confirm,
+        Path.cwd(),
+        SshExecutor(transport),
+    )

@@ -22,6 +22,7 @@ from rain_deploy.core.machine import Found, Host, InstanceType, Intent, Resource
 from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import ApiError, DownIncomplete, HostKeyError, RainDeployError, Unreachable
+from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.state import Store
 from rain_deploy.transport.base import Chunk, Forward
@@ -240,7 +241,17 @@ class World:
 
         (place / "home").mkdir(exist_ok=True)
         store = Store(place / "home")
-        ctx = Context(place / "home", store, nodes, nodes, lambda _: cloud, events.append, confirm, place)
+        ctx = Context(
+            place / "home",
+            store,
+            nodes,
+            nodes,
+            lambda _: cloud,
+            events.append,
+            confirm,
+            place,
+            SshExecutor(nodes),
+        )
         return cls(ctx, cloud, nodes, events, answers)
 
     @property

@@ -26,8 +26,8 @@ from rain_deploy.parts.engine import (
     tools_probe,
 )
 from rain_deploy.parts.facts import DEBIAN_12
-from rain_deploy.parts.packages import packages_step
-from rain_deploy.parts.stage import stage_command
+from rain_deploy.parts.shell import stage_command
+from rain_deploy.parts.steps import packages_step
 
 RAIN = b'#!/bin/sh\necho "Rain 0.4.0"\n'
 SHA256 = hashlib.sha256(RAIN).hexdigest()

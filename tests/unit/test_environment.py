@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from rain_deploy.core.environment import NODE_REQUIREMENTS, ResolvedEnvironment, uv_environment
+from rain_deploy.core.environment import NODE_REQUIREMENTS, ResolvedEnvironment
 from rain_deploy.core.layout import Layout
 from rain_deploy.core.step import Stage
 from rain_deploy.errors import InputError
@@ -28,11 +28,10 @@ from rain_deploy.parts.environment import (
     environment_digest,
     environment_steps,
     node_lock,
-    uv_pin,
 )
 from rain_deploy.parts.facts import DEBIAN_12
-from rain_deploy.parts.stage import stage_command
-from rain_deploy.parts.templates import templates_directory
+from rain_deploy.parts.shell import stage_command, templates_directory
+from rain_deploy.parts.uv import uv_environment, uv_pin
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = replace(DEBIAN_12, python=sys.executable)

@@ -11,8 +11,9 @@ import pytest
 
 from rain_deploy.cluster.machines import choose_base
 from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.layout import ROOT_BASE
 from rain_deploy.core.machine import Facts, Host
-from rain_deploy.parts.facts import DEBIAN_12, ROOT_BASE, facts_command, parse_facts
+from rain_deploy.parts.facts import DEBIAN_12, facts_command, parse_facts
 
 HOST = Host("node-1", "127.0.0.1", 22, "me", ())
 CLUSTER = Cluster("ab12", "default", "hosts", 0.0)

@@ -11,6 +11,7 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.machine import Host
 from rain_deploy.errors import InputError
+from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.state import Store
 from rain_deploy.transport.here import Here
 from rain_deploy.verbs.logs import logs
@@ -25,7 +26,9 @@ def ctx(tmp_path: Path) -> Context:
     store = Store(tmp_path / "home")
     for cluster in (RENTED, replace(RENTED, id="cd34", name="mine", provider="hosts", quote=None)):
         store.save_cluster(cluster)
-    return Context(tmp_path, store, Here(), Here(), no_provider, print, lambda _: True, tmp_path)
+    return Context(
+        tmp_path, store, Here(), Here(), no_provider, print, lambda _: True, tmp_path, SshExecutor(Here())
+    )
 
 
 def test_a_light_machine_says_that_it_has_none(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.errors import EngineError, HostKeyError, InputError, Locked, Unreachable
+from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.fleet.fanout import Outcomes
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.providers.base import Provider
@@ -107,7 +108,17 @@ def world(tmp_path: Path) -> World:
     store = Store(tmp_path / "home")
     for cluster in (CLUSTER, OTHER):
         store.save_cluster(cluster)
-    ctx = Context(tmp_path / "home", store, node, node, no_provider, seen.append, lambda _: True, tmp_path)
+    ctx = Context(
+        tmp_path / "home",
+        store,
+        node,
+        node,
+        no_provider,
+        seen.append,
+        lambda _: True,
+        tmp_path,
+        SshExecutor(node),
+    )
     return World(node, ctx, seen)
 
 

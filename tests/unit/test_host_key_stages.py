@@ -22,6 +22,7 @@ from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.errors import HostKeyError, RainDeployError, Unreachable
+from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.keys import public_key
@@ -182,6 +183,7 @@ class Operator:
             emit=lambda _: None,
             confirm=lambda _: False,
             cwd=self._home,
+            executor=SshExecutor(transport),
         )
 
 

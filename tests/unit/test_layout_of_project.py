@@ -62,7 +62,7 @@ def test_the_wheel_holds_every_module_template_lock_and_pth_and_nothing_else(whe
 def test_the_installed_wheel_finds_its_templates_without_the_checkout(elsewhere: Path) -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]);"
-        "from rain_deploy.parts.templates import templates_directory; print(templates_directory())"
+        "from rain_deploy.parts.shell import templates_directory; print(templates_directory())"
     )
     found = _python("-I", "-c", program, elsewhere, cwd=elsewhere).strip()
     assert found == str(elsewhere / "rain_deploy/templates")

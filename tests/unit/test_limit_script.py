@@ -15,9 +15,8 @@ import pytest
 from rain_deploy.core.layout import IDLE_PORT
 from rain_deploy.core.step import Stage
 from rain_deploy.node.files import write_json
-from rain_deploy.parts.limit import limit_stage
-from rain_deploy.parts.stage import stage_command
-from rain_deploy.parts.user_data import limit_program
+from rain_deploy.parts.limit import limit_program, limit_stage
+from rain_deploy.parts.shell import stage_command
 
 BOOT = 1_800_000_000
 MINUTE, HALF_AN_HOUR, HOUR = 60, 1800, 3600

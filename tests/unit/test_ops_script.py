@@ -17,8 +17,8 @@ from rain_deploy.core.run import RunRecord
 from rain_deploy.core.shipment import Shipment, ShippedFile
 from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.step import PayloadFile, Stage
-from rain_deploy.parts.script import ship_stage
-from rain_deploy.parts.stage import stage_command
+from rain_deploy.parts.run import ship_stage
+from rain_deploy.parts.shell import stage_command
 
 ODD = "odd\nna me\\caf\udce9.txt"
 

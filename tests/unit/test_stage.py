@@ -10,16 +10,15 @@ from rain_deploy.core.events import Event, Progress, StepDone
 from rain_deploy.core.machine import Host
 from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.errors import InstallFailed
-from rain_deploy.fleet.execute import StageReport, StageWork, run_stage
-from rain_deploy.parts.stage import pack, stage_command
+from rain_deploy.fleet.executor import SshExecutor, StageReport
+from rain_deploy.parts.shell import pack, stage_command
 from rain_deploy.transport.here import Here
 
 HOST = Host("node-1", "127.0.0.1", 22, "me", ())
 
 
 def execute(base: Path, stage: Stage, seen: list[Event]) -> StageReport:
-    work = StageWork(HOST, stage_command(stage, str(base)), tuple(step.name for step in stage.steps))
-    return run_stage(Here(), stage.name, {HOST.name: work}, seen.append).require()[HOST.name]
+    return SshExecutor(Here()).run({HOST: stage}, str(base), seen.append).require()[HOST.name]
 
 
 def outcomes(seen: list[Event]) -> list[tuple[str, str]]:
@@ -63,14 +62,14 @@ def test_neighbours_that_are_beside_run_at_the_same_time(tmp_path: Path) -> None
     a, b = tmp_path / "a", tmp_path / "b"
     wait = "i=0; until [ -e {0} ]; do i=$((i + 1)); [ $i -lt 100 ] || exit 1; sleep 0.05; done"
     steps = (
-        Step("first", act=f"touch {a}\n{wait.format(b)}", beside=True),
-        Step("second", act=f"touch {b}\n{wait.format(a)}", beside=True),
+        Step("first", act=f"touch {a}\n{wait.format(b)}", parallel=True),
+        Step("second", act=f"touch {b}\n{wait.format(a)}", parallel=True),
     )
     assert set(execute(tmp_path / "base", Stage("s", steps), []).changed) == {"first", "second"}
 
 
 def test_one_failing_neighbour_fails_the_stage(tmp_path: Path) -> None:
-    steps = (Step("good", act="true", beside=True), Step("bad", act="exit 3", beside=True))
+    steps = (Step("good", act="true", parallel=True), Step("bad", act="exit 3", parallel=True))
     with pytest.raises(InstallFailed, match="bad failed"):
         execute(tmp_path / "base", Stage("s", steps), [])
 

@@ -83,8 +83,7 @@ def test_without_credentials_the_record_and_the_nodes_still_speak(world: World) 
         raise CredentialsError("no key is found")
 
     world.cluster()
-    ctx = world.ctx
-    without = type(ctx)(ctx.home, ctx.store, ctx.transport, ctx.here, no_key, ctx.emit, ctx.confirm, ctx.cwd)
+    without = replace(world.ctx, provider_for=no_key)
     assert "no key is found" in status(without, "one").drift[0]
     assert [line.state for line in list_clusters(without).clusters] == ["unknown"]
 

@@ -11,6 +11,7 @@ from rain_deploy.cluster.machines import survivors
 from rain_deploy.core.events import Event, Notice
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import InstallFailed, RainDeployError
+from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.fleet.fanout import Outcomes
 from rain_deploy.providers.hosts.provider import HostsProvider
 from rain_deploy.state import Store
@@ -30,6 +31,7 @@ def left_over(tmp_path: Path, failed: str, min_nodes: int | None) -> tuple[tuple
         emit=seen.append,
         confirm=lambda _: True,
         cwd=tmp_path,
+        executor=SshExecutor(Here()),
     )
     spec = ClusterSpec("default", "hosts", "named", min_nodes=min_nodes)
     errors: dict[str, RainDeployError] = {failed: InstallFailed("no disk")} if failed else {}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import rain_deploy
-from rain_deploy.parts.templates import templates_directory
+from rain_deploy.parts.shell import templates_directory
 from rain_deploy.parts.user_data import render
 from rain_deploy.providers.keys import public_key
 

@@ -1,4 +1,4 @@
-"""engine_cache: which engine fits where, and that a damaged file is never handed out."""
+"""The cache of programs: which engine fits where, and that a damaged file is never handed out."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from uv import find_uv_bin
 
 from rain_deploy.errors import InputError, StateError
-from rain_deploy.parts.engine_cache import EngineCache, uv_program
-from rain_deploy.parts.environment import uv_pin
+from rain_deploy.parts.cache import EngineCache
+from rain_deploy.parts.uv import uv_pin, uv_program
 
 RAIN, SHA256 = b"an engine", hashlib.sha256(b"an engine").hexdigest()
 

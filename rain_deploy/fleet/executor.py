@@ -1,0 +1,135 @@
+"""Runs a stage on many hosts at once; what their scripts report becomes events and values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rain_deploy.core.events import EventSink, Progress, StageEnded, StageStarted, StepDone
+from rain_deploy.core.machine import Host
+from rain_deploy.core.step import Stage
+from rain_deploy.errors import InstallFailed
+from rain_deploy.fleet.fanout import Outcomes, fan_out
+from rain_deploy.fleet.reach import meet
+from rain_deploy.parts.shell import DATA, MARK, stage_command
+from rain_deploy.transport.base import Transport
+
+TAIL_LINES = 20
+"""How much of a failed step's output goes into its error."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """What a stage did on one host."""
+
+    changed: tuple[str, ...] = ()
+    """Names of the steps that acted."""
+    data: tuple[tuple[str, str], ...] = ()
+
+    def values(self, name: str) -> tuple[str, ...]:
+        """Every value that the stage's steps reported under ``name``, in order."""
+        return tuple(value for key, value in self.data if key == name)
+
+
+class Executor(Protocol):
+    """Runs stages on hosts.  The seam between what is to be done and how it reaches a machine."""
+
+    def run(self, stages: Mapping[Host, Stage], base: str, emit: EventSink) -> Outcomes[StageReport]:
+        """Run each host's stage, all at once; the stages have one name.  ``base`` is our directory there.
+
+        A host whose stage fails is an InstallFailed outcome that names the step and ends with its output.
+        Raises HostKeyError, before anything is done on any host, if one of them has a wrong key.
+        """
+
+
+class SshExecutor:
+    """Sends each stage as one shell script over one exec channel, its files on stdin."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def run(self, stages: Mapping[Host, Stage], base: str, emit: EventSink) -> Outcomes[StageReport]:
+        """Implements Executor."""
+        hosts = tuple(stages)
+        if not hosts:
+            return Outcomes({}, {})
+        name = stages[hosts[0]].name
+        meet(self._transport, hosts)
+        emit(StageStarted(name, tuple(host.name for host in hosts)))
+        started_s = time.monotonic()
+        outcomes = fan_out(hosts, lambda host: self._one(host, stages[host], base, emit))
+        emit(StageEnded(name, tuple(outcomes.errors), time.monotonic() - started_s))
+        return outcomes
+
+    def _one(self, host: Host, stage: Stage, base: str, emit: EventSink) -> StageReport:
+        command = stage_command(stage, base, host.installer_env if stage.installs else ())
+        listener = _Listener(host.name, stage, emit)
+        out, err = _Lines(listener.report), _Lines(listener.progress)
+        result = self._transport.run(host, command, on_stdout=out, on_stderr=err)
+        out.close()
+        err.close()
+        if result.exit_status != 0:
+            what = ", ".join(listener.failed) or "preparing"
+            raise InstallFailed(
+                f"{stage.name}: {what} failed (exit {result.exit_status})",
+                node=host.name,
+                details="\n".join(listener.tail),
+            )
+        return StageReport(tuple(listener.changed), tuple(listener.data))
+
+
+@dataclass(slots=True)
+class _Listener:
+    """Collects the report of one host while its script runs."""
+
+    host: str
+    stage: Stage
+    emit: EventSink
+    changed: list[str] = field(default_factory=list)
+    data: list[tuple[str, str]] = field(default_factory=list)
+    tail: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    started_s: dict[str, float] = field(default_factory=dict)
+
+    def report(self, line: str) -> None:
+        name, _, value = line[1:].partition("\t")
+        if line.startswith(DATA):
+            self.data.append((name, value))
+        elif line.startswith(MARK):
+            self._mark(self.stage.steps[int(name)].name, value)
+
+    def _mark(self, step: str, outcome: str) -> None:
+        now_s = time.monotonic()
+        if outcome == "started":
+            self.started_s[step] = now_s
+            return
+        seconds = now_s - self.started_s.get(step, now_s)
+        if outcome == "done":
+            self.changed.append(step)
+        elif outcome == "failed":
+            self.failed.append(step)
+        self.emit(StepDone(self.host, self.stage.name, step, outcome, seconds))
+
+    def progress(self, line: str) -> None:
+        if line.strip():
+            self.tail = [*self.tail[-TAIL_LINES + 1 :], line]
+            self.emit(Progress(self.host, line))
+
+
+class _Lines:
+    """Cuts a stream of bytes into lines of text."""
+
+    def __init__(self, receive: Callable[[str], None]) -> None:
+        self._receive = receive
+        self._rest = b""
+
+    def __call__(self, chunk: bytes) -> None:
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._receive(line.decode(errors="replace"))
+
+    def close(self) -> None:
+        if self._rest:
+            self._receive(self._rest.decode(errors="replace"))

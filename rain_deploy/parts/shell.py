@@ -1,0 +1,109 @@
+"""Renders templates, and a stage as one command: a shell script, with its files as a tar on stdin."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import io
+import os
+import shlex
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rain_deploy.core.command import Command
+from rain_deploy.core.step import PayloadFile, Stage, Step
+
+if TYPE_CHECKING:
+    import jinja2
+
+PACKAGE = Path(__file__).resolve().parent.parent
+"""The directory of this installation's package."""
+MARK = "\x1e"
+"""Starts a line that reports on a step: index, tab, outcome."""
+DATA = "\x1d"
+"""Starts a line that reports a value: name, tab, value."""
+EXPORTS = "exports"
+"""Name of the payload's file with the installer's environment."""
+
+
+def templates_directory() -> Path:
+    """Return where the templates are: top level of a checkout, ``rain_deploy/templates`` in a wheel."""
+    inside = PACKAGE / "templates"
+    return inside if inside.is_dir() else PACKAGE.parent / "templates"
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    import jinja2  # noqa: PLC0415  heavy: only what renders pays for it
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates_directory()),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701  shell and configuration text; ``q`` quotes for the shell
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["q"] = lambda value: shlex.quote(str(value))
+    return environment
+
+
+def render(name: str, **values: object) -> str:
+    """Return the text of template ``name``.  A missing value is an error."""
+    return _environment().get_template(name).render(**values)
+
+
+def pack(files: tuple[PayloadFile, ...]) -> bytes:
+    """Return a gzipped tar of the files; the same files give the same bytes."""
+    buffer = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1, mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for file in files:
+            member = tarfile.TarInfo(file.path)
+            member.size, member.mode = len(file.data), file.mode
+            archive.addfile(member, io.BytesIO(file.data))
+    return buffer.getvalue()
+
+
+def stage_script(stage: Stage, base: str, *, exports: bool = False) -> str:
+    """Return the POSIX sh text of a stage; ``base`` is what its steps call ``$B``.
+
+    With ``exports`` it reads environment variables from the payload's file of that name.
+    """
+    return render(
+        "stage.sh.j2",
+        steps=stage.steps,
+        groups=_groups(stage.steps),
+        variables=(("B", base), *stage.variables),
+        exports=exports,
+        payload=exports or bool(stage.payload),
+    )
+
+
+def stage_command(stage: Stage, base: str, exports: tuple[tuple[str, str], ...] = ()) -> Command:
+    """Return the stage as a command for one exec channel.
+
+    ``exports`` is environment for this script alone.  It may hold secrets, so it is never an argument.
+    """
+    lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in exports)
+    exported = (PayloadFile(EXPORTS, os.fsencode(lines), 0o600),) if exports else ()
+    payload = (*exported, *stage.payload)
+    return Command(
+        argv=("sh", "-c", stage_script(stage, base, exports=bool(exports))),
+        stdin=pack(payload) if payload else None,
+        deadline_s=stage.deadline_s,
+    )
+
+
+def _groups(steps: tuple[Step, ...]) -> list[list[int]]:
+    """Return the steps' indices in groups that run together: neighbours that are ``parallel``."""
+    groups: list[list[int]] = []
+    for index, step in enumerate(steps):
+        if step.parallel and groups and steps[groups[-1][-1]].parallel:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
