@@ -1,31 +1,26 @@
-"""Brings a run's results home: one stream from the node, unpacked aside, landed by renames."""
+"""Pulls a run's results: one stream from the node, unpacked aside, moved into place when complete."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
-import os
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rain_deploy.core.command import CommandResult
 from rain_deploy.core.run import RunRecord
-from rain_deploy.errors import InputError, Locked, PullFailed, RainDeployError, Unreachable, UnsafeResults
+from rain_deploy.errors import PullFailed, RainDeployError, Unreachable, UnsafeResults, full
 from rain_deploy.results import manifest, points
-from rain_deploy.results.names import encode_name
-from rain_deploy.results.unpack import CutError, Limits, PulledFile, Unpacked, Unpacker
+from rain_deploy.results.landing import check_target, clear, land, partial_directory
+from rain_deploy.results.stream import CutError, Limits
+from rain_deploy.results.unpack import PulledFile, Unpacked, receive
 
 Stream = Callable[[Callable[[bytes], None]], CommandResult]
-"""Runs node verb ``pack``, its stdout going to the given sink."""
+"""Runs the node verb ``pack`` and hands its stdout to the given sink."""
 ATTEMPTS = 3
-"""Connections that may be lost before a pull fails."""
-_LOCK_DEADLINE_S = 600.0
+"""How many connections may be lost before a pull fails."""
 _STATE, _ROWS = "state.json", "points.jsonl"
 _TOP = frozenset({"stdout.log", "stderr.log", _ROWS, _STATE, "figures", "attempts", "files"})
 _LONGEST_STATE_BYTES = 1 << 24
@@ -34,20 +29,20 @@ _SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class PullOutcome:
-    """What lies in ``results_dir`` now."""
+    """What ``results_dir`` holds now."""
 
     results_dir: Path
     files: int
-    """That the script wrote."""
+    """Files that the script wrote."""
     figures: int
     """Pictures; PNG and SVG of one count once."""
     points: int
     failed_points: int
     size_bytes: int
     finished: bool
-    """False: the run goes on, this is what there was."""
+    """False while the run goes on: these are the results so far."""
     refused: tuple[str, ...] = ()
-    """What the node offered and was not taken, encoded for print."""
+    """Names that the node sent and that were refused, encoded for print."""
 
     @property
     def problem(self) -> RainDeployError | None:
@@ -61,125 +56,41 @@ class PullOutcome:
         )
 
 
-def check_target(out: Path, run_id: str) -> None:
-    """Raises InputError when ``out`` is something else than a place for this run's results."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise InputError(f"the results directory {out} is a file", next_step="name another with --out")
-    found = manifest.read(out)
-    if found is not None and found["run"] == run_id:
-        return
-    other = next((entry for entry in sorted(out.iterdir()) if entry.name != _partial(out).name), None)
-    if other is not None:
-        raise InputError(
-            f"the results directory {out} holds other files ({encode_name(other.name)})",
-            next_step="name another with --out",
-        )
-
-
 def pull(
     stream: Stream, run: RunRecord, out: Path, *, again: str, limits: Limits | None = None
 ) -> PullOutcome:
-    """Fill ``out``, replacing what an earlier pull of the same run left there and nothing else.
+    """Fill ``out``, and replace only what an earlier pull of the same run left there.
 
     ``again`` is the command that pulls once more.  Raises InputError (``out`` holds other files),
     PullFailed (connection lost, damaged stream, disk full, ``out`` not writable; nothing half-made is
-    left), UnsafeResults (a limit passed).  Refused files are no failure but in ``PullOutcome.problem``.
+    left), UnsafeResults (a limit passed).  Refused files do not raise: see ``PullOutcome.problem``.
     """
-    with _explained(out, again):
-        check_target(out, run.id)
-        with _partial_directory(out) as partial:
-            return _landed(run, _received(stream, partial, limits), partial, out)
-
-
-@contextlib.contextmanager
-def _explained(out: Path, again: str) -> Iterator[None]:
     try:
-        yield
+        check_target(out, run.id)
+        with partial_directory(out) as partial:
+            return _landed(run, _received(stream, partial, limits), partial, out)
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        why = "the disk is full" if full else f"it cannot be written: {error.strerror}"
+        why = "the disk is full" if full(error) else f"it cannot be written: {error.strerror}"
         raise PullFailed(f"no results in {out}: {why}", next_step=f"{again} --out DIR") from error
     except PullFailed as error:
-        error.next_step = f"{again} --out DIR" if isinstance(error.__cause__, OSError) else again
+        error.next_step = again
         raise
 
 
-# ---- the place where results lie until all are there
-
-
-def _partial(out: Path) -> Path:
-    """On the same file system as ``out``: in it where it exists, else beside it."""
-    return out / ".partial" if out.is_dir() else out.parent / f".{out.name}.partial"
-
-
-@contextlib.contextmanager
-def _partial_directory(out: Path) -> Iterator[Path]:
-    """An empty directory that this pull holds alone, and that is gone when it ends."""
-    partial, handle = _locked(out)
-    try:
-        _clear(partial)
-        yield partial
-    finally:
-        if _is_at(handle, partial):
-            shutil.rmtree(partial, ignore_errors=True)
-        os.close(handle)
-
-
-def _locked(out: Path) -> tuple[Path, int]:
-    """Two pulls of one run at a time take turns."""
-    deadline = time.monotonic() + _LOCK_DEADLINE_S
-    while time.monotonic() < deadline:
-        partial = _partial(out)
-        partial.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(handle, partial):
-                return partial, handle
-        os.close(handle)
-        time.sleep(0.1)
-    raise Locked(f"another command has been pulling to {out} for {_LOCK_DEADLINE_S:.0f} s")
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    """The directory that was opened still has its name, so nobody landed or removed it meanwhile."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.lstat())
-    except FileNotFoundError:
-        return False
-
-
-def _clear(directory: Path) -> None:
-    for entry in directory.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-
 def _received(stream: Stream, partial: Path, limits: Limits | None) -> Unpacked:
-    for left in reversed(range(ATTEMPTS)):
-        unpacker = Unpacker(partial, limits, top=_TOP)
-        try:
-            result = stream(unpacker.write)
-            if result.exit_status:
-                raise PullFailed(
-                    f"the node could not pack its results (exit {result.exit_status})",
-                    details=result.stderr.decode("utf-8", "replace"),
-                )
-            return unpacker.close()
-        except (Unreachable, CutError):
-            if not left:
-                raise
-        finally:
-            unpacker.abandon()
-        _clear(partial)
-    raise AssertionError
+    def send(sink: Callable[[bytes], None]) -> None:
+        result = stream(sink)
+        if result.exit_status:
+            raise PullFailed(
+                f"the node could not pack its results (exit {result.exit_status})",
+                details=result.stderr.decode("utf-8", "replace"),
+            )
 
-
-# ---- landing
+    for _ in range(ATTEMPTS - 1):
+        with contextlib.suppress(Unreachable, CutError):
+            return receive(send, partial, limits, top=_TOP)
+        clear(partial)
+    return receive(send, partial, limits, top=_TOP)
 
 
 def _landed(run: RunRecord, unpacked: Unpacked, partial: Path, out: Path) -> PullOutcome:
@@ -189,7 +100,7 @@ def _landed(run: RunRecord, unpacked: Unpacked, partial: Path, out: Path) -> Pul
     files = [file for file in unpacked.files if file.path != _STATE] + _tables(partial, rows)
     finished = state.get("state") == "finished"
     made = manifest.build(run, state, files, complete=finished)
-    _land(partial, out, made, [file.path for file in files])
+    land(partial, out, made, [file.path for file in files])
     pictures = {Path(file.path).with_suffix("") for file in files if file.path.startswith("figures/")}
     return PullOutcome(
         results_dir=out,
@@ -204,7 +115,7 @@ def _landed(run: RunRecord, unpacked: Unpacked, partial: Path, out: Path) -> Pul
 
 
 def _state(path: Path) -> dict[str, object]:
-    """The node's word on the run; a stranger's, so that it may be anything."""
+    """Return what the node says about the run; it may have sent anything."""
     try:
         with path.open("rb") as stream:
             state = json.loads(stream.read(_LONGEST_STATE_BYTES), parse_constant=lambda _: None)
@@ -214,7 +125,7 @@ def _state(path: Path) -> dict[str, object]:
 
 
 def _shallow(value: object, depth: int = 2) -> object:
-    """Without what is nested so deep that it can only be meant to harm its reader."""
+    """Return the value without anything nested so deep that it could only harm a reader."""
     match value:
         case dict():
             return {str(key): _shallow(inner, depth - 1) for key, inner in value.items()} if depth else None
@@ -225,48 +136,13 @@ def _shallow(value: object, depth: int = 2) -> object:
 
 
 def _tables(directory: Path, rows: tuple[points.Row, ...]) -> list[PulledFile]:
+    """Write the tables of points."""
     with (directory / "points.csv").open("w", encoding="utf-8", newline="") as table:
         points.write_csv(rows, table)
     with (directory / "points.json").open("w", encoding="utf-8") as table:
         points.write_json(rows, table)
-    return [_made(directory, name) for name in ("points.csv", "points.json")]
-
-
-def _made(directory: Path, name: str) -> PulledFile:
-    data = (directory / name).read_bytes()
-    return PulledFile(name, len(data), hashlib.sha256(data).hexdigest())
-
-
-def _land(partial: Path, out: Path, made: manifest.Manifest, names: list[str]) -> None:
-    if not out.exists():
-        manifest.write(partial, made)
-        partial.chmod(0o755)
-        partial.rename(out)
-        return
-    found = manifest.read(out)
-    earlier = manifest.paths(found) if found else frozenset()
-    gone = earlier.difference(names)
-    foreign = [name for name in names if name not in earlier and os.path.lexists(out / name)]
-    if foreign:
-        raise InputError(
-            f"{foreign[0]!a} in {out} is not of this run and would be overwritten",
-            next_step="name another directory with --out",
-        )
-    # From here the manifest claims old and new, so that a pull after a kill knows all of it as its own.
-    manifest.write(partial, manifest.claiming(made, gone)).replace(out / manifest.NAME)
-    for name in gone:
-        _remove(out, name)
-    for name in names:
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (partial / name).replace(out / name)
-    manifest.write(partial, made).replace(out / manifest.NAME)
-
-
-def _remove(out: Path, name: str) -> None:
-    """A file of an earlier pull, and the directories that it leaves empty."""
-    path = out / name
-    if path.resolve().is_relative_to(out.resolve()):
-        path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            for above in path.relative_to(out).parents[:-1]:
-                (out / above).rmdir()
+    made = []
+    for name in ("points.csv", "points.json"):
+        data = (directory / name).read_bytes()
+        made.append(PulledFile(name, len(data), hashlib.sha256(data).hexdigest()))
+    return made

@@ -1,8 +1,7 @@
-"""Unpacks a node's tar below a directory, believing nothing in it.
+"""Unpacks a node's tar below a directory and trusts nothing in it.
 
-Plain files and directories are made, each opened relative to its directory's handle and without
-following links; everything else is refused by name and the rest goes on.  What was received is compared
-with the hashes in the last member, so a cut or damaged stream is never taken for the whole.
+Plain files and directories are made.  Each is opened relative to the handle of its directory, without
+following links.  Everything else is refused by name, and the rest goes on.
 """
 
 from __future__ import annotations
@@ -13,281 +12,202 @@ import hashlib
 import itertools
 import json
 import os
-import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from rain_deploy.errors import PullFailed, UnsafeResults
+from rain_deploy.errors import PullFailed
 from rain_deploy.results.names import encode_name
-from rain_deploy.results.tarstream import BrokenTarError, Member, TarStream
+from rain_deploy.results.stream import Archive, CutError, Limits, piped, too_much
 
 SUMS = "sums.json"
-"""Name of the last member: {path: [size in bytes, sha256]} of all others."""
+"""Name of the member that maps the path of every other file to [size in bytes, sha256]."""
 _SUMS_LONGEST_BYTES = 100_000_000
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_IMPOSSIBLE = {errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.EILSEQ}
+_IMPOSSIBLE = {errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class CutError(PullFailed):
-    """The stream ended before its last member."""
-
-    def __init__(self) -> None:
-        super().__init__("the results were cut off on their way")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What is accepted from a node."""
-
-    files: int = 200_000
-    """Members of any kind."""
-    file_bytes: int = 20 * 10**9
-    total_bytes: int = 100 * 10**9
+_KINDS = {
+    tarfile.SYMTYPE: "symlink",
+    tarfile.LNKTYPE: "hard link",
+    tarfile.FIFOTYPE: "fifo",
+    tarfile.CHRTYPE: "device",
+    tarfile.BLKTYPE: "device",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class PulledFile:
-    """A file as it lies here."""
+    """One file that was written."""
 
     path: str
-    """Below the target, as it is named here."""
+    """Its name below the target."""
     size_bytes: int
     sha256: str
     origin: str = ""
-    """Its name on the node, where that could not be kept."""
+    """Its name on the node, if this file system cannot hold that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """What came of a whole stream."""
+    """The result of a complete stream."""
 
     files: tuple[PulledFile, ...]
     refused: tuple[str, ...]
     """Names, encoded for print, with the reason."""
 
 
-@dataclass(slots=True)
-class _Open:
-    """The member being received; without ``descriptor`` its data is dropped."""
+def receive(
+    send: Callable[[Callable[[bytes], None]], None],
+    target: Path,
+    limits: Limits | None = None,
+    *,
+    top: frozenset[str] | None = None,
+    sums: bool = True,
+) -> Unpacked:
+    """Unpack below ``target``, while it is sent, the tar that ``send`` hands to its sink.
 
-    name: str
-    stored: str = ""
-    descriptor: int | None = None
-    size_bytes: int = 0
-    hash: hashlib._Hash = field(default_factory=hashlib.sha256)
+    ``target`` is made if it is missing.  Existing files are never overwritten.  ``top`` lists the names that
+    are accepted at the top level, None accepts any.  With ``sums``, the files must match the hashes in the
+    member sums.json, so a cut or damaged stream is never taken for the whole.
 
-
-class Unpacker:
-    """Takes the stream by ``write`` and lays its files below ``target``, made if it is missing.
-
-    What lies there already is never written over.  ``top``: the only names accepted at the top level,
-    None for any.  ``sums`` false: the sender is an ordinary tar that ends without hashes.
-
-    All methods raise PullFailed (disk full, target not writable, damaged stream; CutError for one that was
-    cut) and UnsafeResults (a limit passed).
+    Raises PullFailed (damaged stream; CutError if it was cut), UnsafeResults (a limit passed), OSError, and
+    what ``send`` raises.
     """
+    limits = limits or Limits()
+    target.mkdir(parents=True, exist_ok=True)
 
-    def __init__(
-        self,
-        target: Path,
-        limits: Limits | None = None,
-        *,
-        top: frozenset[str] | None = None,
-        sums: bool = True,
-    ) -> None:
-        self._limits = limits or Limits()
+    def unpack(stream: BinaryIO) -> Unpacked:
+        root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        archive = Archive(stream, limits)
+        unpacking = _Unpacking(root, limits, top)
+        try:
+            with archive.translated():
+                for member, content in archive.members():
+                    unpacking.take(member, content, keep_sums=sums)
+        finally:
+            os.close(root)
+        return unpacking.checked() if sums else unpacking.done()
+
+    return piped(send, unpack)
+
+
+class _Unpacking:
+    def __init__(self, root: int, limits: Limits, top: frozenset[str] | None) -> None:
+        self._root = root
+        self._limits = limits
         self._top = top
-        self._target = target
-        self._expect_sums = sums
-        with self._translated():
-            target.mkdir(parents=True, exist_ok=True)
-            self._root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._stream = TarStream(self)
-        self._now: _Open | None = None
         self._files: dict[str, PulledFile] = {}
-        self._folded: set[str] = set()
         self._refused: dict[str, str] = {}
-        self._members = 0
-        self._received_bytes = 0
-        self._sums: bytearray | None = None
+        self._sums: bytes | None = None
 
-    def write(self, chunk: bytes) -> None:
-        self._received_bytes += len(chunk)
-        overhead_bytes = 4096 * self._limits.files
-        if self._received_bytes > self._limits.total_bytes + overhead_bytes:
-            raise _too_much(f"more than {self._limits.total_bytes} bytes")
-        with self._translated():
-            self._stream.write(chunk)
+    def take(self, member: tarfile.TarInfo, content: Iterable[bytes], *, keep_sums: bool) -> None:
+        """Write a member to its place, or refuse it."""
+        if keep_sums and member.name == SUMS and member.isreg():
+            if member.size > _SUMS_LONGEST_BYTES:
+                raise too_much(f"{SUMS} of {member.size} bytes")
+            self._sums = b"".join(content)
+        elif why := self._objection(member):
+            self._refused[member.name] = why
+        else:
+            try:
+                self._make(member, content)
+            except OSError as error:
+                if error.errno not in _IMPOSSIBLE:
+                    raise
+                self._refused[member.name] = f"no place for it here: {error.strerror}"
 
-    def abandon(self) -> None:
-        """Let go of all handles; what was made stays for the caller to remove.  Safe to call twice."""
-        if self._now and self._now.descriptor is not None:
-            os.close(self._now.descriptor)
-        self._now = None
-        if self._root >= 0:
-            os.close(self._root)
-            self._root = -1
-
-    def close(self) -> Unpacked:
-        """Compare with the sender's hashes and hand over what was made."""
-        self.abandon()
-        if not self._stream.ended or (self._expect_sums and self._sums is None):
-            raise CutError
-        if self._sums is not None:
-            self._compare(_sums(bytes(self._sums)))
+    def done(self) -> Unpacked:
         refused = (f"{encode_name(name)} ({why})" for name, why in self._refused.items())
         return Unpacked(tuple(self._files.values()), tuple(refused))
 
-    def _compare(self, sums: dict[str, tuple[int, str]]) -> None:
+    def checked(self) -> Unpacked:
+        """Return what was made after comparing it with the hashes of the sender."""
+        if self._sums is None:
+            raise CutError
         refused = self._refused.keys() - self._files.keys()
-        announced = {"/".join(_parts(name)): sent for name, sent in sums.items() if name not in refused}
+        announced = {
+            "/".join(_parts(name)): sent for name, sent in _parsed(self._sums).items() if name not in refused
+        }
         for name, sent in announced.items():
             file = self._files.get(name)
             if file is None:
-                raise PullFailed(f"{encode_name(name)} was announced and did not come")
+                raise PullFailed(f"{encode_name(name)} was announced but did not arrive")
             if sent != (file.size_bytes, file.sha256):
-                raise PullFailed(f"{encode_name(name)} was damaged on its way: its hash differs")
+                raise PullFailed(f"{encode_name(name)} was damaged on the way: its hash differs")
         for name in self._files.keys() - announced.keys():
-            raise PullFailed(f"{encode_name(name)} came without its hash")
+            raise PullFailed(f"{encode_name(name)} arrived without its hash")
+        return self.done()
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenTarError as error:
-            raise PullFailed(f"what the node sent is damaged: {error}") from error
-        except OSError as error:
-            full = "the disk is full at" if error.errno in _FULL else "cannot write below"
-            raise PullFailed(f"{full} {self._target}: {error.strerror}") from error
-
-    # ---- Receiver
-
-    def begin(self, member: Member) -> None:
-        """Open the place of a member, or decide that it gets none."""
-        self._members += 1
-        if self._members > self._limits.files:
-            raise _too_much(f"more than {self._limits.files} files")
-        if self._received_bytes + member.size_bytes > self._limits.total_bytes:
-            raise _too_much(f"{encode_name(member.name)} of {member.size_bytes} bytes")
-        self._now = _Open("/".join(_parts(member.name)))
-        if self._sums is not None:
-            self._refuse(member.name, "after the end")
-        elif self._expect_sums and member.name == SUMS and member.kind == "file":
-            if member.size_bytes > _SUMS_LONGEST_BYTES:
-                raise _too_much(f"{SUMS} of {member.size_bytes} bytes")
-            self._sums = bytearray()
-            self._now.stored = SUMS
-        elif why := self._objection(member):
-            self._refuse(member.name, why)
-        else:
-            self._make(self._now, member)
-
-    def data(self, piece: memoryview) -> None:
-        now = self._now
-        assert now is not None
-        if now.descriptor is None:
-            if now.stored == SUMS and self._sums is not None:
-                self._sums += piece
-            return
-        now.hash.update(piece)
-        now.size_bytes += len(piece)
-        while piece:
-            piece = piece[os.write(now.descriptor, piece) :]
-
-    def end(self) -> None:
-        now = self._now
-        assert now is not None
-        self._now = None
-        if now.descriptor is not None:
-            os.close(now.descriptor)
-            origin = now.name if now.stored != now.name else ""
-            self._folded.add(_fold(now.name))
-            self._files[now.name] = PulledFile(now.stored, now.size_bytes, now.hash.hexdigest(), origin)
-
-    # ---- placing
-
-    def _refuse(self, name: str, why: str) -> None:
-        self._refused[name] = why
-
-    def _objection(self, member: Member) -> str:
-        """Why this member is not made here; empty when it is."""
+    def _objection(self, member: tarfile.TarInfo) -> str:
+        """Return why this member is refused, or an empty string."""
         parts = _parts(member.name)
-        leads_out = ".." in parts or "\0" in member.name or (not parts and member.kind == "file")
-        no_part = self._top is not None and bool(parts) and parts[0] not in self._top
+        leads_out = ".." in parts or "\0" in member.name or not (parts or member.isdir())
         objections = {
-            member.kind: member.kind not in {"file", "directory"},
+            _KINDS.get(member.type, "special file"): not (member.isreg() or member.isdir()),
             "absolute path": member.name.startswith("/"),
             "path that leads out": leads_out,
-            f"{member.size_bytes} bytes": member.size_bytes > self._limits.file_bytes,
+            f"{member.size} bytes": member.size > self._limits.file_bytes,
             "sent twice": "/".join(parts) in self._files,
-            "no part of results": no_part,
+            "not a part of results": self._top is not None and bool(parts) and parts[0] not in self._top,
         }
         return next((why for why, holds in objections.items() if holds), "")
 
-    def _make(self, now: _Open, member: Member) -> None:
+    def _make(self, member: tarfile.TarInfo, content: Iterable[bytes]) -> None:
         parts = _parts(member.name)
-        *above, leaf = parts if member.kind == "file" else [*parts, ""]
-        try:
-            parent = self._directory(above)
-            try:
-                if member.kind == "file":
-                    mode = 0o755 if member.mode & 0o100 else 0o644
-                    twin = _fold(now.name) in self._folded
-                    stored, now.descriptor = _new_file(leaf, parent, mode, twin=twin)
-                    now.stored = "/".join([*above, stored])
-            finally:
-                os.close(parent)
-        except OSError as error:
-            if error.errno not in _IMPOSSIBLE:
-                raise
-            self._refuse(member.name, f"no place for it here: {error.strerror}")
+        if member.isdir():
+            with self._directory(parts):
+                return
+        with self._directory(parts[:-1]) as parent:
+            stored, descriptor = _new_file(parts[-1], parent, 0o755 if member.mode & 0o100 else 0o644)
+        digest = hashlib.sha256()
+        with os.fdopen(descriptor, "wb") as file:
+            for piece in content:
+                digest.update(piece)
+                file.write(piece)
+        name, path = "/".join(parts), "/".join([*parts[:-1], stored])
+        self._files[name] = PulledFile(path, member.size, digest.hexdigest(), name if path != name else "")
 
-    def _directory(self, parts: list[str]) -> int:
-        """A handle of the directory, made where it is missing."""
+    @contextlib.contextmanager
+    def _directory(self, parts: list[str]) -> Iterator[int]:
+        """Yield a handle of the directory, which is made if it is missing."""
         handle = os.dup(self._root)
-        for part in parts:
-            try:
+        try:
+            for part in parts:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(part, 0o755, dir_fd=handle)
                 inner = os.open(part, _DIRECTORY, dir_fd=handle)
-            finally:
                 os.close(handle)
-            handle = inner
-        return handle
+                handle = inner
+            yield handle
+        finally:
+            os.close(handle)
 
 
-def _new_file(leaf: str, parent: int, mode: int, *, twin: bool) -> tuple[str, int]:
-    """Name and descriptor; another name where this file system cannot hold it, or not beside its twin."""
+def _new_file(leaf: str, parent: int, mode: int) -> tuple[str, int]:
+    """Return name and descriptor of a new file.
+
+    It gets another name where this file system cannot hold ``leaf``: not beside a name that differs only in
+    case, or not at all.
+    """
     others = (f"{encode_name(leaf)}~{number}" for number in itertools.count(2))
-    name = leaf
-    while True:
+    for name in itertools.chain([leaf], others):
         try:
             return name, os.open(name, _NEW_FILE, mode, dir_fd=parent)
         except OSError as error:
-            if error.errno != errno.EILSEQ and not (error.errno == errno.EEXIST and (twin or name != leaf)):
+            if error.errno not in {errno.EEXIST, errno.EILSEQ}:
                 raise
-            name = next(others)
-
-
-def _fold(name: str) -> str:
-    """Equal for names that some file system takes for one."""
-    return unicodedata.normalize("NFC", name.casefold())
+    raise AssertionError
 
 
 def _parts(name: str) -> list[str]:
     return [part for part in name.split("/") if part not in {"", "."}]
 
 
-def _too_much(what: str) -> UnsafeResults:
-    return UnsafeResults(f"the results were refused: {what}")
-
-
-def _sums(data: bytes) -> dict[str, tuple[int, str]]:
+def _parsed(sums: bytes) -> dict[str, tuple[int, str]]:
     try:
-        entries = json.loads(data).items()
+        entries = json.loads(sums).items()
         return {os.fsdecode(os.fsencode(name)): (int(size), str(hexed)) for name, (size, hexed) in entries}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise PullFailed(f"{SUMS} of the node does not parse: {error}") from error
+        raise PullFailed(f"the node's {SUMS} cannot be parsed: {error}") from error

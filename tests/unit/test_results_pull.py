@@ -233,7 +233,7 @@ def test_what_is_refused_is_named_and_the_rest_is_home(tmp_path: Path) -> None:
     done = brought(tmp_path / "r1", Node(tar_of({**FILES, "../\x1b[2Jout": b"", "manifest.json": b"{}"})))
     problem = done.problem
     assert isinstance(problem, UnsafeResults)
-    assert problem.details == "../%1B[2Jout (path that leads out); manifest.json (no part of results)"
+    assert problem.details == "../%1B[2Jout (path that leads out); manifest.json (not a part of results)"
     assert names(tmp_path) == {f"r1/{name}" for name in HOME}
     assert manifest.verify(tmp_path / "r1") == ()
 
