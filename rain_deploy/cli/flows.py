@@ -14,12 +14,13 @@ from rain_deploy.verbs.down import DownResult
 from rain_deploy.verbs.extend import ExtendResult
 from rain_deploy.verbs.gc import GcResult
 from rain_deploy.verbs.logs import LogsResult, PointsResult
-from rain_deploy.verbs.nodes import ExecResult, Tunnel
+from rain_deploy.verbs.nodes import ExecResult
 from rain_deploy.verbs.plan import PlanResult
 from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
 from rain_deploy.verbs.scale import ScaleResult
 from rain_deploy.verbs.status import ListResult, StatusResult
 from rain_deploy.verbs.sweep import SweepResult
+from rain_deploy.verbs.tunnel import Tunnel
 from rain_deploy.verbs.up import UpResult
 
 if TYPE_CHECKING:
@@ -137,12 +138,12 @@ class Flows:
         return fetch(ctx, cluster, source, destination, node=node)
 
     def tunnel(self, ctx: Context, cluster: str, *, port: int) -> AbstractContextManager[Tunnel]:
-        from rain_deploy.verbs.nodes import tunnel
+        from rain_deploy.verbs.tunnel import tunnel
 
         return tunnel(ctx, cluster, port=port)
 
     def dashboard(self, ctx: Context, cluster: str, *, port: int) -> AbstractContextManager[Tunnel]:
-        from rain_deploy.verbs.nodes import dashboard
+        from rain_deploy.verbs.tunnel import dashboard
 
         return dashboard(ctx, cluster, port=port)
 

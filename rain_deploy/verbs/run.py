@@ -24,7 +24,7 @@ from rain_deploy.core.spec import RunSpec
 from rain_deploy.errors import InputError, Locked, Unreachable, UsageError
 from rain_deploy.parts.run import ship_stage
 from rain_deploy.parts.services import layout_of, node_argv, node_command
-from rain_deploy.results.pull import check_target
+from rain_deploy.results.landing import check_target
 from rain_deploy.runs.finish import RunResult, end_of, record_state
 from rain_deploy.runs.follow import follow, refused
 from rain_deploy.runs.shipping import ASK_ABOVE_BYTES, collect, payload

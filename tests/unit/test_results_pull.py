@@ -18,8 +18,9 @@ from rain_deploy.core.command import CommandResult
 from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import InputError, PullFailed, RainDeployError, Unreachable, UnsafeResults
 from rain_deploy.results import manifest
-from rain_deploy.results.pull import PullOutcome, Stream, check_target, pull
-from rain_deploy.results.unpack import Limits
+from rain_deploy.results.landing import check_target
+from rain_deploy.results.pull import PullOutcome, Stream, pull
+from rain_deploy.results.stream import Limits
 
 AGAIN = "rain-deploy pull r1"
 STATE = {
