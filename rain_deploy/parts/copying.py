@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rain_deploy.core.command import Command
 from rain_deploy.errors import InputError
-from rain_deploy.parts.templates import render
+from rain_deploy.parts.shell import render
 
 COPY_DEADLINE_S = 3600.0
 
