@@ -1,8 +1,9 @@
-"""Inside the user's processes: figures and points.  Fail-open: whatever fails here never fails the script.
+"""Collects figures and points inside the user's processes.  It fails open: no error here fails the script.
 
-Imported by compat at interpreter start when ``RAIN_DEPLOY_COMPANION`` names the directory that holds it.
-Acts in the script's process alone (``RAIN_DEPLOY_SCRIPT``); costs imports of sys and os, until the script
-imports matplotlib or Rain.  Threads need nothing here: TensorFlow and BLAS obey the governor's environment.
+compat imports this package at interpreter start if ``RAIN_DEPLOY_COMPANION`` names the directory that holds
+it.  It acts only in the script's process (``RAIN_DEPLOY_SCRIPT``).  Until the script imports matplotlib or
+Rain, it costs the imports of sys and os.  Thread limits need no code: TensorFlow and BLAS read the
+governor's environment.
 """
 
 import os

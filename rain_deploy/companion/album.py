@@ -1,4 +1,4 @@
-"""The numbered pictures of a run: each figure as PNG and SVG, whole files only, no number used twice."""
+"""Saves the numbered pictures of a run: each figure as PNG and SVG, no half files, no number used twice."""
 
 import hashlib
 import io
@@ -12,11 +12,11 @@ from weakref import WeakKeyDictionary
 import matplotlib as mpl
 
 LOOKS = ("bbox_extra_artists", "bbox_inches", "dpi", "edgecolor", "facecolor", "pad_inches", "transparent")
-"""Arguments of the script's savefig that the kept pictures share; the others are for its own file."""
+"""Arguments of the script's savefig that apply to our pictures too; the others are for its own file."""
 
 
 class Album:
-    """Pictures in ``directory``; a number is claimed by making its file: processes may share an album."""
+    """The pictures in ``directory``.  Processes may share it: making a file claims its number."""
 
     def __init__(self, directory: str, save: Callable[..., Any]) -> None:
         self._directory = Path(directory)
@@ -25,9 +25,9 @@ class Album:
         self._kept: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
 
     def keep(self, figure: Any, arguments: dict[str, Any] | None = None) -> None:
-        """Write the figure under the next number, unless it looks as it did when it was last kept.
+        """Save the figure under the next number, unless it looks the same as when it was last saved.
 
-        Raises OSError, and whatever drawing it raises.
+        Raises OSError, and whatever drawing raises.
         """
         look = hashlib.sha256(self._drawn(figure, "rgba")).digest()
         if self._kept.get(figure) == look:
@@ -40,14 +40,14 @@ class Album:
 
     def _drawn(self, figure: Any, kind: str, **asked: Any) -> bytes:
         target = io.BytesIO()
-        # What this drawing warns of is no news: the script did not ask for it.
+        # The script did not ask for this drawing, so its warnings would only confuse.
         with warnings.catch_warnings(), mpl.rc_context({"svg.hashsalt": "rain-deploy"}):
             warnings.simplefilter("ignore")
             self._save(figure, target, format=kind, **asked)
         return target.getvalue()
 
     def _claim(self, png: bytes) -> int:
-        """Give the picture the next free number: a link is made whole, or fails where one exists."""
+        """Save the picture under the next free number: a hard link fails if the name exists."""
         part = self._part(png)
         try:
             while True:

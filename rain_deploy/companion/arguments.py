@@ -1,7 +1,7 @@
-"""The scalar arguments of a Rain task's function by name, read from what Rain is about to send.
+"""Reads the scalar arguments of a Rain task's function from the message that Rain is about to send.
 
-Rain pickles each argument of its own; only pickles that hold nothing but a bool, a number or a short text are
-opened, so no code of the user's runs here.  (A wrapper of the call would show in Rain's "Task created at".)
+Rain pickles each argument separately.  Only pickles of a bool, a number or a short text are opened, so none
+of the user's code runs here.  (Wrapping the call instead would show up in Rain's "Task created at".)
 """
 
 import base64
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 LONGEST = 500
-"""Characters of a pickle in base64 that are worth opening; a longer text is data and no parameter."""
+"""Length of the longest base64 pickle that is opened; a longer text is data, not a parameter."""
 NUMPY = {("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar"), ("numpy", "dtype")}
 
 
@@ -21,13 +21,13 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in NUMPY:
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name} is no scalar")
+        raise pickle.UnpicklingError(f"{module}.{name} is not a scalar")
 
 
 def scalar_arguments(task: Any, functions: dict[Any, Callable[..., Any]]) -> dict[str, Any]:
-    """``{name: value}`` of the bools, numbers and short texts, defaults included; empty for built-in tasks.
+    """Return bools, numbers and short texts by name, with defaults; nothing for built-in tasks.
 
-    ``functions`` maps the id of the object that holds a pickled function to that function.
+    ``functions`` maps the id of an object that holds a pickled function to that function.
     """
     if task.spec.task_type != "py/":
         return {}
@@ -64,7 +64,7 @@ def _opened(text: str) -> bool | float | str | None:
         return None
     try:
         return _scalar(_Unpickler(io.BytesIO(base64.b64decode(text))).load())
-    except Exception:  # noqa: BLE001 - pickles of anything else fail in as many ways as there are classes
+    except Exception:  # noqa: BLE001 - other pickles fail in as many ways as there are classes
         return None
 
 

@@ -1,4 +1,4 @@
-"""Fail-open: a fault of the companion is noted in ``<run dir>/companion/faults.log`` and goes no further."""
+"""Fail-open: an error in the companion is written to ``<run dir>/companion/faults.log`` and swallowed."""
 
 import os
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class FailOpen:
-    """``with FailOpen("what"):`` lets no fault out of its body.  Ctrl-C and exits are no faults."""
+    """``with FailOpen("what"):`` swallows errors of its body, but neither Ctrl-C nor exits."""
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
@@ -23,7 +23,7 @@ class FailOpen:
             return False
         try:
             _note(self._doing, fault)
-        except Exception:  # noqa: BLE001 - a full disk: there is no place left to say it
+        except Exception:  # noqa: BLE001 - a full disk: it cannot be reported anywhere
             return True
         return True
 

@@ -1,8 +1,8 @@
-"""What the script shows on a screen or saves, kept as ``figures/01.png`` and ``01.svg``, … in order.
+"""Keeps the figures that the script shows or saves, in order: ``figures/01.png`` and ``01.svg``, and so on.
 
-``plt.show()`` keeps every open figure and then closes them, as when the user had closed the windows of a
-blocking show.  A figure that looks as it did when it was last kept (saved, then shown) is not kept again; the
-frames of ``plt.pause`` and of an animation's writer are no figures.
+``plt.show()`` keeps every open figure and then closes them, as if the user had closed the windows of a
+blocking show.  A figure that has not changed since it was kept (saved, then shown) is not kept again.
+Frames of ``plt.pause`` and of an animation's writer do not count as figures.
 """
 
 import atexit
@@ -18,13 +18,13 @@ from .album import Album
 from .faults import FailOpen
 
 FILE_BACKENDS = frozenset({"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"})
-"""matplotlib's backends without a window; any other becomes Agg, since a node has no screen."""
+"""matplotlib's backends without a window.  Any other becomes Agg, because a node has no screen."""
 
 _album = Album(os.environ["RAIN_DEPLOY_FIGURES"], Figure.savefig)
 
 
 def hook(module: ModuleType) -> None:
-    """Act on ``matplotlib.figure`` or ``matplotlib.pyplot``, just imported."""
+    """Hook ``matplotlib.figure`` or ``matplotlib.pyplot``, which was just imported."""
     if module.__name__ == "matplotlib.figure":
         _hook_figure(module.Figure)
     else:
@@ -98,13 +98,13 @@ def _open_figures(pyplot: Any) -> list[Figure]:
 
 
 def _close_all(pyplot: Any) -> None:
-    """End the windows as their user does; Agg's have none that would tell the script so."""
+    """Close the figures and send the close events that a window would send; Agg has no windows."""
     for figure in _open_figures(pyplot):
-        with FailOpen("telling that a figure was closed"):
+        with FailOpen("sending a close event"):
             figure.canvas.callbacks.process("close_event", CloseEvent("close_event", figure.canvas))
     pyplot.close("all")
 
 
 def _keep_at_exit(pyplot: Any, process: int) -> None:
-    if os.getpid() == process:  # the figures that a forked child has are its parent's
+    if os.getpid() == process:  # a forked child holds figures of its parent
         _keep_open(pyplot)

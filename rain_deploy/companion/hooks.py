@@ -1,4 +1,4 @@
-"""Acting right after a module of the user's environment is imported, and not before anybody imports it."""
+"""Runs code right after a module is imported, and only if something imports it."""
 
 import sys
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ImportHooks:
-    """A meta path finder: leaves the finding to those after it and adds ``act(module)`` to the loading."""
+    """A meta path finder that lets later finders find a module and calls ``act(module)`` after loading."""
 
     def __init__(self, acts: "dict[str, Callable[[ModuleType], None]]") -> None:
         self._acts = acts

@@ -1,7 +1,8 @@
-"""What only the script knows about its points: parameters as it passed them, and the numbers that it loads.
+"""Notes what only the script knows about its points: the parameters it passes and the numbers it loads.
 
-``companion/tasks.jsonl`` gets a line per submitted task, ``companion/values.jsonl`` one per task whose output
-was loaded and is a number (the first, if several are).  It may be NaN or Infinity, as Python's json says it.
+``companion/tasks.jsonl`` gets a line for each submitted task.  ``companion/values.jsonl`` gets one for each
+task whose output was loaded and is a number (the first one, if there are several).  Python's json writes NaN
+and Infinity as such.
 """
 
 import functools
@@ -17,15 +18,15 @@ from .faults import FailOpen
 from .files import append
 
 PLAIN_NUMBER = re.compile(r"\s{0,9}[+-]?(\d{1,30}\.?\d{0,30}|\.\d{1,30})([eE][+-]?\d{1,3})?\s{0,9}")
-"""A text that ``get_str`` gives counts as a number when there is nothing else in it."""
+"""A text from ``get_str`` counts as a number if it contains nothing else."""
 
 _directory = Path(os.environ["RAIN_DEPLOY_RUN_DIR"], "companion")
 _producers: dict[Any, Any] = {}
-"""Id of an object whose number was not loaded yet -> id of the task that makes it."""
+"""Maps the id of an object that was not loaded yet to the id of the task that makes it."""
 
 
 def hook(module: ModuleType) -> None:
-    """Act on ``rain.client.session`` or ``rain.common.data_instance``, just imported."""
+    """Hook ``rain.client.session`` or ``rain.common.data_instance``, which was just imported."""
     if module.__name__ == "rain.client.session":
         _hook_submit(module.Session)
     else:
@@ -95,7 +96,7 @@ def _number_in(text: str) -> float | None:
 
 
 def _number_of(value: Any) -> float | None:
-    """The number that a value is, also as a numpy scalar or an array of no dimensions; else None."""
+    """Return the value if it is a number, a numpy scalar or an array without dimensions; otherwise None."""
     if type(value).__module__ == "numpy" and value.ndim == 0:
         value = value.item()
     return value if isinstance(value, (bool, int, float)) else None

@@ -1,11 +1,8 @@
-"""manifest.json: what a results directory holds and where it came from, and the check of it."""
+"""manifest.json: what a results directory holds and where it came from."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -56,20 +53,20 @@ def _entry(file: PulledFile) -> dict[str, object]:
 
 
 def claiming(manifest: Manifest, names: Iterable[str]) -> Manifest:
-    """The manifest while files are being replaced: not complete, and with ``names`` as ours too."""
+    """Return the manifest for the time when files are replaced: incomplete, and with ``names`` as well."""
     entries = [*_entries(manifest), *({"path": encode_name(name)} for name in names)]
     return manifest | {"complete": False, "files": entries}
 
 
 def write(directory: Path, manifest: Manifest) -> Path:
-    """Write it into a directory that nobody reads yet; its path."""
+    """Write it to a directory that nobody reads yet, and return its path."""
     path = directory / NAME
     path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="ascii")
     return path
 
 
 def read(directory: Path) -> Manifest | None:
-    """The manifest of a results directory; None when it has none that parses."""
+    """Return the manifest of a results directory, or None if none can be parsed."""
     try:
         manifest = json.loads((directory / NAME).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -78,7 +75,7 @@ def read(directory: Path) -> Manifest | None:
 
 
 def paths(manifest: Manifest) -> frozenset[str]:
-    """Names of its files, relative to the directory."""
+    """Return the names of its files, relative to the directory."""
     return frozenset(decode_name(str(entry["path"])) for entry in _entries(manifest))
 
 
@@ -89,33 +86,3 @@ def _entries(manifest: Manifest) -> list[dict[str, object]]:
         for entry in (files if isinstance(files, list) else [])
         if isinstance(entry, dict) and "path" in entry
     ]
-
-
-def verify(directory: Path) -> tuple[str, ...]:
-    """Compare a results directory with its manifest: a sentence per difference, none when all is well."""
-    manifest = read(directory)
-    if manifest is None:
-        return (f"{directory} has no manifest",)
-    problems = [problem for entry in _entries(manifest) if (problem := _check(directory, entry))]
-    if manifest.get("complete") is not True:
-        problems.append("it was pulled before the run had ended")
-    return tuple(problems)
-
-
-def _check(directory: Path, entry: dict[str, object]) -> str:
-    shown = str(entry["path"])
-    name = decode_name(shown)
-    if name.startswith("/") or ".." in name.split("/"):
-        return f"{shown}: not a path of this directory"
-    try:
-        with open(directory / name, "rb", opener=_no_follow) as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                return f"{shown}: not a file"
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        return f"{shown}: {error.strerror}"
-    return "" if digest == entry.get("sha256") else f"{shown}: its content differs"
-
-
-def _no_follow(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -1,4 +1,4 @@
-"""File names of somebody else, written so that they print safely and read back exactly."""
+"""Encodes file names from a node so that they print safely and decode exactly."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import urllib.parse
 
 
 def encode_name(name: str) -> str:
-    """``%XX`` for ``%``, for bytes that are not UTF-8 and for what does not print; the rest as it is."""
+    """Return the name with ``%XX`` for ``%``, bytes that are not UTF-8, and characters that do not print."""
     return "".join(
         char
         if char.isprintable() and char != "%"
@@ -16,5 +16,5 @@ def encode_name(name: str) -> str:
 
 
 def decode_name(text: str) -> str:
-    """The name that ``encode_name`` was given."""
+    """Return the name that ``encode_name`` was given."""
     return urllib.parse.unquote_to_bytes(text).decode("utf-8", "surrogateescape")

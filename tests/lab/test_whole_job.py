@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.results import manifest
 from tests.lab.conftest import FIRST_UP_S
 from tests.lab.lab import Lab
 from tests.local.command_line import CommandLine
+from tests.support.results import verify
 from tests.wheels.build import build_offline_mnist
 
 REPOSITORY = Path(__file__).parents[2]
@@ -18,7 +18,7 @@ TRAINING_S = 1400.0
 
 
 def points(out: Path) -> list[dict[str, str]]:
-    assert manifest.verify(out) == ()
+    assert verify(out) == ()
     assert [path.name for path in sorted((out / "figures").iterdir())] == ["01.png", "01.svg"]
     with (out / "points.csv").open(newline="") as table:
         return list(csv.DictReader(table))

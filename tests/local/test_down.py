@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.results import manifest
 from tests.local.command_line import CommandLine, LocalCluster, listening, living_in
 from tests.local.conftest import MakeCluster, MakeHome
 from tests.local.node_cluster import wait_for
 from tests.local.scripts import WAITS
+from tests.support.results import verify
 
 KEPT = {
     "cache",
@@ -69,7 +69,7 @@ def test_down_brings_home_what_is_not_home_leaves_nothing_and_proves_it(
     assert len(set(listening(addresses))) > 4
     told = cluster.well("down", "--json")
     assert told.result["pulled"] == [out.name]
-    assert ((out / "files/late.txt").read_text(), manifest.verify(out)) == ("late", ())
+    assert ((out / "files/late.txt").read_text(), verify(out)) == ("late", ())
     assert told.result["deleted"] == ["node node-1", "node node-2"]
     certificate = "\n".join(told.result["certificate"])
     for node in ("node-1", "node-2"):
@@ -100,7 +100,7 @@ def test_an_active_run_is_asked_about_and_cancelled_with_yes(cluster: LocalClust
     assert told.exit_code in {43, 30, 10}, told
     (out,) = (tmp_path / "results").iterdir()
     assert down["pulled"] in ([out.name], [])
-    assert ((out / "files/early.txt").read_text(), manifest.verify(out)) == ("early", ())
+    assert ((out / "files/early.txt").read_text(), verify(out)) == ("early", ())
     assert living_in(cluster.line.home) == {}
 
 
@@ -122,7 +122,7 @@ def test_results_that_cannot_be_written_keep_the_cluster(cluster: LocalCluster, 
     assert (cluster.directory / "runs" / out.name / "files/late.txt").exists()
     down = cluster.well("down", "--out", "saved", "--json").result
     assert down["pulled"] == [out.name]
-    assert manifest.verify(tmp_path / "saved" / out.name) == ()
+    assert verify(tmp_path / "saved" / out.name) == ()
 
 
 @pytest.mark.root
@@ -143,7 +143,7 @@ def test_a_full_disk_keeps_the_cluster(cluster: LocalCluster, tmp_path: Path) ->
     assert "disk is full" in told.error["message"]
     assert cluster.processes() == before
     assert cluster.well("down", "--json").result["pulled"] == [out.name]
-    assert manifest.verify(out) == ()
+    assert verify(out) == ()
 
 
 @pytest.mark.parametrize("moment", ["stop: processes", "remove: files"])

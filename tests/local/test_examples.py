@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.results import manifest
 from tests.local.bare_rain import BareRain
 from tests.local.command_line import LocalCluster
 from tests.local.conftest import MakeCluster
+from tests.support.results import verify
 from tests.wheels.build import build_offline_mnist
 
 REPOSITORY = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ SIZES, DROPOUTS = (32, 64, 128, 256), (0.0, 0.2, 0.4, 0.6, 0.8)
 
 def heatmap_and_20_points(out: Path) -> list[float]:
     """The accuracies, after a look at what both searches bring home."""
-    assert manifest.verify(out) == ()
+    assert verify(out) == ()
     assert [path.name for path in sorted((out / "figures").iterdir())] == ["01.png", "01.svg"]
     with (out / "points.csv").open(newline="") as table:
         rows = list(csv.DictReader(table))
@@ -72,7 +72,7 @@ def test_programs_and_their_data_go_with_the_script(shared: LocalCluster, tmp_pa
     assert list(counted) == ["rain", "river", "road", "wheel", "snow"]
     for word, told in counted.items():
         assert int(told.split()[0]) == text.count(word), word
-    assert manifest.verify(out) == ()
+    assert verify(out) == ()
 
 
 def test_the_configuration_that_explains_every_key_works_as_it_stands(

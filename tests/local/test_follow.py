@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.results import manifest
 from tests.local.command_line import LocalCluster, Running
 from tests.local.conftest import MakeCluster
 from tests.local.node_cluster import wait_for
 from tests.local.scripts import WAITS
+from tests.support.results import verify
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def whole(out: Path) -> bool:
     """Everything of the run of WAITS is here."""
     kept = {str(path.relative_to(out / "files")): path.read_text() for path in (out / "files").rglob("*")}
     printed = (out / "stdout.log").read_text()
-    return not manifest.verify(out) and (kept, printed) == (
+    return not verify(out) and (kept, printed) == (
         {"early.txt": "early", "late.txt": "late"},
         "begun\ngone on\n",
     )
@@ -149,7 +149,7 @@ def test_cancel_ends_a_run_and_what_it_had_made_comes_home(
     assert (told.exit_code, told.result["run"], told.result["outcome"]) == (43, name, "cancelled")
     out = Path(told.result["results_dir"])
     assert (out / "files/early.txt").read_text() == "early"
-    assert manifest.verify(out) == ()
+    assert verify(out) == ()
     assert shared.processes(None, "job") == {}
 
 

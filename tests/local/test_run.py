@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.results import manifest
 from tests.local.bare_rain import BareRain
 from tests.local.command_line import LocalCluster
 from tests.local.conftest import Installation
 from tests.local.scripts import SQUARES, WAITS
+from tests.support.results import verify
 
 ALL_SORTS = [
     "two words",
@@ -81,12 +81,12 @@ def test_results_are_laid_out_as_promised_and_verify(shared: LocalCluster, tmp_p
     }
     assert (told.result["figures"], told.result["points"], told.result["files"]) == (1, 20, 2)
     assert told.stderr.count("361\n") == 1  # with --json the script's output goes there
-    assert manifest.verify(out) == ()
+    assert verify(out) == ()
     described = json.loads((out / "manifest.json").read_text())
     kept = ("script", "args", "exit_code", "outcome", "nodes", "complete")
     assert [described[key] for key in kept] == ["makes.py", ["a"], 0, "done", ["node-1", "node-2"], True]
     (out / "files/top.txt").write_text("other")
-    assert manifest.verify(out) == ("files/top.txt: its content differs",)
+    assert verify(out) == ("files/top.txt: its content differs",)
 
 
 def test_arguments_standard_input_and_variables_are_as_on_the_laptop(
@@ -170,7 +170,7 @@ def test_a_script_that_raises_leaves_pythons_own_traceback_and_all_it_had_made(
     assert (out / "stderr.log").read_text() == here.stderr.replace(str(tmp_path), str(place))
     assert "ZeroDivisionError: division by zero\n" in told.stderr
     assert (out / "files/made.txt").read_text() == "made"
-    assert manifest.verify(out) == ()
+    assert verify(out) == ()
 
 
 @pytest.mark.parametrize(

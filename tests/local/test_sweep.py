@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.results import manifest
 from tests.local.command_line import CommandLine, living_in
 from tests.local.conftest import MakeHome
 from tests.local.scripts import SQUARES, WAITS
+from tests.support.results import verify
 
 SWEEP = ("sweep", "--provider", "local", "--nodes", "2")
 
@@ -39,7 +39,7 @@ def test_everything_from_nothing_to_nothing(line: CommandLine) -> None:
         20,
         False,
     ]
-    assert manifest.verify(Path(told.result["run"]["results_dir"])) == ()
+    assert verify(Path(told.result["run"]["results_dir"])) == ()
     assert nothing_is_left(line)
 
 
@@ -47,7 +47,7 @@ def test_a_script_that_fails_takes_the_cluster_down_too(line: CommandLine) -> No
     told = line(*SWEEP, "--json", "fails.py")
     assert (told.exit_code, told.result["run"]["exit_code"]) == (41, 3)
     out = Path(told.result["run"]["results_dir"])
-    assert ((out / "files/made.txt").read_text(), manifest.verify(out)) == ("made", ())
+    assert ((out / "files/made.txt").read_text(), verify(out)) == ("made", ())
     assert nothing_is_left(line)
 
 
@@ -58,7 +58,7 @@ def test_ctrl_c_cancels_pulls_and_tears_down(line: CommandLine) -> None:
     told = sweep.ended()
     assert (told.exit_code, told.error["code"]) == (130, "RD130")
     (out,) = (line.cwd / "results").iterdir()
-    assert ((out / "files/early.txt").read_text(), manifest.verify(out)) == ("early", ())
+    assert ((out / "files/early.txt").read_text(), verify(out)) == ("early", ())
     assert nothing_is_left(line)
 
 

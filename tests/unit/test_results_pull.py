@@ -21,6 +21,7 @@ from rain_deploy.results import manifest
 from rain_deploy.results.landing import check_target
 from rain_deploy.results.pull import PullOutcome, Stream, pull
 from rain_deploy.results.stream import Limits
+from tests.support.results import verify
 
 AGAIN = "rain-deploy pull r1"
 STATE = {
@@ -106,7 +107,7 @@ def test_everything_comes_home_and_the_manifest_verifies(tmp_path: Path, exists:
     done = brought(out)
     assert names(tmp_path / "results") == {f"r1/{name}" for name in HOME}
     assert (out / "files/model/weights.bin").read_bytes() == FILES["files/model/weights.bin"]
-    assert manifest.verify(out) == ()
+    assert verify(out) == ()
     assert manifest.paths(read(out)) == HOME - {"manifest.json"}
     assert (done.files, done.figures, done.points, done.failed_points, done.finished) == (1, 1, 1, 0, True)
     assert done.problem is None
@@ -140,7 +141,7 @@ def test_a_changed_a_missing_and_a_linked_file_do_not_verify(tmp_path: Path) -> 
     (out / "stderr.log").unlink()
     (out / "points.csv").rename(tmp_path / "elsewhere")
     (out / "points.csv").symlink_to(tmp_path / "elsewhere")
-    problems = manifest.verify(out)
+    problems = verify(out)
     assert [problem.partition(":")[0] for problem in problems] == ["points.csv", "stderr.log", "stdout.log"]
 
 
@@ -148,10 +149,10 @@ def test_a_pull_in_mid_run_is_marked_and_the_next_one_replaces_it(tmp_path: Path
     out = tmp_path / "r1"
     early = {**FILES, "state.json": b'{"state": "running"}', "files/scratch/old.tmp": b"x"}
     assert not brought(out, Node(tar_of(early))).finished
-    assert manifest.verify(out) == ("it was pulled before the run had ended",)
+    assert verify(out) == ("it was pulled before the run had ended",)
     (out / "notes.txt").write_bytes(b"mine")
     assert brought(out).finished
-    assert manifest.verify(out) == ()
+    assert verify(out) == ()
     assert names(out) == {*HOME, "notes.txt"}
     assert not (out / "files/scratch").exists()
 
@@ -202,7 +203,7 @@ def test_a_lost_connection_is_tried_again(tmp_path: Path) -> None:
     assert brought(tmp_path / "r1", node).problem is None
     assert node.asked == 3
     assert names(tmp_path) == {f"r1/{name}" for name in HOME}
-    assert manifest.verify(tmp_path / "r1") == ()
+    assert verify(tmp_path / "r1") == ()
 
 
 FAILURES: dict[str, tuple[Callable[[], Node], type[RainDeployError]]] = {
@@ -236,13 +237,13 @@ def test_what_is_refused_is_named_and_the_rest_is_home(tmp_path: Path) -> None:
     assert isinstance(problem, UnsafeResults)
     assert problem.details == "../%1B[2Jout (path that leads out); manifest.json (not a part of results)"
     assert names(tmp_path) == {f"r1/{name}" for name in HOME}
-    assert manifest.verify(tmp_path / "r1") == ()
+    assert verify(tmp_path / "r1") == ()
 
 
 def test_a_hostile_state_becomes_a_manifest_that_parses(tmp_path: Path) -> None:
     deep = b'{"state": "finished", "versions": ' + b'{"a":' * 300 + b"NaN" + b"}" * 301
     brought(tmp_path / "r1", Node(tar_of({**FILES, "state.json": deep})))
-    assert manifest.verify(tmp_path / "r1") == ()
+    assert verify(tmp_path / "r1") == ()
     assert read(tmp_path / "r1")["versions"] == {"a": {"a": None}}
 
 
@@ -252,7 +253,7 @@ def test_names_of_any_bytes_stand_in_a_manifest_that_any_reader_reads(tmp_path: 
     text = (tmp_path / "r1/manifest.json").read_text(encoding="ascii")
     assert "\\ud" not in text
     assert manifest.paths(read(tmp_path / "r1")) >= odd.keys()
-    assert manifest.verify(tmp_path / "r1") == ()
+    assert verify(tmp_path / "r1") == ()
 
 
 def test_two_pulls_of_one_run_take_turns(tmp_path: Path) -> None:
@@ -275,7 +276,7 @@ def test_two_pulls_of_one_run_take_turns(tmp_path: Path) -> None:
     go_on.set()
     first.join(10)
     second.join(10)
-    assert manifest.verify(out) == ()
+    assert verify(out) == ()
     assert names(tmp_path) == {f"r1/{name}" for name in HOME}
 
 
@@ -308,7 +309,7 @@ def test_a_full_disk_leaves_nothing_half_made_and_names_out(megabyte: Path, insi
     assert failed.value.next_step == f"{AGAIN} --out DIR"
     assert names(megabyte) == set()
     brought(out)
-    assert manifest.verify(out) == ()
+    assert verify(out) == ()
 
 
 @pytest.mark.root

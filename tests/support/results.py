@@ -1,0 +1,32 @@
+"""Compares a results directory with its manifest, as a user could with any sha256 program."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from rain_deploy.results import manifest
+from rain_deploy.results.names import decode_name
+
+
+def verify(directory: Path) -> tuple[str, ...]:
+    """Return a sentence for each difference."""
+    found: dict[str, Any] | None = manifest.read(directory)
+    if found is None:
+        return (f"{directory} has no manifest",)
+    problems = [problem for entry in found["files"] if (problem := _problem(directory, entry))]
+    if found["complete"] is not True:
+        problems.append("it was pulled before the run had ended")
+    return tuple(problems)
+
+
+def _problem(directory: Path, entry: dict[str, Any]) -> str:
+    path = directory / decode_name(entry["path"])
+    assert path.is_relative_to(directory), "names stay inside"
+    assert ".." not in path.parts, "names stay inside"
+    if path.is_symlink() or not path.is_file():
+        return f"{entry['path']}: not a file"
+    content = path.read_bytes()
+    same = (len(content), hashlib.sha256(content).hexdigest()) == (entry["size_bytes"], entry["sha256"])
+    return "" if same else f"{entry['path']}: its content differs"
