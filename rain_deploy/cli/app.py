@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from rain_deploy.cli.flows import Flows
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rain_deploy.cluster.context import Confirm, Context
@@ -17,35 +15,38 @@ if TYPE_CHECKING:
     MakeContext = Callable[[Path, EventSink, Confirm], AbstractContextManager[Context]]
 
 
+def call_verb(verb: Callable[..., Any], ctx: Context, *arguments: Any, **named: Any) -> Any:
+    """Call a verb: what ``Application.call_verb`` does unless a test wants to see the call."""
+    return verb(ctx, *arguments, **named)
+
+
 @dataclass(frozen=True, slots=True)
 class Application:
     """The command line's own seams; ``wiring.application`` fills them with the real ones."""
 
-    flows: Flows
     make_context: MakeContext
-    """(home, sink, confirm) -> the flows' Context, closed when the command ends."""
+    """(home, sink, confirm) -> the verbs' Context, closed when the command ends."""
     environ: Mapping[str, str]
     credentials: Callable[[], str | None]
-    """Where those of the cloud are found, in words; None: nowhere.  Raises InputError."""
+    """Says in words where the cloud's credentials are; None: nowhere.  Raises InputError."""
     interactive: bool
     """Somebody sits at a terminal and can answer."""
     call: Callable[[tuple[str, ...]], int]
-    """Runs a program in the foreground, on our own terminal; its exit status."""
+    """Runs a program in the foreground, on our own terminal; returns its exit status."""
     browse: Callable[[str], object]
     """Opens an address in the user's browser."""
     wait: Callable[[], None]
     """Returns when the user has had enough; normally never, by KeyboardInterrupt."""
-    words: tuple[str, ...] = ()
-    """The command line, as it was typed after the program's name."""
+    call_verb: Callable[..., Any] = call_verb
 
 
 @dataclass(frozen=True, slots=True)
 class CommonOptions:
     """The flags that every verb takes."""
 
-    cluster: str
-    json: bool
-    quiet: bool
-    verbose: bool
-    yes: bool
-    config: Path | None
+    cluster: str = "default"
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    yes: bool = False
+    config: Path | None = None

@@ -1,11 +1,8 @@
-"""Errors as the user sees them; interrupts; the one place that turns anything into an exit code."""
+"""Turn errors and interrupts into what the user sees, and into an exit code."""
 
 from __future__ import annotations
 
-import re
-import shlex
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -15,51 +12,35 @@ from rain_deploy.cli.show.output import echo
 from rain_deploy.errors import ExitCode, RainDeployError, UsageError
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
-"""Who read our output has gone; as a shell reports a program that died of it."""
+"""The reader of our output has gone; a shell reports a program that died of it so."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal came; flows treat SIGTERM and SIGHUP as Ctrl-C."""
+    """A signal came; verbs treat SIGTERM and SIGHUP like Ctrl-C."""
 
     def __init__(self, signum: int) -> None:
         super().__init__()
         self.signum = signum
 
 
-def interrupted(stop: KeyboardInterrupt, message: str, **told: str | None) -> RainDeployError:
-    """An interrupt as an error: its exit code is 128 + the signal's number."""
-    error = RainDeployError(message, **told)
+def interrupted(stop: KeyboardInterrupt, message: str, **more: str | None) -> RainDeployError:
+    """Return an interrupt as an error, whose exit code is 128 + the signal's number."""
+    error = RainDeployError(message, **more)
     error.exit_code = ExitCode(128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT))
     return error
 
 
 def from_click(error: click.ClickException, verb: str = "") -> UsageError:
-    """What click says of a command line, with where to read on."""
+    """Return click's error about a command line, with where to read on."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     where = context.command_path if context else f"rain-deploy {verb}".strip()
     return UsageError(error.format_message(), next_step=f"{where} --help")
 
 
-def with_yes(words: Sequence[str], *, first: bool) -> str:
-    """The command that was typed, with its questions answered; values of --env are not repeated.
-
-    ``first``: --yes stands before all other words, because the last ones are somebody else's.
-    """
-    verb, *rest = words
-    rest = [_without_value(before, word) for before, word in zip(words, rest, strict=False)]
-    rest = ["--yes", *rest] if first or "--" in rest else [*rest, "--yes"]
-    return shlex.join(("rain-deploy", verb, *rest))
-
-
-def _without_value(before: str, word: str) -> str:
-    of_two_words = re.sub("=.*", "=…", word, flags=re.DOTALL)
-    return of_two_words if before == "--env" else re.sub("^(--env=[^=]*)=.*", r"\1=…", word, flags=re.DOTALL)
-
-
 def report(
     error: RainDeployError, *, verb: str, json: bool, result: object = None, log: Path | None = None
 ) -> int:
-    """Show ``error`` as text on stderr, or with ``result`` as the one JSON document; its exit code."""
+    """Show ``error`` as text on stderr, or with ``result`` as one JSON document; return its exit code."""
     shown = str(log) if log and log.exists() else None
     if json:
         from rain_deploy.cli.show import envelope  # noqa: PLC0415 - not for --help

@@ -1,14 +1,14 @@
-"""The command ``rain-deploy``: finds the verb, and lets no exception out but SystemExit."""
+"""The command ``rain-deploy``: find the verb, run it, and leave with its exit code."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import io
 import os
 import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,39 +16,39 @@ import click
 
 from rain_deploy import __version__
 from rain_deploy.cli import failure
-from rain_deploy.errors import InputError
+from rain_deploy.errors import InputError, RainDeployError
 
 if TYPE_CHECKING:
     from rain_deploy.cli.app import Application
 
 VERBS = {
-    "up": ("up", "N machines, N governors, one server; again: converges."),
-    "run": ("run", "Run a script; results come to results/<run>/."),
-    "down": ("down", "Pull what is not pulled, delete everything, prove it."),
-    "sweep": ("sweep", "up, run and down in one."),
-    "status": ("status", "One cluster, node by node, from the machines themselves."),
-    "list": ("status", "All clusters."),
-    "runs": ("runs", "The runs of a cluster."),
-    "attach": ("runs", "Follow a run from its first line, and bring its results."),
-    "logs": ("logs", "Output of a run, or the log of a node."),
+    "up": ("up", "Bring up a cluster, or correct one that exists."),
+    "run": ("run", "Run a script on the cluster and pull its results."),
+    "down": ("down", "Pull what is not pulled, delete everything, verify it."),
+    "sweep": ("sweep", "Do up, run and down in one."),
+    "status": ("status", "Show one cluster, node by node."),
+    "list": ("status", "Show all clusters."),
+    "runs": ("runs", "Show the runs of a cluster."),
+    "attach": ("runs", "Follow a run from its first line and pull its results."),
+    "logs": ("logs", "Show the output of a run, or the log of a node."),
     "cancel": ("runs", "End a run."),
-    "points": ("points", "One row per point of a run."),
-    "pull": ("runs", "Bring a run's results again."),
-    "ssh": ("nodes", "A shell, or one command, on one node."),
-    "exec": ("nodes", "One command on all nodes."),
-    "push": ("nodes", "A file or directory to the nodes."),
-    "fetch": ("nodes", "A file or directory from a node."),
-    "tunnel": ("tunnel", "Rain's client port, here."),
-    "dashboard": ("tunnel", "Rain's dashboard, here."),
-    "scale": ("scale", "Grow or shrink a living cluster."),
-    "extend": ("scale", "Move the hour at which a cluster powers itself off."),
-    "gc": ("gc", "Everything of rain-deploy in the account; --delete what is left over."),
-    "types": ("catalog", "Instance types, with prices."),
-    "zones": ("catalog", "Where the cloud makes machines."),
-    "check": ("check", "What up would install or refuse; changes nothing."),
-    "completion": ("completion", "The completion script of a shell."),
+    "points": ("points", "Show one row per point of a run."),
+    "pull": ("runs", "Pull the results of a run again."),
+    "ssh": ("nodes", "Open a shell on one node, or run a command there."),
+    "exec": ("nodes", "Run a command on all nodes."),
+    "push": ("copy", "Copy a file or directory to the nodes."),
+    "fetch": ("copy", "Copy a file or directory from a node."),
+    "tunnel": ("tunnel", "Forward Rain's client port to this machine."),
+    "dashboard": ("tunnel", "Open Rain's dashboard."),
+    "scale": ("scale", "Grow or shrink a cluster."),
+    "extend": ("scale", "Move the time limit of a cluster."),
+    "gc": ("gc", "Show everything of rain-deploy in the account; delete what is left over."),
+    "types": ("catalog", "Show the instance types with their prices."),
+    "zones": ("catalog", "Show the zones."),
+    "check": ("up", "Show what up would install or refuse; change nothing."),
+    "completion": ("completion", "Print the completion script of a shell."),
 }
-"""Verb -> module of this package and line of the help, in its order; the help imports no module."""
+"""Verb -> (module of ``commands``, line of the help); the help imports no module."""
 
 
 class Root(click.Group):
@@ -67,6 +67,15 @@ class Root(click.Group):
         del ctx
         return list(VERBS)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], VERBS, n=1)
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"There is no command {args[0]!r}.{meant}", ctx)
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
         if cmd_name not in VERBS:
@@ -81,47 +90,38 @@ class Root(click.Group):
             formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:
-        words = list(sys.argv[1:] if args is None else args)
+        words = list(sys.argv[1:] if args is None else args) or ["--help"]
+        if words[0] == "help":
+            words = [*words[1:2], "--help"]
         extra |= {"standalone_mode": False, "prog_name": "rain-deploy"}
-        extra["obj"] = replace(extra["obj"], words=tuple(words))
         try:
             code = super().main(words, *rest, **extra)
         except click.ClickException as error:
-            json = self._wants_json(words, extra["obj"].environ)
-            code = failure.report(failure.from_click(error), verb=next(iter(words), ""), json=json)
-        except InputError as error:
-            json = self._wants_json(words, extra["obj"].environ)
-            code = failure.report(error, verb=next(iter(words), ""), json=json)
+            json = self._wants_json(words, extra["obj"], error)
+            code = failure.report(failure.from_click(error), verb=words[0], json=json)
+        except RainDeployError as error:
+            code = failure.report(error, verb=words[0], json=self._wants_json(words, extra["obj"]))
         except KeyboardInterrupt as stop:
             code = failure.report(failure.interrupted(stop, "interrupted"), verb="", json=False)
         sys.exit(code)
 
-    def _wants_json(self, words: Iterable[str], environ: Mapping[str, str]) -> bool:
-        """Whether --json is among our own arguments, of a command line that click could not parse."""
-        if environ.get("RAIN_DEPLOY_JSON", "").lower() in {"1", "true", "yes", "on", "t", "y"}:
-            return True
-        left = iter(words)
-        command = self.get_command(click.Context(self), next(left, ""))
-        if command is None:
-            return "--json" in left
-        options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
-        valued = {name for found in options if not found.is_flag for name in found.opts}
-        for word in left:
-            if word in valued:
-                next(left, None)
-            elif word == "--json":
-                return True
-            elif word == "--" or not (word.startswith("-") or command.allow_interspersed_args):
-                return False
-        return False
+    def _wants_json(
+        self, words: list[str], app: Application, error: click.ClickException | None = None
+    ) -> bool:
+        """Return whether --json was given, on a command line that may not have been parsed to its end."""
+        context = getattr(error, "ctx", None)
+        if context is not None and "json" in context.params:
+            return bool(context.params["json"])
+        ours = words[: words.index("--")] if "--" in words else words
+        asked = app.environ.get("RAIN_DEPLOY_JSON", "").lower() in {"1", "true", "yes", "on", "t", "y"}
+        return asked or "--json" in ours
 
 
 @click.group(
     "rain-deploy",
     cls=Root,
-    no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="A sweep in one command: rain-deploy sweep --provider local --nodes 2 SCRIPT",
+    epilog="Try it on this machine: rain-deploy sweep --provider local --nodes 2 SCRIPT",
 )
 @click.version_option(__version__, prog_name="rain-deploy")
 def root() -> None:
@@ -138,7 +138,7 @@ def main(app: Application | None = None) -> NoReturn:
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) is signal.SIG_DFL:  # ignored under nohup, and it stays so
             signal.signal(signum, interrupts)
-    # Also where a shell started us in the background with Ctrl-C ignored: who sends SIGINT to us means us.
+    # Also where a shell started us in the background with Ctrl-C ignored: a SIGINT to us is meant for us.
     signal.signal(signal.SIGINT, interrupts)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(
@@ -154,10 +154,10 @@ _LEAVING = (
 
 
 class _Interrupts:
-    """The first signal lets the flow end in order; a Ctrl-C after it leaves at once.
+    """The first signal lets the verb end in order; a Ctrl-C after it leaves at once.
 
-    Everything is recorded the moment it happens, so there is nothing to lose by leaving.  SIGTERM and SIGHUP
-    do not disturb the ending: ``timeout`` and the end of a session send several of them.
+    Everything is recorded the moment it happens, so nothing is lost by leaving.  SIGTERM and SIGHUP do not
+    disturb the ending: ``timeout`` and the end of a session send several of them.
     """
 
     def __init__(self) -> None:

@@ -1,12 +1,13 @@
-"""One command from parsed flags to exit code: home, log, context, flow, result or error."""
+"""One command from its parsed flags to its exit code: home, log, context, verb, result or error."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
@@ -16,14 +17,17 @@ from rain_deploy.cli.show.output import ReaderGone, echo, is_terminal
 from rain_deploy.errors import RainDeployError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rain_deploy.cli.app import Application, CommonOptions
     from rain_deploy.cli.show.progress import Sink
     from rain_deploy.cluster.context import Context
     from rain_deploy.core.events import Event
     from rain_deploy.core.result import Result
-    from rain_deploy.options import Settings
+    from rain_deploy.options.spec import Settings
+
+Show = Callable[[Any], list[str | bytes]]
+"""Turns a verb's result into lines of text and pieces of bytes for stdout."""
+Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
 
 
 class Session:
@@ -35,17 +39,20 @@ class Session:
         verb: str,
         options: CommonOptions,
         *,
+        flags: Settings,
+        show: Show | None,
+        done: bool,
         follows: bool,
-        options_end: bool = False,
     ) -> None:
-        """``options_end``: what comes after the first argument is somebody else's."""
+        """``flags``: options of the table that were given, on the command line or in the environment."""
         self.app = app
-        self.flows = app.flows
         self.verb = verb
         self.options = options
+        self.flags = flags
         self.cluster = options.cluster
+        self.show = show
+        self.done = done
         self._follows = follows
-        self._options_end = options_end
         self._logging = contextlib.ExitStack()
         self._closing = contextlib.ExitStack()
         self._log: Path | None = None
@@ -60,14 +67,14 @@ class Session:
 
     @functools.cached_property
     def toml(self) -> Settings:
-        """What the config file says.  InputError."""
-        from rain_deploy import options as config  # noqa: PLC0415 - not for --help
+        """The settings of the config file.  InputError."""
+        from rain_deploy.options.toml import load  # noqa: PLC0415 - not for --help
 
-        return config.load(self.options.config, Path.cwd())
+        return load(self.options.config, Path.cwd())
 
     @property
     def ctx(self) -> Context:
-        """The flows' context; opens home, log, store and transport.  StateError."""
+        """The verbs' context; opens home, log, store and transport.  StateError."""
         if self._ctx is None:
             from rain_deploy.cli.home import debug_log, home  # noqa: PLC0415 - not for --help
 
@@ -77,14 +84,24 @@ class Session:
             self._ctx = self._closing.enter_context(making)
         return self._ctx
 
+    def call(
+        self,
+        verb: Callable[Concatenate[Context, Parameters], Returned],
+        *arguments: Parameters.args,
+        **named: Parameters.kwargs,
+    ) -> Returned:
+        """Call a verb with the context; every call of a verb passes here."""
+        returned: Returned = self.app.call_verb(verb, self.ctx, *arguments, **named)
+        return returned
+
     def say(self, sentence: str, *, warning: bool = False) -> None:
-        """Tell the user, as a flow would."""
+        """Tell the user, as a verb would."""
         from rain_deploy.core.events import Notice  # noqa: PLC0415 - not for --help
 
         self._emit(Notice(sentence, warning=warning))
 
     def perform(self, command: Callable[[], Result | int]) -> int:
-        """Do it and show what came of it; the exit code.  Nothing but click's own exits passes."""
+        """Run the command, show its result or error, and return the exit code; click's own exits pass."""
         try:
             with self._logging:
                 return self._perform(command)
@@ -117,71 +134,46 @@ class Session:
                 return self._interrupted(error)
             case RainDeployError():
                 return self._with_rest(error)
-        said = f"a bug in rain-deploy: {type(error).__name__}: {error}"
-        return self._with_rest(RainDeployError(said, next_step="report it with the log"))
+        bug = f"a bug in rain-deploy: {type(error).__name__}: {error}"
+        return self._with_rest(RainDeployError(bug, next_step="report it with the log"))
 
     def _show(self, result: Result | None, error: RainDeployError | None) -> int:
         self.sink.pause()
-        if self.options.json:
-            return self._show_json(result, error)
-        if result is not None:
-            from rain_deploy.cli.show.render import render  # noqa: PLC0415 - not for --help
+        if self.options.json and error is None:
+            from rain_deploy.cli.show.envelope import document  # noqa: PLC0415 - not for --help
 
-            render(result, quiet=self.options.quiet)
-        if error is None:
+            echo(document(self.verb, result, None))
             return 0
-        return failure.report(error, verb=self.verb, json=False, log=self._log)
-
-    def _show_json(self, result: Result | None, error: RainDeployError | None) -> int:
-        if error is not None:
+        if self.options.json and error is not None:
             return failure.report(error, verb=self.verb, json=True, result=result, log=self._log)
-        from rain_deploy.cli.show.envelope import document  # noqa: PLC0415 - not for --help
-
-        echo(document(self.verb, result, None))
-        return 0
+        if result is not None and self.show is not None and not (self.done and self.options.quiet):
+            for piece in self.show(result):
+                echo(piece, nl=isinstance(piece, str))
+        return failure.report(error, verb=self.verb, json=False, log=self._log) if error else 0
 
     def _interrupted(self, stop: KeyboardInterrupt) -> RainDeployError:
-        run = self.sink.run
+        run, flag = self.sink.run, text.cluster_flag(self.cluster)
         if self.verb in {"run", "attach", "logs", "points"} and run:
             return failure.interrupted(
                 stop,
                 f"stopped following run {run}",
-                still_running=f"run {run} goes on; end it with: rain-deploy cancel {run}{self._flag}",
-                next_step=f"rain-deploy attach {run}{self._flag}",
+                still_running=f"run {run} goes on; end it with: rain-deploy cancel {run}{flag}",
+                next_step=f"rain-deploy attach {run}{flag}",
             )
         return self._with_rest(failure.interrupted(stop, f"{self.verb} was interrupted"))
 
     def _with_rest(self, error: RainDeployError) -> RainDeployError:
-        """``error``, saying what of the cluster exists where it does not itself, and always what costs."""
+        """Return ``error`` with what of the cluster exists, unless it says so itself, and what costs."""
         if self._ctx is not None:
+            from rain_deploy.cluster.standing import standing  # noqa: PLC0415 - not for --help
+
             with contextlib.suppress(RainDeployError):
-                told = error.still_running
-                error.still_running = "; ".join(filter(None, (told, self._standing(self._ctx, told)))) or None
+                said = error.still_running
+                error.still_running = (
+                    "; ".join(filter(None, (said, standing(self._ctx, self.cluster, costs_only=bool(said)))))
+                    or None
+                )
         return error
-
-    def _standing(self, ctx: Context, told: str | None) -> str | None:
-        """The cluster's machines as recorded, what they cost, and how to end that; ``told``: what is said."""
-        from rain_deploy.core.wording import money  # noqa: PLC0415 - not for --help
-
-        cluster = ctx.store.cluster(self.cluster)
-        if cluster is None:
-            return None
-        resources, quote, bill = ctx.store.resources(cluster.id), cluster.quote, ""
-        things = (resources or cluster.nodes) if quote else (cluster.nodes or resources)
-        names = [thing.name for thing in things]
-        machines = sum(name.startswith("node-") for name in names)
-        if quote is not None and machines:  # also one whose create had no outcome: it may exist
-            costs = money(quote.per_hour * machines, quote.currency)
-            bill = f" ({costs} per hour; {text.limit(cluster.limit_s)})"
-        if not names or (told and not bill):
-            return None
-        return (
-            f"cluster {self.cluster}: {', '.join(names)}{bill}; remove it with: rain-deploy down{self._flag}"
-        )
-
-    @property
-    def _flag(self) -> str:
-        return "" if self.cluster == "default" else f" -c {self.cluster}"
 
     def _emit(self, event: Event) -> None:
         self._note(event.__class__.__name__ if hasattr(event, "data") else str(event))
@@ -200,7 +192,9 @@ class Session:
         if self.options.yes:
             return True
         if not self.app.interactive:
-            again = failure.with_yes(self.app.words or (self.verb,), first=self._options_end)
-            raise UsageError(f"{question} Nobody is here to answer.", next_step=again)
+            raise UsageError(
+                f"{question} There is no terminal to answer at.",
+                next_step=f"type the command again with --yes: rain-deploy {self.verb} --yes …",
+            )
         self.sink.pause()
         return click.confirm(question, err=True)

@@ -1,4 +1,4 @@
-"""The composition root: the one place that names concrete classes."""
+"""Build the real application: the one place that names concrete classes."""
 
 # ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it
 
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rain_deploy.cli.app import Application
-from rain_deploy.cli.flows import Flows
 from rain_deploy.cli.show.output import is_terminal
 
 if TYPE_CHECKING:
@@ -23,9 +22,8 @@ if TYPE_CHECKING:
 
 
 def application() -> Application:
-    """The real one."""
+    """Return the real one."""
     return Application(
-        flows=Flows(),
         make_context=context,
         environ=os.environ,
         credentials=_credentials,
@@ -38,11 +36,11 @@ def application() -> Application:
 
 @contextlib.contextmanager
 def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
-    """Store, transport and providers of ``home``; connections are closed at the end."""
+    """Yield a context of ``home`` with store, transport and providers; close its connections at the end."""
     from rain_deploy.cluster.context import Context
     from rain_deploy.fleet.executor import SshExecutor
     from rain_deploy.state import Store
-    from rain_deploy.transport.local import LocalTransport
+    from rain_deploy.transport.here import Here
     from rain_deploy.transport.ssh import SshTransport
 
     store = Store(home)
@@ -52,7 +50,7 @@ def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
             home=home,
             store=store,
             transport=transport,
-            here=LocalTransport(),
+            here=Here(),
             provider_for=functools.cache(lambda name: _provider(name, home, emit)),
             emit=emit,
             confirm=confirm,
@@ -78,7 +76,7 @@ def _provider(name: str, home: Path, emit: EventSink) -> Provider:
 def _exoscale(home: Path, emit: EventSink) -> Provider:
     from rain_deploy.core.events import Notice
     from rain_deploy.errors import CredentialsError
-    from rain_deploy.options import Settings, owner
+    from rain_deploy.options.spec import owner
     from rain_deploy.parts.user_data import render
     from rain_deploy.providers.exoscale.account import find_account
     from rain_deploy.providers.exoscale.api import Api
@@ -87,11 +85,11 @@ def _exoscale(home: Path, emit: EventSink) -> Provider:
     account = find_account(os.environ, home=Path.home())
     if account is None:
         raise CredentialsError(
-            "no Exoscale credentials are found: neither in the environment nor in an exoscale.toml",
+            "no Exoscale credentials found, neither in the environment nor in an exoscale.toml",
             next_step="set EXOSCALE_API_KEY and EXOSCALE_API_SECRET, or run: exo config",
         )
-    api = Api(account, notice=lambda said: emit(Notice(said)))
-    return ExoscaleProvider(home, api, render, owner=owner(Settings()))
+    api = Api(account, notice=lambda message: emit(Notice(message)))
+    return ExoscaleProvider(home, api, render, owner=owner({}))
 
 
 def _credentials() -> str | None:

@@ -29,7 +29,6 @@ class NodeLine:
     label: str = ""
     load: float | None = None
     disk_free_bytes: int | None = None
-    detail: str = ""
 
 
 def recorded(ctx: Context, name: str) -> Cluster:

@@ -47,11 +47,6 @@ class Host:
         """1 for ``node-1``."""
         return int(self.name.rpartition("-")[2])
 
-    @property
-    def title(self) -> str:
-        """The name for messages: ours, and the user's where there is one."""
-        return f"{self.name} ({self.label})" if self.label else self.name
-
 
 @dataclass(frozen=True, slots=True)
 class Facts:

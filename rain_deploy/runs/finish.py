@@ -49,7 +49,7 @@ class RunResult(Result):
 
     @property
     def problem(self) -> RainDeployError | None:
-        if self.outcome == "points" or (self.outcome in {"done", "failed"} and self.failed_points):
+        if self.outcome in {"done", "failed"} and self.failed_points:
             return PointsFailed(
                 f"run {self.run}: {self.failed_points} points failed",
                 details=self.message or None,

@@ -1,1 +1,1 @@
-"""Transport: run commands on hosts and forward ports, behind the protocol in ``base``."""
+"""Transport: commands to hosts and ports from them, behind the protocol in ``base``."""

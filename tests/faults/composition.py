@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from rain_deploy.cli.app import Application
-from rain_deploy.cli.flows import Flows
 from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.core.events import EventSink, Notice
 from rain_deploy.errors import CredentialsError
@@ -19,7 +18,7 @@ from rain_deploy.providers.exoscale.api import Api
 from rain_deploy.providers.exoscale.provider import ExoscaleProvider
 from rain_deploy.state import Store
 from rain_deploy.transport.base import Transport
-from rain_deploy.transport.local import LocalTransport
+from rain_deploy.transport.here import Here
 
 MakeApi = Callable[[Account, Callable[[str], None]], Api]
 """Of an account, and where its notices go."""
@@ -41,7 +40,7 @@ def application(environ: Mapping[str, str], transport: Transport, make_api: Make
             home=home,
             store=Store(home),
             transport=transport,
-            here=LocalTransport(),
+            here=Here(),
             provider_for=provider_for,
             emit=emit,
             confirm=confirm,
@@ -50,7 +49,6 @@ def application(environ: Mapping[str, str], transport: Transport, make_api: Make
         )
 
     return Application(
-        flows=Flows(),
         make_context=context,
         environ=environ,
         credentials=lambda: "the test's environment",

@@ -20,7 +20,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rain_deploy.cli.app import Application
-from rain_deploy.cli.flows import Flows
 from rain_deploy.cli.main import root
 from rain_deploy.cli.wiring import context
 from rain_deploy.cluster.context import Confirm, Context
@@ -81,7 +80,6 @@ class Nodes:
             yield self.ctx
 
         return Application(
-            flows=Flows(),
             make_context=kept,
             environ={"RAIN_DEPLOY_HOME": str(self.ctx.home)},
             credentials=lambda: None,

@@ -1,9 +1,10 @@
-"""An Application whose flows remember what they were asked and do as they are told."""
+"""An Application whose verbs remember what they were asked and do as they are told."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from rain_deploy.cli.app import Application
-from rain_deploy.cli.flows import Flows
 from rain_deploy.cli.main import root
 from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.cluster.lookup import NodeLine
@@ -21,7 +21,6 @@ from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import CommandResult
 from rain_deploy.core.events import Event, EventSink
 from rain_deploy.core.machine import Host, InstanceType
-from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.errors import InputError
 from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.providers.base import Provider
@@ -50,6 +49,11 @@ NODES = (
     NodeLine("node-2", "governor", "127.1.0.2", "ready", 2),
 )
 OUT = Path("/somewhere/results/r1")
+INJECTED = {"ctx", "clock", "pause"}
+"""Parameters of verbs that no user sets."""
+PRINTED = (b"loss \xff\n", b"warned\n")
+STAGES = (StagePlan("install", "echo install"), StagePlan("start", "echo start"))
+PLAN = PlanResult("default", "hosts", "assumed", (HostPlan("node-1", "me@a", STAGES),))
 RUN = RunResult("default", "r1", "finished", "done", 0, OUT, 61.0, figures=1, points=20, files=2)
 UP = UpResult("default", "local", NODES, ("node-2 installed",), 4, 12.5)
 DOWN = DownResult("default", ("node-1", "node-2"), ("node-1: no process", "node-2: no file"), ("r1",), 1.5)
@@ -114,8 +118,11 @@ FOUND = (
 )
 
 
-class FakeFlows(Flows):
-    """Each flow notes its arguments, emits ``events``, raises ``error`` if there is one, else returns."""
+class FakeVerbs:
+    """Stands for all verbs: notes what each was asked, does as it is told, and answers from its fields.
+
+    A call that the verb itself would not take fails.  ``events`` are emitted, ``error`` is raised.
+    """
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
@@ -131,185 +138,116 @@ class FakeFlows(Flows):
         self.drift: tuple[str, ...] = ()
         self.up_result = UP
         self.cost: float | None = None
-        """Of what ``status``, ``list`` and ``down`` tell."""
+        """What ``status``, ``list`` and ``down`` report."""
         self.found: tuple[GcLine, ...] = FOUND
         self.limit_s: float | None = None
         self.findings = (CheckLine("node-1", "change", "builds the engine"),)
 
-    def _acts(self, ctx: Context, verb: str, *arguments: Any) -> None:
-        self.calls.append((verb, arguments))
+    def __call__(self, verb: Callable[..., Any], ctx: Context, *arguments: Any, **named: Any) -> Any:
+        bound = inspect.signature(verb).bind(ctx, *arguments, **named)
+        bound.apply_defaults()
+        asked = tuple(value for key, value in bound.arguments.items() if key not in INJECTED)
+        self.calls.append((verb.__name__, asked))
         if self.question:
             self.answer = ctx.confirm(self.question)
         for event in self.events:
             ctx.emit(event)
         if self.error is not None:
             raise self.error
+        return self._results(dict(bound.arguments))[verb.__name__]()
 
-    def up(self, ctx: Context, spec: ClusterSpec, *, dry_run: bool) -> UpResult | PlanResult:
-        self._acts(ctx, "up", spec)
-        stages = (StagePlan("install", "echo install"), StagePlan("start", "echo start"))
-        if dry_run:
-            return PlanResult("default", "hosts", "assumed", (HostPlan("node-1", "me@a", stages),))
-        return self.up_result
-
-    def run(self, ctx: Context, cluster: str, spec: RunSpec) -> RunResult:
-        self._acts(ctx, "run", cluster, spec)
-        return dataclasses.replace(self.run_result, detached=spec.detach)
-
-    def down(self, ctx: Context, cluster: str, *, discard_results: bool, out: Path | None) -> DownResult:
-        self._acts(ctx, "down", cluster, discard_results, out)
-        return self._down()
-
-    def sweep(self, ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> SweepResult:
-        self._acts(ctx, "sweep", spec, run_spec)
-        return SweepResult(self.up_result, self.run_result, self._down())
+    def _results(self, asked: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+        """What each verb returns, by its name."""
+        return {
+            "up": lambda: PLAN if asked["dry_run"] else self.up_result,
+            "run": lambda: dataclasses.replace(self.run_result, detached=asked["run_spec"].detach),
+            "down": self._down,
+            "sweep": lambda: SweepResult(self.up_result, self.run_result, self._down()),
+            "status": lambda: self._status(asked["name"], checked=asked["check"]),
+            "list_clusters": lambda: ListResult((self._cluster(),)),
+            "runs": lambda: RunsResult(asked["name"], (RUN_LINE,)),
+            "attach": lambda: self.run_result,
+            "logs": lambda: LogsResult(
+                asked["name"], "script", "r1", "node-1", *((b"", b"") if asked["follow"] else PRINTED)
+            ),
+            "cancel": lambda: CancelResult(asked["name"], "r1", "finished", "cancelled", changed=True),
+            "points": lambda: PointsResult(asked["name"], "r1", (POINT, TASK)),
+            "pull": lambda: PullResult(asked["name"], (PulledRun("r1", OUT, 1, 20, 2, 4096, finished=True),)),
+            "ssh_argv": lambda: ("ssh", f"node-{asked['node'] or 1}", *asked["argv"]),
+            "exec_all": lambda: ExecResult(asked["name"], asked["argv"], self.exec_lines),
+            "push": lambda: _copied(asked, "node-1", "node-2"),
+            "fetch": lambda: _copied(asked, "node-1"),
+            "tunnel": lambda: self._open(Tunnel("one", asked["port"] or 4000, "node-1 127.0.0.1:7210")),
+            "dashboard": lambda: self._open(
+                Tunnel("one", 4001, "node-1 127.0.0.1:7222", "http://127.0.0.1:4001/")
+            ),
+            "check": lambda: CheckResult("local", self.findings),
+            "scale": lambda: self._scaled(asked["spec"].name, asked["n"]),
+            "extend": lambda: _extended(asked["name"], asked["duration_s"]),
+            "gc": lambda: GcResult(self.found, deleting=asked["delete"], cluster=asked["cluster"]),
+            "zones": lambda: ZonesResult(
+                (ZoneLine("ch-dk-2", default=False), ZoneLine("ch-gva-2", default=True))
+            ),
+            "types": lambda: TypesResult(
+                asked["spec"].cloud.zone or "ch-gva-2", TYPES, "prices of 2025-08-22"
+            ),
+        }
 
     def _down(self) -> DownResult:
         return dataclasses.replace(DOWN, cost=self.cost, currency="CHF")
 
-    def status(self, ctx: Context, cluster: str, *, check: bool) -> StatusResult:
-        self._acts(ctx, "status", cluster)
-        return StatusResult(
-            cluster,
+    def _status(self, name: str, *, checked: bool) -> StatusResult:
+        hourly = None if self.cost is None else 0.09892
+        money: dict[str, Any] = {
+            "limit_s": self.limit_s,
+            "cost": self.cost,
+            "per_hour": hourly,
+            "currency": "CHF",
+        }
+        return StatusResult(name, "local", NODES, 2, RUN_LINE, self.drift, 0.2, checked=checked, **money)
+
+    def _cluster(self) -> ClusterLine:
+        state = "2 running" if self.cost is not None else ""
+        money: dict[str, Any] = {
+            "limit_s": self.limit_s,
+            "cost": self.cost,
+            "currency": "CHF",
+            "state": state,
+        }
+        return ClusterLine(
+            "default",
+            "ab12",
             "local",
-            NODES,
             2,
-            RUN_LINE,
-            self.drift,
-            0.2,
-            checked=check,
-            limit_s=self.limit_s,
-            cost=self.cost,
-            per_hour=None if self.cost is None else 0.09892,
-            currency="CHF",
+            up=True,
+            created_s=1.8e9,
+            runs=1,
+            active_run="r1",
+            **money,
         )
 
-    def list_clusters(self, ctx: Context) -> ListResult:
-        self._acts(ctx, "list")
-        return ListResult(
-            (
-                ClusterLine(
-                    "default",
-                    "ab12",
-                    "local",
-                    2,
-                    up=True,
-                    created_s=1.8e9,
-                    runs=1,
-                    active_run="r1",
-                    limit_s=self.limit_s,
-                    cost=self.cost,
-                    currency="CHF",
-                    state="2 running" if self.cost is not None else "",
-                ),
-            )
-        )
-
-    def runs(self, ctx: Context, cluster: str) -> RunsResult:
-        self._acts(ctx, "runs", cluster)
-        return RunsResult(cluster, (RUN_LINE,))
-
-    def attach(self, ctx: Context, cluster: str, run: str | None, *, out: Path | None) -> RunResult:
-        self._acts(ctx, "attach", cluster, run, out)
-        return self.run_result
-
-    def logs(
-        self,
-        ctx: Context,
-        cluster: str,
-        run: str | None,
-        *,
-        node: int | None,
-        boot: bool,
-        install: bool,
-        follow: bool,
-    ) -> LogsResult:
-        self._acts(ctx, "logs", cluster, run, node, boot, install, follow)
-        text = (b"", b"") if follow else (b"loss \xff\n", b"warned\n")
-        return LogsResult(cluster, "script", "r1", "node-1", *text)
-
-    def cancel(self, ctx: Context, cluster: str, run: str | None) -> CancelResult:
-        self._acts(ctx, "cancel", cluster, run)
-        return CancelResult(cluster, "r1", "finished", "cancelled", changed=True)
-
-    def points(self, ctx: Context, cluster: str, run: str | None, *, follow: bool) -> PointsResult:
-        self._acts(ctx, "points", cluster, run, follow)
-        return PointsResult(cluster, "r1", (POINT, TASK))
-
-    def pull(
-        self, ctx: Context, cluster: str, run: str | None, *, all_runs: bool, out: Path | None
-    ) -> PullResult:
-        self._acts(ctx, "pull", cluster, run, all_runs, out)
-        return PullResult(cluster, (PulledRun("r1", OUT, 1, 20, 2, 4096, finished=True),))
-
-    def ssh_argv(
-        self, ctx: Context, cluster: str, node: int | None, command: tuple[str, ...]
-    ) -> tuple[str, ...]:
-        self._acts(ctx, "ssh", cluster, node, command)
-        return ("ssh", f"node-{node or 1}", *command)
-
-    def exec_all(self, ctx: Context, cluster: str, node: int | None, command: tuple[str, ...]) -> ExecResult:
-        self._acts(ctx, "exec", cluster, node, command)
-        return ExecResult(cluster, command, self.exec_lines)
-
-    def push(
-        self, ctx: Context, cluster: str, source: Path, destination: str, *, node: int | None
-    ) -> CopyResult:
-        self._acts(ctx, "push", cluster, source, destination, node)
-        return CopyResult(cluster, ("node-1", "node-2"), str(source), destination, 3, 4096, 0.1)
-
-    def fetch(
-        self, ctx: Context, cluster: str, source: str, destination: Path, *, node: int | None
-    ) -> CopyResult:
-        self._acts(ctx, "fetch", cluster, source, destination, node)
-        return CopyResult(cluster, ("node-1",), source, str(destination), 3, 4096, 0.1)
-
-    @contextlib.contextmanager
-    def tunnel(self, ctx: Context, cluster: str, *, port: int) -> Iterator[Tunnel]:
-        self._acts(ctx, "tunnel", cluster, port)
-        yield Tunnel(cluster, port or 4000, "node-1 127.0.0.1:7210")
-        self.calls.append(("closed", ()))
-
-    @contextlib.contextmanager
-    def dashboard(self, ctx: Context, cluster: str, *, port: int) -> Iterator[Tunnel]:
-        self._acts(ctx, "dashboard", cluster, port)
-        yield Tunnel(cluster, 4001, "node-1 127.0.0.1:7222", "http://127.0.0.1:4001/")
-        self.calls.append(("closed", ()))
-
-    def check(self, ctx: Context, spec: ClusterSpec) -> CheckResult:
-        self._acts(ctx, "check", spec)
-        return CheckResult("local", self.findings)
-
-    def scale(self, ctx: Context, spec: ClusterSpec, nodes: int) -> ScaleResult:
-        self._acts(ctx, "scale", spec, nodes)
+    def _scaled(self, name: str, nodes: int) -> ScaleResult:
         added = ("node-2",) if nodes > 1 else ()
         hourly = 0.04946 * nodes
-        return ScaleResult(spec.name, 1, nodes, added, (), NODES[:nodes], 12.5, hourly, "CHF", self.limit_s)
+        return ScaleResult(name, 1, nodes, added, (), NODES[:nodes], 12.5, hourly, "CHF", self.limit_s)
 
-    def extend(self, ctx: Context, cluster: str, duration_s: float | None) -> ExtendResult:
-        self._acts(ctx, "extend", cluster, duration_s)
-        limit_s = None if duration_s is None else time.time() + duration_s
-        return ExtendResult(cluster, limit_s, ("node-1", "node-2"), 0.09892, "CHF")
+    @contextlib.contextmanager
+    def _open(self, tunnel: Tunnel) -> Iterator[Tunnel]:
+        yield tunnel
+        self.calls.append(("closed", ()))
 
-    def gc(self, ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool) -> GcResult:
-        self._acts(ctx, "gc", spec.owner, cluster, delete)
-        return GcResult(self.found, deleting=delete, cluster=cluster)
 
-    def zones(self, ctx: Context, spec: ClusterSpec) -> ZonesResult:
-        self._acts(ctx, "zones", spec)
-        lines = (
-            ZoneLine("ch-dk-2", default=False),
-            ZoneLine("ch-gva-2", default=True),
-        )
-        return ZonesResult(lines)
+def _copied(asked: dict[str, Any], *nodes: str) -> CopyResult:
+    return CopyResult(asked["name"], nodes, str(asked["source"]), str(asked["destination"]), 3, 4096, 0.1)
 
-    def types(self, ctx: Context, spec: ClusterSpec) -> TypesResult:
-        self._acts(ctx, "types", spec)
-        return TypesResult(spec.cloud.zone or "ch-gva-2", TYPES, "prices of 2025-08-22")
+
+def _extended(name: str, duration_s: float | None) -> ExtendResult:
+    limit_s = None if duration_s is None else time.time() + duration_s
+    return ExtendResult(name, limit_s, ("node-1", "node-2"), 0.09892, "CHF")
 
 
 class NoTransport:
-    """The command line speaks to machines through flows only."""
+    """The command line speaks to machines through verbs only."""
 
     def connect(self, host: Host) -> None:
         raise AssertionError(host)
@@ -329,10 +267,10 @@ def no_provider(name: str) -> Provider:
 
 @dataclasses.dataclass
 class World:
-    """A command line over fake flows, with a home of its own."""
+    """A command line over fake verbs, with a home of its own."""
 
     home: Path
-    flows: FakeFlows = dataclasses.field(default_factory=FakeFlows)
+    verbs: FakeVerbs = dataclasses.field(default_factory=FakeVerbs)
     interactive: bool = False
     credentials: str | None = None
     environ: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -342,7 +280,7 @@ class World:
 
     def application(self) -> Application:
         return Application(
-            flows=self.flows,
+            call_verb=self.verbs,
             make_context=_context,
             environ={"RAIN_DEPLOY_HOME": str(self.home), **self.environ},
             credentials=lambda: self.credentials,
@@ -369,8 +307,8 @@ class World:
         Store(self.home).save_cluster(cluster)
 
     def last(self) -> tuple[Any, ...]:
-        """Arguments of the last flow."""
-        return self.flows.calls[-1][1]
+        """Arguments of the last verb."""
+        return self.verbs.calls[-1][1]
 
     def _call(self, argv: tuple[str, ...]) -> int:
         self.called.append(argv)

@@ -92,8 +92,8 @@ def test_machines_that_are_not_rented_are_never_powered_off_and_refuse_what_woul
     words = [flag, CLOUD_FLAGS[flag]] if flag in CLOUD_FLAGS else [flag]
     hosts = ["--hosts", "me@a"] if provider == "hosts" else []
     result = world.invoke(verb, "--provider", provider, *hosts, *words, *VERBS[verb])
-    assert (result.exit_code, world.flows.calls) == (10, [])
-    assert f"error[RD10]: {flag} is for machines that rain-deploy rents; those of provider {provider}" in (
+    assert (result.exit_code, world.verbs.calls) == (10, [])
+    assert f"error[RD10]: {flag}: only for machines that rain-deploy rents; those of provider {provider}" in (
         result.stderr
     )
     assert "never powered off" in result.stderr
@@ -117,16 +117,16 @@ def test_ssh_for_the_whole_world_is_told_aloud(world: World) -> None:
 def test_credentials_choose_the_provider_where_somebody_can_object(world: World) -> None:
     world.credentials = "EXOSCALE_API_KEY is set"
     world.interactive = True
-    said = "provider exoscale: no provider is named, and its credentials are found: EXOSCALE_API_KEY is set\n"
+    said = "provider exoscale: no provider given, and its credentials were found: EXOSCALE_API_KEY is set\n"
     assert world.invoke("up").stderr == said
     assert world.last()[0].provider == "exoscale"
-    world.flows.calls.clear()
+    world.verbs.calls.clear()
     for words in (("up", "--yes"), ("sweep", "--yes", "job.py")):
         assert world.invoke(*words).exit_code == 2
     world.interactive = False
     result = world.invoke("up")
-    assert (result.exit_code, world.flows.calls) == (2, [])
-    assert "next: name it: --provider local, or --provider exoscale\n" in result.stderr
+    assert (result.exit_code, world.verbs.calls) == (2, [])
+    assert "next: add --provider local, or --provider exoscale\n" in result.stderr
 
 
 def test_check_and_a_dry_run_need_nobody_to_object(world: World) -> None:
@@ -137,20 +137,20 @@ def test_check_and_a_dry_run_need_nobody_to_object(world: World) -> None:
 
 def test_up_says_what_is_paid_and_until_when(world: World) -> None:
     limit_s = time.time() + 43_000
-    world.flows.up_result = dataclasses.replace(UP, provider="exoscale", quote=QUOTE, limit_s=limit_s)
+    world.verbs.up_result = dataclasses.replace(UP, provider="exoscale", quote=QUOTE, limit_s=limit_s)
     shown = world.invoke("up", "--provider", "exoscale").stdout
     assert (
         f"\n0.0989 CHF per hour, 0.0056 CHF while powered off; time limit {hour(limit_s, time.time())}\n"
         in shown
     )
-    world.flows.up_result = dataclasses.replace(UP, quote=QUOTE)
+    world.verbs.up_result = dataclasses.replace(UP, quote=QUOTE)
     shown = world.invoke("up", "--provider", "exoscale").stdout
-    assert "while powered off; no time limit: it costs until it is taken down\n" in shown
+    assert "while powered off; no time limit: it costs until you delete it\n" in shown
 
 
 def test_status_and_list_say_the_cost_so_far_and_the_hour(world: World) -> None:
-    world.flows.cost, world.flows.limit_s = 1.234, time.time() + 3700
-    said = hour(world.flows.limit_s, time.time())
+    world.verbs.cost, world.verbs.limit_s = 1.234, time.time() + 3700
+    said = hour(world.verbs.limit_s, time.time())
     shown = world.invoke("status").stdout.splitlines()[1]
     assert shown == f"cost so far 1.23 CHF; 0.0989 CHF per hour; time limit {said}"
     head, line = world.invoke("list").stdout.splitlines()
@@ -161,20 +161,20 @@ def test_status_and_list_say_the_cost_so_far_and_the_hour(world: World) -> None:
 @pytest.mark.parametrize("words", [("run", "job.py"), ("run", "-d", "job.py"), ("attach",)])
 def test_run_says_the_hour(world: World, words: tuple[str, ...]) -> None:
     limit_s = time.time() + 3700
-    world.flows.run_result = dataclasses.replace(world.flows.run_result, limit_s=limit_s)
+    world.verbs.run_result = dataclasses.replace(world.verbs.run_result, limit_s=limit_s)
     assert f"cluster default: {text.limit(limit_s)}\n" in world.invoke(*words).stdout
 
 
 @pytest.mark.parametrize("words", [("down",), ("sweep", "--provider", "exoscale", "job.py")])
 def test_the_end_tells_what_it_cost(world: World, words: tuple[str, ...]) -> None:
-    world.flows.cost = 0.75
+    world.verbs.cost = 0.75
     last = world.invoke(*words).stdout.splitlines()[-1]
     assert last == "cluster default is down, 1.5 s; it cost 0.75 CHF"
 
 
 def test_an_error_says_what_goes_on_costing(world: World) -> None:
     world.living("exoscale", limit_s=time.time() + 3700)
-    world.flows.error = ApiError("no answer")
+    world.verbs.error = ApiError("no answer")
     shown = world.invoke("status").stderr
     assert "still running: cluster default: node-1, node-2 (0.0989 CHF per hour; time limit " in shown
     assert "); remove it with: rain-deploy down\n" in shown
@@ -184,10 +184,10 @@ def test_then_off_is_for_rented_machines(world: World) -> None:
     world.living("exoscale")
     assert (world.invoke("run", "--then-off", "job.py").exit_code, world.last()[1].then_off) == (0, True)
     world.living("local")
-    world.flows.calls.clear()
+    world.verbs.calls.clear()
     result = world.invoke("run", "--then-off", "job.py")
-    assert (result.exit_code, world.flows.calls) == (10, [])
-    assert "--then-off is for machines that rain-deploy rents" in result.stderr
+    assert (result.exit_code, world.verbs.calls) == (10, [])
+    assert "--then-off: only for machines that rain-deploy rents" in result.stderr
     assert world.invoke("run", "job.py").exit_code == 0
 
 
@@ -246,23 +246,23 @@ def test_gc_knows_whether_a_cluster_was_named(world: World) -> None:
 def test_gc_owner_is_that_of_the_file(world: World, tmp_path: Path) -> None:
     (tmp_path / "rain-deploy.toml").write_text('owner = "ada"', encoding="utf-8")
     world.invoke("gc")
-    assert world.last()[0] == "ada"
+    assert world.last()[0].owner == "ada"
 
 
 def test_gc_of_what_could_not_be_deleted_ends_with_60(world: World) -> None:
-    stuck = dataclasses.replace(world.flows.found[1], action="not deleted", reason="in use")
-    world.flows.found = (stuck,)
+    stuck = dataclasses.replace(world.verbs.found[1], action="not deleted", reason="in use")
+    world.verbs.found = (stuck,)
     result = world.invoke("gc", "--delete")
     assert (result.exit_code, "not deleted: instance node-1 of old (cd34)\n" in result.stdout) == (60, True)
     assert "dry run" not in result.stdout
 
 
 def test_gc_of_an_empty_account(world: World) -> None:
-    world.flows.found = ()
+    world.verbs.found = ()
     assert world.invoke("gc").stdout == "the account holds nothing of rain-deploy\n"
     of_one = "the account holds nothing of rain-deploy for cluster mine\n"
     assert world.invoke("gc", "-c", "mine").stdout == of_one
-    world.flows.found = World(world.home).flows.found[:1]
+    world.verbs.found = World(world.home).verbs.found[:1]
     assert world.invoke("gc").stdout.endswith("dry run; there is nothing to delete\n")
 
 
@@ -276,7 +276,7 @@ def test_scale_says_what_came(world: World) -> None:
     spec, nodes = world.last()
     assert (spec.provider, spec.nodes, nodes) == ("exoscale", 2, 2)
     last = result.stdout.splitlines()[-1]
-    assert last == "costs 0.0989 CHF per hour; no time limit: it costs until it is taken down"
+    assert last == "costs 0.0989 CHF per hour; no time limit: it costs until you delete it"
     assert world.invoke("scale", "1").stdout.splitlines()[0] == "cluster default has 1 node as before"
 
 
@@ -293,6 +293,6 @@ def test_extend_says_the_new_hour(world: World) -> None:
     first, *rest = result.stdout.splitlines()
     assert first.startswith("cluster mine: time limit ")
     assert first.endswith(("(in 1 h 30 min)", "(in 1 h 29 min)"))
-    assert rest == ["costs 0.0989 CHF per hour", "told: node-1, node-2"]
+    assert rest == ["costs 0.0989 CHF per hour", "updated node-1, node-2"]
     assert "no time limit: it costs until" in world.invoke("extend", "none").stdout
     assert world.last() == ("default", None)

@@ -33,7 +33,7 @@ def logs(world: World) -> list[Path]:
 
 
 def test_an_error_says_where_what_why_what_still_runs_and_what_next(world: World) -> None:
-    world.flows.error = HostKeyError(
+    world.verbs.error = HostKeyError(
         "the host key has changed",
         node="node-2",
         details="offered ssh-ed25519 AAAA",
@@ -53,7 +53,7 @@ def test_an_error_says_where_what_why_what_still_runs_and_what_next(world: World
 
 def test_an_error_that_does_not_say_what_exists_is_completed_from_state(world: World) -> None:
     world.living()
-    world.flows.error = InstallFailed("no space", node="node-1")
+    world.verbs.error = InstallFailed("no space", node="node-1")
     result = world.invoke("up")
     assert result.exit_code == 32
     assert (
@@ -63,8 +63,8 @@ def test_an_error_that_does_not_say_what_exists_is_completed_from_state(world: W
 
 def test_text_of_others_cannot_steer_the_terminal_and_is_cut(world: World) -> None:
     details = "\n".join([f"line {n}" for n in range(30)] + ["\x1b]0;owned\x07 \u202egnp.exe" + "x" * 500])
-    world.flows.events = (events.Progress("node-1", "\x1b[2J"), events.Notice("ships \x1b[31mred"))
-    world.flows.error = InstallFailed("it said \x1b[2J", details=details)
+    world.verbs.events = (events.Progress("node-1", "\x1b[2J"), events.Notice("ships \x1b[31mred"))
+    world.verbs.error = InstallFailed("it said \x1b[2J", details=details)
     result = world.invoke("up", "-v", "--provider", "local")
     assert "\x1b" not in result.stderr
     assert "\u202e" not in result.stderr
@@ -77,7 +77,7 @@ def test_text_of_others_cannot_steer_the_terminal_and_is_cut(world: World) -> No
 
 
 def test_a_bug_of_ours_ends_with_1_and_its_traceback_in_a_private_log(world: World) -> None:
-    world.flows.error = ZeroDivisionError("division by zero")
+    world.verbs.error = ZeroDivisionError("division by zero")
     result = world.invoke("status")
     (log,) = logs(world)
     assert result.exit_code == 1
@@ -112,13 +112,13 @@ def test_a_home_that_cannot_be_written_is_named(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "code"),
-    [("failed", 41), ("cancelled", 43), ("timeout", 43), ("engine", 40), ("lost", 40), ("points", 42)],
+    [("failed", 41), ("cancelled", 43), ("timeout", 43), ("engine", 40), ("lost", 40)],
 )
 @pytest.mark.parametrize("verb", ["run", "attach", "sweep"])
 def test_a_run_that_did_not_end_well_shows_its_result_and_its_code(
     world: World, verb: str, outcome: str, code: int
 ) -> None:
-    world.flows.run_result = replace(world.flows.run_result, outcome=outcome, exit_code=3)
+    world.verbs.run_result = replace(world.verbs.run_result, outcome=outcome, exit_code=3)
     words = {
         "run": ("run", "job.py"),
         "attach": ("attach",),
@@ -131,7 +131,7 @@ def test_a_run_that_did_not_end_well_shows_its_result_and_its_code(
 
 
 def test_a_sweep_of_which_points_failed_ends_with_42(world: World) -> None:
-    world.flows.run_result = replace(world.flows.run_result, failed_points=2)
+    world.verbs.run_result = replace(world.verbs.run_result, failed_points=2)
     result = world.invoke("run", "job.py")
     assert (result.exit_code, "20 points (2 failed)" in result.stdout) == (42, True)
 
@@ -144,22 +144,23 @@ def test_exec_ends_with_the_worst_that_happened(
     world: World, error: RainDeployError | None, status: int | None, code: int
 ) -> None:
     first = ExecLine("node-1", 1)
-    world.flows.exec_lines = (first, ExecLine("node-2", status, error=error))
+    world.verbs.exec_lines = (first, ExecLine("node-2", status, error=error))
     assert world.invoke("exec", "--", "false").exit_code == code
 
 
 def test_check_ends_with_the_code_of_what_up_would_refuse(world: World) -> None:
-    world.flows.findings = (CheckLine("node-1", "refused", "no root", InstallFailed("no root")),)
+    world.verbs.findings = (CheckLine("node-1", "refused", "no root", InstallFailed("no root")),)
     assert world.invoke("check").exit_code == 32
-    world.flows.findings = (CheckLine("node-1", "refused", "no root"),)
+    world.verbs.findings = (CheckLine("node-1", "refused", "no root"),)
     assert world.invoke("check").exit_code == 10
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("bogus",), "No such command 'bogus'."),
-        ((), "Missing command."),
+        (("bogus",), "There is no command 'bogus'."),
+        (("swep",), "There is no command 'swep'. Did you mean 'sweep'?"),
+        (("up", "--zome", "x"), "No such option '--zome'. (Did you mean one of: '--nodes', '--zone'?)"),
         (("up", "--bogus"), "No such option '--bogus'."),
         (("up", "--nodes", "0"), "'--nodes': expected a whole number from 1 to 1000, got '0'"),
         (("up", "--nodes", "-1"), "'--nodes': expected a whole number from 1 to 1000, got '-1'"),
@@ -196,7 +197,7 @@ def test_a_wrong_command_line_ends_with_2_and_does_nothing(
     world: World, words: tuple[str, ...], said: str
 ) -> None:
     result = world.invoke(*words)
-    assert (result.exit_code, world.flows.calls) == (2, [])
+    assert (result.exit_code, world.verbs.calls) == (2, [])
     shown = result.stderr if "--json" not in words else result.stdout
     assert said in shown
     assert "--help" in shown
@@ -206,15 +207,15 @@ def test_a_wrong_command_line_ends_with_2_and_does_nothing(
 def test_what_is_named_wrongly_ends_with_10(world: World, tmp_path: Path) -> None:
     (tmp_path / "rain-deploy.toml").write_text("nodez = 1", encoding="utf-8")
     result = world.invoke("up")
-    assert (result.exit_code, world.flows.calls, world.home.exists()) == (10, [], False)
+    assert (result.exit_code, world.verbs.calls, world.home.exists()) == (10, [], False)
     assert "rain-deploy.toml: unknown key 'nodez'; did you mean 'nodes'?" in result.stderr
     assert world.invoke("up", "--config", "none.toml").exit_code == 10
 
 
 @pytest.mark.parametrize("verb", ["run", "attach", "logs"])
 def test_ctrl_c_leaves_the_run_and_says_how_to_come_back_and_how_to_end_it(world: World, verb: str) -> None:
-    world.flows.events = (events.RunChanged("r1", "running"),)
-    world.flows.error = KeyboardInterrupt()
+    world.verbs.events = (events.RunChanged("r1", "running"),)
+    world.verbs.error = KeyboardInterrupt()
     result = world.invoke(verb, "-c", "mine", "job.py" if verb == "run" else "r1")
     assert result.exit_code == 130
     assert "next: rain-deploy attach r1 -c mine\n" in result.stderr
@@ -223,7 +224,7 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_come_back_and_how_to_end_it(world
 
 def test_ctrl_c_elsewhere_says_what_is_left(world: World) -> None:
     world.living()
-    world.flows.error = KeyboardInterrupt()
+    world.verbs.error = KeyboardInterrupt()
     result = world.invoke("up")
     assert result.exit_code == 130
     assert (
@@ -232,7 +233,7 @@ def test_ctrl_c_elsewhere_says_what_is_left(world: World) -> None:
 
 
 def test_a_lock_of_somebody_else_is_an_error_like_any_other(world: World) -> None:
-    world.flows.error = Locked("cluster default is being changed by pid 1")
+    world.verbs.error = Locked("cluster default is being changed by pid 1")
     assert world.invoke("down").exit_code == 11
 
 

@@ -42,7 +42,7 @@ RESULTS: dict[str, tuple[type[Result], ...]] = {
     "up": (UpResult, PlanResult),
     "run": (RunResult,),
     "down": (DownResult,),
-    "sweep": (SweepResult,),
+    "sweep": (SweepResult, PlanResult),
     "status": (StatusResult,),
     "list": (ListResult,),
     "runs": (RunsResult,),
@@ -202,7 +202,7 @@ def test_every_verb_is_in_the_schema_or_interactive() -> None:
 
 @pytest.mark.parametrize("verb", RESULTS)
 def test_a_success_is_one_document(world: World, verb: str) -> None:
-    world.flows.events = (
+    world.verbs.events = (
         events.ScriptOutput("stdout", b"of the script\n"),
         events.RunChanged("r1", "running"),
     )
@@ -221,7 +221,7 @@ def test_a_success_is_one_document(world: World, verb: str) -> None:
 @pytest.mark.parametrize("verb", RESULTS)
 def test_a_failure_is_one_document(world: World, verb: str) -> None:
     world.living()
-    world.flows.error = Unreachable("no answer in 30 s", node="node-2", next_step="rain-deploy status")
+    world.verbs.error = Unreachable("no answer in 30 s", node="node-2", next_step="rain-deploy status")
     result = world.invoke(verb, "--json", *WORDS.get(verb, ()))
     document = checked(result.stdout)
     assert (result.exit_code, document["exit_code"], document["ok"], document["result"]) == (
@@ -247,27 +247,27 @@ def test_a_usage_error_is_one_document(world: World, verb: str) -> None:
 def test_what_is_interactive_refuses_it(world: World, verb: str) -> None:
     result = world.invoke(verb, "--json", *(["bash"] if verb == "completion" else []))
     assert (result.exit_code, checked(result.stdout)["verb"]) == (2, verb)
-    assert world.flows.calls == []
+    assert world.verbs.calls == []
 
 
 def test_a_bug_an_interrupt_and_a_bad_home_are_documents_too(world: World) -> None:
-    world.flows.error = KeyError("x")
+    world.verbs.error = KeyError("x")
     assert checked(world.invoke("list", "--json").stdout)["exit_code"] == 1
-    world.flows.error = KeyboardInterrupt()
+    world.verbs.error = KeyboardInterrupt()
     assert checked(world.invoke("list", "--json").stdout)["exit_code"] == 130
-    world.flows.error = StateError("newer")
+    world.verbs.error = StateError("newer")
     assert checked(world.invoke("list", "--json").stdout)["exit_code"] == 12
     assert checked(World(Path("/proc/self/home")).invoke("list", "--json").stdout)["exit_code"] == 12
 
 
 def test_a_failed_script_has_its_own_code_in_the_result(world: World) -> None:
-    world.flows.run_result = dataclasses.replace(world.flows.run_result, outcome="failed", exit_code=3)
+    world.verbs.run_result = dataclasses.replace(world.verbs.run_result, outcome="failed", exit_code=3)
     document = checked(world.invoke("run", "--json", "job.py").stdout)
     assert (document["exit_code"], document["result"]["exit_code"]) == (41, 3)
 
 
 def test_ssh_with_a_command_ends_with_the_remote_status(world: World) -> None:
-    world.flows.exec_lines = (ExecLine("node-1", 9, b"\xff\n"),)
+    world.verbs.exec_lines = (ExecLine("node-1", 9, b"\xff\n"),)
     result = world.invoke("ssh", "--json", "--", "false")
     document = checked(result.stdout)
     assert (result.exit_code, document["exit_code"]) == (9, 9)
@@ -287,7 +287,7 @@ def test_the_environment_asks_for_it_too(world: World) -> None:
 
 
 def test_numbers_that_json_does_not_know_are_written_as_text(world: World) -> None:
-    world.flows.events = (events.PointSeen({**POINT, "value": float("nan")}),)
+    world.verbs.events = (events.PointSeen({**POINT, "value": float("nan")}),)
     result = world.invoke("points", "--follow", "--json")
     event, document = map(checked, result.stdout.splitlines())
     assert event["row"]["value"] == "NaN"
@@ -295,7 +295,7 @@ def test_numbers_that_json_does_not_know_are_written_as_text(world: World) -> No
 
 
 def test_what_follows_prints_a_document_per_line(world: World) -> None:
-    world.flows.events = (
+    world.verbs.events = (
         events.RunChanged("r1", "running"),
         events.ScriptOutput("stdout", b"loss \xff\n"),
         events.Notice("not data"),

@@ -1,4 +1,4 @@
-"""What each verb asks of its flow, and what it shows of the answer."""
+"""What each command asks of its verb, and what it shows of the answer."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 
-from rain_deploy.cli.main import VERBS
-from rain_deploy.cli.show.render import render
+from rain_deploy.cli.commands.points import points_text
+from rain_deploy.cli.commands.run import run_text
+from rain_deploy.cli.commands.up import up_text
+from rain_deploy.cli.main import VERBS, root
 from rain_deploy.core import events
+from rain_deploy.errors import ApiError
+from rain_deploy.options.table import Group
 from rain_deploy.verbs.logs import PointsResult
-from tests.unit.fake_application import POINT, UP, World
+from tests.unit.fake_application import POINT, RUN, UP, World
 
 HEAD = "NODE    ROLE      STATE  CPUS  LOAD  DISK FREE  ADDRESS"
 
@@ -38,34 +43,28 @@ def test_up_says_which_provider_and_why_then_what_it_changed(world: World) -> No
         "node-2  governor  ready     2                   127.1.0.2",
         "next: rain-deploy run SCRIPT",
     ]
-    (spec,) = world.last()
+    spec, _ = world.last()
     assert (spec.name, spec.nodes, spec.environment.packages) == ("default", 2, ("scipy",))
     assert spec.environment.upgrade
 
 
-def test_up_tells_each_change_once_with_its_nodes(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_up_tells_each_change_once_with_its_nodes() -> None:
     changed = tuple(f"node-{n}: started keeper" for n in range(1, 8))
-    render(replace(UP, changed=changed, started=7), quiet=False)
-    shown = capsys.readouterr().out.splitlines()
-    assert shown[1:3] == [
+    assert up_text(replace(UP, changed=changed, started=7))[1:3] == [
         "changed, with 7 processes started:",
         "  started keeper: node-1, node-2, node-3, node-4, node-5 and 2 more",
     ]
-    render(replace(UP, changed=(), started=0), quiet=False)
-    assert "changed nothing on the nodes: all was as it should be\n" in capsys.readouterr().out
+    assert "nothing had to be changed on the nodes" in up_text(replace(UP, changed=(), started=0))
 
 
-def test_a_run_that_brought_nothing_says_what_there_is(
-    world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
-    render(replace(world.flows.run_result, figures=0, points=0, files=0), quiet=False)
-    assert capsys.readouterr().out.endswith("  nothing but what it printed: stdout.log, stderr.log\n")
+def test_a_run_that_brought_nothing_says_what_there_is() -> None:
+    shown = run_text(replace(RUN, figures=0, points=0, files=0))
+    assert shown[-1] == "  only what it printed: stdout.log, stderr.log"
 
 
-def test_points_that_failed_say_why(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_points_that_failed_say_why() -> None:
     row = {**POINT, "state": "failed", "message": "ValueError: lr=0.5 diverges"}
-    render(PointsResult("default", "r1", (row,)), quiet=False)
-    head, line = capsys.readouterr().out.splitlines()
+    head, line = str(points_text(PointsResult("default", "r1", (row,)))[0]).splitlines()
     assert (head.endswith("  WHY"), line.endswith("  ValueError: lr=0.5 diverges")) == (True, True)
 
 
@@ -138,7 +137,7 @@ def test_run_gives_the_script_everything_that_follows_it(world: World, tmp_path:
 
 
 def test_run_shows_the_script_s_own_output_unchanged(world: World) -> None:
-    world.flows.events = (
+    world.verbs.events = (
         events.RunChanged("r1", "running"),
         events.ScriptOutput("stdout", b"loss \xff\x1b[1m\n"),
         events.ScriptOutput("stderr", b"warned\n"),
@@ -173,16 +172,23 @@ def test_a_script_that_cannot_run_is_refused_before_anything(
     if source is not None:
         (tmp_path / name).write_bytes(source)
     result = world.invoke(verb, name)
-    assert (result.exit_code, result.stdout, world.flows.calls) == (10, "", [])
+    assert (result.exit_code, result.stdout, world.verbs.calls) == (10, "", [])
     assert said in result.stderr
     assert not world.home.exists()
 
 
-@pytest.mark.parametrize("given", ["NOT_SET_HERE", "1A=2", "=3"])
-def test_a_variable_that_cannot_be_is_a_usage_error(world: World, given: str) -> None:
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("NOT_SET_HERE", "NOT_SET_HERE=VALUE, because there is no variable NOT_SET_HERE here"),
+        ("1A=2", "NAME=VALUE or NAME, and '1A' is not a variable's name"),
+        ("=3", "NAME=VALUE or NAME, and '' is not a variable's name"),
+    ],
+)
+def test_a_variable_that_cannot_be_is_a_usage_error(world: World, given: str, expected: str) -> None:
     result = world.invoke("run", "--env", given, "job.py")
-    assert (result.exit_code, world.flows.calls) == (2, [])
-    assert f"--env {given}: " in result.stderr
+    assert (result.exit_code, world.verbs.calls) == (2, [])
+    assert f"Invalid value for '--env': expected {expected}" in result.stderr
 
 
 def test_sweep_takes_the_flags_of_up_and_run(world: World) -> None:
@@ -203,7 +209,7 @@ def test_down_prints_its_certificate(world: World, tmp_path: Path) -> None:
         "pulled: r1",
         "deleted: node-1",
         "deleted: node-2",
-        "looked at, and found that there is nothing left:",
+        "verified: nothing is left",
         "  node-1: no process",
         "  node-2: no file",
         "cluster default is down, 1.5 s",
@@ -229,7 +235,7 @@ def test_status_and_list_and_runs_are_tables(world: World) -> None:
 
 
 def test_status_check_ends_with_3_when_something_is_not_as_recorded(world: World) -> None:
-    world.flows.drift = ("node-2: governor does not run",)
+    world.verbs.drift = ("node-2: governor does not run",)
     assert world.invoke("status").exit_code == 0
     result = world.invoke("status", "--check")
     assert result.exit_code == 3
@@ -259,7 +265,7 @@ def test_points_are_a_table_with_a_column_per_parameter(world: World) -> None:
 
 
 def test_points_that_are_followed_are_a_line_each(world: World) -> None:
-    world.flows.events = (events.PointSeen(POINT), events.PointSeen({**POINT, "point": False}))
+    world.verbs.events = (events.PointSeen(POINT), events.PointSeen({**POINT, "point": False}))
     result = world.invoke("points", "--follow")
     assert result.stdout == "3 lr=0.1 units=32: 0.93125 (finished on node-2)\n"
 
@@ -312,7 +318,7 @@ def test_dashboard_opens_the_browser_and_closes_its_tunnel(world: World) -> None
     result = world.invoke("dashboard")
     assert (result.exit_code, result.stdout) == (0, "http://127.0.0.1:4001/\n")
     assert world.browsed == ["http://127.0.0.1:4001/"]
-    assert [verb for verb, _ in world.flows.calls] == ["dashboard", "closed"]
+    assert [verb for verb, _ in world.verbs.calls] == ["dashboard", "closed"]
     world.invoke("dashboard", "--no-browser")
     assert len(world.browsed) == 1
 
@@ -324,6 +330,43 @@ def test_tunnel_prints_where_it_listens(world: World) -> None:
 def test_check_needs_nobody_to_object(world: World) -> None:
     result = world.invoke("check")
     assert (result.exit_code, result.stdout.splitlines()[1]) == (0, "node-1  change  builds the engine")
+
+
+def test_without_a_verb_there_is_help(world: World) -> None:
+    alone = world.invoke()
+    assert (alone.exit_code, alone.stderr, "Commands:" in alone.stdout) == (0, "", True)
+    assert world.invoke("help").stdout == alone.stdout
+    assert world.invoke("help", "up").stdout == world.invoke("up", "--help").stdout
+
+
+def test_help_has_options_in_groups_and_says_once_what_they_share(world: World) -> None:
+    shown = world.invoke("sweep", "--help").stdout
+    heads = [line.removesuffix(":") for line in shown.splitlines() if line.endswith(":") and line[0] != " "]
+    assert heads == [*(group.value for group in Group), "Examples"]
+    assert shown.count("RAIN_DEPLOY_") == 1
+    assert "--with PKG" in shown
+    for said in ("May be repeated.", "A DURATION is", "An AMOUNT is in the currency", "[default: 12h]"):
+        assert said in shown
+
+
+def completed(world: World, line: str) -> list[str]:
+    """What a shell offers for the last word of ``line``."""
+    words = line.split(" ")
+    params = ShellComplete(root, {"obj": world.application()}, "rain-deploy", "X")
+    return [item.value for item in params.get_completions(words[:-1], words[-1])]
+
+
+def test_completion_names_clusters_runs_zones_and_types(world: World) -> None:
+    world.living("exoscale")
+    assert completed(world, "status -c ") == ["default"]
+    assert completed(world, "logs ") == ["r1"]
+    assert completed(world, "up --zone ch-g") == ["ch-gva-2"]
+    assert completed(world, "types --zone ") == ["ch-dk-2", "ch-gva-2"]
+    assert completed(world, "up --zone x --instance-type gpu") == ["gpu3.small"]
+    assert completed(world, "up --provider ") == ["exoscale", "hosts", "local"]
+    assert completed(world, "up --ttl ") == []
+    world.verbs.error = ApiError("no answer")
+    assert completed(world, "up --zone ") == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -341,36 +384,14 @@ def test_every_verb_has_help_and_the_common_flags(world: World, verb: str) -> No
         assert flag in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("typed", "again"),
-    [
-        (("scale", "3", "-c", "x"), "scale 3 -c x --yes"),
-        (("down", "--out", "a b"), "down --out 'a b' --yes"),
-        (("run", "--env", "K=secret", "{script}", "-x"), "run --yes --env 'K=…' {script} -x"),
-        (("run", "--env=K=secret", "--env", "NO", "{script}"), "run --yes '--env=K=…' --env NO {script}"),
-        (("pull", "--", "r1"), "pull --yes -- r1"),
-    ],
-)
-def test_what_nobody_agreed_to_is_told_as_the_command_that_agrees(
-    world: World, tmp_path: Path, typed: tuple[str, ...], again: str
-) -> None:
-    script = tmp_path / "s.py"
-    script.write_text("print(1)\n", encoding="utf-8")
-    world.flows.question, world.environ = "Go on?", {"NO": "secret"}
-    refused = world.invoke(*(word.format(script=script) for word in typed))
-    assert refused.exit_code == 2
-    assert f"next: rain-deploy {again.format(script=script)}\n" in refused.stderr
-    assert "secret" not in refused.stderr
-
-
 def test_a_question_is_answered_by_yes_by_the_user_or_not_at_all(world: World) -> None:
-    world.flows.question = "Cancel r1?"
+    world.verbs.question = "Cancel r1?"
     refused = world.invoke("down")
-    assert (refused.exit_code, world.flows.answer) == (2, None)
-    assert "error[RD2]: Cancel r1? Nobody is here to answer." in refused.stderr
-    assert "next: rain-deploy down --yes\n" in refused.stderr
-    assert (world.invoke("down", "-y").exit_code, world.flows.answer) == (0, True)
+    assert (refused.exit_code, world.verbs.answer) == (2, None)
+    assert "error[RD2]: Cancel r1? There is no terminal to answer at." in refused.stderr
+    assert "next: type the command again with --yes: rain-deploy down --yes …\n" in refused.stderr
+    assert (world.invoke("down", "-y").exit_code, world.verbs.answer) == (0, True)
     world.interactive = True
     asked = world.invoke("down", answer="n\n")
-    assert (asked.exit_code, world.flows.answer) == (0, False)
+    assert (asked.exit_code, world.verbs.answer) == (0, False)
     assert asked.stderr == "Cancel r1? [y/N]: n\n"

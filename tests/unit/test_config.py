@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from rain_deploy import options as config
-from rain_deploy.cli.provider_choice import choose_provider
-from rain_deploy.core.spec import CloudSpec
+from rain_deploy.core.spec import CloudSpec, ClusterSpec, RunSpec
 from rain_deploy.errors import InputError, UsageError
-from rain_deploy.options import Settings
+from rain_deploy.options.kinds import HOSTS, duration_s
+from rain_deploy.options.provider import choose_provider
+from rain_deploy.options.spec import Settings, checked, cluster_spec, merged, run_spec
+from rain_deploy.options.table import OPTIONS
+from rain_deploy.options.toml import KEYS, load
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "rain-deploy.toml"
 LOCAL = ("local", "named")
@@ -26,27 +28,52 @@ def toml(directory: Path, text: str) -> Path:
 
 
 def test_without_a_file_nothing_is_said(tmp_path: Path) -> None:
-    assert config.load(None, tmp_path) == Settings()
+    assert load(None, tmp_path) == {}
 
 
 def test_the_file_beside_the_user_is_found_and_its_paths_are_its_own(tmp_path: Path) -> None:
     toml(tmp_path, 'nodes = 3\nrequirements = "r.txt"\nwith = ["scipy<2", "./a.whl"]\ntimeout = "2h"')
-    said = config.load(None, tmp_path)
-    assert said == Settings(
-        nodes=3,
-        requirements=tmp_path / "r.txt",
-        packages=("scipy<2",),
-        wheels=(tmp_path / "a.whl",),
-        timeout=7200,
-    )
+    said = load(None, tmp_path)
+    assert said == {
+        "nodes": 3,
+        "requirements": tmp_path / "r.txt",
+        "packages": ("scipy<2", tmp_path / "a.whl"),
+        "timeout": 7200,
+    }
 
 
 def test_the_example_loads_and_explains_every_key(tmp_path: Path) -> None:
-    assert config.load(EXAMPLE, tmp_path).nodes == 2
+    assert load(EXAMPLE, tmp_path)["nodes"] == 2
     everything = re.sub(r'(?m)^# (?=\[\w+\]|[\w".]+ = )', "", EXAMPLE.read_text(encoding="utf-8"))
-    said = config.load(toml(tmp_path, everything), tmp_path)
-    silent = {"host_addresses", *(f for f in Settings.__slots__ if getattr(said, f) not in {None, ()})}
-    assert silent == set(Settings.__slots__)
+    said = load(toml(tmp_path, everything), tmp_path)
+    assert set(said) == {option.name for option in KEYS.values()}
+    assert not {option.flags[-1] for option in KEYS.values() if option.flags and not option.hidden} - {
+        *re.findall(r"--[a-z-]+", everything)
+    }
+
+
+def test_every_setting_fills_a_field_or_is_used_by_the_command_line() -> None:
+    specs = {"cluster": ClusterSpec("c", *LOCAL), "run": RunSpec(Path("s"))}
+    for option in OPTIONS.values():
+        for target in option.to.split():
+            value: Any = specs
+            for name in target.split("."):
+                value = value[name] if isinstance(value, dict) else getattr(value, name)
+    unfilled = {option.name for option in OPTIONS.values() if not option.to and "*" not in option.verbs}
+    assert unfilled == {"provider", "dry_run"}
+
+
+def test_keywords_of_python_make_the_same_specs(tmp_path: Path) -> None:
+    given = checked({"nodes": 2, "ttl": "none", "packages": ["a"], "allow_ip": "10.0.0.1"}, tmp_path)
+    spec = cluster_spec("c", LOCAL, given)
+    assert (spec.nodes, spec.cloud.ttl_s, spec.environment.packages) == (2, math.inf, ("a",))
+    assert spec.cloud.allow_ip == ("10.0.0.1/32",)
+    run = run_spec(tmp_path / "s.py", ("-x",), checked({"companion": False, "env": {"A": "1"}}, tmp_path))
+    assert (run.args, run.companion, run.wait, run.env) == (("-x",), False, True, (("A", "1"),))
+    with pytest.raises(InputError, match="nodes: expected a whole number from 1 to 1000, got 0"):
+        checked({"nodes": 0}, tmp_path)
+    with pytest.raises(InputError, match="there is no setting node"):
+        checked({"node": 1}, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -63,12 +90,12 @@ def test_an_unknown_key_is_refused_with_the_nearest_valid_one(tmp_path: Path, ke
     with pytest.raises(
         InputError, match=re.escape(f"{path}: unknown key {key!r}; did you mean {nearest!r}?")
     ):
-        config.load(path, tmp_path)
+        load(path, tmp_path)
 
 
 def test_an_unknown_key_like_no_other_is_refused_with_all_valid_ones(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown key 'xyzzy'; valid keys: allow_ip, anti_affinity, apt, "):
-        config.load(toml(tmp_path, "xyzzy = 1"), tmp_path)
+        load(toml(tmp_path, "xyzzy = 1"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -114,13 +141,13 @@ def test_a_wrong_value_is_refused_with_its_key_and_what_is_expected(
 ) -> None:
     path = toml(tmp_path, line)
     with pytest.raises(InputError) as caught:
-        config.load(path, tmp_path)
+        load(path, tmp_path)
     assert caught.value.message.startswith(f"{path}: {said}")
 
 
 def test_what_is_not_toml_is_refused_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"not valid TOML: .*line 2"):
-        config.load(toml(tmp_path, "nodes = 1\nnodes two"), tmp_path)
+        load(toml(tmp_path, "nodes = 1\nnodes two"), tmp_path)
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_bytes(b"\xff"), lambda _: None])
@@ -128,7 +155,7 @@ def test_a_named_config_that_cannot_be_read_is_refused(tmp_path: Path, make: Any
     path = tmp_path / "other.toml"
     make(path)
     with pytest.raises(InputError, match=re.escape(f"config file {path}")):
-        config.load(path, tmp_path)
+        load(path, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -136,45 +163,49 @@ def test_a_named_config_that_cannot_be_read_is_refused(tmp_path: Path, make: Any
     [(90, 90), ("90", 90), ("30s", 30), ("60m", 3600), ("12h", 43200), ("1.5 h", 5400), ("2d", 172800)],
 )
 def test_durations(given: object, seconds: float) -> None:
-    assert config.duration_s(given) == seconds
+    assert duration_s(given) == seconds
 
 
 @pytest.mark.parametrize("given", ["", "0", "0h", "-5", "h", "1h30", "1w", True, None])
 def test_what_is_no_duration(given: object) -> None:
     with pytest.raises(ValueError, match="a duration above zero"):
-        config.duration_s(given)
+        duration_s(given)
 
 
 def test_hosts_come_as_a_list_or_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "lab").write_text(
         "# mine\nada@a:2222 address=10.0.0.1\n\nlab3 # the slow one\n", encoding="utf-8"
     )
-    from_file = {"hosts": ("ada@a:2222", "lab3"), "host_addresses": (("ada@a:2222", "10.0.0.1"),)}
-    assert config.hosts("lab", tmp_path) == from_file
-    assert config.hosts("ada@a, lab3,", tmp_path) == {"hosts": ("ada@a", "lab3"), "host_addresses": ()}
-    assert config.hosts("lab9", tmp_path)["hosts"] == ("lab9",)
+    read = HOSTS.check
+    assert read("lab", tmp_path) == (("ada@a:2222", "10.0.0.1"), ("lab3", ""))
+    assert read("ada@a, lab3,", tmp_path) == (("ada@a", ""), ("lab3", ""))
+    assert read("lab9", tmp_path) == (("lab9", ""),)
     with pytest.raises(InputError, match=r"hosts file .*/no/such cannot be read"):
-        config.hosts("no/such", tmp_path)
+        read("no/such", tmp_path)
 
 
 def test_a_flag_comes_before_the_file_and_lists_of_things_to_add_add_up() -> None:
-    file = Settings(
-        nodes=2, provider="hosts", packages=("a",), env=(("K", "1"), ("L", "1")), files=(Path("/f"),)
-    )
-    flags = Settings(nodes=4, packages=("b",), env=(("K", "2"),), files=(Path("/g"),))
-    assert config.merged(flags, file) == Settings(
-        nodes=4,
-        provider="hosts",
-        packages=("a", "b"),
-        env=(("K", "2"), ("L", "1")),
-        files=(Path("/f"), Path("/g")),
-    )
+    file = {
+        "nodes": 2,
+        "provider": "hosts",
+        "packages": ("a",),
+        "env": (("K", "1"), ("L", "1")),
+        "files": (Path("/f"),),
+    }
+    flags = {"nodes": 4, "packages": ("b",), "env": (("K", "2"),), "files": (Path("/g"),)}
+    assert merged(flags, file) == {
+        "nodes": 4,
+        "provider": "hosts",
+        "packages": ("a", "b"),
+        "env": (("K", "2"), ("L", "1")),
+        "files": (Path("/f"), Path("/g")),
+    }
 
 
 def test_hosts_of_a_flag_do_not_keep_addresses_of_the_file() -> None:
-    file = Settings(hosts=("a",), host_addresses=(("a", "10.0.0.1"),))
-    assert config.merged(Settings(hosts=("b",)), file).host_addresses == ()
-    assert config.merged(Settings(), file) == file
+    file = {"hosts": (("a", "10.0.0.1"),)}
+    assert cluster_spec("c", ("hosts", ""), merged({"hosts": (("b", ""),)}, file)).host_addresses == ()
+    assert cluster_spec("c", ("hosts", ""), merged({}, file)).host_addresses == (("a", "10.0.0.1"),)
 
 
 FOUND = "in the environment"
@@ -183,13 +214,13 @@ FOUND = "in the environment"
 @pytest.mark.parametrize(
     ("flags", "file", "living", "credentials", "chosen"),
     [
-        (Settings(provider="local"), Settings(provider="hosts"), "hosts", FOUND, "local"),
-        (Settings(provider="exoscale"), Settings(provider="hosts"), "hosts", None, "exoscale"),
-        (Settings(), Settings(provider="hosts"), "local", FOUND, "hosts"),
-        (Settings(hosts=("a",)), Settings(), None, FOUND, "hosts"),
-        (Settings(), Settings(), "hosts", FOUND, "hosts"),
-        (Settings(), Settings(), None, FOUND, "exoscale"),
-        (Settings(), Settings(), None, None, "local"),
+        ({"provider": "local"}, {"provider": "hosts"}, "hosts", FOUND, "local"),
+        ({"provider": "exoscale"}, {"provider": "hosts"}, "hosts", None, "exoscale"),
+        ({}, {"provider": "hosts"}, "local", FOUND, "hosts"),
+        ({"hosts": (("a", ""),)}, {}, None, FOUND, "hosts"),
+        ({}, {}, "hosts", FOUND, "hosts"),
+        ({}, {}, None, FOUND, "exoscale"),
+        ({}, {}, None, None, "local"),
     ],
 )
 def test_which_provider(
@@ -203,17 +234,15 @@ def test_which_provider(
 
 @pytest.mark.parametrize("credentials", [FOUND, None])
 def test_credentials_alone_name_no_provider_where_nobody_can_object(credentials: str | None) -> None:
-    with pytest.raises(UsageError, match="no provider is named"):
-        choose_provider(
-            Settings(), Settings(), living=None, credentials=lambda: credentials, must_be_named=True
-        )
+    with pytest.raises(UsageError, match="no provider given"):
+        choose_provider({}, {}, living=None, credentials=lambda: credentials, must_be_named=True)
 
 
 def test_hosts_for_another_provider_are_refused() -> None:
     with pytest.raises(InputError):
         choose_provider(
-            Settings(provider="local", hosts=("a",)),
-            Settings(),
+            {"provider": "local", "hosts": (("a", ""),)},
+            {},
             living=None,
             credentials=lambda: None,
             must_be_named=True,
@@ -221,14 +250,21 @@ def test_hosts_for_another_provider_are_refused() -> None:
 
 
 def test_a_list_of_hosts_says_how_many_nodes() -> None:
-    spec = config.cluster_spec("c", ("hosts", "named"), Settings(hosts=("a", "b")), upgrade=False)
+    spec = cluster_spec("c", ("hosts", "named"), {"hosts": (("a", ""), ("b", ""))})
     assert (spec.nodes, spec.hosts, spec.ssh_port) == (2, ("a", "b"), 22)
 
 
 def test_a_spec_says_what_all_sources_say(tmp_path: Path) -> None:
     (tmp_path / "r.txt").touch()
-    settings = Settings(nodes=2, requirements=tmp_path / "r.txt", packages=("a",), ssh_port=2222, owner="ada")
-    spec = config.cluster_spec("c", LOCAL, settings, upgrade=True)
+    settings = {
+        "nodes": 2,
+        "requirements": tmp_path / "r.txt",
+        "packages": ("a",),
+        "ssh_port": 2222,
+        "owner": "ada",
+        "upgrade": True,
+    }
+    spec = cluster_spec("c", LOCAL, settings)
     assert (spec.name, spec.provider, spec.provider_reason, spec.nodes) == ("c", *LOCAL, 2)
     assert (spec.ssh_port, spec.owner, spec.environment.upgrade) == (2222, "ada", True)
     assert (spec.environment.requirements, spec.environment.packages) == (tmp_path / "r.txt", ("a",))
@@ -252,9 +288,7 @@ def test_a_spec_says_what_is_rented_and_for_how_long(tmp_path: Path) -> None:
         disk = 0
         currency = "EUR"
     """
-    spec = config.cluster_spec(
-        "c", ("exoscale", ""), config.load(toml(tmp_path, text), tmp_path), upgrade=False
-    )
+    spec = cluster_spec("c", ("exoscale", ""), load(toml(tmp_path, text), tmp_path))
     assert spec.keep_partial
     assert spec.cloud == CloudSpec(
         zone="ch-gva-2",
@@ -272,28 +306,28 @@ def test_a_spec_says_what_is_rented_and_for_how_long(tmp_path: Path) -> None:
 
 
 def test_who_says_nothing_of_machines_leaves_all_to_the_cluster_that_lives() -> None:
-    spec = config.cluster_spec("c", LOCAL, Settings(), upgrade=False)
+    spec = cluster_spec("c", LOCAL, {})
     assert (spec.cloud, spec.keep_partial) == (CloudSpec(), False)
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (Settings(nodes=2, min_nodes=3), "min_nodes is 3, but there are 2 nodes"),
-        (Settings(nodes=3, hosts=("a", "b")), "3 nodes need 3 hosts, but 2 are listed"),
-        (Settings(engine_url="https://a/b"), "engine.url and engine.sha256 belong together"),
-        (Settings(requirements=Path("/")), "requirements file / cannot be read: Is a directory"),
-        (Settings(setup=Path("/no/such")), "setup script /no/such cannot be read: No such file"),
-        (Settings(host_key=Path("/no/such")), "host key file /no/such cannot be read"),
-        (Settings(wheels=(Path("/no/such.whl"),)), "wheel /no/such.whl does not exist"),
+        ({"nodes": 2, "min_nodes": 3}, "min_nodes is 3, but there are 2 nodes"),
+        ({"nodes": 3, "hosts": (("a", ""), ("b", ""))}, "3 nodes need 3 hosts, but 2 are listed"),
+        ({"engine_url": "https://a/b"}, "engine.url and engine.sha256 belong together"),
+        ({"requirements": Path("/")}, "requirements file / cannot be read: Is a directory"),
+        ({"setup": Path("/no/such")}, "setup script /no/such cannot be read: No such file"),
+        ({"host_key": Path("/no/such")}, "host key file /no/such cannot be read"),
+        ({"packages": (Path("/no/such.whl"),)}, "wheel /no/such.whl does not exist"),
     ],
 )
 def test_a_spec_that_cannot_be_met_is_refused(settings: Settings, said: str) -> None:
     with pytest.raises(InputError, match=re.escape(said)):
-        config.cluster_spec("c", ("hosts", "named"), settings, upgrade=False)
+        cluster_spec("c", ("hosts", "named"), settings)
 
 
 def test_requirements_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     (tmp_path / "r.txt").write_bytes("scipy # é".encode("latin-1"))
     with pytest.raises(InputError, match="is not UTF-8: line 1"):
-        config.cluster_spec("c", LOCAL, Settings(requirements=tmp_path / "r.txt"), upgrade=False)
+        cluster_spec("c", LOCAL, {"requirements": tmp_path / "r.txt"})

@@ -1,1 +1,1 @@
-"""One module per verb: its options, its call, its text."""
+"""One module per verb, or per pair: its options, its call, its text."""

@@ -4,38 +4,62 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
-from rain_deploy.cli.cloud_options import ZONE
-from rain_deploy.cli.options import PROVIDERS, option, verb
-from rain_deploy.cli.provider_choice import CLOUD
+from rain_deploy.cli.command import verb
+from rain_deploy.cli.show import tables, text
+from rain_deploy.core.wording import DAY_S, HOUR_S, money
+from rain_deploy.options.table import CLOUD
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
-    from rain_deploy.core.result import Result
     from rain_deploy.core.spec import ClusterSpec
+    from rain_deploy.verbs.catalog import TypesResult, ZonesResult
 
-_PROVIDER = option("--provider", type=click.Choice(PROVIDERS), default=CLOUD, help=f"[default: {CLOUD}]")
+
+def types_text(result: TypesResult) -> list[str | bytes]:
+    """Return a row for each type; those that the account may not use say so."""
+    rows = [
+        (
+            kind.name,
+            str(kind.cpus),
+            f"{kind.memory_bytes / 2**30:g} GiB",
+            str(kind.gpus) if kind.gpus else "",
+            *(
+                "?" if kind.per_hour is None else money(kind.per_hour * n, kind.currency)
+                for n in (1, DAY_S // HOUR_S)
+            ),
+            "" if kind.available else "not for this account here",
+        )
+        for kind in result.types
+    ]
+    head = ("TYPE", ">CPUS", ">MEMORY", ">GPUS", ">PER HOUR", ">PER DAY", "")
+    source = f"; prices without disk: {text.clean(result.source)}" if result.source else ""
+    return [*tables.table(head, rows), f"zone {result.zone}{source}"]
 
 
-@verb("types")
-@_PROVIDER
-@ZONE
-def types_command(session: Session, *, provider: str, zone: str | None) -> Result:
+def zones_text(result: ZonesResult) -> list[str | bytes]:
+    """Return a row for each zone."""
+    rows = [(zone.name, "default" if zone.default else "") for zone in result.zones]
+    return tables.table(("ZONE", ""), rows)
+
+
+@verb("types", types_text, examples=("types", "types --zone de-fra-1"))
+def types_command(session: Session) -> TypesResult:
     """Show the instance types of a zone with their prices, cheapest first."""
-    return session.flows.types(session.ctx, _spec(session, provider, zone))
+    from rain_deploy.verbs.catalog import types  # noqa: PLC0415 - not for --help
+
+    return session.call(types, _spec(session))
 
 
-@verb("zones")
-@_PROVIDER
-def zones_command(session: Session, *, provider: str) -> Result:
-    """Show where the cloud makes machines."""
-    return session.flows.zones(session.ctx, _spec(session, provider))
+@verb("zones", zones_text, examples=("zones", "zones --json"))
+def zones_command(session: Session) -> ZonesResult:
+    """Show the zones in which the cloud makes machines."""
+    from rain_deploy.verbs.catalog import zones  # noqa: PLC0415 - not for --help
+
+    return session.call(zones, _spec(session))
 
 
-def _spec(session: Session, provider: str, zone: str | None = None) -> ClusterSpec:
-    from rain_deploy import options as config  # noqa: PLC0415 - not for --help
-    from rain_deploy.core.spec import ClusterSpec  # noqa: PLC0415
+def _spec(session: Session) -> ClusterSpec:
+    from rain_deploy.options.spec import cluster_spec, merged, selected  # noqa: PLC0415 - not for --help
 
-    settings = config.merged(config.Settings(zone=zone), session.toml)
-    return ClusterSpec(session.cluster, provider, "named", cloud=config.cloud_spec(settings))
+    settings = selected(merged(session.flags, session.toml), "zone", "prices", "owner")
+    return cluster_spec(session.cluster, (session.flags.get("provider", CLOUD), "named"), settings)

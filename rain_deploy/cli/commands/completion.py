@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rain_deploy.cli.options import verb
+from rain_deploy.cli.command import verb
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session

@@ -1,4 +1,4 @@
-"""rain-deploy gc: everything of this tool in the account, and what is left over of it deleted."""
+"""rain-deploy gc: show everything of this tool in the account, and delete what is left over."""
 
 from __future__ import annotations
 
@@ -7,26 +7,58 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from rain_deploy.cli.options import option, verb
-from rain_deploy.cli.provider_choice import CLOUD
+from rain_deploy.cli.command import option, verb
+from rain_deploy.cli.show import tables, text
+from rain_deploy.options.table import CLOUD
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
-    from rain_deploy.core.result import Result
+    from rain_deploy.verbs.gc import GcResult
 
 
-@verb("gc")
-@option("--delete", is_flag=True, help="Delete what is left over [default: only show it].")
+def gc_text(result: GcResult) -> list[str | bytes]:
+    """Return a row for each cluster in the account, what of it is deleted, and how to delete it."""
+    if not result.lines:
+        of = f" for cluster {result.cluster}" if result.cluster else ""
+        return [f"the account holds nothing of rain-deploy{of}"]
+    rows = [
+        (line.cluster, line.id, line.owner, line.state, line.action, line.reason) for line in result.lines
+    ]
+    head = ("CLUSTER", "ID", "OWNER", "STATE", "ACTION", "WHY")
+    return [
+        *tables.table(head, rows, wrap=True),
+        *(
+            f"{line.action}: {text.clean(resource)} of {line.cluster} ({line.id})"
+            for line in result.lines
+            if line.action != "kept"
+            for resource in line.resources
+        ),
+        *(f"to remove it: {text.clean(line.next_step)}" for line in result.lines if line.next_step),
+        *_dry_run(result),
+    ]
+
+
+def _dry_run(result: GcResult) -> list[str]:
+    if result.deleting:
+        return []
+    if any(line.action == "to delete" for line in result.lines):
+        return [f"dry run; nothing was deleted; to delete: {result.delete_command}"]
+    return ["dry run; there is nothing to delete"]
+
+
+@verb("gc", gc_text, examples=("gc", "gc --delete -c mine"))
+@option("--delete", is_flag=True, help="Delete what is left over. [default: only show it]")
 @click.pass_context
-def gc_command(click_context: click.Context, session: Session, *, delete: bool) -> Result:
+def gc_command(click_context: click.Context, session: Session, *, delete: bool) -> GcResult:
     """Show everything of rain-deploy in the account, in every zone, by owner.
 
-    Left over is what carries your owner label and has no living cluster in this home's state, or has passed
-    its time limit.  A cluster of another home that has not passed it must be named with -c.
+    A cluster is left over if it carries your owner label and either has no living record in this home
+    directory or has passed its time limit. One of another home that has not passed it must be named with -c.
     """
-    from rain_deploy import options as config  # noqa: PLC0415 - not for --help
-    from rain_deploy.core.spec import ClusterSpec  # noqa: PLC0415 - not for --help
+    from rain_deploy.options.spec import cluster_spec, selected  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.gc import gc  # noqa: PLC0415
 
-    spec = ClusterSpec(session.cluster, CLOUD, "the one that is priced", owner=config.owner(session.toml))
+    provider = (CLOUD, "the one that is priced")
+    spec = cluster_spec(session.cluster, provider, selected(session.toml, "owner"))
     named = click_context.get_parameter_source("cluster") is not ParameterSource.DEFAULT
-    return session.flows.gc(session.ctx, spec, session.cluster if named else None, delete=delete)
+    return session.call(gc, spec, session.cluster if named else None, delete=delete)

@@ -1,4 +1,4 @@
-"""rain-deploy logs."""
+"""rain-deploy logs: what a run printed, or a node's log."""
 
 from __future__ import annotations
 
@@ -6,28 +6,35 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rain_deploy.cli.options import node as node_number
-from rain_deploy.cli.options import option, verb
+from rain_deploy.cli.command import NODE, option, run_argument, verb
+from rain_deploy.cli.show.output import echo
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
-    from rain_deploy.core.result import Result
+    from rain_deploy.verbs.logs import LogsResult
 
 
-@verb("logs", follows=True)
-@click.argument("run", required=False)
+def logs_text(result: LogsResult) -> list[str | bytes]:
+    """Return what was printed, unchanged; what went to stderr goes to stderr."""
+    if result.stderr:
+        echo(result.stderr, nl=False, err=True)
+    return [result.stdout]
+
+
+@verb("logs", logs_text, follows=True, examples=("logs -f", "logs --node 2 --install"))
+@run_argument
 @option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
-@option("--node", type=node_number, metavar="N", help="That node's governor, instead of the script.")
-@option("--boot", is_flag=True, help="What the node's first boot said, instead of the script.")
-@option("--install", is_flag=True, help="What installing said, instead of the script.")
+@option("--node", kind=NODE, metavar="N", help="Show the log of this node's governor.")
+@option("--boot", is_flag=True, help="Show what a rented machine printed when it first booted.")
+@option("--install", is_flag=True, help="Show what the installation printed.")
 def logs_command(
     session: Session, *, run: str | None, follow: bool, node: int | None, boot: bool, install: bool
-) -> Result:
+) -> LogsResult:
     """Show what the script of RUN (default: the last) printed, or a node's log."""
+    from rain_deploy.verbs.logs import logs  # noqa: PLC0415 - not for --help
+
     if follow and (node is not None or boot or install):
         raise click.UsageError("--follow follows the script; leave out --node, --boot and --install")
     if boot and install:
         raise click.UsageError("--boot and --install are two logs; name one")
-    return session.flows.logs(
-        session.ctx, session.cluster, run, node=node, boot=boot, install=install, follow=follow
-    )
+    return session.call(logs, session.cluster, run, node=node, boot=boot, install=install, follow=follow)

@@ -1,27 +1,40 @@
-"""rain-deploy ssh, exec, push, fetch: one node, all nodes, files to and from."""
+"""rain-deploy ssh and exec: a shell or a command on one node, a command on all."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from rain_deploy.cli import options
-from rain_deploy.cli.options import PATH, option, verb
+from rain_deploy.cli.command import NODE, Command, checks, option, verb
 from rain_deploy.cli.show.output import echo
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
-    from rain_deploy.core.result import Result
+    from rain_deploy.verbs.nodes import ExecResult
 
 _COMMAND = "rain_deploy.ssh_command"
 SSH_FAILED = 255
-"""What ssh returns for its own errors; a remote command may too."""
+"""What ssh returns for its own errors; a remote command may return it too."""
 
 
-class AfterDashes(click.Command):
-    """Options and N before ``--``, a command of its own after it."""
+def exec_text(result: ExecResult) -> list[str | bytes]:
+    """Return the output of each node, each line after the node's name if there are several."""
+    alone = len(result.nodes) == 1
+    lines: list[str | bytes] = []
+    for node in result.nodes:
+        prefix = b"" if alone else f"{node.node} | ".encode()
+        echo(_prefixed(node.stderr, prefix), nl=False, err=True)
+        lines.append(_prefixed(node.stdout, prefix))
+    return lines
+
+
+def _prefixed(output: bytes, prefix: bytes) -> bytes:
+    return b"".join(prefix + line for line in output.splitlines(keepends=True)) if prefix else output
+
+
+class AfterDashes(Command):
+    """A command whose words after ``--`` are a command of their own."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         before, after = args, []
@@ -35,20 +48,22 @@ class AfterDashes(click.Command):
         return [*super().collect_usage_pieces(ctx), "[-- CMD...]"]
 
 
-@verb("ssh", cls=AfterDashes)
-@click.argument("node", required=False, type=options.node, metavar="[N]")
+@verb("ssh", exec_text, cls=AfterDashes, examples=("ssh 2", "ssh 2 -- nproc"))
+@click.argument("node", required=False, callback=checks(NODE), metavar="[N]")
 @click.pass_context
-def ssh_command(click_context: click.Context, session: Session, *, node: int | None) -> Result | int:
-    """Open a shell on node N (default: the first), or run CMD there and return its status."""
+def ssh_command(click_context: click.Context, session: Session, *, node: int | None) -> ExecResult | int:
+    """Open a shell on node N (default: the first), or run CMD there and return its exit status."""
+    from rain_deploy.verbs.nodes import check_reach, exec_all, ssh_argv  # noqa: PLC0415 - not for --help
+
     command: tuple[str, ...] = click_context.meta[_COMMAND]
     if not session.options.json:
-        status = session.app.call(session.flows.ssh_argv(session.ctx, session.cluster, node, command))
+        status = session.app.call(session.call(ssh_argv, session.cluster, node, command))
         if status == SSH_FAILED:
-            session.flows.check_reach(session.ctx, session.cluster, node)
+            session.call(check_reach, session.cluster, node)
         return status
     if not command:
         raise click.UsageError("ssh without a command is interactive and takes no --json")
-    result = session.flows.exec_all(session.ctx, session.cluster, node or 1, command)
+    result = session.call(exec_all, session.cluster, node or 1, command)
     remote = result.nodes[0].exit_status
     if remote is None:
         return result
@@ -58,27 +73,16 @@ def ssh_command(click_context: click.Context, session: Session, *, node: int | N
     return remote
 
 
-@verb("exec", context_settings={"allow_interspersed_args": False})
-@option("--node", type=options.node, metavar="N", help="On this node only.")
+@verb(
+    "exec",
+    exec_text,
+    examples=("exec -- df -h /", "exec --node 2 -- python3 --version"),
+    context_settings={"allow_interspersed_args": False},
+)
+@option("--node", kind=NODE, metavar="N", help="Run it on this node only.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
-def exec_command(session: Session, *, node: int | None, command: tuple[str, ...]) -> Result:
-    """Run CMD on all nodes at once; exit 41 if it failed on any."""
-    return session.flows.exec_all(session.ctx, session.cluster, node, command)
+def exec_command(session: Session, *, node: int | None, command: tuple[str, ...]) -> ExecResult:
+    """Run CMD on all nodes at once; exit with 41 if it fails on any."""
+    from rain_deploy.verbs.nodes import exec_all  # noqa: PLC0415 - not for --help
 
-
-@verb("push")
-@click.argument("source", metavar="SRC", type=PATH)
-@click.argument("destination", metavar="DST")
-@option("--node", type=options.node, metavar="N", help="To this node only.")
-def push_command(session: Session, *, source: Path, destination: str, node: int | None) -> Result:
-    """Copy SRC, a file or a directory here, to DST on every node."""
-    return session.flows.push(session.ctx, session.cluster, Path.cwd() / source, destination, node=node)
-
-
-@verb("fetch")
-@click.argument("source", metavar="SRC")
-@click.argument("destination", metavar="DST", type=PATH)
-@option("--node", type=options.node, metavar="N", help="From this node [default: the first].")
-def fetch_command(session: Session, *, source: str, destination: Path, node: int | None) -> Result:
-    """Copy SRC, a file or a directory on a node, to DST here."""
-    return session.flows.fetch(session.ctx, session.cluster, source, Path.cwd() / destination, node=node)
+    return session.call(exec_all, session.cluster, node, command)

@@ -9,30 +9,85 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rain_deploy.cli.options import option, verb
+from rain_deploy.cli.command import option, run_argument, verb
+from rain_deploy.cli.show import tables, text
 from rain_deploy.cli.show.output import echo
+from rain_deploy.options.table import Group
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
-    from rain_deploy.core.result import Result
+    from rain_deploy.verbs.logs import PointRow, PointsResult
 
 
-@verb("points", follows=True)
-@click.argument("run", required=False)
-@option("--follow", is_flag=True, help="A line for each point as it changes, until the run ends.")
-@option("--all", "every_task", is_flag=True, help="Tasks that are no points too.")
-@option("--csv", "as_csv", is_flag=True, help="CSV instead of a table.")
+def points_text(result: PointsResult) -> list[str | bytes]:
+    """Return a column per parameter and a row per point."""
+    from rain_deploy.results.points import parameters  # noqa: PLC0415 - not for --help
+
+    if not result.rows:
+        return [f"run {result.run}: no points"]
+    given = [parameters(row) for row in result.rows]
+    names = list(dict.fromkeys(name for each in given for name in each))
+    head = (">TASK", *(f">{name}" for name in names), ">VALUE", "STATE", "NODE", ">TOOK", "WHY")
+    cells = (tuple(_cell(each.get(name)) for name in names) for each in given)
+    return tables.table(head, [_row(row, each) for row, each in zip(result.rows, cells, strict=True)])
+
+
+def _row(row: PointRow, parameters: tuple[str, ...]) -> tuple[str, ...]:
+    duration = row.get("duration_s")
+    return (
+        _cell(row.get("task")),
+        *parameters,
+        *(_cell(row.get(name)) for name in ("value", "state", "node")),
+        text.seconds(duration) if isinstance(duration, int | float) else "",
+        _why(row),
+    )
+
+
+def _why(row: PointRow) -> str:
+    return _cell(row.get("message")) if row.get("state") == "failed" else ""
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _line(row: PointRow) -> str:
+    """Return ``3 lr=0.1 units=32: 0.93 (finished on node-2)`` of a point that changed."""
+    from rain_deploy.results.points import parameters  # noqa: PLC0415 - not for --help
+
+    name = _cell(row.get("name")) or " ".join(f"{key}={value}" for key, value in parameters(row).items())
+    value = f": {_cell(row['value'])}" if row.get("value") is not None else ""
+    node = f" on {_cell(row.get('node'))}" if row.get("node") else ""
+    why = f": {_why(row)}" if _why(row) else ""
+    return text.clean(f"{_cell(row.get('task'))} {name}{value} ({_cell(row.get('state'))}{node}){why}")
+
+
+def _show(row: PointRow, *, json: bool, every_task: bool) -> None:
+    from rain_deploy.cli.show.envelope import event  # noqa: PLC0415 - not for --help
+
+    if every_task or row.get("point") is True:
+        echo(event("point", row=row) if json else _line(row))
+
+
+@verb("points", points_text, follows=True, examples=("points", "points --follow"))
+@run_argument
+@option("--follow", is_flag=True, help="Print a line for each point that changes, until the run ends.")
+@option("--all", "every_task", is_flag=True, group=Group.OUTPUT, help="Show tasks that are no points, too.")
+@option("--csv", "as_csv", is_flag=True, group=Group.OUTPUT, help="Print CSV instead of a table.")
 def points_command(
     session: Session, *, run: str | None, follow: bool, every_task: bool, as_csv: bool
-) -> Result | int:
+) -> PointsResult | int:
     """Show a row for each point of RUN (default: the last)."""
     from rain_deploy.results.points import fold, write_csv  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.logs import points  # noqa: PLC0415
 
     if as_csv and (follow or session.options.json):
-        raise click.UsageError("--csv is a form of its own; leave out --follow and --json")
+        raise click.UsageError("--csv takes neither --follow nor --json")
     if follow:
         session.sink.on_point = partial(_show, json=session.options.json, every_task=every_task)
-    found = session.flows.points(session.ctx, session.cluster, run, follow=follow)
+    found = session.call(points, session.cluster, run, follow=follow)
     result = replace(found, rows=fold(found.rows, all_=every_task))
     if as_csv:
         table = io.StringIO()
@@ -40,11 +95,3 @@ def points_command(
         echo(table.getvalue(), nl=False)
         return 0
     return 0 if follow and not session.options.json else result
-
-
-def _show(row: dict[str, object], *, json: bool, every_task: bool) -> None:
-    from rain_deploy.cli.show.envelope import event  # noqa: PLC0415 - not for --help
-    from rain_deploy.cli.show.points_table import point_line  # noqa: PLC0415
-
-    if every_task or row.get("point") is True:
-        echo(event("point", row=row) if json else point_line(row))

@@ -1,29 +1,100 @@
-"""rain-deploy run SCRIPT: on the cluster, followed from here, results brought home."""
+"""rain-deploy run SCRIPT: on the cluster, followed from here, its results pulled."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rain_deploy.cli.options import option, verb
-from rain_deploy.cli.provider_choice import refuse_cloud_flags
-from rain_deploy.cli.run_options import SCRIPT_ENDS_OPTIONS, RunFlags, run_options, run_spec
+import click
+
+from rain_deploy.cli.command import SCRIPT_ENDS_OPTIONS, verb
+from rain_deploy.cli.show import text
+from rain_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
-    from rain_deploy.core.result import Result
+    from rain_deploy.core.spec import RunSpec
+    from rain_deploy.runs.finish import RunResult
 
 
-@verb("run", context_settings=SCRIPT_ENDS_OPTIONS)
-@option("-d", "--detach", is_flag=True, help="Return as soon as it is in line.")
-@option("--then-off", is_flag=True, help="Power the machines off once the run has ended.")
-@run_options
-def run_command(session: Session, *, detach: bool, then_off: bool, **flags: Any) -> Result:
-    """Run SCRIPT with ARGS on the cluster, unedited, and bring its results home.
+def run_text(result: RunResult) -> list[str | bytes]:
+    """Return how the run stands and what it brought."""
+    ends = [f"cluster {result.cluster}: {text.limit(result.limit_s)}"] if result.limit_s else []
+    if result.detached:
+        again = f"rain-deploy attach {result.run}{text.cluster_flag(result.cluster)}"
+        return [f"run {result.run} is {result.state}", *ends, f"next: {again}"]
+    failed = f" ({result.failed_points} failed)" if result.failed_points else ""
+    brought = [
+        text.count(result.figures, "figure") if result.figures else "",
+        text.count(result.points, "point") + failed if result.points else "",
+        f"{text.count(result.files, 'file')} written by the script" if result.files else "",
+    ]
+    return [
+        f"run {result.run}: {result.outcome or result.state}, {text.seconds(result.seconds)}",
+        f"results: {text.near(result.results_dir)}",
+        "  " + (", ".join(filter(None, brought)) or "only what it printed: stdout.log, stderr.log"),
+        *ends,
+    ]
 
-    Everything after SCRIPT is the script's.  Ctrl-C stops following; the run goes on.
+
+def script_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a command with SCRIPT and its arguments."""
+    arguments = click.argument("args", nargs=-1, type=click.UNPROCESSED)(command)
+    return click.argument("script", type=click.Path(path_type=Path))(arguments)
+
+
+def run_spec(session: Session, script: Path, args: tuple[str, ...]) -> RunSpec:
+    """Return what is to be run, once the script has been looked at.  InputError."""
+    from rain_deploy.options import spec  # noqa: PLC0415 - not for --help
+
+    path = Path.cwd() / script
+    _check_script(path)
+    return spec.run_spec(path, args, spec.merged(session.flags, session.toml))
+
+
+def _check_script(path: Path) -> None:
+    """Raise InputError unless ``path`` is a file that parses as Python of the nodes."""
+    from rain_deploy.core.environment import NODE_PYTHON_TEXT  # noqa: PLC0415 - not for --help
+    from rain_deploy.runs.source import scan  # noqa: PLC0415
+
+    try:
+        scan(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(
+            f"script {path} cannot be read: {error.strerror}", next_step="name a Python script that exists"
+        ) from error
+    except SyntaxError as error:
+        where = f"line {error.lineno}: " if error.lineno else ""
+        raise InputError(
+            f"script {path} is not Python {NODE_PYTHON_TEXT}: {where}{error.msg}",
+            details=error.text,
+            next_step=f"correct it; the nodes run Python {NODE_PYTHON_TEXT}",
+        ) from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise InputError(
+            f"script {path} is not Python: {error}", next_step="name a Python script that parses"
+        ) from error
+
+
+@verb(
+    "run",
+    run_text,
+    done=True,
+    examples=("run hsearch.py", "run --files data --env SEED=1 --timeout 2h train.py --epochs 5"),
+    context_settings=SCRIPT_ENDS_OPTIONS,
+)
+@script_arguments
+def run_command(session: Session, *, script: Path, args: tuple[str, ...]) -> RunResult:
+    """Run SCRIPT with ARGS on the cluster, unedited, and pull its results.
+
+    Everything after SCRIPT belongs to the script. Ctrl-C stops following; the run goes on.
     """
-    spec = run_spec(session, RunFlags.taken(flags), detach=detach, then_off=then_off)
-    living = session.ctx.store.cluster(session.cluster) if then_off else None
+    from rain_deploy.options.provider import refuse_rented  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.run import run  # noqa: PLC0415
+
+    wanted = run_spec(session, script, args)
+    living = session.ctx.store.cluster(session.cluster)
     if living is not None:
-        refuse_cloud_flags(living.provider, ("--then-off",))
-    return session.flows.run(session.ctx, session.cluster, spec)
+        refuse_rented(living.provider, session.flags)
+    return session.call(run, session.cluster, wanted)

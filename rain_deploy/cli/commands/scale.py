@@ -7,32 +7,67 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rain_deploy.cli.cluster_options import ClusterFlags, cluster_spec
-from rain_deploy.cli.options import MAX_NODES, lifetime, verb, whole
+from rain_deploy.cli.command import checks, verb
+from rain_deploy.cli.show import tables, text
+from rain_deploy.cli.spec import cluster_spec
+from rain_deploy.core.wording import money
+from rain_deploy.options.kinds import LIFETIME
+from rain_deploy.options.table import OPTIONS
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
-    from rain_deploy.core.result import Result
+    from rain_deploy.verbs.extend import ExtendResult
+    from rain_deploy.verbs.scale import ScaleResult
 
 
-@verb("scale")
-@click.argument("nodes", metavar="N", type=whole(1, MAX_NODES))
-def scale_command(session: Session, *, nodes: int) -> Result:
+def scale_text(result: ScaleResult) -> list[str | bytes]:
+    """Return what was added and removed, the nodes, and what they cost now."""
+    now = text.count(result.after, "node")
+    if not (result.added or result.removed):
+        return [f"cluster {result.cluster} has {now} as before", *tables.nodes(result.nodes)]
+    changes = (("added", result.added), ("removed", result.removed))
+    hourly = result.per_hour
+    costs = [] if hourly is None else [f"costs {money(hourly, result.currency)} per hour; "]
+    return [
+        f"cluster {result.cluster} has {now} now, {result.before} before, {text.seconds(result.seconds)}",
+        *(f"{what}: {', '.join(names)}" for what, names in changes if names),
+        *tables.nodes(result.nodes),
+        *(f"{cost}{text.limit(result.limit_s)}" for cost in costs),
+    ]
+
+
+def extend_text(result: ExtendResult) -> list[str | bytes]:
+    """Return the new time limit, and what the cluster costs until then."""
+    unreachable = "no node was reachable; only the labels were updated"
+    return [
+        f"cluster {result.cluster}: {text.limit(result.limit_s)}",
+        f"costs {money(result.per_hour, result.currency)} per hour",
+        f"updated {', '.join(result.nodes)}" if result.nodes else unreachable,
+    ]
+
+
+@verb("scale", scale_text, done=True, examples=("scale 8", "scale 2 -c mine"))
+@click.argument("nodes", metavar="N", callback=checks(OPTIONS["nodes"].kind))
+def scale_command(session: Session, *, nodes: int) -> ScaleResult:
     """Grow or shrink the cluster to N nodes.
 
-    Healthy nodes stay as they are when a new one fails.  Growing works while a run is active; shrinking is
-    refused then.
+    Healthy nodes stay as they are if a new one fails. The cluster can grow while a run is active, but not
+    shrink.
     """
+    from rain_deploy.verbs.scale import scale  # noqa: PLC0415 - not for --help
+
     living = session.ctx.store.cluster(session.cluster)
-    flags = ClusterFlags(nodes=nodes, provider=living.provider if living else None)
-    return session.flows.scale(session.ctx, cluster_spec(session, flags, must_be_named=False), nodes)
+    provider = {"provider": living.provider} if living else {}
+    return session.call(scale, cluster_spec(session, {"nodes": nodes, **provider}), nodes)
 
 
-@verb("extend")
-@click.argument("duration", metavar="DURATION", type=lifetime)
-def extend_command(session: Session, *, duration: float) -> Result:
-    """Move the time limit by DURATION (30m, 12h), from now where it has passed; none: no limit.
+@verb("extend", extend_text, done=True, examples=("extend 2h", "extend none -c mine"))
+@click.argument("duration", metavar="DURATION", callback=checks(LIFETIME))
+def extend_command(session: Session, *, duration: float) -> ExtendResult:
+    """Move the time limit by DURATION, from now if it has passed; none removes the limit.
 
-    At its limit each machine powers itself off.  --max-cost wins where it is spent earlier.
+    At its limit each machine powers itself off. If --max-cost is spent earlier, that is the limit.
     """
-    return session.flows.extend(session.ctx, session.cluster, None if math.isinf(duration) else duration)
+    from rain_deploy.verbs.extend import extend  # noqa: PLC0415 - not for --help
+
+    return session.call(extend, session.cluster, None if math.isinf(duration) else duration)

@@ -1,24 +1,76 @@
-"""rain-deploy status and list."""
+"""rain-deploy status and list: one cluster as its machines are, and all clusters."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-from rain_deploy.cli.options import option, verb
+from rain_deploy.cli.command import option, verb
+from rain_deploy.cli.show import tables, text
+from rain_deploy.core.wording import hour, money
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
-    from rain_deploy.core.result import Result
+    from rain_deploy.verbs.status import ClusterLine, ListResult, StatusResult
 
 
-@verb("status")
-@option("--check", is_flag=True, help="Exit 3 unless everything is as recorded.")
-def status_command(session: Session, *, check: bool) -> Result:
-    """Show one cluster, node by node, as the machines themselves tell it."""
-    return session.flows.status(session.ctx, session.cluster, check=check)
+def status_text(result: StatusResult) -> list[str | bytes]:
+    """Return the cluster's state, its cost, a row for each node, its run, and what has drifted."""
+    rain = "Rain does not answer"
+    if result.governors is not None:
+        rain = f"{text.count(result.governors, 'governor')} registered with Rain"
+    run = result.run
+    return [
+        f"cluster {result.cluster}: {result.provider}, {text.count(len(result.nodes), 'node')}, {rain}",
+        *_cost(result),
+        *tables.nodes(result.nodes),
+        f"run {run.run}: {run.outcome or run.state}, {run.script}" if run else "no run yet",
+        *(f"not as recorded: {text.clean(line)}" for line in result.drift),
+    ]
 
 
-@verb("list")
-def list_command(session: Session) -> Result:
-    """Show all clusters of this home directory."""
-    return session.flows.list_clusters(session.ctx)
+def _cost(result: StatusResult) -> list[str]:
+    if result.cost is None:
+        return []
+    hourly = f"{money(result.per_hour, result.currency)} per hour; " if result.per_hour is not None else ""
+    return [f"cost so far {money(result.cost, result.currency)}; {hourly}{text.limit(result.limit_s)}"]
+
+
+def list_text(result: ListResult) -> list[str | bytes]:
+    """Return a row for each cluster."""
+    if not result.clusters:
+        return ["no clusters"]
+    head = ("CLUSTER", "PROVIDER", ">NODES", "STATE", "MADE", ">COST", "TIME LIMIT", ">RUNS", "ACTIVE RUN")
+    return tables.table(head, [_row(line) for line in result.clusters])
+
+
+def _row(line: ClusterLine) -> tuple[str, ...]:
+    limit = hour(line.limit_s, time.time()) if line.limit_s else "none"
+    return (
+        line.name,
+        line.provider,
+        str(line.nodes),
+        ", ".join(filter(None, ("up" if line.up else "not up", line.state))),
+        text.moment(line.created_s),
+        "" if line.cost is None else money(line.cost, line.currency),
+        "" if line.cost is None else limit,
+        str(line.runs),
+        line.active_run,
+    )
+
+
+@verb("status", status_text, examples=("status", "status -c mine --check"))
+@option("--check", is_flag=True, help="Exit with 3 unless everything is as recorded.")
+def status_command(session: Session, *, check: bool) -> StatusResult:
+    """Show one cluster, node by node, as its machines report it."""
+    from rain_deploy.verbs.status import status  # noqa: PLC0415 - not for --help
+
+    return session.call(status, session.cluster, check=check)
+
+
+@verb("list", list_text, examples=("list", "list --json"))
+def list_command(session: Session) -> ListResult:
+    """Show all clusters of this home directory, with their cost so far and time limit."""
+    from rain_deploy.verbs.status import list_clusters  # noqa: PLC0415 - not for --help
+
+    return session.call(list_clusters)

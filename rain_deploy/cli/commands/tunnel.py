@@ -4,39 +4,44 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rain_deploy.cli.options import option, verb, whole
+from rain_deploy.cli.command import option, verb
 from rain_deploy.cli.show.output import echo
+from rain_deploy.options.kinds import whole
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
 
 _PORT = option(
-    "--port", type=whole(0, 65535), metavar="N", default=0, help="Port here [default: a free one]."
+    "--port", kind=whole(0, 65535), metavar="N", help="Listen on this port here. [default: a free one]"
 )
 
 
-@verb("tunnel", interactive=True)
+@verb("tunnel", interactive=True, examples=("tunnel", "tunnel --port 7210"))
 @_PORT
-def tunnel_command(session: Session, *, port: int) -> int:
-    """Lead a port on loopback here to Rain's client port, until Ctrl-C."""
-    with session.flows.tunnel(session.ctx, session.cluster, port=port) as tunnel:
+def tunnel_command(session: Session, *, port: int | None) -> int:
+    """Forward a port of this machine to Rain's client port, until Ctrl-C."""
+    from rain_deploy.verbs.tunnel import tunnel  # noqa: PLC0415 - not for --help
+
+    with session.call(tunnel, session.cluster, port=port or 0) as opened:
         session.sink.pause()
-        echo(f"127.0.0.1:{tunnel.port}")
-        session.say(f"leads to {tunnel.target}; Ctrl-C closes it")
+        echo(f"127.0.0.1:{opened.port}")
+        session.say(f"forwarded to {opened.target}; Ctrl-C closes it")
         session.app.wait()
     return 0
 
 
-@verb("dashboard", interactive=True)
+@verb("dashboard", interactive=True, examples=("dashboard", "dashboard --no-browser --port 8080"))
 @_PORT
-@option("--no-browser", is_flag=True, help="Print the address only.")
-def dashboard_command(session: Session, *, port: int, no_browser: bool) -> int:
-    """Lead a port on loopback here to Rain's dashboard and open it, until Ctrl-C."""
-    with session.flows.dashboard(session.ctx, session.cluster, port=port) as tunnel:
+@option("--no-browser", is_flag=True, help="Only print the address.")
+def dashboard_command(session: Session, *, port: int | None, no_browser: bool) -> int:
+    """Forward a port of this machine to Rain's dashboard and open it, until Ctrl-C."""
+    from rain_deploy.verbs.tunnel import dashboard  # noqa: PLC0415 - not for --help
+
+    with session.call(dashboard, session.cluster, port=port or 0) as opened:
         session.sink.pause()
-        echo(tunnel.url)
-        session.say(f"leads to {tunnel.target}; Ctrl-C closes it")
+        echo(opened.url)
+        session.say(f"forwarded to {opened.target}; Ctrl-C closes it")
         if not no_browser:
-            session.app.browse(tunnel.url)
+            session.app.browse(opened.url)
         session.app.wait()
     return 0

@@ -1,25 +1,109 @@
-"""rain-deploy up: machines, governors, a server; again: converges."""
+"""rain-deploy up and check: bring up a cluster, and say beforehand what that would do."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rain_deploy.cli.cluster_options import ClusterFlags, announce, cluster_options, cluster_spec
-from rain_deploy.cli.options import option, verb
+from rain_deploy.cli.command import verb
+from rain_deploy.cli.show import tables, text
+from rain_deploy.cli.spec import announced, cluster_spec
+from rain_deploy.core.wording import money
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
-    from rain_deploy.core.result import Result
+    from rain_deploy.core.bill import Quote
+    from rain_deploy.verbs.check import CheckResult
+    from rain_deploy.verbs.plan import PlanResult
+    from rain_deploy.verbs.up import UpResult
+
+NAMES_SHOWN = 5
+"""Nodes in one line, before "and N more"."""
 
 
-@verb("up")
-@cluster_options
-@option("--dry-run", is_flag=True, help="Print the plan, and what would run on which node; change nothing.")
-def up_command(session: Session, *, dry_run: bool, **flags: Any) -> Result:
-    """Bring up a cluster: N machines, N governors, one Rain server on the first.
+def up_text(result: UpResult) -> list[str | bytes]:
+    """Return what was changed, the nodes, what they cost, and what to type next."""
+    size = text.count(len(result.nodes), "node")
+    head = f"changed, with {text.count(result.started, 'process')} started:" if result.started else "changed:"
+    changes, quote = _grouped(result.changed), result.quote
+    return [
+        f"cluster {result.cluster} is up: {size} ({result.provider}), {text.seconds(result.seconds)}",
+        *((head, *changes) if changes else ("nothing had to be changed on the nodes",)),
+        *tables.nodes(result.nodes),
+        *(_offer(quote, len(result.nodes), result.limit_s) if quote else ()),
+        f"next: rain-deploy run{text.cluster_flag(result.cluster)} SCRIPT",
+    ]
 
-    Running it again converges: what is as it should be is left alone.
+
+def _offer(quote: Quote, machines: int, limit_s: float | None) -> list[str]:
+    running, off = (
+        money(each * machines, quote.currency) for each in (quote.per_hour, quote.stopped_per_hour)
+    )
+    return [f"{running} per hour, {off} while powered off; {text.limit(limit_s)}"]
+
+
+def _grouped(changes: tuple[str, ...]) -> list[str]:
+    """Return each change once, with the nodes on which it was made."""
+    where: dict[str, list[str]] = {}
+    for change in changes:
+        node, colon, what = change.partition(": ")
+        where.setdefault(what if colon else change, []).extend([node] if colon else [])
+    return [
+        text.clean(f"  {what}: {_some(nodes)}" if nodes else f"  {what}") for what, nodes in where.items()
+    ]
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def plan_text(result: PlanResult) -> list[str | bytes]:
+    """Return what would be made, and the commands that would run on each node."""
+    lines: list[str | bytes] = [
+        f"cluster {result.cluster}, provider {result.provider}; nothing was done",
+        f"facts: {text.clean(result.facts)}",
+        *(text.clean(sentence) for sentence in result.offer),
+        *(f"would make: {text.clean(thing)}" for thing in result.creates),
+    ]
+    for host in result.hosts:
+        lines.append(f"\n# {host.host} {host.label}".rstrip())
+        for stage in host.stages:
+            lines += [f"\n## {host.host}: {stage.stage}", text.clean(stage.command)]
+    return lines
+
+
+def check_text(result: CheckResult) -> list[str | bytes]:
+    """Return a row for each thing that was looked at."""
+    rows = [(line.subject, line.state, line.text) for line in result.findings]
+    return tables.table(("WHAT", "STATE", "FOUND"), rows, wrap=True)
+
+
+@verb(
+    "up",
+    up_text,
+    done=True,
+    examples=(
+        "up --provider local --nodes 2",
+        "up --nodes 4 --instance-type cpu.huge --ttl 3h",
+    ),
+)
+def up_command(session: Session) -> UpResult | PlanResult:
+    """Bring up a cluster: N machines, a Rain governor on each, a Rain server on the first.
+
+    Run it again to correct the cluster: what is as it should be is left alone.
     """
-    spec = cluster_spec(session, ClusterFlags.taken(flags), must_be_named=not dry_run)
-    announce(session, spec)
-    return session.flows.up(session.ctx, spec, dry_run=dry_run)
+    from rain_deploy.verbs.up import up  # noqa: PLC0415 - not for --help
+
+    dry_run = bool(session.flags.get("dry_run"))
+    if dry_run:
+        session.show, session.done = plan_text, False
+    spec = announced(session, cluster_spec(session, must_be_named=not dry_run))
+    return session.call(up, spec, dry_run=dry_run)
+
+
+@verb("check", check_text, examples=("check --provider local", "check --hosts alice@10.0.0.5,alice@10.0.0.6"))
+def check_command(session: Session) -> CheckResult:
+    """Look at what up needs and say what it would install or refuse; change nothing."""
+    from rain_deploy.verbs.check import check  # noqa: PLC0415 - not for --help
+
+    return session.call(check, announced(session, cluster_spec(session)))

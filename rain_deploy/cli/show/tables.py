@@ -1,4 +1,4 @@
-"""Tables on stdout, as wide as the terminal; the table of nodes, which several results show."""
+"""Lay out tables for stdout, as wide as the terminal, and the table of nodes."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 
 def width() -> int | None:
-    """Columns of the terminal; None where stdout is none."""
+    """Return the columns of the terminal; None if stdout is none."""
     return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, wrap: bool = False) -> list[str | bytes]:
-    """As ``text.table``."""
+    """Return ``text.table`` for stdout."""
     return [text.table(head, rows, width=width(), wrap=wrap)]
 
 
 def nodes(lines: Sequence[NodeLine]) -> list[str | bytes]:
-    """A row for each node."""
+    """Return a row for each node."""
     return table(
         ("NODE", "ROLE", "STATE", ">CPUS", ">LOAD", ">DISK FREE", "ADDRESS", "MACHINE"),
         [
             (
                 node.name,
                 node.role,
-                f"{node.state}: {node.detail}" if node.detail else node.state,
+                node.state,
                 str(node.cpus),
                 "" if node.load is None else f"{node.load:.2f}",
                 text.size(node.disk_free_bytes),

@@ -1,20 +1,19 @@
-"""Small things that every text output needs: escaping, tables, sizes, durations, times."""
+"""Write what every text output needs: escaped text, tables, sizes, durations, times, paths."""
 
 from __future__ import annotations
 
 import textwrap
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from rain_deploy.core.wording import hour
+from rain_deploy.core.wording import HOUR_S, MINUTE_S, hour
 
-MINUTE_S = 60
-HOUR_S = 3600
 KILO = 1000
 
 
 def clean(text: str) -> str:
-    """``text`` of others, with everything that could steer a terminal shown instead of sent."""
+    """Return text of others with everything that could steer a terminal shown instead of sent."""
     return "".join(char if char.isprintable() or char in "\n\t" else _escaped(char) for char in text)
 
 
@@ -23,17 +22,17 @@ def _escaped(char: str) -> str:
 
 
 def last_lines(text: str, count: int = 20, width: int = 300) -> list[str]:
-    """The end of a long text, cut to what a person reads."""
+    """Return the end of a long text, cut to what a person reads."""
     return [line[:width] for line in clean(text).rstrip().splitlines()[-count:]]
 
 
 def table(
     head: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None = None, wrap: bool = False
 ) -> str:
-    """Aligned columns, without those that are empty; lines are cut at ``width``.
+    """Return aligned columns, without those that are empty; lines are cut at ``width``.
 
-    A head that starts with ``>`` is of a column of numbers.  ``wrap``: the last column is never cut; it goes
-    on in the next line.
+    A head that starts with ``>`` names a column of numbers.  ``wrap``: the last column is not cut but goes on
+    in the next line.
     """
     columns = [
         _column(name, [clean(row[index]).replace("\n", " ") for row in rows])
@@ -54,12 +53,12 @@ def _column(head: str, cells: list[str]) -> list[str]:
 
 
 def cut(line: str, width: int | None) -> str:
-    """``line``, with an ellipsis where it is longer than ``width``."""
+    """Return ``line``, with an ellipsis where it is longer than ``width``."""
     return line if width is None or len(line) <= width else line[: width - 1] + "…"
 
 
 def seconds(value: float | None) -> str:
-    """``4.2 s``, ``3 min 05 s``, ``2 h 07 min``."""
+    """Return ``4.2 s``, ``3 min 05 s`` or ``2 h 07 min``."""
     if value is None:
         return ""
     if value < MINUTE_S:
@@ -70,7 +69,7 @@ def seconds(value: float | None) -> str:
 
 
 def size(value: float | None) -> str:
-    """Bytes in powers of 1000: ``12.3 GB``."""
+    """Return bytes in powers of 1000: ``12.3 GB``."""
     if value is None:
         return ""
     for unit in ("B", "kB", "MB"):
@@ -81,18 +80,29 @@ def size(value: float | None) -> str:
 
 
 def moment(epoch_s: float | None) -> str:
-    """Local date and time of an instant."""
+    """Return the local date and time of an instant."""
     return "" if epoch_s is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(epoch_s))
 
 
 def limit(limit_s: float | None) -> str:
-    """When machines that cost money power themselves off."""
+    """Say when machines that cost money power themselves off."""
     if limit_s is None:
-        return "no time limit: it costs until it is taken down"
+        return "no time limit: it costs until you delete it"
     return f"time limit {hour(limit_s, time.time())}"
 
 
 def count(number: int, noun: str) -> str:
-    """``1 point``, ``2 points``."""
+    """Return ``1 point`` or ``2 points``."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
+
+
+def near(path: Path) -> str:
+    """Return a path as one would type it here."""
+    here = Path.cwd()
+    return clean(str(path.relative_to(here) if path.is_relative_to(here) else path))
+
+
+def cluster_flag(cluster: str) -> str:
+    """Return what a command needs to act on ``cluster``: nothing for the default one."""
+    return "" if cluster == "default" else f" -c {cluster}"

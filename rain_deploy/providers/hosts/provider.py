@@ -40,7 +40,9 @@ class HostsProvider:
 
     @property
     def traits(self) -> Traits:
-        return Traits(owned=False, installs_packages=True, needs_wall=True, shared_machine=False)
+        return Traits(
+            priced=False, owned=False, installs_packages=True, needs_wall=True, shared_machine=False
+        )
 
     def preflight(self, spec: ClusterSpec) -> tuple[str, ...]:
         """Every entry that is used resolves, has a known key, and is named once."""
@@ -83,11 +85,11 @@ class HostsProvider:
         )
 
     def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> ResourceRef:
+        del ref, unsettled_s
         """Record how the machine is reached; nothing is done to it.
 
         A key that is not known leaves ``host_keys`` empty, with which every connection is refused.
         """
-        del ref, unsettled_s
         options = dict(intent.options)
         destination = look_up(options["entry"], self._home)
         key_file = Path(options["host_keys"]) if options["host_keys"] else None

@@ -1,0 +1,201 @@
+"""Make a click command of a verb: options from the table, help in groups, a function with a Session."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from rain_deploy.cli.app import CommonOptions
+from rain_deploy.cli.complete import complete
+from rain_deploy.cli.session import Session, Show
+from rain_deploy.core.layout import MAX_NODES
+from rain_deploy.options.kinds import Kind
+from rain_deploy.options.table import EVERY_VERB, OPTIONS, Group, Option, variable
+
+if TYPE_CHECKING:
+    from rain_deploy.core.result import Result
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+SCRIPT_ENDS_OPTIONS = {"allow_interspersed_args": False}
+"""Everything after SCRIPT is the script's, as with python."""
+SHOWN = 40
+"""Letters of a wrong value in a message."""
+_DURATIONS = "A DURATION is a number of seconds, or 30s, 60m, 12h, 2d."
+_AMOUNTS = (
+    "An AMOUNT is in the currency of the prices: CHF, unless [prices] in rain-deploy.toml names another."
+)
+_SOURCES = (
+    "Options can also come from the environment (RAIN_DEPLOY_{0} for --{1}) and from rain-deploy.toml (key "
+    "{2}; the reference lists all keys). The command line wins over the environment, the environment over "
+    "the file; --with, --files and --env are combined."
+)
+
+
+class Flag(click.Option):
+    """An option with a heading in the help."""
+
+    def __init__(self, *names: Any, group: str = "Options", **settings: Any) -> None:
+        super().__init__(*names, **settings)
+        self.group = group
+
+
+class Command(click.Command):
+    """A verb; its help has options in groups, examples, and once what all options share."""
+
+    examples: tuple[str, ...] = ()
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {group: [] for group in ("Options", *Group)}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                groups[getattr(parameter, "group", Group.COMMON)].append(record)
+        for group, records in groups.items():
+            if records:
+                with formatter.section(group):
+                    formatter.write_dl(records, col_max=28)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.examples:
+            with formatter.section("Examples"):
+                for example in self.examples:
+                    formatter.write(f"  rain-deploy {example}\n")
+        for note in self._notes(ctx):
+            formatter.write_paragraph()
+            formatter.write_text(note)
+
+    def _notes(self, ctx: click.Context) -> list[str]:
+        shown = {parameter.metavar for parameter in self.get_params(ctx)}
+        keys = [o for o in OPTIONS.values() if o.flags and o.toml and self.name in o.verbs and not o.hidden]
+        sources = [_SOURCES.format(o.toml.upper(), o.flags[-1][2:], o.toml) for o in keys if o.name == o.toml]
+        return [
+            *([_DURATIONS] if "DURATION" in shown else []),
+            *([_AMOUNTS] if "AMOUNT" in shown else []),
+            *sources[:1],
+        ]
+
+
+def _node(value: object, _base: Path) -> int:
+    number = str(value).removeprefix("node-")
+    if not number.isdecimal() or not 1 <= int(number) <= MAX_NODES:
+        raise ValueError("a node such as 2 or node-2")
+    return int(number)
+
+
+NODE = Kind(_node)
+"""``2`` or ``node-2``."""
+
+
+def checks(kind: Kind, *, negate: bool = False) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return a click callback that checks what was given; None where nothing was.  BadParameter."""
+
+    def callback(ctx: click.Context, parameter: click.Parameter, words: Any) -> Any:
+        given = ctx.get_parameter_source(str(parameter.name))
+        if given not in {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT} or words in {None, ()}:
+            return None
+        try:
+            value = kind.check(kind.words(words, ctx.obj.environ), Path.cwd())
+        except ValueError as error:
+            shown = f", got {words[:SHOWN] + '…' * (len(words) > SHOWN)!r}" if isinstance(words, str) else ""
+            raise click.BadParameter(f"expected {error}{shown}") from error
+        return not value if negate else value
+
+    return callback
+
+
+def option(*names: str, kind: Kind | None = None, **settings: Any) -> Decorator:
+    """Return an option of one verb; every flag is read from RAIN_DEPLOY_<FLAG> too."""
+    long = next(name for name in names if name.startswith("--"))
+    if kind is not None:
+        settings["callback"] = checks(kind)
+    return click.option(*names, cls=Flag, envvar=variable(long), **settings)
+
+
+def run_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a command with the argument RUN: a run's id, by default the last."""
+    return click.argument("run", required=False, shell_complete=complete)(command)
+
+
+def from_table(row: Option) -> Decorator:
+    """Return the click option of a row of the table."""
+    long = row.flags[-1]
+    form: dict[str, Any] = {"type": click.Path() if row.kind.path else str, "multiple": row.kind.many}
+    return click.option(
+        *row.flags,
+        row.name,
+        cls=Flag,
+        group=row.group,
+        envvar=row.variable,
+        metavar=row.metavar or ("|".join(row.kind.choices) or None),
+        help=help_of(row),
+        hidden=row.hidden,
+        is_eager=row.name == "json",  # errors of other options are shown as it says
+        callback=checks(row.kind, negate=long.startswith("--no-")),
+        shell_complete=complete if row.kind.choices or row.kind.completes else None,
+        **({"is_flag": True} if row.kind.switch else form),
+    )
+
+
+def help_of(row: Option) -> str:
+    """Return the help of an option: what it does, whether it repeats, what holds without it."""
+    repeats = " May be repeated." if row.kind.many and row.flags else ""
+    return f"{row.help}{repeats}{f' [default: {row.default}]' if row.default else ''}"
+
+
+def verb(
+    name: str,
+    show: Show | None = None,
+    *,
+    done: bool = False,
+    interactive: bool = False,
+    follows: bool = False,
+    examples: tuple[str, ...] = (),
+    cls: type[Command] = Command,
+    **settings: Any,
+) -> Decorator:
+    """Return a decorator that makes a command of a function, which gets a Session and its own options.
+
+    The function returns a Result, which ``show`` turns into text, or an exit code.  ``done``: the text only
+    says what was done, so --quiet leaves it out.  ``interactive``: it refuses --json.  ``follows``: with
+    --follow and --json it prints JSON Lines.  Options of the table are in ``session.flags``.
+    """
+    rows = [row for row in OPTIONS.values() if row.flags and (name in row.verbs or row.verbs == EVERY_VERB)]
+    common = {field.name for field in fields(CommonOptions)}
+
+    def decorate(function: Callable[..., Result | int]) -> click.Command:
+        @click.pass_context
+        @functools.wraps(function)
+        def command(click_context: click.Context, /, **parameters: Any) -> int:
+            taken = {row.name: parameters.pop(row.name) for row in rows}
+            given = {key: value for key, value in taken.items() if value is not None}
+            options = CommonOptions(**{key: given.pop(key) for key in common & set(given)})
+            session = Session(
+                click_context.obj,
+                name,
+                options,
+                flags=given,
+                show=show,
+                done=done,
+                follows=follows and bool(parameters.get("follow")),
+            )
+
+            def act() -> Result | int:
+                if interactive and options.json:
+                    raise click.UsageError(f"{name} is interactive and takes no --json", click_context)
+                return function(session, **parameters)
+
+            return session.perform(act)
+
+        for row in reversed(rows):
+            command = from_table(row)(command)
+        made = click.command(name, cls=cls, **settings)(command)
+        made.examples = examples
+        return made
+
+    return decorate

@@ -1,0 +1,211 @@
+"""Every setting, declared once: flags, environment variables, TOML keys, their checks, help and completion.
+
+To add a flag, add a row to ``OPTIONS``; ``to`` names the field of ClusterSpec or RunSpec that it fills.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+from rain_deploy.core.layout import MAX_NODES
+from rain_deploy.options import kinds
+from rain_deploy.options.kinds import Kind, choice, text, whole
+
+CLOUD = "exoscale"
+"""The provider whose machines cost money: the only one that takes the flags about them."""
+PROVIDERS = (CLOUD, "hosts", "local")
+CLUSTER_VERBS = ("up", "sweep", "check")
+RUN_VERBS = ("run", "sweep")
+EVERY_VERB = ("*",)
+CLUSTER_NAME = text(
+    r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?",
+    "up to 32 lower-case letters, digits and dashes, no dash first or last",
+    completes="clusters",
+)
+
+
+class Group(enum.StrEnum):
+    """The headings of ``--help``, in order."""
+
+    CLUSTER = "Cluster"
+    RENTED = "Machines that cost money"
+    PACKAGES = "Packages"
+    RUN = "Run"
+    OUTPUT = "Output"
+    COMMON = "Common options"
+
+
+class Merge(enum.Enum):
+    """How a value of the command line or the environment joins that of rain-deploy.toml."""
+
+    REPLACE = enum.auto()
+    ADD = enum.auto()
+    BY_NAME = enum.auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One setting.  Its flag, variable and TOML key follow from its name unless they are given."""
+
+    name: str
+    kind: Kind
+    group: Group
+    verbs: tuple[str, ...]
+    """Which verbs take the flag."""
+    help: str
+    to: str = ""
+    """Fields that it fills, such as ``cluster.nodes``, separated by spaces."""
+    metavar: str | None = None
+    default: str = ""
+    """What holds without it, as ``--help`` shows it."""
+    flag: str | None = None
+    """Empty: it is set in TOML only.  ``--no-x`` sets it to False."""
+    short: str = ""
+    key: str | None = None
+    """Empty: it is no key of the TOML."""
+    merge: Merge = Merge.REPLACE
+    hidden: bool = False
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The flag as it is typed, the short form first; empty: none."""
+        long = f"--{self.name.replace('_', '-')}" if self.flag is None else self.flag
+        return tuple(filter(None, (self.short, long)))
+
+    @property
+    def variable(self) -> str:
+        """The environment variable; empty: none."""
+        return variable(self.flags[-1]) if self.flags else ""
+
+    @property
+    def toml(self) -> str:
+        """The key in rain-deploy.toml; empty: none."""
+        return self.name if self.key is None else self.key
+
+    def merged(self, over: Any, under: Any) -> Any:
+        """Return the value of both sources together."""
+        match self.merge:
+            case Merge.ADD:
+                return (*under, *over)
+            case Merge.BY_NAME:
+                return tuple({**dict(under), **dict(over)}.items())
+        return over
+
+
+def variable(flag: str) -> str:
+    """Return the environment variable of a flag: RAIN_DEPLOY_DISK_SIZE of ``--disk-size``."""
+    return f"RAIN_DEPLOY_{flag.removeprefix('--').upper().replace('-', '_')}"
+
+
+def _row(name: str, kind: Kind, metavar: str, help_: str, **more: Any) -> Option:
+    return Option(name=name, kind=kind, metavar=metavar or None, help=help_, **more)
+
+
+_CLUSTER = {"group": Group.CLUSTER, "verbs": CLUSTER_VERBS}
+_RENTED = {"group": Group.RENTED, "verbs": CLUSTER_VERBS}
+_PACKAGES = {"group": Group.PACKAGES, "verbs": CLUSTER_VERBS}
+_RUN = {"group": Group.RUN, "verbs": RUN_VERBS}
+_COMMON = {"group": Group.COMMON, "verbs": EVERY_VERB, "key": ""}
+
+# fmt: off
+_ROWS = (
+    _row("nodes", whole(1, MAX_NODES), "N", "Make N nodes.", **_CLUSTER,
+         to="cluster.nodes", default="as many as the cluster has, else 1"),
+    _row("provider", choice(*PROVIDERS), "",
+         "Rent machines (exoscale), use your own (hosts) or only this one (local).",
+         group=Group.CLUSTER, verbs=(*CLUSTER_VERBS, "types", "zones")),
+    _row("hosts", kinds.HOSTS, "FILE|LIST",
+         "Use these machines: user@host[:port] or names of your OpenSSH config, with commas between them, "
+         "or a file with one a line.", **_CLUSTER, to="cluster.hosts cluster.host_addresses"),
+    _row("host_key", kinds.PATH, "FILE", "Accept the host keys in this known_hosts file instead of yours.",
+         **_CLUSTER, to="cluster.host_keys"),
+    _row("trust_network", kinds.NETWORKS, "CIDR", "Let the hosts of this network reach Rain's ports.",
+         **_CLUSTER, to="cluster.trust_networks"),
+    _row("ssh_port", whole(1, 65535), "N", "Connect to this port where a host entry names none.",
+         **_CLUSTER, to="cluster.ssh_port", default="22", hidden=True),
+    _row("min_nodes", whole(1, MAX_NODES), "N", "Go on if at least N nodes come up.", **_CLUSTER,
+         to="cluster.min_nodes run.min_nodes", default="all must"),
+    _row("cpus_per_node", whole(1, 1024), "N", "Run up to N tasks at a time on each node.", **_CLUSTER,
+         to="cluster.cpus_per_node", default="its cores; on local, cores divided by nodes"),
+    _row("keep_partial", kinds.SWITCH, "", "If up fails, keep what it has made so that you can look at it.",
+         **_CLUSTER, to="cluster.keep_partial"),
+    _row("owner", text(r"[A-Za-z0-9][\w.-]{0,62}", "at most 63 letters, digits, '.', '_' and '-'"), "",
+         "Record this owner of what is made.", **_CLUSTER, to="cluster.owner", flag="",
+         default="a hash of your user and host name"),
+    _row("dry_run", kinds.SWITCH, "", "Print the plan, and what would run on each node; change nothing.",
+         group=Group.CLUSTER, verbs=("up", "sweep"), key=""),
+
+    _row("zone", text(r"[a-z0-9-]+", 'a zone such as "ch-gva-2"', completes="zones"), "ZONE",
+         "Make the machines in this zone.", group=Group.RENTED, verbs=(*CLUSTER_VERBS, "types"),
+         to="cluster.cloud.zone", default="your account's"),
+    _row("instance_type", text(r"[\w.-]+", 'a type such as "standard.medium"', completes="types"), "TYPE",
+         "Make machines of this type, family.size or a size of family standard.", **_RENTED,
+         to="cluster.cloud.instance_type", default="standard.medium"),
+    _row("disk_size", whole(10, 51200), "GIB", "Give each machine a disk of this size.", **_RENTED,
+         to="cluster.cloud.disk_size_gib", default="20"),
+    _row("template", text(r".+", "a template's name or id"), "NAME|ID",
+         "Boot the machines from this template.", **_RENTED,
+         to="cluster.cloud.template", default="Debian 12"),
+    _row("ttl", kinds.LIFETIME, "DURATION", "Power the machines off after this time; none means never.",
+         **_RENTED, to="cluster.cloud.ttl_s", default="12h"),
+    _row("idle", kinds.DURATION, "DURATION",
+         "Power a machine off after this time without a run and without an SSH session.",
+         **_RENTED, to="cluster.cloud.idle_s"),
+    _row("max_cost", kinds.AMOUNT, "AMOUNT",
+         "Power the machines off before the cluster has cost more than this.", **_RENTED,
+         to="cluster.cloud.max_cost"),
+    _row("allow_ip", kinds.NETWORKS, "CIDR", "Open SSH to this address or network.", **_RENTED,
+         to="cluster.cloud.allow_ip", default="the address you have now"),
+    _row("anti_affinity", kinds.SWITCH, "", "Place each machine on different hardware.", **_RENTED,
+         to="cluster.cloud.anti_affinity"),
+    _row("prices", kinds.PRICES, "", "Use these prices per hour instead of the built-in ones.", **_RENTED,
+         to="cluster.cloud.prices cluster.cloud.currency", flag=""),
+
+    _row("requirements", kinds.PATH, "FILE", "Install the Python packages of this requirements file.",
+         **_PACKAGES, to="cluster.environment.requirements"),
+    _row("packages", kinds.PACKAGES, "PKG", "Install this Python package or wheel file.", **_PACKAGES,
+         to="cluster.environment.packages cluster.environment.wheels",
+         flag="--with", key="with", merge=Merge.ADD),
+    _row("upgrade", kinds.SWITCH, "", "Choose the versions of the packages anew.", **_PACKAGES,
+         to="cluster.environment.upgrade", key=""),
+    _row("apt", kinds.TEXTS, "", "Install these Debian packages; needs root on the nodes.", **_PACKAGES,
+         to="cluster.environment.apt", flag=""),
+    _row("setup", kinds.PATH, "", "Run this shell script once on each node; needs root there.", **_PACKAGES,
+         to="cluster.environment.setup", flag=""),
+    _row("engine_url", text(r"(https?|file)://\S+", "an https:// or file:// address"), "",
+         "Download Rain 0.4.0 from here instead of building it.", **_PACKAGES,
+         to="cluster.engine.url", flag="", key="engine.url"),
+    _row("engine_sha256", text("[0-9a-f]{64}", "64 hexadecimal digits, lower case"), "",
+         "The SHA-256 of the file at engine.url.", **_PACKAGES,
+         to="cluster.engine.sha256", flag="", key="engine.sha256"),
+
+    _row("files", kinds.PATHS, "PATH", "Send this file or directory as well.", **_RUN,
+         to="run.files", merge=Merge.ADD),
+    _row("env", kinds.VARIABLES, "NAME[=VALUE]",
+         "Set a variable for the script and its tasks; NAME alone takes your own value.", **_RUN,
+         to="run.env", merge=Merge.BY_NAME),
+    _row("timeout", kinds.DURATION, "DURATION", "End the run after this time.", **_RUN, to="run.timeout_s"),
+    _row("companion", kinds.SWITCH, "", "Run bare Rain, without figures and points.", **_RUN,
+         to="run.companion", flag="--no-companion", key=""),
+    _row("wait", kinds.SWITCH, "", "Stop if another run is active, instead of waiting for it.", **_RUN,
+         to="run.wait", flag="--no-wait", key=""),
+    _row("detach", kinds.SWITCH, "", "Return as soon as the run is queued.", group=Group.RUN, verbs=("run",),
+         to="run.detach", short="-d", key=""),
+    _row("then_off", kinds.SWITCH, "", "Power rented machines off when the run has ended.",
+         group=Group.RUN, verbs=("run",), to="run.then_off", key=""),
+
+    _row("out", kinds.PATH, "DIR", "Put the results in this directory.", group=Group.OUTPUT,
+         verbs=(*RUN_VERBS, "attach", "pull", "down"), to="run.out",
+         default="results/RUN where you typed run"),
+
+    _row("cluster", CLUSTER_NAME, "NAME", "Act on this cluster.", **_COMMON, short="-c", default="default"),
+    _row("json", kinds.SWITCH, "", "Print one JSON document.", **_COMMON),
+    _row("quiet", kinds.SWITCH, "", "Print no progress.", **_COMMON, short="-q"),
+    _row("verbose", kinds.SWITCH, "", "Print more progress.", **_COMMON, short="-v"),
+    _row("yes", kinds.SWITCH, "", "Answer yes to every question.", **_COMMON, short="-y"),
+    _row("config", kinds.PATH, "FILE", "Read this file instead of ./rain-deploy.toml.", **_COMMON),
+)
+# fmt: on
+OPTIONS: dict[str, Option] = {option.name: option for option in _ROWS}
