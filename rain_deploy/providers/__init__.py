@@ -1,1 +1,1 @@
-"""Providers: each yields hosts reachable by SSH, behind the protocol in ``base``."""
+"""Providers: where machines come from, behind the protocol in ``base``."""

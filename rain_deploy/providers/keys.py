@@ -1,4 +1,4 @@
-"""Ed25519 key pairs in OpenSSH's format, secret from their first byte."""
+"""Ed25519 key pairs in OpenSSH's format; a private key is never readable by others, not even for a moment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def cluster_key(home: Path, cluster_id: str) -> Path:
-    """The private key that opens the cluster's nodes (0600); made when it is not there yet."""
+    """Return the private key file (0600) for the cluster's nodes; create it if it is missing."""
     path = home / "clusters" / cluster_id / "id_ed25519"
     path.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.parent.mkdir(exist_ok=True, mode=0o700)
@@ -17,7 +17,7 @@ def cluster_key(home: Path, cluster_id: str) -> Path:
 
 
 def public_key(private: Path) -> str:
-    """``ssh-ed25519 base64`` of the key at ``private``, which is made, with its .pub, if it is absent."""
+    """Return ``ssh-ed25519 base64`` of the key at ``private``; create it and its .pub if it is missing."""
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - heavy
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - heavy
 
@@ -33,7 +33,7 @@ def public_key(private: Path) -> str:
 
 
 def write_once(path: Path, data: bytes, mode: int) -> None:
-    """Write ``path`` whole or not at all; one that exists, also by a racing writer, stays as it is."""
+    """Write ``path`` whole or not at all; an existing file stays, even if another writer has just made it."""
     if path.exists():
         return
     draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")

@@ -1,1 +1,1 @@
-"""Machines that the user has."""
+"""Machines that the user already has."""

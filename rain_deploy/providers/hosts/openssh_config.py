@@ -1,12 +1,11 @@
-"""How the user's OpenSSH reaches a name: asked of ``ssh -G`` and ``ssh-keygen -F``, so never guessed.
+"""How the user's OpenSSH reaches a machine, as ``ssh -G`` and ``ssh-keygen -F`` answer.
 
-They know Include, Match, tokens, hashed and revoked keys as the user's own ``ssh`` does.  Nothing here
-opens a connection.
+They read Include, Match, tokens, and hashed and revoked keys exactly as the user's ``ssh`` does.  Nothing
+here opens a connection.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import pwd
 import re
@@ -16,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rain_deploy.core.address import is_address
 from rain_deploy.errors import InputError
 
 ASK_DEADLINE_S = 20.0
-"""For one answer of ssh or ssh-keygen; ``Match exec`` of the user's configuration runs inside it."""
+"""How long ssh or ssh-keygen may take, including a ``Match exec`` in the user's configuration."""
 MAX_HOPS = 8
 SSH_PORT = 22
 
@@ -33,27 +33,27 @@ _PUBLIC_KEY = re.compile(r"((?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+\s+AAAA[A-
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One machine as the user's OpenSSH would reach it."""
+    """A machine as the user's OpenSSH would reach it."""
 
     command: str
-    """What the user types to reach it: ``ssh …``."""
+    """The command with which the user reaches it: ``ssh …``."""
     address: str
     port: int
     user: str
     key_names: tuple[str, ...]
-    """Names under which its key may stand in known_hosts; the first that has keys decides."""
+    """Names to look for in known_hosts; the first that has keys decides."""
     known_hosts: tuple[Path, ...]
     identity_files: tuple[Path, ...]
-    """Those that exist."""
+    """The files that exist."""
     use_agent: bool
     jumps: tuple[Destination, ...] = ()
 
 
 def look_up(entry: str, home: Path, *, via: str = "", depth: int = 0) -> Destination:
-    """Where ``entry`` (``[user@]name[:port]``) leads.  ``via``: the hop before it, given by another name.
+    """Return the machine that ``entry`` (``[user@]name[:port]``) leads to; ``via`` is the jump before it.
 
-    Raises InputError, naming the entry: characters that no name has, ProxyCommand, an agent that is not
-    the session's, a configuration that ssh refuses, no ssh here.
+    Raises InputError, which names the entry, for an invalid name, ProxyCommand, an agent other than the
+    session's, a configuration that ssh refuses, and if ssh is not installed here.
     """
     if depth > MAX_HOPS:
         raise InputError(f"host entry {entry!r}: more than {MAX_HOPS} jumps, or ProxyJump leads in a circle")
@@ -71,10 +71,10 @@ def look_up(entry: str, home: Path, *, via: str = "", depth: int = 0) -> Destina
 
 
 def known_keys(destination: Destination, files: Sequence[Path]) -> tuple[str, ...]:
-    """Keys (``keytype base64``) that known_hosts ``files`` hold for it; a revoked key is none.
+    """Return its keys (``keytype base64``) in known_hosts ``files``, without revoked ones.
 
-    As in OpenSSH the name with the port decides, and the bare name only where that has none.  Raises
-    InputError when a file cannot be read.
+    As in OpenSSH, the name with the port decides, and the bare name only if that has no key.  Raises
+    InputError if a file cannot be read.
     """
     found = [_search(name, files) for name in destination.key_names]
     revoked = {key for rows in found for mark, key in rows if mark == "@revoked"}
@@ -84,7 +84,7 @@ def known_keys(destination: Destination, files: Sequence[Path]) -> tuple[str, ..
 
 
 def bare_keys(file: Path) -> tuple[str, ...]:
-    """Keys of lines in the form of a ``.pub`` file, which name no host.  Raises InputError."""
+    """Return the keys of the lines that name no host, as in a ``.pub`` file.  Raises InputError."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -95,14 +95,14 @@ def bare_keys(file: Path) -> tuple[str, ...]:
 
 
 def _arguments(entry: str) -> tuple[tuple[str, ...], str]:
-    """Options and name for ssh.  An allow-list: what is no name never reaches a command (CVE-2023-51385)."""
-    if _is_ip(entry):
+    """Return options and name for ssh.  Only valid names pass: others can be attacks (CVE-2023-51385)."""
+    if is_address(entry):
         return (), entry
     match = _ENTRY.fullmatch(entry)
-    if match is None or (match["ip"] and not _is_ip(match["ip"])):
+    if match is None or (match["ip"] and not is_address(match["ip"])):
         raise InputError(
-            f"host entry {entry!r} is none: expected user@host, user@host:port, [IPv6]:port or a name of "
-            "your OpenSSH configuration"
+            f"host entry {entry!r} is not valid: expected user@host, user@host:port, [IPv6]:port or a name "
+            "in your OpenSSH configuration"
         )
     if match["port"] and not 0 < int(match["port"]) < 1 << 16:
         raise InputError(f"host entry {entry!r}: port {match['port']} is not between 1 and 65535")
@@ -111,15 +111,8 @@ def _arguments(entry: str) -> tuple[tuple[str, ...], str]:
     return (*port, *user), match["ip"] or match["name"]
 
 
-def _is_ip(text: str) -> bool:
-    try:
-        return bool(ipaddress.ip_address(text)) and "%" not in text
-    except ValueError:
-        return False
-
-
 def _own_config(home: Path) -> tuple[str, ...]:
-    """OpenSSH takes its home from the user database; where HOME says another, its configuration is named."""
+    """Return the option that names the configuration in HOME, if the user database has another home."""
     config = home / ".ssh" / "config"
     elsewhere = home != Path(pwd.getpwuid(os.getuid()).pw_dir)
     return ("-F", str(config)) if elsewhere and config.is_file() else ()
@@ -138,7 +131,7 @@ def _ask(argv: tuple[str, ...], what: str) -> subprocess.CompletedProcess[str]:
         )
     except FileNotFoundError as error:
         raise InputError(
-            f"{what}: {argv[0]} is not installed here; it is asked how your OpenSSH reaches a machine",
+            f"{what}: {argv[0]} is not installed here; it is needed to read your OpenSSH configuration",
             next_step="sudo apt-get install openssh-client",
         ) from error
     except subprocess.TimeoutExpired as error:
@@ -148,7 +141,7 @@ def _ask(argv: tuple[str, ...], what: str) -> subprocess.CompletedProcess[str]:
 
 
 def _hops(value: str, home: Path, depth: int) -> tuple[Destination, ...]:
-    """The machines of a ProxyJump.  As in OpenSSH the first hop's own ProxyJump counts, no other's."""
+    """Return the machines of a ProxyJump.  As in OpenSSH, only the first hop's own ProxyJump counts."""
     hops: list[Destination] = []
     before = ""
     for hop in value.split(",") if value not in {"", "none"} else ():
@@ -159,10 +152,10 @@ def _hops(value: str, home: Path, depth: int) -> tuple[Destination, ...]:
 
 
 def _search(name: str, files: Sequence[Path]) -> list[tuple[str, str]]:
-    """(mark, key) of every line for ``name``; the mark is empty, ``@revoked`` or ``@cert-authority``."""
+    """Return (mark, key) of every line for ``name``; a mark is empty, ``@revoked`` or ``@cert-authority``."""
     rows: list[tuple[str, str]] = []
     for file in files:
-        if not os.path.isfile(file):  # noqa: PTH113  False also where a parent may not be entered
+        if not os.path.isfile(file):  # noqa: PTH113 - False also if a parent cannot be entered
             continue
         answer = _ask(("ssh-keygen", "-F", name, "-f", str(file)), f"known hosts of {name}")
         if answer.returncode not in {0, 1}:
@@ -170,13 +163,13 @@ def _search(name: str, files: Sequence[Path]) -> list[tuple[str, str]]:
         for line in answer.stdout.splitlines():
             fields = line.split()
             mark = fields.pop(0) if line.startswith("@") else ""
-            if not line.startswith("#") and len(fields) > 2:  # noqa: PLR2004  hosts, type, key
+            if not line.startswith("#") and len(fields) > 2:  # noqa: PLR2004 - hosts, type, key
                 rows.append((mark, f"{fields[1]} {fields[2]}"))
     return rows
 
 
 class _Settings:
-    """The lines of ``ssh -G`` for one entry."""
+    """The answer of ``ssh -G`` for one entry."""
 
     def __init__(self, entry: str, text: str, home: Path) -> None:
         self._entry, self._home = entry, home
@@ -190,9 +183,9 @@ class _Settings:
 
     def destination(self, *, command: str, name: str, jumps: tuple[Destination, ...]) -> Destination:
         address, user, port = self.one("hostname").lower(), self.one("user"), int(self.one("port"))
-        if not (_is_ip(address) or re.fullmatch(_NAME, address)) or not re.fullmatch(_USER, user):
+        if not (is_address(address) or re.fullmatch(_NAME, address)) or not re.fullmatch(_USER, user):
             raise InputError(
-                f"host entry {self._entry!r} leads to {user!r} at {address!r}: not usable as names"
+                f"host entry {self._entry!r} leads to {user!r} at {address!r}, which are not valid names"
             )
         if self.one("proxycommand") not in {"", "none"}:
             raise InputError(
@@ -220,16 +213,16 @@ class _Settings:
 
     def _identity_files(self, tokens: dict[str, str]) -> tuple[Path, ...]:
         files = (self._path(name, tokens) for name in self._values.get("identityfile", ()))
-        return tuple(file for file in files if os.path.isfile(file))  # noqa: PTH113  as in _search
+        return tuple(file for file in files if os.path.isfile(file))  # noqa: PTH113 - as in _search
 
     def _path(self, text: str, tokens: dict[str, str]) -> Path:
-        """``ssh -G`` leaves ``~`` and tokens in paths of keys as they were written."""
+        """Return the path that ``text`` means; ``ssh -G`` leaves ``~`` and tokens in it."""
         known = {"%": "%", "d": str(self._home), "u": pwd.getpwuid(os.getuid()).pw_name, **tokens}
         text = re.sub("%(.)", lambda match: known.get(match[1], match[0]), text)
         return self._home / text[2:] if text.startswith("~/") else Path(text)
 
     def _use_agent(self) -> bool:
-        """Keys come from the agent of SSH_AUTH_SOCK; one that listens elsewhere is refused, not ignored."""
+        """Return whether the session's agent may log in; an agent elsewhere is refused and not ignored."""
         wanted, session = self.one("identityagent"), os.environ.get("SSH_AUTH_SOCK", "")
         if wanted == "none":
             return False

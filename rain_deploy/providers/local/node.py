@@ -1,10 +1,10 @@
 """A local node: an SSH server on a loopback address.  Run as ``python node.py CONFIG``.
 
 CONFIG (JSON): ``address``, ``port``, ``directory``.  The directory holds ``host_key``, ``authorized_keys``,
-``home/``, ``commands.jsonl``, where every command is noted as it was received, and ``logins.jsonl``.
-Descriptor 3 is a lock that is held for the life of the server: that is how the provider knows that it lives.
+``home/``, ``commands.jsonl`` (every command as it was received) and ``logins.jsonl``.  Descriptor 3 is a
+lock, held for the life of the server: it tells the provider that the server runs.
 
-It stands alone (no import of this package), so that it can be started by its path.
+This file imports nothing of the package, so that it can be started by its path.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAX_PACKET_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What CONFIG says."""
+    """The content of CONFIG."""
 
     address: str
     port: int
@@ -46,7 +46,7 @@ class Node:
         return self.directory / "home"
 
     def note(self, file: str, **what: str) -> None:
-        """Append to a log of the directory."""
+        """Append a line to a log in the directory."""
         with (self.directory / file).open("a", encoding="utf-8") as log:
             log.write(json.dumps({"t": time.time(), **what}) + "\n")
 
@@ -54,17 +54,17 @@ class Node:
 def main() -> None:
     """Serve until killed."""
     os.set_inheritable(LOCK_FD, False)  # noqa: FBT003 - the library's signature
-    os.closerange(LOCK_FD + 1, 1024)  # what the starter's own starter left open
+    os.closerange(LOCK_FD + 1, 1024)  # left open further up, by whoever started the starter
     values = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     node = Node(values["address"], values["port"], Path(values["directory"]))
     os.chdir(node.home)
     os.umask(0o077)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the starter's nohup is not for the commands of this node
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, if the starter has it, must not reach the commands
     asyncio.run(_serve(node))
 
 
 class Server(asyncssh.SSHServer):
-    """Forwards to this machine's loopback and to nothing else."""
+    """Forwards to loopback addresses of this machine only."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -78,7 +78,7 @@ class Server(asyncssh.SSHServer):
 
 
 class Files(asyncssh.SFTPServer):
-    """The file system as it is, with an exit status at the end: OpenSSH's scp fails without."""
+    """The file system, with an exit status at the end: OpenSSH's scp fails without it."""
 
     def exit(self) -> None:
         self.channel.exit(0)
@@ -99,7 +99,7 @@ async def _serve(node: Node) -> None:
         host_based_auth=False,
         process_factory=run,
         sftp_factory=Files,
-        allow_scp=False,  # a command like any other: the system's own scp answers
+        allow_scp=False,  # scp is a command like any other
         agent_forwarding=False,
         x11_forwarding=False,
         line_editor=False,
@@ -132,7 +132,7 @@ class Session:
         self._terminal: int | None = None
 
     async def run(self) -> None:
-        """Start the command, carry its streams, report how it ended; a lost client hangs it up."""
+        """Run the command and report its exit; send it SIGHUP if the client is lost."""
         if self._process.command is not None:
             self._node.note("commands.jsonl", command=self._process.command)
         child, carriers = await (self._on_terminal() if self._process.term_type else self._on_pipes())
@@ -169,7 +169,7 @@ class Session:
         name = os.ttyname(slave)
 
         def take_terminal() -> None:
-            # Opening it as leader of a new session makes it the controlling terminal.
+            # For the leader of a new session, opening it makes it the controlling terminal.
             os.close(os.open(name, os.O_RDWR))
 
         environment = {**os.environ, "TERM": self._process.term_type or "dumb"}
@@ -209,9 +209,9 @@ class Session:
                 return
 
     async def _feed(self, child: asyncio.subprocess.Process, data: bytes) -> bool:
-        """Hand ``data`` (empty: the end) to the command; False when it takes no more."""
+        """Pass ``data`` (empty: the end) to the command; return False if it takes no more."""
         if self._terminal is not None:
-            # Terminals are typed into: the few bytes fit, and what does not fit waits in a thread.
+            # People type into terminals: a few bytes fit, and more than that waits in a thread.
             return bool(data) and await asyncio.to_thread(_write_all, self._terminal, data)
         assert child.stdin is not None
         try:
@@ -243,7 +243,7 @@ class Session:
 
 
 class Carrier:
-    """Carries what a command prints to its client until nobody can print any more."""
+    """Copies a command's output to the client until the last writer has closed it."""
 
     def __init__(self, pipe: asyncio.ReadTransport, task: asyncio.Task[None]) -> None:
         self._pipe = pipe
@@ -251,7 +251,7 @@ class Carrier:
 
     @classmethod
     async def started(cls, descriptor: int, sink: asyncssh.SSHWriter[bytes]) -> Carrier:
-        """Read ``descriptor``, which is ours from here on."""
+        """Start to read ``descriptor``, and close it at the end."""
         source = asyncio.StreamReader()
         pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(source), os.fdopen(descriptor, "rb", 0)
@@ -259,19 +259,19 @@ class Carrier:
         return cls(pipe, asyncio.create_task(_carry(source, sink)))
 
     def close(self) -> None:
-        """What is printed from here on fails there, as with a closed pipe."""
+        """Stop; whoever still writes sees a closed pipe."""
         self.task.cancel()
         self._pipe.close()
 
 
 async def _ended(child: asyncio.subprocess.Process, carriers: Carriers) -> None:
-    """As with OpenSSH, a command has ended when it and all that hold its output have."""
+    """Wait until the command has ended and, as OpenSSH does, until all that hold its output have."""
     await child.wait()
     await asyncio.gather(*(carrier.task for carrier in carriers))
 
 
 async def _carry(source: asyncio.StreamReader, sink: asyncssh.SSHWriter[bytes]) -> None:
-    # A terminal whose last user is gone answers EIO; a client that is gone is seen by the session.
+    # A terminal without users answers EIO; the session notices a client that is gone.
     with contextlib.suppress(OSError, asyncssh.Error):
         while data := await source.read(CHUNK_BYTES):
             sink.write(data)

@@ -1,4 +1,4 @@
-"""The processes of a local node: all that carry its name in their environment."""
+"""The processes of a local node: those with its name in their environment."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from pathlib import Path
 from rain_deploy.errors import DownIncomplete
 
 VARIABLE = "RAIN_DEPLOY_LOCAL_NODE"
-"""``<cluster id>/<N>``; every process in a node inherits it from the node's SSH server."""
+"""``<cluster id>/<N>``; every process of a node inherits it from the node's SSH server."""
 TERM_S = 3.0
 DEADLINE_S = 20.0
 POLL_S = 0.02
 
 
 def environments() -> Iterator[tuple[int, dict[str, str]]]:
-    """(pid, environment it was started with) of every process that we may look at, but not our own."""
+    """Yield (pid, environment at its start) of every readable process except this one."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
             text = (entry / "environ").read_bytes().decode("utf-8", "surrogateescape")
         except OSError:
-            continue  # it has ended, or belongs to somebody else
+            continue  # it has ended, or belongs to another user
         pairs = (item.partition("=") for item in text.split("\0"))
         yield int(entry.name), {name: value for name, _, value in pairs}
 
 
 def pids_of(node: str) -> tuple[int, ...]:
-    """Living processes of ``<cluster id>/<N>``."""
+    """Return the living processes of ``node`` (``<cluster id>/<N>``)."""
     return tuple(pid for pid, environment in environments() if environment.get(VARIABLE) == node)
 
 
 def end_processes(node: str) -> None:
-    """SIGTERM, after 3 s SIGKILL, until none is left.  Raises DownIncomplete after 20 s."""
+    """End all processes of ``node``: SIGTERM, and SIGKILL after 3 s.  Raises DownIncomplete after 20 s."""
     started = time.monotonic()
     found: dict[int, str] = {}
     while True:
@@ -49,7 +49,7 @@ def end_processes(node: str) -> None:
             return
         waited = time.monotonic() - started
         if waited > DEADLINE_S:
-            message = f"processes of local node {node} cannot be ended: {', '.join(map(str, pids))}"
+            message = f"these processes of local node {node} do not end: {', '.join(map(str, pids))}"
             raise DownIncomplete(message, next_step=f"kill -9 {' '.join(map(str, pids))}")
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
@@ -62,7 +62,7 @@ def end_processes(node: str) -> None:
 
 
 def _birth(pid: int) -> str:
-    """When the living process ``pid`` started, in ticks since boot; empty once it has ended."""
+    """Return the start time of process ``pid``, in ticks since boot; empty once it has ended."""
     try:
         status = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:

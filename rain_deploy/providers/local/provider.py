@@ -181,7 +181,7 @@ def _wait_for(server: LocalServer, name: str, cluster: str, deadline: float) -> 
             f"{name}: its SSH server on {server.address} {how}",
             node=name,
             next_step=f"rain-deploy up -c {cluster}",
-            details=server.last_words(),
+            details=server.log_end(),
         )
 
 

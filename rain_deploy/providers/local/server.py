@@ -19,7 +19,7 @@ from rain_deploy.providers.keys import public_key, write_once
 from rain_deploy.providers.local.processes import VARIABLE
 
 PORT = 7022
-"""Of every node's SSH server; above 1024, so that no root is needed."""
+"""The port of every node's SSH server; above 1024, so that it needs no root."""
 DYING_S = 2.0
 POLL_S = 0.01
 _NODES_PER_OCTET = 250
@@ -28,7 +28,7 @@ _PROGRAM = Path(__file__).with_name("node.py")
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """Node ``index`` of a cluster; ``root`` holds the nodes of all local clusters of this home."""
+    """Node ``index`` of a cluster; ``root`` holds all local nodes of this home."""
 
     root: Path
     cluster_id: str
@@ -36,7 +36,7 @@ class LocalServer:
 
     @property
     def node(self) -> str:
-        """Value of RAIN_DEPLOY_LOCAL_NODE in all its processes."""
+        """The value of RAIN_DEPLOY_LOCAL_NODE in all its processes."""
         return f"{self.cluster_id}/{self.index}"
 
     @property
@@ -45,7 +45,7 @@ class LocalServer:
 
     @property
     def address(self) -> str:
-        """127.x.y.z: the cluster's own prefix, and z (then y) by the node's number."""
+        """127.x.y.z: x and y are the cluster's, z counts the nodes (and then y does too)."""
         second, third = _prefix(self.root / self.cluster_id / "prefix")
         octet, last = divmod(self.index - 1, _NODES_PER_OCTET)
         return f"127.{second}.{third + octet}.{last + 1}"
@@ -56,11 +56,11 @@ class LocalServer:
         return public_key(self.directory / "host_key")
 
     def prepare(self, authorized_key: str) -> None:
-        """Make the directory; what is there stays.  Shells read .bashrc before every command: it is empty."""
+        """Create what is missing of its directory.  .bashrc is empty: shells read it before every command."""
         home = self.directory / "home"
         self.root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         for directory in (self.root, self.directory.parent, self.directory, home):
-            directory.mkdir(exist_ok=True, mode=0o700)  # with parents=True theirs would be the caller's umask
+            directory.mkdir(exist_ok=True, mode=0o700)  # parents=True would give parents the caller's umask
         (home / ".bashrc").touch(mode=0o600)
         public_key(self.directory / "host_key")
         write_once(self.directory / "authorized_keys", f"{authorized_key}\n".encode(), 0o600)
@@ -68,14 +68,14 @@ class LocalServer:
         write_once(self.directory / "config.json", json.dumps(config).encode(), 0o600)
 
     def ensure(self) -> None:
-        """Start the server if it does not live; returns once it lives, which may be before it answers."""
+        """Start the server unless it runs; return once it runs, which may be before it answers."""
         deadline = time.monotonic() + DYING_S
-        # One that was killed a moment ago still holds its lock, and one that has just started is silent.
+        # One killed a moment ago still holds its lock, and one that has just started does not answer yet.
         while not (self._start() or self.answers()) and time.monotonic() < deadline:
             time.sleep(POLL_S)
 
     def _start(self) -> bool:
-        """Take the lock and hand it to the server, which holds it for life: of two starters one wins."""
+        """Take the lock and pass it to a new server, which holds it for life: one of two starters wins."""
         lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,7 +88,7 @@ class LocalServer:
             os.close(lock)
 
     def alive(self) -> bool:
-        """True while a server process holds the lock."""
+        """Return whether a server process holds the lock."""
         try:
             lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -103,22 +103,22 @@ class LocalServer:
             os.close(lock)
 
     def answers(self) -> bool:
-        """True when its port speaks SSH."""
+        """Return whether its port speaks SSH."""
         try:
             with socket.create_connection((self.address, PORT), timeout=1.0) as connection:
                 return connection.recv(4) == b"SSH-"
         except OSError:
             return False
 
-    def last_words(self) -> str:
-        """The end of the server's log."""
+    def log_end(self) -> str:
+        """Return the end of the server's log."""
         try:
             return (self.directory / "server.log").read_text(encoding="utf-8", errors="replace")[-2000:]
         except FileNotFoundError:
             return ""
 
     def remove(self) -> None:
-        """Remove the directory; absent is success."""
+        """Remove the directory; a missing one is success."""
         shutil.rmtree(self.directory, ignore_errors=True)
         if self.directory.exists():
             raise StateError(f"{self.directory} cannot be removed")
@@ -140,7 +140,7 @@ class LocalServer:
 
 
 def user_name() -> str:
-    """Of the user who runs this; the number where it has no name."""
+    """Return the name of the current user, or its number if it has no name."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -148,7 +148,7 @@ def user_name() -> str:
 
 
 def _environment(node: str, home: Path) -> dict[str, str]:
-    """All that the node's processes see of the caller's environment is PATH and LANG."""
+    """Return the environment of the node's processes; only PATH and LANG are the caller's."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": os.environ.get("LANG", "C.UTF-8"),
@@ -161,7 +161,7 @@ def _environment(node: str, home: Path) -> dict[str, str]:
 
 
 def _prefix(path: Path) -> tuple[int, int]:
-    """The cluster's second and third octet: chosen once, at random, by a successful bind."""
+    """Return the second and third octet of the cluster's addresses, chosen at random at first."""
     if not path.exists():
         write_once(path, _free_prefix().encode(), 0o600)
     second, _, third = path.read_text(encoding="utf-8").partition(".")
