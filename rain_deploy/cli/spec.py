@@ -37,7 +37,7 @@ def cluster_spec(
 def announced(session: Session, spec: ClusterSpec) -> ClusterSpec:
     """Return ``spec``; say first which provider and why, and, in red, whether everybody may try SSH."""
     session.say(f"provider {spec.provider}: {spec.provider_reason}")
-    everybody = [net for net in spec.cloud.allow_ip if net.endswith("/0")]
+    everybody = [net for net in spec.allow_ip if net.endswith("/0")]
     if everybody and spec.provider == CLOUD:
         session.say(f"SSH will be open to EVERY ADDRESS: {' and '.join(everybody)}", warning=True)
     return spec

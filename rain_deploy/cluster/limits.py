@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.machines import is_machine
 from rain_deploy.cluster.seeing import answering
 from rain_deploy.cluster.stages import run_stages
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
-from rain_deploy.core.money import cost_so_far, limit_of, per_hour_now
 from rain_deploy.errors import ApiError, PartlyUp
 from rain_deploy.parts.limit import limit_stage
 from rain_deploy.providers.base import Cloud
-
-
-def limit_now(cluster: Cluster, now_s: float) -> float | None:
-    """The cluster's limit as it follows from its machines of now: the hour asked for, or --max-cost's."""
-    return limit_of(
-        now_s,
-        ttl_s=math.inf if cluster.ttl_limit_s is None else cluster.ttl_limit_s - now_s,
-        max_cost=cluster.max_cost,
-        spent=cost_so_far(cluster.meters, now_s),
-        per_hour_all=per_hour_now(cluster.meters),
-    )
 
 
 def move_limit(ctx: Context, cloud: Cloud, cluster: Cluster) -> tuple[str, ...]:
@@ -39,7 +24,7 @@ def move_limit(ctx: Context, cloud: Cloud, cluster: Cluster) -> tuple[str, ...]:
     silent = [node.name for node in cluster.nodes if node.name not in told]
     if silent:
         ctx.emit(Notice(f"{', '.join(silent)} does not answer: only its label in the cloud is changed"))
-    machines = tuple(ref for ref in ctx.store.resources(cluster.id) if is_machine(ref.name) and ref.ref)
+    machines = tuple(ref for ref in ctx.store.resources(cluster.id) if ref.is_machine and ref.ref)
     try:
         cloud.set_expiry(machines, cluster.limit_s)
     except ApiError as error:

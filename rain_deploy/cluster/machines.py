@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +12,7 @@ from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import Command
 from rain_deploy.core.events import Notice
 from rain_deploy.core.layout import ROOT_BASE, governor_port, user_base
-from rain_deploy.core.machine import Facts, Host, ResourceRef
+from rain_deploy.core.machine import Facts, Host, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import HostKeyError, InputError
 from rain_deploy.fleet.fanout import Outcomes
@@ -30,25 +29,18 @@ BOOT_S = 300.0
 REBOOT_S = 120.0
 """For those that answered before: they may have been powered off until now."""
 MEMORY_PER_TASK_BYTES = 1 << 30
-_OF_ALL_MACHINES = ("zone", "instance_type", "disk_size_gib", "template", "anti_affinity", "idle_s")
-"""Of CloudSpec: what all machines of a cluster have in common."""
+_SETTLED = ("zone", "instance_type", "disk_size_gib", "template", "anti_affinity", "idle_s")
+"""Fields of Machines that a living cluster cannot change."""
 
 
 def new_cluster(ctx: Context, spec: ClusterSpec) -> Cluster:
     """A cluster that has nothing yet.  Until it is recorded, its id stays the same: a dry run shows it."""
-    remembered = {
-        "hosts": spec.hosts,
-        "trust": spec.trust_networks,
-        "addresses": spec.host_addresses,
-        "ssh_port": spec.ssh_port,
-        "cloud": {name: getattr(spec.cloud, name) for name in _OF_ALL_MACHINES},
-    }
     return Cluster(
         id=ctx.store.next_cluster_id(spec.name),
         name=spec.name,
         provider=spec.provider,
         created_s=time.time(),
-        spec_json=json.dumps(remembered),
+        machines=spec.machines,
         owner=spec.owner or "",
     )
 
@@ -58,33 +50,17 @@ def remembering(spec: ClusterSpec, cluster: Cluster) -> ClusterSpec:
 
     Raises InputError for machines of another kind than the cluster has.
     """
-    kept = json.loads(cluster.spec_json)
-    cloud = {}
-    for name in _OF_ALL_MACHINES:
-        asked, has = getattr(spec.cloud, name), kept.get("cloud", {}).get(name)
+    for name in _SETTLED:
+        asked, has = getattr(spec.machines, name), getattr(cluster.machines, name)
         if asked and has and asked != has:
             raise InputError(
                 f"the machines of cluster {cluster.name} have {name.replace('_', '-')} {has}, not {asked}",
                 next_step=f"rain-deploy down -c {cluster.name}, or another name with -c",
             )
-        cloud[name] = asked or has
-    return replace(
-        spec,
-        hosts=spec.hosts or tuple(kept["hosts"]),
-        trust_networks=spec.trust_networks or tuple(kept["trust"]),
-        host_addresses=spec.host_addresses or tuple((entry, address) for entry, address in kept["addresses"]),
-        ssh_port=kept.get("ssh_port", spec.ssh_port),
-        owner=cluster.owner or spec.owner,
-        cloud=replace(spec.cloud, **cloud),
-    )
+    return replace(spec, owner=cluster.owner or spec.owner, machines=spec.machines.or_else(cluster.machines))
 
 
-def is_machine(name: str) -> bool:
-    """Whether a resource of that name is a node; others are what nodes need."""
-    return name.startswith("node-")
-
-
-def wanted_nodes(spec: ClusterSpec, cluster: Cluster, resources: tuple[ResourceRef, ...] = ()) -> int:
+def wanted_nodes(spec: ClusterSpec, cluster: Cluster, resources: tuple[Resource, ...] = ()) -> int:
     """How many nodes ``up`` shall leave: as asked, else those of an ``up`` before, ended or not.
 
     Raises InputError for fewer than live, and for another provider.
@@ -95,9 +71,9 @@ def wanted_nodes(spec: ClusterSpec, cluster: Cluster, resources: tuple[ResourceR
             next_step=f"rain-deploy down -c {cluster.name}, or another name with -c",
         )
     living = len(cluster.nodes)
-    begun = sum(is_machine(resource.name) for resource in resources)
-    wanted = spec.nodes or max(living, begun, len(spec.hosts) if not living else 0, 1)
-    if wanted < living and (cluster.up or cluster.quote is None):
+    begun = sum(resource.is_machine for resource in resources)
+    wanted = spec.nodes or max(living, begun, len(spec.machines.hosts) if not living else 0, 1)
+    if wanted < living and (cluster.up or cluster.bill is None):
         raise InputError(
             f"cluster {cluster.name} has {living} nodes; up does not remove nodes (asked for: {wanted})",
             next_step=f"rain-deploy scale {wanted} -c {cluster.name}",
@@ -183,12 +159,12 @@ def assign(
     looked: Mapping[Host, Facts],
 ) -> Cluster:
     """The cluster with a node for each host.  What a recorded node was given stays; one task per GPU."""
-    recorded = {node.name: node for node in (*cluster.nodes, *cluster.left_out)}
+    recorded = {node.name: node for node in cluster.every_node}
     hosts = tuple(looked)
     facts = {host.name: fact for host, fact in looked.items()}
-    addresses = cluster_addresses(hosts, facts, spec.trust_networks)
+    addresses = cluster_addresses(hosts, facts, spec.machines.trust_networks)
     share = len(hosts) if provider.traits.shared_machine else 1
-    gpus = cluster.quote.gpus if cluster.quote else 0
+    gpus = cluster.bill.quote.gpus if cluster.bill else 0
     nodes = []
     for host in hosts:
         known, fact = recorded.get(host.name), facts[host.name]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.machines import is_machine
-from rain_deploy.core.bill import Quote
+from rain_deploy.core.bill import DEFAULT_TTL_S, Bill
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
-from rain_deploy.core.machine import ResourceRef
-from rain_deploy.core.money import DEFAULT_TTL_S, cost_so_far, limit_of
+from rain_deploy.core.machine import Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.wording import hour, money
 from rain_deploy.errors import InputError, UsageError
@@ -34,7 +31,7 @@ def offer(
     cluster: Cluster,
     *,
     nodes: int,
-    living: tuple[ResourceRef, ...],
+    living: tuple[Resource, ...],
 ) -> Cluster:
     """The cluster with its quote and time limit, once the user has agreed to pay for what is missing.
 
@@ -44,13 +41,12 @@ def offer(
     """
     more = nodes - machines_of(living)
     over = cluster.limit_s is not None and cluster.limit_s <= time.time()
-    less = spec.cloud.max_cost not in {None, cluster.max_cost}
-    if provider.cloud is None or (more <= 0 and cluster.quote is not None and not (over or less)):
-        if provider.cloud and spec.cloud.ttl_s is not None:
+    less = spec.max_cost not in {None, cluster.bill.max_cost if cluster.bill else None}
+    if provider.cloud is None or (more <= 0 and cluster.bill is not None and not (over or less)):
+        if provider.cloud and spec.ttl_s is not None:
             ctx.emit(Notice(f"{limit_sentence(cluster)}; `rain-deploy extend` moves it, --ttl does not"))
         return cluster
     quoted = quoted_cluster(provider, spec, cluster, nodes=nodes, more=max(more, 0))
-    assert quoted.quote is not None
     for sentence in sentences(ctx, spec, quoted, nodes=nodes, more=more):
         ctx.emit(Notice(sentence))
     if not ctx.confirm(question(quoted, nodes=nodes, more=more)):
@@ -58,9 +54,9 @@ def offer(
     return quoted
 
 
-def machines_of(resources: tuple[ResourceRef, ...]) -> int:
+def machines_of(resources: tuple[Resource, ...]) -> int:
     """How many machines exist among them."""
-    return sum(is_machine(resource.name) and bool(resource.ref) for resource in resources)
+    return sum(resource.is_machine and bool(resource.ref) for resource in resources)
 
 
 def quoted_cluster(
@@ -69,57 +65,47 @@ def quoted_cluster(
     """The cluster as it would be paid for; reads only."""
     assert provider.cloud is not None
     quote = provider.cloud.quote(spec, cluster, more)
-    kept = json.loads(cluster.spec_json)
-    kept["cloud"] |= {
-        "zone": quote.zone,
-        "instance_type": quote.instance_type,
-        "disk_size_gib": quote.disk_size_gib,
-        "template": quote.template,
-    }
-    cluster = replace(
-        cluster,
-        account=provider.cloud.account,
+    now_s = time.time()
+    had = cluster.bill or Bill(quote)
+    bill = replace(
+        had,
         quote=quote,
-        ttl_limit_s=_ttl_limit_s(spec, cluster),
-        max_cost=spec.cloud.max_cost or cluster.max_cost,
-        spec_json=json.dumps(kept),
+        account=provider.cloud.account,
+        ttl_limit_s=_ttl_limit_s(spec, cluster, now_s),
+        max_cost=spec.max_cost or had.max_cost,
     )
-    limit_s = _limit_s(cluster, quote, nodes)
-    if cluster.max_cost is not None and limit_s is not None and limit_s - time.time() < SHORTEST_S:
+    limit_s = bill.limit_at(now_s, per_hour=quote.per_hour * nodes)
+    if bill.max_cost is not None and limit_s is not None and limit_s - now_s < SHORTEST_S:
         raise InputError(
-            f"--max-cost {cluster.max_cost:g}: {nodes} machines spend that within {SHORTEST_S:.0f} s, "
+            f"--max-cost {bill.max_cost:g}: {nodes} machines spend that within {SHORTEST_S:.0f} s, "
             f"at {money(quote.per_hour * nodes, quote.currency)} per hour",
             next_step="name a higher --max-cost, or fewer --nodes",
         )
-    return replace(cluster, limit_s=limit_s)
-
-
-def _ttl_limit_s(spec: ClusterSpec, cluster: Cluster) -> float | None:
-    """A living limit stays; a new one is as asked, else 12 h."""
-    now_s = time.time()
-    if cluster.ttl_limit_s is not None and cluster.ttl_limit_s > now_s:
-        return cluster.ttl_limit_s
-    if cluster.up and cluster.ttl_limit_s is None:
-        return None
-    return limit_of(now_s, ttl_s=DEFAULT_TTL_S if spec.cloud.ttl_s is None else spec.cloud.ttl_s)
-
-
-def _limit_s(cluster: Cluster, quote: Quote, nodes: int) -> float | None:
-    """The hour at which --max-cost is spent, where that is the earlier one."""
-    now_s = time.time()
-    return limit_of(
-        now_s,
-        ttl_s=math.inf if cluster.ttl_limit_s is None else cluster.ttl_limit_s - now_s,
-        max_cost=cluster.max_cost,
-        spent=cost_so_far(cluster.meters, now_s),
-        per_hour_all=quote.per_hour * nodes,
+    machines = replace(
+        cluster.machines,
+        zone=quote.zone,
+        instance_type=quote.instance_type,
+        disk_size_gib=quote.disk_size_gib,
+        template=quote.template,
     )
+    return replace(cluster, bill=replace(bill, limit_s=limit_s), machines=machines)
+
+
+def _ttl_limit_s(spec: ClusterSpec, cluster: Cluster, now_s: float) -> float | None:
+    """A living limit stays; a new one is as asked, else 12 h."""
+    had = cluster.bill.ttl_limit_s if cluster.bill else None
+    if had is not None and had > now_s:
+        return had
+    if cluster.up and had is None:
+        return None
+    ttl_s = DEFAULT_TTL_S if spec.ttl_s is None else spec.ttl_s
+    return None if math.isinf(ttl_s) else now_s + ttl_s
 
 
 def sentences(ctx: Context, spec: ClusterSpec, cluster: Cluster, *, nodes: int, more: int) -> tuple[str, ...]:
     """The plan, a line each: what is made, what it costs, what opens to whom, when it ends by itself."""
-    quote = cluster.quote
-    assert quote is not None
+    assert cluster.bill is not None
+    quote = cluster.bill.quote
     hourly, paid = quote.per_hour * nodes, quote.currency
     left = "no limit" if quote.quota_left is None else f"{quote.quota_left} instances"
     engine = EngineCache(ctx.home).find(engine_key(spec.engine), DEBIAN_12.arch, DEBIAN_12.glibc)
@@ -150,8 +136,8 @@ def limit_sentence(cluster: Cluster) -> str:
 
 def question(cluster: Cluster, *, nodes: int, more: int) -> str:
     """What the user agrees to, in one line."""
-    quote = cluster.quote
-    assert quote is not None
+    assert cluster.bill is not None
+    quote = cluster.bill.quote
     until = f"until {hour(cluster.limit_s, time.time())}" if cluster.limit_s else "WITHOUT a time limit"
     price = money(quote.per_hour * nodes, quote.currency)
     machines = "1 machine" if more == 1 else f"{more} machines"

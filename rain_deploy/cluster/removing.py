@@ -5,15 +5,12 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Collection
-from dataclasses import replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.machines import is_machine
 from rain_deploy.cluster.stages import try_stages
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
-from rain_deploy.core.machine import ResourceRef
-from rain_deploy.core.money import close_meters
+from rain_deploy.core.machine import Resource
 from rain_deploy.errors import RainDeployError
 from rain_deploy.fleet.fanout import Outcomes, fan_out
 from rain_deploy.parts.teardown import remove_stage, stop_stage
@@ -21,13 +18,13 @@ from rain_deploy.providers.base import Provider
 
 
 def remove(
-    ctx: Context, provider: Provider, resources: tuple[ResourceRef, ...]
-) -> tuple[tuple[ResourceRef, ...], dict[str, RainDeployError]]:
+    ctx: Context, provider: Provider, resources: tuple[Resource, ...]
+) -> tuple[tuple[Resource, ...], dict[str, RainDeployError]]:
     """Delete them, the last made first.  What is gone, forgotten; and why the others are not.
 
     A kind is tried when all of those after it are gone: a group cannot go before its machines.
     """
-    gone: list[ResourceRef] = []
+    gone: list[Resource] = []
     for _, of_kind in itertools.groupby(reversed(resources), key=lambda resource: resource.kind):
         group = tuple(of_kind)[::-1]
         outcomes = fan_out(group, lambda resource: _removed(ctx, provider, resource), finish=True)
@@ -37,20 +34,20 @@ def remove(
     return tuple(gone), {}
 
 
-def _removed(ctx: Context, provider: Provider, resource: ResourceRef) -> None:
+def _removed(ctx: Context, provider: Provider, resource: Resource) -> None:
     provider.delete(resource)
     ctx.store.forget_resource(resource)
 
 
-def surplus(cluster: Cluster, known: tuple[ResourceRef, ...], nodes: int) -> tuple[ResourceRef, ...]:
+def surplus(cluster: Cluster, known: tuple[Resource, ...], nodes: int) -> tuple[Resource, ...]:
     """Recorded machines above ``nodes`` that are no living node: a killed command made or ended them."""
     living = {node.name for node in cluster.nodes} if cluster.up else set()
-    machines = (ref for ref in known if is_machine(ref.name) and ref.name not in living)
-    return tuple(ref for ref in machines if int(ref.name.rpartition("-")[2]) > nodes)
+    machines = (ref for ref in known if ref.is_machine and ref.name not in living)
+    return tuple(ref for ref in machines if ref.index > nodes)
 
 
 def remove_surplus(
-    ctx: Context, provider: Provider, cluster: Cluster, machines: tuple[ResourceRef, ...]
+    ctx: Context, provider: Provider, cluster: Cluster, machines: tuple[Resource, ...]
 ) -> Cluster:
     """The cluster, recorded, without these machines.  Raises why one of them is still there."""
     if not machines:
@@ -58,20 +55,10 @@ def remove_surplus(
     names = ", ".join(machine.name for machine in machines)
     ctx.emit(Notice(f"removing {names} of {cluster.name}: not among the nodes asked for"))
     gone, failed = remove(ctx, provider, machines)
-    cluster = shorn(without(cluster, gone), gone)
+    cluster = cluster.closed(gone, time.time()).without({machine.name for machine in gone})
     ctx.store.save_cluster(cluster)
     Outcomes({}, failed).require()
     return cluster
-
-
-def shorn(cluster: Cluster, gone: tuple[ResourceRef, ...]) -> Cluster:
-    """The cluster without the nodes that these machines were."""
-    names = {machine.name for machine in gone}
-    return replace(
-        cluster,
-        nodes=tuple(node for node in cluster.nodes if node.name not in names),
-        left_out=tuple(node for node in cluster.left_out if node.name not in names),
-    )
 
 
 def remove_unrecorded(provider: Provider, cluster: Cluster, kept: Collection[str]) -> tuple[str, ...]:
@@ -80,7 +67,7 @@ def remove_unrecorded(provider: Provider, cluster: Cluster, kept: Collection[str
     Their names.  Raises DownIncomplete, ApiError, CredentialsError.
     """
     listed = (resource for resource in provider.list(cluster.owner) if resource.cluster_id == cluster.id)
-    machines = tuple(r for r in listed if is_machine(r.name) and r.name not in kept)
+    machines = tuple(r for r in listed if r.is_machine and r.name not in kept)
     fan_out(machines, provider.delete, finish=True).require()
     return tuple(resource.name for resource in machines)
 
@@ -95,9 +82,3 @@ def end_nodes(ctx: Context, provider: Provider, cluster: Cluster, nodes: tuple[N
         stages.append(("remove", {node.name: files for node in nodes}))
     for name, of_nodes in stages:
         try_stages(ctx, cluster, name, of_nodes).require()
-
-
-def without(cluster: Cluster, gone: tuple[ResourceRef, ...]) -> Cluster:
-    """The cluster whose machines among ``gone`` cost nothing from now on."""
-    names = frozenset(resource.name for resource in gone)
-    return replace(cluster, meters=close_meters(cluster.meters, names, time.time()))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.machines import is_machine
 from rain_deploy.core.cluster import Cluster, Node
-from rain_deploy.core.machine import Found
+from rain_deploy.core.machine import Resource
 from rain_deploy.errors import ApiError, CredentialsError, HostKeyError, InputError
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.providers.base import Cloud
@@ -21,13 +20,13 @@ ASLEEP = frozenset({"stopped", "stopping"})
 class Sight:
     """What the cloud answered; ``silent`` says why it did not."""
 
-    found: tuple[Found, ...] = ()
+    found: tuple[Resource, ...] = ()
     silent: str = ""
 
-    def machines(self, cluster: Cluster) -> dict[str, Found]:
+    def machines(self, cluster: Cluster) -> dict[str, Resource]:
         """Those that carry the cluster's id, by node name."""
-        mine = (found for found in self.found if found.resource.cluster_id == cluster.id)
-        return {found.resource.name: found for found in mine if is_machine(found.resource.name)}
+        mine = (found for found in self.found if found.cluster_id == cluster.id)
+        return {found.name: found for found in mine if found.is_machine}
 
 
 def look_at(cloud: Cloud) -> Sight:
@@ -63,7 +62,7 @@ def answering(ctx: Context, cloud: Cloud, cluster: Cluster) -> tuple[Node, ...]:
     return tuple(node for node in cluster.nodes if node.name in outcomes.values)
 
 
-def _moved(node: Node, found: Found) -> bool:
+def _moved(node: Node, found: Resource) -> bool:
     return found.state != RUNNING or found.address != node.host.address
 
 
@@ -72,16 +71,16 @@ def cloud_drift(ctx: Context, cluster: Cluster, sight: Sight) -> tuple[str, ...]
     if sight.silent:
         return (f"the cloud did not tell how the machines are: {sight.silent}",)
     machines = sight.machines(cluster)
-    recorded = {ref.name for ref in ctx.store.resources(cluster.id) if is_machine(ref.name)}
+    recorded = {ref.name for ref in ctx.store.resources(cluster.id) if ref.is_machine}
     addresses = {node.name: node.host.address for node in (*cluster.nodes, *cluster.left_out)}
     lines = [f"{name}: its machine is gone" for name in sorted(recorded - machines.keys())]
     for name, found in sorted(machines.items()):
         if name not in recorded:
-            lines.append(f"{name}: a machine of this cluster that is not on record ({found.resource.ref})")
+            lines.append(f"{name}: a machine of this cluster that is not on record ({found.ref})")
         elif found.state != RUNNING:
             lines.append(f"{name}: its machine is {found.state}")
         elif name not in addresses:
-            lines.append(f"{name}: its machine runs and is no node yet ({found.resource.ref})")
+            lines.append(f"{name}: its machine runs and is no node yet ({found.ref})")
         elif addresses[name] != found.address:
             lines.append(f"{name}: its machine has another address now ({found.address})")
     return tuple(lines)

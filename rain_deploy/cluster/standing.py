@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.machines import is_machine
 from rain_deploy.core.wording import hour, money
 
 
@@ -18,13 +17,13 @@ def standing(ctx: Context, name: str, *, costs_only: bool) -> str | None:
     cluster = ctx.store.cluster(name)
     if cluster is None:
         return None
-    quote, resources = cluster.quote, ctx.store.resources(cluster.id)
-    things = (resources or cluster.nodes) if quote else (cluster.nodes or resources)
-    machines = sum(is_machine(thing.name) for thing in things)
+    bill, resources = cluster.bill, ctx.store.resources(cluster.id)
+    things = (resources or cluster.nodes) if bill else (cluster.nodes or resources)
+    machines = sum(resource.is_machine for resource in resources) or len(cluster.nodes)
     costs = ""
-    if quote is not None and machines:
-        limit = f"time limit {hour(cluster.limit_s, time.time())}" if cluster.limit_s else "no time limit"
-        costs = f" ({money(quote.per_hour * machines, quote.currency)} per hour; {limit})"
+    if bill and machines:
+        limit = f"time limit {hour(bill.limit_s, time.time())}" if bill.limit_s else "no time limit"
+        costs = f" ({money(bill.quote.per_hour * machines, bill.currency)} per hour; {limit})"
     if not things or (costs_only and not costs):
         return None
     names = ", ".join(thing.name for thing in things)

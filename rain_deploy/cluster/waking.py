@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,7 +14,7 @@ from rain_deploy.cluster.machines import BOOT_S
 from rain_deploy.cluster.seeing import ASLEEP, STARTING, seen
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
-from rain_deploy.core.machine import Found, Host, ResourceRef
+from rain_deploy.core.machine import Host, Resource
 from rain_deploy.core.wording import span
 from rain_deploy.errors import Unreachable
 from rain_deploy.fleet.fanout import fan_out
@@ -79,17 +78,17 @@ def rouse(
 def _roused(
     ctx: Context,
     cluster: Cluster,
-    lost: tuple[Found, ...],
+    lost: tuple[Resource, ...],
     *,
     clock: Callable[[], float],
     pause: Callable[[float], None],
 ) -> Cluster:
     provider = ctx.provider_for(cluster.provider)
-    asleep = tuple(found.resource for found in lost if found.state in ASLEEP)
+    asleep = tuple(found for found in lost if found.state in ASLEEP)
     _start(ctx, provider, cluster, asleep)
-    hosts = provider.hosts(cluster, tuple(found.resource for found in lost))
+    hosts = provider.hosts(cluster, tuple(found for found in lost))
     cluster = _readdressed(ctx, cluster, hosts)
-    names = {found.resource.name for found in lost}
+    names = {found.name for found in lost}
     woken = tuple(node.host for node in cluster.nodes if node.name in names)
     _await(ctx, woken, clock=clock, pause=pause)
     _brought_up_to_date(ctx, cluster, tuple(ref.name for ref in asleep))
@@ -98,10 +97,10 @@ def _roused(
 
 def _priced(cluster: Cluster, nodes: tuple[Node, ...]) -> tuple[Host, ...]:
     """Only priced machines are ever powered off."""
-    return () if cluster.quote is None else tuple(node.host for node in nodes)
+    return () if cluster.bill is None else tuple(node.host for node in nodes)
 
 
-def _is_lost(machines: Mapping[str, Found], node: Node) -> bool:
+def _is_lost(machines: Mapping[str, Resource], node: Node) -> bool:
     """Whether a node that does not answer is off, or has another address."""
     found = machines.get(node.name)
     if found is None:
@@ -109,17 +108,17 @@ def _is_lost(machines: Mapping[str, Found], node: Node) -> bool:
     return found.state in {*ASLEEP, STARTING} or found.address != node.host.address
 
 
-def _start(ctx: Context, provider: Provider, cluster: Cluster, asleep: tuple[ResourceRef, ...]) -> None:
+def _start(ctx: Context, provider: Provider, cluster: Cluster, asleep: tuple[Resource, ...]) -> None:
     if asleep:
         names = ", ".join(ref.name for ref in asleep)
-        idle_s = json.loads(cluster.spec_json).get("cloud", {}).get("idle_s")
+        idle_s = cluster.machines.idle_s
         told = f"its boot grants {span(min(idle_s or BOOT_GRANT_S, BOOT_GRANT_S))}, and it resumes no run"
         ctx.emit(Notice(f"{names} of {cluster.name} was powered off and is started: {told}"))
         _label(provider, cluster, asleep)
         fan_out(asleep, provider.start).require()
 
 
-def _label(provider: Provider, cluster: Cluster, started: tuple[ResourceRef, ...]) -> None:
+def _label(provider: Provider, cluster: Cluster, started: tuple[Resource, ...]) -> None:
     """Until its boot's grant is over nobody's ``gc`` takes a machine that was started for what is on it."""
     granted_s = time.time() + BOOT_GRANT_S
     if provider.cloud and cluster.limit_s is not None and cluster.limit_s < granted_s:

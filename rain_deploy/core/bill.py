@@ -1,8 +1,14 @@
-"""What machines cost."""
+"""What machines cost: the price that was agreed to, what was spent so far, and when they must end."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+HOUR_S = 3600.0
+DEFAULT_TTL_S = 12 * HOUR_S
+"""From the making of a cluster to its time limit, unless another is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +23,12 @@ class Quote:
     memory_bytes: int
     gpus: int
     per_hour: float
-    """Of one running node, its disk included."""
+    """One running node, with its disk."""
     stopped_per_hour: float
-    """Of one node that is powered off: its disk."""
+    """One node that is powered off: its disk."""
     currency: str
     source: str
-    """Of the prices, with the date of their table."""
+    """Where the prices come from, with the date of their table."""
     quota_left: int | None
     """Instances that may still be made; None: no limit."""
     opens: tuple[str, ...] = ()
@@ -31,10 +37,76 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """A machine that costs: from ``since_s`` to ``until_s`` (None: still), at a price per hour."""
+    """A machine that costs from ``since_s`` to ``until_s`` (None: it still does)."""
 
     name: str
     machine: str
+    """The cloud's own id of the machine."""
     since_s: float
     per_hour: float
     until_s: float | None = None
+
+    def cost(self, now_s: float) -> float:
+        """Return what it has cost at its running price: never less than what is billed."""
+        end_s = now_s if self.until_s is None else self.until_s
+        return max(0.0, end_s - self.since_s) / HOUR_S * self.per_hour
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a cluster of rented machines costs, and until when it may."""
+
+    quote: Quote
+    account: str = ""
+    """Name of the API key with which its machines were made."""
+    meters: tuple[Meter, ...] = ()
+    """One for each machine that was ever made."""
+    max_cost: float | None = None
+    ttl_limit_s: float | None = None
+    """The time limit by --ttl and ``extend`` alone; None: none."""
+    limit_s: float | None = None
+    """When the machines power themselves off; ``max_cost`` may have brought it before ``ttl_limit_s``."""
+
+    @property
+    def currency(self) -> str:
+        return self.quote.currency
+
+    @property
+    def per_hour(self) -> float:
+        """Price of all machines that exist, while they run."""
+        return sum(meter.per_hour for meter in self.meters if meter.until_s is None)
+
+    def cost(self, now_s: float) -> float:
+        """Return what all machines have cost so far."""
+        return sum(meter.cost(now_s) for meter in self.meters)
+
+    def passed(self, now_s: float) -> bool:
+        """Return True once the time limit has passed."""
+        return self.limit_s is not None and self.limit_s <= now_s
+
+    def limit_at(self, now_s: float, *, per_hour: float | None = None) -> float | None:
+        """Return the hour at which machines must end: the one asked for or that of ``max_cost``, if earlier.
+
+        ``per_hour``: price of all machines from now on, by default of those that exist.  None: no limit.
+        """
+        rate = self.per_hour if per_hour is None else per_hour
+        left_s = math.inf if self.ttl_limit_s is None else self.ttl_limit_s - now_s
+        if self.max_cost is not None and rate > 0:
+            left_s = min(left_s, max(0.0, self.max_cost - self.cost(now_s)) / rate * HOUR_S)
+        return None if math.isinf(left_s) else now_s + left_s
+
+    def opened(self, name: str, machine: str, since_s: float, now_s: float) -> Bill:
+        """Return the bill with one meter for the machine; that of an earlier machine of this name ends."""
+        if any(meter.machine == machine for meter in self.meters):
+            return self
+        start_s = now_s if any(meter.name == name for meter in self.meters) else since_s
+        meter = Meter(name, machine, start_s, self.quote.per_hour)
+        return replace(self, meters=(*self.closed({name}, now_s).meters, meter))
+
+    def closed(self, names: Collection[str], now_s: float) -> Bill:
+        """Return the bill with the meters of these nodes ended; one that ended before stays as it is."""
+        meters = tuple(
+            replace(meter, until_s=now_s) if meter.name in names and meter.until_s is None else meter
+            for meter in self.meters
+        )
+        return replace(self, meters=meters)

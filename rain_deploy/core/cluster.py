@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 
-from rain_deploy.core.bill import Meter, Quote
-from rain_deploy.core.machine import Facts, Host
+from rain_deploy.core.bill import Bill
+from rain_deploy.core.machine import Facts, Host, Machines, Resource
 
 
 class Role(enum.StrEnum):
@@ -58,24 +59,38 @@ class Cluster:
     env_digest: str = ""
     engine_sha256: str = ""
     code_digest: str = ""
-    spec_json: str = "{}"
-    """What the provider must remember of the spec (host entries, trusted networks …)."""
+    machines: Machines = field(default_factory=Machines)
+    """What its machines have in common."""
     up: bool = False
     """True once ``up`` saw every governor register."""
     left_out: tuple[Node, ...] = ()
     """Nodes without which a later ``up`` went on, by --min-nodes: something may run on them."""
     owner: str = ""
-    account: str = ""
-    """Name of the API key with which its machines were made; empty where nothing is priced."""
-    limit_s: float | None = None
-    """When its machines power themselves off; None: no time limit."""
-    ttl_limit_s: float | None = None
-    """The limit by --ttl and ``extend`` alone: ``max_cost`` may have brought ``limit_s`` before it."""
-    max_cost: float | None = None
-    quote: Quote | None = None
-    """What its machines were offered for; None where nothing is priced."""
-    meters: tuple[Meter, ...] = ()
-    """One for each machine that was ever made for it."""
+    bill: Bill | None = None
+    """What its machines cost; None where nothing is priced."""
+
+    @property
+    def limit_s(self) -> float | None:
+        """When its machines power themselves off; None: never."""
+        return self.bill.limit_s if self.bill else None
+
+    @property
+    def every_node(self) -> tuple[Node, ...]:
+        """The nodes, and those that are left out."""
+        return (*self.nodes, *self.left_out)
+
+    def closed(self, gone: Iterable[Resource], now_s: float) -> Cluster:
+        """Return the cluster whose machines among ``gone`` cost nothing from now on."""
+        names = {resource.name for resource in gone}
+        return replace(self, bill=self.bill.closed(names, now_s)) if self.bill else self
+
+    def without(self, names: Collection[str]) -> Cluster:
+        """Return the cluster without the nodes of these names."""
+        return replace(
+            self,
+            nodes=tuple(node for node in self.nodes if node.name not in names),
+            left_out=tuple(node for node in self.left_out if node.name not in names),
+        )
 
     @property
     def server(self) -> Node:

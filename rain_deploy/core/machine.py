@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+
+_NODE = re.compile("node-([1-9][0-9]{0,3})")
+
+
+def node_name(index: int) -> str:
+    """Return our name of a node; the first runs the server."""
+    return f"node-{index}"
+
+
+def node_index(name: str) -> int:
+    """Return the number in a node's name, 0 for the name of anything else; nobody else parses names."""
+    match = _NODE.fullmatch(name)
+    return int(match[1]) if match else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +59,7 @@ class Host:
     @property
     def index(self) -> int:
         """1 for ``node-1``."""
-        return int(self.name.rpartition("-")[2])
+        return node_index(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +103,34 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class Machines:
+    """What all machines of a cluster have in common; None, empty and False: nothing is said about it."""
+
+    zone: str | None = None
+    instance_type: str | None = None
+    """``family.size``; a bare size is of family standard."""
+    disk_size_gib: int | None = None
+    template: str | None = None
+    """Name or id."""
+    anti_affinity: bool = False
+    idle_s: float | None = None
+    """A machine without a run and without an SSH session for so long powers itself off."""
+    hosts: tuple[str, ...] = ()
+    """Provider hosts: entries ``user@host[:port]`` or OpenSSH names, in order."""
+    host_addresses: tuple[tuple[str, str], ...] = ()
+    """(entry, cluster address) pairs of the hosts file."""
+    trust_networks: tuple[str, ...] = ()
+    """CIDRs whose hosts may reach the Rain ports without our packet filter."""
+    ssh_port: int = 22
+    """Port of hosts whose entry names none."""
+
+    def or_else(self, other: Machines) -> Machines:
+        """Return these settings; where nothing is said, those of ``other``."""
+        said = {f.name: getattr(self, f.name) or getattr(other, f.name) for f in fields(self)}
+        return Machines(**{**said, "ssh_port": other.ssh_port})
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """A resource that is about to be made; recorded before the call that makes it."""
 
@@ -96,9 +138,17 @@ class Intent:
     cluster: str
     kind: str
     name: str
-    options: tuple[tuple[str, str], ...] = ()
-    """All that the provider must know to make it (zone, type, template …); no secret."""
     owner: str = ""
+    machines: Machines = Machines()
+    """What the provider must know to make it; no secret."""
+    entry: str = ""
+    """Provider hosts: the host entry that is this node."""
+    host_keys: str = ""
+    """Provider hosts: the known_hosts file to use instead of the user's own."""
+    allow_ip: tuple[str, ...] = ()
+    """CIDRs from which SSH is open; empty: the address from which the cloud sees us."""
+    spread: str = ""
+    """Name of the anti-affinity group that the machine joins."""
     expires_s: float | None = None
     """The time limit, of what can carry one."""
     recorded_s: float = 0.0
@@ -106,36 +156,45 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True)
-class ResourceRef:
-    """A resource that exists (or may): what ``delete`` needs, what state records."""
+class Resource:
+    """Something of a cluster that exists or may: as recorded, or as the account shows it, whoever's it is.
+
+    Two are equal when they are the same thing, however much is known of each.
+    """
 
     cluster_id: str
     kind: str
     name: str
     ref: str = ""
     """The provider's own id; empty while the outcome of its creation is unknown."""
-    recorded_s: float = field(default=0.0, compare=False)
-    """When its intent was recorded; 0 where it is known from the cloud alone."""
     owner: str = field(default="", compare=False)
-    """In whose name its intent was recorded; empty where it is known from the cloud alone."""
+    """The owner's tag (``core.owner``); empty where it is not known."""
+    cluster: str = field(default="", compare=False)
+    """The cluster's name, as labels or the resource's own name say; empty in the record."""
+    recorded_s: float = field(default=0.0, compare=False)
+    """When its intent was recorded; 0 where it is known from the account alone."""
+    zone: str = field(default="", compare=False)
+    """Empty: belongs to the whole organization."""
+    state: str = field(default="", compare=False)
+    """The cloud's word for an instance (running, stopped, error …)."""
+    address: str = field(default="", compare=False)
+    instance_type: str = field(default="", compare=False)
+    created_s: float | None = field(default=None, compare=False)
+    expires_s: float | None = field(default=None, compare=False)
 
+    @property
+    def index(self) -> int:
+        """1 for the machine ``node-1``; 0 for what is not a machine."""
+        return node_index(self.name)
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A resource as the cloud itself tells it, whoever's it is."""
+    @property
+    def is_machine(self) -> bool:
+        return self.index > 0
 
-    resource: ResourceRef
-    owner: str
-    cluster: str
-    """The cluster's name, as its labels or its own name say."""
-    zone: str = ""
-    """Empty: of the whole organization."""
-    state: str = ""
-    """Of instances: the cloud's word (running, stopped, error …)."""
-    address: str = ""
-    instance_type: str = ""
-    created_s: float | None = None
-    expires_s: float | None = None
+    @property
+    def label(self) -> str:
+        """``kind name``, as messages call it."""
+        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)

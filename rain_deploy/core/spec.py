@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from rain_deploy.core.machine import Machines
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,31 +35,6 @@ class EngineSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class CloudSpec:
-    """Which machines a cloud shall make, and for how long; None: what the cluster has, else the default."""
-
-    zone: str | None = None
-    instance_type: str | None = None
-    """``family.size``; a bare size is of family standard."""
-    disk_size_gib: int | None = None
-    template: str | None = None
-    """Name or id."""
-    allow_ip: tuple[str, ...] = ()
-    """CIDRs from which SSH is open; empty: the address from which the cloud sees us."""
-    anti_affinity: bool = False
-    ttl_s: float | None = None
-    """From now to the time limit; math.inf: no limit."""
-    idle_s: float | None = None
-    """A node without a run and without an SSH session for so long powers itself off."""
-    max_cost: float | None = None
-    """Of the whole cluster, in the price table's currency; becomes a time limit."""
-    prices: tuple[tuple[str, float], ...] = ()
-    """TOML ``prices``: (``family.size`` or ``disk``, per hour; of disk per GiB and hour)."""
-    currency: str | None = None
-    """Of ``prices``."""
-
-
-@dataclass(frozen=True, slots=True)
 class ClusterSpec:
     """A cluster as flags, environment and TOML describe it together."""
 
@@ -69,21 +46,24 @@ class ClusterSpec:
     """None: the living cluster's size, else 1."""
     min_nodes: int | None = None
     cpus_per_node: int | None = None
-    hosts: tuple[str, ...] = ()
-    """Provider hosts: entries ``user@host[:port]`` or OpenSSH names, in order."""
-    host_addresses: tuple[tuple[str, str], ...] = ()
-    """(entry, cluster address) pairs of the hosts file."""
+    machines: Machines = field(default_factory=Machines)
+    """What its machines have in common.  Where nothing is said: what the cluster has, else the default."""
     host_keys: Path | None = None
     """A known_hosts file (--host-key) used instead of the user's own."""
-    trust_networks: tuple[str, ...] = ()
-    """CIDRs whose hosts may reach the Rain ports without our packet filter."""
     environment: EnvironmentSpec = EnvironmentSpec()
     engine: EngineSpec = EngineSpec()
-    ssh_port: int = 22
-    """Port of hosts whose entry names none."""
     owner: str | None = None
     """Who is recorded as owner of what is made; None: a stable hash of user and host."""
-    cloud: CloudSpec = CloudSpec()
+    allow_ip: tuple[str, ...] = ()
+    """CIDRs from which SSH is open; empty: the address from which the cloud sees us."""
+    ttl_s: float | None = None
+    """From now to the time limit; math.inf: no limit."""
+    max_cost: float | None = None
+    """Of the whole cluster, in the price table's currency; becomes a time limit."""
+    prices: tuple[tuple[str, float], ...] = ()
+    """TOML ``prices``: (``family.size`` or ``disk``, per hour; a disk's is per GiB and hour)."""
+    currency: str | None = None
+    """Currency of ``prices``."""
     keep_partial: bool = False
     """What an ``up`` that failed has made stays, for a look at it."""
 

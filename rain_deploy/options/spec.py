@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rain_deploy.core.spec import CloudSpec, ClusterSpec, EngineSpec, EnvironmentSpec, RunSpec
+from rain_deploy.core.machine import Machines
+from rain_deploy.core.spec import ClusterSpec, EngineSpec, EnvironmentSpec, RunSpec
 from rain_deploy.errors import InputError
 from rain_deploy.options.kinds import read
 from rain_deploy.options.table import OPTIONS, Option
@@ -60,7 +61,7 @@ def cluster_spec(name: str, provider: tuple[str, str], settings: Settings) -> Cl
             "owner": owner(settings),
             "environment": EnvironmentSpec(**fields.get("environment", {})),
             "engine": EngineSpec(**fields.get("engine", {})),
-            "cloud": CloudSpec(**fields.get("cloud", {})),
+            "machines": Machines(**fields.get("machines", {})),
         }
     )
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rain_deploy.core.bill import Quote
 from rain_deploy.core.cluster import Cluster, Traits
-from rain_deploy.core.machine import Found, Host, InstanceType, Intent, ResourceRef, Zone
+from rain_deploy.core.machine import Host, InstanceType, Intent, Resource, Zone
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import RainDeployError
 
@@ -32,10 +32,10 @@ class Cloud(Protocol):
     def types(self, zone: str | None, spec: ClusterSpec) -> tuple[InstanceType, ...]:
         """Of a zone (None: the account's default), cheapest first."""
 
-    def survey(self) -> tuple[Found, ...]:
+    def survey(self) -> tuple[Resource, ...]:
         """Everything of this tool in the account, of every owner, in every zone."""
 
-    def set_expiry(self, resources: tuple[ResourceRef, ...], expires_s: float | None) -> None:
+    def set_expiry(self, resources: tuple[Resource, ...], expires_s: float | None) -> None:
         """Write the time limit into the labels of what can carry them."""
 
 
@@ -61,27 +61,27 @@ class Provider(Protocol):
         Those of one kind stand together and may be made at the same time, after those before them.
         """
 
-    def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> ResourceRef:
+    def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> Resource:
         """Make it, or adopt what an earlier call with the same intent made; returns once its id is known.
 
         ``ref``: the id that was recorded.  ``unsettled_s``: when an earlier command recorded the intent and
         did not learn what came of it.  Thread-safe.  Raises PartlyUp, QuotaError, ApiError …
         """
 
-    def settle(self, cluster: Cluster, resources: tuple[ResourceRef, ...]) -> Mapping[str, RainDeployError]:
+    def settle(self, cluster: Cluster, resources: tuple[Resource, ...]) -> Mapping[str, RainDeployError]:
         """Wait until each machine runs; why not, by the resource's name, for those that do not."""
 
-    def hosts(self, cluster: Cluster, resources: tuple[ResourceRef, ...]) -> tuple[Host, ...]:
+    def hosts(self, cluster: Cluster, resources: tuple[Resource, ...]) -> tuple[Host, ...]:
         """The machines of the cluster in order, server first; waits until each has an address."""
 
     def preview(self, intents: tuple[Intent, ...]) -> tuple[Host, ...]:
         """The machines as far as they are known before they are made; for dry runs; opens no socket."""
 
-    def list(self, owner: str) -> tuple[ResourceRef, ...]:
+    def list(self, owner: str) -> tuple[Resource, ...]:
         """Everything that exists of ``owner``, from the world itself, not from state."""
 
-    def start(self, ref: ResourceRef) -> None:
+    def start(self, ref: Resource) -> None:
         """Start a machine that exists but does not run.  A running one is success."""
 
-    def delete(self, ref: ResourceRef) -> None:
+    def delete(self, ref: Resource) -> None:
         """Delete it; absent is success.  Returns once it is observed to be gone."""

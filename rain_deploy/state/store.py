@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import socket
 import sqlite3
 from collections.abc import Callable
@@ -22,11 +23,13 @@ from cattrs.gen import make_dict_unstructure_fn, override
 
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.environment import ResolvedEnvironment
-from rain_deploy.core.machine import Facts, Host, Intent, ResourceRef
+from rain_deploy.core.machine import Facts, Host, Intent, Resource
+from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import StateError
 from rain_deploy.state.file import ANOTHER, database, opened
 from rain_deploy.state.lock import locked
+from rain_deploy.state.upgrade import cluster_row
 
 _CONVERTER = cattrs.preconf.json.make_converter()
 _CONVERTER.register_unstructure_hook(Path, str)
@@ -44,7 +47,8 @@ Read = TypeVar("Read")
 def _loaded(path: Path, body: str, kind: type[Read]) -> Read:
     """What a row holds.  Raises StateError where that is not what this version wrote."""
     try:
-        return _CONVERTER.loads(body, kind)
+        row = json.loads(body)
+        return _CONVERTER.structure(cluster_row(row) if kind is Cluster else row, kind)
     except (ValueError, TypeError, AttributeError, KeyError, cattrs.errors.BaseValidationError) as error:
         raise StateError(
             f"the state file {path} holds a {kind.__name__} that cannot be read; it was left as it is",
@@ -146,7 +150,7 @@ class Store:
                 (intent.cluster_id, intent.kind, intent.name, _CONVERTER.dumps(intent)),
             )
 
-    def save_resource(self, resource: ResourceRef) -> None:
+    def save_resource(self, resource: Resource) -> None:
         """Record the outcome of a create."""
         with self._database() as connection:
             connection.execute(
@@ -154,7 +158,7 @@ class Store:
                 (resource.ref, resource.cluster_id, resource.kind, resource.name),
             )
 
-    def resources(self, cluster_id: str) -> tuple[ResourceRef, ...]:
+    def resources(self, cluster_id: str) -> tuple[Resource, ...]:
         """All that was intended for the cluster, in order; ``ref`` is empty where the outcome is unknown."""
         with self._database() as connection:
             rows = connection.execute(
@@ -164,9 +168,12 @@ class Store:
                 "FROM resources WHERE cluster_id = ? ORDER BY rowid",
                 (cluster_id,),
             ).fetchall()
-        return tuple(ResourceRef(*row) for row in rows)
+        return tuple(
+            Resource(cluster_id, kind, name, ref, owner_tag(owner) if owner else "", recorded_s=recorded_s)
+            for cluster_id, kind, name, ref, recorded_s, owner in rows
+        )
 
-    def forget_resource(self, resource: ResourceRef) -> None:
+    def forget_resource(self, resource: Resource) -> None:
         """Remove a resource that was observed to be gone."""
         with self._database() as connection:
             connection.execute(

@@ -49,7 +49,7 @@ def zones(ctx: Context, spec: ClusterSpec) -> ZonesResult:
 def types(ctx: Context, spec: ClusterSpec) -> TypesResult:
     """Sizes of machines with their prices, in the spec's zone, else in the account's default."""
     cloud = _cloud(ctx, spec)
-    zone = spec.cloud.zone or cloud.zones()[0].name
+    zone = spec.machines.zone or cloud.zones()[0].name
     kinds = cloud.types(zone, spec)
     sources = dict.fromkeys(kind.source for kind in kinds if kind.per_hour is not None)
     return TypesResult(zone=zone, types=kinds, source="; ".join(sources))

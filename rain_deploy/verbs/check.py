@@ -157,7 +157,7 @@ def _together(
     """What depends on all hosts at once: one directory for all, and who reaches the Rain ports."""
     try:
         cluster = assign(ctx, provider, spec, cluster, looked)
-        walls = wall_stages(provider, cluster, spec.trust_networks)
+        walls = wall_stages(provider, cluster, spec.machines.trust_networks)
     except RainDeployError as error:
         yield CheckLine(spec.provider, "refused", error.message, error)
         return

@@ -12,14 +12,12 @@ from pathlib import Path
 from rain_deploy.cluster.account import refuse_another_account
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import ask_server, hosts_of
-from rain_deploy.cluster.machines import is_machine
-from rain_deploy.cluster.removing import remove, without
+from rain_deploy.cluster.removing import remove
 from rain_deploy.cluster.stages import try_stages
 from rain_deploy.cluster.waking import awake
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
-from rain_deploy.core.machine import ResourceRef
-from rain_deploy.core.money import cost_so_far
+from rain_deploy.core.machine import Resource
 from rain_deploy.core.result import Result
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.errors import (
@@ -74,7 +72,7 @@ def tear_down(
     started_s = time.monotonic()
     provider = ctx.provider_for(cluster.provider)
     pulled: tuple[str, ...] = ()
-    cluster = replace(cluster, nodes=(*cluster.nodes, *cluster.left_out), left_out=())
+    cluster = replace(cluster, nodes=cluster.every_node, left_out=())
     wanted = cluster.up and not discard_results
     certificate: tuple[str, ...] = ()
     if provider.cloud is not None:  # a machine that goes takes all with it
@@ -97,8 +95,8 @@ def tear_down(
         certificate=(*certificate, *gone),
         pulled=pulled,
         seconds=time.monotonic() - started_s,
-        cost=cost_so_far(cluster.meters, time.time()) if cluster.quote else None,
-        currency=cluster.quote.currency if cluster.quote else "",
+        cost=cluster.bill.cost(time.time()) if cluster.bill else None,
+        currency=cluster.bill.currency if cluster.bill else "",
     )
 
 
@@ -205,9 +203,9 @@ def _delete(ctx: Context, provider: Provider, cluster: Cluster) -> tuple[tuple[s
     cluster = replace(cluster, up=False)
     ctx.store.save_cluster(cluster)  # from here on it is no living one, also when this command is killed
     # Machines last in the order of making: they are the first to go.
-    resources = sorted((*known, *more), key=lambda resource: is_machine(resource.name))
+    resources = sorted((*known, *more), key=lambda resource: resource.is_machine)
     gone, failed = remove(ctx, provider, tuple(resources))
-    ctx.store.save_cluster(without(cluster, gone))
+    ctx.store.save_cluster(cluster.closed(gone, time.time()))
     left = [f"{resource.kind} {resource.name}" for resource in _listed(provider, cluster)]
     if failed or left:
         reasons = "; ".join([*(error.message for error in failed.values()), *left])
@@ -220,11 +218,11 @@ def _delete(ctx: Context, provider: Provider, cluster: Cluster) -> tuple[tuple[s
     return deleted, (f"{cluster.provider}: listed again, no resource of {cluster.name} is left",)
 
 
-def _unrecorded(known: tuple[ResourceRef, ...], listed: tuple[ResourceRef, ...]) -> tuple[ResourceRef, ...]:
+def _unrecorded(known: tuple[Resource, ...], listed: tuple[Resource, ...]) -> tuple[Resource, ...]:
     """What exists beside what is on record: also a second of one name, of a create that was given up."""
     refs = {(resource.kind, resource.name): resource.ref for resource in known}
 
-    def another(resource: ResourceRef) -> bool:
+    def another(resource: Resource) -> bool:
         ref = refs.get((resource.kind, resource.name))
         if not ref:  # a record without an id stands for all of its name
             return ref is None
@@ -233,5 +231,5 @@ def _unrecorded(known: tuple[ResourceRef, ...], listed: tuple[ResourceRef, ...])
     return tuple(filter(another, listed))
 
 
-def _listed(provider: Provider, cluster: Cluster) -> tuple[ResourceRef, ...]:
+def _listed(provider: Provider, cluster: Cluster) -> tuple[Resource, ...]:
     return tuple(r for r in provider.list(cluster.owner) if r.cluster_id == cluster.id)

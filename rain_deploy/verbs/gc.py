@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.machines import is_machine
 from rain_deploy.cluster.removing import remove
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
-from rain_deploy.core.machine import Found
+from rain_deploy.core.machine import Resource
 from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec
@@ -82,16 +81,16 @@ class _Group:
     id: str
     cluster: str
     owner: str
-    found: tuple[Found, ...]
+    found: tuple[Resource, ...]
 
     def limit_s(self) -> float | None:
         """When the last of its machines powers itself off; None where one never does, or there is none."""
-        limits = [found.expires_s for found in self.found if is_machine(found.resource.name)]
+        limits = [found.expires_s for found in self.found if found.is_machine]
         known = [limit for limit in limits if limit is not None]
         return max(known) if known and len(known) == len(limits) else None
 
     def line(self, state: str, action: str, reason: str, next_step: str = "") -> GcLine:
-        names = tuple(f"{found.resource.kind} {found.resource.name}" for found in self.found)
+        names = tuple(f"{found.kind} {found.name}" for found in self.found)
         return GcLine(self.cluster, self.id, self.owner, state, names, action, reason, next_step)
 
 
@@ -126,9 +125,9 @@ def gc(
 
 def _groups(provider: Provider) -> dict[_Key, _Group]:
     assert provider.cloud is not None
-    grouped: dict[_Key, list[Found]] = {}
+    grouped: dict[_Key, list[Resource]] = {}
     for found in provider.cloud.survey():
-        grouped.setdefault((found.resource.cluster_id, found.cluster, found.owner), []).append(found)
+        grouped.setdefault((found.cluster_id, found.cluster, found.owner), []).append(found)
     return {key: _Group(*key, tuple(of_one)) for key, of_one in grouped.items()}
 
 
@@ -180,7 +179,7 @@ def _deleted(ctx: Context, provider: Provider, group: _Group, line: GcLine) -> G
         if recorded is not None:
             return _deleted_recorded(ctx, recorded, line)
         # Machines last in the order of making: they are the first to go.
-        resources = sorted((found.resource for found in group.found), key=lambda r: is_machine(r.name))
+        resources = sorted((found for found in group.found), key=lambda r: r.is_machine)
         _, failed = remove(ctx, provider, tuple(resources))
     except RainDeployError as error:
         return replace(line, action="not deleted", reason=error.message)

@@ -100,7 +100,7 @@ def _holder(ctx: Context, record: RunRecord) -> Cluster | None:
     cluster = ctx.store.cluster(record.cluster)
     if cluster is None or cluster.id != record.cluster_id:
         return None
-    if cluster.quote is not None and record.pulled and record.out.is_dir():
+    if cluster.bill is not None and record.pulled and record.out.is_dir():
         return None
     return awake(ctx, cluster, (cluster.server,))
 
@@ -155,7 +155,7 @@ def _boot_log(ctx: Context, name: str, number: int | None) -> LogsResult:
     """What cloud-init printed at a machine's first boot."""
     cluster = recorded(ctx, name)
     node = find_node(cluster, number)
-    if cluster.quote is None:
+    if cluster.bill is None:
         raise InputError(f"the machines of {name} were not booted by rain-deploy: there is no log of that")
     node = find_node(awake(ctx, cluster, (node,)), number)
     result = ctx.transport.run(node.host, Command(("sh", "-c", _BOOT_LOG)))

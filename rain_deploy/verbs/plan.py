@@ -15,7 +15,7 @@ from rain_deploy.cluster.starting import start_stages, wall_stages
 from rain_deploy.core.bill import Quote
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.environment import ResolvedEnvironment
-from rain_deploy.core.machine import Facts, Host, ResourceRef
+from rain_deploy.core.machine import Facts, Host, Resource
 from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec
 from rain_deploy.core.step import Stage
@@ -86,7 +86,7 @@ def plan(ctx: Context, spec: ClusterSpec) -> PlanResult:
     grown = len(hosts) != len(cluster.nodes)
     cluster = assign(ctx, provider, spec, cluster, looked)
     refuse_what_cannot_be_installed(cluster, environment)
-    walls = wall_stages(provider, cluster, spec.trust_networks)
+    walls = wall_stages(provider, cluster, spec.machines.trust_networks)
     prepared = prepare(ctx, spec, cluster, environment, fetch=False)
     cluster = prepared.cluster
     if not cluster.engine_sha256:
@@ -104,7 +104,7 @@ def plan(ctx: Context, spec: ClusterSpec) -> PlanResult:
         provider=spec.provider,
         facts=origin + differing,
         hosts=tuple(rows),
-        quote=cluster.quote,
+        quote=cluster.bill.quote if cluster.bill else None,
         creates=creates,
         offer=told,
     )
@@ -117,7 +117,7 @@ def _offered(
     cluster: Cluster,
     *,
     nodes: int,
-    living: tuple[ResourceRef, ...],
+    living: tuple[Resource, ...],
 ) -> tuple[tuple[str, ...], tuple[str, ...], Cluster]:
     """What would be paid for, in sentences; what would be made; the cluster as quoted."""
     if provider.cloud is None:

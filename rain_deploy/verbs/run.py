@@ -65,7 +65,7 @@ def run(ctx: Context, name: str, run_spec: RunSpec) -> RunResult:
 
 def _heed_limit(ctx: Context, cluster: Cluster, *, then_off: bool) -> None:
     """Say the hour at which machines end by themselves.  Raises InputError where it has passed."""
-    if cluster.quote is None:
+    if cluster.bill is None:
         if then_off:
             raise InputError(
                 f"--then-off: machines of provider {cluster.provider} are never powered off",

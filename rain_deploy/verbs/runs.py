@@ -61,7 +61,7 @@ def runs(ctx: Context, name: str) -> RunsResult:
 def attach(ctx: Context, name: str, run: str | None = None, *, out: Path | None = None) -> RunResult:
     """Follow a run from its first line to its end, then bring it home."""
     cluster, record = _on_cluster(ctx, name, run)
-    if cluster.quote is not None:
+    if cluster.bill is not None:
         ctx.emit(Notice(limit_sentence(cluster)))
     cluster = awake(ctx, cluster, (cluster.server,))
     if out:

@@ -8,16 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.limits import limit_now, move_limit
+from rain_deploy.cluster.limits import move_limit
 from rain_deploy.cluster.lookup import NodeLine, living, node_lines
-from rain_deploy.cluster.machines import is_machine, remembering
-from rain_deploy.cluster.removing import end_nodes, remove, without
+from rain_deploy.cluster.machines import remembering
+from rain_deploy.cluster.removing import end_nodes, remove
 from rain_deploy.cluster.stages import run_stages, try_stages
 from rain_deploy.cluster.starting import wall_stages
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
-from rain_deploy.core.machine import ResourceRef
-from rain_deploy.core.money import per_hour_now
 from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import (
@@ -74,8 +72,8 @@ def scale(ctx: Context, spec: ClusterSpec, n: int) -> ScaleResult:
         removed=tuple(name for name in had if name not in names),
         nodes=node_lines(cluster, "ready"),
         seconds=time.monotonic() - started_s,
-        per_hour=per_hour_now(cluster.meters) if cluster.quote else None,
-        currency=cluster.quote.currency if cluster.quote else "",
+        per_hour=cluster.bill.per_hour if cluster.bill else None,
+        currency=cluster.bill.currency if cluster.bill else "",
         limit_s=cluster.limit_s,
     )
 
@@ -83,9 +81,9 @@ def scale(ctx: Context, spec: ClusterSpec, n: int) -> ScaleResult:
 def _shrunk(ctx: Context, provider: Provider, spec: ClusterSpec, n: int) -> Cluster:
     """Without the nodes above ``n``, also those that an earlier ``scale`` left half removed."""
     cluster = living(ctx, spec.name)
-    trust = remembering(spec, cluster).trust_networks
-    leaving = tuple(node for node in (*cluster.nodes, *cluster.left_out) if node.host.index > n)
-    machines = tuple(r for r in ctx.store.resources(cluster.id) if is_machine(r.name) and _index(r) > n)
+    trust = remembering(spec, cluster).machines.trust_networks
+    leaving = tuple(node for node in cluster.every_node if node.host.index > n)
+    machines = tuple(r for r in ctx.store.resources(cluster.id) if r.is_machine and r.index > n)
     if not (leaving or machines):
         return cluster
     _refuse_while_it_runs(ctx, cluster)
@@ -100,17 +98,13 @@ def _shrunk(ctx: Context, provider: Provider, spec: ClusterSpec, n: int) -> Clus
     ctx.store.save_cluster(kept)
     gone, failed = remove(ctx, provider, machines)
     left_out = tuple(node for node in kept.left_out if node.host.index <= n or node.name in failed)
-    kept = replace(without(kept, gone), left_out=left_out)
+    kept = replace(kept.closed(gone, time.time()), left_out=left_out)
     ctx.store.save_cluster(kept)
     run_stages(ctx, kept, "wall", wall_stages(provider, kept, trust))
     run_stages(ctx, kept, "start", {kept.server.name: start_stage(kept, kept.server, probe=True)})
     if failed:
         raise _incomplete(kept, n, failed)
     return kept
-
-
-def _index(ref: ResourceRef) -> int:
-    return int(ref.name.rpartition("-")[2])
 
 
 def _refuse_while_it_runs(ctx: Context, cluster: Cluster) -> None:
@@ -125,7 +119,7 @@ def _refuse_while_it_runs(ctx: Context, cluster: Cluster) -> None:
 
 def _end(ctx: Context, provider: Provider, cluster: Cluster, leaving: tuple[Node, ...]) -> None:
     """End what runs on the nodes that go.  A machine that is deleted need not answer for that."""
-    known = replace(cluster, nodes=(*cluster.nodes, *cluster.left_out))
+    known = replace(cluster, nodes=cluster.every_node)
     if provider.cloud is None:
         end_nodes(ctx, provider, known, leaving)
         return
@@ -145,7 +139,7 @@ def _incomplete(cluster: Cluster, n: int, failed: Mapping[str, RainDeployError])
 def _follow_cost(ctx: Context, provider: Provider, name: str) -> Cluster:
     """Fewer or more machines spend --max-cost at another hour: every node is told."""
     cluster = living(ctx, name)
-    if provider.cloud is not None and cluster.max_cost is not None:
-        cluster = replace(cluster, limit_s=limit_now(cluster, time.time()))
+    if provider.cloud is not None and cluster.bill and cluster.bill.max_cost is not None:
+        cluster = replace(cluster, bill=replace(cluster.bill, limit_s=cluster.bill.limit_at(time.time())))
         move_limit(ctx, provider.cloud, cluster)
     return cluster

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import NodeLine, hosts_of, recorded
 from rain_deploy.cluster.seeing import Sight, cloud_drift, out_of_reach, seen
+from rain_deploy.core.bill import Bill
 from rain_deploy.core.cluster import Cluster, Node, Role
 from rain_deploy.core.events import Notice
-from rain_deploy.core.machine import Found, Host
-from rain_deploy.core.money import cost_so_far
+from rain_deploy.core.machine import Host, Resource
 from rain_deploy.core.result import Result
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.errors import (
@@ -119,9 +119,9 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
         seconds=time.monotonic() - started_s,
         checked=check,
         limit_s=cluster.limit_s,
-        cost=cost_so_far(cluster.meters, time.time()) if sight else None,
-        per_hour=_per_hour(cluster, sight) if sight else None,
-        currency=cluster.quote.currency if cluster.quote else "",
+        cost=cluster.bill.cost(time.time()) if cluster.bill else None,
+        per_hour=_per_hour(cluster.bill, cluster, sight) if cluster.bill and sight else None,
+        currency=cluster.bill.currency if cluster.bill else "",
     )
 
 
@@ -160,9 +160,9 @@ def _amiss(line: NodeLine) -> str:
 def _no_nodes_yet(ctx: Context, cluster: Cluster, sight: Sight) -> tuple[NodeLine, ...]:
     """Machines on record that no node stands for, as the cloud tells them: of an ``up`` that was killed."""
     nodes, machines = {node.name for node in cluster.nodes}, sight.machines(cluster)
-    cpus = cluster.quote.cpus if cluster.quote else 0
+    cpus = cluster.bill.quote.cpus if cluster.bill else 0
 
-    def line(name: str, found: Found) -> NodeLine:
+    def line(name: str, found: Resource) -> NodeLine:
         role = Role.SERVER if name == "node-1" else Role.GOVERNOR
         return NodeLine(name, role, found.address, found.state, cpus)
 
@@ -170,16 +170,14 @@ def _no_nodes_yet(ctx: Context, cluster: Cluster, sight: Sight) -> tuple[NodeLin
     return tuple(line(name, machines[name]) for name in recorded_names if name in machines)
 
 
-def _per_hour(cluster: Cluster, sight: Sight) -> float:
+def _per_hour(bill: Bill, cluster: Cluster, sight: Sight) -> float:
     """Of all machines as they are now: one that is powered off costs its disk."""
-    quote = cluster.quote
-    rates = {meter.machine: meter.per_hour for meter in cluster.meters if meter.until_s is None}
-    for found in sight.machines(cluster).values() if quote else ():
-        assert quote is not None
+    rates = {meter.machine: meter.per_hour for meter in bill.meters if meter.until_s is None}
+    for found in sight.machines(cluster).values():
         if found.state == "stopped":
-            rates[found.resource.ref] = quote.stopped_per_hour
+            rates[found.ref] = bill.quote.stopped_per_hour
         else:
-            rates.setdefault(found.resource.ref, quote.per_hour)
+            rates.setdefault(found.ref, bill.quote.per_hour)
     return sum(rates.values())
 
 
@@ -246,7 +244,7 @@ def _state(answer: State | None) -> str:
 def list_clusters(ctx: Context) -> ListResult:
     """Every cluster that is recorded here; a cloud is asked once for all that are priced."""
     clusters = ctx.store.clusters()
-    priced = {cluster.provider for cluster in clusters if cluster.quote}
+    priced = {cluster.provider for cluster in clusters if cluster.bill}
     sights = {provider: seen(ctx, provider) for provider in priced}
     return ListResult(
         tuple(_cluster_line(ctx, cluster, sights.get(cluster.provider)) for cluster in clusters)
@@ -256,7 +254,6 @@ def list_clusters(ctx: Context) -> ListResult:
 def _cluster_line(ctx: Context, cluster: Cluster, sight: Sight | None) -> ClusterLine:
     mine = _runs(ctx, cluster)
     active = [record.id for record in mine if record.state != RunState.FINISHED]
-    quote = cluster.quote
     return ClusterLine(
         name=cluster.name,
         id=cluster.id,
@@ -267,8 +264,8 @@ def _cluster_line(ctx: Context, cluster: Cluster, sight: Sight | None) -> Cluste
         runs=len(mine),
         active_run=active[0] if active else "",
         limit_s=cluster.limit_s,
-        cost=cost_so_far(cluster.meters, time.time()) if quote else None,
-        currency=quote.currency if quote else "",
+        cost=cluster.bill.cost(time.time()) if cluster.bill else None,
+        currency=cluster.bill.currency if cluster.bill else "",
         state=_machines(cluster, sight) if sight else "",
     )
 

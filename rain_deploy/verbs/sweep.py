@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import recorded
-from rain_deploy.cluster.machines import is_machine
-from rain_deploy.cluster.removing import remove, without
+from rain_deploy.cluster.removing import remove
 from rain_deploy.core.events import Notice
 from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec, RunSpec
@@ -79,10 +78,8 @@ def _keep_the_server(ctx: Context, name: str, error: PullFailed) -> None:
         return
     server = cluster.server
     with ctx.store.lock(name, "sweep"):
-        others = tuple(
-            r for r in ctx.store.resources(cluster.id) if is_machine(r.name) and r.name != server.name
-        )
+        others = tuple(r for r in ctx.store.resources(cluster.id) if r.is_machine and r.name != server.name)
         gone, failed = remove(ctx, provider, others)
-        ctx.store.save_cluster(without(replace(cluster, nodes=(server,), left_out=()), gone))
+        ctx.store.save_cluster(replace(cluster, nodes=(server,), left_out=()).closed(gone, time.time()))
     until = f", until {hour(cluster.limit_s, time.time())}" if cluster.limit_s else ""
     error.still_running = ", ".join((f"{server.name} of {name}, which holds the results{until}", *failed))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.machines import is_machine
-from rain_deploy.cluster.removing import end_nodes, remove, remove_unrecorded, without
+from rain_deploy.cluster.removing import end_nodes, remove, remove_unrecorded
 from rain_deploy.cluster.stages import run_stages
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
-from rain_deploy.core.machine import ResourceRef
+from rain_deploy.core.machine import Resource
 from rain_deploy.errors import RainDeployError, StateError
 from rain_deploy.fleet.fanout import Outcomes
 from rain_deploy.parts.services import start_stage
@@ -23,7 +23,7 @@ def undo(
     provider: Provider,
     before: Cluster,
     error: BaseException,
-    kept: tuple[ResourceRef, ...] | None,
+    kept: tuple[Resource, ...] | None,
     *,
     keep: bool,
 ) -> None:
@@ -53,7 +53,7 @@ def undo(
             ctx.emit(Notice(f"not all is removed of {ours}: {why}; next: {next_step}"))
 
 
-def _end_cost(provider: Provider, before: Cluster, kept: tuple[ResourceRef, ...], why: str) -> str:
+def _end_cost(provider: Provider, before: Cluster, kept: tuple[Resource, ...], why: str) -> str:
     """Where nothing can be recorded any more, machines go all the same; what is left then, in words."""
     try:
         names = remove_unrecorded(provider, before, {resource.name for resource in kept})
@@ -66,7 +66,7 @@ def _shrink(ctx: Context, provider: Provider, before: Cluster, kept: set[str]) -
     """A cluster without the machines that this ``up`` added; its server no longer waits for them."""
     now = ctx.store.cluster(before.name) or before
     added = tuple(r for r in ctx.store.resources(before.id) if r.name not in kept)
-    names = tuple(resource.name for resource in added if is_machine(resource.name))
+    names = tuple(resource.name for resource in added if resource.is_machine)
     before = _as_before(before, now, names)
     ctx.store.save_cluster(before)
     if not added:
@@ -75,7 +75,7 @@ def _shrink(ctx: Context, provider: Provider, before: Cluster, kept: set[str]) -
     fresh = tuple(node for node in now.nodes if node.name in names)
     end_nodes(ctx, provider, now, fresh)
     gone, failed = remove(ctx, provider, added)
-    before = without(before, gone)
+    before = before.closed(gone, time.time())
     ctx.store.save_cluster(before)
     Outcomes({}, failed).require()
     if fresh and before.up:
@@ -94,7 +94,7 @@ def _as_before(before: Cluster, now: Cluster, added: tuple[str, ...]) -> Cluster
         return replace(node, host=known.host, cluster_address=known.cluster_address)
 
     nodes = tuple(map(with_host, before.nodes))
-    return replace(before, nodes=nodes, left_out=tuple(map(with_host, before.left_out)), meters=now.meters)
+    return replace(before, nodes=nodes, left_out=tuple(map(with_host, before.left_out)), bill=now.bill)
 
 
 def _say_what_stays(ctx: Context, before: Cluster, error: BaseException) -> None:

@@ -15,7 +15,7 @@ from rain_deploy.cluster.lookup import NodeLine, node_lines, recorded
 from rain_deploy.cluster.machines import assign, look, new_cluster, pinned, remembering, wanted_nodes
 from rain_deploy.cluster.making import make_resources
 from rain_deploy.cluster.offering import offer
-from rain_deploy.cluster.removing import remove_surplus, shorn, surplus
+from rain_deploy.cluster.removing import remove_surplus, surplus
 from rain_deploy.cluster.stages import run_stages
 from rain_deploy.cluster.starting import start, started, wall_stages
 from rain_deploy.cluster.waking import rouse
@@ -79,11 +79,13 @@ def converge(ctx: Context, spec: ClusterSpec) -> UpResult:
         try:
             result = _make(ctx, provider, spec, cluster, environment, nodes=nodes)
         except BaseException as error:
-            was = shorn(before, above) if before else cluster
+            was = before.without({ref.name for ref in above}) if before else cluster
             undo(ctx, provider, was, error, known if before else None, keep=spec.keep_partial)
             raise
         if before and provider.cloud:  # also one that was off when its limit was moved
-            move_limit(ctx, provider.cloud, replace(recorded(ctx, spec.name), limit_s=cluster.limit_s))
+            now = recorded(ctx, spec.name)
+            assert now.bill is not None
+            move_limit(ctx, provider.cloud, replace(now, bill=replace(now.bill, limit_s=cluster.limit_s)))
     return replace(result, seconds=time.monotonic() - started_s)
 
 
@@ -110,7 +112,7 @@ def _make(
         run_stages(ctx, cluster, "boot", dict.fromkeys(fresh, boot_stage()))
         cluster = replace_host_keys(ctx, cluster)
     refuse_what_cannot_be_installed(cluster, environment)
-    walls = wall_stages(provider, cluster, spec.trust_networks)
+    walls = wall_stages(provider, cluster, spec.machines.trust_networks)
     ctx.store.save_cluster(cluster)
     cluster, changed = install(ctx, provider, spec, cluster, environment)
     ctx.store.save_cluster(cluster)
@@ -128,5 +130,5 @@ def _make(
         started=count,
         seconds=0.0,
         limit_s=cluster.limit_s,
-        quote=cluster.quote,
+        quote=cluster.bill.quote if cluster.bill else None,
     )

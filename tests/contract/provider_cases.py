@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import signal
 import socket
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.machine import Host, ResourceRef
+from rain_deploy.core.machine import Host, Machines, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.parts.user_data import render
 from rain_deploy.providers.base import Provider
@@ -41,17 +40,17 @@ class ProviderCase:
     provider: Provider
     spec: ClusterSpec
     cluster: Cluster
-    crash: Callable[[ResourceRef], None]
+    crash: Callable[[Resource], None]
     left: Callable[[Host], tuple[str, ...]]
     clean: Callable[[], None]
 
-    def up(self, nodes: int) -> tuple[ResourceRef, ...]:
+    def up(self, nodes: int) -> tuple[Resource, ...]:
         """Create the cluster's machines and what they need; all of them run."""
         made = tuple(map(self.provider.create, self.provider.intents(self.spec, self.cluster, nodes)))
         assert self.provider.settle(self.cluster, made) == {}
         return made
 
-    def hosts(self, refs: tuple[ResourceRef, ...]) -> tuple[Host, ...]:
+    def hosts(self, refs: tuple[Resource, ...]) -> tuple[Host, ...]:
         """The machines, once each answers: a provider knows its addresses before that."""
         hosts = self.provider.hosts(self.cluster, refs)
         deadline = time.monotonic() + BOOT_S
@@ -61,13 +60,13 @@ class ProviderCase:
                 time.sleep(0.02)
         return hosts
 
-    def down(self, refs: tuple[ResourceRef, ...]) -> None:
+    def down(self, refs: tuple[Resource, ...]) -> None:
         """Delete them, the last made first."""
         for ref in reversed(refs):
             self.provider.delete(ref)
 
 
-def machines(refs: tuple[ResourceRef, ...]) -> tuple[ResourceRef, ...]:
+def machines(refs: tuple[Resource, ...]) -> tuple[Resource, ...]:
     """Without what machines need."""
     return tuple(ref for ref in refs if ref.name.startswith("node-"))
 
@@ -76,7 +75,7 @@ def local_case(home: Path) -> ProviderCase:
     provider = LocalProvider(home)
     cluster = Cluster(id=f"suite-{home.name}", name="suite", provider="local", created_s=0.0)
 
-    def crash(ref: ResourceRef) -> None:
+    def crash(ref: Resource) -> None:
         for pid in pids_of(_node(ref.cluster_id, ref.name)):
             os.kill(pid, signal.SIGKILL)
 
@@ -104,11 +103,10 @@ def exoscale_case(home: Path) -> ProviderCase:
     lab.__enter__()
     account = Account("suite", lab.key, lab.secret, lab.zone, lab.url, "the suite")
     provider = ExoscaleProvider(home, Api(account, patience=Patience(settle_s=2.0)), render, owner="owner")
-    spec = ClusterSpec("suite", "exoscale", "test", ssh_port=LIGHT_PORT)
-    remembered = json.dumps({"ssh_port": LIGHT_PORT})
-    cluster = Cluster("0123456789", "suite", "exoscale", 0.0, spec_json=remembered, owner="owner")
+    spec = ClusterSpec("suite", "exoscale", "test", machines=Machines(ssh_port=LIGHT_PORT))
+    cluster = Cluster("0123456789", "suite", "exoscale", 0.0, machines=spec.machines, owner="owner")
 
-    def crash(ref: ResourceRef) -> None:
+    def crash(ref: Resource) -> None:
         instance = ref.ref.rpartition("/")[2]
         light.stop(instance)
         light.on_power_off(instance)
@@ -134,7 +132,7 @@ def hosts_case(home: Path, machines: Sshds) -> ProviderCase:
     entries = tuple(f"{getpass.getuser()}@{ADDRESS}:{server.port}" for server in machines.servers)
     return ProviderCase(
         HostsProvider(user_home=home),
-        ClusterSpec("suite", "hosts", "test", nodes=len(entries), hosts=entries),
+        ClusterSpec("suite", "hosts", "test", nodes=len(entries), machines=Machines(hosts=entries)),
         Cluster(id="suite", name="suite", provider="hosts", created_s=0.0),
         crash=lambda _: None,
         left=lambda _: (),

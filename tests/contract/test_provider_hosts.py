@@ -9,7 +9,7 @@ import pytest
 
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.command import Command
-from rain_deploy.core.machine import Host
+from rain_deploy.core.machine import Host, Machines
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import HostKeyError
 from rain_deploy.providers.hosts.provider import HostsProvider
@@ -40,7 +40,7 @@ class Home:
 
     def host(self) -> Host:
         provider = HostsProvider(user_home=self.path)
-        spec = ClusterSpec("default", "hosts", "", hosts=("inner",))
+        spec = ClusterSpec("default", "hosts", "", machines=Machines(hosts=("inner",)))
         refs = tuple(map(provider.create, provider.intents(spec, CLUSTER, 1)))
         return provider.hosts(CLUSTER, refs)[0]
 

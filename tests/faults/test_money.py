@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from rain_deploy.core.bill import Bill
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.money import per_hour_now
 from rain_deploy.core.run import RunRecord
 from tests.faults.matrix import CLUSTER, Account, Home, account, until
 from tests.faults.matrix_commands import Commands
@@ -21,6 +21,11 @@ PER_HOUR = 0.04946
 
 
 @pytest.fixture
+def bill_of(cluster: Cluster) -> Bill:
+    assert cluster.bill is not None
+    return cluster.bill
+
+
 def another(tmp_path: Path, commands: Commands) -> Iterator[Account]:
     """A second account of the same person."""
     (tmp_path / "another").mkdir()
@@ -109,7 +114,7 @@ def test_a_machine_in_the_place_of_a_deleted_one_is_in_the_plan_has_its_own_addr
     now = cluster_of(me)
     assert old.cluster_address == recycled
     assert now.nodes[1].cluster_address == now.nodes[1].host.address != recycled
-    assert per_hour_now(now.meters) == pytest.approx(2 * PER_HOUR)
+    assert bill_of(now).per_hour == pytest.approx(2 * PER_HOUR)
 
 
 def test_a_sum_that_is_named_for_a_living_cluster_limits_it(cloud: Account, me: Home) -> None:
@@ -141,7 +146,7 @@ def test_an_up_of_an_expired_cluster_that_failed_leaves_the_limit_as_it_is_on_it
     cloud.lab.faults.status("create-instance", 400, "no", times=None)
     me.ends(10, "up", "--nodes", "2", "--max-cost", "0.2")
     assert cluster_of(me).limit_s == first
-    assert cluster_of(me).max_cost is None
+    assert bill_of(cluster_of(me)).max_cost is None
 
 
 def test_machines_that_stay_after_ctrl_c_are_metered(cloud: Account, me: Home) -> None:
@@ -152,7 +157,7 @@ def test_machines_that_stay_after_ctrl_c_are_metered(cloud: Account, me: Home) -
     time.sleep(0.3)
     fault.release()
     assert running.wait().status == 130
-    assert per_hour_now(cluster_of(me).meters) == pytest.approx(2 * PER_HOUR)
+    assert bill_of(cluster_of(me)).per_hour == pytest.approx(2 * PER_HOUR)
 
 
 def test_an_up_that_goes_on_where_one_was_broken_off_undoes_what_it_made_itself(

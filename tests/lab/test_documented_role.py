@@ -8,8 +8,8 @@ from http import HTTPStatus
 from pathlib import Path
 
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.machine import ResourceRef
-from rain_deploy.core.spec import CloudSpec, ClusterSpec
+from rain_deploy.core.machine import Resource
+from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.parts import user_data
 from rain_deploy.providers.exoscale.account import Account
 from rain_deploy.providers.exoscale.api import Api
@@ -17,11 +17,12 @@ from rain_deploy.providers.exoscale.patience import Patience
 from rain_deploy.providers.exoscale.provider import ExoscaleProvider
 from tests.lab.lab import Lab
 from tests.lab.machines import NoMachines
+from tests.support.values import billed, cluster_spec
 from tests.unit.test_docs_cloud import documented
 
 OWNER = "ada"
-CLUSTER = Cluster("ab12cd34ef", "demo", "exoscale", 0.0, owner=OWNER, limit_s=1_900_000_000.0)
-SPEC = ClusterSpec("demo", "exoscale", "test", cloud=CloudSpec(anti_affinity=True, template="mine"))
+CLUSTER = billed(Cluster("ab12cd34ef", "demo", "exoscale", 0.0, owner=OWNER), limit_s=1_900_000_000.0)
+SPEC = cluster_spec(anti_affinity=True, template="mine")
 
 
 def provider(lab: Lab, home: Path) -> ExoscaleProvider:
@@ -32,9 +33,7 @@ def provider(lab: Lab, home: Path) -> ExoscaleProvider:
     return ExoscaleProvider(home, Api(account, patience=patience), user_data.render, owner=OWNER)
 
 
-def up(
-    lab: Lab, home: Path, spec: ClusterSpec, before: tuple[ResourceRef, ...] = ()
-) -> tuple[ResourceRef, ...]:
+def up(lab: Lab, home: Path, spec: ClusterSpec, before: tuple[Resource, ...] = ()) -> tuple[Resource, ...]:
     """Of a cluster that has ``before``."""
     known = {ref.name: ref.ref for ref in before}
     one = provider(lab, home)
@@ -53,7 +52,7 @@ def test_the_documented_role_suffices_from_the_first_plan_to_the_certificate(
         assert one.zones()
         assert one.types(None, SPEC)
         made = up(lab, tmp_path, SPEC)
-        moved = dataclasses.replace(SPEC, cloud=dataclasses.replace(SPEC.cloud, allow_ip=("203.0.113.7",)))
+        moved = dataclasses.replace(SPEC, allow_ip=("203.0.113.7",))
         assert up(lab, tmp_path, moved, made) == made
         one = provider(lab, tmp_path)
         one.set_expiry(made, 1_900_003_600.0)

@@ -18,7 +18,7 @@ from rain_deploy.cli.main import root
 from rain_deploy.cli.wiring import application
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.environment import ResolvedEnvironment
-from rain_deploy.core.machine import Host
+from rain_deploy.core.machine import Host, Machines
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.parts.shell import templates_directory
@@ -85,11 +85,9 @@ class Known:
         self.know(dict(zip(self.machines, keys, strict=True)))
         provider, store = HostsProvider(user_home=self.user), Store(self.home)
         entries = tuple(f"{getpass.getuser()}@{host.address}:{host.port}" for host in self.machines)
-        spec = ClusterSpec("default", "hosts", "test", hosts=entries)
-        told = '{"hosts": %s, "trust": ["127.0.0.0/8"], "addresses": []}'
-        empty = Cluster(
-            "ab12", "default", "hosts", 1.8e9, spec_json=told % str(list(entries)).replace("'", '"')
-        )
+        spec = ClusterSpec("default", "hosts", "test", machines=Machines(hosts=entries))
+        machines = Machines(hosts=entries, trust_networks=("127.0.0.0/8",))
+        empty = Cluster("ab12", "default", "hosts", 1.8e9, machines=machines)
         intents = provider.intents(spec, empty, len(entries))
         for intent in intents:
             store.save_intent(intent)

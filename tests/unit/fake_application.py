@@ -16,7 +16,7 @@ from rain_deploy.cli.app import Application
 from rain_deploy.cli.main import root
 from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.cluster.lookup import NodeLine
-from rain_deploy.core.bill import Meter, Quote
+from rain_deploy.core.bill import Bill, Meter, Quote
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import CommandResult
 from rain_deploy.core.events import Event, EventSink
@@ -303,7 +303,7 @@ class World:
         cluster = Cluster("ab12", "default", provider, 1.8e9, nodes)
         if provider == "exoscale":
             meters = tuple(Meter(node.name, node.name, 1.8e9, QUOTE.per_hour) for node in nodes)
-            cluster = dataclasses.replace(cluster, quote=QUOTE, meters=meters, limit_s=limit_s)
+            cluster = dataclasses.replace(cluster, bill=Bill(QUOTE, meters=meters, limit_s=limit_s))
         Store(self.home).save_cluster(cluster)
 
     def last(self) -> tuple[Any, ...]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.spec import CloudSpec, ClusterSpec
+from rain_deploy.core.machine import Machines
+from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import ApiError, InputError
 from rain_deploy.verbs.catalog import types, zones
 from rain_deploy.verbs.check import check
@@ -31,7 +32,7 @@ def test_the_accounts_own_zone_is_told(world: World) -> None:
 def test_types_are_of_the_zone_that_is_named_else_of_the_accounts_own(world: World) -> None:
     told = types(world.ctx, SPEC)
     assert (told.zone, told.source, [kind.name for kind in told.types]) == ("here", "a table", ["small"])
-    assert types(world.ctx, replace(SPEC, cloud=CloudSpec(zone="there"))).zone == "there"
+    assert types(world.ctx, replace(SPEC, machines=Machines(zone="there"))).zone == "there"
 
 
 def test_what_costs_nothing_has_neither_zones_nor_types(world: World) -> None:

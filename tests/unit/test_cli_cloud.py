@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.cli.show import text
-from rain_deploy.core.spec import CloudSpec
+from rain_deploy.core.machine import Machines
+from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.wording import hour
 from rain_deploy.errors import ApiError
 from tests.unit.fake_application import QUOTE, UP, World
@@ -25,17 +26,21 @@ CLOUD_FLAGS = {
     "--max-cost": "12.5",
     "--allow-ip": "203.0.113.7",
 }
-ASKED = CloudSpec(
+MACHINES = Machines(
     zone="ch-gva-2",
     instance_type="cpu.huge",
     disk_size_gib=50,
     template="Debian",
-    allow_ip=("203.0.113.7/32",),
     anti_affinity=True,
-    ttl_s=5400,
     idle_s=3600,
-    max_cost=12.5,
 )
+ASKED = (MACHINES, ("203.0.113.7/32",), 5400, 12.5, True)
+
+
+def asked(spec: ClusterSpec) -> tuple[object, ...]:
+    return (spec.machines, spec.allow_ip, spec.ttl_s, spec.max_cost, spec.keep_partial)
+
+
 VERBS = {"up": (), "check": (), "sweep": ("job.py",)}
 
 
@@ -56,7 +61,7 @@ def test_what_is_rented_is_told_by_flags(world: World, verb: str) -> None:
         "provider exoscale: named on the command line or in the environment",
     )
     spec = world.last()[0]
-    assert (spec.provider, spec.cloud, spec.keep_partial) == ("exoscale", ASKED, True)
+    assert (spec.provider, asked(spec)) == ("exoscale", ASKED)
 
 
 def test_what_is_rented_is_told_by_the_environment(world: World) -> None:
@@ -64,7 +69,7 @@ def test_what_is_rented_is_told_by_the_environment(world: World) -> None:
     switches = {"PROVIDER": "exoscale", "ANTI_AFFINITY": "1", "KEEP_PARTIAL": "1"}
     world.environ = {f"RAIN_DEPLOY_{name}": value for name, value in (flags | switches).items()}
     world.invoke("up")
-    assert (world.last()[0].cloud, world.last()[0].keep_partial) == (ASKED, True)
+    assert asked(world.last()[0]) == ASKED
 
 
 def test_a_flag_comes_before_the_file_and_switches_of_the_file_stay(world: World, tmp_path: Path) -> None:
@@ -73,14 +78,14 @@ def test_a_flag_comes_before_the_file_and_switches_of_the_file_stay(world: World
         encoding="utf-8",
     )
     world.invoke("up", "--zone", "ch-gva-2", "--allow-ip", "203.0.113.7", "--allow-ip", "2001:db8::/64")
-    cloud = world.last()[0].cloud
-    assert (cloud.zone, cloud.ttl_s, cloud.anti_affinity) == ("ch-gva-2", 7200, True)
-    assert cloud.allow_ip == ("203.0.113.7/32", "2001:db8::/64")
+    spec = world.last()[0]
+    assert (spec.machines.zone, spec.ttl_s, spec.machines.anti_affinity) == ("ch-gva-2", 7200, True)
+    assert spec.allow_ip == ("203.0.113.7/32", "2001:db8::/64")
 
 
 def test_no_time_limit_is_a_word(world: World) -> None:
     world.invoke("up", "--provider", "exoscale", "--ttl", "none")
-    assert world.last()[0].cloud.ttl_s == math.inf
+    assert world.last()[0].ttl_s == math.inf
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -202,7 +207,7 @@ def test_types_are_a_table_with_prices_and_their_source(world: World, tmp_path: 
         "zone de-fra-1; prices without disk: prices of 2025-08-22",
     ]
     (spec,) = world.last()
-    assert (spec.provider, spec.cloud.zone, spec.cloud.prices) == (
+    assert (spec.provider, spec.machines.zone, spec.prices) == (
         "exoscale",
         "de-fra-1",
         (("standard.medium", 0.05),),

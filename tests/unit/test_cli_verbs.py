@@ -100,10 +100,14 @@ def test_flag_before_environment_before_file(world: World, tmp_path: Path) -> No
         'provider = "local"\nnodes = 2\nssh_port = 2022', encoding="utf-8"
     )
     world.invoke("up")
-    assert (world.last()[0].nodes, world.last()[0].ssh_port) == (2, 2022)
+    assert (world.last()[0].nodes, world.last()[0].machines.ssh_port) == (2, 2022)
     world.environ = {"RAIN_DEPLOY_NODES": "3", "RAIN_DEPLOY_SSH_PORT": "2023", "RAIN_DEPLOY_CLUSTER": "mine"}
     world.invoke("up")
-    assert (world.last()[0].nodes, world.last()[0].ssh_port, world.last()[0].name) == (3, 2023, "mine")
+    assert (world.last()[0].nodes, world.last()[0].machines.ssh_port, world.last()[0].name) == (
+        3,
+        2023,
+        "mine",
+    )
     world.invoke("up", "--nodes", "4", "-c", "other")
     assert (world.last()[0].nodes, world.last()[0].name) == (4, "other")
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from rain_deploy.core.spec import CloudSpec, ClusterSpec, RunSpec
+from rain_deploy.core.machine import Machines
+from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.errors import InputError, UsageError
 from rain_deploy.options.kinds import HOSTS, duration_s
 from rain_deploy.options.provider import choose_provider
@@ -66,8 +67,8 @@ def test_every_setting_fills_a_field_or_is_used_by_the_command_line() -> None:
 def test_keywords_of_python_make_the_same_specs(tmp_path: Path) -> None:
     given = checked({"nodes": 2, "ttl": "none", "packages": ["a"], "allow_ip": "10.0.0.1"}, tmp_path)
     spec = cluster_spec("c", LOCAL, given)
-    assert (spec.nodes, spec.cloud.ttl_s, spec.environment.packages) == (2, math.inf, ("a",))
-    assert spec.cloud.allow_ip == ("10.0.0.1/32",)
+    assert (spec.nodes, spec.ttl_s, spec.environment.packages) == (2, math.inf, ("a",))
+    assert spec.allow_ip == ("10.0.0.1/32",)
     run = run_spec(tmp_path / "s.py", ("-x",), checked({"companion": False, "env": {"A": "1"}}, tmp_path))
     assert (run.args, run.companion, run.wait, run.env) == (("-x",), False, True, (("A", "1"),))
     with pytest.raises(InputError, match="nodes: expected a whole number from 1 to 1000, got 0"):
@@ -204,8 +205,8 @@ def test_a_flag_comes_before_the_file_and_lists_of_things_to_add_add_up() -> Non
 
 def test_hosts_of_a_flag_do_not_keep_addresses_of_the_file() -> None:
     file = {"hosts": (("a", "10.0.0.1"),)}
-    assert cluster_spec("c", ("hosts", ""), merged({"hosts": (("b", ""),)}, file)).host_addresses == ()
-    assert cluster_spec("c", ("hosts", ""), merged({}, file)).host_addresses == (("a", "10.0.0.1"),)
+    assert cluster_spec("c", ("hosts", ""), merged({"hosts": (("b", ""),)}, file)).machines.host_addresses == ()
+    assert cluster_spec("c", ("hosts", ""), merged({}, file)).machines.host_addresses == (("a", "10.0.0.1"),)
 
 
 FOUND = "in the environment"
@@ -251,7 +252,7 @@ def test_hosts_for_another_provider_are_refused() -> None:
 
 def test_a_list_of_hosts_says_how_many_nodes() -> None:
     spec = cluster_spec("c", ("hosts", "named"), {"hosts": (("a", ""), ("b", ""))})
-    assert (spec.nodes, spec.hosts, spec.ssh_port) == (2, ("a", "b"), 22)
+    assert (spec.nodes, spec.machines.hosts, spec.machines.ssh_port) == (2, ("a", "b"), 22)
 
 
 def test_a_spec_says_what_all_sources_say(tmp_path: Path) -> None:
@@ -266,7 +267,7 @@ def test_a_spec_says_what_all_sources_say(tmp_path: Path) -> None:
     }
     spec = cluster_spec("c", LOCAL, settings)
     assert (spec.name, spec.provider, spec.provider_reason, spec.nodes) == ("c", *LOCAL, 2)
-    assert (spec.ssh_port, spec.owner, spec.environment.upgrade) == (2222, "ada", True)
+    assert (spec.machines.ssh_port, spec.owner, spec.environment.upgrade) == (2222, "ada", True)
     assert (spec.environment.requirements, spec.environment.packages) == (tmp_path / "r.txt", ("a",))
 
 
@@ -290,24 +291,23 @@ def test_a_spec_says_what_is_rented_and_for_how_long(tmp_path: Path) -> None:
     """
     spec = cluster_spec("c", ("exoscale", ""), load(toml(tmp_path, text), tmp_path))
     assert spec.keep_partial
-    assert spec.cloud == CloudSpec(
+    assert spec.machines == Machines(
         zone="ch-gva-2",
         instance_type="cpu.huge",
         disk_size_gib=50,
         template="Linux Debian 12 (Bookworm) 64-bit",
-        allow_ip=("203.0.113.7/32",),
         anti_affinity=True,
-        ttl_s=math.inf,
         idle_s=3600,
-        max_cost=12.5,
-        prices=(("standard.medium", 0.05), ("cpu.huge", 1), ("disk", 0)),
-        currency="EUR",
     )
+    assert spec.allow_ip == ("203.0.113.7/32",)
+    assert (spec.ttl_s, spec.max_cost) == (math.inf, 12.5)
+    assert dict(spec.prices) == {"standard.medium": 0.05, "cpu.huge": 1, "disk": 0}
+    assert spec.currency == "EUR"
 
 
 def test_who_says_nothing_of_machines_leaves_all_to_the_cluster_that_lives() -> None:
     spec = cluster_spec("c", LOCAL, {})
-    assert (spec.cloud, spec.keep_partial) == (CloudSpec(), False)
+    assert (spec.machines, spec.ttl_s, spec.max_cost, spec.keep_partial) == (Machines(), None, None, False)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_the_ports_that_open_are_told() -> None:
 
 
 def test_the_names_and_labels_of_what_is_made_are_told() -> None:
-    intent = Intent("ID", "CLUSTER", exoscale_names.INSTANCE, "node-7", (), "someone")
+    intent = Intent("ID", "CLUSTER", exoscale_names.INSTANCE, "node-7", "someone")
     told = {label.removeprefix("rain-deploy") for label in exoscale_names.labels(intent)}
     assert not {label for label in told if f"`{label}`" not in PAGE and f"`rain-deploy{label}" not in PAGE}
     assert f"`{exoscale_names.instance_name(intent).replace('-7', '-N')}`" in PAGE

@@ -191,7 +191,7 @@ def test_a_read_is_no_write_and_a_write_no_read(lab: Lab, api: Api) -> None:
 
 def test_the_sdk_is_imported_when_it_is_called_and_not_before() -> None:
     program = (
-        "import sys, rain_deploy.providers.exoscale_api as a, rain_deploy.providers.exoscale_account as b\n"
+        "import sys, rain_deploy.providers.exoscale.api as a, rain_deploy.providers.exoscale.account as b\n"
         "a.Api(b.Account('', 'k', 's', None, None, ''))\n"
         "print(*sorted({'exoscale', 'requests', 'urllib3'} & sys.modules.keys()))"
     )

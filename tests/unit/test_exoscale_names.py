@@ -37,11 +37,11 @@ def intent(kind: str, name: str, **fields: object) -> Intent:
 def test_an_instance_is_read_back_as_it_was_meant(
     cluster: str, cluster_id: str, owner: str, limit_s: int | None, index: int
 ) -> None:
-    meant = Intent(cluster_id, cluster, INSTANCE, f"node-{index}", (), owner, limit_s)
+    meant = Intent(cluster_id, cluster, INSTANCE, f"node-{index}", owner, expires_s=limit_s)
     found = found_instance({"id": "u1", "labels": labels(meant), "state": "running"}, "ch-dk-2", {})
     assert found is not None
-    assert (found.resource.cluster_id, found.resource.name) == (cluster_id, f"node-{index}")
-    assert (found.resource.ref, found.zone, found.state) == ("ch-dk-2/u1", "ch-dk-2", "running")
+    assert (found.cluster_id, found.name) == (cluster_id, f"node-{index}")
+    assert (found.ref, found.zone, found.state) == ("ch-dk-2/u1", "ch-dk-2", "running")
     assert (found.cluster, found.owner, found.expires_s) == (cluster, owner_tag(owner), limit_s)
 
 
@@ -50,25 +50,25 @@ def test_keys_and_groups_are_read_back_from_their_names(
     cluster: str, cluster_id: str, owner: str, number: int
 ) -> None:
     for kind, name in ((KEY, "ssh"), (GROUP, "group"), (SPREAD, f"spread-{number}")):
-        found = found_shared(kind, shared_name(Intent(cluster_id, cluster, kind, name, (), owner)), "r")
+        found = found_shared(kind, shared_name(Intent(cluster_id, cluster, kind, name, owner)), "r")
         assert found is not None
-        assert (found.resource.cluster_id, found.resource.kind, found.resource.name) == (
+        assert (found.cluster_id, found.kind, found.name) == (
             cluster_id,
             kind,
             name,
         )
-        assert (found.cluster, found.owner, found.resource.ref) == (cluster, owner_tag(owner), "r")
+        assert (found.cluster, found.owner, found.ref) == (cluster, owner_tag(owner), "r")
 
 
 @given(CLUSTER_NAMES, CLUSTER_IDS, OWNERS, LIMITS, st.integers(1, 1000))
 def test_labels_and_names_have_only_letters_that_exoscale_takes(
     cluster: str, cluster_id: str, owner: str, limit_s: int | None, index: int
 ) -> None:
-    node = Intent(cluster_id, cluster, INSTANCE, f"node-{index}", (), owner, limit_s)
+    node = Intent(cluster_id, cluster, INSTANCE, f"node-{index}", owner, expires_s=limit_s)
     for value in labels(node).values():
         assert re.fullmatch(r"[A-Za-z*+!_?-][A-Za-z0-9*+!_?-]{0,127}", value)
     assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", instance_name(node))
-    key = shared_name(Intent(cluster_id, cluster, KEY, "ssh", (), owner))
+    key = shared_name(Intent(cluster_id, cluster, KEY, "ssh", owner))
     assert re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}", key)
 
 
@@ -93,7 +93,7 @@ def test_a_member_of_a_pool_is_the_pool_s() -> None:
 def test_labels_that_somebody_damaged_make_nobody_s_instance_of_it() -> None:
     found = found_instance({"id": "u1", "labels": {"rain-deploy": "v1"}}, "ch-dk-2", {})
     assert found is not None
-    assert (found.owner, found.cluster, found.resource.cluster_id, found.expires_s) == ("", "", "", None)
+    assert (found.owner, found.cluster, found.cluster_id, found.expires_s) == ("", "", "", None)
 
 
 def test_no_limit_is_told_too() -> None:

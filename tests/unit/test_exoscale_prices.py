@@ -4,40 +4,40 @@ from __future__ import annotations
 
 import pytest
 
-from rain_deploy.core.spec import CloudSpec
 from rain_deploy.providers.exoscale.prices import prices
+from tests.support.values import cluster_spec
 
 
 def test_a_machine_costs_its_type_and_its_disk() -> None:
-    assert prices(CloudSpec()).machine("standard.medium", 20) == pytest.approx(0.04666 + 20 * 0.00014)
+    assert prices(cluster_spec()).machine("standard.medium", 20) == pytest.approx(0.04666 + 20 * 0.00014)
 
 
 def test_a_stopped_machine_still_costs_its_disk() -> None:
-    assert prices(CloudSpec()).disk(50) == pytest.approx(0.007)
+    assert prices(cluster_spec()).disk(50) == pytest.approx(0.007)
 
 
 def test_the_table_says_how_old_it_is_and_that_nobody_checked() -> None:
-    source = prices(CloudSpec()).source("standard.medium")
+    source = prices(cluster_spec()).source("standard.medium")
     assert "2025-08-22" in source
     assert "unverified for today" in source
 
 
 def test_an_own_price_is_used_and_its_source_told() -> None:
-    table = prices(CloudSpec(prices=(("gpu3.small", 0.9),)))
+    table = prices(cluster_spec(prices=(("gpu3.small", 0.9),)))
     assert table.machine("gpu3.small", 100) == pytest.approx(0.9 + 0.014)
     assert table.source("gpu3.small").endswith("gpu3.small from the config file")
     assert "config file" not in table.source("standard.medium")
-    both = prices(CloudSpec(prices=(("gpu3.small", 0.9), ("disk", 0.001))))
+    both = prices(cluster_spec(prices=(("gpu3.small", 0.9), ("disk", 0.001))))
     assert both.source("gpu3.small") == "the config file"
 
 
 def test_a_type_without_a_price_has_none() -> None:
-    assert prices(CloudSpec()).machine("gpu3.small", 100) is None
+    assert prices(cluster_spec()).machine("gpu3.small", 100) is None
 
 
 def test_the_table_s_figures_are_for_three_currencies_and_for_no_other() -> None:
-    assert prices(CloudSpec()).currency == "CHF"
-    assert prices(CloudSpec(currency="EUR")).machine("standard.medium", 20) is not None
-    foreign = prices(CloudSpec(currency="JPY", prices=(("standard.medium", 7.0),)))
+    assert prices(cluster_spec()).currency == "CHF"
+    assert prices(cluster_spec(currency="EUR")).machine("standard.medium", 20) is not None
+    foreign = prices(cluster_spec(currency="JPY", prices=(("standard.medium", 7.0),)))
     assert foreign.table == {"standard.medium": 7.0}
     assert foreign.machine("standard.medium", 20) is None  # nobody knows what a disk costs in it

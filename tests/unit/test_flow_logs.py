@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.cluster.context import Context
+from rain_deploy.core.bill import Bill
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.machine import Host
 from rain_deploy.errors import InputError
@@ -18,13 +19,13 @@ from rain_deploy.verbs.logs import logs
 from tests.unit.fake_application import QUOTE, no_provider
 
 NODES = tuple(Node(f"node-{n}", Host(f"node-{n}", f"127.5.0.{n}", 22, "me", ())) for n in (1, 2))
-RENTED = Cluster("ab12", "rented", "exoscale", 1.8e9, NODES, quote=QUOTE)
+RENTED = Cluster("ab12", "rented", "exoscale", 1.8e9, NODES, bill=Bill(QUOTE))
 
 
 @pytest.fixture
 def ctx(tmp_path: Path) -> Context:
     store = Store(tmp_path / "home")
-    for cluster in (RENTED, replace(RENTED, id="cd34", name="mine", provider="hosts", quote=None)):
+    for cluster in (RENTED, replace(RENTED, id="cd34", name="mine", provider="hosts", bill=None)):
         store.save_cluster(cluster)
     return Context(
         tmp_path, store, Here(), Here(), no_provider, print, lambda _: True, tmp_path, SshExecutor(Here())

@@ -32,7 +32,7 @@ from rain_deploy.runs.states import CANCEL_S, await_end
 from rain_deploy.state import Store
 from rain_deploy.transport.base import Chunk, Forward
 from rain_deploy.verbs.run import run
-from tests.unit.fake_cloud import QUOTE
+from tests.support.values import billed
 
 HOSTS = tuple(Host(f"node-{i}", f"10.0.0.{i}", 22, "me", ("ssh-ed25519 AAAA",)) for i in (1, 2))
 NODES = tuple(Node(host.name, host, DEBIAN_12, host.address, 7300 + host.index, 1) for host in HOSTS)
@@ -210,7 +210,7 @@ def test_where_nothing_is_priced_no_machine_is_powered_off_after_a_run(world: Wo
 
 def test_a_run_tells_the_hour_at_which_its_machines_end(world: World) -> None:
     limit_s = time.time() + 3600
-    world.store.save_cluster(replace(CLUSTER, quote=QUOTE, limit_s=limit_s))
+    world.store.save_cluster(billed(CLUSTER, limit_s=limit_s))
     result = run(world.ctx, "one", RunSpec(Path("s.py"), detach=True, then_off=True))
     assert result.limit_s == limit_s
     assert any("each machine powers itself off at" in str(event) for event in world.seen)
@@ -220,7 +220,7 @@ def test_a_run_tells_the_hour_at_which_its_machines_end(world: World) -> None:
 
 
 def test_a_run_does_not_begin_on_machines_whose_time_is_over(world: World) -> None:
-    world.store.save_cluster(replace(CLUSTER, quote=QUOTE, limit_s=time.time() - 60))
+    world.store.save_cluster(billed(CLUSTER, limit_s=time.time() - 60))
     with pytest.raises(InputError, match="has passed") as caught:
         detached(world)
     assert "rain-deploy extend 2h -c one" in str(caught.value.next_step)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.machine import Found, ResourceRef
+from rain_deploy.core.machine import Resource
 from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import DownIncomplete
 from rain_deploy.state import Store
 from rain_deploy.verbs.gc import GcResult, gc
+from tests.support.values import changed
 from tests.unit.fake_cloud import ME, World
 
 PAST_S, FUTURE_S = time.time() - 100, time.time() + 1e6
@@ -40,9 +41,11 @@ def place(
     names = [("ssh-key", "ssh"), ("security-group", "group")]
     names += [("instance", f"node-{index}") for index in range(1, nodes + 1)]
     for kind, name in names:
-        ref = ResourceRef(cluster_id, kind, name, f"{owner}/{cluster_id}/{kind}/{name}")
+        ref = f"{owner}/{cluster_id}/{kind}/{name}"
         limit_s = expires_s if kind == "instance" else None
-        world.cloud.add(Found(ref, owner, cluster, state="running", expires_s=limit_s))
+        world.cloud.add(
+            Resource(cluster_id, kind, name, ref, owner, cluster, state="running", expires_s=limit_s)
+        )
 
 
 def run_gc(world: World, cluster: str | None = None, *, delete: bool = True) -> GcResult:
@@ -130,8 +133,11 @@ def test_one_machine_that_has_not_expired_keeps_the_whole_cluster(
 ) -> None:
     other = another_home(world, tmp_path)
     place(world, other, expires_s=PAST_S)
-    ref = ResourceRef(other, "instance", "node-3", "later")
-    world.cloud.add(Found(ref, owner_tag(ME), "one", state="running", expires_s=limit_s))
+    world.cloud.add(
+        Resource(
+            other, "instance", "node-3", "later", owner_tag(ME), "one", state="running", expires_s=limit_s
+        )
+    )
     assert actions(run_gc(world)) == {other: ("living", "kept")}
 
 
@@ -162,7 +168,7 @@ def test_an_expired_cluster_with_results_goes_when_it_is_named(world: World) -> 
 
 def test_a_cluster_whose_record_was_extended_and_its_labels_not_stays(world: World) -> None:
     cluster = world.cluster(limit_s=PAST_S)
-    world.store.save_cluster(replace(cluster, limit_s=FUTURE_S))
+    world.store.save_cluster(changed(cluster, limit_s=FUTURE_S))
     assert actions(run_gc(world)) == {cluster.id: ("living", "kept")}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.cluster import Cluster, Node
-from rain_deploy.core.machine import Host
+from rain_deploy.core.machine import Host, Machines
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import HostKeyError, InputError, StateError
 from rain_deploy.providers.hosts.provider import HostsProvider
@@ -41,7 +41,9 @@ def made(provider: HostsProvider, spec: ClusterSpec, nodes: int) -> tuple[Host, 
 
 def test_preflight_passes_machines_with_known_keys(home: Path) -> None:
     know(home, f"127.108.0.1 {KEYS[0]}", f"[127.108.0.2]:2201 {KEYS[1]}")
-    spec = dataclasses.replace(SPEC, hosts=("a@127.108.0.1", "a@127.108.0.2:2201"), nodes=2)
+    spec = dataclasses.replace(
+        SPEC, machines=Machines(hosts=("a@127.108.0.1", "a@127.108.0.2:2201")), nodes=2
+    )
     assert len(HostsProvider(user_home=home).preflight(spec)) == 1
 
 
@@ -57,14 +59,17 @@ def test_an_unknown_key_says_what_to_type_once(home: Path, entry: str, command: 
     (home / ".ssh" / "config").write_text("Host box\n  HostName 127.108.0.1\n", encoding="utf-8")
     know(home, f"127.108.0.9 {KEYS[0]}")
     with pytest.raises(HostKeyError, match=entry) as caught:
-        HostsProvider(user_home=home).preflight(dataclasses.replace(SPEC, hosts=(entry,)))
+        HostsProvider(user_home=home).preflight(dataclasses.replace(SPEC, machines=Machines(hosts=(entry,))))
     assert f"`{command}`" in (caught.value.next_step or "")
 
 
 def test_a_jump_host_must_be_known_too(home: Path) -> None:
     config = "Host box\n  ProxyJump a@127.108.0.5\n  HostName inner.invalid\n"
     (home / ".ssh" / "config").write_text(config, encoding="utf-8")
-    provider, spec = HostsProvider(user_home=home), dataclasses.replace(SPEC, hosts=("box",))
+    provider, spec = (
+        HostsProvider(user_home=home),
+        dataclasses.replace(SPEC, machines=Machines(hosts=("box",))),
+    )
     know(home, f"inner.invalid {KEYS[0]}")
     with pytest.raises(HostKeyError, match=r"box.*jump host 127\.108\.0\.5") as caught:
         provider.preflight(spec)
@@ -80,7 +85,9 @@ def test_a_jump_host_must_be_known_too(home: Path) -> None:
 
 
 def test_without_a_known_key_a_host_accepts_none(home: Path) -> None:
-    (host,) = made(HostsProvider(user_home=home), dataclasses.replace(SPEC, hosts=("127.108.0.1",)), 1)
+    (host,) = made(
+        HostsProvider(user_home=home), dataclasses.replace(SPEC, machines=Machines(hosts=("127.108.0.1",))), 1
+    )
     assert host.host_keys == ()
 
 
@@ -89,7 +96,7 @@ def test_a_host_key_file_replaces_what_the_user_knows(home: Path, tmp_path: Path
     file = tmp_path / "keys"
     file.write_text(f"127.108.0.1 {KEYS[1]}\n", encoding="utf-8")
     provider = HostsProvider(user_home=home)
-    spec = dataclasses.replace(SPEC, hosts=("127.108.0.1", "127.108.0.2"), host_keys=file)
+    spec = dataclasses.replace(SPEC, machines=Machines(hosts=("127.108.0.1", "127.108.0.2")), host_keys=file)
     assert [host.host_keys for host in made(provider, spec, 2)] == [(KEYS[1],), ()]
     with pytest.raises(HostKeyError, match=str(file)):
         provider.preflight(dataclasses.replace(spec, nodes=2))
@@ -115,13 +122,18 @@ def test_what_cannot_work_is_refused_by_name(
     )
     know(home, f"* {KEYS[0]}")
     with pytest.raises(InputError, match=message):
-        HostsProvider(user_home=home).preflight(dataclasses.replace(SPEC, hosts=hosts, nodes=nodes))
+        HostsProvider(user_home=home).preflight(
+            dataclasses.replace(SPEC, machines=Machines(hosts=hosts), nodes=nodes)
+        )
 
 
 @pytest.mark.parametrize("address", ["h2.example", "::", "fe80::1", "224.0.0.1", "10.0.0.300"])
 def test_a_cluster_address_must_be_one(home: Path, address: str) -> None:
     know(home, f"* {KEYS[0]}")
-    spec = dataclasses.replace(SPEC, hosts=("127.108.0.1",), host_addresses=(("127.108.0.1", address),))
+    spec = dataclasses.replace(
+        SPEC,
+        machines=Machines(hosts=("127.108.0.1",), host_addresses=(("127.108.0.1", address),)),
+    )
     with pytest.raises(InputError, match=address):
         HostsProvider(user_home=home).preflight(spec)
 
@@ -129,8 +141,10 @@ def test_a_cluster_address_must_be_one(home: Path, address: str) -> None:
 def test_fewer_nodes_than_entries_take_the_first(home: Path) -> None:
     spec = dataclasses.replace(
         SPEC,
-        hosts=("127.108.0.3", "127.108.0.1", "127.108.0.2"),
-        host_addresses=(("127.108.0.1", "10.0.0.1"),),
+        machines=Machines(
+            hosts=("127.108.0.3", "127.108.0.1", "127.108.0.2"),
+            host_addresses=(("127.108.0.1", "10.0.0.1"),),
+        ),
     )
     hosts = made(HostsProvider(user_home=home), spec, 2)
     assert [(host.name, host.label, host.cluster_address) for host in hosts] == [
@@ -149,7 +163,9 @@ def test_a_living_cluster_does_not_follow_a_changed_configuration(home: Path) ->
     refs = tuple(
         map(
             HostsProvider(user_home=home).create,
-            HostsProvider(user_home=home).intents(dataclasses.replace(SPEC, hosts=("box",)), CLUSTER, 1),
+            HostsProvider(user_home=home).intents(
+                dataclasses.replace(SPEC, machines=Machines(hosts=("box",))), CLUSTER, 1
+            ),
         )
     )
     config.write_text("Host box\n  HostName 127.108.0.66\n", encoding="utf-8")
@@ -164,14 +180,21 @@ def test_other_machines_in_front_of_a_living_cluster_are_refused(home: Path) -> 
     living = dataclasses.replace(CLUSTER, nodes=(node,))
     provider = HostsProvider(user_home=home)
     with pytest.raises(InputError, match=r"node-1 of cluster default is 127\.108\.0\.1"):
-        provider.intents(dataclasses.replace(SPEC, hosts=("127.108.0.2", "127.108.0.1")), living, 2)
-    grown = provider.intents(dataclasses.replace(SPEC, hosts=("127.108.0.1", "127.108.0.2")), living, 2)
-    assert grown[:1] == provider.intents(SPEC, living, 1)
+        provider.intents(
+            dataclasses.replace(SPEC, machines=Machines(hosts=("127.108.0.2", "127.108.0.1"))), living, 2
+        )
+    grown = provider.intents(
+        dataclasses.replace(SPEC, machines=Machines(hosts=("127.108.0.1", "127.108.0.2"))), living, 2
+    )
+    (first,) = provider.intents(SPEC, living, 1)
+    assert (grown[0].name, grown[0].entry) == (first.name, first.entry)
 
 
 def test_a_record_that_is_not_ours_is_an_error_of_state(home: Path) -> None:
     provider = HostsProvider(user_home=home)
-    ref = provider.create(provider.intents(dataclasses.replace(SPEC, hosts=("127.108.0.1",)), CLUSTER, 1)[0])
+    ref = provider.create(
+        provider.intents(dataclasses.replace(SPEC, machines=Machines(hosts=("127.108.0.1",))), CLUSTER, 1)[0]
+    )
     for text in ("{", "[]", "{}", '{"jumps": 1}', '{"jumps": [], "surprise": 1}'):
         with pytest.raises(StateError, match="node-1"):
             provider.hosts(CLUSTER, (dataclasses.replace(ref, ref=text),))
@@ -182,10 +205,11 @@ def test_planning_opens_no_socket(home: Path) -> None:
 import sys
 from pathlib import Path
 sys.addaudithook(lambda event, _: event.startswith("socket.") and sys.exit(event))
-from tests.unit.test_hosts import CLUSTER, SPEC, made
+from tests.unit.test_hosts import made
 from rain_deploy.providers.hosts.provider import HostsProvider
-import dataclasses
-made(HostsProvider(user_home=Path({str(home)!r})), dataclasses.replace(SPEC, hosts=("nowhere.invalid",)), 1)
+from tests.support.values import cluster_spec
+spec = cluster_spec("default", "hosts", hosts=("nowhere.invalid",))
+made(HostsProvider(user_home=Path({str(home)!r})), spec, 1)
 print("planned")
 """
     root = Path(__file__).parents[2]
@@ -196,5 +220,7 @@ print("planned")
 def test_no_ssh_here_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(home))
     with pytest.raises(InputError, match="ssh is not installed") as caught:
-        HostsProvider(user_home=home).preflight(dataclasses.replace(SPEC, hosts=("127.108.0.1",)))
+        HostsProvider(user_home=home).preflight(
+            dataclasses.replace(SPEC, machines=Machines(hosts=("127.108.0.1",)))
+        )
     assert caught.value.next_step

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from rain_deploy.core.bill import Bill
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.errors import ApiError, HostKeyError, InputError, InstallFailed, UsageError
 from rain_deploy.verbs.extend import extend
+from tests.support.values import QUOTE, changed
 from tests.unit.fake_cloud import World
 
 HOUR_S = 3600.0
@@ -23,7 +25,7 @@ def world(tmp_path: Path) -> World:
 
 
 def labels(world: World) -> set[float | None]:
-    return {f.expires_s for f in world.cloud.held.values() if f.resource.kind == "instance"}
+    return {f.expires_s for f in world.cloud.held.values() if f.kind == "instance"}
 
 
 def on_nodes(world: World, cluster: Cluster) -> set[str]:
@@ -70,8 +72,10 @@ def test_the_amount_that_may_be_spent_wins_and_is_told(world: World) -> None:
 
 def test_an_amount_that_is_spent_moves_nothing(world: World) -> None:
     cluster = limited(world, HOUR_S, max_cost=6.0)
-    long_ago = tuple(replace(meter, since_s=time.time() - 9 * HOUR_S) for meter in cluster.meters)
-    world.store.save_cluster(replace(cluster, meters=long_ago))
+    long_ago = tuple(
+        replace(meter, since_s=time.time() - 9 * HOUR_S) for meter in (cluster.bill or Bill(QUOTE)).meters
+    )
+    world.store.save_cluster(changed(cluster, meters=long_ago))
     with pytest.raises(InputError, match="--max-cost"):
         extend(world.ctx, "one", HOUR_S)
     assert on_record(world) == cluster.limit_s

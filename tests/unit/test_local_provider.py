@@ -20,7 +20,7 @@ import pytest
 
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.command import Command
-from rain_deploy.core.machine import Host, ResourceRef
+from rain_deploy.core.machine import Host, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import Unreachable
 from rain_deploy.providers.local.processes import end_processes, pids_of
@@ -34,7 +34,7 @@ def cluster(name: str) -> Cluster:
     return Cluster(id=f"unit-{os.getpid()}-{name}", name=name, provider="local", created_s=0.0)
 
 
-def create(provider: LocalProvider, of: Cluster, nodes: int) -> tuple[ResourceRef, ...]:
+def create(provider: LocalProvider, of: Cluster, nodes: int) -> tuple[Resource, ...]:
     return tuple(map(provider.create, provider.intents(SPEC, of, nodes)))
 
 

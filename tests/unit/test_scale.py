@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from rain_deploy.core.bill import Bill
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import DownIncomplete, InputError, Locked
 from rain_deploy.verbs.scale import ScaleResult, scale
+from tests.support.values import QUOTE
 from tests.unit.fake_cloud import World
 
 HOUR_S = 3600.0
@@ -43,7 +45,12 @@ def test_the_highest_nodes_go_and_cost_nothing_from_then_on(world: World) -> Non
     assert [r.name for r in world.store.resources(before.id)] == ["group", "node-1", "node-2"]
     cluster = world.store.cluster("one")
     assert cluster is not None
-    assert [meter.until_s is None for meter in cluster.meters] == [True, True, False, False]
+    assert [meter.until_s is None for meter in (cluster.bill or Bill(QUOTE)).meters] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     assert (result.per_hour, result.currency, result.limit_s) == (2.0, "CHF", cluster.limit_s)
 
 
@@ -76,7 +83,10 @@ def test_a_node_that_cannot_be_deleted_is_told_and_the_next_scale_ends_it(world:
     assert cluster is not None
     assert [node.name for node in cluster.nodes] == ["node-1"]
     assert [node.name for node in cluster.left_out] == ["node-3"]
-    assert [m.name for m in cluster.meters if m.until_s is None] == ["node-1", "node-3"], "it costs"
+    assert [m.name for m in (cluster.bill or Bill(QUOTE)).meters if m.until_s is None] == [
+        "node-1",
+        "node-3",
+    ], "it costs"
     world.cloud.refused.clear()
     to(world, 1)
     assert world.names() == recorded(world) == ["node-1"]
@@ -106,7 +116,7 @@ def test_what_is_left_to_spend_lasts_longer_with_fewer_machines(world: World) ->
     assert cluster is not None
     assert cluster.limit_s == pytest.approx(now_s + 4 * HOUR_S, abs=60)
     assert world.nodes.limit(before.nodes[0].host.machine) == str(int(cluster.limit_s or 0))
-    labels = {found.expires_s for found in world.cloud.held.values() if found.resource.kind == "instance"}
+    labels = {found.expires_s for found in world.cloud.held.values() if found.kind == "instance"}
     assert labels == {cluster.limit_s}
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
+import json
 import multiprocessing
 import sqlite3
 import subprocess
@@ -16,17 +18,18 @@ import pytest
 
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.environment import ResolvedEnvironment
-from rain_deploy.core.machine import Host, Intent, ResourceRef
+from rain_deploy.core.machine import Host, Intent, Machines, Resource
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.errors import InputError, Locked, StateError
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.state import Store
 from rain_deploy.state.file import VERSION
+from tests.support.values import QUOTE
 
 HOST = Host("node-1", "127.0.0.1", 22, "me", ("ssh-ed25519 AAAA",), identity_files=(Path("/k"),))
 NODE = Node("node-1", HOST, DEBIAN_12, "127.0.0.1", 7301, 2)
 CLUSTER = Cluster("ab12", "default", "hosts", 1.5, (NODE,), base="/b")
-INTENT = Intent("ab12", "default", "node", "node-1", (("zone", "x"),))
+INTENT = Intent("ab12", "default", "node", "node-1", machines=Machines(zone="x"))
 RUN = RunRecord("r1", "ab12", "default", 1, 7231, "s.py", ("a b",), "00", 2.5, Path("/out"))
 
 
@@ -88,8 +91,8 @@ def test_a_state_file_without_its_tables_is_told_as_what_it_is(tmp_path: Path, s
 
 def test_an_intent_is_there_before_its_outcome(store: Store) -> None:
     store.save_intent(INTENT)
-    assert store.resources("ab12") == (ResourceRef("ab12", "node", "node-1", ""),)
-    made = ResourceRef("ab12", "node", "node-1", "id-7")
+    assert store.resources("ab12") == (Resource("ab12", "node", "node-1", ""),)
+    made = Resource("ab12", "node", "node-1", "id-7")
     store.save_resource(made)
     store.save_intent(replace(INTENT, recorded_s=9.0))
     (known,) = store.resources("ab12")
@@ -214,3 +217,46 @@ def test_a_full_disk_is_told_and_what_was_recorded_stays(small_disk: Path) -> No
     with pytest.raises(StateError, match="the disk is full"):
         store.save_run(large)
     assert Store(home).cluster("default") == CLUSTER
+
+
+OLD_SETTINGS = {
+    "hosts": [],
+    "trust": ["10.0.0.0/8"],
+    "addresses": [["a", "10.0.0.1"]],
+    "ssh_port": 2222,
+    "cloud": {"zone": "z", "disk_size_gib": 50, "template": None},
+}
+OLD_ROW = {
+    "id": "ab12",
+    "name": "default",
+    "provider": "exoscale",
+    "created_s": 1.5,
+    "nodes": [],
+    "up": True,
+    "account": "EXOkey",
+    "limit_s": 9.0,
+    "ttl_limit_s": 9.5,
+    "max_cost": 3.0,
+    "owner": "me",
+    "meters": [{"name": "node-1", "machine": "m", "since_s": 1.0, "per_hour": 2.0, "until_s": None}],
+    "quote": dataclasses.asdict(QUOTE),
+    "spec_json": json.dumps(OLD_SETTINGS),
+}
+
+
+def test_a_cluster_that_an_earlier_version_recorded_keeps_its_machines_and_its_bill(store: Store) -> None:
+    store.save_cluster(CLUSTER)
+    with sqlite3.connect(store._path) as database:  # noqa: SLF001 - no command writes the old shape any more
+        database.execute("UPDATE clusters SET body = ?", (json.dumps(OLD_ROW),))
+    cluster = store.cluster("default")
+    assert cluster is not None
+    assert cluster.bill is not None
+    assert (cluster.bill.account, cluster.limit_s, cluster.bill.max_cost) == ("EXOkey", 9.0, 3.0)
+    assert (cluster.bill.per_hour, cluster.bill.quote.stopped_per_hour) == (2.0, QUOTE.stopped_per_hour)
+    assert cluster.machines == Machines(
+        zone="z",
+        disk_size_gib=50,
+        trust_networks=("10.0.0.0/8",),
+        host_addresses=(("a", "10.0.0.1"),),
+        ssh_port=2222,
+    )

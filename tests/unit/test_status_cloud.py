@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.machine import Found, ResourceRef
+from rain_deploy.core.machine import Resource
 from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.errors import CredentialsError, Drift, HostKeyError
 from rain_deploy.providers.base import Provider
 from rain_deploy.verbs.status import list_clusters, status
+from tests.support.values import changed
 from tests.unit.fake_cloud import ME, World
 
 READY = {"services": {"keeper": 1}, "governor": {"ready": True}, "runs": []}
@@ -39,10 +40,12 @@ def test_what_the_cloud_tells_otherwise_is_drift(world: World) -> None:
     cluster = world.cluster(nodes=4)
     world.cloud.power_off("node-2")
     world.cloud.held.pop(("instance", cluster.nodes[2].host.machine))
-    stray = ResourceRef(cluster.id, "instance", "node-9", "zone/stray")
-    world.cloud.add(Found(stray, owner_tag(ME), "one", state="running"))
-    other = ResourceRef("another", "instance", "node-1", "zone/other")
-    world.cloud.add(Found(other, owner_tag(ME), "one", state="error"))
+    world.cloud.add(
+        Resource(cluster.id, "instance", "node-9", "zone/stray", owner_tag(ME), "one", state="running")
+    )
+    world.cloud.add(
+        Resource("another", "instance", "node-1", "zone/other", owner_tag(ME), "one", state="error")
+    )
     result = status(world.ctx, "one", check=True)
     assert result.drift == (
         "node-3: its machine is gone",
@@ -66,7 +69,7 @@ def test_a_machine_that_is_off_is_not_asked_at_an_address_that_is_anothers_by_no
 def test_a_machine_with_another_address_is_told(world: World) -> None:
     world.cluster()
     world.cloud.power_off("node-3", address="10.9.9.9")
-    world.cloud.start(ResourceRef("", "instance", "node-3", "id-4"))
+    world.cloud.start(Resource("", "instance", "node-3", "id-4"))
     assert status(world.ctx, "one").drift == ("node-3: its machine has another address now (10.9.9.9)",)
 
 
@@ -140,7 +143,7 @@ def test_a_run_that_was_brought_home_meanwhile_is_not_recorded_as_one_that_runs(
 
 def test_machines_of_an_up_that_was_killed_are_shown_as_the_cloud_tells_them(world: World) -> None:
     cluster = world.cluster(nodes=2)
-    world.store.save_cluster(replace(cluster, nodes=(), meters=(), up=False))
+    world.store.save_cluster(changed(cluster, nodes=(), meters=(), up=False))
     world.cloud.power_off("node-2")
     result = status(world.ctx, "one")
     assert [(line.name, line.role, line.state, line.address) for line in result.nodes] == [

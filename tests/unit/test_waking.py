@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from rain_deploy.cluster.machines import BOOT_S
 from rain_deploy.cluster.waking import awake, rouse
 from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.machine import Machines
 from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import HostKeyError, Unreachable
 from rain_deploy.verbs.logs import logs, points
@@ -57,7 +57,7 @@ def test_a_machine_that_is_off_is_started_told_its_limit_and_its_runs_are_over(w
 
 
 def test_a_machine_that_may_idle_less_than_its_boot_grants_says_so(world: World) -> None:
-    cluster = world.cluster(spec_json=json.dumps({"cloud": {"idle_s": 600.0}}))
+    cluster = world.cluster(machines=Machines(idle_s=600.0))
     world.cloud.power_off("node-1")
     wake(world, cluster)
     assert "its boot grants 10 min, and" in world.told
@@ -143,7 +143,7 @@ def test_a_cloud_that_does_not_answer_leaves_the_cluster_as_it_is(world: World) 
 
 
 def test_where_nothing_is_priced_nothing_is_ever_started(world: World) -> None:
-    cluster = world.cluster(quote=None)
+    cluster = world.cluster(bill=None)
     world.cloud.power_off("node-1")
     assert wake(world, cluster) == cluster
     assert world.cloud.calls == []

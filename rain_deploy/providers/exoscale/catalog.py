@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rain_deploy.core.machine import InstanceType
-from rain_deploy.core.spec import CloudSpec
+from rain_deploy.core.machine import InstanceType, Machines
 from rain_deploy.errors import InputError
 from rain_deploy.providers.exoscale.api import Api
 from rain_deploy.providers.exoscale.listing import Listings
@@ -26,23 +25,12 @@ UNLIMITED = -1
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What kind of machine is wanted: names as Exoscale spells them."""
+    """What kind of machine is made: names as Exoscale spells them, nothing left open."""
 
     zone: str
     instance_type: str
     template: str
     disk_size_gib: int
-
-    @classmethod
-    def wanted(cls, cloud: CloudSpec, default_zone: str) -> Machine:
-        """As ``exo`` reads them: a bare size is of family standard."""
-        name = (cloud.instance_type or DEFAULT_TYPE).lower()
-        return cls(
-            zone=cloud.zone or default_zone,
-            instance_type=name if "." in name else f"standard.{name}",
-            template=cloud.template or DEFAULT_TEMPLATE,
-            disk_size_gib=cloud.disk_size_gib or DEFAULT_DISK_GIB,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +69,27 @@ class Catalog:
     def check_zone(self, zone: str) -> None:
         if zone not in (valid := self.zones()):
             raise InputError(f"no zone {zone} at Exoscale; there are {', '.join(valid)}")
+
+    def wanted(self, machines: Machines) -> Machine:
+        """Return what is made, with defaults where nothing is said.
+
+        A bare size is of family standard, as in ``exo``.
+        """
+        name = (machines.instance_type or DEFAULT_TYPE).lower()
+        return Machine(
+            zone=machines.zone or self._api.zone,
+            instance_type=name if "." in name else f"standard.{name}",
+            template=machines.template or DEFAULT_TEMPLATE,
+            disk_size_gib=machines.disk_size_gib or DEFAULT_DISK_GIB,
+        )
+
+    def request(self, machine: Machine) -> dict[str, Any]:
+        """Return the part of a create call that says what kind of machine it is."""
+        return {
+            "disk_size": machine.disk_size_gib,
+            "instance_type": {"id": self.kind(machine.instance_type, machine.zone).id},
+            "template": {"id": self.template(machine.template, machine.zone).id},
+        }
 
     def kinds(self, zone: str | None) -> tuple[Kind, ...]:
         return tuple(map(_kind, self._listings.rows("list-instance-types", zone=zone)))

@@ -106,9 +106,8 @@ class Group:
         self._api = api
         self._group = group
         self._name = shared_name(intent)
-        options = dict(intent.options)
-        self._port = int(options["ssh_port"])
-        self._allow_ip = networks(filter(None, options["allow_ip"].split(",")))
+        self._port = intent.machines.ssh_port
+        self._allow_ip = networks(intent.allow_ip)
 
     def ensure(self, *, fresh: bool) -> None:
         """Make the rules what they shall be, and read them back.

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from rain_deploy.core.machine import Intent, ResourceRef
+from rain_deploy.core.machine import Intent, Resource
 from rain_deploy.core.owner import owner_tag
 from rain_deploy.errors import ApiError, PartlyUp, QuotaError, RainDeployError
 from rain_deploy.providers.exoscale.api import Api
@@ -53,8 +53,8 @@ class Instances:
         self, intent: Intent, group: str, key: str, spread: str | None, *, unsettled_s: float | None
     ) -> str:
         """Its reference ``zone/uuid``, as soon as its id is known; what is there already is adopted."""
-        options = dict(intent.options)
-        zone = options["zone"]
+        machine = self._catalog.wanted(intent.machines)
+        zone = machine.zone
         if unsettled_s is None and (ref := self._adopt(intent, zone, self._listings.rows)):
             return ref
         if unsettled_s is None:
@@ -69,7 +69,7 @@ class Instances:
                 unsettled_s=unsettled_s,
             )
         except QuotaError as error:
-            error.next_step = self._catalog.elsewhere(options["instance_type"], zone) or error.next_step
+            error.next_step = self._catalog.elsewhere(machine.instance_type, zone) or error.next_step
             raise
 
     def revive(self, ref: str) -> bool:
@@ -88,7 +88,7 @@ class Instances:
             )
         return row.get("state") not in _GOING
 
-    def settle(self, resources: tuple[ResourceRef, ...]) -> dict[str, RainDeployError]:
+    def settle(self, resources: tuple[Resource, ...]) -> dict[str, RainDeployError]:
         """Wait until each runs; why not, by name, for those that do not."""
         errors: dict[str, RainDeployError] = {}
         waiting = {ref.name: ref for ref in resources}
@@ -124,7 +124,7 @@ class Instances:
                 found[ref] = listed.get(ref) or self._read(ref)
         return found
 
-    def start(self, ref: ResourceRef) -> None:
+    def start(self, ref: Resource) -> None:
         """Until it runs.  Raises PartlyUp, ApiError."""
         if not self.revive(ref.ref):
             raise gone(ref)
@@ -138,7 +138,7 @@ class Instances:
         delete(self._api, "delete-instance", what, zone=zone, id=instance)
         await_absence(self._api, "get-instance", what, zone=zone, id=instance)
 
-    def set_expiry(self, resources: tuple[ResourceRef, ...], expires_s: float | None) -> None:
+    def set_expiry(self, resources: tuple[Resource, ...], expires_s: float | None) -> None:
         """Labels are replaced as a whole, so they are read just before.  At last PartlyUp for a lost one."""
         rows = self.rows([ref.ref for ref in resources], self._api.patience.clock())
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -178,7 +178,7 @@ class Instances:
         self._operations[ref] = self._api.write(operation, zone=zone, id=instance)
         return True
 
-    def _look(self, ref: ResourceRef, since: float, errors: dict[str, RainDeployError]) -> bool:
+    def _look(self, ref: Resource, since: float, errors: dict[str, RainDeployError]) -> bool:
         """Whether nothing is left to wait for: it runs, or ``errors`` has why it never will."""
         try:
             return self._ended(ref.ref) and self._runs(ref, since)
@@ -200,7 +200,7 @@ class Instances:
         self._operations.pop(ref, None)
         return True
 
-    def _runs(self, ref: ResourceRef, since: float) -> bool:
+    def _runs(self, ref: Resource, since: float) -> bool:
         row = self.rows((ref.ref,), since).get(ref.ref)
         if row is None or row.get("state") in _GOING:
             raise gone(ref)
@@ -210,8 +210,6 @@ class Instances:
         return bool(state == "running")
 
     def _body(self, intent: Intent, group: str, key: str, spread: str | None) -> Row:
-        options = dict(intent.options)
-        zone = options["zone"]
         host_key = self._host_key(intent.cluster_id, intent.name)
         host_key.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         host_key.parent.mkdir(exist_ok=True, mode=0o700)
@@ -220,13 +218,11 @@ class Instances:
             host_key_private=host_key.read_text(encoding="ascii"),
             host_key_public=public,
             limit_s=intent.expires_s,
-            idle_s=float(options["idle_s"]) if options["idle_s"] else None,
+            idle_s=intent.machines.idle_s,
         )
         return {
             "name": instance_name(intent),
-            "disk_size": int(options["disk_size_gib"]),
-            "instance_type": {"id": self._catalog.kind(options["instance_type"], zone).id},
-            "template": {"id": self._catalog.template(options["template"], zone).id},
+            **self._catalog.request(self._catalog.wanted(intent.machines)),
             "ssh_keys": [{"name": key}],
             "security_groups": [{"id": group}],
             "anti_affinity_groups": [{"id": spread}] if spread else [],
@@ -249,9 +245,9 @@ class Instances:
             for row in listing("list-instances", zone=zone)
             if (found := found_instance(row, zone, {}))
             and found.state not in _GOING
-            and (found.owner, found.resource.cluster_id, found.resource.name) == mine
+            and (found.owner, found.cluster_id, found.name) == mine
         ]
-        refs = (found.resource.ref for found in sorted(same, key=in_order))
+        refs = (found.ref for found in sorted(same, key=in_order))
         return next(filter(self.revive, refs), None)
 
     def _forget_host_key(self, intent: Intent) -> None:
@@ -261,7 +257,7 @@ class Instances:
             path.unlink(missing_ok=True)
 
 
-def gone(ref: ResourceRef) -> PartlyUp:
+def gone(ref: Resource) -> PartlyUp:
     """The error for a machine that was recorded and is not there."""
     return PartlyUp(
         f"{ref.name} does not exist at Exoscale any more: somebody deleted it",

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from rain_deploy.core.machine import Found, Intent, ResourceRef
+from rain_deploy.core.machine import Intent, Resource, node_index
 from rain_deploy.core.owner import owner_tag
 
 KEY, GROUP, SPREAD, INSTANCE = "ssh-key", "security-group", "anti-affinity-group", "instance"
@@ -49,15 +49,20 @@ def instance_name(intent: Intent) -> str:
     return f"rd-{intent.cluster}-{intent.cluster_id}-{node_index(intent.name)}"
 
 
-def node_index(name: str) -> int:
-    """1 for ``node-1``."""
+def spread_name(number: int) -> str:
+    """Our name of an anti-affinity group."""
+    return f"spread-{number}"
+
+
+def spread_number(name: str) -> int:
+    """1 for ``spread-1``."""
     return int(name.rpartition("-")[2])
 
 
 def shared_name(intent: Intent) -> str:
     """Of a key or a group; anti-affinity groups are numbered."""
     name = f"rain-deploy_{owner_tag(intent.owner)}_{intent.cluster}_{intent.cluster_id}"
-    return f"{name}_{node_index(intent.name)}" if intent.kind == SPREAD else name
+    return f"{name}_{spread_number(intent.name)}" if intent.kind == SPREAD else name
 
 
 def description(intent: Intent) -> str:
@@ -65,17 +70,17 @@ def description(intent: Intent) -> str:
     return f"made by rain-deploy for cluster {intent.cluster} ({intent.cluster_id}) of {intent.owner}"
 
 
-def found_shared(kind: str, name: str, ref: str) -> Found | None:
+def found_shared(kind: str, name: str, ref: str) -> Resource | None:
     """What a key or group says by its name; None when it is not of this tool."""
     match = _SHARED.fullmatch(name)
     if match is None:
         return None
     owner, cluster, cluster_id, number = match.groups()
     ours = f"{_FIRST[kind]}-{number}" if number else _FIRST[kind]
-    return Found(ResourceRef(cluster_id, kind, ours, ref), owner=owner, cluster=cluster)
+    return Resource(cluster_id, kind, ours, ref, owner=owner, cluster=cluster)
 
 
-def found_instance(row: Mapping[str, Any], zone: str, types: Mapping[str, str]) -> Found | None:
+def found_instance(row: Mapping[str, Any], zone: str, types: Mapping[str, str]) -> Resource | None:
     """What an instance's labels say; None when it is not of this tool.
 
     ``types``: names of instance types by id.  A member of an instance pool has the pool's labels and is the
@@ -86,8 +91,11 @@ def found_instance(row: Mapping[str, Any], zone: str, types: Mapping[str, str]) 
         return None
     node = told.get(_NODE, "")
     kind_id = (row.get("instance-type") or {}).get("id", "")
-    return Found(
-        ResourceRef(told.get(_ID, "").removeprefix("i-"), INSTANCE, node, f"{zone}/{row['id']}"),
+    return Resource(
+        told.get(_ID, "").removeprefix("i-"),
+        INSTANCE,
+        node,
+        f"{zone}/{row['id']}",
         owner=told.get(_OWNER, ""),
         cluster=told.get(_CLUSTER, "").removeprefix("c-"),
         zone=zone,
@@ -99,12 +107,10 @@ def found_instance(row: Mapping[str, Any], zone: str, types: Mapping[str, str]) 
     )
 
 
-def in_order(found: Found) -> tuple[object, ...]:
-    """Sorting key: by cluster, then in the order of making."""
-    resource = found.resource
-    index = resource.name.rpartition("-")[2]
-    number = int(index) if index.isdecimal() else 0
-    return found.cluster, resource.cluster_id, KINDS.index(resource.kind), number, found.created_s or 0.0
+def in_order(found: Resource) -> tuple[object, ...]:
+    """Return a sorting key: by cluster, then in the order of making."""
+    number = spread_number(found.name) if found.kind == SPREAD else found.index
+    return found.cluster, found.cluster_id, KINDS.index(found.kind), number, found.created_s or 0.0
 
 
 def _moment(text: str) -> float | None:

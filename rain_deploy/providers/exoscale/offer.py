@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rain_deploy.core.bill import Quote
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.machine import Found
+from rain_deploy.core.machine import Resource
 from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import InputError, QuotaError
@@ -20,7 +20,7 @@ def quote(
     spec: ClusterSpec,
     cluster: Cluster,
     *,
-    found: tuple[Found, ...],
+    found: tuple[Resource, ...],
     opens: tuple[str, ...],
     more: int,
 ) -> Quote:
@@ -33,7 +33,7 @@ def quote(
     kind = catalog.kind(machine.instance_type, machine.zone)
     _check_template(catalog, kind, machine, spec)
     left = _quota_left(catalog, kind, machine, more)
-    table = prices(spec.cloud)
+    table = prices(spec)
     per_hour = table.machine(kind.name, machine.disk_size_gib)
     if per_hour is None:
         raise InputError(
@@ -57,11 +57,11 @@ def quote(
     )
 
 
-def _refuse_taken(found: tuple[Found, ...], cluster: Cluster) -> None:
+def _refuse_taken(found: tuple[Resource, ...], cluster: Cluster) -> None:
     """A cluster's name is used once in an account: by whom it is used, and what to do."""
     mine = owner_tag(cluster.owner)
     for other in found:
-        if other.cluster != cluster.name or (other.resource.cluster_id == cluster.id and other.owner == mine):
+        if other.cluster != cluster.name or (other.cluster_id == cluster.id and other.owner == mine):
             continue
         if other.owner != mine:
             raise InputError(
@@ -70,13 +70,13 @@ def _refuse_taken(found: tuple[Found, ...], cluster: Cluster) -> None:
             )
         raise InputError(
             f"cluster {cluster.name} exists in this account already, of yours, but not in this home "
-            f"(id {other.resource.cluster_id})",
+            f"(id {other.cluster_id})",
             next_step=f"rain-deploy gc -c {cluster.name} shows it; or another name with -c",
         )
 
 
 def _check_template(catalog: Catalog, kind: Kind, machine: Machine, spec: ClusterSpec) -> None:
-    if kind.gpus and not spec.cloud.template:
+    if kind.gpus and not spec.machines.template:
         raise InputError(
             f"{kind.name} has a GPU, and the default template has no driver for it",
             next_step="--template NAME of one with the NVIDIA driver",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rain_deploy.core.spec import CloudSpec
+from rain_deploy.core.spec import ClusterSpec
 
 DISK = "disk"
 CURRENCY = "CHF"
@@ -47,15 +47,15 @@ class Prices:
     currency: str
     own: frozenset[str]
 
-    def machine(self, instance_type: str, disk_size_gib: int) -> float | None:
+    def machine(self, instance_type: str, disk_gib: int) -> float | None:
         """Per hour of a running machine with its disk; None: not in the table."""
-        running, disk = self.table.get(instance_type), self.disk(disk_size_gib)
+        running, disk = self.table.get(instance_type), self.disk(disk_gib)
         return None if running is None or disk is None else running + disk
 
-    def disk(self, disk_size_gib: int) -> float | None:
+    def disk(self, disk_gib: int) -> float | None:
         """Per hour of a stopped machine: Exoscale goes on charging its disk."""
         per_gib = self.table.get(DISK)
-        return None if per_gib is None else per_gib * disk_size_gib
+        return None if per_gib is None else per_gib * disk_gib
 
     def source(self, instance_type: str) -> str:
         """Where the price of such a machine comes from, with the table's date where it is the table's."""
@@ -66,9 +66,9 @@ class Prices:
         return f"{TABLE_SOURCE}; {ours} from the config file" if ours else TABLE_SOURCE
 
 
-def prices(cloud: CloudSpec) -> Prices:
+def prices(spec: ClusterSpec) -> Prices:
     """The table with the user's own prices over it; in a currency that the table lacks, those alone."""
-    currency = cloud.currency or CURRENCY
-    own = dict(cloud.prices)
+    currency = spec.currency or CURRENCY
+    own = dict(spec.prices)
     table = {**TABLE, **own} if currency.upper() in TABLE_CURRENCIES else own
     return Prices(table, currency, frozenset(own))

@@ -7,19 +7,18 @@ by labels and names alone (exoscale_names), so nothing here needs a state file.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rain_deploy.core.bill import Quote
 from rain_deploy.core.cluster import Cluster, Traits
-from rain_deploy.core.machine import Found, Host, InstanceType, Intent, ResourceRef, Zone
+from rain_deploy.core.machine import Host, InstanceType, Intent, Resource, Zone, node_name
 from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import PartlyUp, QuotaError, RainDeployError
 from rain_deploy.providers.exoscale.api import Api
-from rain_deploy.providers.exoscale.catalog import DEFAULT_USER, Catalog, Machine
+from rain_deploy.providers.exoscale.catalog import DEFAULT_USER, Catalog
 from rain_deploy.providers.exoscale.deleting import delete
 from rain_deploy.providers.exoscale.group import networks, opening, standing
 from rain_deploy.providers.exoscale.instances import Instances, Row, gone
@@ -31,7 +30,7 @@ from rain_deploy.providers.exoscale.names import (
     PER_SPREAD,
     SPREAD,
     instance_name,
-    node_index,
+    spread_name,
 )
 from rain_deploy.providers.exoscale.offer import quote
 from rain_deploy.providers.exoscale.prices import prices
@@ -75,54 +74,49 @@ class ExoscaleProvider:
 
     def preflight(self, spec: ClusterSpec) -> tuple[str, ...]:
         """Asks nobody: what opens to whom is part of the quote."""
-        networks(spec.cloud.allow_ip)
+        networks(spec.allow_ip)
         return ()
 
     def intents(self, spec: ClusterSpec, cluster: Cluster, nodes: int) -> tuple[Intent, ...]:
         owner = cluster.owner or spec.owner or self._owner
         self._mine.add(owner_tag(owner))
-        machine = Machine.wanted(spec.cloud, self._api.zone)
-        of_group = {"ssh_port": str(spec.ssh_port), "allow_ip": ",".join(spec.cloud.allow_ip)}
-        of_node = {
-            **{name: str(value) for name, value in dataclasses.asdict(machine).items()},
-            "ssh_port": str(spec.ssh_port),
-            "idle_s": "" if spec.cloud.idle_s is None else str(spec.cloud.idle_s),
-        }
-        spreads = -(-nodes // PER_SPREAD) if spec.cloud.anti_affinity else 0
+        machine = self._catalog.wanted(spec.machines)
+        machines = dataclasses.replace(spec.machines, **dataclasses.asdict(machine))
+        spreads = -(-nodes // PER_SPREAD) if machines.anti_affinity else 0
 
-        def intent(
-            kind: str, name: str, options: Mapping[str, str], expires_s: float | None = None
-        ) -> Intent:
-            told = tuple(options.items())
-            return Intent(cluster.id, cluster.name, kind, name, told, owner, expires_s)
+        def intent(kind: str, name: str) -> Intent:
+            return Intent(cluster.id, cluster.name, kind, name, owner, machines, allow_ip=spec.allow_ip)
+
+        def instance(index: int) -> Intent:
+            spread = spread_name((index - 1) // PER_SPREAD + 1) if spreads else ""
+            made = intent(INSTANCE, node_name(index))
+            return dataclasses.replace(made, spread=spread, expires_s=cluster.limit_s)
 
         return (
-            intent(KEY, "ssh", {}),
-            intent(GROUP, "group", of_group),
-            *(intent(SPREAD, f"spread-{number}", {}) for number in range(1, spreads + 1)),
-            *(
-                intent(INSTANCE, f"node-{index}", of_node | _spread(index, spreads), cluster.limit_s)
-                for index in range(1, nodes + 1)
-            ),
+            intent(KEY, "ssh"),
+            intent(GROUP, "group"),
+            *(intent(SPREAD, spread_name(number)) for number in range(1, spreads + 1)),
+            *map(instance, range(1, nodes + 1)),
         )
 
-    def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> ResourceRef:
+    def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> Resource:
         key = (intent.cluster_id, intent.kind, intent.name)
         known = ref or self._made.get(key, "")
         made = self._create(intent, known, None if known else unsettled_s)
         self._made[key] = made
-        return ResourceRef(intent.cluster_id, intent.kind, intent.name, made)
+        return Resource(intent.cluster_id, intent.kind, intent.name, made)
 
-    def settle(self, cluster: Cluster, resources: tuple[ResourceRef, ...]) -> Mapping[str, RainDeployError]:
+    def settle(self, cluster: Cluster, resources: tuple[Resource, ...]) -> Mapping[str, RainDeployError]:
         errors = self._instances.settle(_instances(resources))
         for error in errors.values():
-            if isinstance(error, QuotaError) and cluster.quote:
-                other = self._catalog.elsewhere(cluster.quote.instance_type, cluster.quote.zone)
+            if isinstance(error, QuotaError):
+                machine = self._catalog.wanted(cluster.machines)
+                other = self._catalog.elsewhere(machine.instance_type, machine.zone)
                 error.next_step = other or error.next_step
         return errors
 
-    def hosts(self, cluster: Cluster, resources: tuple[ResourceRef, ...]) -> tuple[Host, ...]:
-        wanted = sorted(_instances(resources), key=lambda ref: node_index(ref.name))
+    def hosts(self, cluster: Cluster, resources: tuple[Resource, ...]) -> tuple[Host, ...]:
+        wanted = sorted(_instances(resources), key=lambda ref: ref.index)
         refs = [ref.ref for ref in wanted]
         rows: dict[str, Row] = {}
         for _ in rounds(self._api, self._api.patience.settle_s):
@@ -143,17 +137,17 @@ class ExoscaleProvider:
         """By the name of the machine: addresses are given when they are made."""
         return tuple(map(self._unmade, (intent for intent in intents if intent.kind == INSTANCE)))
 
-    def list(self, owner: str) -> tuple[ResourceRef, ...]:
+    def list(self, owner: str) -> tuple[Resource, ...]:
         """By the owner's tag in labels and names, in the order of making."""
         tag = owner_tag(owner or self._owner)
         self._mine.add(tag)
-        return tuple(found.resource for found in self.survey() if found.owner == tag)
+        return tuple(found for found in self.survey() if found.owner == tag)
 
-    def start(self, ref: ResourceRef) -> None:
+    def start(self, ref: Resource) -> None:
         if ref.kind == INSTANCE:
             self._instances.start(ref)
 
-    def delete(self, ref: ResourceRef) -> None:
+    def delete(self, ref: Resource) -> None:
         """Without an id: whatever has the label or name, once lists show all that was begun."""
         for target in (ref.ref,) if ref.ref else self._search(ref):
             self._delete(ref, target)
@@ -165,28 +159,28 @@ class ExoscaleProvider:
     def types(self, zone: str | None, spec: ClusterSpec) -> tuple[InstanceType, ...]:
         where = zone or self._api.zone
         self._catalog.check_zone(where)
-        return self._catalog.priced(where, prices(spec.cloud))
+        return self._catalog.priced(where, prices(spec))
 
     def quote(self, spec: ClusterSpec, cluster: Cluster, more: int) -> Quote:
-        machine = Machine.wanted(spec.cloud, self._api.zone)
+        machine = self._catalog.wanted(spec.machines)
         self._catalog.check_zone(machine.zone)
         owned = dataclasses.replace(cluster, owner=cluster.owner or spec.owner or self._owner)
         found = self.survey()
         opens = self._opens(spec, cluster, found)
         return quote(self._catalog, machine, spec, owned, found=found, opens=opens, more=more)
 
-    def survey(self) -> tuple[Found, ...]:
+    def survey(self) -> tuple[Resource, ...]:
         return self._survey.all(self._api.patience.clock())
 
-    def set_expiry(self, resources: tuple[ResourceRef, ...], expires_s: float | None) -> None:
+    def set_expiry(self, resources: tuple[Resource, ...], expires_s: float | None) -> None:
         self._instances.set_expiry(_instances(resources), expires_s)
 
-    def _opens(self, spec: ClusterSpec, cluster: Cluster, found: tuple[Found, ...]) -> tuple[str, ...]:
-        mine = (each.resource for each in found if each.resource.cluster_id == cluster.id)
+    def _opens(self, spec: ClusterSpec, cluster: Cluster, found: tuple[Resource, ...]) -> tuple[str, ...]:
+        mine = (each for each in found if each.cluster_id == cluster.id)
         group = next((resource.ref for resource in mine if resource.kind == GROUP), None)
-        if group is None or spec.cloud.allow_ip:
-            return opening(spec.ssh_port, spec.cloud.allow_ip)
-        return standing(self._api, group, spec.ssh_port)
+        if group is None or spec.allow_ip:
+            return opening(spec.machines.ssh_port, spec.allow_ip)
+        return standing(self._api, group, spec.machines.ssh_port)
 
     def _create(self, intent: Intent, ref: str, unsettled_s: float | None) -> str:
         if intent.kind == KEY:
@@ -198,12 +192,11 @@ class ExoscaleProvider:
             return self._shared.spread(intent, ref)
         if ref and self._instances.revive(ref):
             return ref
-        spread = dict(intent.options)["spread"]
         return self._instances.create(
             intent,
             group=self._needed(intent, GROUP, "group"),
             key=self._needed(intent, KEY, "ssh"),
-            spread=self._needed(intent, SPREAD, spread) if spread else None,
+            spread=self._needed(intent, SPREAD, intent.spread) if intent.spread else None,
             unsettled_s=unsettled_s,
         )
 
@@ -218,24 +211,24 @@ class ExoscaleProvider:
         return made
 
     def _unmade(self, intent: Intent) -> Host:
-        options = dict(intent.options)
+        machine = self._catalog.wanted(intent.machines)
         name = instance_name(intent)
         return Host(
             name=intent.name,
             address=name,
-            port=int(options["ssh_port"]),
-            user=self._catalog.user_if_known(options["template"], options["zone"]) or DEFAULT_USER,
+            port=intent.machines.ssh_port,
+            user=self._catalog.user_if_known(machine.template, machine.zone) or DEFAULT_USER,
             host_keys=(),
             label=name,
             cluster_address=name,
         )
 
-    def _host(self, cluster: Cluster, ref: ResourceRef, row: Row) -> Host:
+    def _host(self, cluster: Cluster, ref: Resource, row: Row) -> Host:
         zone, _, instance = ref.ref.partition("/")
         return Host(
             name=ref.name,
             address=row["public-ip"],
-            port=json.loads(cluster.spec_json).get("ssh_port", 22),
+            port=cluster.machines.ssh_port,
             user=self._user(cluster, ref, row["template"]["id"], zone),
             host_keys=self._instances.host_keys(ref.cluster_id, ref.name),
             label=row["name"],
@@ -244,25 +237,25 @@ class ExoscaleProvider:
             machine=instance,
         )
 
-    def _user(self, cluster: Cluster, ref: ResourceRef, template_id: str, zone: str) -> str:
+    def _user(self, cluster: Cluster, ref: Resource, template_id: str, zone: str) -> str:
         """As recorded; a template may be gone while its machines live."""
         for node in cluster.nodes:
             if node.name == ref.name:
                 return node.host.user
         return self._catalog.template_by_id(template_id, zone).default_user
 
-    def _search(self, ref: ResourceRef) -> tuple[str, ...]:
+    def _search(self, ref: Resource) -> tuple[str, ...]:
         """What may have come of an intent without outcome, until lists are settled."""
         left_s = self._api.patience.settle_s - max(0.0, time.time() - ref.recorded_s)
-        mine = {owner_tag(ref.owner)} if ref.owner else self._mine
+        mine = {ref.owner} if ref.owner else self._mine
 
         def find() -> tuple[str, ...] | None:
             found = self._survey.of(ref, self._api.patience.clock())
-            return tuple(each.resource.ref for each in found if each.owner in mine) or None
+            return tuple(each.ref for each in found if each.owner in mine) or None
 
         return search(self._api, find, left_s) or ()
 
-    def _delete(self, ref: ResourceRef, target: str) -> None:
+    def _delete(self, ref: Resource, target: str) -> None:
         what = f"{ref.kind} {ref.name}"
         if ref.kind == INSTANCE:
             self._instances.delete(target, what)
@@ -271,10 +264,5 @@ class ExoscaleProvider:
             delete(self._api, operation, what, **{argument: target})
 
 
-def _instances(resources: tuple[ResourceRef, ...]) -> tuple[ResourceRef, ...]:
+def _instances(resources: tuple[Resource, ...]) -> tuple[Resource, ...]:
     return tuple(ref for ref in resources if ref.kind == INSTANCE)
-
-
-def _spread(index: int, spreads: int) -> dict[str, str]:
-    """The anti-affinity group of a node."""
-    return {"spread": f"spread-{(index - 1) // PER_SPREAD + 1}" if spreads else ""}

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_deploy.core.cluster import Cluster, Traits
-from rain_deploy.core.machine import Host, Intent, Jump, ResourceRef
+from rain_deploy.core.machine import Host, Intent, Jump, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import HostKeyError, InputError, RainDeployError, StateError
 from rain_deploy.providers.hosts.openssh_config import Destination, bare_keys, known_keys, look_up
@@ -46,8 +46,8 @@ class HostsProvider:
 
     def preflight(self, spec: ClusterSpec) -> tuple[str, ...]:
         """Every entry that is used resolves, has a known key, and is named once."""
-        entries = _used(spec.hosts, spec.nodes or 1)
-        for entry, address in spec.host_addresses:
+        entries = _used(spec.machines.hosts, spec.nodes or 1)
+        for entry, address in spec.machines.host_addresses:
             _check_address(entry, address)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             places = pool.map(lambda entry: self._check(entry, spec.host_keys), entries)
@@ -56,22 +56,21 @@ class HostsProvider:
                 if place in seen:
                     raise InputError(f"host entries {seen[place]!r} and {entry!r} are the same machine")
                 seen[place] = entry
-        if spec.trust_networks:
-            networks = ", ".join(spec.trust_networks)
+        if spec.machines.trust_networks:
+            networks = ", ".join(spec.machines.trust_networks)
             return (f"every machine in {networks} can reach the Rain ports: it can run code on the nodes",)
         return ("Rain ports are closed to all but the cluster's machines, by a filter table of ours on each",)
 
     def intents(self, spec: ClusterSpec, cluster: Cluster, nodes: int) -> tuple[Intent, ...]:
         """One per machine, first entries first.  Raises InputError where a living node is another machine."""
         living = tuple(node.host.label for node in cluster.nodes)
-        entries = _used(spec.hosts or living, nodes)
+        entries = _used(spec.machines.hosts or living, nodes)
         for number, (was, now) in enumerate(zip(living, entries, strict=False), start=1):
             if was != now:
                 raise InputError(
                     f"node-{number} of cluster {cluster.name} is {was}, but host entry {number} is now {now}",
                     next_step="keep the entries of the living cluster in front, in their order",
                 )
-        addresses = dict(spec.host_addresses)
         keys = str(spec.host_keys.absolute()) if spec.host_keys else ""
         return tuple(
             Intent(
@@ -79,45 +78,46 @@ class HostsProvider:
                 cluster=cluster.name,
                 kind=KIND,
                 name=f"node-{number}",
-                options=(("entry", entry), ("address", addresses.get(entry, "")), ("host_keys", keys)),
+                machines=spec.machines,
+                entry=entry,
+                host_keys=keys,
             )
             for number, entry in enumerate(entries, start=1)
         )
 
-    def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> ResourceRef:
-        del ref, unsettled_s
+    def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> Resource:
         """Record how the machine is reached; nothing is done to it.
 
         A key that is not known leaves ``host_keys`` empty, with which every connection is refused.
         """
-        options = dict(intent.options)
-        destination = look_up(options["entry"], self._home)
-        key_file = Path(options["host_keys"]) if options["host_keys"] else None
+        del ref, unsettled_s
+        destination = look_up(intent.entry, self._home)
+        key_file = Path(intent.host_keys) if intent.host_keys else None
         host = Host(
             name=intent.name,
             address=destination.address,
             port=destination.port,
             user=destination.user,
             host_keys=_keys(destination, key_file),
-            label=options["entry"],
+            label=intent.entry,
             identity_files=destination.identity_files,
             use_agent=destination.use_agent,
             jumps=tuple(
                 Jump(hop.address, hop.port, hop.user, hop.identity_files, _jump_keys(hop, key_file))
                 for hop in destination.jumps
             ),
-            cluster_address=options["address"] or None,
+            cluster_address=dict(intent.machines.host_addresses).get(intent.entry),
         )
-        return ResourceRef(intent.cluster_id, KIND, intent.name, _to_text(host))
+        return Resource(intent.cluster_id, KIND, intent.name, _to_text(host))
 
-    def settle(self, cluster: Cluster, resources: tuple[ResourceRef, ...]) -> Mapping[str, RainDeployError]:
+    def settle(self, cluster: Cluster, resources: tuple[Resource, ...]) -> Mapping[str, RainDeployError]:
         del cluster, resources
         return {}
 
     def hosts(
         self,
         cluster: Cluster,  # noqa: ARG002  the references hold all
-        resources: tuple[ResourceRef, ...],
+        resources: tuple[Resource, ...],
     ) -> tuple[Host, ...]:
         """From the references alone.  Raises StateError for one that is not ours."""
         made = (_from_text(ref) for ref in resources if ref.kind == KIND and ref.ref)
@@ -127,14 +127,14 @@ class HostsProvider:
         """As they will be: everything about them is known before."""
         return tuple(_from_text(self.create(intent)) for intent in intents)
 
-    def list(self, owner: str) -> tuple[ResourceRef, ...]:  # noqa: ARG002  nothing is owned
+    def list(self, owner: str) -> tuple[Resource, ...]:  # noqa: ARG002  nothing is owned
         """Nothing: no machine here was made by this tool."""
         return ()
 
-    def start(self, ref: ResourceRef) -> None:
+    def start(self, ref: Resource) -> None:
         """Nothing: whether it runs is the user's matter."""
 
-    def delete(self, ref: ResourceRef) -> None:
+    def delete(self, ref: Resource) -> None:
         """Nothing at the machine: it is the user's."""
 
     def _check(self, entry: str, key_file: Path | None) -> object:
@@ -224,7 +224,7 @@ def _to_text(host: Host) -> str:
     return json.dumps(dataclasses.asdict(host), default=str, sort_keys=True)
 
 
-def _from_text(ref: ResourceRef) -> Host:
+def _from_text(ref: Resource) -> Host:
     try:
         row = json.loads(ref.ref)
         jumps = tuple(Jump(**_tuples(jump)) for jump in row.pop("jumps"))

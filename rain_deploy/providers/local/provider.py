@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rain_deploy.core.cluster import Cluster, Traits
-from rain_deploy.core.machine import Host, Intent, ResourceRef
+from rain_deploy.core.machine import Host, Intent, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import InputError, RainDeployError, Unreachable, disk_full
 from rain_deploy.providers.keys import cluster_key, public_key
@@ -62,18 +62,18 @@ class LocalProvider:
         del spec
         return tuple(Intent(cluster.id, cluster.name, KIND, f"node-{index}") for index in range(1, nodes + 1))
 
-    def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> ResourceRef:
+    def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> Resource:
         del ref, unsettled_s
         server = self._server(intent.cluster_id, intent.name)
         server.prepare(public_key(cluster_key(self._home, intent.cluster_id)))
         server.ensure()
-        return ResourceRef(intent.cluster_id, KIND, intent.name, f"{server.address}:{PORT}")
+        return Resource(intent.cluster_id, KIND, intent.name, f"{server.address}:{PORT}")
 
-    def settle(self, cluster: Cluster, resources: tuple[ResourceRef, ...]) -> Mapping[str, RainDeployError]:
+    def settle(self, cluster: Cluster, resources: tuple[Resource, ...]) -> Mapping[str, RainDeployError]:
         del cluster, resources
         return {}
 
-    def hosts(self, cluster: Cluster, resources: tuple[ResourceRef, ...]) -> tuple[Host, ...]:
+    def hosts(self, cluster: Cluster, resources: tuple[Resource, ...]) -> tuple[Host, ...]:
         deadline = time.monotonic() + READY_S
         nodes = sorted((ref for ref in resources if ref.kind == KIND), key=lambda ref: _index(ref.name))
         hosts = []
@@ -100,16 +100,16 @@ class LocalProvider:
             for intent in intents
         )
 
-    def list(self, owner: str) -> tuple[ResourceRef, ...]:
+    def list(self, owner: str) -> tuple[Resource, ...]:
         """Nodes of this home, by directory or by a living process; a home has one owner."""
         del owner
         found = sorted({*self._in_directories(), *self._in_processes()})
         return tuple(self._ref(cluster_id, index) for cluster_id, index in found)
 
-    def start(self, ref: ResourceRef) -> None:
+    def start(self, ref: Resource) -> None:
         self.create(Intent(ref.cluster_id, "", KIND, ref.name))
 
-    def delete(self, ref: ResourceRef) -> None:
+    def delete(self, ref: Resource) -> None:
         """Ends every process of the node; with a cluster's last node all that the cluster wrote goes too."""
         server = self._server(ref.cluster_id, ref.name)
         end_processes(server.node)
@@ -122,12 +122,12 @@ class LocalProvider:
     def _server(self, cluster_id: str, name: str) -> LocalServer:
         return LocalServer(self._root, cluster_id, _index(name))
 
-    def _ref(self, cluster_id: str, index: int) -> ResourceRef:
+    def _ref(self, cluster_id: str, index: int) -> Resource:
         server = LocalServer(self._root, cluster_id, index)
         ref = f"{server.address}:{PORT}" if server.directory.exists() else ""
-        return ResourceRef(cluster_id, KIND, f"node-{index}", ref)
+        return Resource(cluster_id, KIND, f"node-{index}", ref)
 
-    def _host(self, server: LocalServer, ref: ResourceRef) -> Host:
+    def _host(self, server: LocalServer, ref: Resource) -> Host:
         return Host(
             name=ref.name,
             address=server.address,
