@@ -189,7 +189,7 @@ class FakeVerbs:
                 (ZoneLine("ch-dk-2", default=False), ZoneLine("ch-gva-2", default=True))
             ),
             "types": lambda: TypesResult(
-                asked["spec"].cloud.zone or "ch-gva-2", TYPES, "prices of 2025-08-22"
+                asked["spec"].machines.zone or "ch-gva-2", TYPES, "prices of 2025-08-22"
             ),
         }
 

@@ -205,7 +205,9 @@ def test_a_flag_comes_before_the_file_and_lists_of_things_to_add_add_up() -> Non
 
 def test_hosts_of_a_flag_do_not_keep_addresses_of_the_file() -> None:
     file = {"hosts": (("a", "10.0.0.1"),)}
-    assert cluster_spec("c", ("hosts", ""), merged({"hosts": (("b", ""),)}, file)).machines.host_addresses == ()
+    assert (
+        cluster_spec("c", ("hosts", ""), merged({"hosts": (("b", ""),)}, file)).machines.host_addresses == ()
+    )
     assert cluster_spec("c", ("hosts", ""), merged({}, file)).machines.host_addresses == (("a", "10.0.0.1"),)
 
 
