@@ -40,7 +40,7 @@ def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
     from rain_deploy.cluster.context import Context
     from rain_deploy.fleet.executor import SshExecutor
     from rain_deploy.state import Store
-    from rain_deploy.transport.here import Here
+    from rain_deploy.transport.local import LocalTransport
     from rain_deploy.transport.ssh import SshTransport
 
     store = Store(home)
@@ -50,7 +50,7 @@ def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
             home=home,
             store=store,
             transport=transport,
-            here=Here(),
+            here=LocalTransport(),
             provider_for=functools.cache(lambda name: _provider(name, home, emit)),
             emit=emit,
             confirm=confirm,

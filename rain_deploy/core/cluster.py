@@ -21,8 +21,6 @@ class Role(enum.StrEnum):
 class Traits:
     """What differs between providers.  Flows ask these, never a provider's name."""
 
-    priced: bool
-    """Machines cost money while they exist."""
     owned: bool
     """Machines are made by us and may be deleted."""
     installs_packages: bool

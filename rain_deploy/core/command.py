@@ -1,17 +1,19 @@
-"""A remote command and its result.  Quoting happens here and nowhere else."""
+"""A command for a host, and its result.  Quoting happens here and nowhere else."""
 
 from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
 
+from rain_deploy.errors import InputError
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """An argument vector for one exec channel.
+    """The arguments of one command.
 
-    ``deadline_s`` bounds the whole command, ``None`` only for what follows a run and the user's own command.
-    ``stdin`` is sent whole and then closed; ``None`` closes it at once.
+    ``deadline_s`` bounds the whole command; None only for following a run and for the user's own command.
+    ``stdin`` is sent whole and then closed; None closes it at once.
     """
 
     argv: tuple[str, ...]
@@ -19,15 +21,17 @@ class Command:
     deadline_s: float | None = 600.0
 
     def line(self) -> str:
-        """The text that is sent to the remote shell."""
-        return shlex.join(self.argv)
+        """Return the text for the host's shell.  Raises InputError for a NUL byte."""
+        line = shlex.join(self.argv)
+        if "\0" in line:
+            raise InputError("an argument of a remote command holds a NUL byte, which no shell can carry")
+        return line
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What a finished command left.  A command without an exit status is not a result but an error."""
+    """The outcome of a finished command.  A command without an exit status is an error, not a result."""
 
     exit_status: int
     stdout: bytes
     stderr: bytes
-    duration_s: float

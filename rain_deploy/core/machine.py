@@ -61,6 +61,11 @@ class Host:
         """1 for ``node-1``."""
         return node_index(self.name)
 
+    @property
+    def title(self) -> str:
+        """The name for messages: ours, and the user's where there is one."""
+        return f"{self.name} ({self.label})" if self.label else self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:

@@ -34,10 +34,10 @@ from rain_deploy.state.upgrade import cluster_row
 _CONVERTER = cattrs.preconf.json.make_converter()
 _CONVERTER.register_unstructure_hook(Path, str)
 _CONVERTER.register_structure_hook(Path, lambda value, _: Path(value))
+# Variables of the caller may be secrets, and each ``up`` brings them anew.
 _CONVERTER.register_unstructure_hook(
     Host, make_dict_unstructure_fn(Host, _CONVERTER, installer_env=override(omit=True))
 )
-"""Variables of the caller may be secrets, and each ``up`` brings them anew."""
 
 _DIGITS = 5
 """Hexadecimal: as many of a cluster's id are of its home as are its own."""

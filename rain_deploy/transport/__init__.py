@@ -1,1 +1,1 @@
-"""Transport: commands to hosts and ports from them, behind the protocol in ``base``."""
+"""Transport: run commands on hosts and forward ports, behind the protocol in ``base``."""

@@ -1,4 +1,4 @@
-"""The protocol of a transport: run a command on a host, forward a port.  It knows no meaning of commands."""
+"""The protocol of a transport: run a command on a host, forward a port."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.machine import Host
 
 Chunk = Callable[[bytes], None]
-"""Receives bytes as they arrive, on the calling thread of ``run``."""
+"""Receives bytes as they arrive, on the thread that called ``run``."""
 
 
 class Forward(Protocol):
-    """A listening port on loopback here that leads to a host."""
+    """A port on 127.0.0.1 of this machine that leads to a host."""
 
     @property
     def local_port(self) -> int: ...
@@ -22,28 +22,26 @@ class Forward(Protocol):
 
 
 class Transport(Protocol):
-    """Connections are opened when first needed, kept per host, and used by many threads at once."""
+    """Keeps one connection per host, opened when it is first needed, and shared by all threads."""
 
     def connect(self, host: Host) -> None:
-        """Connect if there is no connection.  Raises HostKeyError, Unreachable."""
+        """Connect unless connected.  Raises HostKeyError, Unreachable."""
 
     def run(
-        self,
-        host: Host,
-        command: Command,
-        *,
-        on_stdout: Chunk | None = None,
-        on_stderr: Chunk | None = None,
+        self, host: Host, command: Command, *, on_stdout: Chunk | None = None, on_stderr: Chunk | None = None
     ) -> CommandResult:
-        """One exec channel.
+        """Run ``command`` and return its result, whatever its exit status.
 
-        With ``on_stdout``/``on_stderr`` given, bytes go there and not into the result.  Any exit status is
-        a result.  Raises HostKeyError (unknown or changed key), Unreachable (no connection, login
-        refused, connection lost, no exit status, deadline passed).
+        Output goes to ``on_stdout`` and ``on_stderr`` where they are given, and else into the result.
+        Raises HostKeyError (unknown or changed key), Unreachable (no connection, login refused, connection
+        lost, no exit status, deadline passed), InputError (a NUL byte in an argument).
         """
 
     def forward(self, host: Host, address: str, port: int, *, local_port: int = 0) -> Forward:
-        """Listen on 127.0.0.1:``local_port`` (0: any free) and lead each connection to ``address:port``."""
+        """Listen on 127.0.0.1:``local_port`` (0: any free port) and forward to ``address:port``.
+
+        Raises HostKeyError, Unreachable, InputError (the local port is taken).
+        """
 
     def close(self) -> None:
         """Close every connection.  Safe to call twice."""

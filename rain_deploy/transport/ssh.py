@@ -1,27 +1,45 @@
-"""The transport over SSH: fabric and paramiko, one connection per host, kept and shared by threads."""
+"""The transport over SSH: one connection per host, kept and shared by threads; one channel per command.
+
+fabric opens and holds the connections.  Channels are opened below it, on paramiko's transport, because
+fabric's methods take no deadline for that.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import threading
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.machine import Host
-from rain_deploy.errors import InputError, Unreachable
+from rain_deploy.errors import Unreachable
 from rain_deploy.transport.base import Chunk
-from rain_deploy.transport.ssh_connect import closing_after, who
-from rain_deploy.transport.ssh_exchange import LOST, NoExitStatusError, exchange
-from rain_deploy.transport.ssh_forward import PortForward
-from rain_deploy.transport.ssh_link import OPEN_S, Link
+from rain_deploy.transport.channel import (
+    LOST,
+    OPEN_S,
+    NoExitStatusError,
+    PortForward,
+    execute,
+    seconds_left,
+)
+from rain_deploy.transport.connection import open_connection
+
+if TYPE_CHECKING:
+    import fabric
+    import paramiko
+
+    _Work = Callable[[fabric.Connection, float], Any]
 
 CONNECT_S = 15.0
-STUCK_S = 5.0
-"""A command past its deadline by this much has a connection that blocks; it is closed under it."""
+MAX_SESSIONS = 10
+"""How many commands at once an OpenSSH server allows on one connection by default."""
+REFUSED_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 class SshTransport:
-    """Implements ``transport.base.Transport``; ``connect_s`` bounds each login, banner included."""
+    """Implements ``transport.base.Transport``; ``connect_s`` bounds each login."""
 
     def __init__(self, *, connect_s: float = CONNECT_S) -> None:
         self._connect_s = connect_s
@@ -30,32 +48,27 @@ class SshTransport:
         self._lock = threading.Lock()
 
     def connect(self, host: Host) -> None:
-        self._link(host).reach()
+        self._link(host).live()
 
     def run(
-        self,
-        host: Host,
-        command: Command,
-        *,
-        on_stdout: Chunk | None = None,
-        on_stderr: Chunk | None = None,
+        self, host: Host, command: Command, *, on_stdout: Chunk | None = None, on_stderr: Chunk | None = None
     ) -> CommandResult:
         out, err = bytearray(), bytearray()
-        started = time.monotonic()
+        command.line()  # an argument that cannot be sent is an error before anything is opened
+        deadline = None if command.deadline_s is None else time.monotonic() + command.deadline_s
         try:
-            status = self._run(host, command, on_stdout or out.extend, on_stderr or err.extend)
-        except TimeoutError as error:
-            message = f"{who(host)}: the command did not end within {command.deadline_s:g} s"
-            raise Unreachable(message, node=host.name) from error
-        except NoExitStatusError as error:
-            message = f"{who(host)}: the command has no exit status: it was killed or the connection was lost"
-            raise Unreachable(message, node=host.name) from error
-        return CommandResult(status, bytes(out), bytes(err), time.monotonic() - started)
+            status = self._link(host).run(command, deadline, on_stdout or out.extend, on_stderr or err.extend)
+        except (TimeoutError, NoExitStatusError) as error:
+            problem = "has no exit status: it was killed or the connection was lost"
+            if isinstance(error, TimeoutError):
+                problem = f"did not end within {command.deadline_s:g} s"
+            raise Unreachable(f"{host.title}: the command {problem}", node=host.name) from error
+        return CommandResult(status, bytes(out), bytes(err))
 
     def forward(self, host: Host, address: str, port: int, *, local_port: int = 0) -> PortForward:
         link = self._link(host)
-        link.reach()  # a host that cannot be reached is an error now, not of each connection later
-        forward = PortForward(lambda: link.tunnel(address, port), local_port)
+        link.live()  # an unreachable host is an error now, and not later for each connection
+        forward = PortForward(lambda: link.dial(address, port), local_port)
         with self._lock:
             self._forwards.append(forward)
         return forward
@@ -69,30 +82,16 @@ class SshTransport:
         for link in links:
             link.close()
 
-    def _run(self, host: Host, command: Command, on_stdout: Chunk, on_stderr: Chunk) -> int:
-        line = _encoded(command)
-        deadline = None if command.deadline_s is None else time.monotonic() + command.deadline_s
-        with self._link(host).session(deadline) as channel:
-            give_up = channel.get_transport().close
-            with closing_after((command.deadline_s or OPEN_S) + STUCK_S, give_up) as watchdog:
-                try:
-                    channel.exec_command(line)
-                except LOST as error:
-                    raise NoExitStatusError from error
-                if deadline is None:
-                    watchdog.cancel()
-                return exchange(channel, command.stdin, deadline, on_stdout, on_stderr)
-
     def _link(self, host: Host) -> Link:
-        """The one connection to this machine and login; a jump host's is shared by all behind it."""
-        through = self._link(_last_jump(host)) if host.jumps else None
+        """Return the link to this machine and login; hosts behind a jump host share the jump host's."""
+        jump = self._link(_last_jump(host)) if host.jumps else None
         key = dataclasses.replace(host, cluster_address=None, base=None, installer_env=())
         with self._lock:
-            return self._links.setdefault(key, Link(host, through, self._connect_s))
+            return self._links.setdefault(key, Link(host, jump, self._connect_s))
 
 
 def _last_jump(host: Host) -> Host:
-    """The jump host next to ``host``, as a host behind the jumps before it."""
+    """Return the jump host next to ``host``, as a host behind the jumps before it."""
     *before, jump = host.jumps
     return Host(
         name=f"jump host {jump.address}",
@@ -106,8 +105,95 @@ def _last_jump(host: Host) -> Host:
     )
 
 
-def _encoded(command: Command) -> bytes:
-    line = command.line()
-    if "\0" in line:
-        raise InputError("an argument of a remote command holds a NUL byte, which no shell can carry")
-    return line.encode("utf-8", "surrogateescape")
+class Link:
+    """The one connection to a host: opened when first needed, and again when it is dead.
+
+    ``jump`` is the link to the jump host next to the host; ``connect_s`` bounds a login.
+    """
+
+    def __init__(self, host: Host, jump: Link | None, connect_s: float) -> None:
+        self._host = host
+        self._jump = jump
+        self._connect_s = connect_s
+        self._kept: fabric.Connection | None = None
+        self._lock = threading.Lock()
+        self._sessions = threading.BoundedSemaphore(MAX_SESSIONS)
+
+    def run(self, command: Command, deadline: float | None, on_stdout: Chunk, on_stderr: Chunk) -> int:
+        """Run ``command`` and return its exit status; wait while the server's limit of sessions is reached.
+
+        ``deadline`` is a time of ``time.monotonic``.  Raises TimeoutError, HostKeyError, Unreachable.
+        """
+        if not self._sessions.acquire(timeout=seconds_left(deadline)):
+            raise TimeoutError
+        try:
+            channel: paramiko.Channel = self._open(
+                lambda used, s: used.transport.open_session(timeout=s),
+                "refuses another session",
+                deadline,
+                REFUSED_PAUSES_S,  # the server may still count a session that has just ended
+            )
+            return execute(channel, command, deadline, on_stdout, on_stderr)
+        finally:
+            self._sessions.release()
+
+    def dial(self, address: str, port: int) -> paramiko.Channel:
+        """Open a TCP connection from this host to ``address:port``.  Raises HostKeyError, Unreachable."""
+        channel: paramiko.Channel = self._open(
+            lambda used, s: used.transport.open_channel("direct-tcpip", (address, port), ("", 0), timeout=s),
+            f"cannot connect to {address} port {port}",
+        )
+        return channel
+
+    def live(self) -> fabric.Connection:
+        """Return the connection, open; threads that come together share one login."""
+        with self._lock:
+            if self._kept is None or not self._kept.is_connected:
+                self._kept = self._connect()
+            return self._kept
+
+    def close(self) -> None:
+        """Close the connection.  Safe to call twice."""
+        with self._lock:
+            kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.client.close()
+
+    def _connect(self) -> fabric.Connection:
+        host, connect_s = self._host, self._connect_s
+        if self._jump is None:
+            return open_connection(host, None, connect_s)
+        refusal = f"cannot connect to {host.address} port {host.port}"
+        return self._jump._open(lambda gateway, _: open_connection(host, gateway, connect_s), refusal)  # noqa: SLF001
+
+    def _open(
+        self, work: _Work, refusal: str, deadline: float | None = None, pauses_s: tuple[float, ...] = ()
+    ) -> Any:
+        """Return what ``work`` opens on the live connection, within the seconds that it is given.
+
+        A kept connection that turns out to be dead is replaced once.  If the host lives and refuses, it is
+        asked again after each of ``pauses_s``.  Nothing but opening is repeated: no command runs twice.
+        """
+        pauses, renewals = iter(pauses_s), iter((0.0,))
+        while True:
+            used, timeout_s = self.live(), min(OPEN_S, seconds_left(deadline) or OPEN_S)
+            try:
+                return work(used, timeout_s)
+            except LOST as error:
+                # paramiko keeps one exception for all threads, so the type of a refusal can get lost.
+                if used.is_connected and "Timeout" not in str(error):
+                    problem, pause_s = refusal, next(pauses, None)
+                else:
+                    problem, pause_s = "lost the SSH connection", next(renewals, None)
+                    self._forget(used)
+                    seconds_left(deadline)
+                if pause_s is None:
+                    problem = f"{self._host.title} {problem}: {error}"
+                    raise Unreachable(problem, node=self._host.name) from error
+            time.sleep(pause_s)
+
+    def _forget(self, connection: fabric.Connection) -> None:
+        with self._lock:
+            if self._kept is connection:
+                self._kept = None
+        connection.client.close()

@@ -20,8 +20,8 @@ from rain_deploy.core.command import Command
 from rain_deploy.core.machine import Host, Jump
 from rain_deploy.errors import HostKeyError, InputError, Unreachable
 from rain_deploy.providers.keys import public_key
+from rain_deploy.transport.connection import fingerprint
 from rain_deploy.transport.ssh import SshTransport
-from rain_deploy.transport.ssh_connect import fingerprint
 from tests.contract.servers import ADDRESS, Endpoint, Relay
 
 NASTY = (
@@ -394,6 +394,20 @@ def test_two_jumps_in_a_row(endpoint: Endpoint, relay: Relay, transport: SshTran
     host = jumping(endpoint, relay)
     host = dataclasses.replace(host, jumps=(*host.jumps, direct))
     assert transport.run(host, sh("echo there")).stdout == b"there\n"
+
+
+def test_a_jump_host_that_does_not_lead_there_is_named(
+    endpoint: Endpoint, relay: Relay, transport: SshTransport
+) -> None:
+    with socket.create_server((ADDRESS, 0)) as probe:
+        port = probe.getsockname()[1]
+    host = dataclasses.replace(jumping(endpoint, relay), address=ADDRESS, port=port)
+    started = time.monotonic()
+    with pytest.raises(Unreachable, match=f"jump host {ADDRESS} cannot connect to {ADDRESS} port {port}"):
+        transport.run(host, sh("true"))
+    assert time.monotonic() - started < 3
+    assert transport.run(jumping(endpoint, relay), sh("echo there")).stdout == b"there\n"
+    assert relay.accepted == 1
 
 
 def test_host_keys_hold_at_every_hop(

@@ -18,7 +18,7 @@ from rain_deploy.providers.exoscale.api import Api
 from rain_deploy.providers.exoscale.provider import ExoscaleProvider
 from rain_deploy.state import Store
 from rain_deploy.transport.base import Transport
-from rain_deploy.transport.here import Here
+from rain_deploy.transport.local import LocalTransport
 
 MakeApi = Callable[[Account, Callable[[str], None]], Api]
 """Of an account, and where its notices go."""
@@ -40,7 +40,7 @@ def application(environ: Mapping[str, str], transport: Transport, make_api: Make
             home=home,
             store=Store(home),
             transport=transport,
-            here=Here(),
+            here=LocalTransport(),
             provider_for=provider_for,
             emit=emit,
             confirm=confirm,

@@ -157,7 +157,7 @@ class FakeTransport:
             output = _verb(command)
         if on_stdout:
             on_stdout(output.encode())
-        return CommandResult(0, b"" if on_stdout else output.encode(), b"", 0.0)
+        return CommandResult(0, b"" if on_stdout else output.encode(), b"")
 
     def forward(self, host: Host, address: str, port: int, *, local_port: int = 0) -> Forward:
         """Nothing listens there."""

@@ -40,8 +40,8 @@ class MatrixTransport(FakeTransport):
             return super().run(host, command, on_stdout=on_stdout, on_stderr=on_stderr)
         self.connect(host)
         if answer == b"null":
-            return CommandResult(1, b"", b"it cannot be done", 0.0)
-        return CommandResult(0, answer, b"", 0.0)
+            return CommandResult(1, b"", b"it cannot be done")
+        return CommandResult(0, answer, b"")
 
     def _taught(self, command: Command) -> bytes | None:
         verb = command.argv[2] if len(command.argv) > 2 else ""

@@ -210,4 +210,4 @@ def test_no_code_path_takes_a_key_that_nobody_checked() -> None:
     scans = [path.name for path, text in texts.items() if "ssh-keyscan" in text]
     assert scans == ["host-keys-offered.sh.j2"]  # a node that looks for the one key it was told
     policies = [path.name for path, text in texts.items() if "set_missing_host_key_policy(" in text]
-    assert policies == ["ssh_connect.py"]
+    assert policies == ["connection.py"]

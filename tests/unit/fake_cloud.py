@@ -36,7 +36,7 @@ PROVIDER = "exoscale"
 class FakeCloud:
     """Implements Provider and Cloud over ``held``: what exists, by kind and id."""
 
-    traits = Traits(priced=True, owned=True, installs_packages=True, needs_wall=False, shared_machine=False)
+    traits = Traits(owned=True, installs_packages=True, needs_wall=False, shared_machine=False)
 
     def __init__(self) -> None:
         self.held: dict[tuple[str, str], Resource] = {}
@@ -199,15 +199,15 @@ class Nodes:
         verb = command.argv[2] if command.argv[0] != "sh" else "sh"
         self.asked.append((host.machine, verb))
         if verb != "sh":
-            return CommandResult(0, json.dumps(self.said.get(verb, {})).encode(), b"", 0.0)
+            return CommandResult(0, json.dumps(self.said.get(verb, {})).encode(), b"")
         if '"$M/limit"' not in command.argv[2]:  # what starts and ends services needs a real node
-            return CommandResult(0, b"", b"", 0.0)
+            return CommandResult(0, b"", b"")
         environ = {**os.environ, "RAIN_DEPLOY_MACHINE": str(self.machine(host.machine))}
         done = subprocess.run(command.argv, env=environ, capture_output=True, check=False, timeout=60)
         for chunk, data in ((on_stdout, done.stdout), (on_stderr, done.stderr)):
             if chunk:
                 chunk(data)
-        return CommandResult(done.returncode, done.stdout, done.stderr, 0.0)
+        return CommandResult(done.returncode, done.stdout, done.stderr)
 
     def machine(self, ref: str) -> Path:
         """The directory that the machine's user-data made."""

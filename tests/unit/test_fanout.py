@@ -13,7 +13,7 @@ from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.fleet.reach import gather_facts
 from rain_deploy.parts.facts import facts_command
 from rain_deploy.transport.base import Chunk, Forward
-from rain_deploy.transport.here import Here
+from rain_deploy.transport.local import LocalTransport
 
 HOSTS = tuple(Host(f"node-{n}", f"127.0.0.{n}", 22, "me", ()) for n in range(1, 5))
 
@@ -54,7 +54,7 @@ class Booting:
         self.left = refusals
         self.tries = 0
         self._error = error
-        self._machine = Here()
+        self._machine = LocalTransport()
 
     def connect(self, host: Host) -> None:
         self._machine.connect(host)

@@ -14,7 +14,7 @@ from rain_deploy.core.machine import Host
 from rain_deploy.errors import InputError
 from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.state import Store
-from rain_deploy.transport.here import Here
+from rain_deploy.transport.local import LocalTransport
 from rain_deploy.verbs.logs import logs
 from tests.unit.fake_application import QUOTE, no_provider
 
@@ -28,7 +28,15 @@ def ctx(tmp_path: Path) -> Context:
     for cluster in (RENTED, replace(RENTED, id="cd34", name="mine", provider="hosts", bill=None)):
         store.save_cluster(cluster)
     return Context(
-        tmp_path, store, Here(), Here(), no_provider, print, lambda _: True, tmp_path, SshExecutor(Here())
+        tmp_path,
+        store,
+        LocalTransport(),
+        LocalTransport(),
+        no_provider,
+        print,
+        lambda _: True,
+        tmp_path,
+        SshExecutor(LocalTransport()),
     )
 
 

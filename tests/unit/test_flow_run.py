@@ -73,13 +73,13 @@ class ServerNode:
             return self._result(host, status)
         if "runs" in words:
             rows = [{"run": run, "state": state} for run, state in self.states.items()]
-            return CommandResult(0, json.dumps(rows).encode(), b"", 0.0)
+            return CommandResult(0, json.dumps(rows).encode(), b"")
         return self._result(host, self.queue)
 
     def _result(self, host: Host, status: int | None) -> CommandResult:
         if status is None:
             raise Unreachable("lost", node=host.name)
-        return CommandResult(status, b"", b"said why", 0.0)
+        return CommandResult(status, b"", b"said why")
 
     def forward(self, host: Host, address: str, port: int, *, local_port: int = 0) -> Forward:
         raise NotImplementedError

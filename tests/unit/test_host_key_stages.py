@@ -28,7 +28,7 @@ from rain_deploy.providers.base import Provider
 from rain_deploy.providers.keys import public_key
 from rain_deploy.state import Store
 from rain_deploy.transport.base import Chunk
-from rain_deploy.transport.here import Here
+from rain_deploy.transport.local import LocalTransport
 from rain_deploy.transport.ssh import SshTransport
 
 SSHD = Path("/usr/sbin/sshd")
@@ -178,7 +178,7 @@ class Operator:
             home=self._home,
             store=self.store,
             transport=transport,
-            here=Here(),
+            here=LocalTransport(),
             provider_for=no_provider,
             emit=lambda _: None,
             confirm=lambda _: False,

@@ -79,7 +79,7 @@ class Node:
             sink(self._data[:end][start : start + 1000])
         if end is not None:
             raise Unreachable("the connection was lost")
-        return CommandResult(self._exit_status, b"", b"no space", 0.1)
+        return CommandResult(self._exit_status, b"", b"no space")
 
 
 def brought(out: Path, stream: Stream | None = None, run: str = "r1") -> PullOutcome:

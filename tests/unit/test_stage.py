@@ -12,13 +12,13 @@ from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.errors import InstallFailed
 from rain_deploy.fleet.executor import SshExecutor, StageReport
 from rain_deploy.parts.shell import pack, stage_command
-from rain_deploy.transport.here import Here
+from rain_deploy.transport.local import LocalTransport
 
 HOST = Host("node-1", "127.0.0.1", 22, "me", ())
 
 
 def execute(base: Path, stage: Stage, seen: list[Event]) -> StageReport:
-    return SshExecutor(Here()).run({HOST: stage}, str(base), seen.append).require()[HOST.name]
+    return SshExecutor(LocalTransport()).run({HOST: stage}, str(base), seen.append).require()[HOST.name]
 
 
 def outcomes(seen: list[Event]) -> list[tuple[str, str]]:
@@ -103,7 +103,7 @@ def test_variables_and_exports_are_quoted(tmp_path: Path) -> None:
     )
     command = stage_command(stage, str(tmp_path / "base"), (("W", odd),))
     assert not any("export W=" in word for word in command.argv), "an argument can be seen by everybody"
-    result = Here().run(HOST, command)
+    result = LocalTransport().run(HOST, command)
     assert f"\x1dv\t{odd}\n".encode() in result.stdout
     assert b"\x1dw\t1\n" in result.stdout
 

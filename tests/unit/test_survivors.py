@@ -15,7 +15,7 @@ from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.fleet.fanout import Outcomes
 from rain_deploy.providers.hosts.provider import HostsProvider
 from rain_deploy.state import Store
-from rain_deploy.transport.here import Here
+from rain_deploy.transport.local import LocalTransport
 
 NAMES = ("node-1", "node-2", "node-3")
 
@@ -25,13 +25,13 @@ def left_over(tmp_path: Path, failed: str, min_nodes: int | None) -> tuple[tuple
     ctx = Context(
         home=tmp_path,
         store=Store(tmp_path),
-        transport=Here(),
-        here=Here(),
+        transport=LocalTransport(),
+        here=LocalTransport(),
         provider_for=lambda _: HostsProvider(),
         emit=seen.append,
         confirm=lambda _: True,
         cwd=tmp_path,
-        executor=SshExecutor(Here()),
+        executor=SshExecutor(LocalTransport()),
     )
     spec = ClusterSpec("default", "hosts", "named", min_nodes=min_nodes)
     errors: dict[str, RainDeployError] = {failed: InstallFailed("no disk")} if failed else {}

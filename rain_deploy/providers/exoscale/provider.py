@@ -48,7 +48,7 @@ class ExoscaleProvider:
     ``user_data`` renders what a machine does at its first boot.  ``owner``: whose commands these are.
     """
 
-    traits = Traits(priced=True, owned=True, installs_packages=True, needs_wall=False, shared_machine=False)
+    traits = Traits(owned=True, installs_packages=True, needs_wall=False, shared_machine=False)
 
     def __init__(self, home: Path, api: Api, user_data: Callable[..., bytes], *, owner: str) -> None:
         self._home = home.absolute()

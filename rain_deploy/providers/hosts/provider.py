@@ -1,23 +1,22 @@
-"""Machines that the user already has: taken as they are, never powered off, never deleted.
+"""Machines that the user already has: used as they are, never powered off, never deleted.
 
-``create`` makes nothing: it fixes how a machine is reached (address, user, keys, jumps) in the reference
-that state records, so a later change of the user's OpenSSH configuration does not move a living cluster.
-Only ``preflight`` asks the network (name resolution); a dry run that leaves it out opens no socket.
+``create`` makes nothing.  It records how a machine is reached (address, user, keys, jumps), so that a later
+change of the user's OpenSSH configuration does not move a living cluster.  Only ``preflight`` asks the
+network, to resolve names; a dry run leaves it out and opens no socket.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import ipaddress
-import json
-import queue
 import socket
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
+import cattrs.preconf.json
+from cattrs.errors import ForbiddenExtraKeysError
+
+from rain_deploy.core.address import parse_peer_address
 from rain_deploy.core.cluster import Cluster, Traits
 from rain_deploy.core.machine import Host, Intent, Jump, Resource
 from rain_deploy.core.spec import ClusterSpec
@@ -25,50 +24,51 @@ from rain_deploy.errors import HostKeyError, InputError, RainDeployError, StateE
 from rain_deploy.providers.hosts.openssh_config import Destination, bare_keys, known_keys, look_up
 
 RESOLVE_DEADLINE_S = 15.0
-AT_ONCE = 16
-"""Entries that are looked up at the same time."""
+PARALLEL = 16
+"""How many entries are looked up at the same time."""
 KIND = "host"
+
+_JSON = cattrs.preconf.json.make_converter(detailed_validation=False, forbid_extra_keys=True)
+_JSON.register_unstructure_hook(Path, str)
+_JSON.register_structure_hook(Path, lambda value, _: Path(value))
 
 
 class HostsProvider:
-    """``user_home`` is where OpenSSH's files of the user are looked for; None: the home directory."""
+    """Implements ``providers.base.Provider``; ``user_home`` (or the home directory) holds OpenSSH's files."""
+
+    traits = Traits(owned=False, installs_packages=True, needs_wall=True, shared_machine=False)
+    cloud = None
 
     def __init__(self, *, user_home: Path | None = None) -> None:
         self._home = user_home or Path.home()
 
-    cloud = None
-
-    @property
-    def traits(self) -> Traits:
-        return Traits(
-            priced=False, owned=False, installs_packages=True, needs_wall=True, shared_machine=False
-        )
-
     def preflight(self, spec: ClusterSpec) -> tuple[str, ...]:
-        """Every entry that is used resolves, has a known key, and is named once."""
+        """Check that every entry in use resolves, has a known key, and is named once."""
         entries = _used(spec.machines.hosts, spec.nodes or 1)
         for entry, address in spec.machines.host_addresses:
-            _check_address(entry, address)
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            places = pool.map(lambda entry: self._check(entry, spec.host_keys), entries)
-            seen: dict[object, str] = {}
-            for entry, place in zip(entries, places, strict=True):
-                if place in seen:
-                    raise InputError(f"host entries {seen[place]!r} and {entry!r} are the same machine")
-                seen[place] = entry
+            try:
+                parse_peer_address(address)
+            except ValueError as error:
+                raise InputError(f"host entry {entry!r}: expected {error}") from error
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            machines = pool.map(lambda entry: self._check(entry, spec.host_keys), entries)
+            first: dict[object, str] = {}
+            for entry, machine in zip(entries, machines, strict=True):
+                if (other := first.setdefault(machine, entry)) != entry:
+                    raise InputError(f"host entries {other!r} and {entry!r} are the same machine")
         if spec.machines.trust_networks:
             networks = ", ".join(spec.machines.trust_networks)
-            return (f"every machine in {networks} can reach the Rain ports: it can run code on the nodes",)
-        return ("Rain ports are closed to all but the cluster's machines, by a filter table of ours on each",)
+            return (f"every machine in {networks} can reach the Rain ports and run code on the nodes",)
+        return ("a packet filter on each machine closes the Rain ports to all but the cluster's machines",)
 
     def intents(self, spec: ClusterSpec, cluster: Cluster, nodes: int) -> tuple[Intent, ...]:
-        """One per machine, first entries first.  Raises InputError where a living node is another machine."""
+        """Return one intent per machine.  Raises InputError if a living node would become another machine."""
         living = tuple(node.host.label for node in cluster.nodes)
         entries = _used(spec.machines.hosts or living, nodes)
-        for number, (was, now) in enumerate(zip(living, entries, strict=False), start=1):
-            if was != now:
+        for number, (old, new) in enumerate(zip(living, entries, strict=False), start=1):
+            if old != new:
                 raise InputError(
-                    f"node-{number} of cluster {cluster.name} is {was}, but host entry {number} is now {now}",
+                    f"node-{number} of cluster {cluster.name} is {old}, but host entry {number} is now {new}",
                     next_step="keep the entries of the living cluster in front, in their order",
                 )
         keys = str(spec.host_keys.absolute()) if spec.host_keys else ""
@@ -86,14 +86,41 @@ class HostsProvider:
         )
 
     def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> Resource:
-        """Record how the machine is reached; nothing is done to it.
+        """Record how the machine is reached, and do nothing to it.
 
-        A key that is not known leaves ``host_keys`` empty, with which every connection is refused.
+        Without a known key, ``host_keys`` stays empty and every connection is refused.
         """
         del ref, unsettled_s
+        return Resource(intent.cluster_id, KIND, intent.name, _JSON.dumps(self._host(intent)))
+
+    def settle(self, cluster: Cluster, resources: tuple[Resource, ...]) -> Mapping[str, RainDeployError]:
+        del cluster, resources
+        return {}
+
+    def hosts(self, cluster: Cluster, resources: tuple[Resource, ...]) -> tuple[Host, ...]:
+        """Return the recorded hosts.  Raises StateError for a record that is not readable."""
+        del cluster
+        hosts = (_recorded(resource) for resource in resources if resource.kind == KIND and resource.ref)
+        return tuple(sorted(hosts, key=lambda host: host.index))
+
+    def preview(self, intents: tuple[Intent, ...]) -> tuple[Host, ...]:
+        return tuple(map(self._host, intents))
+
+    def list(self, owner: str) -> tuple[Resource, ...]:
+        """Return nothing: no machine here was made by this tool."""
+        del owner
+        return ()
+
+    def start(self, ref: Resource) -> None:
+        """Do nothing: the user starts the machine."""
+
+    def delete(self, ref: Resource) -> None:
+        """Do nothing: the machine is the user's."""
+
+    def _host(self, intent: Intent) -> Host:
         destination = look_up(intent.entry, self._home)
         key_file = Path(intent.host_keys) if intent.host_keys else None
-        host = Host(
+        return Host(
             name=intent.name,
             address=destination.address,
             port=destination.port,
@@ -108,37 +135,9 @@ class HostsProvider:
             ),
             cluster_address=dict(intent.machines.host_addresses).get(intent.entry),
         )
-        return Resource(intent.cluster_id, KIND, intent.name, _to_text(host))
-
-    def settle(self, cluster: Cluster, resources: tuple[Resource, ...]) -> Mapping[str, RainDeployError]:
-        del cluster, resources
-        return {}
-
-    def hosts(
-        self,
-        cluster: Cluster,  # noqa: ARG002  the references hold all
-        resources: tuple[Resource, ...],
-    ) -> tuple[Host, ...]:
-        """From the references alone.  Raises StateError for one that is not ours."""
-        made = (_from_text(ref) for ref in resources if ref.kind == KIND and ref.ref)
-        return tuple(sorted(made, key=lambda host: host.index))
-
-    def preview(self, intents: tuple[Intent, ...]) -> tuple[Host, ...]:
-        """As they will be: everything about them is known before."""
-        return tuple(_from_text(self.create(intent)) for intent in intents)
-
-    def list(self, owner: str) -> tuple[Resource, ...]:  # noqa: ARG002  nothing is owned
-        """Nothing: no machine here was made by this tool."""
-        return ()
-
-    def start(self, ref: Resource) -> None:
-        """Nothing: whether it runs is the user's matter."""
-
-    def delete(self, ref: Resource) -> None:
-        """Nothing at the machine: it is the user's."""
 
     def _check(self, entry: str, key_file: Path | None) -> object:
-        """What makes the machine distinct.  Raises InputError and HostKeyError, naming the entry."""
+        """Return what tells machines apart.  Raises InputError and HostKeyError, which name the entry."""
         destination = look_up(entry, self._home)
         first, *_ = (*destination.jumps, destination)
         addresses = _resolve(first.address, entry)
@@ -151,6 +150,7 @@ class HostsProvider:
 
 
 def _used(entries: tuple[str, ...], nodes: int) -> tuple[str, ...]:
+    """Return the first ``nodes`` entries.  Raises InputError if there are fewer."""
     if not entries:
         raise InputError(
             "no machine is named", next_step="name them: --hosts user@host,user@host or --hosts FILE"
@@ -162,29 +162,20 @@ def _used(entries: tuple[str, ...], nodes: int) -> tuple[str, ...]:
     return entries[:nodes]
 
 
-def _check_address(entry: str, address: str) -> None:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError as error:
-        raise InputError(f"host entry {entry!r}: address {address!r} is no IP address") from error
-    if parsed.is_unspecified or parsed.is_multicast or (parsed.version == 6 and parsed.is_link_local):  # noqa: PLR2004
-        raise InputError(f"host entry {entry!r}: no other machine can use the address {address}")
-
-
 def _keys(destination: Destination, key_file: Path | None) -> tuple[str, ...]:
-    """From --host-key alone where it is given; lines of it that name no host are for every machine."""
+    """Return the known keys: only those of ``key_file`` if it is given; its bare keys fit every machine."""
     if key_file is None:
         return known_keys(destination, destination.known_hosts)
     return tuple(dict.fromkeys([*known_keys(destination, (key_file,)), *bare_keys(key_file)]))
 
 
 def _jump_keys(hop: Destination, key_file: Path | None) -> tuple[str, ...]:
-    """--host-key may name a jump host; else it is one that the user knows."""
+    """Return the keys of a jump host that ``key_file`` names, or else those that the user knows."""
     named = known_keys(hop, (key_file,)) if key_file else ()
     return named or known_keys(hop, hop.known_hosts)
 
 
-def _demand(keys: tuple[str, ...], destination: Destination, what: str, key_file: Path | None) -> None:
+def _demand(keys: tuple[str, ...], destination: Destination, name: str, key_file: Path | None) -> None:
     if keys:
         return
     where = key_file or "your known_hosts"
@@ -193,48 +184,35 @@ def _demand(keys: tuple[str, ...], destination: Destination, what: str, key_file
         if key_file
         else f"run `{destination.command}` once, and check the key it shows"
     )
-    raise HostKeyError(f"{what}: its host key is not in {where}, or is revoked there", next_step=step)
+    raise HostKeyError(f"{name}: its host key is not in {where}, or is revoked there", next_step=step)
 
 
 def _resolve(name: str, entry: str) -> frozenset[str]:
-    """Addresses of ``name``.  The resolver has no deadline of its own, so a thread is left to it."""
-    answer: queue.Queue[frozenset[str] | OSError] = queue.Queue()
+    """Return the addresses of ``name``.  The resolver has no deadline of its own, so it gets a thread."""
+    answers: list[frozenset[str] | Exception] = []
 
     def ask() -> None:
         try:
             rows = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-            answer.put(frozenset(str(row[4][0]) for row in rows))
+            answers.append(frozenset(str(row[4][0]) for row in rows))
         except (OSError, UnicodeError) as error:  # UnicodeError: a label longer than DNS allows
-            answer.put(OSError(str(error)))
+            answers.append(error)
 
-    threading.Thread(target=ask, daemon=True).start()
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(RESOLVE_DEADLINE_S)
+    answer = answers[0] if answers else TimeoutError(f"no answer within {RESOLVE_DEADLINE_S:.0f} s")
+    if isinstance(answer, frozenset):
+        return answer
+    raise InputError(
+        f"host entry {entry!r}: {name} does not resolve ({getattr(answer, 'strerror', None) or answer})",
+        next_step="name a machine as user@host[:port] or as OpenSSH knows it, or a hosts file as ./FILE",
+    ) from answer
+
+
+def _recorded(resource: Resource) -> Host:
     try:
-        found = answer.get(timeout=RESOLVE_DEADLINE_S)
-    except queue.Empty:
-        found = OSError(f"no answer within {RESOLVE_DEADLINE_S:.0f} s")
-    if isinstance(found, OSError):
-        raise InputError(
-            f"host entry {entry!r}: {name} does not resolve ({found.strerror or found})",
-            next_step="name a machine as user@host[:port] or as OpenSSH knows it, or a hosts file as ./FILE",
-        ) from found
-    return found
-
-
-def _to_text(host: Host) -> str:
-    return json.dumps(dataclasses.asdict(host), default=str, sort_keys=True)
-
-
-def _from_text(ref: Resource) -> Host:
-    try:
-        row = json.loads(ref.ref)
-        jumps = tuple(Jump(**_tuples(jump)) for jump in row.pop("jumps"))
-        return Host(jumps=jumps, **_tuples(row))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StateError(f"the record of {ref.name} cannot be read: {error}", node=ref.name) from error
-
-
-def _tuples(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the dataclasses' tuples, files as paths."""
-    files = row.get("identity_files")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
-    return {**values, "identity_files": tuple(map(Path, files))} if isinstance(files, list) else values
+        return _JSON.loads(resource.ref, Host)
+    except (ValueError, TypeError, KeyError, AttributeError, ForbiddenExtraKeysError) as error:
+        message = f"the record of {resource.name} cannot be read: {error}"
+        raise StateError(message, node=resource.name) from error

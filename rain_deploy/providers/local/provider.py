@@ -34,7 +34,7 @@ _HOME_CACHES = (("UV_CACHE_DIR", ".cache/uv"), ("CARGO_HOME", ".cargo"), ("RUSTU
 class LocalProvider:
     """Implements ``providers.base.Provider`` in ``home`` (RAIN_DEPLOY_HOME)."""
 
-    traits = Traits(priced=False, owned=True, installs_packages=False, needs_wall=False, shared_machine=True)
+    traits = Traits(owned=True, installs_packages=False, needs_wall=False, shared_machine=True)
     cloud = None
 
     def __init__(self, home: Path) -> None:

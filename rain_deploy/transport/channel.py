@@ -1,0 +1,229 @@
+"""Bytes over SSH channels: the streams of one command, and forwarded connections."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import paramiko
+
+from rain_deploy.core.command import Command
+from rain_deploy.errors import InputError, RainDeployError
+from rain_deploy.transport.base import Chunk
+
+OPEN_S = 30.0
+"""How long a connected server may take to open a channel or to start a command."""
+STUCK_S = 5.0
+"""How long after a command's deadline its connection is closed, if the library still blocks on it."""
+SLICE_BYTES = 32 * 1024
+"""How much stdin is handed over at once: paramiko copies all that is left for every packet."""
+READ_BYTES = 4 * 1024 * 1024
+"""More than a window, so that one read empties a buffer."""
+FORWARD_BYTES = 32 * 1024
+
+LOST = (paramiko.SSHException, EOFError, OSError)
+"""The errors of paramiko once a connection or a channel is gone."""
+
+
+class NoExitStatusError(Exception):
+    """The channel ended without the command's exit status."""
+
+
+def seconds_left(deadline: float | None) -> float | None:
+    """Return the seconds until ``deadline``, a time of ``time.monotonic``.  Raises TimeoutError after it."""
+    if deadline is None:
+        return None
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def hang_up(channel: paramiko.Channel) -> None:
+    """Close ``channel``, even if its connection is lost."""
+    with contextlib.suppress(*LOST):
+        channel.close()
+
+
+@contextlib.contextmanager
+def closing_after(seconds: float, close: Callable[[], object]) -> Iterator[threading.Timer]:
+    """Call ``close`` from another thread if the block takes longer, which ends a library call that hangs."""
+    watchdog = threading.Timer(seconds, close)
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        yield watchdog
+    finally:
+        watchdog.cancel()
+
+
+def execute(
+    channel: paramiko.Channel, command: Command, deadline: float | None, on_stdout: Chunk, on_stderr: Chunk
+) -> int:
+    """Run ``command`` on a new ``channel``, return its exit status and close the channel.
+
+    This is not ``fabric.Connection.run``, which starts three threads per command, polls, decodes the output
+    to text, and has no deadline for a server that stops answering.
+
+    Raises TimeoutError after ``deadline`` and NoExitStatusError; exceptions of the chunks pass through.
+    """
+    line, stdin = command.line().encode("utf-8", "surrogateescape"), command.stdin or b""
+    close_connection = channel.get_transport().close
+    try:
+        with closing_after((command.deadline_s or OPEN_S) + STUCK_S, close_connection) as watchdog:
+            try:
+                channel.exec_command(line)
+            except LOST as error:
+                raise NoExitStatusError from error
+            if deadline is None:
+                watchdog.cancel()
+            if stdin:
+                threading.Thread(target=_send, args=(channel, stdin), daemon=True).start()
+            else:
+                _send(channel, b"")
+            _receive(channel, deadline, on_stdout, on_stderr)
+            if not channel.status_event.wait(seconds_left(deadline)):
+                raise TimeoutError
+            status = channel.recv_exit_status()
+    finally:
+        hang_up(channel)
+    if status < 0:
+        raise NoExitStatusError
+    return status
+
+
+class _Wakeup(threading.Event):
+    """Set by paramiko whenever bytes or an end arrive; only the reader clears it.
+
+    Both buffers share it.  paramiko clears it when one is empty, which would hide the other's bytes.
+    """
+
+    rearm = threading.Event.clear
+
+    def clear(self) -> None:
+        """Do nothing, for paramiko."""
+
+
+def _send(channel: paramiko.Channel, data: bytes) -> None:
+    # On an error the command ended without reading all, or the connection is lost: the reader sees which.
+    with contextlib.suppress(*LOST):
+        for start in range(0, len(data), SLICE_BYTES):
+            channel.sendall(data[start : start + SLICE_BYTES])
+        channel.shutdown_write()
+
+
+def _receive(channel: paramiko.Channel, deadline: float | None, on_stdout: Chunk, on_stderr: Chunk) -> None:
+    wakeup = _Wakeup()
+    channel.in_buffer.set_event(wakeup)
+    channel.in_stderr_buffer.set_event(wakeup)
+    streams = (
+        (channel.recv_ready, channel.recv, on_stdout),
+        (channel.recv_stderr_ready, channel.recv_stderr, on_stderr),
+    )
+    while True:
+        wakeup.rearm()
+        ended = channel.eof_received or channel.closed  # read first: bytes that came before the end follow
+        idle = True
+        for ready, receive, chunk in streams:
+            if ready():
+                idle = False
+                try:
+                    data = receive(READ_BYTES)
+                except LOST as error:  # a read also sends: it tells the server that there is room for more
+                    raise NoExitStatusError from error
+                chunk(data)
+        if idle and ended:
+            return
+        left = seconds_left(deadline)
+        if idle:
+            wakeup.wait(left)
+
+
+class PortForward(socketserver.ThreadingTCPServer):
+    """A port on 127.0.0.1 here that leads through SSH; ``dial`` opens the far side of a connection.
+
+    ``fabric.Connection.forward_local`` is not used: it cannot choose a free port or report a taken one,
+    stops for good when one connection fails, cuts both directions when one ends, and polls.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = False  # so that server_close waits for the threads
+    request_queue_size = 64
+
+    def __init__(self, dial: Callable[[], paramiko.Channel], local_port: int) -> None:
+        self._dial = dial
+        self._open: set[tuple[socket.socket, paramiko.Channel]] = set()
+        self._closing = False
+        self._lock = threading.Lock()
+        try:
+            super().__init__(("127.0.0.1", local_port), socketserver.BaseRequestHandler)
+        except OSError as error:
+            raise InputError(f"port {local_port} on 127.0.0.1 cannot be used: {error.strerror}") from error
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    @property
+    def local_port(self) -> int:
+        return int(self.server_address[1])
+
+    def close(self) -> None:
+        """Stop listening and end every connection; return when their threads have ended."""
+        self.shutdown()
+        self._thread.join()
+        with self._lock:
+            self._closing = True
+            pairs = tuple(self._open)
+        for pair in pairs:
+            _end(*pair)
+        self.server_close()
+
+    def finish_request(self, request: Any, client_address: object) -> None:
+        """Serve one connection, on a thread of its own; the server closes ``request`` afterwards."""
+        del client_address
+        try:
+            channel = self._dial()
+        except RainDeployError:
+            return  # nothing listens at the far port: the client sees its connection end
+        with self._lock:
+            self._open.add((request, channel))
+            closing = self._closing
+        if closing:  # ``close`` did not see this pair
+            _end(request, channel)
+        try:
+            (upward := threading.Thread(target=_copy_up, args=(request, channel))).start()
+            _copy_down(channel, request)
+            upward.join()
+        finally:
+            with self._lock:
+                self._open.discard((request, channel))
+            hang_up(channel)
+
+
+def _end(near: socket.socket, far: paramiko.Channel) -> None:
+    with contextlib.suppress(OSError):
+        near.shutdown(socket.SHUT_RDWR)
+    hang_up(far)
+
+
+def _copy_up(near: socket.socket, far: paramiko.Channel) -> None:
+    try:
+        while data := near.recv(FORWARD_BYTES):
+            far.sendall(data)
+        far.shutdown_write()
+    except LOST:
+        _end(near, far)
+
+
+def _copy_down(far: paramiko.Channel, near: socket.socket) -> None:
+    try:
+        while data := far.recv(FORWARD_BYTES):
+            near.sendall(data)
+        # After a full close of the far side, a half-open connection would keep ``_copy_up`` waiting for ever.
+        near.shutdown(socket.SHUT_RDWR if far.closed else socket.SHUT_WR)
+    except LOST:
+        _end(near, far)
