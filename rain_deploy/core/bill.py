@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from rain_deploy.core.machine import Machines
+
 HOUR_S = 3600.0
 DEFAULT_TTL_S = 12 * HOUR_S
 """From the making of a cluster to its time limit, unless another is asked for."""
@@ -33,6 +35,21 @@ class Quote:
     """Instances that may still be made; None: no limit."""
     opens: tuple[str, ...] = ()
     """Sentences: what is opened to whom."""
+
+    @property
+    def size(self) -> str:
+        """Return the size of one machine in words: ``2 CPUs, 4 GiB, 20 GiB of disk``."""
+        return f"{self.cpus} CPUs, {self.memory_bytes >> 30} GiB, {self.disk_size_gib} GiB of disk"
+
+    def settings(self, machines: Machines) -> Machines:
+        """Return these settings of machines with everything that was quoted filled in."""
+        return replace(
+            machines,
+            zone=self.zone,
+            instance_type=self.instance_type,
+            disk_size_gib=self.disk_size_gib,
+            template=self.template,
+        )
 
 
 @dataclass(frozen=True, slots=True)

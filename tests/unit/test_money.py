@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rain_deploy.core.bill import Bill, Meter
+from rain_deploy.core.machine import Machines
 from tests.support.values import QUOTE
 
 HOUR_S = 3600.0
@@ -71,3 +72,9 @@ def test_machines_that_run_to_their_limit_never_cost_more_than_was_allowed(
 def test_a_limit_has_passed_from_its_second_on() -> None:
     bill = replace(Bill(QUOTE), limit_s=10.0)
     assert (bill.passed(9.9), bill.passed(10.0), Bill(QUOTE).passed(10.0)) == (False, True, False)
+
+
+def test_a_quote_says_the_size_of_a_machine_and_fills_in_what_was_left_open() -> None:
+    assert QUOTE.size == "1 CPUs, 1 GiB, 20 GiB of disk"
+    filled = QUOTE.settings(Machines(zone="elsewhere", anti_affinity=True, ssh_port=2222))
+    assert filled == Machines("zone", "small", 20, "Debian", anti_affinity=True, ssh_port=2222)
