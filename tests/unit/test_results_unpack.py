@@ -370,6 +370,11 @@ def test_a_stream_with_a_changed_byte_is_never_taken_for_the_whole(data: st.Data
         assert done.refused or tree(Path(place)) == files
 
 
+def test_a_tar_that_ends_without_its_hashes_is_not_the_whole(tmp_path: Path) -> None:
+    with pytest.raises(CutError):
+        unpack(tmp_path, tarfile.TarInfo("files/a").tobuf() + bytes(1024))
+
+
 def damaged(change: Callable[[dict[str, list[object]]], object]) -> bytes:
     sums: dict[str, list[object]] = {"files/a": [1, hashlib.sha256(b"a").hexdigest()]}
     change(sums)
