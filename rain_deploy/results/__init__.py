@@ -1,1 +1,1 @@
-"""What comes home from a run: unpacking, manifest, points."""
+"""Pulls the results of a run: unpacking, landing, manifest, points."""

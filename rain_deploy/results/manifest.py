@@ -19,10 +19,10 @@ Manifest = dict[str, object]
 def build(
     run: RunRecord, state: dict[str, object], files: Iterable[PulledFile], *, complete: bool
 ) -> Manifest:
-    """The manifest of one pull.  ``state``: state.json of the node.
+    """Return the manifest of one pull.  ``state`` is the node's state.json.
 
-    Paths are encoded by ``names.encode_name``, so that any JSON reader can read them and none prints
-    what it should not; ``complete`` is false when the run had not ended.
+    Paths are encoded by ``names.encode_name``: any JSON reader can read and print them safely.
+    ``complete`` is false if the run had not ended.
     """
     return {
         "version": VERSION,

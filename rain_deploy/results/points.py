@@ -1,4 +1,4 @@
-"""The table of a run: rows of points.jsonl folded to one per task, and written as CSV and JSON."""
+"""The table of a run: the newest row of each task in points.jsonl, written as CSV and JSON."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _LONGEST_LINE_BYTES = 1 << 20
 _BEFORE = ("task", "name")
 _AFTER = ("value", "state", "node", "started", "duration_s")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
+"""Starts of a text that a spreadsheet takes for a formula."""
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Rows of a points.jsonl, none when there is no such file."""
+    """Yield the rows of a points.jsonl; none if there is no such file."""
     if path.exists():
         with path.open("rb") as stream:
             yield from parse_rows(iter(lambda: stream.readline(_LONGEST_LINE_BYTES), b""))
 
 
 def parse_rows(lines: Iterable[bytes]) -> Iterator[Row]:
-    """Rows of points.jsonl's lines; what is no row is passed over."""
+    """Yield the rows in these lines; a line that is not a row is skipped."""
     for line in lines:
         try:
             row = json.loads(line)
@@ -38,13 +38,13 @@ def parse_rows(lines: Iterable[bytes]) -> Iterator[Row]:
 
 
 def _scalars(values: object) -> Row:
-    """Of a stranger's object what a table can show."""
+    """Return the values that a table can show."""
     items = values.items() if isinstance(values, dict) else ()
     return {str(key): value for key, value in items if value is None or isinstance(value, str | int | float)}
 
 
 def fold(rows: Iterable[Row], *, all_: bool = False) -> tuple[Row, ...]:
-    """The newest row of each task in order of task id; only points unless ``all_``."""
+    """Return the newest row of each task, ordered by task id; only points unless ``all_``."""
     newest: dict[tuple[str, int], Row] = {}
     for row in rows:
         task = row.get("task")
@@ -55,16 +55,16 @@ def fold(rows: Iterable[Row], *, all_: bool = False) -> tuple[Row, ...]:
 
 
 def parameters(row: Row) -> Row:
-    """Parameters of a point by name."""
+    """Return the parameters of a point by name."""
     found = row.get("parameters")
     return found if isinstance(found, dict) else {}
 
 
 def write_csv(rows: tuple[Row, ...], stream: IO[str]) -> None:
-    """A header and a line per row: a column per parameter, in order of appearance.
+    """Write a header and a line per row, with a column per parameter in order of appearance.
 
     ``started`` is ISO 8601 in UTC.  Numbers are plain; a text that a spreadsheet would run as a formula
-    gets an apostrophe before it.
+    starts with an apostrophe.
     """
     names = list(dict.fromkeys(name for row in rows for name in parameters(row)))
     fixed = {*_BEFORE, *_AFTER}
@@ -84,7 +84,7 @@ def write_csv(rows: tuple[Row, ...], stream: IO[str]) -> None:
 
 
 def write_json(rows: tuple[Row, ...], stream: IO[str]) -> None:
-    """A list of the rows; ``"NaN"``, ``"Infinity"``, ``"-Infinity"`` where JSON has no such number."""
+    """Write a list of the rows, with ``"NaN"``, ``"Infinity"``, ``"-Infinity"`` where JSON has no number."""
     json.dump([_plain(row) for row in rows], stream, indent=1, allow_nan=False)
     stream.write("\n")
 

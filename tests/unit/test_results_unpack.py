@@ -284,6 +284,7 @@ def sparse_terabyte() -> bytes:
         (archive([(f"files/{n}", b"") for n in range(30)]), "20 files"),
         (archive([("files/a", bytes(600_000)), ("files/b", bytes(600_000))]), "files/b of 600000 bytes"),
         (sparse_terabyte(), "files/sparse of 1000000000000 bytes"),
+        (archive([]) + bytes(2 << 20), "more than 1000000 bytes"),
     ],
 )
 def test_a_limit_that_is_passed_ends_the_pull_and_says_which(tmp_path: Path, data: bytes, named: str) -> None:
