@@ -1,4 +1,4 @@
-"""What is remembered on the operator's machine."""
+"""The record on the operator's machine."""
 
 from rain_deploy.state.store import Store
 

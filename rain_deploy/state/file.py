@@ -1,4 +1,4 @@
-"""The state file itself: made whole, opened only where nobody else could have written it, its errors told."""
+"""The state file: created whole, opened only if no other user could have written it."""
 
 from __future__ import annotations
 
@@ -25,74 +25,74 @@ CREATE TABLE facts (machine TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE past (cluster_id TEXT PRIMARY KEY);
 CREATE TABLE runs (id TEXT PRIMARY KEY, cluster TEXT NOT NULL, sequence INTEGER NOT NULL, body TEXT NOT NULL);
 """
-
-ANOTHER = (
+_ANOTHER = (
     "restore it from a copy, or set RAIN_DEPLOY_HOME to another directory; from there `rain-deploy gc` shows"
     " what exists in the cloud and deletes what you name"
 )
 
 
-@contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """StateError instead of what SQLite and the system say."""
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise _unusable(path, error) from error
-
-
-def _unusable(path: Path, error: sqlite3.Error | OSError) -> StateError:
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or full(error):
-        return disk_full(path)
-    code = getattr(error, "sqlite_errorcode", None)
-    # SQLITE_ERROR: no such table or column.  Other subclasses of DatabaseError tell of the file itself.
-    if type(error) is sqlite3.DatabaseError or code == sqlite3.SQLITE_ERROR:
-        return StateError(
-            f"{path} is no state file of this rain-deploy, or a damaged one: {error}; it was left as it is",
-            next_step=ANOTHER,
-        )
+def damaged(path: Path, why: str) -> StateError:
+    """Return the error for a file that this version did not write."""
     return StateError(
-        f"the state file {path} cannot be used: {error}",
-        next_step="set RAIN_DEPLOY_HOME to a directory that can be written",
+        f"{path} is not a state file of this rain-deploy, or is damaged: {why}; it was left as it is",
+        next_step=_ANOTHER,
     )
 
 
-def opened(path: Path) -> None:
-    """Make it where it is not there, and look at it before anything is believed.  StateError."""
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise StateError instead of the errors of SQLite and the system."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_FULL or full(error):
+            raise disk_full(path) from error
+        # SQLITE_ERROR: no such table or column.  A plain DatabaseError: it is not a database.
+        if type(error) is sqlite3.DatabaseError or code == sqlite3.SQLITE_ERROR:
+            raise damaged(path, str(error)) from error
+        raise StateError(
+            f"the state file {path} cannot be used: {error}",
+            next_step="set RAIN_DEPLOY_HOME to a directory that can be written",
+        ) from error
+
+
+def open_or_create(path: Path) -> None:
+    """Create the file if it is missing, and raise StateError if it cannot be trusted or read."""
     with translated(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
-            _make(path)
+            _create(path)
         _refuse_strangers(path)
     with database(path) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == 0:
-        raise _unusable(path, sqlite3.DatabaseError("it has no version"))
+        raise damaged(path, "it has no version")
     if version > VERSION:
         raise StateError(
             f"the state file {path} was written by a newer rain-deploy "
-            f"(its version {version}, this one knows {VERSION}); nothing was changed",
+            f"(its version is {version}, this one knows {VERSION}); nothing was changed",
             next_step="use the newer rain-deploy, or another RAIN_DEPLOY_HOME",
         )
 
 
 @contextlib.contextmanager
 def database(path: Path) -> Iterator[sqlite3.Connection]:
-    """One transaction on a connection of its own, durable at its end.  StateError."""
+    """Open a connection for one transaction, which is durable when it ends.  Raises StateError."""
     with translated(path), contextlib.closing(sqlite3.connect(path, timeout=10)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         with connection:
             yield connection
 
 
-def _make(path: Path) -> None:
-    """Appears whole or not at all; of two that make it at once the first wins."""
+def _create(path: Path) -> None:
+    """Create the whole file or nothing; if two processes do so at once, the first one wins."""
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".state-")
     os.close(handle)
     try:
-        with contextlib.closing(sqlite3.connect(draft)) as database:
-            database.execute("PRAGMA synchronous = FULL")
-            database.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+        with contextlib.closing(sqlite3.connect(draft)) as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
     finally:
@@ -100,23 +100,19 @@ def _make(path: Path) -> None:
 
 
 def _refuse_strangers(path: Path) -> None:
-    """StateError where another user of this machine could have written what is deleted or dialled by it."""
-    status, place = path.stat(), path.parent.stat()
-    if status.st_uid != os.geteuid():
+    """Raise StateError if another user could have written it: we delete and dial what it names."""
+    if (owner := path.stat().st_uid) != os.geteuid():
         raise StateError(
-            f"the state file {path} belongs to another user of this machine (uid {status.st_uid}); "
+            f"the state file {path} belongs to another user of this machine (uid {owner}); "
             "it was left as it is",
-            next_step=f"as that user, or: {ANOTHER}",
+            next_step=f"as that user, or: {_ANOTHER}",
         )
-    if place.st_mode & stat.S_IWOTH and not place.st_mode & stat.S_ISVTX:
-        raise _open_to_all(path.parent)
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise _open_to_all(path)
-
-
-def _open_to_all(path: Path) -> StateError:
-    return StateError(
-        f"{path} can be written by other users of this machine (mode {stat.S_IMODE(path.stat().st_mode):o}); "
-        "the state was left as it is",
-        next_step=f"if what it says is yours: chmod go-w {path}; else {ANOTHER}",
-    )
+    folder_mode, mode = path.parent.stat().st_mode, path.stat().st_mode
+    open_folder = folder_mode & stat.S_IWOTH and not folder_mode & stat.S_ISVTX
+    if open_folder or mode & (stat.S_IWGRP | stat.S_IWOTH):
+        place, mode = (path.parent, folder_mode) if open_folder else (path, mode)
+        raise StateError(
+            f"{place} can be written by other users of this machine (mode {stat.S_IMODE(mode):o}); "
+            "the state was left as it is",
+            next_step=f"if you trust what it says: chmod go-w {place}; otherwise {_ANOTHER}",
+        )

@@ -1,4 +1,4 @@
-"""The lock of a cluster for the life of a changing command; a kernel lock, so it ends with the process."""
+"""Locks a cluster while a command changes it.  It is a kernel lock, so it ends with the process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rain_deploy.state.file import translated
 
 @contextlib.contextmanager
 def locked(directory: Path, cluster: str, verb: str, is_gone: Callable[[], bool]) -> Iterator[None]:
-    """Hold the cluster.  Raises Locked, naming the holder; of a cluster that ``is_gone`` nothing stays."""
+    """Hold the cluster.  Raises Locked with the holder.  Deletes the lock file if the cluster ``is_gone``."""
     path = directory / f"{cluster}.lock"
     with translated(path):
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -36,7 +36,7 @@ def locked(directory: Path, cluster: str, verb: str, is_gone: Callable[[], bool]
 
 
 def _held(cluster: str, path: Path) -> int:
-    """The lock file, open and held; not one that its last holder has removed meanwhile.  Locked, OSError."""
+    """Return a handle of the locked file, and not of one that its last holder has just deleted."""
     while True:
         handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
         try:

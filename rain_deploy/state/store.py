@@ -1,8 +1,8 @@
-"""What is remembered on the operator's machine: SQLite, one file, every change durable at once.
+"""The record on the operator's machine: one SQLite file, every change durable at once.
 
-Clusters, their resources with the intents behind them, and runs.  Values go in and come out as the
-frozen dataclasses of core; cattrs turns them into JSON.  The cloud's labels, not this file, are the
-truth about what exists.
+It holds clusters, their resources with the intents behind them, and runs.  Values go in and come out as
+frozen dataclasses of core; cattrs turns them into JSON.  The cloud's labels, not this file, are the truth
+about what exists.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import contextlib
 import hashlib
 import json
 import socket
-import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cattrs.errors
 import cattrs.preconf.json
@@ -26,205 +25,177 @@ from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.machine import Facts, Host, Intent, Resource
 from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.run import RunRecord
-from rain_deploy.errors import StateError
-from rain_deploy.state.file import ANOTHER, database, opened
+from rain_deploy.state.file import damaged, database, open_or_create
 from rain_deploy.state.lock import locked
 from rain_deploy.state.upgrade import cluster_row
 
 _CONVERTER = cattrs.preconf.json.make_converter()
 _CONVERTER.register_unstructure_hook(Path, str)
 _CONVERTER.register_structure_hook(Path, lambda value, _: Path(value))
-# Variables of the caller may be secrets, and each ``up`` brings them anew.
+# The caller's variables may be secrets, and every ``up`` brings them again.
 _CONVERTER.register_unstructure_hook(
     Host, make_dict_unstructure_fn(Host, _CONVERTER, installer_env=override(omit=True))
 )
 
 _DIGITS = 5
-"""Hexadecimal: as many of a cluster's id are of its home as are its own."""
+"""Hex digits: half of a cluster id identifies the home, half the cluster."""
 Read = TypeVar("Read")
 
 
-def _loaded(path: Path, body: str, kind: type[Read]) -> Read:
-    """What a row holds.  Raises StateError where that is not what this version wrote."""
-    try:
-        row = json.loads(body)
-        return _CONVERTER.structure(cluster_row(row) if kind is Cluster else row, kind)
-    except (ValueError, TypeError, AttributeError, KeyError, cattrs.errors.BaseValidationError) as error:
-        raise StateError(
-            f"the state file {path} holds a {kind.__name__} that cannot be read; it was left as it is",
-            next_step=ANOTHER,
-        ) from error
-
-
 class Store:
-    """The state file of one home directory.  A connection per call, so threads and processes may share."""
+    """The state file of one home.  Each call opens a connection, so threads and processes may share it."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
         self._path = home / "state.sqlite"
-        opened(self._path)
+        open_or_create(self._path)
 
-    def _database(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
-        return database(self._path)
+    # ---- clusters
 
     def clusters(self) -> tuple[Cluster, ...]:
-        """Every recorded cluster, by name."""
-        with self._database() as connection:
-            rows = connection.execute("SELECT body FROM clusters ORDER BY name").fetchall()
-        return tuple(_loaded(self._path, body, Cluster) for (body,) in rows)
+        """Return every recorded cluster, ordered by name."""
+        return self._load(Cluster, "clusters ORDER BY name")
 
     def cluster(self, name: str) -> Cluster | None:
-        """The cluster of that name."""
-        with self._database() as connection:
-            row = connection.execute("SELECT body FROM clusters WHERE name = ?", (name,)).fetchone()
-        return _loaded(self._path, row[0], Cluster) if row else None
+        """Return the cluster of that name."""
+        return next(iter(self._load(Cluster, "clusters WHERE name = ?", name)), None)
 
     def save_cluster(self, cluster: Cluster) -> None:
-        """Record it, replacing what was recorded under its name."""
-        with self._database() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO clusters VALUES (?, ?, ?)",
-                (cluster.name, cluster.id, _CONVERTER.dumps(cluster)),
-            )
+        """Record the cluster, and replace the record of its name."""
+        self._save("clusters", cluster.name, cluster.id, _json(cluster))
 
     def forget_cluster(self, cluster: Cluster) -> None:
-        """Remove the cluster and its resources; its runs stay."""
-        with self._database() as connection:
+        """Delete the cluster and its resources; its runs stay."""
+        with database(self._path) as connection:
             connection.execute("DELETE FROM resources WHERE cluster_id = ?", (cluster.id,))
             connection.execute("DELETE FROM environments WHERE cluster_id = ?", (cluster.id,))
             connection.execute("DELETE FROM clusters WHERE id = ?", (cluster.id,))
             connection.execute("INSERT OR IGNORE INTO past VALUES (?)", (cluster.id,))
 
     def next_cluster_id(self, name: str) -> str:
-        """For a new cluster of that name: no other home gives it; the same until one is forgotten."""
-        with self._database() as connection:
-            (gone,) = connection.execute("SELECT count(*) FROM past").fetchone()
+        """Return the id for a new cluster: unique to this home, and the same until a cluster is forgotten."""
+        ((gone,),) = self._execute("SELECT count(*) FROM past")
         return self._tag() + _digest(f"{self._tag()}\n{name}\n{gone}")
 
     def made(self, cluster_id: str) -> bool:
-        """Whether this home gave the id, also when its cluster is forgotten."""
+        """Return whether this home gave that id, even if its cluster is forgotten."""
         return len(cluster_id) == 2 * _DIGITS and cluster_id.startswith(self._tag())
 
     def _tag(self) -> str:
-        """This home's own, from its place and the birth of its state file: a home made anew has another."""
-        return _digest(f"{socket.gethostname()}\n{self._home.absolute()}\n{self._born_s()}")
+        """Return the digits of this home, from its place and the birth of its state file."""
+        ((born_s,),) = self._execute("SELECT born_s FROM home")
+        return _digest(f"{socket.gethostname()}\n{self._home.absolute()}\n{born_s}")
+
+    def lock(self, cluster: str, verb: str) -> contextlib.AbstractContextManager[None]:
+        """Hold the cluster for a command that changes it.  The lock ends with the process, even if killed.
+
+        Raises Locked, with the holder, if another command holds it.
+        """
+        return locked(self._home / "locks", cluster, verb, lambda: self.cluster(cluster) is None)
+
+    # ---- machines and environments
 
     def save_facts(self, node: Node) -> None:
-        """Keep what is known of a node's machine, but of no cluster, for dry runs of later clusters there."""
+        """Keep the facts of a node's machine, but not of its cluster, for dry runs of later clusters."""
         if node.facts:
-            of_the_machine = replace(node.facts, node_config_sha256="", running=(), active_run="", taken=())
-            with self._database() as connection:
-                connection.execute(
-                    "INSERT OR REPLACE INTO facts VALUES (?, ?)",
-                    (_machine(node.host), _CONVERTER.dumps(of_the_machine)),
-                )
+            facts = replace(node.facts, node_config_sha256="", running=(), active_run="", taken=())
+            self._save("facts", _machine(node.host), _json(facts))
 
     def facts(self, host: Host) -> Facts | None:
-        """What was last known of a machine."""
-        with self._database() as connection:
-            row = connection.execute("SELECT body FROM facts WHERE machine = ?", (_machine(host),)).fetchone()
-        return _loaded(self._path, row[0], Facts) if row else None
+        """Return the last known facts of a machine."""
+        return next(iter(self._load(Facts, "facts WHERE machine = ?", _machine(host))), None)
 
     def save_environment(self, cluster_id: str, asked: str, environment: ResolvedEnvironment) -> None:
-        """Keep what the cluster's environment was resolved to; ``asked`` stands for what it came from."""
-        with self._database() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO environments VALUES (?, ?, ?)",
-                (cluster_id, asked, _CONVERTER.dumps(environment)),
-            )
+        """Keep the resolved environment of a cluster; ``asked`` identifies what it was resolved from."""
+        self._save("environments", cluster_id, asked, _json(environment))
 
     def environment(self, cluster_id: str) -> tuple[str, ResolvedEnvironment] | None:
-        """What was kept: (asked, environment)."""
-        with self._database() as connection:
-            row = connection.execute(
-                "SELECT asked, body FROM environments WHERE cluster_id = ?", (cluster_id,)
-            ).fetchone()
-        return (row[0], _loaded(self._path, row[1], ResolvedEnvironment)) if row else None
+        """Return ``asked`` and the environment that was kept for it."""
+        rows = self._execute("SELECT asked, body FROM environments WHERE cluster_id = ?", cluster_id)
+        return next(((asked, self._value(ResolvedEnvironment, body)) for asked, body in rows), None)
+
+    # ---- resources
 
     def save_intent(self, intent: Intent) -> None:
-        """Record a create before it is sent, be it again: its time is that of the last one."""
-        with self._database() as connection:
-            connection.execute(
-                "INSERT INTO resources VALUES (?, ?, ?, ?, NULL) "
-                "ON CONFLICT (cluster_id, kind, name) DO UPDATE SET intent = excluded.intent",
-                (intent.cluster_id, intent.kind, intent.name, _CONVERTER.dumps(intent)),
-            )
+        """Record a create before each time it is sent; the record has the time of the last one."""
+        self._execute(
+            "INSERT INTO resources VALUES (?, ?, ?, ?, NULL) "
+            "ON CONFLICT (cluster_id, kind, name) DO UPDATE SET intent = excluded.intent",
+            *(intent.cluster_id, intent.kind, intent.name, _json(intent)),
+        )
 
     def save_resource(self, resource: Resource) -> None:
         """Record the outcome of a create."""
-        with self._database() as connection:
-            connection.execute(
-                "UPDATE resources SET ref = ? WHERE cluster_id = ? AND kind = ? AND name = ?",
-                (resource.ref, resource.cluster_id, resource.kind, resource.name),
-            )
+        statement = "UPDATE resources SET ref = ? WHERE cluster_id = ? AND kind = ? AND name = ?"
+        self._execute(statement, resource.ref, resource.cluster_id, resource.kind, resource.name)
 
     def resources(self, cluster_id: str) -> tuple[Resource, ...]:
-        """All that was intended for the cluster, in order; ``ref`` is empty where the outcome is unknown."""
-        with self._database() as connection:
-            rows = connection.execute(
-                "SELECT cluster_id, kind, name, coalesce(ref, ''), "
-                "coalesce(json_extract(intent, '$.recorded_s'), 0), "
-                "coalesce(json_extract(intent, '$.owner'), '') "
-                "FROM resources WHERE cluster_id = ? ORDER BY rowid",
-                (cluster_id,),
-            ).fetchall()
+        """Return all intended resources of the cluster in order; an unknown outcome has an empty ``ref``."""
+        rows = self._execute(
+            "SELECT kind, name, coalesce(ref, ''), coalesce(json_extract(intent, '$.recorded_s'), 0), "
+            "coalesce(json_extract(intent, '$.owner'), '') "
+            "FROM resources WHERE cluster_id = ? ORDER BY rowid",
+            cluster_id,
+        )
         return tuple(
             Resource(cluster_id, kind, name, ref, owner_tag(owner) if owner else "", recorded_s=recorded_s)
-            for cluster_id, kind, name, ref, recorded_s, owner in rows
+            for kind, name, ref, recorded_s, owner in rows
         )
 
     def forget_resource(self, resource: Resource) -> None:
-        """Remove a resource that was observed to be gone."""
-        with self._database() as connection:
-            connection.execute(
-                "DELETE FROM resources WHERE cluster_id = ? AND kind = ? AND name = ?",
-                (resource.cluster_id, resource.kind, resource.name),
-            )
+        """Delete the record of a resource that is verified to be gone."""
+        statement = "DELETE FROM resources WHERE cluster_id = ? AND kind = ? AND name = ?"
+        self._execute(statement, resource.cluster_id, resource.kind, resource.name)
+
+    # ---- runs
 
     def runs(self, cluster: str | None = None) -> tuple[RunRecord, ...]:
-        """Runs of a cluster's name (all when None), oldest first; also of clusters that are gone."""
-        with self._database() as connection:
-            rows = connection.execute(
-                "SELECT body FROM runs WHERE ? IS NULL OR cluster = ? ORDER BY sequence",
-                (cluster, cluster),
-            ).fetchall()
-        return tuple(_loaded(self._path, body, RunRecord) for (body,) in rows)
+        """Return the runs of a cluster, or all runs, oldest first; also those of deleted clusters."""
+        return self._load(RunRecord, "runs WHERE ?1 IS NULL OR cluster = ?1 ORDER BY sequence", cluster)
 
     def save_run(self, run: RunRecord) -> None:
-        """Record it, replacing what was recorded under its id."""
-        with self._database() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)",
-                (run.id, run.cluster, run.sequence, _CONVERTER.dumps(run)),
-            )
+        """Record the run, and replace the record of its id."""
+        self._save("runs", run.id, run.cluster, run.sequence, _json(run))
 
     def add_run(self, make: Callable[[int], RunRecord]) -> RunRecord:
-        """Record what ``make`` gives for a sequence of its own: one more than any run's in this file."""
-        with self._database() as connection:
+        """Record and return the run that ``make`` returns for the next sequence number of this file."""
+        with database(self._path) as connection:
             connection.execute("BEGIN IMMEDIATE")
             (last,) = connection.execute("SELECT coalesce(max(sequence), 0) FROM runs").fetchone()
             run = make(int(last) + 1)
-            row = (run.id, run.cluster, run.sequence, _CONVERTER.dumps(run))
+            row = (run.id, run.cluster, run.sequence, _json(run))
             connection.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", row)
         return run
 
     def forget_run(self, run: RunRecord) -> None:
-        """Remove a run that was never in line."""
-        with self._database() as connection:
-            connection.execute("DELETE FROM runs WHERE id = ?", (run.id,))
+        """Delete the record of a run that never got in line."""
+        self._execute("DELETE FROM runs WHERE id = ?", run.id)
 
-    def _born_s(self) -> int:
-        """When this file was made: a home that is made anew gives other ids."""
-        with self._database() as connection:
-            (born_s,) = connection.execute("SELECT born_s FROM home").fetchone()
-        return int(born_s)
+    # ---- rows
 
-    def lock(self, cluster: str, verb: str) -> contextlib.AbstractContextManager[None]:
-        """Hold the cluster for a changing command.  Ends with the process, also when it is killed.
+    def _execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with database(self._path) as connection:
+            return connection.execute(statement, values).fetchall()
 
-        Raises Locked, naming the holder, when another command holds it.
-        """
-        return locked(self._home / "locks", cluster, verb, lambda: self.cluster(cluster) is None)
+    def _save(self, table: str, *row: object) -> None:
+        marks = ", ".join("?" * len(row))
+        self._execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", *row)  # noqa: S608  a table of ours
+
+    def _load(self, kind: type[Read], rows: str, *values: object) -> tuple[Read, ...]:
+        found = self._execute(f"SELECT body FROM {rows}", *values)  # noqa: S608  a table of ours
+        return tuple(self._value(kind, body) for (body,) in found)
+
+    def _value(self, kind: type[Read], body: str) -> Read:
+        """Return the value in a row.  Raises StateError if this version did not write it."""
+        try:
+            row = json.loads(body)
+            return _CONVERTER.structure(cluster_row(row) if kind is Cluster else row, kind)
+        except (ValueError, TypeError, AttributeError, KeyError, cattrs.errors.BaseValidationError) as error:
+            raise damaged(self._path, f"it holds a {kind.__name__} that cannot be read") from error
+
+
+def _json(value: object) -> str:
+    return _CONVERTER.dumps(value)
 
 
 def _digest(text: str) -> str:

@@ -239,14 +239,14 @@ def test_a_state_file_of_a_newer_version_is_left_as_it_is(line: CommandLine) -> 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 1000], ids=["empty", "garbage"])
 def test_a_file_that_is_no_state_file_is_left_as_it_is(line: CommandLine, content: bytes) -> None:
     (line.home / "state.sqlite").write_bytes(content)
-    all_refused(line, "state.sqlite is no state file", "left as it is")
+    all_refused(line, "state.sqlite is not a state file", "left as it is")
 
 
 def test_a_record_that_cannot_be_read_is_left_as_it_is(line: CommandLine) -> None:
     with sqlite3.connect(line.home / "state.sqlite") as database:
         database.execute("INSERT INTO clusters VALUES ('default', 'ab12', '{}')")
     database.close()
-    all_refused(line, "state.sqlite holds a Cluster that cannot be read")
+    all_refused(line, "or is damaged: it holds a Cluster that cannot be read")
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ def test_a_newer_state_file_is_refused_and_left_as_it_is(tmp_path: Path, store: 
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
     path.write_bytes(b"garbage" * 500)
-    with pytest.raises(StateError, match="is no state file"):
+    with pytest.raises(StateError, match="is not a state file"):
         Store(tmp_path)
     assert path.read_bytes() == b"garbage" * 500
 
