@@ -1,13 +1,13 @@
-"""Seconds per group of tests, a group being a folder of tests/, printed last; and what is made once for all.
+"""Tests side by side: which share a process, how long each group took, and what is made once for all.
 
-RAIN_DEPLOY_TEST_CACHE names where engine and environment are kept (default ~/.cache/rain-deploy-tests), laid
-out as a home is.
+A group of tests is a folder of tests/; the seconds of each are printed last.  RAIN_DEPLOY_TEST_CACHE names
+where engine and environment are kept (default ~/.cache/rain-deploy-tests), laid out as a home is.
 """
 
 from __future__ import annotations
 
 import collections
-import contextlib
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -19,11 +19,23 @@ CACHES = ("cache", "local/cache")
 SECONDS: collections.defaultdict[str, float] = collections.defaultdict(float)
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, unless they name another group; begin with the long files."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     SECONDS[Path(report.nodeid.partition("::")[0]).parts[1]] += report.duration
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):  # the process that started this one counts
+        return
     line = ", ".join(f"{group} {seconds:.0f}" for group, seconds in sorted(SECONDS.items()))
     if kept := os.environ.get("TEST_SECONDS_FILE"):
         Path(kept).write_text(line, encoding="utf-8")
@@ -37,7 +49,8 @@ def test_cache() -> Path:
     for name in CACHES:
         (cache / name).mkdir(parents=True, exist_ok=True)
     engines = platformdirs.user_data_path("rain-deploy") / "cache/engine"
-    if engines.is_dir():  # who has run a quickstart has waited for its build once
-        with contextlib.suppress(FileExistsError):
-            shutil.copytree(engines, cache / "cache/engine")
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if engines.is_dir() and not (cache / "cache/engine").exists():
+            shutil.copytree(engines, cache / "cache/engine")  # who ran a quickstart has waited for its build
     return cache

@@ -17,7 +17,8 @@ from rain_deploy.providers.keys import public_key
 from rain_deploy.providers.local.provider import LocalProvider
 from rain_deploy.transport.ssh import SshTransport
 from tests.contract.provider_cases import ProviderCase, exoscale_case, hosts_case, local_case
-from tests.contract.servers import ADDRESS, SSHD, Endpoint, OpenSshd, Relay, Sshds
+from tests.contract.servers import ADDRESS, Endpoint, Relay, Sshds, ThreeKeys
+from tests.support.sshd import SSHD
 
 
 @pytest.fixture(scope="session", params=["local", "openssh"])
@@ -44,7 +45,7 @@ def _local(home: Path) -> Iterator[Endpoint]:
 @contextlib.contextmanager
 def _openssh(directory: Path) -> Iterator[Endpoint]:
     key = directory / "id_ed25519"
-    server = OpenSshd(directory, public_key(key))
+    server = ThreeKeys(directory, public_key(key))
     host = Host(
         name="node-1",
         address=ADDRESS,

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import os
 import socket
 import subprocess
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from rain_deploy.core.machine import Host
 from rain_deploy.providers.keys import public_key
+from tests.support.network import WORKER
+from tests.support.sshd import OpenSshd
 
-SSHD = Path("/usr/sbin/sshd")
-ADDRESS = "127.101.0.1"
+ADDRESS = f"127.101.{WORKER}.1"
 
 
 class Relay:
@@ -94,50 +93,21 @@ class Endpoint:
     """All that the server has."""
 
 
-class OpenSshd:
-    """The system's own sshd with three host keys, on an address and port of the tests."""
+class ThreeKeys(OpenSshd):
+    """The system's own sshd with three host keys."""
 
     def __init__(self, directory: Path, authorized: str) -> None:
         self._directory = directory
-        self.port = _free_port()
-        for kind in ("ed25519", "ecdsa", "rsa"):
-            _keygen(directory / f"host_{kind}", kind)
-        (directory / "authorized_keys").write_text(authorized + "\n", encoding="utf-8")
-        (directory / "config").write_text(self._config(), encoding="utf-8")
-        if os.geteuid() == 0:
-            Path("/run/sshd").mkdir(
-                mode=0o755, exist_ok=True
-            )  # sshd insists on it, a package's boot makes it
-        self._log = (directory / "log").open("wb")
-        self._process = subprocess.Popen(
-            [SSHD, "-D", "-e", "-f", directory / "config"], stderr=self._log, stdin=subprocess.DEVNULL
+        keys = [directory / f"host_{kind}" for kind in ("rsa", "ecdsa", "ed25519")]
+        for key in keys:
+            _keygen(key)
+        super().__init__(
+            directory, ADDRESS, authorized, keys, {"HOME": directory}, f"AllowUsers {getpass.getuser()}"
         )
-        _wait_for_port(ADDRESS, self.port)
 
     def host_keys(self, *kinds: str) -> tuple[str, ...]:
         lines = ((self._directory / f"host_{kind}.pub").read_text(encoding="utf-8") for kind in kinds)
         return tuple(" ".join(line.split()[:2]) for line in lines)
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=10)
-        self._log.close()
-
-    def _config(self) -> str:
-        keys = "\n".join(f"HostKey {self._directory}/host_{kind}" for kind in ("rsa", "ecdsa", "ed25519"))
-        return f"""{keys}
-ListenAddress {ADDRESS}:{self.port}
-AuthorizedKeysFile {self._directory}/authorized_keys
-AllowUsers {getpass.getuser()}
-PidFile none
-StrictModes no
-UsePAM no
-SetEnv HOME={self._directory}
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-MaxStartups 100
-Subsystem sftp internal-sftp
-"""
 
 
 class Sshds:
@@ -146,13 +116,13 @@ class Sshds:
     def __init__(self, directory: Path) -> None:
         self.key = directory / "id_ed25519"
         public = public_key(self.key)
-        self.servers: list[OpenSshd] = []
+        self.servers: list[ThreeKeys] = []
         for name in ("one", "two", "three"):
             (directory / name).mkdir()
-            self.servers.append(OpenSshd(directory / name, public))
+            self.servers.append(ThreeKeys(directory / name, public))
 
     @staticmethod
-    def known_line(server: OpenSshd, *kinds: str) -> str:
+    def known_line(server: ThreeKeys, *kinds: str) -> str:
         """Lines of known_hosts for keys of these kinds."""
         return "".join(f"[{ADDRESS}]:{server.port} {key}\n" for key in server.host_keys(*kinds))
 
@@ -161,20 +131,6 @@ class Sshds:
             server.close()
 
 
-def _keygen(path: Path, kind: str) -> None:
-    command = ["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(path)]
+def _keygen(path: Path) -> None:
+    command = ["ssh-keygen", "-q", "-t", path.name.removeprefix("host_"), "-N", "", "-f", str(path)]
     subprocess.run(command, check=True, timeout=30)
-
-
-def _free_port() -> int:
-    with socket.create_server((ADDRESS, 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def _wait_for_port(address: str, port: int) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
-            return
-        time.sleep(0.02)
-    raise TimeoutError(f"{address}:{port} does not listen")

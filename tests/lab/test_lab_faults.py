@@ -11,6 +11,7 @@ from exoscale.api.exceptions import ExoscaleAPIClientException, ExoscaleAPIServe
 from tests.lab.conftest import Account
 from tests.lab.lab import Lab
 from tests.lab.machines import NoMachines
+from tests.support.waiting import wait_for
 
 
 def test_429_strikes_as_often_as_told_and_says_when_to_come_again(lab: Lab, account: Account) -> None:
@@ -165,14 +166,14 @@ def test_an_operation_times_out_and_the_instance_runs_later(lab: Lab, account: A
 
     vm = operation["reference"]["id"]
     assert account.client.get_instance(id=vm)["state"] == "starting"
-    _until(lambda: account.client.get_instance(id=vm)["state"] == "running")
+    wait_for(lambda: account.client.get_instance(id=vm)["state"] == "running")
 
 
 def test_an_operation_can_be_pending_for_ever(lab: Lab, account: Account) -> None:
     lab.faults.outcome("create-instance", "pending")
     operation = account.client.create_instance(**account.request())
 
-    _until(lambda: lab.instances()[0].state == "running")
+    wait_for(lambda: lab.instances()[0].state == "running")
 
     assert account.client.get_operation(id=operation["id"])["state"] == "pending"
 
@@ -210,7 +211,7 @@ def test_an_address_comes_late(lab: Lab, account: Account) -> None:
     vm = account.create()
     assert "public-ip" not in account.client.get_instance(id=vm)
 
-    _until(lambda: "public-ip" in account.client.get_instance(id=vm))
+    wait_for(lambda: "public-ip" in account.client.get_instance(id=vm))
 
 
 def test_a_test_is_called_before_the_effect_after_it_and_after_the_answer(lab: Lab, account: Account) -> None:
@@ -238,11 +239,3 @@ def test_deleting_an_instance_that_still_boots_leaves_no_machine(lab: Lab, accou
 
     assert lab.left() == ()
     assert not lab.machines.running(operation["reference"]["id"])
-
-
-def _until(condition: object) -> None:
-    deadline_s = time.monotonic() + 5
-    assert callable(condition)
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)

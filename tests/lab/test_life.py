@@ -11,8 +11,8 @@ from tests.lab.conftest import FIRST_UP_S
 from tests.lab.lab import Lab
 from tests.lab.light import MACHINE, LightMachines
 from tests.local.command_line import CommandLine
-from tests.local.node_cluster import wait_for
 from tests.local.scripts import SQUARES, WAITS
+from tests.support.waiting import wait_for
 
 HOUR_S = 3600
 

@@ -24,7 +24,7 @@ from rain_deploy.providers.local.processes import pids_of
 from rain_deploy.transport.ssh import SshTransport
 from tests.lab.light import LightMachine, LightMachines
 from tests.lab.machines import Instance, NoAddressError
-from tests.local.node_cluster import wait_for
+from tests.support.waiting import wait_for
 
 
 class Bench:
@@ -85,13 +85,12 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.close()
 
 
-def eventually(holds: Callable[[], bool], deadline_s: float = 20.0) -> bool:
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        if holds():
-            return True
+def stays(holds: Callable[[], bool], for_s: float = 2.0) -> bool:
+    """Whether it holds all that time: as long as the machine's limit program looks several times."""
+    end_s = time.monotonic() + for_s
+    while holds() and time.monotonic() < end_s:
         time.sleep(0.05)
-    return False
+    return holds()
 
 
 def listening(machine: LightMachine) -> bool:
@@ -143,7 +142,7 @@ def test_at_its_limit_it_powers_itself_off_and_is_started_again_for_half_an_hour
     machine = bench.create("a", limit_s=time.time() + 6)
     bench.facts(machine)
     bench.sh(machine, "echo kept >file; setsid sleep 300 >/dev/null 2>&1 </dev/null &")
-    assert eventually(lambda: bench.off == ["a"])
+    wait_for(lambda: bench.off == ["a"])
     assert not bench.machines.running("a")
     assert not listening(machine)
     assert pids_of(machine.marker) == ()
@@ -151,20 +150,20 @@ def test_at_its_limit_it_powers_itself_off_and_is_started_again_for_half_an_hour
     bench.facts(machine)
     assert bench.sh(machine, "cat file").stdout == b"kept\n"
     machine.pass_time(1700)
-    assert not eventually(lambda: len(bench.off) > 1, deadline_s=2)
+    assert stays(lambda: len(bench.off) <= 1)
     machine.pass_time(1800)
-    assert eventually(lambda: bench.off == ["a", "a"])
+    wait_for(lambda: bench.off == ["a", "a"])
 
 
 def test_a_session_keeps_an_idle_one_up(bench: Bench) -> None:
     machine = bench.create("a", idle_s=3600)
     bench.facts(machine)
     machine.pass_time(4000)
-    assert not eventually(lambda: bench.off != [], deadline_s=2)
+    assert stays(lambda: bench.off == [])
     bench.transport.close()
-    assert eventually(lambda: b" 01 " not in connections(machine))
+    wait_for(lambda: b" 01 " not in connections(machine))
     machine.pass_time(8000)
-    assert eventually(lambda: bench.off == ["a"])
+    wait_for(lambda: bench.off == ["a"])
 
 
 def test_stopped_by_the_cloud_it_does_not_report_that_it_went_off_itself(bench: Bench) -> None:
@@ -242,9 +241,9 @@ def test_after_a_run_with_then_off_server_and_governor_go_off(bench: Bench) -> N
     with socket.create_server((server.address, 7231)):
         for machine in (server, governor):
             machine.pass_time(1000)
-        assert not eventually(lambda: bench.off != [], deadline_s=2)
+        assert stays(lambda: bench.off == [])
     (run / "state.json").write_text(json.dumps({"state": "finished"}, indent=1), encoding="utf-8")
-    assert eventually(lambda: bench.off == ["s"])
-    assert eventually(lambda: governor.path("/var/lib/rain-deploy-machine/silent").exists())
+    wait_for(lambda: bench.off == ["s"])
+    wait_for(lambda: governor.path("/var/lib/rain-deploy-machine/silent").exists())
     governor.pass_time(1400)
-    assert eventually(lambda: bench.off == ["s", "g"])
+    wait_for(lambda: bench.off == ["s", "g"])

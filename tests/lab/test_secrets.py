@@ -12,8 +12,8 @@ import pytest
 from tests.lab.conftest import FIRST_UP_S
 from tests.lab.lab import Lab
 from tests.local.command_line import CommandLine
-from tests.local.node_cluster import wait_for
 from tests.local.scripts import WAITS
+from tests.support.waiting import wait_for
 
 CANARY = "canary-77ab3f"
 

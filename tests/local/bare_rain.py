@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.local.node_cluster import wait_for
+from tests.support.network import WORKER, free_port
+from tests.support.waiting import wait_for
 
-ADDRESS = "127.201.1.1"
+ADDRESS = f"127.201.{WORKER}.1"
 LIMITS = dict.fromkeys(
     (
         "OMP_NUM_THREADS",
@@ -57,7 +57,7 @@ def environment(python: Path) -> dict[str, str]:
 def bare_rain(engine: Path, env: Path, place: Path) -> Iterator[BareRain]:
     """Server and governors as long as the context lasts."""
     python = env / "bin" / "python"
-    server, http, *governors = (f"{ADDRESS}:{_free_port()}" for _ in range(4))
+    server, http, *governors = (f"{ADDRESS}:{free_port(ADDRESS)}" for _ in range(4))
     programs: list[subprocess.Popen[bytes]] = []
     for name, *words in (
         ("server", "--listen", server, "--http-listen", http),
@@ -81,9 +81,3 @@ def bare_rain(engine: Path, env: Path, place: Path) -> Iterator[BareRain]:
     for program in programs:  # with the executors that governors leave
         os.killpg(program.pid, signal.SIGKILL)
         program.wait(10)
-
-
-def _free_port() -> int:
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind((ADDRESS, 0))
-        return int(probe.getsockname()[1])

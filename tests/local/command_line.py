@@ -18,7 +18,7 @@ from typing import Any
 
 import jsonschema
 
-from tests.local.node_cluster import wait_for
+from tests.support.waiting import wait_for
 
 PROGRAM = Path(sys.executable).with_name("rain-deploy")
 SCHEMA = Path(__file__).parents[2] / "docs" / "reference" / "json-schema.json"

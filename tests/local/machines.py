@@ -26,9 +26,9 @@ from rain_deploy.providers.hosts.openssh_config import SSH_PORT
 from rain_deploy.providers.keys import public_key
 from rain_deploy.providers.local import node as local_node
 from tests.local.command_line import CommandLine
-from tests.local.node_cluster import wait_for
+from tests.support.sshd import SSHD, sshd_command
+from tests.support.waiting import wait_for
 
-SSHD = Path("/usr/sbin/sshd")
 WORKER = 4202
 """User id."""
 SHARED = ("engine", "envs", "uv")
@@ -163,24 +163,10 @@ class Machine:
             )
             program = shlex.join((sys.executable, "-P", local_node.__file__, f"{where}/config.json"))
             return f"HOME={where}/home exec {program} 3>{where}/lock"
-        (where / "sshd_config").write_text(f"""\
-HostKey {where}/{key}
-ListenAddress {self.address}:{self.port}
-AuthorizedKeysFile {where}/authorized_keys
-PidFile none
-StrictModes no
-UsePAM no
-SetEnv HOME={where}/home
-PermitRootLogin prohibit-password
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-MaxStartups 100
-Subsystem sftp internal-sftp
-""")
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists on it, a package's boot makes it
+        command = sshd_command(where, f"{self.address}:{self.port}", (where / key,), {"HOME": where / "home"})
         # Files of root are the worker's there, and nobody is root.
         rights = f"unshare --user --map-user={WORKER} --map-group={WORKER} " if self.powerless else ""
-        return f"{rights}{SSHD} -D -e -f {where}/sshd_config"
+        return rights + shlex.join(command)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,12 @@ import json
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rain_deploy.parts.shell import render
+from tests.support.waiting import wait_for
 
 NODE_CODE = Path(__file__).parents[2] / "rain_deploy" / "node"
 
@@ -226,15 +225,6 @@ def state(run_dir: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {"state": "shipped"}
     return value
-
-
-def wait_for(
-    condition: Callable[[], object], timeout_s: float = 20.0, describe: Callable[[], str] = lambda: ""
-) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s {describe()}"
-        time.sleep(0.02)
 
 
 def points(run_dir: Path) -> dict[tuple[int, int], dict[str, Any]]:

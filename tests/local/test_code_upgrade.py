@@ -11,8 +11,8 @@ import pytest
 
 from tests.local.command_line import LocalCluster
 from tests.local.conftest import MakeCluster
-from tests.local.node_cluster import wait_for
 from tests.local.scripts import WAITS
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,8 @@ from typing import Any
 import pytest
 
 from tests.local.conftest import Installation
+from tests.support.network import free_port
+from tests.support.waiting import wait_for
 from tests.unit.companion_python import FAULT, NodePython
 
 ADDRESS = "127.103.1.1"
@@ -93,7 +92,7 @@ class RainedOn:
 @pytest.fixture(scope="module")
 def rain(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RainedOn]:
     home = tmp_path_factory.mktemp("rain")
-    port, http, governor = (_free_port() for _ in range(3))
+    port, http, governor = (free_port(ADDRESS) for _ in range(3))
     server = f"{ADDRESS}:{port}"
     environment = {**os.environ, "PATH": f"{installation.env}/bin:{os.environ['PATH']}"}
     programs = []
@@ -103,24 +102,11 @@ def rain(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -
     ):
         options = ["--logdir", f"{home}/{name}", "--ready-file", f"{home}/{name}.ready"]
         programs.append(subprocess.Popen([installation.engine, name, *options, *arguments], env=environment))
-        _wait_for(home / f"{name}.ready")
+        wait_for((home / f"{name}.ready").exists)
     yield RainedOn(NodePython.of(home, installation.env), server)
     for program in programs:  # the governor ends with its server
         program.terminate()
         program.wait(10)
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind((ADDRESS, 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 20
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not appear"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")

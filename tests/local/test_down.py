@@ -12,9 +12,9 @@ import pytest
 
 from tests.local.command_line import CommandLine, LocalCluster, listening, living_in
 from tests.local.conftest import MakeCluster, MakeHome
-from tests.local.node_cluster import wait_for
 from tests.local.scripts import WAITS
 from tests.support.results import verify
+from tests.support.waiting import wait_for
 
 KEPT = {
     "cache",

@@ -12,8 +12,8 @@ from rain_deploy.providers.keys import public_key
 from tests.local.command_line import LocalCluster
 from tests.local.conftest import MakeHome
 from tests.local.machines import Machine, User, filled, needs_machines, started
-from tests.local.node_cluster import wait_for
 from tests.local.scripts import SQUARES
+from tests.support.waiting import wait_for
 
 pytestmark = needs_machines
 NAMES = ("alpha", "beta")

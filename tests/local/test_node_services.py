@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.local.node_cluster import SWEEP, NodeCluster, points, state, wait_for
+from tests.local.node_cluster import SWEEP, NodeCluster, points, state
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from tests.local.conftest import Installation

@@ -30,10 +30,11 @@ from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.providers.keys import public_key
 from rain_deploy.providers.local.provider import LocalProvider
 from rain_deploy.verbs import copy
-from tests.contract.servers import ADDRESS, SSHD, OpenSshd
+from tests.contract.servers import ADDRESS, ThreeKeys
 from tests.local.command_line import PROGRAM, LocalCluster
 from tests.local.conftest import Installation
 from tests.local.scripts import SQUARES, WAITS
+from tests.support.sshd import SSHD
 
 SHOW = ("sh", "-c", 'printf "%s\\0" "$@"', "sh")
 """A command that says its arguments, each ended by NUL."""
@@ -115,7 +116,7 @@ def _openssh(directory: Path) -> Iterator[tuple[Host, ...]]:
         hosts = []
         for number in (1, 2):
             (directory / str(number)).mkdir()
-            server = OpenSshd(directory / str(number), public_key(key))
+            server = ThreeKeys(directory / str(number), public_key(key))
             stack.callback(server.close)
             keys = server.host_keys("ed25519", "rsa")
             user = os.environ.get("USER") or "root"

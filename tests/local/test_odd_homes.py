@@ -14,8 +14,8 @@ import pytest
 from tests.conftest import CACHES
 from tests.local.command_line import PROGRAM, CommandLine, LocalCluster, environments, living_in
 from tests.local.conftest import MakeCluster, MakeHome
-from tests.local.node_cluster import wait_for
 from tests.local.scripts import SQUARES, WAITS
+from tests.support.waiting import wait_for
 
 CANARY = "canary-6d1f"
 STRANGE = "-d 'ü\" $HOME.py"

@@ -12,8 +12,8 @@ import pytest
 
 from tests.local.command_line import LocalCluster, living_in
 from tests.local.conftest import MakeCluster, MakeHome
-from tests.local.node_cluster import wait_for
 from tests.local.scripts import WAITS
+from tests.support.waiting import wait_for
 
 SERVICES = ("ssh", "keeper", "supervisor", "server", "governor")
 

@@ -127,7 +127,7 @@ def test_an_expired_cluster_of_another_home_goes(world: World, tmp_path: Path) -
     assert actions(run_gc(world)) == {other: ("expired", "deleted")}
 
 
-@pytest.mark.parametrize("limit_s", [None, FUTURE_S])
+@pytest.mark.parametrize("limit_s", [None, FUTURE_S], ids=["no limit", "a later limit"])
 def test_one_machine_that_has_not_expired_keeps_the_whole_cluster(
     world: World, tmp_path: Path, limit_s: float | None
 ) -> None:

@@ -7,9 +7,6 @@ import getpass
 import itertools
 import os
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +27,8 @@ from rain_deploy.state import Store
 from rain_deploy.transport.base import Chunk
 from rain_deploy.transport.local import LocalTransport
 from rain_deploy.transport.ssh import SshTransport
+from tests.support.sshd import SSHD, OpenSshd
 
-SSHD = Path("/usr/sbin/sshd")
 ADDRESS = "127.2.210.1"
 OURS = replace(DEBIAN_12, marked=True, one_time_host_key=True)
 pytestmark = pytest.mark.skipif(not SSHD.exists(), reason=f"no {SSHD}: install openssh-server")
@@ -49,18 +46,18 @@ class Machine:
         self.one_time = directory / "machine/one-time-host-key"
         self.one_time.write_text(f"{self.first}\n", encoding="utf-8")
         self.key = directory / "id_ed25519"
-        authorized = directory / "authorized_keys"
-        authorized.write_text(public_key(self.key) + "\n", encoding="utf-8")
-        self.port = _free_port()
-        self._configure(authorized)
-        with (directory / "log").open("wb") as log:
-            argv = (str(SSHD), "-D", "-e", "-f", str(directory / "config"))
-            self._sshd = subprocess.Popen(argv, stderr=log, stdin=subprocess.DEVNULL)
+        path = f"{directory}/bin:{os.environ['PATH']}"
+        environment = {
+            "HOME": directory / "home",
+            "PATH": path,
+            "RAIN_DEPLOY_MACHINE": directory / "machine",
+        }
+        host_key = self.etc / "ssh_host_ed25519_key"
+        self._sshd = OpenSshd(directory, ADDRESS, public_key(self.key), (host_key,), environment)
         self.program(
             "systemctl",
             f'[ "$1" = reload ] || exit 0\necho "$2" >>{directory}/reloaded\nkill -HUP {self._sshd.pid}',
         )
-        _wait_for_port(self.port)
 
     def program(self, name: str, text: str) -> None:
         """Put it first on PATH of the machine's sessions."""
@@ -76,7 +73,7 @@ class Machine:
         return Host(
             name="node-1",
             address=ADDRESS,
-            port=self.port,
+            port=self._sshd.port,
             user=getpass.getuser(),
             host_keys=(self.first,),
             identity_files=(self.key,),
@@ -84,25 +81,7 @@ class Machine:
         )
 
     def close(self) -> None:
-        self._sshd.terminate()
-        self._sshd.wait(timeout=10)
-
-    def _configure(self, authorized: Path) -> None:
-        path = f"{self.directory}/bin:{os.environ['PATH']}"
-        (self.directory / "config").write_text(
-            f"""HostKey {self.etc}/ssh_host_ed25519_key
-ListenAddress {ADDRESS}:{self.port}
-AuthorizedKeysFile {authorized}
-PidFile none
-StrictModes no
-UsePAM no
-SetEnv HOME={self.directory}/home PATH={path} RAIN_DEPLOY_MACHINE={self.directory}/machine
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-MaxStartups 100
-""",
-            encoding="utf-8",
-        )
+        self._sshd.close()
 
 
 class BreaksOff(SshTransport):
@@ -289,17 +268,3 @@ def dying(machine: Machine, fatal: int, *, after: bool) -> Iterator[None]:
     yield
     shutil.rmtree(machine.directory / "bin")
     wrapped.rename(machine.directory / "bin")
-
-
-def _free_port() -> int:
-    with socket.create_server((ADDRESS, 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def _wait_for_port(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection((ADDRESS, port), timeout=1):
-            return
-        time.sleep(0.02)
-    raise TimeoutError(f"{ADDRESS}:{port} does not listen")

@@ -19,6 +19,7 @@ from rain_deploy.node.config import node_config
 from rain_deploy.node.files import write_json
 from rain_deploy.node.service.keeper import Keeper
 from rain_deploy.node.service.process import end, leader, scan
+from tests.support.waiting import wait_for
 
 ADDRESS = "127.102.8.1"
 IDLE_PORT, RUN_PORT = 17210, 17230
@@ -107,13 +108,6 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 def steps(keeper: Keeper, until: Callable[[], object]) -> None:
     wait_for(lambda: until() or (keeper.step() and False))
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def has_governor(node: Node) -> Callable[[], object]:

@@ -24,6 +24,7 @@ from rain_deploy.node.service.process import (
     scan,
     spawn,
 )
+from tests.support.waiting import wait_for
 
 STUBBORN = """\
 import signal, time
@@ -50,10 +51,7 @@ def start(service: str, tmp_path: Path, code: str, role: str = "server", place: 
 
 
 def wait_for_text(path: Path, text: str) -> None:
-    deadline = time.monotonic() + 10
-    while text not in path.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: text in path.read_text())
 
 
 def test_a_process_with_the_same_number_is_not_the_same() -> None:
