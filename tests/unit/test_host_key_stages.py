@@ -28,6 +28,7 @@ from rain_deploy.transport.base import Chunk
 from rain_deploy.transport.local import LocalTransport
 from rain_deploy.transport.ssh import SshTransport
 from tests.support.sshd import SSHD, OpenSshd
+from tests.support.waiting import wait_for
 
 ADDRESS = "127.2.210.1"
 OURS = replace(DEBIAN_12, marked=True, one_time_host_key=True)
@@ -145,8 +146,15 @@ class Operator:
             return replace_host_keys(self._context(transport), cluster, directory=str(self._machine.etc))
 
     def gets_in(self) -> bool:
-        with contextlib.closing(SshTransport()) as transport:
-            transport.connect(self.cluster.server.host)
+        """Whether a recorded key opens the machine, whose server is away for a moment when it reloads."""
+
+        def connects() -> bool:
+            with contextlib.closing(SshTransport()) as transport, contextlib.suppress(Unreachable):
+                transport.connect(self.cluster.server.host)
+                return True
+            return False
+
+        wait_for(connects)
         return True
 
     def _context(self, transport: SshTransport) -> Context:
