@@ -17,7 +17,6 @@ from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import HostKeyError, InputError
 from rain_deploy.fleet.fanout import Outcomes
 from rain_deploy.fleet.reach import gather_facts
-from rain_deploy.parts.engine import tools_probe
 from rain_deploy.parts.facts import facts_command
 from rain_deploy.parts.wall import cluster_addresses
 from rain_deploy.providers.base import Provider
@@ -127,7 +126,7 @@ def survivors(
 
 def question(cluster: Cluster, host: Host, first: Host) -> Command:
     """What one host is asked; the first also whether it could build the engine, while none is known."""
-    tools = tools_probe() if host is first and not cluster.engine_sha256 else ""
+    tools = host is first and not cluster.engine_sha256
     return facts_command(host, cluster.id, route_to=first.address, tools=tools)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -42,3 +43,17 @@ class Stage:
     deadline_s: float = 1800.0
     installs: bool = False
     """It gets the environment that a host has for its installer."""
+
+
+def joined(stages: Iterable[Stage]) -> Stage:
+    """Return one stage with the steps of all, which have one name; steps that are ``parallel`` come last."""
+    every = tuple(stages)
+    steps = [step for stage in every for step in stage.steps]
+    return Stage(
+        name=every[0].name,
+        steps=tuple(sorted(steps, key=lambda step: step.parallel)),
+        payload=tuple(file for stage in every for file in stage.payload),
+        variables=tuple(variable for stage in every for variable in stage.variables),
+        deadline_s=max(stage.deadline_s for stage in every),
+        installs=any(stage.installs for stage in every),
+    )

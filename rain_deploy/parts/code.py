@@ -1,4 +1,4 @@
-"""Our node code as a bundle: what is shipped, by digest, beside engine and environment."""
+"""Our node code: shipped as a bundle, placed by digest."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import hashlib
 import shlex
 from dataclasses import dataclass
 
+from rain_deploy.core.cluster import Node
 from rain_deploy.core.layout import Layout
-from rain_deploy.core.step import PayloadFile, Step
+from rain_deploy.core.step import PayloadFile, Stage, Step
+from rain_deploy.parts.part import Part, facts_of, having
 from rain_deploy.parts.shell import PACKAGE
 
 
@@ -22,7 +24,7 @@ class CodeBundle:
 
 @functools.cache
 def code_bundle() -> CodeBundle:
-    """The bundle of this installation: node/, the companion, and the launcher."""
+    """Return the bundle of this installation: node/, the companion, and the launcher."""
     node, companion = PACKAGE / "node", PACKAGE / "companion"
     places = [("__main__.py", node / "launch.py")]
     places += [(f"node/{path.relative_to(node)}", path) for path in sorted(node.rglob("*.py"))]
@@ -34,15 +36,33 @@ def code_bundle() -> CodeBundle:
     return CodeBundle(digest.hexdigest()[:16], files)
 
 
-def code_step(layout: Layout, bundle: CodeBundle) -> tuple[Step, tuple[PayloadFile, ...]]:
-    """Place the bundle, by rename: nodes that share a machine may do it at once."""
-    target = shlex.quote(layout.code(bundle.digest))
-    there = f"[ -e {target}/__main__.py ]"
-    payload = tuple(PayloadFile(f"code/{file.path}", file.data, file.mode) for file in bundle.files)
-    step = Step(
-        name="node code",
-        check=there,
-        act=f'mkdir -p {shlex.quote(layout.codes)}\nmv -T "$S/code" {target} 2>/dev/null || {there}',
-        verify=there,
-    )
-    return step, payload
+@dataclass(frozen=True, slots=True)
+class Code(Part):
+    """The node code of this installation."""
+
+    layout: Layout
+    stage_name = "install"
+
+    @property
+    def _main(self) -> str:
+        return f"{self.layout.code(code_bundle().digest)}/__main__.py"
+
+    def lacks(self, node: Node) -> str | None:
+        return None if self._main in facts_of(node).have else "the node code will be sent"
+
+    def stage(self, node: Node) -> Stage:
+        """Place the bundle by rename: nodes that share a machine may do it at once."""
+        del node
+        bundle = code_bundle()
+        target, there = shlex.quote(self.layout.code(bundle.digest)), f"[ -e {shlex.quote(self._main)} ]"
+        step = Step(
+            name="node code",
+            check=there,
+            act=f'mkdir -p {shlex.quote(self.layout.codes)}\nmv -T "$S/code" {target} 2>/dev/null || {there}',
+            verify=there,
+        )
+        payload = tuple(PayloadFile(f"code/{file.path}", file.data, file.mode) for file in bundle.files)
+        return Stage(self.stage_name, (step,), payload)
+
+    def done(self, node: Node) -> Node:
+        return having(node, self._main)

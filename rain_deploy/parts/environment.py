@@ -1,4 +1,4 @@
-"""A node's Python environment: named by what it holds, built by uv where it is not there."""
+"""A node's Python environment: named by what it holds, built there by uv."""
 
 from __future__ import annotations
 
@@ -6,34 +6,42 @@ import functools
 import hashlib
 import re
 import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+from rain_deploy.core.cluster import Node
 from rain_deploy.core.environment import NODE_PYTHON_TEXT, ResolvedEnvironment
 from rain_deploy.core.layout import Layout
-from rain_deploy.core.machine import Facts
-from rain_deploy.core.step import PayloadFile, Step
+from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.errors import InputError
+from rain_deploy.parts.part import Part, facts_of, having
 from rain_deploy.parts.shell import PACKAGE, render
 from rain_deploy.parts.steps import packages_step, program_step
 from rain_deploy.parts.uv import uv_pin
 
+DEADLINE_S = 3600.0
+"""An installation on a slow machine, with its downloads."""
+DISK_BYTES = 6 << 30
+"""An environment with TensorFlow, the engine's build, and room for work."""
 _APT_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](:[a-z0-9]+)?(=\S+)?")
 
 
 @functools.cache
 def node_lock() -> str:
-    """The locked set of our own (extra ``node``), with hashes."""
+    """Return our own locked set (extra ``node``), with hashes."""
     return (PACKAGE / "parts/locks/node.lock").read_text("ascii")
 
 
 @functools.cache
 def compat_files() -> tuple[tuple[str, bytes], ...]:
-    """(name, content) of what makes Rain's client work on today's Python; part of every environment."""
+    """Return (name, content) of what makes Rain's client work on Python 3.11; part of every environment."""
     files = sorted((PACKAGE / "companion/compat").iterdir())
     return tuple((file.name, file.read_bytes()) for file in files if file.suffix in {".py", ".pth"})
 
 
+@functools.lru_cache(maxsize=8)
 def environment_digest(environment: ResolvedEnvironment) -> str:
-    """Name of the environment: any change of what it is made from changes it."""
+    """Return the environment's name: any change of what it is made from changes it."""
     digest = hashlib.sha256(f"{NODE_PYTHON_TEXT}\n".encode())
     parts = [environment.lock_text.encode(), environment.setup.encode()]
     parts += [package.encode() for package in environment.apt]
@@ -44,66 +52,118 @@ def environment_digest(environment: ResolvedEnvironment) -> str:
 
 
 def check_packages(apt: tuple[str, ...]) -> None:
-    """Raises InputError for what apt-get would not take as a package to install."""
+    """Refuse names that apt-get would not take as a package to install.  Raises InputError."""
     for package in apt:
         if not _APT_NAME.fullmatch(package):
             raise InputError(
-                f"apt: {package!r} is no name of a Debian package",
+                f"apt: {package!r} is not a Debian package name",
                 next_step="correct `apt` in the config file",
             )
 
 
-def environment_steps(
-    layout: Layout, facts: Facts, environment: ResolvedEnvironment, *, uv: bytes | None = None
-) -> tuple[tuple[Step, ...], tuple[PayloadFile, ...]]:
-    """Have the environment on a host; the payload leaves out what facts name as there.
+@dataclass(frozen=True, slots=True)
+class Environment(Part):
+    """The Python environment."""
 
-    ``uv``: the program of ``uv_pin``; may be None where the host has it.  ``apt`` and ``setup`` need root;
-    callers have refused hosts without it.  The last step is ``parallel`` and may run with the engine's.
+    layout: Layout
+    environment: ResolvedEnvironment
+    uv: bytes | None = None
+    """The program of ``uv_pin``; may be None where the nodes have it."""
+    stage_name = "install"
+
+    @property
+    def digest(self) -> str:
+        return environment_digest(self.environment)
+
+    @property
+    def path(self) -> str:
+        """Usable only when ``.ok`` exists in it."""
+        return self.layout.environment(self.digest)
+
+    def refusals(self, nodes: tuple[Node, ...]) -> Iterator[InputError]:
+        for node in nodes:
+            facts, needed = facts_of(node), self.lacks(node)
+            if facts.arch != "x86_64":
+                yield InputError(f"it is {facts.arch}; nodes are x86-64 Linux", node=node.name)
+            if (self.environment.apt or self.environment.setup) and not facts.root:
+                yield InputError(
+                    f"`apt` and `setup` need root, and {facts.user} has neither root nor passwordless sudo "
+                    "there",
+                    node=node.name,
+                    next_step="leave apt and setup out, or use an account with root",
+                )
+            if needed and not facts.python:
+                yield no_python(node)
+            if needed and facts.disk_free_bytes < DISK_BYTES:
+                yield InputError(
+                    f"{facts.disk_free_bytes >> 20} MiB of disk are free; {DISK_BYTES >> 20} MiB are needed",
+                    node=node.name,
+                    next_step="free disk space there, or use machines with a larger disk",
+                )
+
+    def lacks(self, node: Node) -> str | None:
+        there = f"{self.path}/.ok" in facts_of(node).have
+        return None if there else "the Python environment will be installed (2 GB of disk)"
+
+    def stage(self, node: Node) -> Stage:
+        """Install ``apt`` packages, run ``setup``, then let uv build the environment.
+
+        The payload leaves out what the node has.
+        """
+        facts, setup = facts_of(node), self.environment.setup
+        steps = [packages_step("apt packages", self.environment.apt)] if self.environment.apt else []
+        payload = []
+        if setup:
+            steps.append(self._setup(setup))
+            payload.append(PayloadFile("env/setup", setup.encode()))
+        if self.lacks(node):
+            pin, program = uv_pin().binary_sha256, self.layout.uv(uv_pin().binary_sha256)
+            steps.append(program_step("uv", "env/uv", program, pin))
+            payload.append(PayloadFile("env/requirements.txt", self.environment.lock_text.encode()))
+            payload += [PayloadFile(f"env/wheels/{name}", data) for name, data in self.environment.wheels]
+            payload += [PayloadFile(f"env/compat/{name}", data) for name, data in compat_files()]
+            if self.uv is not None and program not in facts.have:
+                payload.append(PayloadFile("env/uv", self.uv, 0o755))
+        steps.append(self._built(facts.python))
+        return Stage(self.stage_name, tuple(steps), tuple(payload), deadline_s=DEADLINE_S, installs=True)
+
+    def _setup(self, text: str) -> Step:
+        """Return the step that runs the set-up script once per machine and environment."""
+        marker = f"{self.path}.setup"
+        first_line = text.partition("\n")[0]
+        interpreter = first_line.removeprefix("#!").split() if first_line.startswith("#!") else ["sh"]
+        act = render(
+            "setup.sh.j2",
+            directory=self.layout.environments,
+            marker=marker,
+            interpreter=shlex.join(interpreter),
+        )
+        return Step("set-up script", act, check=f"[ -e {shlex.quote(marker)} ]")
+
+    def _built(self, python: str) -> Step:
+        ready = f"[ -e {shlex.quote(self.path)}/.ok ]"
+        act = render(
+            "environment.sh.j2",
+            directory=self.layout.environments,
+            path=self.path,
+            python=python,
+            uv=self.layout.uv(uv_pin().binary_sha256),
+            version=NODE_PYTHON_TEXT,
+        )
+        runs = f"{shlex.quote(self.path)}/bin/python -I -c 'import rain.client'"
+        return Step("environment", act, check=ready, verify=f"{ready} && {runs}", parallel=True)
+
+    def done(self, node: Node) -> Node:
+        return having(node, f"{self.path}/.ok")
+
+
+def no_python(node: Node) -> InputError:
+    """Return the refusal of a node without the Python that Rain's client needs.
+
+    uv does not bring one: it would come from a release page, which many nodes cannot reach.
     """
-    digest = environment_digest(environment)
-    path = layout.environment(digest)
-    root = (*_apt(environment), *_setup(layout, digest, environment))
-    setup = (PayloadFile("env/setup", environment.setup.encode()),) if environment.setup else ()
-    if f"{path}/.ok" in facts.have:
-        return (*root, _built(layout, facts, digest)), setup
-    program = layout.uv(uv_pin().binary_sha256)
-    payload = [PayloadFile("env/requirements.txt", environment.lock_text.encode())]
-    payload += [PayloadFile(f"env/wheels/{name}", content) for name, content in environment.wheels]
-    payload += [PayloadFile(f"env/compat/{name}", content) for name, content in compat_files()]
-    if uv is not None and program not in facts.have:
-        payload.append(PayloadFile("env/uv", uv, 0o755))
-    placed = program_step("uv", "env/uv", program, uv_pin().binary_sha256)
-    return (*root, placed, _built(layout, facts, digest)), (*setup, *payload)
-
-
-def _apt(environment: ResolvedEnvironment) -> tuple[Step, ...]:
-    return (packages_step("apt packages", environment.apt),) if environment.apt else ()
-
-
-def _setup(layout: Layout, digest: str, environment: ResolvedEnvironment) -> tuple[Step, ...]:
-    """Once per machine and environment, so also where several nodes share a machine."""
-    if not environment.setup:
-        return ()
-    marker = f"{layout.environment(digest)}.setup"
-    first_line = environment.setup.partition("\n")[0]
-    interpreter = first_line.removeprefix("#!").split() if first_line.startswith("#!") else ["sh"]
-    act = render(
-        "setup.sh.j2", directory=layout.environments, marker=marker, interpreter=shlex.join(interpreter)
+    return InputError(
+        f"there is no Python {NODE_PYTHON_TEXT}, which Rain's client needs",
+        node=node.name,
+        next_step=f"use Debian 12, or install Python {NODE_PYTHON_TEXT} there as python{NODE_PYTHON_TEXT}",
     )
-    return (Step("set-up script", act, check=f"[ -e {shlex.quote(marker)} ]"),)
-
-
-def _built(layout: Layout, facts: Facts, digest: str) -> Step:
-    path = layout.environment(digest)
-    ready = f"[ -e {shlex.quote(path)}/.ok ]"
-    act = render(
-        "environment.sh.j2",
-        directory=layout.environments,
-        path=path,
-        python=facts.python,
-        uv=layout.uv(uv_pin().binary_sha256),
-        version=NODE_PYTHON_TEXT,
-    )
-    runs = f"{shlex.quote(path)}/bin/python -I -c 'import rain.client'"
-    return Step("environment", act, check=ready, verify=f"{ready} && {runs}", parallel=True)

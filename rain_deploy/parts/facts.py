@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import defaultdict
+from dataclasses import replace
 
 from rain_deploy.core.command import Command
 from rain_deploy.core.layout import ROOT_BASE
@@ -28,14 +29,16 @@ DEBIAN_12 = Facts(
     route_address="",
 )
 """What a dry run assumes of a host that nothing is known about."""
+NEW_MACHINE = replace(DEBIAN_12, one_time_host_key=True)
+"""What it assumes of a machine that is still to be made."""
 
 
 _FIND_TOOLS = {"PATH", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"}
 """Of the installer's environment; other variables may be secrets, and a question is an argument."""
 
 
-def facts_command(host: Host, cluster_id: str, *, route_to: str = "", tools: str = "") -> Command:
-    """The question for one host.  ``tools`` is shell text that prints ``tool=`` lines of what is missing."""
+def facts_command(host: Host, cluster_id: str, *, route_to: str = "", tools: bool = False) -> Command:
+    """The question for one host.  ``tools``: also what the engine's build lacks there."""
     bases = shlex.quote(host.base) if host.base else f'{ROOT_BASE} "/var/tmp/rain-deploy-$uid"'
     script = render(
         "facts.sh.j2",

@@ -1,37 +1,57 @@
-"""A machine's second host key: made on the machine, told, and put in the place of the one from user-data.
+"""A machine's second host key: made there, reported, and put in the place of the one from user-data.
 
-Whatever moment these are broken off at, the machine answers with one of two keys, and the same two stages,
-given again, go on.
+If this is interrupted at any moment, the machine answers with one of two keys, and running the same two
+stages again goes on from there.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
+from rain_deploy.core.cluster import Node
 from rain_deploy.core.layout import SET_MACHINE
 from rain_deploy.core.step import Stage, Step
+from rain_deploy.parts.part import Part, facts_of
 from rain_deploy.parts.shell import render
 
-SSH_DIRECTORY = "/etc/ssh"
 NEW_KEY = "host_key"
-"""Under this name the first stage reports ``ssh-ed25519 base64``."""
+"""Name under which the first stage reports ``ssh-ed25519 base64``."""
 SWITCH_S = 30
-"""For the SSH server to answer with the new key."""
+"""How long the SSH server may take to answer with the new key."""
 
 
-def new_host_key_stage(directory: str = SSH_DIRECTORY) -> Stage:
-    """Make a key beside the one in use, or find the one that was made; report its public part."""
-    act = render("host-keys-new.sh.j2", here=SET_MACHINE)
-    steps = (Step("new host key", act=act),)
-    return Stage("new host key", steps, variables=(("D", directory),), deadline_s=60.0)
+@dataclass(frozen=True, slots=True)
+class HostKey(Part):
+    """A host key of the machine's own, for machines that we made: the one from user-data is used only once.
 
+    ``stage`` makes the key; ``switch`` puts it in use once it is on record.
+    """
 
-def switch_host_key_stage(key: str, directory: str = SSH_DIRECTORY) -> Stage:
-    """Put the new key, whose public part is ``key``, in the place of the old; done once SSH offers it."""
-    switch = render("host-keys-switch.sh.j2")
-    offered = render("host-keys-offered.sh.j2", deadline_s=SWITCH_S)
-    forget = f'{SET_MACHINE}\n$SUDO rm -f "$M/one-time-host-key"'
-    return Stage(
-        "switch host key",
-        (Step("switch host key", act=switch, verify=offered), Step("forget the first host key", act=forget)),
-        variables=(("D", directory), ("K", key)),
-        deadline_s=SWITCH_S + 60.0,
-    )
+    directory: str = "/etc/ssh"
+    """The SSH server's configuration."""
+    stage_name = "new host key"
+
+    def lacks(self, node: Node) -> str | None:
+        """Due for a machine with our mark that has its first key, or where a switch was interrupted."""
+        facts = facts_of(node)
+        due = facts.one_time_host_key or len(node.host.host_keys) > 1
+        if not (due and facts.marked and facts.root and facts.systemd):
+            return None
+        return "it will get a host key of its own"
+
+    def stage(self, node: Node) -> Stage:
+        """Make a key beside the one in use, or find the one that was made; report its public part."""
+        del node
+        step = Step("new host key", act=render("host-keys-new.sh.j2", here=SET_MACHINE))
+        return Stage(self.stage_name, (step,), variables=(("D", self.directory),), deadline_s=60.0)
+
+    def switch(self, key: str) -> Stage:
+        """Put the new key, whose public part is ``key``, in the place of the old; done once SSH offers it."""
+        offered = render("host-keys-offered.sh.j2", deadline_s=SWITCH_S)
+        switch = Step("switch host key", act=render("host-keys-switch.sh.j2"), verify=offered)
+        forget = Step("forget the first host key", act=f'{SET_MACHINE}\n$SUDO rm -f "$M/one-time-host-key"')
+        variables = (("D", self.directory), ("K", key))
+        return Stage("switch host key", (switch, forget), variables=variables, deadline_s=SWITCH_S + 60.0)
+
+    def done(self, node: Node) -> Node:
+        return replace(node, facts=replace(facts_of(node), one_time_host_key=False))

@@ -11,6 +11,7 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -43,11 +44,16 @@ def resolve(spec: EnvironmentSpec, base_lock: str) -> ResolvedEnvironment:
     and wheels that nodes cannot install, and requirements that do not fit together.
     """
     wheels = tuple((path.name, _wheel(path)) for path in spec.wheels)
-    lock = base_lock
-    if spec.requirements or spec.packages or wheels:
-        lock = _own_hashes(_compiled(spec, base_lock, wheels), wheels)
+    without = unresolved(spec, base_lock)
+    if not (spec.requirements or spec.packages or wheels):
+        return without
+    return replace(without, lock_text=_own_hashes(_compiled(spec, base_lock, wheels), wheels), wheels=wheels)
+
+
+def unresolved(spec: EnvironmentSpec, base_lock: str) -> ResolvedEnvironment:
+    """Return what the nodes get, without the user's requirements: nothing is asked of the network."""
     setup = _text(spec.setup, "setup") if spec.setup else ""
-    return ResolvedEnvironment(lock_text=lock, wheels=wheels, apt=spec.apt, setup=setup)
+    return ResolvedEnvironment(lock_text=base_lock, apt=spec.apt, setup=setup)
 
 
 def asked(spec: EnvironmentSpec, base_lock: str) -> str:

@@ -1,28 +1,64 @@
-"""Our services on nodes: their configuration, and the commands that start, ask and end them."""
+"""Our services on nodes: their configuration, and the commands that start, ask and stop them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shlex
+from dataclasses import replace
 
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import Command
 from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT, Layout
 from rain_deploy.core.step import PayloadFile, Stage, Step
+from rain_deploy.parts.part import Part, facts_of
 from rain_deploy.parts.steps import file_step
 
 PROBE_DEADLINE_S = 60
-"""For all governors to register after ``up`` started them."""
+"""How long the governors may take to register after ``up`` started them."""
+
+
+class Services(Part):
+    """Governor and, on the server node, supervisor; with the proof through Rain that all governors are there.
+
+    Whenever any node is not as it should be, the server's stage runs too, because it has the proof.
+    """
+
+    stage_name = "start"
+
+    def __init__(self, cluster: Cluster, *, grown: bool) -> None:
+        """``grown``: the cluster got another number of nodes, which the server has to learn."""
+        self._cluster = cluster
+        self._stale = {node.name for node in cluster.nodes if self.done(node) != node}
+        if self._stale or grown:
+            self._stale.add(cluster.server.name)
+
+    def lacks(self, node: Node) -> str | None:
+        if node.name not in self._stale:
+            return None
+        return f"{' and '.join(self._names(node))} will be configured and started"
+
+    def stage(self, node: Node) -> Stage:
+        active = facts_of(self._cluster.server).active_run
+        return start_stage(self._cluster, node, probe=not active)
+
+    def done(self, node: Node) -> Node:
+        facts = facts_of(node)
+        running = tuple(dict.fromkeys((*facts.running, *self._names(node))))
+        sha256 = node_config_sha256(self._cluster, node)
+        return replace(node, facts=replace(facts, node_config_sha256=sha256, running=running))
+
+    def _names(self, node: Node) -> tuple[str, ...]:
+        return ("governor", "supervisor") if node.name == self._cluster.server.name else ("governor",)
 
 
 def layout_of(cluster: Cluster) -> Layout:
-    """Paths of this cluster on its nodes."""
+    """Return the paths of this cluster on its nodes."""
     return Layout(cluster.base, cluster.id)
 
 
 def node_config(cluster: Cluster, node: Node) -> bytes:
-    """node.json of one node: all that node code is told."""
+    """Return node.json of one node: everything that node code is given."""
     layout = layout_of(cluster)
     index = node.host.index
     config = {
@@ -47,12 +83,12 @@ def node_config(cluster: Cluster, node: Node) -> bytes:
 
 
 def node_config_sha256(cluster: Cluster, node: Node) -> str:
-    """What the facts of an up-to-date node report."""
+    """Return what the facts of an up-to-date node report."""
     return hashlib.sha256(node_config(cluster, node)).hexdigest()
 
 
 def cluster_config(cluster: Cluster) -> bytes:
-    """cluster.json of the server node: whom its supervisor waits for."""
+    """Return cluster.json of the server node: which nodes its supervisor waits for."""
     nodes = [
         {
             "node": node.host.index,
@@ -66,37 +102,37 @@ def cluster_config(cluster: Cluster) -> bytes:
 
 
 def node_argv(cluster: Cluster, verb: str, *args: str) -> tuple[str, ...]:
-    """Argument vector of a verb of our node code."""
+    """Return the argument vector of a verb of our node code."""
     layout = layout_of(cluster)
     python = f"{layout.environment(cluster.env_digest)}/bin/python"
     return (python, layout.code(cluster.code_digest), verb, *args)
 
 
 def node_command(cluster: Cluster, verb: str, *args: str, deadline_s: float | None = 60.0) -> Command:
-    """A verb of our node code as a command."""
+    """Return a verb of our node code as a command."""
     return Command(node_argv(cluster, verb, *args), deadline_s=deadline_s)
 
 
 def start_stage(cluster: Cluster, node: Node, *, probe: bool) -> Stage:
-    """Configuration and services of one node; on the server also the proof through Rain itself."""
-    layout = layout_of(cluster)
+    """Return the stage that configures and starts one node; the server's has the proof through Rain."""
+    layout, is_server = layout_of(cluster), node.name == cluster.server.name
     node_dir = layout.node(node.host.index)
     payload = [PayloadFile("node.json", node_config(cluster, node))]
     steps = [file_step("node.json", f"{node_dir}/node.json")]
     ensure = node_argv(cluster, "ensure", node_dir)
-    if node is cluster.server:
+    if is_server:
         payload.append(PayloadFile("cluster.json", cluster_config(cluster)))
         steps.append(file_step("cluster.json", f"{layout.server}/cluster.json"))
         ensure = (*ensure, "--supervisor", layout.cluster)
     started = f'started=$({shlex.join(ensure)})\nfor s in $started; do data started "$s"; done'
     steps.append(Step(name="services", act=started))
-    if node is cluster.server and probe:
+    if is_server and probe:
         steps.append(probe_step(cluster))
     return Stage("start", tuple(steps), tuple(payload), deadline_s=PROBE_DEADLINE_S + 60)
 
 
 def probe_step(cluster: Cluster) -> Step:
-    """All governors are registered at the idle server, seen through Rain's own client."""
+    """Return the step that waits, through Rain's own client, until all governors are registered."""
     argv = node_argv(
         cluster,
         "probe",

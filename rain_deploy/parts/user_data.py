@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
+from rain_deploy.core.cluster import Node
 from rain_deploy.core.layout import MACHINE, SET_MACHINE
 from rain_deploy.core.step import Stage, Step
 from rain_deploy.parts.limit import TIMER, UNITS, limit_files, limit_text
+from rain_deploy.parts.part import Part, facts_of
 from rain_deploy.parts.shell import render as render_template
 
 BOOT_DEADLINE_S = 600.0
@@ -34,9 +38,24 @@ def render(
     ).encode("ascii")
 
 
-def boot_stage() -> Stage:
-    """Return the stage that waits for cloud-init and then looks for the mark that our user-data writes.
+@dataclass(frozen=True, slots=True)
+class FirstBoot(Part):
+    """The end of cloud-init on new machines, and the mark that our user-data writes then.
 
-    A machine without it would not power itself off at its time limit, so it is not used.
+    A machine without the mark would not power itself off at its time limit, so it is not used.
     """
-    return Stage("boot", (Step("user-data", act=render_template("boot.sh.j2")),), deadline_s=BOOT_DEADLINE_S)
+
+    new: frozenset[str]
+    """Names of the nodes that are new."""
+    stage_name = "boot"
+
+    def lacks(self, node: Node) -> str | None:
+        return "its first boot will be waited for" if node.name in self.new else None
+
+    def stage(self, node: Node) -> Stage:
+        del node
+        step = Step("user-data", act=render_template("boot.sh.j2"))
+        return Stage(self.stage_name, (step,), deadline_s=BOOT_DEADLINE_S)
+
+    def done(self, node: Node) -> Node:
+        return replace(node, facts=replace(facts_of(node), marked=True))

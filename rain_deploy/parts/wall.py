@@ -1,8 +1,8 @@
-"""The wall of machines that the user brings: who reaches a Rain port runs code, so only the cluster does.
+"""The packet filter of machines that the user brings: only the cluster reaches its Rain ports.
 
-One nftables table of ours per cluster and machine; the machine's own rules are neither read nor changed.
-The table is of the running kernel: after a reboot, or after somebody flushed the whole rule set, the next
-``up`` puts it back (what starts at boot comes with the systemd form of the services).
+Whoever reaches a Rain port can run code.  There is one nftables table of ours per cluster and machine; the
+machine's own rules are neither read nor changed.  The table belongs to the running kernel: after a reboot, or
+after somebody flushed the whole rule set, the next ``up`` puts it back.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import hashlib
 import ipaddress
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+from rain_deploy.core.cluster import Node
 from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT, RUN_PORTS, Layout, governor_port
 from rain_deploy.core.machine import Facts, Host
-from rain_deploy.core.step import Step
+from rain_deploy.core.step import Stage, Step
 from rain_deploy.errors import InputError
+from rain_deploy.parts.part import Part, facts_of
 from rain_deploy.parts.shell import render
 from rain_deploy.parts.steps import packages_step
 
@@ -26,10 +28,38 @@ _PATH = 'PATH="$PATH:/usr/sbin:/sbin"'
 """Where nft lies; not on the path of users in Debian."""
 
 
+class Wall(Part):
+    """The packet filter.  It is looked at by every ``up``, because facts do not say whether it stands."""
+
+    stage_name = "wall"
+
+    def __init__(self, layout: Layout, nodes: tuple[Node, ...], trust: tuple[str, ...]) -> None:
+        addresses = {node.name: node.cluster_address for node in nodes}
+        self._refused: tuple[InputError, ...] = ()
+        self._steps: tuple[Step, ...] = ()
+        try:
+            if needs_wall(addresses, {node.name: facts_of(node) for node in nodes}, trust):
+                self._steps = wall_steps(layout, addresses)
+        except InputError as error:
+            self._refused = (error,)
+
+    def refusals(self, nodes: tuple[Node, ...]) -> Iterator[InputError]:
+        del nodes
+        yield from self._refused
+
+    def lacks(self, node: Node) -> str | None:
+        del node
+        return "a packet filter table of ours will close the Rain ports" if self._steps else None
+
+    def stage(self, node: Node) -> Stage:
+        del node
+        return Stage(self.stage_name, self._steps)
+
+
 def cluster_addresses(
     hosts: tuple[Host, ...], facts: Mapping[str, Facts], trust: tuple[str, ...]
 ) -> dict[str, str]:
-    """Where the other nodes reach each: the hosts file's address, else the source of its route to the first.
+    """Return each node's address for the others: from the hosts file, else the source of its route to node-1.
 
     A single machine that can have no wall and no trusted network keeps to loopback.
     """
@@ -43,10 +73,10 @@ def cluster_addresses(
 
 
 def needs_wall(addresses: Mapping[str, str], facts: Mapping[str, Facts], trust: tuple[str, ...]) -> bool:
-    """Whether the machines must get the table; ``addresses`` and ``facts`` by node name.
+    """Return True if the machines must get the table; ``addresses`` and ``facts`` are by node name.
 
-    Not needed where nothing but the machine itself reaches the addresses, or where they lie in a trusted
-    network.  Raises InputError where it is needed and a host has no root, and for loopback beside the rest.
+    Not needed where only the machine itself reaches the addresses, or where they lie in a trusted network.
+    Raises InputError where it is needed and a host has no root, and for loopback mixed with other addresses.
     """
     networks = tuple(map(_network, trust))
     parsed = {name: _address(name, text) for name, text in addresses.items()}
@@ -64,10 +94,10 @@ def needs_wall(addresses: Mapping[str, str], facts: Mapping[str, Facts], trust: 
         return False
     powerless = [name for name in parsed if not facts[name].root]
     if powerless:
-        told = f" ({', '.join(trust)} does not contain {addresses[outside[0]]})" if trust else ""
+        missed = f" ({', '.join(trust)} does not contain {addresses[outside[0]]})" if trust else ""
         raise InputError(
             f"the Rain ports would be open to every machine that reaches {', '.join(powerless)}: there is no "
-            f"root for a packet filter there, and no trusted network is named{told}",
+            f"root for a packet filter there, and no trusted network is named{missed}",
             node=powerless[0],
             next_step="use accounts with root or passwordless sudo, or, if nobody else is in that network, "
             f"--trust-network {_narrowest(parsed.values())}",
@@ -76,14 +106,14 @@ def needs_wall(addresses: Mapping[str, str], facts: Mapping[str, Facts], trust: 
 
 
 def table_name(cluster_id: str) -> str:
-    """Of the table ``inet`` of this cluster."""
+    """Return the name of this cluster's table ``inet``."""
     return "rain_deploy_" + re.sub(r"[^A-Za-z0-9_]", "_", cluster_id)
 
 
 def wall_text(cluster_id: str, peers: Iterable[str], nodes: int) -> str:
-    """Input of ``nft -f``: the table in which ``peers`` alone reach the ports of ``nodes`` nodes.
+    """Return the input of ``nft -f``: a table that lets ``peers`` alone reach the ports of ``nodes`` nodes.
 
-    Governor ports are closed as far as there are nodes, so that no other service of the machine is.
+    Governor ports are closed only as far as there are nodes, so that no other service is closed.
     """
     allowed = sorted({_address(cluster_id, peer) for peer in peers}, key=lambda ip: (ip.version, int(ip)))
     return render(
@@ -101,9 +131,9 @@ def wall_text(cluster_id: str, peers: Iterable[str], nodes: int) -> str:
 
 
 def wall_steps(layout: Layout, addresses: Mapping[str, str]) -> tuple[Step, ...]:
-    """Put the table there; the same steps for every machine.  For where ``needs_wall`` said so.
+    """Return the steps that put the table there, the same for every machine.
 
-    What nft lists right after is recorded with the digest of our text, so that a later ``up`` finds a
+    What nft lists right after is recorded with the digest of our text, so that a later ``up`` notices a
     change of either.
     """
     text = wall_text(layout.cluster_id, addresses.values(), len(addresses))
@@ -120,22 +150,22 @@ def wall_steps(layout: Layout, addresses: Mapping[str, str]) -> tuple[Step, ...]
 
 
 def wall_removal_step(cluster_id: str) -> Step:
-    """Take our table away, and look that it is gone.  Nothing to do where there was never root or nft."""
+    """Return the step that removes our table and checks that; nothing to do without root or nft."""
     table = table_name(cluster_id)
     none = '{ [ "$(id -u)" != 0 ] && [ -z "$SUDO" ]; } || ! command -v nft'
     gone = f'tables=$($SUDO nft list tables inet) && ! echo "$tables" | grep -qx "table inet {table}"'
     look = f"{_PATH}; {none} || {{ {gone}; }}"
-    said = shlex.quote(f"packet filter table {table}")
+    absent = shlex.quote(f"packet filter table {table}")
     return Step(
         name="wall",
         check=look,
-        act=f"{_PATH}\n$SUDO nft delete table inet {table}\ndata absent {said}",
+        act=f"{_PATH}\n$SUDO nft delete table inet {table}\ndata absent {absent}",
         verify=f"({look}) >/dev/null",
     )
 
 
 def _machines(facts: Mapping[str, Facts]) -> int:
-    """Several SSH servers may be one machine; copies of one disk share the id but not the address."""
+    """Count the machines: several SSH servers may be one, and copies of one disk share the id."""
     return len({(fact.machine_id, fact.hostname, fact.route_address) for fact in facts.values()})
 
 
@@ -153,13 +183,13 @@ def _address(node: str, text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Addr
         return ipaddress.ip_address(text)
     except ValueError as error:
         raise InputError(
-            f"{node}: {text!r} is no IP address, so no packet filter can name it",
-            next_step="write address=IP behind its entry in the hosts file",
+            f"{node}: {text!r} is not an IP address, so no packet filter can name it",
+            next_step="write address=IP after its entry in the hosts file",
         ) from error
 
 
 def _narrowest(addresses: Iterable[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> str:
-    """The smallest network that holds all the addresses, as the one to be named."""
+    """Return the smallest network that holds all the addresses."""
     first, *rest = addresses
     network = ipaddress.ip_network(first)
     while not all(address in network for address in rest if address.version == first.version):

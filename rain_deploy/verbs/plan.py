@@ -6,21 +6,21 @@ from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.account import in_account
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.install import prepare, refuse_what_cannot_be_installed
+from rain_deploy.cluster.install import refuse, shared_of
 from rain_deploy.cluster.lookup import hosts_of
 from rain_deploy.cluster.machines import assign, new_cluster, question, remembering, wanted_nodes
 from rain_deploy.cluster.offering import machines_of, quoted_cluster, sentences
 from rain_deploy.cluster.removing import surplus
-from rain_deploy.cluster.starting import start_stages, wall_stages
+from rain_deploy.cluster.resolution import known_environment
 from rain_deploy.core.bill import Quote
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.machine import Facts, Host, Resource
 from rain_deploy.core.result import Result
-from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec
+from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.step import Stage
-from rain_deploy.parts.environment import node_lock
-from rain_deploy.parts.facts import DEBIAN_12
+from rain_deploy.parts.facts import DEBIAN_12, NEW_MACHINE
+from rain_deploy.parts.listed import parts
+from rain_deploy.parts.part import planned
 from rain_deploy.parts.shell import stage_command
 from rain_deploy.providers.base import Provider
 
@@ -60,8 +60,7 @@ class PlanResult(Result):
     """What it would cost and open, and when it would end by itself: sentences."""
 
 
-BUILT_ENGINE = "0" * 64
-"""Stands for the digest of an engine that is still to be built."""
+UNRESOLVED = "; requirements are not resolved in a dry run, so the environment's digest will differ"
 
 
 def plan(ctx: Context, spec: ClusterSpec) -> PlanResult:
@@ -80,22 +79,22 @@ def plan(ctx: Context, spec: ClusterSpec) -> PlanResult:
     known = {node.name: node.facts for node in cluster.nodes}
     found = {host.name: known.get(host.name) or ctx.store.facts(host) for host in hosts}
     assumed = [name for name, fact in found.items() if fact is None]
-    looked: dict[Host, Facts] = {host: found[host.name] or DEBIAN_12 for host in hosts}
+    assumption = NEW_MACHINE if provider.cloud else DEBIAN_12
+    looked: dict[Host, Facts] = {host: found[host.name] or assumption for host in hosts}
     first = [question(cluster, host, hosts[0]) for host in hosts]
-    environment, differing = _environment(ctx, spec, cluster)
+    environment, complete = known_environment(ctx, spec, cluster)
+    differing = "" if complete else UNRESOLVED
     grown = len(hosts) != len(cluster.nodes)
+    new = frozenset(host.name for host in hosts if not cluster.up or host.name not in known)
     cluster = assign(ctx, provider, spec, cluster, looked)
-    refuse_what_cannot_be_installed(cluster, environment)
-    walls = wall_stages(provider, cluster, spec.machines.trust_networks)
-    prepared = prepare(ctx, spec, cluster, environment, fetch=False)
-    cluster = prepared.cluster
-    if not cluster.engine_sha256:
-        cluster = replace(cluster, engine_sha256=BUILT_ENGINE)
+    shared = shared_of(ctx, provider, spec, cluster, environment, new=new, grown=grown)
+    refuse(shared)
+    if not shared.cluster.engine_sha256:
         differing += "; the engine is still to be built, so its digest stands as zeros"
-    starts = start_stages(cluster, grown=grown)
+    steps = tuple(planned(parts(shared), cluster.nodes))
     rows = []
     for host, asked in zip(hosts, first, strict=True):
-        stages = [stage[host.name] for stage in (prepared.stages, walls, starts) if host.name in stage]
+        stages = [stages[host.name] for stages in steps if host.name in stages]
         lines = (StagePlan("facts", asked.line()), *(_line(cluster, host, stage) for stage in stages))
         rows.append(HostPlan(host.name, host.label or host.address, lines))
     origin = f"assumed for {', '.join(assumed)}: Debian 12 with root and systemd" if assumed else "from state"
@@ -143,13 +142,3 @@ def planned_hosts(provider: Provider, spec: ClusterSpec, cluster: Cluster, nodes
 def _line(cluster: Cluster, host: Host, stage: Stage) -> StagePlan:
     exports = host.installer_env if stage.installs else ()
     return StagePlan(stage.name, stage_command(stage, cluster.base, exports).line())
-
-
-def _environment(ctx: Context, spec: ClusterSpec, cluster: Cluster) -> tuple[ResolvedEnvironment, str]:
-    """The kept resolution; else our own set, told where ``up`` would work the user's requirements in."""
-    kept = ctx.store.environment(cluster.id)
-    if kept and not spec.environment.upgrade:
-        return kept[1], ""
-    named = spec.environment != EnvironmentSpec()
-    told = "; requirements are not resolved in a dry run, so the environment's digest will differ"
-    return ResolvedEnvironment(node_lock()), told if named else ""

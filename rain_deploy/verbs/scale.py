@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.install import wall_stages
 from rain_deploy.cluster.limits import move_limit
 from rain_deploy.cluster.lookup import NodeLine, living, node_lines
 from rain_deploy.cluster.machines import remembering
 from rain_deploy.cluster.removing import end_nodes, remove
 from rain_deploy.cluster.stages import run_stages, try_stages
-from rain_deploy.cluster.starting import wall_stages
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
 from rain_deploy.core.result import Result

@@ -7,17 +7,14 @@ from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.account import in_account
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.environments import decide_environment
-from rain_deploy.cluster.host_keys import replace_host_keys
-from rain_deploy.cluster.install import install, refuse_what_cannot_be_installed
+from rain_deploy.cluster.install import bring_up, shared_of
 from rain_deploy.cluster.limits import move_limit
 from rain_deploy.cluster.lookup import NodeLine, node_lines, recorded
 from rain_deploy.cluster.machines import assign, look, new_cluster, pinned, remembering, wanted_nodes
 from rain_deploy.cluster.making import make_resources
 from rain_deploy.cluster.offering import offer
 from rain_deploy.cluster.removing import remove_surplus, surplus
-from rain_deploy.cluster.stages import run_stages
-from rain_deploy.cluster.starting import start, started, wall_stages
+from rain_deploy.cluster.resolution import decide_environment
 from rain_deploy.cluster.waking import rouse
 from rain_deploy.core.bill import Quote
 from rain_deploy.core.cluster import Cluster
@@ -25,7 +22,6 @@ from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.events import Notice
 from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.parts.user_data import boot_stage
 from rain_deploy.providers.base import Provider
 from rain_deploy.verbs.plan import PlanResult, plan
 from rain_deploy.verbs.undo import undo
@@ -105,20 +101,11 @@ def _make(
     looked = look(ctx, provider, spec, cluster, hosts)
     grown = len(looked) != len(cluster.nodes)
     old = {node.name for node in cluster.nodes} if cluster.up else set()
-    fresh = tuple(host.name for host in looked if host.name not in old)
+    new = frozenset(host.name for host in looked if host.name not in old)
     cluster = assign(ctx, provider, spec, cluster, looked)
-    if provider.cloud is not None:
-        ctx.store.save_cluster(cluster)
-        run_stages(ctx, cluster, "boot", dict.fromkeys(fresh, boot_stage()))
-        cluster = replace_host_keys(ctx, cluster)
-    refuse_what_cannot_be_installed(cluster, environment)
-    walls = wall_stages(provider, cluster, spec.machines.trust_networks)
-    ctx.store.save_cluster(cluster)
-    cluster, changed = install(ctx, provider, spec, cluster, environment)
-    ctx.store.save_cluster(cluster)
-    run_stages(ctx, cluster, "wall", walls)
-    count, touched = start(ctx, cluster, grown=grown)
-    cluster = replace(started(cluster), up=True)
+    shared = shared_of(ctx, provider, spec, cluster, environment, new=new, grown=grown)
+    cluster, changed, count = bring_up(ctx, spec, shared)
+    cluster = replace(cluster, up=True)
     ctx.store.save_cluster(cluster)
     for node in cluster.nodes:
         ctx.store.save_facts(node)
@@ -126,7 +113,7 @@ def _make(
         cluster=cluster.name,
         provider=cluster.provider,
         nodes=node_lines(cluster, "ready"),
-        changed=(*changed, *touched),
+        changed=changed,
         started=count,
         seconds=0.0,
         limit_s=cluster.limit_s,

@@ -24,11 +24,11 @@ from typing import NoReturn
 
 from rain_deploy.cli.app import Application
 from rain_deploy.cli.main import main
+from rain_deploy.core.cluster import Node
 from rain_deploy.core.machine import Host
-from rain_deploy.parts.engine import tools_probe
 from rain_deploy.parts.facts import facts_command
 from rain_deploy.parts.shell import stage_command
-from rain_deploy.parts.user_data import boot_stage
+from rain_deploy.parts.user_data import FirstBoot
 from rain_deploy.parts.user_data import render as user_data
 from rain_deploy.providers.exoscale.api import Api, Patience
 from tests.faults.composition import application
@@ -134,8 +134,9 @@ def _prepare() -> None:
         importlib.import_module(f"rain_deploy.{module}")
     importlib.import_module("exoscale.api.v2")
     host = Host("node-1", "127.0.0.1", 22, "me", ())
-    facts_command(host, "c", route_to=host.address, tools=tools_probe())
-    stage_command(boot_stage(), "/base")
+    boot = FirstBoot(frozenset())
+    facts_command(host, "c", route_to=host.address, tools=True)
+    stage_command(boot.stage(Node("node-1", host)), "/base")
     user_data(host_key_private="", host_key_public="", limit_s=None, idle_s=None)
     gc.freeze()
 

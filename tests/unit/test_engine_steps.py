@@ -1,4 +1,4 @@
-"""ops/engine: the lock, the cases, and the shell text run by a real shell."""
+"""The engine as a part: the lock, the cases, and the shell text run by a real shell."""
 
 from __future__ import annotations
 
@@ -13,22 +13,18 @@ from pathlib import Path
 
 import pytest
 
+from rain_deploy.core.cluster import Node
 from rain_deploy.core.layout import Layout
+from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.spec import EngineSpec
 from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.parts.build_engine import Pin, locked, read_pins, render_lock
-from rain_deploy.parts.engine import (
-    engine_key,
-    engine_lock,
-    engine_steps,
-    install_command,
-    missing_tools,
-    tools_probe,
-)
+from rain_deploy.parts.engine import Engine, build_packages, engine_key, engine_lock
 from rain_deploy.parts.facts import DEBIAN_12
-from rain_deploy.parts.shell import stage_command
+from rain_deploy.parts.shell import render, stage_command
 from rain_deploy.parts.steps import packages_step
 
+HOST = Host("node-1", "127.0.0.1", 22, "me", ())
 RAIN = b'#!/bin/sh\necho "Rain 0.4.0"\n'
 SHA256 = hashlib.sha256(RAIN).hexdigest()
 OWN_LOCK = """\
@@ -58,6 +54,15 @@ def run(layout: Layout, steps: tuple[Step, ...], payload: tuple[PayloadFile, ...
     command = stage_command(Stage("engine", steps, payload), layout.base)
     done = subprocess.run(command.argv, input=command.stdin, capture_output=True, check=False, timeout=60)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def engine_steps(
+    layout: Layout, facts: Facts, spec: EngineSpec, *, sha256: str = "", binary: bytes | None = None
+) -> tuple[tuple[Step, ...], tuple[PayloadFile, ...]]:
+    """What the server node gets."""
+    node = Node("node-1", HOST, facts)
+    stage = Engine(layout, spec, sha256, maker=node.name, binary=binary).stage(node)
+    return stage.steps, stage.payload
 
 
 @pytest.fixture
@@ -118,11 +123,20 @@ def test_a_build_installs_what_it_lacks_first(layout: Layout) -> None:
     assert [file.path for file in payload] == ["engine/build_engine.py", "engine/engine.lock"]
 
 
-def test_missing_tools_are_named_with_the_one_command_that_brings_them() -> None:
-    missing = missing_tools("uid=0\ntool=capnp\ntool=cargo\ntool=rustc\ntool=cc\ntool=libsqlite3.so\n")
-    assert install_command(missing) == (
-        "apt-get install --no-install-recommends capnproto cargo-web rustc-web gcc libc6-dev libsqlite3-dev "
-        "pkg-config"
+def test_missing_tools_are_refused_with_the_one_command_that_brings_them(layout: Layout) -> None:
+    missing = ("capnp", "cargo", "rustc", "cc", "libsqlite3.so")
+    node = Node("node-1", HOST, replace(DEBIAN_12, missing_tools=missing))
+    (error,) = Engine(layout, EngineSpec(), "", maker=node.name).refusals((node,))
+    assert error.node == "node-1"
+    assert error.next_step == (
+        "sudo apt-get install --no-install-recommends capnproto cargo-web rustc-web gcc libc6-dev "
+        "libsqlite3-dev pkg-config"
+    )
+    allowed = Engine(layout, EngineSpec(), "", maker=node.name, installs_packages=True)
+    assert list(allowed.refusals((node,))) == []
+    assert allowed.lacks(node) == (
+        f"{', '.join(build_packages(missing))} will be installed, and the Rain engine will be built "
+        "(3 to 5 minutes)"
     )
 
 
@@ -188,9 +202,9 @@ def tools(directory: Path, **programs: str) -> dict[str, str]:
 def test_the_probe_names_what_is_missing(tmp_path: Path, programs: dict[str, str], missing: set[str]) -> None:
     environment = tools(tmp_path / "bin", **programs)
     done = subprocess.run(
-        ["/bin/sh", "-c", tools_probe()], env=environment, capture_output=True, text=True, check=True
+        ["/bin/sh", "-c", render("tools.sh.j2")], env=environment, capture_output=True, text=True, check=True
     )
-    assert set(missing_tools(done.stdout)) - {"libsqlite3.so"} == missing
+    assert {line.removeprefix("tool=") for line in done.stdout.split()} - {"libsqlite3.so"} == missing
 
 
 APT_GET = """\

@@ -1,4 +1,4 @@
-"""ops/environment: digest, locks, and the steps run by a real shell with the real uv, without a network."""
+"""The environment as a part: digest, locks, and its steps run by a real shell with the real uv, offline."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
+from rain_deploy.core.cluster import Node
 from rain_deploy.core.environment import NODE_REQUIREMENTS, ResolvedEnvironment
 from rain_deploy.core.layout import Layout
-from rain_deploy.core.step import Stage
+from rain_deploy.core.machine import Host
 from rain_deploy.errors import InputError
 from rain_deploy.parts.environment import (
+    Environment,
     check_packages,
     compat_files,
     environment_digest,
-    environment_steps,
     node_lock,
 )
 from rain_deploy.parts.facts import DEBIAN_12
@@ -34,7 +35,7 @@ from rain_deploy.parts.shell import stage_command, templates_directory
 from rain_deploy.parts.uv import uv_environment, uv_pin
 
 ROOT = Path(__file__).resolve().parents[2]
-FACTS = replace(DEBIAN_12, python=sys.executable)
+NODE = Node("node-1", Host("node-1", "127.0.0.1", 22, "me", ()), replace(DEBIAN_12, python=sys.executable))
 OFFLINE = (("UV_OFFLINE", "1"),)
 pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="nodes have Python 3.11")
 
@@ -76,8 +77,8 @@ def small(tmp_path: Path) -> ResolvedEnvironment:
 def start(
     layout: Layout, environment: ResolvedEnvironment, uv: bytes | None = None
 ) -> subprocess.Popen[bytes]:
-    steps, payload = environment_steps(layout, FACTS, environment, uv=uv)
-    command = stage_command(Stage("install", steps, payload), layout.base, OFFLINE)
+    stage = Environment(layout, environment, uv).stage(NODE)
+    command = stage_command(stage, layout.base, OFFLINE)
     with tempfile.TemporaryFile() as stdin:
         stdin.write(command.stdin or b"")
         stdin.seek(0)
@@ -152,9 +153,9 @@ def test_an_environment_is_built_once(layout: Layout, small: ResolvedEnvironment
 
 
 def test_a_host_that_has_it_is_sent_nothing(layout: Layout, small: ResolvedEnvironment) -> None:
-    facts = replace(FACTS, have=(f"{home_of(layout, small)}/.ok",))
-    steps, payload = environment_steps(layout, facts, small, uv=b"uv")
-    assert ([step.name for step in steps], payload) == (["environment"], ())
+    environment = Environment(layout, small, b"uv")
+    stage = environment.stage(environment.done(NODE))
+    assert ([step.name for step in stage.steps], stage.payload) == (["environment"], ())
 
 
 def test_a_wheel_with_another_hash_is_refused(layout: Layout, small: ResolvedEnvironment) -> None:

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.host_keys import replace_host_keys
+from rain_deploy.cluster.rekey import rekey
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.errors import HostKeyError, RainDeployError, Unreachable
 from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.parts.facts import DEBIAN_12
+from rain_deploy.parts.host_key import HostKey
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.keys import public_key
 from rain_deploy.state import Store
@@ -143,7 +144,7 @@ class Operator:
         cluster = self.cluster
         cluster = replace(cluster, nodes=(replace(cluster.server, facts=found),))
         with contextlib.closing(transport):
-            return replace_host_keys(self._context(transport), cluster, directory=str(self._machine.etc))
+            return rekey(self._context(transport), cluster, HostKey(str(self._machine.etc)))
 
     def gets_in(self) -> bool:
         """Whether a recorded key opens the machine, whose server is away for a moment when it reloads."""

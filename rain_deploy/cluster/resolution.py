@@ -8,13 +8,13 @@ from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.events import Notice
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec
 from rain_deploy.parts.environment import check_packages, node_lock
-from rain_deploy.parts.resolve import asked, resolve
+from rain_deploy.parts.resolve import asked, resolve, unresolved
 
 
 def decide_environment(ctx: Context, spec: ClusterSpec, cluster: Cluster) -> ResolvedEnvironment:
-    """The kept environment, unless the user names other contents or ``--upgrade``.
+    """Return the kept environment, unless the user names other contents or ``--upgrade``.
 
-    Raises InputError for what cannot be read or resolved; nothing was changed then.
+    Raises InputError, before anything is changed, for what cannot be read or resolved.
     """
     wanted = spec.environment
     check_packages(wanted.apt)
@@ -30,3 +30,17 @@ def decide_environment(ctx: Context, spec: ClusterSpec, cluster: Cluster) -> Res
     environment = resolve(wanted, node_lock())
     ctx.store.save_environment(cluster.id, question, environment)
     return environment
+
+
+def known_environment(ctx: Context, spec: ClusterSpec, cluster: Cluster) -> tuple[ResolvedEnvironment, bool]:
+    """Return the environment as far as it is known without the network, and True if that is all of it.
+
+    Without a kept one it is our own set, with the user's ``apt`` and ``setup`` but not their requirements.
+    """
+    wanted = spec.environment
+    check_packages(wanted.apt)
+    kept = ctx.store.environment(cluster.id)
+    if kept and not wanted.upgrade:
+        return kept[1], True
+    complete = not (wanted.upgrade or wanted.requirements or wanted.packages or wanted.wheels)
+    return unresolved(wanted, node_lock()), complete

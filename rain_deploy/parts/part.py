@@ -1,0 +1,91 @@
+"""A part is one thing that a node gets; here is its protocol, and what can be asked of a list of parts."""
+
+from __future__ import annotations
+
+import abc
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+from rain_deploy.core.cluster import Node
+from rain_deploy.core.machine import Facts
+from rain_deploy.core.step import Stage, joined
+from rain_deploy.errors import RainDeployError
+
+
+class Part(abc.ABC):
+    """One thing that a node gets.  A part is made with what all nodes of a cluster share."""
+
+    stage_name: ClassVar[str]
+    """Neighbours in the list with the same name are one stage: one exec channel on each node."""
+
+    def refusals(self, nodes: tuple[Node, ...]) -> Iterable[RainDeployError]:
+        """Return why nodes cannot get it, before anything is changed on any of them."""
+        del nodes
+        return ()
+
+    @abc.abstractmethod
+    def lacks(self, node: Node) -> str | None:
+        """Return what will be done on the node, in words; None if nothing is lacking."""
+
+    @abc.abstractmethod
+    def stage(self, node: Node) -> Stage:
+        """Return the stage that brings it.  Steps check first: it may run where nothing is lacking."""
+
+    def done(self, node: Node) -> Node:
+        """Return the node with facts that know that the stage has run."""
+        return node
+
+
+Stages = Mapping[str, Stage]
+"""Stages of one name, by node, for the nodes that lack something."""
+
+
+def facts_of(node: Node) -> Facts:
+    """Return the facts of a node that was looked at."""
+    assert node.facts is not None, node.name
+    return node.facts
+
+
+def having(node: Node, path: str) -> Node:
+    """Return the node with facts that know of ``path``."""
+    facts = facts_of(node)
+    return replace(node, facts=replace(facts, have=tuple(dict.fromkeys((*facts.have, path)))))
+
+
+def refusals(parts: Iterable[Part], nodes: tuple[Node, ...]) -> tuple[RainDeployError, ...]:
+    """Return every reason why the nodes cannot get the parts, each once."""
+    found = (error for part in parts for error in part.refusals(nodes))
+    return tuple({(error.node, error.message): error for error in found}.values())
+
+
+def lacking(parts: Iterable[Part], node: Node) -> tuple[str, ...]:
+    """Return what will be done on the node, in words, in order."""
+    return tuple(reason for part in parts if (reason := part.lacks(node)))
+
+
+def groups(parts: Iterable[Part]) -> Iterator[tuple[Part, ...]]:
+    """Return the parts that are one stage together, in order."""
+    for _, group in itertools.groupby(parts, key=lambda part: part.stage_name):
+        yield tuple(group)
+
+
+def stages_of(group: tuple[Part, ...], nodes: Iterable[Node]) -> Stages:
+    """Return the stage of a group for every node that lacks one of its parts."""
+    return {node.name: joined(part.stage(node) for part in group) for node in nodes if lacking(group, node)}
+
+
+def after(group: Iterable[Part], node: Node) -> Node:
+    """Return the node as it is once the group's stage has run."""
+    for part in group:
+        node = part.done(node)
+    return node
+
+
+def planned(parts: Iterable[Part], nodes: tuple[Node, ...]) -> Iterator[Stages]:
+    """Return the stages that will run, in order, each computed for nodes as the ones before leave them."""
+    for group in groups(parts):
+        if stages := stages_of(group, nodes):
+            yield stages
+        nodes = tuple(after(group, node) if node.name in stages else node for node in nodes)
