@@ -1,4 +1,4 @@
-"""The list of parts: what a node lacks, in which order it gets it, and what is refused before anything changes."""
+"""The list of parts: what a node lacks, in which order it comes, and what is refused before any change."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ CLOUD = Traits(priced=True, owned=True, installs_packages=True, needs_wall=False
 HOSTS = replace(CLOUD, priced=False, owned=False, needs_wall=True)
 LOCAL = replace(CLOUD, priced=False, installs_packages=False, shared_machine=True)
 ENVIRONMENT = ResolvedEnvironment("x==0 --hash=sha256:00\n")
+OPEN = (
+    "the Rain ports would be open to every machine that reaches node-1: there is no root for a packet filter "
+    "there, and no trusted network is named"
+)
 ENGINE = "e" * 64
 
 
@@ -149,8 +153,7 @@ def test_a_node_that_has_its_environment_needs_no_python_of_the_system() -> None
         (replace(DEBIAN_12, disk_free_bytes=2 << 30), "2048 MiB of disk are free; 6144 MiB are needed"),
         (
             replace(DEBIAN_12, uid=1000, user="ubuntu", route_address="10.0.0.1"),
-            "the Rain ports would be open to every machine that reaches node-1: there is no root for a packet "
-            "filter there, and no trusted network is named",
+            OPEN,
         ),
     ],
     ids=["architecture", "disk", "wall"],
