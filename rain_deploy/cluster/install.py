@@ -66,7 +66,7 @@ def shared_of(
         provider.traits,
         environment,
         spec.engine,
-        trust=spec.trust_networks,
+        trust=spec.machines.trust_networks,
         new=new,
         grown=grown,
         binary=found[1] if found and found[0] == sha256 else None,
