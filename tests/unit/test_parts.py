@@ -24,7 +24,7 @@ from rain_deploy.parts.listed import Shared, parts
 from rain_deploy.parts.part import lacking, planned, refusals
 from rain_deploy.providers.base import Provider
 from rain_deploy.state import Store
-from rain_deploy.transport.here import Here
+from rain_deploy.transport.local import LocalTransport
 
 DEBIAN_13 = replace(DEBIAN_12, glibc="2.41", python="")
 """It has Python 3.13."""
@@ -189,8 +189,8 @@ def context(place: Path) -> Context:
     return Context(
         place,
         Store(place),
-        Here(),
-        Here(),
+        LocalTransport(),
+        LocalTransport(),
         no_provider,
         print,
         lambda _: True,
