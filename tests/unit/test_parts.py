@@ -30,9 +30,9 @@ DEBIAN_13 = replace(DEBIAN_12, glibc="2.41", python="")
 """It has Python 3.13."""
 UBUNTU_24_04 = replace(DEBIAN_12, uid=1000, user="ubuntu", sudo=True, glibc="2.39", python="")
 """It has Python 3.12."""
-CLOUD = Traits(priced=True, owned=True, installs_packages=True, needs_wall=False, shared_machine=False)
-HOSTS = replace(CLOUD, priced=False, owned=False, needs_wall=True)
-LOCAL = replace(CLOUD, priced=False, installs_packages=False, shared_machine=True)
+CLOUD = Traits(owned=True, installs_packages=True, needs_wall=False, shared_machine=False)
+HOSTS = replace(CLOUD, owned=False, needs_wall=True)
+LOCAL = replace(CLOUD, installs_packages=False, shared_machine=True)
 ENVIRONMENT = ResolvedEnvironment("x==0 --hash=sha256:00\n")
 OPEN = (
     "the Rain ports would be open to every machine that reaches node-1: there is no root for a packet filter "
