@@ -126,7 +126,7 @@ def _prepare() -> None:
     """Import what the commands import when they need it, and compile their templates."""
     for module in (
         *(f"cli.commands.{name}" for name in ("up", "scale", "down", "gc")),
-        *(f"cli.show.{name}" for name in ("progress", "render", "envelope")),
+        *(f"cli.show.{name}" for name in ("progress", "output", "envelope")),
         *(f"verbs.{name}" for name in ("up", "scale", "down", "gc")),
         "cli.home",
         "options",

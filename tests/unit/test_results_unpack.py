@@ -272,6 +272,25 @@ def test_memory_does_not_grow_with_what_is_sent(tmp_path: Path) -> None:
     assert peak < 1 << 20
 
 
+def test_memory_does_not_grow_with_the_number_of_members(tmp_path: Path) -> None:
+    import tracemalloc  # noqa: PLC0415  only this test measures
+
+    data = entry("files/link", tarfile.SYMTYPE, "..").tobuf() * 10_000 + bytes(1024)
+    tracemalloc.start()
+    done = unpack(tmp_path, data, sums=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert done.refused == ("files/link (symlink)",)
+    assert peak < 1 << 20
+
+
+def test_a_list_of_hashes_of_any_size_is_not_held_in_memory(tmp_path: Path) -> None:
+    member = tarfile.TarInfo(SUMS)
+    member.size = 900_000_000
+    with pytest.raises(UnsafeResults, match=r"sums\.json of 900000000 bytes"):
+        unpack(tmp_path, member.tobuf())
+
+
 def sparse_terabyte() -> bytes:
     member = tarfile.TarInfo("files/sparse")
     member.size = 10**12
