@@ -6,7 +6,6 @@ A check raises ValueError with what it expects; the caller adds the flag or the 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rain_deploy.core.address import parse_network, parse_peer_address
 from rain_deploy.errors import InputError
 
 LONGEST_S = 10 * 365 * 86_400.0
@@ -130,16 +130,10 @@ def _amount(value: object, _base: Path) -> float:
     return number
 
 
-def _network(value: str) -> str:
-    """Return a CIDR; an address alone is a network of one."""
-    try:
-        return str(ipaddress.ip_network(value))
-    except ValueError as error:
-        raise ValueError(f'a network such as "10.0.0.0/24" ({error})') from error
-
-
 def _networks(value: object, _base: Path) -> tuple[str, ...]:
-    return tuple(map(_network, [value] if isinstance(value, str) else _strings(value)))
+    return tuple(
+        str(parse_network(text)) for text in ([value] if isinstance(value, str) else _strings(value))
+    )
 
 
 def absolute(path: str, base: Path) -> Path:
@@ -178,17 +172,10 @@ def _entries(lines: Iterator[str] | tuple[str, ...]) -> tuple[tuple[str, str], .
             raise ValueError(f"host entries such as user@host:22 or host address=10.0.0.1, not {line!r}")
         if entry in found:
             raise ValueError("at least one host, and none twice")
-        found[entry] = _address(address) if rest else ""
+        found[entry] = str(parse_peer_address(address)) if rest else ""
     if not found:
         raise ValueError("at least one host, and none twice")
     return tuple(found.items())
-
-
-def _address(value: str) -> str:
-    try:
-        return str(ipaddress.ip_address(value))
-    except ValueError as error:
-        raise ValueError(f"an IP address after address=, not {value!r}") from error
 
 
 def _variables(value: object, _base: Path) -> tuple[tuple[str, str], ...]:

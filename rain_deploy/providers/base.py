@@ -1,4 +1,4 @@
-"""The protocol of a provider: it yields hosts reachable by SSH; all after that is the same code."""
+"""The protocol of a provider: it yields hosts reachable by SSH, and the rest is the same for all."""
 
 from __future__ import annotations
 
@@ -13,75 +13,75 @@ from rain_deploy.errors import RainDeployError
 
 
 class Cloud(Protocol):
-    """What only a provider of priced machines can do.  Raises CredentialsError, QuotaError, ApiError."""
+    """A provider whose machines cost money.  Raises CredentialsError, QuotaError, ApiError."""
 
     @property
     def account(self) -> str:
-        """Name of the key with which it is asked, no secret: two keys may be of one account."""
+        """The name of the API key, which is no secret; two keys may belong to one account."""
 
     def quote(self, spec: ClusterSpec, cluster: Cluster, more: int) -> Quote:
-        """Price of ``more`` machines on top of the living ones; reads only.
+        """Return the price of ``more`` machines on top of the existing ones; changes nothing.
 
-        Raises InputError for an unknown zone, type or template (naming valid ones) and for a cluster name
-        that is taken, QuotaError where there is no room.
+        Raises InputError for a cluster name that is taken and for an unknown zone, type or template (with
+        the valid ones), and QuotaError if there is no room.
         """
 
     def zones(self) -> tuple[Zone, ...]:
-        """The account's default first."""
+        """Return all zones, the account's default first."""
 
     def types(self, zone: str | None, spec: ClusterSpec) -> tuple[InstanceType, ...]:
-        """Of a zone (None: the account's default), cheapest first."""
+        """Return the types of a zone (None: the account's default), cheapest first."""
 
     def survey(self) -> tuple[Resource, ...]:
-        """Everything of this tool in the account, of every owner, in every zone."""
+        """Return everything of this tool in the account: every owner, every zone."""
 
     def set_expiry(self, resources: tuple[Resource, ...], expires_s: float | None) -> None:
-        """Write the time limit into the labels of what can carry them."""
+        """Write the time limit into the labels of the resources that have labels."""
 
 
 class Provider(Protocol):
-    """Makes, finds and deletes machines.  Blocking; every wait inside has a deadline."""
+    """Makes, finds and deletes machines.  Calls block, and every wait has a deadline."""
 
     @property
     def traits(self) -> Traits: ...
 
     @property
     def cloud(self) -> Cloud | None:
-        """Not None exactly where machines are priced."""
+        """None if machines cost nothing."""
 
     def preflight(self, spec: ClusterSpec) -> tuple[str, ...]:
         """Refuse what cannot work (InputError, StateError …) before anything is made.
 
-        Returns sentences for the user (what opens to whom …).  Changes nothing.
+        Changes nothing.  Returns sentences for the user, such as what opens to whom.
         """
 
     def intents(self, spec: ClusterSpec, cluster: Cluster, nodes: int) -> tuple[Intent, ...]:
-        """What ``create`` must be called with so that ``nodes`` nodes exist; pure; stable names.
+        """Return an intent for each resource that ``nodes`` nodes need, always with the same names.
 
-        Those of one kind stand together and may be made at the same time, after those before them.
+        Intents of one kind follow each other and may be made in parallel, after all those before them.
         """
 
     def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> Resource:
-        """Make it, or adopt what an earlier call with the same intent made; returns once its id is known.
+        """Make the resource, or adopt what an earlier call made; return once its id is known.
 
-        ``ref``: the id that was recorded.  ``unsettled_s``: when an earlier command recorded the intent and
-        did not learn what came of it.  Thread-safe.  Raises PartlyUp, QuotaError, ApiError …
+        ``ref`` is the recorded id.  ``unsettled_s`` is the time at which an earlier command recorded the
+        intent without learning the outcome.  Thread-safe.  Raises PartlyUp, QuotaError, ApiError …
         """
 
     def settle(self, cluster: Cluster, resources: tuple[Resource, ...]) -> Mapping[str, RainDeployError]:
-        """Wait until each machine runs; why not, by the resource's name, for those that do not."""
+        """Wait until the machines run; return the errors of those that do not, by resource name."""
 
     def hosts(self, cluster: Cluster, resources: tuple[Resource, ...]) -> tuple[Host, ...]:
-        """The machines of the cluster in order, server first; waits until each has an address."""
+        """Return the cluster's machines in order, server first, once each has an address."""
 
     def preview(self, intents: tuple[Intent, ...]) -> tuple[Host, ...]:
-        """The machines as far as they are known before they are made; for dry runs; opens no socket."""
+        """Return the machines as far as they are known before they are made.  Opens no socket."""
 
     def list(self, owner: str) -> tuple[Resource, ...]:
-        """Everything that exists of ``owner``, from the world itself, not from state."""
+        """Return everything of ``owner`` that exists, without asking the state file."""
 
     def start(self, ref: Resource) -> None:
-        """Start a machine that exists but does not run.  A running one is success."""
+        """Start a stopped machine; a running one is success."""
 
     def delete(self, ref: Resource) -> None:
-        """Delete it; absent is success.  Returns once it is observed to be gone."""
+        """Delete it and return once it is gone; a missing one is success."""

@@ -115,7 +115,7 @@ def test_an_unknown_key_like_no_other_is_refused_with_all_valid_ones(tmp_path: P
         ('trust_network = ["10.0.0.1/8"]', "trust_network: expected a network such as"),
         ('hosts = ["a", "a"]', "hosts: expected at least one host, and none twice"),
         ('hosts = ["a adress=1.2.3.4"]', "hosts: expected host entries such as"),
-        ('hosts = ["a address=1.2.3"]', "hosts: expected an IP address after address=, not '1.2.3'"),
+        ('hosts = ["a address=1.2.3"]', "hosts: expected an IP address, not '1.2.3'"),
         ("engine.sha256 = 'AB'", "engine.sha256: expected 64 hexadecimal digits"),
         ("env = { A = 1 }", "env: expected a table of texts"),
         ("env = 1", "env: expected a table of texts"),

@@ -6,14 +6,15 @@ written has the address that it came from.  Rain's ports are open to members of 
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from ipaddress import IPv6Network
 from typing import Any
 
+from rain_deploy.core.address import Network, parse_network
 from rain_deploy.core.layout import GOVERNOR_PORT_BASE, IDLE_PORT, MAX_NODES, RUN_PORTS
 from rain_deploy.core.machine import Intent
 from rain_deploy.errors import ApiError, InputError
@@ -50,9 +51,9 @@ class Rule:
         return self.first == self.last == port
 
 
-def _reached_from(operator: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+def _reached_from(operator: Network) -> str:
     """InputError for an IPv6 address: our machines have IPv4 alone, so SSH comes from another one."""
-    if isinstance(operator, ipaddress.IPv6Network):
+    if isinstance(operator, IPv6Network):
         raise InputError(
             f"Exoscale sees this machine at {operator.network_address}, but its machines are reached by IPv4",
             next_step="name this machine's IPv4 address: --allow-ip ADDRESS",
@@ -73,10 +74,10 @@ def rain_rules(group: str) -> tuple[Rule, ...]:
 def networks(allow_ip: Iterable[str]) -> tuple[str, ...]:
     """CIDRs as Exoscale wants them; an address is a network of one.  InputError."""
     try:
-        return tuple(dict.fromkeys(str(ipaddress.ip_network(text)) for text in allow_ip))
+        return tuple(dict.fromkeys(str(parse_network(text)) for text in allow_ip))
     except ValueError as error:
         raise InputError(
-            f"--allow-ip: {error}", next_step="--allow-ip 203.0.113.7/32, for example"
+            f"--allow-ip: expected {error}", next_step="--allow-ip 203.0.113.7/32, for example"
         ) from error
 
 
@@ -158,7 +159,7 @@ class Group:
         for _ in rounds(self._api, self._api.patience.source_ip_s):
             for event in self._events():
                 if _key(event) not in seen and event.get("source-ip"):
-                    return _reached_from(ipaddress.ip_network(event["source-ip"]))
+                    return _reached_from(parse_network(event["source-ip"]))
         raise InputError(
             "Exoscale does not tell from which address it sees this machine, so SSH cannot be opened to it",
             next_step="name it: --allow-ip ADDRESS",

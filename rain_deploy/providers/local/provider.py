@@ -1,4 +1,4 @@
-"""Nodes on this machine: each an SSH server of its own with a loopback address and a directory of its own."""
+"""Nodes on this machine: each is an SSH server with its own loopback address and its own directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rain_deploy.core.cluster import Cluster, Traits
-from rain_deploy.core.machine import Host, Intent, Resource
+from rain_deploy.core.machine import Host, Intent, Resource, node_index
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import InputError, RainDeployError, Unreachable, disk_full
 from rain_deploy.providers.keys import cluster_key, public_key
@@ -23,7 +23,7 @@ __all__ = ["LocalProvider", "cluster_key"]
 
 KIND = "node"
 DISK_BYTES = 64 << 20
-"""Must be free for keys, logs and a small run; what is installed comes on top."""
+"""Free space needed for keys, logs and a small run; the installation needs more."""
 READY_S = 20.0
 POLL_S = 0.01
 _PASSED_ON = ("SSL_CERT_", "PIP_", "UV_", "CARGO_", "RUSTUP_")
@@ -64,10 +64,10 @@ class LocalProvider:
 
     def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> Resource:
         del ref, unsettled_s
-        server = self._server(intent.cluster_id, intent.name)
+        server = self._server(intent.cluster_id, node_index(intent.name))
         server.prepare(public_key(cluster_key(self._home, intent.cluster_id)))
         server.ensure()
-        return Resource(intent.cluster_id, KIND, intent.name, f"{server.address}:{PORT}")
+        return self._resource(server)
 
     def settle(self, cluster: Cluster, resources: tuple[Resource, ...]) -> Mapping[str, RainDeployError]:
         del cluster, resources
@@ -75,67 +75,53 @@ class LocalProvider:
 
     def hosts(self, cluster: Cluster, resources: tuple[Resource, ...]) -> tuple[Host, ...]:
         deadline = time.monotonic() + READY_S
-        nodes = sorted((ref for ref in resources if ref.kind == KIND), key=lambda ref: _index(ref.name))
         hosts = []
-        for ref in nodes:
-            server = self._server(ref.cluster_id, ref.name)
-            _wait_for(server, ref.name, cluster.name, deadline)
-            hosts.append(self._host(server, ref))
+        for node in sorted((each for each in resources if each.kind == KIND), key=lambda each: each.index):
+            server = self._server(node.cluster_id, node.index)
+            _wait_for(server, node.name, cluster.name, deadline)
+            key = cluster_key(self._home, node.cluster_id)
+            hosts.append(self._host(node.name, server.address, (server.host_key,), (key,)))
         return tuple(hosts)
 
     def preview(self, intents: tuple[Intent, ...]) -> tuple[Host, ...]:
-        """With an address that is chosen when they are made."""
-        environment = installer_environment(dict(os.environ), Path.home())
-        return tuple(
-            Host(
-                name=intent.name,
-                address="127.0.0.1",
-                port=PORT,
-                user=user_name(),
-                host_keys=(),
-                cluster_address="127.0.0.1",
-                base=str(self._base),
-                installer_env=environment,
-            )
-            for intent in intents
-        )
+        """Return hosts at 127.0.0.1: their addresses are chosen when they are made."""
+        return tuple(self._host(intent.name, "127.0.0.1", (), ()) for intent in intents)
 
     def list(self, owner: str) -> tuple[Resource, ...]:
-        """Nodes of this home, by directory or by a living process; a home has one owner."""
+        """Return the nodes of this home that have a directory or a living process; a home has one owner."""
         del owner
         found = sorted({*self._in_directories(), *self._in_processes()})
-        return tuple(self._ref(cluster_id, index) for cluster_id, index in found)
+        return tuple(self._resource(self._server(cluster_id, index)) for cluster_id, index in found)
 
     def start(self, ref: Resource) -> None:
         self.create(Intent(ref.cluster_id, "", KIND, ref.name))
 
     def delete(self, ref: Resource) -> None:
-        """Ends every process of the node; with a cluster's last node all that the cluster wrote goes too."""
-        server = self._server(ref.cluster_id, ref.name)
+        """End every process of the node and remove its files; with the last node, the cluster's files too."""
+        server = self._server(ref.cluster_id, ref.index)
         end_processes(server.node)
-        with self._removing:  # nodes are deleted at the same time, and one of them is the last
+        with self._removing:  # nodes are deleted in parallel, and one of them is the last
             server.remove()
             if not any(cluster_id == ref.cluster_id for cluster_id, _ in self._in_directories()):
                 shutil.rmtree(self._root / ref.cluster_id, ignore_errors=True)
                 shutil.rmtree(self._base / "clusters" / ref.cluster_id, ignore_errors=True)
 
-    def _server(self, cluster_id: str, name: str) -> LocalServer:
-        return LocalServer(self._root, cluster_id, _index(name))
+    def _server(self, cluster_id: str, index: int) -> LocalServer:
+        return LocalServer(self._root, cluster_id, index)
 
-    def _ref(self, cluster_id: str, index: int) -> Resource:
-        server = LocalServer(self._root, cluster_id, index)
+    def _resource(self, server: LocalServer) -> Resource:
         ref = f"{server.address}:{PORT}" if server.directory.exists() else ""
-        return Resource(cluster_id, KIND, f"node-{index}", ref)
+        return Resource(server.cluster_id, KIND, f"node-{server.index}", ref)
 
-    def _host(self, server: LocalServer, ref: Resource) -> Host:
+    def _host(self, name: str, address: str, host_keys: tuple[str, ...], keys: tuple[Path, ...]) -> Host:
         return Host(
-            name=ref.name,
-            address=server.address,
+            name=name,
+            address=address,
             port=PORT,
             user=user_name(),
-            host_keys=(server.host_key,),
-            identity_files=(cluster_key(self._home, ref.cluster_id),),
-            cluster_address=server.address,
+            host_keys=host_keys,
+            identity_files=keys,
+            cluster_address=address,
             base=str(self._base),
             installer_env=installer_environment(dict(os.environ), Path.home()),
         )
@@ -148,14 +134,14 @@ class LocalProvider:
     def _in_processes(self) -> Iterator[tuple[str, int]]:
         for _, environment in environments():
             cluster_id, _, index = environment.get(VARIABLE, "").rpartition("/")
-            # Clusters of other homes have the same variable; their processes live in another directory.
+            # Processes of other homes have the variable too, and another HOME.
             ours = environment.get("HOME", "").startswith(f"{self._root}/{cluster_id}/")
             if cluster_id and index.isdigit() and ours:
                 yield cluster_id, int(index)
 
 
 def installer_environment(environ: dict[str, str], home: Path) -> tuple[tuple[str, str], ...]:
-    """What the installer needs of the caller: certificates, package indexes, caches, since HOME differs."""
+    """Return the caller's variables for the installer: certificates, package indexes, caches in its HOME."""
     passed = {name: value for name, value in environ.items() if _is_passed_on(name)}
     for name, directory in _HOME_CACHES:
         if name == "UV_CACHE_DIR" or (home / directory).is_dir():
@@ -165,7 +151,7 @@ def installer_environment(environ: dict[str, str], home: Path) -> tuple[tuple[st
 
 def _is_passed_on(name: str) -> bool:
     wanted = name in _PASSED_ON_NAMES or name.startswith(_PASSED_ON) or name.lower().endswith("_proxy")
-    return wanted and name.isidentifier()  # no shell exports another
+    return wanted and name.isidentifier()  # a shell exports no other names
 
 
 def _wait_for(server: LocalServer, name: str, cluster: str, deadline: float) -> None:
@@ -175,7 +161,7 @@ def _wait_for(server: LocalServer, name: str, cluster: str, deadline: float) -> 
             time.sleep(POLL_S)
             continue
         if not alive and server.answers():
-            return  # it came up, by another starter, between the two looks
+            return  # another command started it between the two checks
         how = f"did not answer within {READY_S:g} s" if alive else "has ended"
         raise Unreachable(
             f"{name}: its SSH server on {server.address} {how}",
@@ -193,7 +179,3 @@ def _is_root() -> bool:
         sudo is not None
         and subprocess.run([sudo, "-n", "true"], capture_output=True, check=False).returncode == 0
     )
-
-
-def _index(name: str) -> int:
-    return int(name.rpartition("-")[2])
