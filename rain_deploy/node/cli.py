@@ -1,8 +1,7 @@
 """Verbs of the node code: ``python BUNDLE VERB ARGUMENT…``, each one exec from the operator's side.
 
-Answers are JSON or lines on stdout, messages go to stderr.  Exit codes: 0, 1 (failed, said why), 2 (wrong
-arguments), 10 (``follow`` of a run that was never in line), 11 (``queue --no-wait`` and another run is not
-finished).
+Answers are JSON or lines on stdout, messages go to stderr.  Exit codes: 0, 1 (failed, with the reason on
+stderr), 2 (wrong arguments), and those of ``wire``.
 """
 
 from __future__ import annotations
@@ -13,11 +12,9 @@ import sys
 from pathlib import Path
 
 from .config import NotInstalled
-from .run.directory import Run, load
-from .run.line import ahead, cancel, interrupted, queue, unfinished
-
-_BUSY = 11
-_NOT_IN_LINE = 10
+from .run.directory import Run, load_run
+from .run.line import cancel, interrupted, queue, unfinished
+from .wire import BUSY, NOT_IN_LINE, RunState, to_json
 
 
 class NoSuchRun(Exception):  # noqa: N818 - a fact about the argument
@@ -25,7 +22,7 @@ class NoSuchRun(Exception):  # noqa: N818 - a fact about the argument
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb; its exit code."""
+    """Run one verb; return its exit code."""
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.act(arguments))
@@ -100,34 +97,35 @@ def _ensure(arguments: argparse.Namespace) -> int:
 
 
 def _queue(arguments: argparse.Namespace) -> int:
+    from .run.follow import send, state_line
+
     run = _run(arguments)
     others = [other.id for other in unfinished(run.path.parent) if other.id != run.id]
     if arguments.no_wait and others:
         run.forget_env()
-        print("\n".join(others))
-        return _BUSY
-    state = queue(run)
-    print(json.dumps({**state, "ahead": ahead(run)}))
+        print(f"not finished: {', '.join(others)}", file=sys.stderr)
+        return BUSY
+    queue(run)
+    send(state_line(run))
     return 0
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
-    run = _run(arguments)
-    print(json.dumps(cancel(run)))
+    print(json.dumps(to_json(cancel(_run(arguments)))))
     return 0
 
 
 def _runs(arguments: argparse.Namespace) -> int:
     from .service.status import runs
 
-    print(json.dumps(runs(arguments.cluster_dir)))
+    print(json.dumps(to_json(runs(arguments.cluster_dir))))
     return 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
     from .service.status import status
 
-    print(json.dumps(status(arguments.node_dir)))
+    print(json.dumps(to_json(status(arguments.node_dir))))
     return 0
 
 
@@ -152,9 +150,9 @@ def _follow(arguments: argparse.Namespace) -> int:
     from .run.follow import follow
 
     run = _run(arguments)
-    if run.state()["state"] == "shipped":
+    if run.status().state == RunState.SHIPPED:
         print("it was never in line", file=sys.stderr)
-        return _NOT_IN_LINE
+        return NOT_IN_LINE
     return follow(run, arguments.out, arguments.err, arguments.points)
 
 
@@ -167,7 +165,7 @@ def _probe(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> Run:
-    run = load(arguments.run_dir)
+    run = load_run(arguments.run_dir)
     if run is None:
         raise NoSuchRun(f"{arguments.run_dir} holds no run")
     return run

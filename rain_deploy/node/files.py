@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from .wire import from_json, to_json
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 _LOG_LIMIT_BYTES = 5_000_000
 _CHUNK_BYTES = 65_536
 
 
 def read_json(path: Path) -> Json | None:
-    """Content of a JSON object's file; None when it is absent, unreadable or no object."""
+    """Return the object in a JSON file; None when there is none that can be read."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -22,19 +25,27 @@ def read_json(path: Path) -> Json | None:
     return value if isinstance(value, dict) else None
 
 
-def write_json(path: Path, value: Json) -> None:
-    """Replace ``path`` in one step and durably.  Raises OSError."""
+def load(path: Path, kind: type[T]) -> T | None:
+    """Return what ``write_json`` wrote; None when there is none, or none of this shape."""
+    try:
+        return from_json(kind, json.loads(path.read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def write_json(path: Path, value: object) -> None:
+    """Replace the file in one step and durably.  Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w", encoding="ascii") as file:
-        json.dump(value, file, indent=1)
+        json.dump(to_json(value), file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
 
 
 def open_log(path: Path) -> int:
-    """File descriptor that appends to a log; a log over 5 MB starts anew."""
+    """Return a file descriptor that appends to a log; a log over 5 MB starts anew."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     if os.fstat(descriptor).st_size > _LOG_LIMIT_BYTES:
@@ -43,7 +54,7 @@ def open_log(path: Path) -> int:
 
 
 def tail(path: Path, limit_bytes: int = 2000) -> str:
-    """The last bytes of a file as text; empty when it cannot be read."""
+    """Return the last bytes of a file as text; empty when it cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - limit_bytes))
@@ -60,7 +71,7 @@ class Tail:
         self._offset = offset
 
     def read(self, *, whole_lines: bool = False) -> bytes:
-        """What is there after the last reading; empty when nothing is."""
+        """Return what was added since the last call; empty when nothing was."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
@@ -75,7 +86,7 @@ class Tail:
         return data
 
     def json_lines(self) -> list[Json]:
-        """Objects of the lines completed since the last reading; other lines are passed over."""
+        """Return the objects of the lines that were completed since the last call; skip other lines."""
         values = []
         while data := self.read(whole_lines=True):
             values += [value for line in data.splitlines() if isinstance(value := _json(line), dict)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ import pytest
 
 from rain_deploy.node.config import node_config
 from rain_deploy.node.files import write_json
+from rain_deploy.node.service.engine import Epoch
 from rain_deploy.node.service.keeper import Keeper
 from rain_deploy.node.service.process import end, leader, scan
 from tests.support.waiting import wait_for
@@ -151,10 +151,7 @@ def test_a_runs_server_comes_first_and_its_variables_win(node: Node) -> None:
     env = node.environment()
     assert (env["SECRET"], env["OMP_NUM_THREADS"], env["MKL_NUM_THREADS"]) == ("r2", "4", "1")
     assert (env["RAIN_DEPLOY_COMPANION"], env["RAIN_DEPLOY_RUN_DIR"]) == ("/bundle/site", str(run))
-    assert json.loads((node.path / "governor/epochs/1/epoch.json").read_text()) == {
-        "run": "r2",
-        "port": RUN_PORT + 2,
-    }
+    assert Epoch.read(node.path / "governor/epochs/1") == Epoch("r2", RUN_PORT + 2)
 
 
 def test_a_governor_that_lost_its_server_is_cleared_with_its_children_and_another_made(node: Node) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.node.files import write_json
-from rain_deploy.node.run.directory import Run, load
+from rain_deploy.node.run.directory import Run, load_run
 from rain_deploy.node.run.pack import Measured, pack
 
 
@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> Run:
     }.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(content)
-    loaded = load(path)
+    loaded = load_run(path)
     assert loaded
     return loaded
 

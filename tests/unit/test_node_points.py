@@ -8,14 +8,17 @@ from typing import Any
 import pytest
 
 from rain_deploy.node.points.events import Event
-from rain_deploy.node.points.rows import Points
+from rain_deploy.node.points.rows import Points, TaskNote, ValueNote
+from rain_deploy.node.wire import PointRow, from_json, to_json
 
 T0 = "2026-11-24T08:30:57.948482259+00:00"
 T0_S = 1795509057.948482
 
 
 def points(known: list[dict[str, Any]] | None = None) -> Points:
-    return Points("r1", 1, 7, node_name=lambda governor: f"<{governor}>", known=known or [])
+    blank = PointRow(task=0, run="r1", attempt=1, epoch=7)
+    rows = [from_json(PointRow, row) for row in known or []]
+    return Points(blank, node_name=lambda governor: f"<{governor}>", known=rows)
 
 
 def event(kind: str, **data: Any) -> Event:
@@ -36,7 +39,7 @@ def finished(session: int, task: int, error: str = "") -> Event:
 def fold(table: Points, *events: Event) -> dict[int, dict[str, Any]]:
     for one in events:
         table.apply(one)
-    return {row["task"]: row for row in table.changed()}
+    return {row.task: to_json(row) for row in table.changed()}
 
 
 def test_a_row_follows_its_task_from_submission_to_its_end() -> None:
@@ -82,30 +85,30 @@ def test_rows_given_before_a_restart_are_not_given_again() -> None:
 def test_a_value_that_the_script_loads_joins_its_row() -> None:
     table = points()
     fold(table, submit(3, t9="a x=1"), finished(3, 9))
-    table.note_value({"session": 3, "task": 9, "value": 0.97})
+    table.note_value(ValueNote(3, 9, 0.97))
     [row] = table.changed()
-    assert (row["value"], row["source"], row["state"]) == (0.97, "companion", "finished")
+    assert (row.value, row.source, row.state) == (0.97, "companion", "finished")
 
 
 def test_a_value_that_json_cannot_hold_is_named_in_the_message() -> None:
     table = points()
     fold(table, submit(1, t1="a x=1"))
-    table.note_value({"session": 1, "task": 1, "value": float("nan")})
+    table.note_value(ValueNote(1, 1, float("nan")))
     row = fold(table, finished(1, 1))[1]
     assert (row["value"], row["message"], row["state"]) == (None, "value is nan", "finished")
 
 
 def test_named_tasks_are_the_points_where_any_is_named() -> None:
     table = points()
-    table.note_task({"session": 1, "task": 1, "parameters": {}, "kept": True})
+    table.note_task(TaskNote(1, 1, {}, kept=True))
     rows = fold(table, submit(1, t1="load", t2="train x=1"))
     assert {task: row["point"] for task, row in rows.items()} == {1: False, 2: True}
 
 
 def test_else_kept_tasks_are_points_with_the_arguments_as_columns() -> None:
     table = points()
-    table.note_task({"session": 1, "task": 1, "parameters": {}, "kept": False})
-    table.note_task({"session": 1, "task": 2, "parameters": {"x": 3}, "kept": True})
+    table.note_task(TaskNote(1, 1, {}, kept=False))
+    table.note_task(TaskNote(1, 2, {"x": 3}, kept=True))
     rows = fold(table, submit(1, t1="load", t2="train"))
     assert {task: (row["point"], row["parameters"]) for task, row in rows.items()} == {
         1: (False, {}),
@@ -115,14 +118,14 @@ def test_else_kept_tasks_are_points_with_the_arguments_as_columns() -> None:
 
 def test_a_later_named_task_takes_the_place_of_kept_ones() -> None:
     table = points()
-    table.note_task({"session": 1, "task": 1, "parameters": {}, "kept": True})
+    table.note_task(TaskNote(1, 1, {}, kept=True))
     assert fold(table, submit(1, t1="load"))[1]["point"]
     assert not fold(table, submit(1, t2="train x=1"))[1]["point"]
 
 
 def test_sessions_do_not_decide_for_each_other() -> None:
     table = points()
-    table.note_task({"session": 2, "task": 1, "parameters": {"x": 1}, "kept": True})
+    table.note_task(TaskNote(2, 1, {"x": 1}, kept=True))
     fold(table, submit(1, t1="a x=1"))
     assert fold(table, submit(2, t1="b"))[1]["point"]
 
@@ -155,7 +158,7 @@ def test_a_programs_failure_is_told_by_its_first_line() -> None:
 def test_the_end_of_all_noted_tasks_is_known() -> None:
     table = points()
     assert not table.all_noted_ended()
-    table.note_task({"session": 1, "task": 1, "parameters": {}, "kept": True})
+    table.note_task(TaskNote(1, 1, {}, kept=True))
     assert not table.all_noted_ended()
     fold(table, submit(1, t1="a"), finished(1, 1))
     assert table.all_noted_ended()

@@ -12,7 +12,7 @@ import pytest
 
 from rain_deploy.node.files import write_json
 from rain_deploy.node.points.recorder import Recorder
-from rain_deploy.node.run.directory import Run, load
+from rain_deploy.node.run.directory import Run, load_run
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> Run:
         row = (1, "2026-11-24T08:30:57+00:00", "ClientSubmit", 1, event)
         connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", row)
         connection.commit()
-    loaded = load(path)
+    loaded = load_run(path)
     assert loaded
     return loaded
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from rain_deploy.node.config import Member, NotInstalled, member_name, members, node_config
+from rain_deploy.node.config import NotInstalled, member_name, members, node_config
 from rain_deploy.node.files import Tail, open_log, read_json, tail, write_json
-from rain_deploy.node.run.directory import Run, all_runs, load
+from rain_deploy.node.run.directory import Run, all_runs, load_run
 from rain_deploy.node.run.line import ahead, interrupted, queue, unfinished
 from rain_deploy.node.service.engine import (
     clients_registered,
@@ -21,12 +21,14 @@ from rain_deploy.node.service.engine import (
     server_lost,
 )
 from rain_deploy.node.service.keeper import targets
+from rain_deploy.node.service.process import node_argv
+from rain_deploy.node.wire import Member, Outcome, RunState
 
 
 def ship(runs: Path, name: str, sequence: int, port: int = 7230, **more: Any) -> Run:
     described = {"run": name, "sequence": sequence, "port": port, "script": "s.py", **more}
     write_json(runs / name / "run.json", described)
-    run = load(runs / name)
+    run = load_run(runs / name)
     assert run
     return run
 
@@ -37,15 +39,15 @@ def test_runs_wait_in_the_order_of_their_sequence(tmp_path: Path) -> None:
     queue(first)
     assert [run.id for run in unfinished(tmp_path)] == ["c", "b"]
     assert (ahead(first), ahead(last), ahead(shipped)) == (0, 1, 1)
-    first.update(state="finished")
+    first.finish(Outcome.DONE)
     assert ahead(last) == 0
 
 
 def test_queueing_twice_changes_nothing(tmp_path: Path) -> None:
     run = ship(tmp_path, "a", 1)
     queue(run)
-    run.update(state="running")
-    assert queue(run)["state"] == "running"
+    run.update(state=RunState.RUNNING)
+    assert queue(run).state == RunState.RUNNING
 
 
 def test_runs_that_a_power_off_broke_off_are_over_and_keep_no_variables(tmp_path: Path) -> None:
@@ -53,14 +55,14 @@ def test_runs_that_a_power_off_broke_off_are_over_and_keep_no_variables(tmp_path
     for run in (running, ended, waiting, killed):
         queue(run)
         write_json(run.path / "env.json", {"KEY": "secret"})
-    running.update(state="running")
-    ended.update(state="running")
+    running.update(state=RunState.RUNNING)
+    ended.update(state=RunState.RUNNING)
     write_json(ended.path / "exit.json", {"exit_code": 0, "ended_s": 5.0})
     write_json(killed.path / "exit.json", {"exit_code": -9})
     assert interrupted(tmp_path) == ["a", "b", "c", "d"]
-    outcomes = [run.state()["outcome"] for run in (running, ended, waiting, killed)]
+    outcomes = [run.status().outcome for run in (running, ended, waiting, killed)]
     assert outcomes == ["limit", "done", "limit", "limit"]
-    assert (running.finished, ended.state()["ended_s"], running.extra_env()) == (True, 5.0, {})
+    assert (running.finished, ended.status().ended_s, running.extra_env()) == (True, 5.0, {})
     assert not shipped.finished
     assert interrupted(tmp_path) == []
 
@@ -83,7 +85,7 @@ def test_a_keeper_dials_the_newest_run_first(tmp_path: Path) -> None:
 def test_a_keeper_does_not_dial_for_a_run_that_is_known_to_be_over(tmp_path: Path) -> None:
     over = ship(tmp_path, "over", 1, 7230)
     ship(tmp_path, "new", 2, 7231, live=["over"])
-    over.update(state="finished")
+    over.finish(Outcome.DONE)
     assert [run.id for run in targets(all_runs(tmp_path))] == ["new"]
 
 
@@ -145,7 +147,7 @@ def test_lines_are_read_only_when_they_are_whole(tmp_path: Path) -> None:
     assert [len(str(row["n"])) for row in rows.json_lines()] == [1, 200_000]
 
 
-NODES = (Member("node-1", "10.0.0.1", 7301), Member("node-2", "10.0.0.2", 7302))
+NODES = tuple(Member(name=f"node-{n}", address=f"10.0.0.{n}", governor_port=7300 + n) for n in (1, 2))
 
 
 @pytest.mark.parametrize(
@@ -161,10 +163,10 @@ def test_governors_are_called_by_their_nodes_name(governor: str, name: str) -> N
 
 
 def test_a_node_that_was_not_installed_says_which_file_is_absent(tmp_path: Path) -> None:
-    with pytest.raises(NotInstalled, match=r"node\.json is absent"):
+    with pytest.raises(NotInstalled, match=r"node\.json.*No such file"):
         node_config(tmp_path)
     (tmp_path / "node.json").write_text(json.dumps({"cluster_dir": "/x"}))
-    with pytest.raises(NotInstalled, match="KeyError"):
+    with pytest.raises(NotInstalled, match="node_dir is absent"):
         node_config(tmp_path)
 
 
@@ -192,7 +194,7 @@ def test_members_need_a_cluster_file(tmp_path: Path) -> None:
     nodes = [{"node": 1, "name": "node-1", "address": "10.0.0.1", "governor_port": 7301}]
     write_json(tmp_path / "server" / "cluster.json", {"nodes": nodes})
     assert members(config) == NODES[:1]
-    assert config.verb("pack", tmp_path) == ["/e/bin/python", "-I", "-S", "/c", "pack", str(tmp_path)]
+    assert node_argv(config, "pack", tmp_path) == ["/e/bin/python", "-I", "-S", "/c", "pack", str(tmp_path)]
 
 
 SERVER_LOG = """\

@@ -20,7 +20,7 @@ from ..files import Json
 
 _ROWS_PER_STEP = 500
 _CHANGE_COUNTER = slice(24, 28)
-"""Of SQLite's file header: changed by every transaction."""
+"""Bytes of SQLite's file header that every transaction changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Event:
 
 
 def read_events(database: Path, after: int) -> tuple[Event, ...]:
-    """At most 500 events with greater ids; none when the file is absent or was being written."""
+    """Return at most 500 events with greater ids; none when the file is absent or was being written."""
     before = _version(database)
     if before is None:
         return ()
@@ -53,7 +53,7 @@ def read_events(database: Path, after: int) -> tuple[Event, ...]:
 
 
 def _version(database: Path) -> bytes | None:
-    """What changes when the file does; None while it cannot be read whole."""
+    """Return what changes when the file does; None while it cannot be read whole."""
     try:
         with database.open("rb") as file:
             counter = file.read(100)[_CHANGE_COUNTER]

@@ -5,36 +5,33 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..files import Tail
 from ..run.directory import Run
+from ..wire import PointRow, WireError, from_json, to_json
 from .events import read_events
-from .rows import Points
+from .rows import Points, TaskNote, ValueNote
 
-_NONSENSE = (KeyError, TypeError, ValueError, OverflowError)
-"""What notes of a wrong shape raise: user code can write them too."""
+_NONSENSE = (ValueError, OverflowError)
+"""Raised by notes of a wrong shape: user code can write them too."""
 
 
 class Recorder:
     """Feeds one attempt's events and the companion's notes to points.jsonl."""
 
     def __init__(self, run: Run, node_name: Callable[[str], str]) -> None:
-        state = run.state()
+        status = run.status()
         self._database = run.attempt_dir / "log" / "events.db"
         self._output = run.path / "points.jsonl"
         self._last_id = 0
         self._tasks = Tail(run.path / "companion" / "tasks.jsonl")
         self._values = Tail(run.path / "companion" / "values.jsonl")
         _cut_partial_line(self._output)
-        self._points = Points(
-            run.id,
-            state["attempt"],
-            state["epoch"],
-            node_name=node_name,
-            known=[row for row in Tail(self._output).json_lines() if row.get("attempt") == state["attempt"]],
-        )
+        blank = PointRow(task=0, run=run.id, attempt=status.attempt, epoch=status.epoch)
+        known = [row for row in _rows(self._output) if row.attempt == status.attempt]
+        self._points = Points(blank, node_name=node_name, known=known)
 
     def step(self) -> None:
         """Append the rows that changed since the last step.  Raises OSError."""
@@ -42,25 +39,33 @@ class Recorder:
             for event in events:
                 self._points.apply(event)
             self._last_id = events[-1].id
-        for notes, take in ((self._tasks, self._points.note_task), (self._values, self._points.note_value)):
-            for note in notes.json_lines():
-                with contextlib.suppress(*_NONSENSE):
-                    take(note)
+        for note in self._tasks.json_lines():
+            with contextlib.suppress(*_NONSENSE):
+                self._points.note_task(from_json(TaskNote, note))
+        for note in self._values.json_lines():
+            with contextlib.suppress(*_NONSENSE):
+                self._points.note_value(from_json(ValueNote, note))
         if rows := self._points.changed():
-            text = "".join(json.dumps(row) + "\n" for row in rows)
+            text = "".join(json.dumps(to_json(row)) + "\n" for row in rows)
             with self._output.open("a", encoding="ascii") as file:
                 file.write(text)
 
     def complete(self, clients: int) -> bool:
-        """True when Rain, which writes its log once a second, has told all of it.
+        """Return True when Rain's event log, which it writes once a second, has all of the run.
 
         ``clients``: how many the server let in.
         """
         return self._points.all_noted_ended() or self._points.clients_removed >= clients
 
 
+def _rows(path: Path) -> Iterator[PointRow]:
+    for line in Tail(path).json_lines():
+        with contextlib.suppress(WireError):
+            yield from_json(PointRow, line)
+
+
 def _cut_partial_line(path: Path) -> None:
-    """A supervisor that was killed may have left half a line."""
+    """Remove half a line that a supervisor left when it was killed."""
     if not path.exists():
         return
     data = path.read_bytes()

@@ -1,18 +1,17 @@
-"""Tasks of a run as rows, folded from Rain's events and the companion's notes.  Pure."""
+"""The tasks of a run as rows, folded from Rain's events and the companion's notes.  Pure."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from ..files import Json
+from ..wire import Parameter, PointRow
 from .events import Event
 
-Value = int | float | bool | str
-"""A parameter's value."""
 Key = tuple[int, int]
 """Session and task, as Rain numbers them."""
 _PAIR = re.compile(r"""(?<![\w.\-])([A-Za-z_][\w.\-]*)=(?:"([^"]*)"|'([^']*)'|([^\s,;]+))""")
@@ -21,13 +20,32 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WORDS = {"true": True, "false": False}
 
 
+@dataclass(frozen=True, slots=True)
+class TaskNote:
+    """A line of the companion's tasks.jsonl."""
+
+    session: int
+    task: int
+    parameters: dict[str, Parameter | None] = field(default_factory=dict)
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ValueNote:
+    """A line of the companion's values.jsonl."""
+
+    session: int
+    task: int
+    value: Parameter
+
+
 @dataclass(slots=True)
 class _Task:
     session: int
     id: int
     name: str = ""
-    named: dict[str, Value] = field(default_factory=dict)
-    arguments: Json = field(default_factory=dict)
+    named: dict[str, Parameter | None] = field(default_factory=dict)
+    arguments: dict[str, Parameter | None] = field(default_factory=dict)
     kept: bool = False
     value: float | None = None
     valued: bool = False
@@ -42,16 +60,14 @@ class _Task:
 class Points:
     """Rows by task.  ``changed()`` gives those that differ from what it gave before."""
 
-    def __init__(
-        self, run: str, attempt: int, epoch: int, *, node_name: Callable[[str], str], known: list[Json]
-    ) -> None:
-        """``known``: rows that were given before this process lived."""
-        self._fixed: Json = {"run": run, "attempt": attempt, "epoch": epoch}
+    def __init__(self, blank: PointRow, *, node_name: Callable[[str], str], known: list[PointRow]) -> None:
+        """``blank`` has the fields that all rows share; ``known`` are rows that an earlier process gave."""
+        self._blank = blank
         self._node_name = node_name
         self._tasks: dict[Key, _Task] = {}
         self._noted: set[Key] = set()
         self._touched: set[Key] = set()
-        self._given: dict[Key, Json] = {(row["session"], row["task"]): row for row in known}
+        self._given = {(row.session, row.task): row for row in known}
         self.clients_removed = 0
 
     def apply(self, event: Event) -> None:
@@ -70,28 +86,28 @@ class Points:
             case "ClientRemoved":
                 self.clients_removed += 1
 
-    def note_task(self, note: Json) -> None:
-        """A line of the companion's tasks.jsonl."""
-        task = self._task(int(note["session"]), int(note["task"]))
-        task.arguments, task.kept = dict(note.get("parameters") or {}), bool(note.get("kept"))
+    def note_task(self, note: TaskNote) -> None:
+        """Take a note of the companion about a task into account."""
+        task = self._task(note.session, note.task)
+        task.arguments, task.kept = note.parameters, note.kept
         self._noted.add((task.session, task.id))
 
-    def note_value(self, note: Json) -> None:
-        """A line of the companion's values.jsonl."""
-        value = float(note["value"])
-        task = self._task(int(note["session"]), int(note["task"]))
+    def note_value(self, note: ValueNote) -> None:
+        """Take a value that the script loaded into account.  Raises ValueError, OverflowError."""
+        value = float(note.value)
+        task = self._task(note.session, note.task)
         task.valued = True
         if math.isfinite(value):
-            task.value = note["value"] if isinstance(note["value"], int | float) else value
+            task.value = note.value if isinstance(note.value, int | float) else value
         else:  # JSON has no such number
             task.message = f"value is {value}"
 
     def all_noted_ended(self) -> bool:
-        """True when the companion noted tasks and the engine told the end of each."""
+        """Return True when the companion noted tasks and the engine logged the end of each."""
         return bool(self._noted) and all(self._tasks[key].closed for key in self._noted)
 
-    def changed(self) -> list[Json]:
-        """Rows that differ from what was given, in order of session and task."""
+    def changed(self) -> list[PointRow]:
+        """Return the rows that differ from what was given, in order of session and task."""
         rows = []
         sessions = {session for session, _ in self._touched}
         for key in sorted(key for key in self._tasks if key[0] in sessions):
@@ -129,25 +145,25 @@ class Points:
                 task.state = "failed" if failed else task.state
                 task.message = "dropped: another task of its session failed" if failed else "not waited for"
 
-    def _row(self, task: _Task) -> Json:
+    def _row(self, task: _Task) -> PointRow:
         named = any(other.named for key, other in self._tasks.items() if key[0] == task.session)
         ended = task.started_s is not None and task.duration_s is not None
-        return {
-            **self._fixed,
-            "task": task.id,
-            "session": task.session,
-            "name": task.name,
-            "parameters": task.named if named else task.arguments,
-            "value": task.value,
-            "node": task.node,
-            "started_s": task.started_s,
-            "ended_s": (task.started_s or 0) + (task.duration_s or 0) if ended else None,
-            "duration_s": task.duration_s,
-            "state": task.state,
-            "source": "companion" if task.valued else "engine",
-            "point": bool(task.named) if named else task.kept,
-            "message": task.message,
-        }
+        return replace(
+            self._blank,
+            task=task.id,
+            session=task.session,
+            name=task.name,
+            parameters=task.named if named else task.arguments,
+            value=task.value,
+            node=task.node,
+            started_s=task.started_s,
+            ended_s=(task.started_s or 0) + (task.duration_s or 0) if ended else None,
+            duration_s=task.duration_s,
+            state=task.state,
+            source="companion" if task.valued else "engine",
+            point=bool(task.named) if named else task.kept,
+            message=task.message,
+        )
 
 
 def _epoch_s(timestamp: str) -> float:
@@ -155,16 +171,19 @@ def _epoch_s(timestamp: str) -> float:
 
 
 def _reason(error: str) -> str:
-    """The line of a task's error that says most: a traceback's last one, a program's first one."""
+    """Return the line of a task's error that says most: a traceback's last one, a program's first one."""
     lines = [line for line in error.splitlines() if line.strip() and line != "Task failed in executor"]
     if not lines:
         return ""
     return lines[-1 if lines[0].startswith("Traceback") else 0].strip()
 
 
-def parameters(name: str) -> dict[str, Value]:
-    """Pairs ``key=value``, apart by blanks, commas or semicolons; of a repeated key the last counts."""
-    found: dict[str, Value] = {}
+def parameters(name: str) -> dict[str, Parameter | None]:
+    """Return the pairs ``key=value`` in a task's name: ``mnist size=32 dropout=0.2``.
+
+    They are separated by blanks, commas or semicolons; the last of a repeated key counts.
+    """
+    found: dict[str, Parameter | None] = {}
     for match in _PAIR.finditer(name):
         key, double, single, bare = match.groups()
         quoted = double if double is not None else single
@@ -172,7 +191,7 @@ def parameters(name: str) -> dict[str, Value]:
     return found
 
 
-def _value(text: str) -> Value:
+def _value(text: str) -> Parameter:
     if _NUMBER.fullmatch(text) and math.isfinite(number := float(text)):
         return int(text) if _INTEGER.fullmatch(text) else number
     return _WORDS.get(text.lower(), text)

@@ -1,46 +1,61 @@
-"""Runs on a node's disk: what was shipped, how each stands, and the line in which they wait."""
+"""A run's directory on a node: everything about a run is in its files."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from ..files import Json, read_json, write_json
+from ..files import load, read_json, write_json
+from ..wire import RunDescription, RunState, RunStatus
 
-FINISHED = "finished"
+
+@dataclass(frozen=True, slots=True)
+class JobStart:
+    """job.json: the script is being started."""
+
+    started_s: float
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptEnd:
+    """exit.json: how the script ended."""
+
+    exit_code: int
+    started_s: float | None = None
+    ended_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A shipped run; all of it is in its directory."""
+    """A run that was shipped to this node."""
 
     path: Path
-    id: str
-    sequence: int
-    port: int
-    script: str
-    cwd: str
-    args: tuple[str, ...]
-    timeout_s: float | None
-    min_nodes: int | None
-    companion: bool
-    live: tuple[str, ...]
-    nodes: tuple[str, ...]
-    """Names of those that have it: others may have joined the cluster since."""
+    about: RunDescription
 
-    def state(self) -> Json:
-        """Content of state.json; ``{"state": "shipped"}`` when it was not queued here."""
-        return read_json(self.path / "state.json") or {"state": "shipped"}
+    @property
+    def id(self) -> str:
+        return self.about.run
 
-    def update(self, **changes: object) -> Json:
+    def status(self) -> RunStatus:
+        """Return what state.json says; ``shipped`` where the run was not queued here."""
+        return load(self.path / "state.json", RunStatus) or RunStatus()
+
+    def update(self, **changes: Any) -> RunStatus:
         """Change state.json.  Only the supervisor does this once a run is queued."""
-        state = {**self.state(), **changes}
-        write_json(self.path / "state.json", state)
-        return state
+        status = replace(self.status(), **changes)
+        write_json(self.path / "state.json", status)
+        return status
+
+    def finish(self, outcome: str, message: str = "", **changes: Any) -> RunStatus:
+        """Record that the run is over, and remove its variables.  Raises OSError."""
+        self.forget_env()
+        return self.update(state=RunState.FINISHED, outcome=outcome, message=message, **changes)
 
     @property
     def finished(self) -> bool:
-        return bool(self.state()["state"] == FINISHED)
+        return self.status().state == RunState.FINISHED
 
     @property
     def cancelled(self) -> bool:
@@ -49,10 +64,18 @@ class Run:
 
     @property
     def attempt_dir(self) -> Path:
-        return self.path / "epochs" / str(self.state().get("attempt", 1))
+        return self.path / "epochs" / str(self.status().attempt)
+
+    @property
+    def job_start(self) -> JobStart | None:
+        return load(self.path / "job.json", JobStart)
+
+    @property
+    def script_end(self) -> ScriptEnd | None:
+        return load(self.path / "exit.json", ScriptEnd)
 
     def extra_env(self) -> dict[str, str]:
-        """Variables of ``--env``."""
+        """Return the variables of ``--env``."""
         return {name: str(value) for name, value in (read_json(self.path / "env.json") or {}).items()}
 
     def forget_env(self) -> None:
@@ -60,39 +83,23 @@ class Run:
         (self.path / "env.json").unlink(missing_ok=True)
 
     def companion_env(self, code: Path) -> dict[str, str]:
-        """What wakes the companion in the script and in Rain's executors."""
-        if not self.companion:
+        """Return the variables that switch the companion on in the script and in Rain's executors."""
+        if not self.about.companion:
             return {}
         return {"RAIN_DEPLOY_COMPANION": str(code / "site"), "RAIN_DEPLOY_RUN_DIR": str(self.path)}
 
 
-def load(path: Path) -> Run | None:
-    """The run in a directory; None when none was shipped there whole."""
-    value = read_json(path / "run.json") or {}
-    try:
-        return Run(
-            path=path,
-            id=value["run"],
-            sequence=int(value["sequence"]),
-            port=int(value["port"]),
-            script=value["script"],
-            cwd=value.get("cwd") or ".",
-            args=tuple(value.get("args", ())),
-            timeout_s=value.get("timeout_s"),
-            min_nodes=value.get("min_nodes"),
-            companion=bool(value.get("companion")),
-            live=tuple(value.get("live", ())),
-            nodes=tuple(value.get("nodes", ())),
-        )
-    except (KeyError, TypeError, ValueError):
-        return None
+def load_run(path: Path) -> Run | None:
+    """Return the run in a directory; None when none was shipped there whole."""
+    about = load(path / "run.json", RunDescription)
+    return Run(path, about) if about else None
 
 
 def all_runs(runs_dir: Path, skip: frozenset[str] = frozenset()) -> tuple[Run, ...]:
-    """Runs by their place in the line, but not those whose directory names are in ``skip``."""
+    """Return the runs by their place in the line, except directories named in ``skip``."""
     try:
         names = [entry.name for entry in runs_dir.iterdir() if entry.name not in skip]
     except FileNotFoundError:
         return ()
-    found = (load(runs_dir / name) for name in names)
-    return tuple(sorted((run for run in found if run), key=lambda run: (run.sequence, run.id)))
+    found = (load_run(runs_dir / name) for name in names)
+    return tuple(sorted((run for run in found if run), key=lambda run: (run.about.sequence, run.id)))

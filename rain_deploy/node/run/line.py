@@ -1,68 +1,57 @@
-"""The line in which runs wait on the server node."""
+"""The line in which runs wait on the server node: ``queue``, ``cancel``, ``interrupted``."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from ..files import Json, read_json
-from .directory import FINISHED, Run, all_runs
+from ..files import write_json
+from ..wire import Outcome, RunState, RunStatus
+from .directory import Run, all_runs
 
 
 def unfinished(runs_dir: Path) -> tuple[Run, ...]:
-    """Queued and active runs, first in line first."""
-    return tuple(run for run in all_runs(runs_dir) if run.state()["state"] not in {"shipped", FINISHED})
-
-
-def cancel(run: Run) -> Json:
-    """Ask for a run's end; one that was never in line ends here."""
-    (run.path / "cancel").touch()
-    state = run.state()
-    if state["state"] != "shipped":
-        return state
-    run.forget_env()
-    return run.update(state=FINISHED, outcome="cancelled", message="never in line", ended_s=time.time())
-
-
-def interrupted(runs_dir: Path) -> list[str]:
-    """End the runs that a power-off broke off, and tell which; for a node where no supervisor goes on.
-
-    A script that ended badly with nobody there to say so was ended by the power-off.
-    """
-    broken = unfinished(runs_dir)
-    for run in broken:
-        run.forget_env()
-        told = read_json(run.path / "exit.json") or {}
-        exit_code = told.get("exit_code")
-        outcome = "done" if exit_code == 0 else "limit"
-        message = "the machine was powered off before it ended" if outcome == "limit" else ""
-        ended_s = told.get("ended_s", time.time())
-        run.update(state=FINISHED, outcome=outcome, message=message, exit_code=exit_code, ended_s=ended_s)
-    return [run.id for run in broken]
+    """Return the queued and active runs, first in line first."""
+    return tuple(run for run in all_runs(runs_dir) if run.status().waits_or_runs)
 
 
 def ahead(run: Run) -> int:
-    """How many unfinished runs are before this one."""
+    """Return how many unfinished runs are before this one."""
     line = unfinished(run.path.parent)
-    return sum((other.sequence, other.id) < (run.sequence, run.id) for other in line)
+    return sum((other.about.sequence, other.id) < (run.about.sequence, run.id) for other in line)
 
 
-def queue(run: Run) -> Json:
+def queue(run: Run) -> RunStatus:
     """Put a run in line; one that is there stays as it is."""
-    state = run.state()
-    if state["state"] != "shipped":
-        return state
-    return run.update(
-        state="queued",
-        outcome="",
-        exit_code=None,
-        attempt=1,
-        epoch=0,
-        queued_s=time.time(),
-        started_s=None,
-        ended_s=None,
-        nodes=[],
-        missing=[],
-        message="",
-        versions={},
-    )
+    status = run.status()
+    if status.state != RunState.SHIPPED:
+        return status
+    status = RunStatus(state=RunState.QUEUED, queued_s=time.time())
+    write_json(run.path / "state.json", status)
+    return status
+
+
+def cancel(run: Run) -> RunStatus:
+    """Ask for a run's end; one that was never in line ends here."""
+    (run.path / "cancel").touch()
+    status = run.status()
+    if status.state != RunState.SHIPPED:
+        return status
+    return run.finish(Outcome.CANCELLED, "never in line", ended_s=time.time())
+
+
+def interrupted(runs_dir: Path) -> list[str]:
+    """End the runs that a power-off broke off, and return their ids; for a node without a supervisor.
+
+    A script that ended badly while no supervisor was there to say so was ended by the power-off.
+    """
+    broken = unfinished(runs_dir)
+    for run in broken:
+        end = run.script_end
+        ended_s = (end.ended_s if end else None) or time.time()
+        if end and end.exit_code == 0:
+            run.finish(Outcome.DONE, exit_code=0, ended_s=ended_s)
+        else:
+            message = "the machine was powered off before it ended"
+            run.finish(Outcome.LIMIT, message, exit_code=end.exit_code if end else None, ended_s=ended_s)
+    return [run.id for run in broken]

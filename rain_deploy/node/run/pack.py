@@ -48,7 +48,7 @@ def pack(run: Run, output: BinaryIO) -> None:
     sums: dict[str, list[int | str]] = {}
     shipped = read_json(run.path / "shipped.json") or {}
     with tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_BLOCK_BYTES) as tar:
-        for name in _members(run.path, run.cwd):
+        for name in _members(run.path, run.about.cwd):
             if name.endswith("/"):
                 tar.addfile(_directory(name))
             elif not _unchanged(run.path, name, shipped):

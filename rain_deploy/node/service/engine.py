@@ -1,21 +1,27 @@
-"""Rain's two programs as processes of ours: argument vectors, environments, what their logs say."""
+"""Rain's two programs as our processes: how they are started, their epochs, what their logs say.
+
+An epoch is the life of one Rain process.  Rain panics on a directory that was used before, so each life
+gets a new one.
+"""
 
 from __future__ import annotations
 
 import re
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import Member, NodeConfig, member_name
-from ..files import Tail, read_json, tail, write_json
+from ..config import member_name
+from ..files import Tail, load, tail, write_json
 from ..run.directory import Run
-from .process import Process, end, scan, spawn
+from ..wire import Member, NodeConfig
+from .process import Process, end, environment, scan, spawn
 
 _EPOCHS_KEPT = 3
 _READY_DEADLINE_S = 20.0
 _GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-"""TensorFlow else takes all of a GPU's memory for the first task; without a GPU it means nothing."""
+"""Without it TensorFlow takes all of a GPU's memory for the first task."""
 _THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -24,15 +30,42 @@ _THREADS = (
     "TF_NUM_INTEROP_THREADS",
 )
 _RUST = {"RUST_LOG": "info", "RUST_BACKTRACE": "0"}
-"""Our reading of Rain's logs must not depend on variables of the user."""
+"""What Rain logs must not depend on the user's variables, because we read it."""
 
 
 class EngineFailed(Exception):  # noqa: N818 - Rain's failure, told upwards
-    """Rain did not do what it was started for; the message says what its log says."""
+    """Rain failed; the message quotes its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """epoch.json of a server or governor: which run its life is for."""
+
+    run: str
+    """Empty between runs."""
+    port: int
+    clients: int | None = None
+    """Clients that the server had let in before the script was started."""
+
+    @classmethod
+    def read(cls, directory: Path) -> Epoch | None:
+        """Return what was written into an epoch's directory."""
+        return load(directory / "epoch.json", cls)
+
+    def write(self, directory: Path) -> None:
+        """Write it into the epoch's directory.  Raises OSError."""
+        write_json(directory / "epoch.json", self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """epoch.json of the server's directory: the number of its last life."""
+
+    epoch: int
 
 
 def server_log(epoch: Path) -> Path:
-    """Where a server's own output goes."""
+    """Return the file that a server's own output goes to."""
     return epoch / "server.log"
 
 
@@ -42,7 +75,7 @@ def start_server(config: NodeConfig, epoch: Path, port: int) -> Process:
     argv = [str(config.engine), "server", "--listen", f"{config.address}:{port}"]
     argv += ["--http-listen", f"{config.address}:{config.http_port}"]
     argv += ["--logdir", str(epoch / "log"), "--ready-file", str(ready)]
-    env = {**config.environment("server", epoch), **_RUST}
+    env = {**environment(config, "server", epoch), **_RUST}
     try:
         server = spawn(argv, log=server_log(epoch), env=env)
     except OSError as error:
@@ -69,29 +102,29 @@ def end_servers(config: NodeConfig) -> None:
 
 def start_governor(config: NodeConfig, epoch: Path, port: int, run: Run | None) -> Process:
     """Start this node's governor for the server at ``port``.  Raises OSError."""
-    write_json(epoch / "epoch.json", {"run": run.id if run else "", "port": port})
+    Epoch(run.id if run else "", port).write(epoch)
     argv = [str(config.engine), "governor", f"--cpus={config.cpus}"]
     argv += ["--listen", f"{config.address}:{config.governor_port}"]
     argv += ["--workdir", str(epoch / "work"), "--logdir", str(epoch / "log")]
     argv += ["--ready-file", str(epoch / "ready"), f"{config.server_address}:{port}"]
-    env = config.environment("governor", epoch) | dict.fromkeys(_THREADS, "1") | _GPU | _RUST
+    env = environment(config, "governor", epoch) | dict.fromkeys(_THREADS, "1") | _GPU | _RUST
     if run:
         env |= run.companion_env(config.code) | run.extra_env()
     return spawn(argv, log=governor_log(epoch), env=env)
 
 
 def governor_log(epoch: Path) -> Path:
-    """Where a governor's own output goes."""
+    """Return the file that a governor's own output goes to."""
     return epoch / "governor.log"
 
 
 def server_lost(log: Tail) -> bool:
-    """True once a governor's log says that its server is gone; it may take 5 s more to end by itself."""
+    """Return True once a governor's log says that its server is gone; it may run on for 5 s."""
     return b"Lost connection to the server" in log.read(whole_lines=True)
 
 
 def server_fault(epoch: Path, nodes: tuple[Member, ...]) -> str:
-    """Why a server ended, in one line where its log allows it, else the log's end."""
+    """Return why a server ended: one line where its log allows it, else the log's end."""
     text = tail(server_log(epoch), 20_000)
     if lost := re.findall(r"Connection to governor (\S+) lost", text):
         return f"the connection to {member_name(nodes, lost[0])} was lost"
@@ -101,7 +134,7 @@ def server_fault(epoch: Path, nodes: tuple[Member, ...]) -> str:
 
 
 def clients_registered(epoch: Path) -> int:
-    """Clients that the server has let in so far: its log tells at once, its event log within a second."""
+    """Return how many clients the server has let in; its log has them a second before its event log."""
     try:
         with server_log(epoch).open("rb") as file:
             return sum(line.rstrip().endswith(b"registered as client") for line in file)
@@ -110,7 +143,7 @@ def clients_registered(epoch: Path) -> int:
 
 
 def fresh_epoch(parent: Path) -> Path:
-    """A new directory in ``parent``, numbered upwards; the three before it stay, older ones go."""
+    """Make a directory in ``parent`` with the next number; delete all but the three before it."""
     parent.mkdir(parents=True, exist_ok=True)
     numbers = sorted(int(entry.name) for entry in parent.iterdir() if entry.name.isdigit())
     for number in numbers[:-_EPOCHS_KEPT]:
@@ -121,8 +154,9 @@ def fresh_epoch(parent: Path) -> Path:
 
 
 def next_epoch(server_dir: Path) -> int:
-    """Number of the next server's life in this cluster, idle ones counted too."""
+    """Return the number of the next server's life in this cluster; idle servers count too."""
     path = server_dir / "epoch.json"
-    number = int((read_json(path) or {}).get("epoch", 0)) + 1
-    write_json(path, {"epoch": number})
+    last = load(path, _Counted)
+    number = last.epoch + 1 if last else 1
+    write_json(path, _Counted(number))
     return number

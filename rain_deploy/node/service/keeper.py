@@ -1,4 +1,4 @@
-"""The governor's keeper: dials until a server answers, keeps a governor for it, clears what it leaves."""
+"""The governor's keeper: dials until a server answers, starts a governor for it, clears what it leaves."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import time
 import traceback
 from pathlib import Path
 
-from ..config import NodeConfig, node_config
-from ..files import Tail, read_json
-from ..run.directory import Run, all_runs, load
-from .engine import fresh_epoch, governor_log, server_lost, start_governor
+from ..config import node_config
+from ..files import Tail
+from ..run.directory import Run, all_runs, load_run
+from ..wire import NodeConfig
+from .engine import Epoch, fresh_epoch, governor_log, server_lost, start_governor
 from .ensure import become_current, hold, keeper_path, restart_absent, supervisor_path
 from .process import Process, end, group, leader, scan
 
 _ALIVE_POLL_S = 0.03
 _FRESH_S = 30.0
-"""So long after a governor's end another server is expected soon."""
+"""How long after a governor's end another server is expected soon."""
 _FRESH_POLL_S = 0.03
 _IDLE_POLL_S = 0.5
 _LONGEST_PAUSE_S = 2.0
@@ -26,16 +27,16 @@ _FAULT_PAUSE_S = 1.0
 
 
 def targets(runs: tuple[Run, ...]) -> tuple[Run, ...]:
-    """Runs whose server may be up, newest first.
+    """Return the runs whose server may be up, newest first.
 
     The newest run says which older ones were not finished when it was shipped.  A port belongs to the
     newest run that has it.
     """
     if not runs:
         return ()
-    possible = {runs[-1].id, *runs[-1].live}
-    by_port = {run.port: run for run in runs}
-    newest_first = sorted(by_port.values(), key=lambda run: run.sequence, reverse=True)
+    possible = {runs[-1].id, *runs[-1].about.live}
+    by_port = {run.about.port: run for run in runs}
+    newest_first = sorted(by_port.values(), key=lambda run: run.about.sequence, reverse=True)
     return tuple(run for run in newest_first if run.id in possible and not run.finished)
 
 
@@ -54,7 +55,7 @@ class Keeper:
         self._failures = 0
 
     def step(self) -> float:
-        """Look once, act; seconds until the next look."""
+        """Look once and act; return the seconds until the next look."""
         if self._governor is not None:
             if self._governor.alive() and not server_lost(self._log):
                 return _ALIVE_POLL_S
@@ -75,11 +76,15 @@ class Keeper:
 
     def _answering(self) -> tuple[int | None, Run | None]:
         address = self._config.server_address
-        runs = all_runs(self._config.runs_dir)
-        # Nodes that share a machine see runs that were shipped before they joined: not theirs.
-        for run in targets(tuple(run for run in runs if not run.nodes or self._config.name in run.nodes)):
-            if answers(address, run.port):
-                return run.port, run
+        # Nodes that share a machine also see runs that were shipped before they joined.
+        mine = (
+            run
+            for run in all_runs(self._config.runs_dir)
+            if not run.about.nodes or self._config.name in run.about.nodes
+        )
+        for run in targets(tuple(mine)):
+            if answers(address, run.about.port):
+                return run.about.port, run
         return (self._config.idle_port if answers(address, self._config.idle_port) else None), None
 
     def _ended(self, governor: Process) -> None:
@@ -91,7 +96,7 @@ class Keeper:
         self._since = time.monotonic()
 
     def _clear(self, governor: Process | None) -> None:
-        """End what a governor left: its group, and what left the group but carries our mark."""
+        """End what a governor left: its process group, and whatever else carries our mark."""
 
         def left() -> list[Process]:
             marked = [found.process for found in scan(self._config.service, "governor")]
@@ -100,17 +105,17 @@ class Keeper:
         end(left, grace_s=0.0, deadline_s=10.0)
 
     def _forget_others(self, run: Run | None) -> None:
-        """Another server answers, so the runs served before are over: their variables go."""
+        """Remove the variables of the runs served before: another server answers, so they are over."""
         for record in (self._config.governor_dir / "epochs").glob("*/epoch.json"):
-            served = (read_json(record) or {}).get("run")
-            if served and (run is None or served != run.id):
-                over = load(self._config.runs_dir / served)
+            served = Epoch.read(record.parent)
+            if served and served.run and (run is None or served.run != run.id):
+                over = load_run(self._config.runs_dir / served.run)
                 if over:
                     over.forget_env()
 
 
 def answers(address: str, port: int, *, timeout_s: float = 0.5) -> bool:
-    """True when a TCP connection is accepted; nothing is sent."""
+    """Return True when a TCP connection is accepted; nothing is sent."""
     try:
         socket.create_connection((address, port), timeout_s).close()
     except OSError:
@@ -119,7 +124,7 @@ def answers(address: str, port: int, *, timeout_s: float = 0.5) -> bool:
 
 
 def keep(node_dir: Path) -> int:
-    """Keep this node's governor until the node is stopped; 0 when another keeper does."""
+    """Keep this node's governor until the node is stopped; return 0 at once if another keeper does."""
     config = node_config(node_dir)
     if not hold(keeper_path(config)):
         return 0
@@ -134,7 +139,7 @@ def keep(node_dir: Path) -> int:
                 become_current(config, "keeper", keeper_path(config), config.node_dir)
                 if config.server:
                     restart_absent(config, supervisor_path(config))
-        except OSError:  # a full disk, no process to be had: nobody else would keep this node's governor
+        except OSError:  # such as a full disk: nobody else keeps this node's governor
             traceback.print_exc(file=sys.stderr)
             pause_s = _FAULT_PAUSE_S
         time.sleep(pause_s)

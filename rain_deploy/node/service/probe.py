@@ -1,4 +1,4 @@
-"""What governors a server has, asked through Rain's own client."""
+"""``probe``: ask a server for its governors, through Rain's own client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import sys
 import time
 from typing import Any
 
-from ..config import NodeConfig
+from ..wire import NodeConfig
+from .process import environment
 
 _POLL_S = 0.02
 
@@ -61,7 +62,7 @@ class WarmProbe:
 
     def __init__(self, config: NodeConfig) -> None:
         argv = [config.python, str(config.code), "probe", "--warm"]
-        env = config.environment("probe", config.server_dir)
+        env = environment(config, "probe", config.server_dir)
         pipe = subprocess.PIPE
         self._child = subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=env, start_new_session=True)
 
@@ -76,7 +77,7 @@ class WarmProbe:
         return self._child.poll() is not None
 
     def governors(self) -> tuple[str, ...]:
-        """``address:port`` of those that were registered; none without an answer."""
+        """Return ``address:port`` of the governors that were registered; none without an answer."""
         assert self._child.stdout
         self._child.kill()
         answer = self._child.stdout.read()

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import open_log, read_json, write_json
+from ..files import load, open_log, write_json
+from ..wire import NodeConfig
 
 SERVICE = "RAIN_DEPLOY_SERVICE"
 """``<cluster id>/<node>`` in every process of ours and in all that it starts."""
@@ -25,7 +26,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that no later one with the same number is taken for."""
+    """A process; a later one with the same pid has another start time."""
 
     pid: int
     start_ticks: int
@@ -38,12 +39,12 @@ class Process:
         return identify(self.pid) == self
 
     def age_s(self) -> float:
-        """Seconds since it started, by a clock that nobody sets."""
+        """Return the seconds since it started, by a clock that nobody sets."""
         return time.clock_gettime(time.CLOCK_BOOTTIME) - self.start_ticks / _TICKS_PER_S
 
     def record(self, path: Path) -> None:
         """Write the identity for ``recorded``."""
-        write_json(path, {"pid": self.pid, "start_ticks": self.start_ticks})
+        write_json(path, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +53,37 @@ class Found:
 
     process: Process
     leader: bool
-    """Of a process group: what we started ourselves, not what it started."""
+    """It leads a process group: we started it ourselves."""
     role: str
     place: str
 
 
+def node_argv(config: NodeConfig, verb: str, *arguments: str | Path) -> list[str]:
+    """Return the argument vector of a verb of this node code.
+
+    Isolated and without site-packages: a user's variables and ``.pth`` files do not reach a service.
+    """
+    return [config.python, "-I", "-S", str(config.code), verb, *map(str, arguments)]
+
+
+def environment(config: NodeConfig, role: str, place: Path) -> dict[str, str]:
+    """Return the environment of a service: the caller's, our marks, the node environment first on PATH."""
+    path = f"{config.env / 'bin'}:{os.environ.get('PATH', os.defpath)}"
+    marks = {SERVICE: config.service, ROLE: role, PLACE: str(place)}
+    inherited = {name: value for name, value in os.environ.items() if name not in {"PWD", "OLDPWD"}}
+    return {**inherited, "PATH": path, "PYTHONHASHSEED": "0", **marks}
+
+
 def identify(pid: int) -> Process | None:
-    """Identity of a living process; None when there is none or it is a zombie."""
+    """Return the identity of a living process; None when there is none or it is a zombie."""
     fields = _stat(pid)
     return None if fields is None or fields[0] in "ZX" else Process(pid, int(fields[19]))
 
 
 def recorded(path: Path) -> Process | None:
-    """The process whose identity lies in ``path``, when it still lives."""
-    value = read_json(path)
-    if value is None:
-        return None
-    process = Process(int(value.get("pid", 0)), int(value.get("start_ticks", 0)))
-    return process if process.alive() else None
+    """Return the process whose identity lies in a file, if it is alive."""
+    process = load(path, Process)
+    return process if process and process.alive() else None
 
 
 def spawn(argv: Sequence[str], *, env: dict[str, str], log: Path, errors: Path | None = None) -> Process:
@@ -96,7 +110,7 @@ def spawn(argv: Sequence[str], *, env: dict[str, str], log: Path, errors: Path |
 
 
 def scan(service: str, role: str | None = None, place: Path | None = None) -> tuple[Found, ...]:
-    """Every process that carries exactly this service (and role, and place), but not the caller."""
+    """Return every process with exactly this service (and role, and place), except the caller."""
     return tuple(
         found
         for found in _ours(service)
@@ -105,25 +119,26 @@ def scan(service: str, role: str | None = None, place: Path | None = None) -> tu
 
 
 def leader(service: str, role: str, place: Path | None = None) -> Found | None:
-    """The living process that was started for this role, if there is one."""
+    """Return the living process that was started for this role, if there is one."""
     return next((found for found in scan(service, role, place) if found.leader), None)
 
 
 def end(find: Callable[[], Iterable[Process]], *, grace_s: float, deadline_s: float) -> tuple[Process, ...]:
-    """SIGTERM, after ``grace_s`` SIGKILL, to what ``find`` finds until it finds nothing; what is left.
+    """Send SIGTERM, after ``grace_s`` SIGKILL, to what ``find`` returns until it returns nothing.
 
-    It asks again each time, because a process may start another while it is being ended.
+    Returns what is left at the deadline.  ``find`` is called again each time, because a process may start
+    another while it is being ended.
     """
     started = time.monotonic()
-    told: set[tuple[Process, int]] = set()
+    signalled: set[tuple[Process, int]] = set()
     while left := tuple(find()):
         waited_s = time.monotonic() - started
         if waited_s > deadline_s:
             return left
         number = signal.SIGTERM if waited_s < grace_s else signal.SIGKILL
         for process in left:
-            if (process, number) not in told and identify(process.pid) == process:
-                told.add((process, number))
+            if (process, number) not in signalled and identify(process.pid) == process:
+                signalled.add((process, number))
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, number)
         time.sleep(0.02)
@@ -131,7 +146,7 @@ def end(find: Callable[[], Iterable[Process]], *, grace_s: float, deadline_s: fl
 
 
 def group(pid: int) -> tuple[Process, ...]:
-    """Living members of the process group that ``pid`` leads or led."""
+    """Return the living members of the process group that ``pid`` leads or led."""
     members = ((number, _stat(number)) for number in _pids())
     return tuple(
         Process(number, int(fields[19]))
@@ -141,7 +156,7 @@ def group(pid: int) -> tuple[Process, ...]:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Fields of /proc/PID/stat from the state on: 0 state, 2 process group, 19 start time."""
+    """Return the fields of /proc/PID/stat from the state on: 0 state, 2 process group, 19 start time."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

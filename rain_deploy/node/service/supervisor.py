@@ -1,4 +1,4 @@
-"""The run supervisor: an idle server while nobody waits in line, else the runs, one after the other."""
+"""The run supervisor: conducts the runs in line one after the other; an idle server between them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import time
 import traceback
 from pathlib import Path
 
-from ..config import NodeConfig, node_config
+from ..config import node_config
 from ..run.attempt import Attempt
-from ..run.directory import FINISHED, Run, all_runs
+from ..run.directory import Run, all_runs
+from ..wire import NodeConfig, Outcome, RunState
 from .engine import EngineFailed, end_servers, fresh_epoch, next_epoch, start_server
 from .ensure import become_current, hold, keeper_path, restart_absent, supervisor_path
 from .probe import WarmProbe
@@ -22,7 +23,7 @@ _LINE_EVERY_S = 0.3
 
 
 class Supervisor:
-    """Stateless over files and the process table: one that follows a killed one goes on."""
+    """Its state is in files and the process table, so a new one goes on after a kill."""
 
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
@@ -49,24 +50,21 @@ class Supervisor:
         return probe
 
     def _waiting(self) -> list[Run]:
-        """Runs that are not finished, first in line first; those asked to end before they began end here."""
+        """Return the runs that are not finished, first in line first; end those cancelled in line."""
         waiting = []
         for run in all_runs(self._config.runs_dir, frozenset(self._finished)):
-            state = run.state()["state"]
-            if state == "queued" and run.cancelled:
-                run.forget_env()
-                run.update(
-                    state=FINISHED, outcome="cancelled", message="cancelled in line", ended_s=time.time()
-                )
-            if run.finished:
+            status = run.status()
+            if status.state == RunState.QUEUED and run.cancelled:
+                status = run.finish(Outcome.CANCELLED, "cancelled in line", ended_s=time.time())
+            if status.state == RunState.FINISHED:
                 self._finished.add(run.path.name)
-            elif state != "shipped":
+            elif status.waits_or_runs:
                 waiting.append(run)
         return waiting
 
     def _next_run(self) -> Run | None:
         waiting = self._waiting()
-        begun = [run for run in waiting if run.state()["state"] != "queued"]
+        begun = [run for run in waiting if run.status().state != RunState.QUEUED]
         return next(iter(begun or waiting), None)
 
     def _keep_idle_server(self) -> None:
@@ -98,7 +96,7 @@ class Supervisor:
 
 
 def supervise(cluster_dir: Path, node_dir: Path) -> int:
-    """Supervise the runs of a cluster until the node is stopped; 0 when another process does."""
+    """Supervise the runs of a cluster until the node is stopped; return 0 at once if another does."""
     config = node_config(node_dir)
     if not hold(supervisor_path(config)):
         return 0
