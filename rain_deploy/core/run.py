@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from rain_deploy.node.wire import RunState
 
-class RunState(enum.StrEnum):
-    """How far a run is; all but ``shipped`` are told by the server node."""
-
-    SHIPPED = "shipped"
-    QUEUED = "queued"
-    STARTING = "starting"
-    RUNNING = "running"
-    FINISHED = "finished"
+__all__ = ["RunRecord", "RunState"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run as the operator's side records it."""
+    """A run as the laptop records it."""
 
     id: str
     cluster_id: str
@@ -34,10 +27,9 @@ class RunRecord:
     """Absolute path of the results, fixed when ``run`` was typed."""
     state: RunState = RunState.SHIPPED
     outcome: str = ""
-    """``done``, ``failed``, ``cancelled``, ``timeout``, ``engine``, ``points``; empty while it runs."""
+    """``done``, ``failed``, ``cancelled``, ``timeout``, ``limit``, ``engine`` or ``lost``; empty while it
+    runs."""
     exit_code: int | None = None
-    """Of the script itself; negative: killed by that signal."""
+    """Exit code of the script itself; negative: killed by that signal."""
     pulled: bool = False
     """True once everything of the finished run is in ``out`` and verified."""
-    shipped: tuple[tuple[str, str], ...] = field(default=())
-    """(path relative to files/, sha256) of what was sent."""

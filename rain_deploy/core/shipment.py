@@ -1,4 +1,4 @@
-"""What a run takes along: files at their places below one root."""
+"""What is shipped with a run: files at their places below one root."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class ShippedFile:
-    """A file that goes to the nodes, at ``path`` below the root (POSIX, never absolute, no ``..``)."""
+    """A file to ship.  ``path`` is below the root: POSIX, never absolute, no ``..``."""
 
     path: str
     source: Path
-    """Absolute; a link's content is what is shipped."""
+    """Absolute.  Of a link, the content is shipped."""
     size_bytes: int
     sha256: str
     mode: int
@@ -21,19 +21,19 @@ class ShippedFile:
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """What ``shipping.collect`` found.  Only ``files`` are sent, however high ``root`` lies."""
+    """What ``shipping.collect`` found.  Only ``files`` are sent, however high ``root`` is."""
 
     root: Path
     cwd: str
     """Working directory of the script below ``root``; ``.`` usually."""
     script: str
-    """The script, below ``root``."""
+    """Path of the script below ``root``."""
     files: tuple[ShippedFile, ...]
     """In order of their paths."""
     directories: tuple[str, ...] = ()
-    """Directories made empty: named by the script, or empty in what ``--files`` names."""
+    """Directories to make: named by the script, or empty in what ``--files`` names."""
     missing: tuple[str, ...] = ()
-    """Sentences for the user about what is probably missing, each naming ``--files``."""
+    """Sentences for the user about what is probably missing; each names ``--files``."""
 
     @property
     def total_bytes(self) -> int:
@@ -41,7 +41,7 @@ class Shipment:
 
     @property
     def digests(self) -> tuple[tuple[str, str], ...]:
-        """(path, sha256) as a run record keeps them."""
+        """Path and sha256 of each file."""
         return tuple((file.path, file.sha256) for file in self.files)
 
     @property

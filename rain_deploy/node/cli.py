@@ -103,7 +103,7 @@ def _queue(arguments: argparse.Namespace) -> int:
     others = [other.id for other in unfinished(run.path.parent) if other.id != run.id]
     if arguments.no_wait and others:
         run.forget_env()
-        print(f"not finished: {', '.join(others)}", file=sys.stderr)
+        print(f"other runs are not finished: {', '.join(others)}", file=sys.stderr)
         return BUSY
     queue(run)
     send(state_line(run))

@@ -7,7 +7,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TypeVar
 
-from .wire import ClusterConfig, Member, NodeConfig, WireError, from_json, parse
+from .wire import ClusterConfig, Member, NodeConfig, WireError, read
 
 _SHOWN = {"rain-python": "rain", "tensorflow": "tensorflow", "tensorflow-cpu": "tensorflow"}
 
@@ -53,6 +53,6 @@ def versions(env: Path) -> dict[str, str]:
 
 def _load(path: Path, kind: type[T]) -> T:
     try:
-        return from_json(kind, parse(path.read_bytes()))
+        return read(kind, path.read_bytes())
     except (OSError, WireError) as error:
         raise NotInstalled(f"{path}: {error}") from error

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .wire import from_json, to_json
+from .wire import WireError, read, to_json
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -28,8 +28,8 @@ def read_json(path: Path) -> Json | None:
 def load(path: Path, kind: type[T]) -> T | None:
     """Return what ``write_json`` wrote; None when there is none, or none of this shape."""
     try:
-        return from_json(kind, json.loads(path.read_bytes()))
-    except (OSError, ValueError, RecursionError):
+        return read(kind, path.read_bytes())
+    except (OSError, WireError):
         return None
 
 

@@ -265,8 +265,8 @@ class Life:
 class NodeStatus:
     """The answer of ``status``: one node, as it sees itself."""
 
-    services: dict[str, int | None]
-    """Pid by role; None where the service does not run."""
+    services: dict[str, int | None] = field(default_factory=dict)
+    """Pid by role; None where the service does not run.  Empty: the node could not say."""
     governor: Life | None = None
     server: Life | None = None
     runs: tuple[ListedRun, ...] = ()
@@ -284,6 +284,20 @@ def parse(text: bytes | str) -> object:
     except (ValueError, RecursionError) as error:
         raise WireError(f"not JSON: {error}") from error
     return value
+
+
+def read(kind: type[T], text: bytes | str) -> T:
+    """Return the value that a JSON text holds.  Raises WireError."""
+    return from_json(kind, parse(text))
+
+
+def read_runs(text: bytes | str) -> dict[str, ListedRun]:
+    """Return the answer of ``runs``, by run id.  Raises WireError."""
+    value = parse(text)
+    if not isinstance(value, list):
+        raise WireError("the answer of runs is not a list")
+    runs = (from_json(ListedRun, one) for one in value)
+    return {run.run: run for run in runs}
 
 
 def to_json(value: Any) -> Any:

@@ -11,9 +11,10 @@ from rain_deploy.core.run import RunRecord
 from rain_deploy.core.shipment import Shipment
 from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.step import PayloadFile, Stage, Step
+from rain_deploy.node.wire import RunDescription, to_json
 
 _SAME = '(cd "$R" && sha256sum --quiet -c -- "$S/sums")'
-"""Everything that the payload brought lies in the run directory, byte for byte."""
+"""Check that the run directory has everything of the payload, byte for byte."""
 
 _PLACE = """\
 cd "$S/run/files"
@@ -40,15 +41,28 @@ def ship_stage(
     live: tuple[str, ...] = (),
     nodes: tuple[str, ...] = (),
 ) -> Stage:
-    """Bring the run to a node; the same stage goes to every node.
+    """Return the stage that brings the run to a node; it is the same for every node.
 
-    ``files`` is the content of ``shipment``, paths relative to its root.  ``live``: ids of the cluster's
-    runs that are not finished; of others the variables are removed.  ``nodes``: who gets the run.  A run
-    directory that is there and holds something else fails the step.
+    ``files`` is the content of ``shipment``, with paths relative to its root.  ``live`` are the ids of the
+    cluster's runs that are not finished; the variables of all others are removed.  ``nodes`` are the nodes
+    that get the run.  The step fails where the run directory exists with other content.
     """
-    described = _json({**_description(run, spec, shipment), "live": live, "nodes": nodes})
+    described = RunDescription(
+        run=run.id,
+        sequence=run.sequence,
+        port=run.port,
+        script=shipment.script,
+        cwd=shipment.cwd,
+        args=run.args,
+        timeout_s=spec.timeout_s,
+        min_nodes=spec.min_nodes,
+        companion=spec.companion,
+        then_off=spec.then_off,
+        live=live,
+        nodes=nodes,
+    )
     placed = (
-        PayloadFile("run.json", described),
+        PayloadFile("run.json", _json(to_json(described))),
         PayloadFile("shipped.json", _json(dict(shipment.digests))),
         PayloadFile("env.json", _json(dict(spec.env)), 0o600),
         *(PayloadFile(f"files/{file.path}", file.data, file.mode) for file in files),
@@ -66,28 +80,13 @@ def ship_stage(
     )
 
 
-def _description(run: RunRecord, spec: RunSpec, shipment: Shipment) -> dict[str, object]:
-    return {
-        "run": run.id,
-        "sequence": run.sequence,
-        "port": run.port,
-        "script": shipment.script,
-        "cwd": shipment.cwd,
-        "args": run.args,
-        "timeout_s": spec.timeout_s,
-        "min_nodes": spec.min_nodes,
-        "companion": spec.companion,
-        "then_off": spec.then_off,
-    }
-
-
 def _json(value: object) -> bytes:
-    """ASCII, so that names of any bytes travel."""
+    """Return ASCII, so that names of any bytes arrive."""
     return json.dumps(value, indent=1, sort_keys=True).encode("ascii")
 
 
 def _sum_line(file: PayloadFile) -> bytes:
-    """As ``sha256sum -c`` reads it: a name with a newline or a backslash is escaped and marked."""
+    """Return a line for ``sha256sum -c``; a name with a newline or a backslash is escaped and marked."""
     name = os.fsencode(file.path)
     escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
     mark = b"\\" if escaped != name else b""

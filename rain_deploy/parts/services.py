@@ -6,11 +6,13 @@ import hashlib
 import json
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import Command
 from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT, Layout
 from rain_deploy.core.step import PayloadFile, Stage, Step
+from rain_deploy.node.wire import ClusterConfig, Member, NodeConfig, to_json
 from rain_deploy.parts.part import Part, facts_of
 from rain_deploy.parts.steps import file_step
 
@@ -58,47 +60,45 @@ def layout_of(cluster: Cluster) -> Layout:
 
 
 def node_config(cluster: Cluster, node: Node) -> bytes:
-    """Return node.json of one node: everything that node code is given."""
+    """Return node.json of one node."""
     layout = layout_of(cluster)
     index = node.host.index
-    config = {
-        "cluster": cluster.id,
-        "node": index,
-        "name": node.name,
-        "service": f"{cluster.id}/{index}",
-        "env": layout.environment(cluster.env_digest),
-        "engine": layout.engine(cluster.engine_sha256),
-        "code": layout.code(cluster.code_digest),
-        "node_dir": layout.node(index),
-        "cluster_dir": layout.cluster,
-        "address": node.cluster_address,
-        "governor_port": node.governor_port,
-        "server_address": cluster.server.cluster_address,
-        "idle_port": IDLE_PORT,
-        "http_port": HTTP_PORT,
-        "cpus": node.cpus,
-        "server": index == cluster.server.host.index,
-    }
-    return json.dumps(config, indent=1, sort_keys=True).encode()
+    config = NodeConfig(
+        node_dir=Path(layout.node(index)),
+        cluster_dir=Path(layout.cluster),
+        name=node.name,
+        service=f"{cluster.id}/{index}",
+        env=Path(layout.environment(cluster.env_digest)),
+        engine=Path(layout.engine(cluster.engine_sha256)),
+        code=Path(layout.code(cluster.code_digest)),
+        address=node.cluster_address,
+        governor_port=node.governor_port,
+        server_address=cluster.server.cluster_address,
+        idle_port=IDLE_PORT,
+        http_port=HTTP_PORT,
+        cpus=node.cpus,
+        server=index == cluster.server.host.index,
+    )
+    return _text(config)
 
 
 def node_config_sha256(cluster: Cluster, node: Node) -> str:
-    """Return what the facts of an up-to-date node report."""
+    """Return the digest of node.json that the facts of an up-to-date node have."""
     return hashlib.sha256(node_config(cluster, node)).hexdigest()
 
 
 def cluster_config(cluster: Cluster) -> bytes:
-    """Return cluster.json of the server node: which nodes its supervisor waits for."""
-    nodes = [
-        {
-            "node": node.host.index,
-            "name": node.name,
-            "address": node.cluster_address,
-            "governor_port": node.governor_port,
-        }
+    """Return cluster.json of the server node."""
+    members = (
+        Member(name=node.name, address=node.cluster_address, governor_port=node.governor_port)
         for node in cluster.nodes
-    ]
-    return json.dumps({"nodes": nodes}, indent=1).encode()
+    )
+    return _text(ClusterConfig(nodes=tuple(members)))
+
+
+def _text(message: NodeConfig | ClusterConfig) -> bytes:
+    """Return a file's content, one key a line: shell text on the nodes reads it too."""
+    return json.dumps(to_json(message), indent=1, sort_keys=True).encode()
 
 
 def node_argv(cluster: Cluster, verb: str, *args: str) -> tuple[str, ...]:

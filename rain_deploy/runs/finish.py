@@ -1,4 +1,4 @@
-"""How a run ends for its user: recorded as the node tells it, brought home, told as one result."""
+"""The end of a run: record how it went, pull its results, and return both as one result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.result import Result
-from rain_deploy.core.run import RunRecord, RunState
+from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import (
     EndedEarly,
     EngineError,
@@ -18,10 +18,11 @@ from rain_deploy.errors import (
     RainDeployError,
     ScriptFailed,
 )
+from rain_deploy.node.wire import Outcome, RunStatus
 from rain_deploy.parts.services import layout_of, node_command
 from rain_deploy.results.pull import PullOutcome
 from rain_deploy.results.pull import pull as pull_results
-from rain_deploy.runs.states import State
+from rain_deploy.runs.states import record_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class RunResult(Result):
     outcome: str
     """As in RunRecord; empty while it runs."""
     exit_code: int | None
-    """Of the script itself; negative: killed by that signal."""
+    """Exit code of the script itself; negative: killed by that signal."""
     results_dir: Path
     seconds: float
     """From the start of the run to its end, or to now."""
@@ -49,25 +50,26 @@ class RunResult(Result):
 
     @property
     def problem(self) -> RainDeployError | None:
-        if self.outcome in {"done", "failed"} and self.failed_points:
+        if self.outcome in {Outcome.DONE, Outcome.FAILED} and self.failed_points:
             return PointsFailed(
                 f"run {self.run}: {self.failed_points} points failed",
                 details=self.message or None,
                 next_step=f"rain-deploy points {self.run} -c {self.cluster}",
             )
-        if self.outcome == "failed":
+        if self.outcome == Outcome.FAILED:
             return ScriptFailed(
                 f"run {self.run}: the script {_ending(self.exit_code)}",
                 next_step=f"rain-deploy logs {self.run} -c {self.cluster}",
             )
-        if self.outcome in {"cancelled", "timeout", "limit"}:
-            how = {"timeout": "timed out", "limit": "stopped"}.get(self.outcome, self.outcome)
+        if self.outcome in {Outcome.CANCELLED, Outcome.TIMEOUT, Outcome.LIMIT}:
+            words = {Outcome.TIMEOUT: "timed out", Outcome.LIMIT: "stopped"}
+            how = words.get(Outcome(self.outcome), self.outcome)
             why = f" ({self.message})" if self.message else ""
             return EndedEarly(
                 f"run {self.run}: {how} before its script ended{why}",
                 next_step=f"rain-deploy logs {self.run} -c {self.cluster}",
             )
-        if self.outcome in {"engine", "lost"}:
+        if self.outcome in {Outcome.ENGINE, Outcome.LOST}:
             return EngineError(
                 f"run {self.run}: {self.message or 'Rain could not run it'}",
                 next_step=f"rain-deploy status -c {self.cluster}",
@@ -83,7 +85,7 @@ def _ending(exit_code: int | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PulledRun:
-    """What of a run lies in its results directory now."""
+    """A run's results directory, as it is now."""
 
     run: str
     results_dir: Path
@@ -96,41 +98,28 @@ class PulledRun:
 
 
 PACK_DEADLINE_S = 6 * 3600.0
-"""For one stream of results: 100 GB, the most that is taken, at 5 MB/s."""
+"""How long one stream of results may take: 100 GB, the most that is accepted, at 5 MB/s."""
 
 
-def record_state(ctx: Context, record: RunRecord, state: State) -> RunRecord:
-    """The run as the node tells it, recorded."""
-    exit_code = state.get("exit_code")
-    told = replace(
-        record,
-        state=RunState(str(state.get("state") or record.state)),
-        outcome=str(state.get("outcome") or ""),
-        exit_code=exit_code if isinstance(exit_code, int) else None,
-    )
-    ctx.store.save_run(told)
-    return told
-
-
-def _bring_home(ctx: Context, cluster: Cluster, record: RunRecord, state: State) -> PullOutcome:
-    told = record_state(ctx, record, state)
+def _pulled(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus) -> PullOutcome:
+    record = record_state(ctx, record, status)
     pack = node_command(cluster, "pack", layout_of(cluster).run(record.id), deadline_s=PACK_DEADLINE_S)
     outcome = pull_results(
         lambda sink: ctx.transport.run(cluster.server.host, pack, on_stdout=sink),
-        told,
-        told.out,
+        record,
+        record.out,
         again=f"rain-deploy pull {record.id} -c {cluster.name}",
     )
     if outcome.problem:
         raise outcome.problem
     if outcome.finished:
-        ctx.store.save_run(replace(told, pulled=True))
+        ctx.store.save_run(replace(record, pulled=True))
     return outcome
 
 
-def pull_run(ctx: Context, cluster: Cluster, record: RunRecord, state: State) -> PulledRun:
-    """Bring the run's results to ``record.out`` and record that they are there."""
-    outcome = _bring_home(ctx, cluster, record, state)
+def pull_run(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus) -> PulledRun:
+    """Pull the run's results to ``record.out``, and record that they are there."""
+    outcome = _pulled(ctx, cluster, record, status)
     return PulledRun(
         run=record.id,
         results_dir=outcome.results_dir,
@@ -142,37 +131,29 @@ def pull_run(ctx: Context, cluster: Cluster, record: RunRecord, state: State) ->
     )
 
 
-def end_of(ctx: Context, cluster: Cluster, record: RunRecord, state: State) -> RunResult:
-    """Pull a run that has ended, and tell how it went.
+def end_of(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus) -> RunResult:
+    """Pull a run that has ended, and return how it went.
 
-    Raises PullFailed, saying how the script ended, when the results could not be brought home.
+    Raises PullFailed, which says how the script ended, when the results could not be pulled.
     """
     try:
-        outcome = _bring_home(ctx, cluster, record, state)
+        outcome = _pulled(ctx, cluster, record, status)
     except PullFailed as error:
-        error.message += f" (the run itself: {state.get('outcome')}, exit code {state.get('exit_code')})"
+        error.message += f" (the run itself: {status.outcome}, exit code {status.exit_code})"
         error.still_running = f"the nodes of {cluster.name}, which hold the results"
         raise
-    exit_code = state.get("exit_code")
     return RunResult(
         cluster=cluster.name,
         run=record.id,
-        state=str(state.get("state")),
-        outcome=str(state.get("outcome")),
-        exit_code=exit_code if isinstance(exit_code, int) else None,
+        state=status.state,
+        outcome=status.outcome,
+        exit_code=status.exit_code,
         results_dir=outcome.results_dir,
-        seconds=_seconds(state),
+        seconds=(status.ended_s or time.time()) - status.started_s if status.started_s else 0.0,
         figures=outcome.figures,
         points=outcome.points,
         files=outcome.files,
         failed_points=outcome.failed_points,
-        message=str(state.get("message") or ""),
+        message=status.message,
         limit_s=cluster.limit_s,
     )
-
-
-def _seconds(state: State) -> float:
-    started, ended = state.get("started_s"), state.get("ended_s")
-    if not isinstance(started, int | float):
-        return 0.0
-    return float(ended if isinstance(ended, int | float) else time.time()) - started

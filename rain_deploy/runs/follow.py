@@ -1,8 +1,7 @@
-"""Follows a run over one exec channel; a lost connection is taken up again where it broke."""
+"""Follow a run over one exec channel; a lost connection is taken up again where it broke."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,8 +12,19 @@ from rain_deploy.core.command import Command
 from rain_deploy.core.events import Notice, PointSeen, RunChanged, ScriptOutput
 from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import EngineError, InputError, Locked, Unreachable
+from rain_deploy.node.wire import (
+    BUSY,
+    NOT_IN_LINE,
+    EndLine,
+    OutputLine,
+    PointLine,
+    RunStatus,
+    StateLine,
+    read_line,
+    to_json,
+)
 from rain_deploy.parts.services import layout_of, node_command
-from rain_deploy.runs.states import State
+from rain_deploy.runs.states import understood
 
 RECONNECT_S = 600.0
 """How long a lost connection is tried again before the command gives up; the run goes on meanwhile."""
@@ -23,12 +33,13 @@ PAUSES_S = (0.2, 1.0, 2.0, 5.0)
 
 @dataclass(slots=True)
 class _Follower:
-    """Takes the node's JSON lines apart; remembers how far it came."""
+    """Reads the lines of ``follow`` and remembers how far it came."""
 
     ctx: Context
     run: str
+    in_line: Callable[[], None]
     offsets: dict[str, int] = field(default_factory=lambda: {"out": 0, "err": 0, "points": 0})
-    state: dict[str, object] = field(default_factory=dict)
+    status: StateLine | None = None
     ended: bool = False
     heard: int = 0
     """Lines so far; a run without output has a line every few seconds too."""
@@ -37,31 +48,29 @@ class _Follower:
     def __call__(self, chunk: bytes) -> None:
         *lines, self.rest = (self.rest + chunk).split(b"\n")
         for line in lines:
-            self._line(json.loads(line))
+            self.heard += 1
+            self._take(line)
 
-    def _line(self, line: dict[str, object]) -> None:
-        self.heard += 1
-        kind = line.pop("t")
-        if kind in {"out", "err"}:
-            data = str(line["d"]).encode(errors="surrogateescape")
-            self.offsets[str(kind)] += len(data)
-            self.ctx.emit(ScriptOutput("stdout" if kind == "out" else "stderr", data))
-        elif kind == "point":
-            self.offsets["points"] += int(str(line["bytes"]))
-            row = line["row"]
-            if isinstance(row, dict):
-                self.ctx.emit(PointSeen(row))
-        elif kind == "state":
-            self._state(line)
-        elif kind == "end":
-            self.ended = True
+    def _take(self, text: bytes) -> None:
+        match read_line(text):
+            case OutputLine() as line:
+                self.offsets[line.t] += len(line.data)
+                self.ctx.emit(ScriptOutput("stdout" if line.t == "out" else "stderr", line.data))
+            case PointLine() as line:
+                self.offsets["points"] += line.bytes
+                self.ctx.emit(PointSeen(to_json(line.row)))
+            case StateLine() as line:
+                self._changed(line)
+            case EndLine():
+                self.ended = True
 
-    def _state(self, state: dict[str, object]) -> None:
-        ahead = state.get("ahead")
-        if (state.get("state"), ahead) != (self.state.get("state"), self.state.get("ahead")):
-            detail = f"{ahead} before it" if ahead else str(state.get("message") or "")
-            self.ctx.emit(RunChanged(self.run, str(state.get("state")), detail))
-        self.state = state
+    def _changed(self, status: StateLine) -> None:
+        before, self.status = self.status, status
+        if before is None:
+            self.in_line()
+        if before is None or (before.state, before.ahead) != (status.state, status.ahead):
+            detail = f"{status.ahead} before it" if status.ahead else status.message
+            self.ctx.emit(RunChanged(self.run, status.state, detail))
 
 
 def follow(
@@ -70,22 +79,25 @@ def follow(
     record: RunRecord,
     *,
     first: Command | None = None,
+    in_line: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
-) -> State:
+) -> RunStatus:
     """Emit the run's output, points and changes from their beginning; return its final state.
 
-    ``first`` is used for the first connection in place of the plain follow (it queues the run too).
-    Raises Locked when the node refuses to queue, Unreachable when the connection cannot be had again.
+    ``first`` is used for the first connection in place of the plain follow (it queues the run too), and
+    ``in_line`` is called when the node answers that the run is in line.  Raises Locked when the node refuses
+    to queue, Unreachable when the connection cannot be restored.
     """
-    follower = _Follower(ctx, record.id)
+    follower = _Follower(ctx, record.id, in_line)
     command = first or follow_command(cluster, record)
     lost_s: float | None = None
     tries = 0
     while not follower.ended:
         heard = follower.heard
         try:
-            result = ctx.transport.run(cluster.server.host, command, on_stdout=follower)
+            with understood(cluster, cluster.server.name):
+                result = ctx.transport.run(cluster.server.host, command, on_stdout=follower)
         except Unreachable as error:
             if follower.heard > heard:
                 lost_s, tries = None, 0
@@ -102,17 +114,21 @@ def follow(
             if not follower.ended:
                 raise refused(record, result.exit_status, result.stderr)
         follower.rest = b""
-        if follower.state:
+        if follower.status:
             command = follow_command(cluster, record, follower.offsets)
-    return follower.state
+    assert follower.status
+    return follower.status
 
 
 def refused(record: RunRecord, exit_status: int, stderr: bytes) -> Locked | InputError | EngineError:
-    """The error for a queue or follow that the node ended with ``exit_status``."""
+    """Return the error for a queue or follow that the node ended with ``exit_status``."""
     details = stderr.decode(errors="replace").strip()[-2000:]
-    if exit_status == Locked.exit_code:
-        return Locked(f"run {record.id} was not started: {details}")
-    if exit_status == InputError.exit_code:
+    if exit_status == BUSY:
+        return Locked(
+            f"run {record.id} was not started: {details}",
+            next_step=f"rain-deploy run -c {record.cluster} {record.script}, which waits in line",
+        )
+    if exit_status == NOT_IN_LINE:
         return InputError(
             f"run {record.id} was never in line: the command that shipped it was ended before",
             next_step=f"rain-deploy run -c {record.cluster} {record.script}",
@@ -121,7 +137,7 @@ def refused(record: RunRecord, exit_status: int, stderr: bytes) -> Locked | Inpu
 
 
 def follow_command(cluster: Cluster, record: RunRecord, offsets: dict[str, int] | None = None) -> Command:
-    """The plain follow, from the given byte offsets."""
+    """Return the plain follow, from the given byte offsets."""
     run_dir = layout_of(cluster).run(record.id)
     flags = [word for key, value in (offsets or {}).items() for word in (f"--{key}", str(value))]
     return node_command(cluster, "follow", run_dir, *flags, deadline_s=None)

@@ -1,6 +1,6 @@
-"""What a run takes along: the script, the modules and files that it names, and what ``--files`` names.
+"""Collect what is shipped with a run: the script, modules and files that it names, and ``--files``.
 
-What a script names is found without running it (core.source).  Every file keeps its place relative to the
+What a script names is found without running it (``source``).  Every file keeps its place relative to the
 script's working directory, so that the same relative paths and imports work on the nodes.
 """
 
@@ -15,15 +15,15 @@ from pathlib import Path
 from rain_deploy.core.shipment import Shipment, ShippedFile
 from rain_deploy.core.step import PayloadFile
 from rain_deploy.errors import InputError
-from rain_deploy.runs.source import Import, Source, scan
+from rain_deploy.runs.source import Import, Source, read_script, scan
 
 ASK_ABOVE_BYTES = 100_000_000
-"""Shipping more than this wants a question first."""
+"""Shipping more than this needs the user's agreement."""
 _NEVER = frozenset({".git", "__pycache__", ".venv"})
 _SYSTEM = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/")
 """A node has its own."""
 _RESULTS = "results"
-"""Below the working directory; what runs brought home is not sent out again."""
+"""Below the working directory; pulled results are not shipped again."""
 
 
 def collect(
@@ -32,20 +32,20 @@ def collect(
     """Find everything that goes along with ``script`` when it is typed in ``cwd``.
 
     ``extra`` are the files and directories of ``--files``; ``never`` holds directories that are not for
-    shipping, such as the home of this tool.  Raises InputError for a script that is missing or is no
+    shipping, such as the home of this tool.  Raises InputError for a script that is missing or not
     Python 3.11, for what cannot be read, and for what has no place relative to ``cwd``.
     """
     cwd = cwd.resolve()
     path = (cwd / script).resolve()  # as Python does: the directory of what a linked script really is
     gathering = _Gathering(cwd, path, tuple(place.resolve() for place in never))
-    gathering.add_script(script)
+    gathering.add_script()
     for given in extra:
         gathering.add_extra(given)
     return gathering.shipment()
 
 
 def payload(shipment: Shipment) -> tuple[PayloadFile, ...]:
-    """The content of the files, read now.  Raises InputError for one that changed since ``collect``."""
+    """Read the files now and return them.  Raises InputError for one that changed since ``collect``."""
     return tuple(map(_content, shipment.files))
 
 
@@ -64,7 +64,7 @@ def _unreadable(path: Path, error: OSError) -> InputError:
 
 
 class _Gathering:
-    """One collection under way: absolute paths, as the script will name them."""
+    """A collection in progress: absolute paths, as the script will name them."""
 
     def __init__(self, cwd: Path, script: Path, never: tuple[Path, ...]) -> None:
         self._cwd = cwd
@@ -72,30 +72,16 @@ class _Gathering:
         self._never = never
         self._bases = (cwd, script.parent)
         self._search = [script.parent]
-        """What stands for ``sys.path``, as far as it is the user's own."""
+        """The user's own part of ``sys.path``."""
         self._files: set[Path] = {script}
         self._directories: set[Path] = {cwd}
         self._missing: list[str] = []
 
     # ---- the script and its modules
 
-    def add_script(self, given: Path) -> None:
-        try:
-            source = scan(self._script.read_bytes(), self._name(self._script))
-        except FileNotFoundError as error:
-            raise InputError(f"there is no script {given}") from error
-        except OSError as error:
-            raise _unreadable(given, error) from error
-        except SyntaxError as error:
-            where = f"{given}, line {error.lineno}" if error.lineno else str(given)
-            raise InputError(f"{where}: not a script for Python 3.11: {error.msg}") from error
-        except ValueError as error:
-            raise InputError(f"{given}: not a Python script: {error}") from error
-        self._follow(self._script, source)
-
-    def _follow(self, script: Path, source: Source) -> None:
-        """Breadth first through all modules that are found from the script."""
-        todo = [(script, source)]
+    def add_script(self) -> None:
+        """Add the script and, breadth first, all modules that are found from it."""
+        todo = [(self._script, read_script(self._script, self._name(self._script)))]
         while todo:
             module, source = todo.pop(0)
             self._search += [place for text in source.search if (place := self._local(text)) is not None]
@@ -106,7 +92,7 @@ class _Gathering:
                     todo.append((found, self._scan(found)))
 
     def _scan(self, module: Path) -> Source:
-        """What a module names; nothing when it does not parse: its import is the script's own business."""
+        """Return what a module names; nothing when it does not parse: the script may never import it."""
         try:
             return scan(module.read_bytes(), self._name(module))
         except (SyntaxError, ValueError):
@@ -115,12 +101,12 @@ class _Gathering:
             raise _unreadable(module, error) from error
 
     def _local(self, text: str) -> Path | None:
-        """An addition to ``sys.path``, unless it has its place elsewhere than beside the script."""
+        """Return an addition to ``sys.path``, unless it lies outside the script's directories."""
         place = Path(os.path.normpath(self._cwd / text))
         return place if not text.startswith("/") or any(map(place.is_relative_to, self._bases)) else None
 
     def _modules(self, module: Path, imports: tuple[Import, ...]) -> Iterator[Path]:
-        """Local files of these imports that were not seen before."""
+        """Yield the local files of these imports that were not seen before."""
         for wanted in imports:
             places = self._search
             if wanted.level:
@@ -141,7 +127,7 @@ class _Gathering:
             self._note_missing(module, entry.path, entry.line)
 
     def _add_path(self, path: Path, *, read: bool) -> None:
-        """Ship the file; of a directory, or of that of a file yet to be written, the place alone."""
+        """Ship a file; of a directory, or the directory of a file yet to be written, ship the place alone."""
         kind = _kind(path)
         if stat.S_ISREG(kind):
             if not self._held_back(path):
@@ -190,7 +176,7 @@ class _Gathering:
         self._walk(path, frozenset(), named=True)
 
     def _walk(self, path: Path, above: frozenset[Path], *, named: bool = False) -> None:
-        """Add a file, or all below a directory; ``above`` breaks circles of links."""
+        """Add a file, or everything below a directory; ``above`` breaks circles of links."""
         try:
             mode = path.stat().st_mode
             entries = sorted(path.iterdir()) if stat.S_ISDIR(mode) else []
@@ -210,7 +196,7 @@ class _Gathering:
             raise InputError(f"--files {path}: neither a file nor a directory")
 
     def _left_out(self, path: Path) -> bool:
-        """Met on the way through a directory, as opposed to named itself."""
+        """Return True for what is left out of a directory, unless it is named itself."""
         return path.name in _NEVER or path == self._cwd / _RESULTS or path.resolve() in self._never
 
     # ---- the outcome
@@ -228,7 +214,7 @@ class _Gathering:
 
 
 def _kind(path: Path) -> int:
-    """Mode of what is there; 0 when nothing is, or when the text is no path at all."""
+    """Return the mode of what is there; 0 when nothing is, or when the text is not a path."""
     try:
         return path.stat().st_mode
     except (OSError, ValueError):
@@ -236,7 +222,7 @@ def _kind(path: Path) -> int:
 
 
 def _resolve(place: Path, dotted: str) -> list[Path]:
-    """Files that ``import dotted`` reads below ``place``, as far as it is found there."""
+    """Return the files that ``import dotted`` reads below ``place``, as far as they are found there."""
     found: list[Path] = []
     for part in filter(str.isidentifier, dotted.split(".")):
         package = place / part / "__init__.py"

@@ -1,4 +1,4 @@
-"""What a Python source says of its imports and of the files that it names.  Nothing is executed.
+"""Find a Python source's imports and the files that it names.  Nothing is executed.
 
 Paths are found as plain literals and as what is made of literals, of names bound to them and of
 ``__file__`` by ``os.path.join``, ``Path(…) / …``, ``.parent`` and the like.
@@ -12,8 +12,10 @@ import posixpath
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from rain_deploy.core.environment import NODE_PYTHON
+from rain_deploy.core.environment import NODE_PYTHON, NODE_PYTHON_TEXT
+from rain_deploy.errors import InputError
 
 LONGEST_PATH = 1024
 """Characters; a longer literal is text, not a path."""
@@ -43,21 +45,47 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What one module says."""
+    """What one module imports and names."""
 
     imports: tuple[Import, ...]
     paths: tuple[str, ...]
     """Relative to the working directory, or as the author means them."""
     reads: tuple[Read, ...]
-    """Without those that stand as an argument of another call too: that may write them."""
+    """Paths also passed to another call are left out, because that call may write them."""
     search: tuple[str, ...]
     """Added to ``sys.path``."""
 
 
-def scan(data: bytes, file: str) -> Source:
-    """Read a module's source; ``file`` is its own path, relative to the working directory.
+def check_script(path: Path) -> None:
+    """Raise InputError unless the path is a file that parses as Python of the nodes."""
+    read_script(path, str(path))
 
-    Raises SyntaxError for what Python 3.11 does not parse, ValueError for bytes that are no text.
+
+def read_script(path: Path, file: str) -> Source:
+    """Return what the user's script says; ``file`` as for ``scan``.  Raises InputError."""
+    try:
+        return scan(path.read_bytes(), file)
+    except OSError as error:
+        raise InputError(
+            f"script {path} cannot be read: {error.strerror}", next_step="name a Python script that exists"
+        ) from error
+    except SyntaxError as error:
+        where = f"line {error.lineno}: " if error.lineno else ""
+        raise InputError(
+            f"script {path} is not Python {NODE_PYTHON_TEXT}: {where}{error.msg}",
+            details=error.text,
+            next_step=f"correct it; the nodes run Python {NODE_PYTHON_TEXT}",
+        ) from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise InputError(
+            f"script {path} is not Python: {error}", next_step="name a Python script that parses"
+        ) from error
+
+
+def scan(data: bytes, file: str) -> Source:
+    """Return what a module's source says; ``file`` is its path, relative to the working directory.
+
+    Raises SyntaxError for what Python 3.11 does not parse, ValueError for bytes that are not text.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
@@ -100,7 +128,7 @@ def _called(call: ast.Call) -> str:
 
 
 class _Paths:
-    """Evaluates expressions that can only be one text."""
+    """Evaluates expressions that can have only one value, a text."""
 
     def __init__(self, tree: ast.Module, file: str) -> None:
         self._names = {"__file__": file}
@@ -151,7 +179,7 @@ class _Paths:
 
 
 def _calls(tree: ast.Module, paths: _Paths) -> tuple[list[Read], set[str]]:
-    """Reads, and every text that stands as an argument of any other call."""
+    """Return the reads, and every text that is an argument of any other call."""
     reads: list[Read] = []
     others: set[str] = set()
     for node in ast.walk(tree):
@@ -169,7 +197,7 @@ def _calls(tree: ast.Module, paths: _Paths) -> tuple[list[Read], set[str]]:
 
 
 def _read(call: ast.Call, paths: _Paths) -> str | None:
-    """The path that this call reads."""
+    """Return the path that this call reads."""
     name = _called(call)
     base = paths.text(call.func.value) if isinstance(call.func, ast.Attribute) else None
     if base is not None and name in _PATH_READERS:
@@ -180,7 +208,7 @@ def _read(call: ast.Call, paths: _Paths) -> str | None:
 
 
 def _mode(call: ast.Call, position: int) -> bool:
-    """True unless the call's mode makes the file."""
+    """Return True unless the call's mode makes the file."""
     given = [keyword.value for keyword in call.keywords if keyword.arg == "mode"]
     match (given or call.args[position : position + 1])[:1]:
         case [ast.Constant(value=str() as mode)] if _called(call) == "open":

@@ -1,22 +1,24 @@
-"""Runs on record and as the server node reports them."""
+"""Runs on record, and as the server node reports them."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import ask_server
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.run import RunRecord, RunState
-from rain_deploy.errors import (
-    EngineError,
-    InputError,
-)
+from rain_deploy.core.run import RunRecord
+from rain_deploy.errors import EngineError, InputError
+from rain_deploy.node.wire import ListedRun, RunStatus, WireError, read_runs
 from rain_deploy.parts.services import layout_of
+
+CANCEL_S = 60.0
+"""How long a cancelled run may take to end; a script that ignores it is killed after 5 s."""
+PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +39,21 @@ class RunLine:
     pulled: bool
 
 
-CANCEL_S = 60.0
-"""For a run to end that was asked to; a script that does not listen is killed after 5 s."""
-
-
-PAUSE_S = 0.2
-
-
-State = Mapping[str, object]
-"""state.json of a run, as node code tells it."""
+@contextlib.contextmanager
+def understood(cluster: Cluster, node: str) -> Iterator[None]:
+    """Translate WireError: what a node answered is not of the shape that this version reads."""
+    try:
+        yield
+    except WireError as error:
+        raise EngineError(
+            f"the answer of {node} cannot be read: {error}",
+            node=node,
+            next_step=f"rain-deploy up -c {cluster.name}, which brings this version's code to the nodes",
+        ) from error
 
 
 def find_run(ctx: Context, cluster: str, run: str | None) -> RunRecord:
-    """A run of the cluster's name by id, or the last one."""
+    """Return a run of the cluster by id, or the last one."""
     runs = ctx.store.runs(cluster)
     found = [record for record in runs if run in {None, record.id}]
     if not found:
@@ -62,16 +66,15 @@ def find_run(ctx: Context, cluster: str, run: str | None) -> RunRecord:
     return found[-1]
 
 
-def run_states(ctx: Context, cluster: Cluster) -> dict[str, State]:
-    """state.json of every run that the server node holds, by run id."""
-    rows = json.loads(ask_server(ctx, cluster, "runs", layout_of(cluster).cluster))
-    return {str(row["run"]): row for row in rows}
+def run_states(ctx: Context, cluster: Cluster) -> dict[str, ListedRun]:
+    """Return how every run stands that the server node holds, by run id."""
+    with understood(cluster, cluster.server.name):
+        return read_runs(ask_server(ctx, cluster, "runs", layout_of(cluster).cluster))
 
 
-def unfinished(states: Mapping[str, State]) -> tuple[str, ...]:
-    """Ids of the runs that wait or run."""
-    over = {RunState.SHIPPED, RunState.FINISHED}
-    return tuple(run for run, state in states.items() if state.get("state") not in over)
+def unfinished(states: Mapping[str, RunStatus]) -> tuple[str, ...]:
+    """Return the ids of the runs that wait or run."""
+    return tuple(run for run, status in states.items() if status.waits_or_runs)
 
 
 def await_end(
@@ -81,8 +84,8 @@ def await_end(
     *,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
-) -> dict[str, State]:
-    """States of all runs once these have ended.  Raises EngineError after CANCEL_S."""
+) -> dict[str, ListedRun]:
+    """Wait until these runs have ended; return the states of all.  Raises EngineError after CANCEL_S."""
     deadline_s = clock() + CANCEL_S
     while True:
         states = run_states(ctx, cluster)
@@ -98,26 +101,27 @@ def await_end(
         pause(PAUSE_S)
 
 
-def run_line(record: RunRecord, state: State | None = None) -> RunLine:
-    """A run as recorded, or as the server node tells it where that is known."""
-    known = state or {}
+def record_state(ctx: Context, record: RunRecord, status: RunStatus) -> RunRecord:
+    """Record how the run stands; return the new record."""
+    new = replace(record, state=status.state, outcome=status.outcome, exit_code=status.exit_code)
+    ctx.store.save_run(new)
+    return new
 
-    def seconds(key: str) -> float | None:
-        value = known.get(key)
-        return float(value) if isinstance(value, int | float) else None
 
-    exit_code = known.get("exit_code", record.exit_code)
+def run_line(record: RunRecord, status: RunStatus | None = None) -> RunLine:
+    """Return a run as the server node reports it, or as recorded where that is not known."""
+    known = status or RunStatus(state=record.state, outcome=record.outcome, exit_code=record.exit_code)
     return RunLine(
         run=record.id,
         sequence=record.sequence,
         script=record.script,
         args=record.args,
-        state=str(known.get("state", record.state)),
-        outcome=str(known.get("outcome", record.outcome)),
-        exit_code=exit_code if isinstance(exit_code, int) else None,
+        state=known.state,
+        outcome=known.outcome,
+        exit_code=known.exit_code,
         created_s=record.created_s,
-        started_s=seconds("started_s"),
-        ended_s=seconds("ended_s"),
+        started_s=known.started_s,
+        ended_s=known.ended_s,
         results_dir=record.out,
         pulled=record.pulled,
     )

@@ -32,11 +32,12 @@ from rain_deploy.errors import (
 )
 from rain_deploy.fleet.executor import StageReport
 from rain_deploy.fleet.reach import meet
+from rain_deploy.node.wire import ListedRun
 from rain_deploy.parts.services import layout_of
 from rain_deploy.parts.teardown import remove_stage, stop_stage
 from rain_deploy.providers.base import Provider
 from rain_deploy.runs.finish import pull_run
-from rain_deploy.runs.states import State, await_end, run_states, unfinished
+from rain_deploy.runs.states import await_end, run_states, unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def _bring_home(ctx: Context, cluster: Cluster, out: Path | None, *, off: bool =
         for record in mine:
             if record.id not in states:
                 ctx.emit(Notice(f"run {record.id}: not on {cluster.server.name}, so nothing is pulled"))
-            elif states[record.id].get("state") != RunState.SHIPPED:
+            elif states[record.id].state != RunState.SHIPPED:
                 target = out / record.id if out else record.out
                 ctx.emit(Notice(f"run {record.id}: pulling results to {target}"))
                 pull_run(ctx, cluster, replace(record, out=target), states[record.id])
@@ -145,7 +146,7 @@ def _not_home(ctx: Context, cluster: Cluster) -> tuple[RunRecord, ...]:
     return tuple(r for r in ctx.store.runs(cluster.name) if r.cluster_id == cluster.id and not r.pulled)
 
 
-def _cancel(ctx: Context, cluster: Cluster, states: Mapping[str, State]) -> Mapping[str, State]:
+def _cancel(ctx: Context, cluster: Cluster, states: Mapping[str, ListedRun]) -> Mapping[str, ListedRun]:
     """End what runs; the states after it.  What does not end is told, and left to the end of all services."""
     active = unfinished(states)
     if not active:

@@ -1,4 +1,4 @@
-"""The verbs about runs that exist: list, take up again, read, end, tabulate, bring home."""
+"""``runs``, ``attach``, ``cancel`` and ``pull``: what is done with runs that exist."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
 from rain_deploy.core.result import Result
 from rain_deploy.core.run import RunRecord, RunState
-from rain_deploy.errors import (
-    InputError,
-)
+from rain_deploy.errors import InputError
 from rain_deploy.parts.services import layout_of
-from rain_deploy.runs.finish import PulledRun, RunResult, end_of, pull_run, record_state
-from rain_deploy.runs.follow import follow as follow_run
-from rain_deploy.runs.states import RunLine, await_end, find_run, run_line, run_states
+from rain_deploy.runs.finish import PulledRun, RunResult, end_of, pull_run
+from rain_deploy.runs.follow import follow
+from rain_deploy.runs.states import RunLine, await_end, find_run, record_state, run_line, run_states
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ class PullResult(Result):
 
 
 def runs(ctx: Context, name: str) -> RunsResult:
-    """Every run of the cluster's name, as its server node tells it, else as recorded."""
+    """Return every run of the cluster's name, as its server node reports it, else as recorded."""
     cluster = ctx.store.cluster(name)
     states = run_states(ctx, cluster) if cluster is not None and cluster.up else {}
     lines = tuple(run_line(record, states.get(record.id)) for record in ctx.store.runs(name))
@@ -59,39 +57,35 @@ def runs(ctx: Context, name: str) -> RunsResult:
 
 
 def attach(ctx: Context, name: str, run: str | None = None, *, out: Path | None = None) -> RunResult:
-    """Follow a run from its first line to its end, then bring it home."""
+    """Follow a run from its first line to its end, then pull its results."""
     cluster, record = _on_cluster(ctx, name, run)
     if cluster.bill is not None:
         ctx.emit(Notice(limit_sentence(cluster)))
     cluster = awake(ctx, cluster, (cluster.server,))
     if out:
         record = replace(record, out=out.absolute())
-    return end_of(ctx, cluster, record, follow_run(ctx, cluster, record))
+    return end_of(ctx, cluster, record, follow(ctx, cluster, record))
 
 
 def cancel(ctx: Context, name: str, run: str | None = None) -> CancelResult:
-    """End a run, or take it out of the line.  Returns once it has ended."""
+    """End a run, or take it out of the line; return once it has ended."""
     cluster, record = _on_cluster(ctx, name, run)
     with ctx.store.lock(name, "cancel"):
-        before = run_states(ctx, cluster).get(record.id, {})
-        changed = before.get("state") != RunState.FINISHED
+        before = run_states(ctx, cluster).get(record.id)
+        changed = before is None or before.state != RunState.FINISHED
         if changed:
             ask_server(ctx, cluster, "cancel", layout_of(cluster).run(record.id))
-    state = await_end(ctx, cluster, (record.id,))[record.id]
-    record_state(ctx, record, state)
+    status = await_end(ctx, cluster, (record.id,))[record.id]
+    record_state(ctx, record, status)
     return CancelResult(
-        cluster=name,
-        run=record.id,
-        state=str(state.get("state")),
-        outcome=str(state.get("outcome")),
-        changed=changed,
+        cluster=name, run=record.id, state=status.state, outcome=status.outcome, changed=changed
     )
 
 
 def pull(
     ctx: Context, name: str, run: str | None = None, *, all_runs: bool = False, out: Path | None = None
 ) -> PullResult:
-    """Bring results home (again): of one run, or of all that the server node holds."""
+    """Pull the results (again) of one run, or of all that the server node holds."""
     cluster = living(ctx, name)
     cluster = awake(ctx, cluster, (cluster.server,))
     states = run_states(ctx, cluster)
@@ -110,11 +104,11 @@ def pull(
 
 
 def _on_cluster(ctx: Context, name: str, run: str | None) -> tuple[Cluster, RunRecord]:
-    """A run and the living cluster that holds it."""
+    """Return a run and the living cluster that holds it."""
     record = find_run(ctx, name, run)
     cluster = living(ctx, name)
     if cluster.id != record.cluster_id:
         raise InputError(
-            f"run {record.id} was of an earlier cluster {name}, which is gone; its results: {record.out}"
+            f"run {record.id} belongs to an earlier cluster {name}, which is gone; its results: {record.out}"
         )
     return cluster, record

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -24,9 +23,9 @@ from rain_deploy.errors import (
     Unreachable,
 )
 from rain_deploy.fleet.fanout import fan_out
+from rain_deploy.node.wire import ListedRun, NodeStatus, read
 from rain_deploy.parts.services import layout_of, node_command
-from rain_deploy.runs.finish import record_state
-from rain_deploy.runs.states import RunLine, State, run_line
+from rain_deploy.runs.states import RunLine, record_state, run_line, understood
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,8 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
     off = out_of_reach(cluster, sight) if sight else {}
     answers = _ask(ctx, cluster, off)
     lines = tuple(_line(cluster, node, answers.get(node.name), off.get(node.name)) for node in cluster.nodes)
-    states = _runs_of(answers.get(cluster.server.name)) if cluster.nodes else {}
+    server = answers.get(cluster.server.name) if cluster.nodes else None
+    states = {run.run: run for run in server.runs} if server else {}
     _record(ctx, cluster, states)
     _say_where_results_are(ctx, cluster, off)
     return StatusResult(
@@ -125,14 +125,14 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
     )
 
 
-def _ask(ctx: Context, cluster: Cluster, off: Mapping[str, str]) -> Mapping[str, State]:
+def _ask(ctx: Context, cluster: Cluster, off: Mapping[str, str]) -> Mapping[str, NodeStatus]:
     layout = layout_of(cluster)
 
-    def ask(host: Host) -> State:
+    def ask(host: Host) -> NodeStatus:
         command = node_command(cluster, "status", layout.cluster, layout.node(host.index), deadline_s=20.0)
         result = ctx.transport.run(host, command)
-        answer: State = json.loads(result.stdout) if result.exit_status == 0 else {}
-        return answer
+        with understood(cluster, host.name):
+            return read(NodeStatus, result.stdout) if result.exit_status == 0 else NodeStatus()
 
     asked = tuple(host for host in hosts_of(cluster) if host.name not in off)
     outcomes = fan_out(asked if cluster.up else (), ask)
@@ -181,12 +181,12 @@ def _per_hour(bill: Bill, cluster: Cluster, sight: Sight) -> float:
     return sum(rates.values())
 
 
-def _record(ctx: Context, cluster: Cluster, states: Mapping[str, State]) -> None:
+def _record(ctx: Context, cluster: Cluster, states: Mapping[str, ListedRun]) -> None:
     """Keep what the server node tells of runs: it may be powered off when somebody asks next."""
     for record in _runs(ctx, cluster):  # as they are now: other commands record them too
-        told = states.get(record.id, {}).get("state")
-        if record.state != RunState.FINISHED and told not in {None, record.state}:
-            record_state(ctx, record, states[record.id])
+        now = states.get(record.id)
+        if now and record.state not in {RunState.FINISHED, now.state}:
+            record_state(ctx, record, now)
 
 
 def _say_where_results_are(ctx: Context, cluster: Cluster, off: Mapping[str, str]) -> None:
@@ -203,22 +203,15 @@ def _runs(ctx: Context, cluster: Cluster) -> list[RunRecord]:
     return [record for record in ctx.store.runs(cluster.name) if record.cluster_id == cluster.id]
 
 
-def _shown_run(ctx: Context, cluster: Cluster, states: Mapping[str, State]) -> RunLine | None:
+def _shown_run(ctx: Context, cluster: Cluster, states: Mapping[str, ListedRun]) -> RunLine | None:
     """The active run, else the last."""
     runs = _runs(ctx, cluster)
-    active = [r for r in runs if states.get(r.id, {}).get("state") not in {None, RunState.FINISHED}]
+    active = [r for r in runs if r.id in states and states[r.id].state != RunState.FINISHED]
     shown = next(iter(active), None) or (runs[-1] if runs else None)
     return run_line(shown, states.get(shown.id)) if shown else None
 
 
-def _runs_of(answer: State | None) -> dict[str, State]:
-    rows = (answer or {}).get("runs")
-    return {str(row["run"]): row for row in rows} if isinstance(rows, list) else {}
-
-
-def _line(cluster: Cluster, node: Node, answer: State | None, off: str | None) -> NodeLine:
-    said = answer or {}
-    load, disk = said.get("load"), said.get("disk_free_bytes")
+def _line(cluster: Cluster, node: Node, answer: NodeStatus | None, off: str | None) -> NodeLine:
     return NodeLine(
         name=node.name,
         role=Role.SERVER if node is cluster.server else Role.GOVERNOR,
@@ -226,19 +219,18 @@ def _line(cluster: Cluster, node: Node, answer: State | None, off: str | None) -
         state=off or _state(answer),
         cpus=node.cpus,
         label=node.host.label,
-        load=float(load) if isinstance(load, int | float) else None,
-        disk_free_bytes=int(disk) if isinstance(disk, int) else None,
+        load=answer.load if answer else None,
+        disk_free_bytes=answer.disk_free_bytes if answer else None,
     )
 
 
-def _state(answer: State | None) -> str:
+def _state(answer: NodeStatus | None) -> str:
     """``ready``: every service runs, and the governor is registered."""
     if answer is None:
         return "unreachable"
-    services, governor = answer.get("services"), answer.get("governor")
-    if not isinstance(services, dict) or None in services.values():
+    if not answer.services or None in answer.services.values():
         return NO_SERVICES
-    return "ready" if isinstance(governor, dict) and governor.get("ready") else "starting"
+    return "ready" if answer.governor and answer.governor.ready else "starting"
 
 
 def list_clusters(ctx: Context) -> ListResult:

@@ -213,7 +213,7 @@ def test_runs_wait_in_line_and_can_be_cancelled_there(whole: NodeCluster) -> Non
     wait_for_output(first, "started")
     refused = whole.ship("refused", SLEEPER)
     answer = whole.call("queue", refused, "--no-wait")
-    assert (answer.returncode, answer.stderr) == (11, b"not finished: first, second, third\n")
+    assert (answer.returncode, answer.stderr) == (11, b"other runs are not finished: first, second, third\n")
     assert state(refused)["state"] == "shipped"
     assert json.loads(whole.call("queue", third).stdout)["ahead"] == 2
     assert whole.call("cancel", second).returncode == 0

@@ -24,6 +24,7 @@ from rain_deploy.core.machine import Host, InstanceType
 from rain_deploy.errors import InputError
 from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.providers.base import Provider
+from rain_deploy.results.points import Row
 from rain_deploy.runs.finish import PulledRun, RunResult
 from rain_deploy.runs.states import RunLine
 from rain_deploy.state import Store
@@ -34,9 +35,10 @@ from rain_deploy.verbs.copy import CopyResult
 from rain_deploy.verbs.down import DownResult
 from rain_deploy.verbs.extend import ExtendResult
 from rain_deploy.verbs.gc import GcLine, GcResult
-from rain_deploy.verbs.logs import LogsResult, PointRow, PointsResult
+from rain_deploy.verbs.logs import LogsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult
 from rain_deploy.verbs.plan import HostPlan, PlanResult, StagePlan
+from rain_deploy.verbs.points import PointsResult
 from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
 from rain_deploy.verbs.scale import ScaleResult
 from rain_deploy.verbs.status import ClusterLine, ListResult, StatusResult
@@ -60,7 +62,7 @@ DOWN = DownResult("default", ("node-1", "node-2"), ("node-1: no process", "node-
 RUN_LINE = RunLine(
     "r1", 1, "hsearch.py", ("--fast",), "finished", "done", 0, 1.8e9, 1.8e9, 1.8e9 + 75, OUT, pulled=True
 )
-POINT: PointRow = {
+POINT: Row = {
     "run": "r1",
     "task": 3,
     "session": 1,
@@ -72,7 +74,7 @@ POINT: PointRow = {
     "state": "finished",
     "point": True,
 }
-TASK: PointRow = {
+TASK: Row = {
     **POINT,
     "task": 4,
     "name": "collect",
@@ -160,16 +162,17 @@ class FakeVerbs:
         """What each verb returns, by its name."""
         return {
             "up": lambda: PLAN if asked["dry_run"] else self.up_result,
-            "run": lambda: dataclasses.replace(self.run_result, detached=asked["run_spec"].detach),
+            "run": lambda: dataclasses.replace(self.run_result, detached=asked["spec"].detach),
             "down": self._down,
             "sweep": lambda: SweepResult(self.up_result, self.run_result, self._down()),
             "status": lambda: self._status(asked["name"], checked=asked["check"]),
             "list_clusters": lambda: ListResult((self._cluster(),)),
             "runs": lambda: RunsResult(asked["name"], (RUN_LINE,)),
             "attach": lambda: self.run_result,
-            "logs": lambda: LogsResult(
-                asked["name"], "script", "r1", "node-1", *((b"", b"") if asked["follow"] else PRINTED)
+            "script_log": lambda: LogsResult(
+                asked["name"], "script", "r1", "", *((b"", b"") if asked["follow"] else PRINTED)
             ),
+            "node_log": lambda: LogsResult(asked["name"], asked["log"], "", "node-1", *PRINTED),
             "cancel": lambda: CancelResult(asked["name"], "r1", "finished", "cancelled", changed=True),
             "points": lambda: PointsResult(asked["name"], "r1", (POINT, TASK)),
             "pull": lambda: PullResult(asked["name"], (PulledRun("r1", OUT, 1, 20, 2, 4096, finished=True),)),

@@ -16,7 +16,8 @@ from rain_deploy.cli.main import VERBS, root
 from rain_deploy.core import events
 from rain_deploy.errors import ApiError
 from rain_deploy.options.table import Group
-from rain_deploy.verbs.logs import PointsResult
+from rain_deploy.verbs.logs import NodeLog
+from rain_deploy.verbs.points import PointsResult
 from tests.unit.fake_application import POINT, RUN, UP, World
 
 HEAD = "NODE    ROLE      STATE  CPUS  LOAD  DISK FREE  ADDRESS"
@@ -250,11 +251,13 @@ def test_status_check_ends_with_3_when_something_is_not_as_recorded(world: World
 def test_logs_come_as_they_were_written(world: World) -> None:
     result = world.invoke("logs", "r1")
     assert (result.stdout_bytes, result.stderr) == (b"loss \xff\n", "warned\n")
-    assert world.last() == ("default", "r1", None, False, False, False)
+    assert world.last() == ("default", "r1", False)
     world.invoke("logs", "--node", "node-2", "--install")
-    assert world.last() == ("default", None, 2, False, True, False)
+    assert world.last() == ("default", 2, NodeLog.INSTALL)
     world.invoke("logs", "--node", "2", "--boot")
-    assert world.last() == ("default", None, 2, True, False, False)
+    assert world.last() == ("default", 2, NodeLog.BOOT)
+    world.invoke("logs", "--node", "2")
+    assert world.last() == ("default", 2, NodeLog.SERVICES)
     assert world.invoke("logs", "-f", "--node", "2").exit_code == 2
 
 

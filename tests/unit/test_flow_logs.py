@@ -15,7 +15,7 @@ from rain_deploy.errors import InputError
 from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.state import Store
 from rain_deploy.transport.local import LocalTransport
-from rain_deploy.verbs.logs import logs
+from rain_deploy.verbs.logs import NodeLog, node_log
 from tests.unit.fake_application import QUOTE, no_provider
 
 NODES = tuple(Node(f"node-{n}", Host(f"node-{n}", f"127.5.0.{n}", 22, "me", ())) for n in (1, 2))
@@ -42,11 +42,11 @@ def ctx(tmp_path: Path) -> Context:
 
 def test_a_light_machine_says_that_it_has_none(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAIN_DEPLOY_MACHINE", "/nowhere")
-    said = logs(ctx, "rented", node=2, boot=True)
+    said = node_log(ctx, "rented", 2, NodeLog.BOOT)
     assert (said.source, said.node, said.stdout) == ("boot", "node-2", b"")
     assert said.stderr == b"light machines do not boot: there is no log of a first boot\n"
 
 
 def test_machines_that_we_did_not_boot_have_none(ctx: Context) -> None:
     with pytest.raises(InputError, match="the machines of mine were not booted by rain-deploy"):
-        logs(ctx, "mine", boot=True)
+        node_log(ctx, "mine", None, NodeLog.BOOT)

@@ -202,6 +202,13 @@ def test_the_cluster_is_free_for_others_once_the_run_is_in_line(world: World) ->
     assert taken == ["lock"]
 
 
+def test_an_answer_of_another_shape_is_refused_and_says_what_to_do(world: World) -> None:
+    world.node.follows = [([{"t": "state", "state": "asleep"}], 0)]
+    with pytest.raises(EngineError, match=r"answer of node-1 cannot be read: StateLine\.state") as caught:
+        run(world.ctx, "one", RunSpec(Path("s.py")))
+    assert "rain-deploy up -c one" in str(caught.value.next_step)
+
+
 def test_where_nothing_is_priced_no_machine_is_powered_off_after_a_run(world: World) -> None:
     with pytest.raises(InputError, match="never powered off"):
         run(world.ctx, "one", RunSpec(Path("s.py"), detach=True, then_off=True))
@@ -240,7 +247,7 @@ def test_a_silent_run_survives_a_lost_connection_every_hour(world: World) -> Non
     def hour(_seconds: float) -> None:
         clock.now_s += 3600
 
-    assert follow(world.ctx, CLUSTER, RUN, clock=clock, pause=hour)["state"] == "finished"
+    assert follow(world.ctx, CLUSTER, RUN, clock=clock, pause=hour).state == RunState.FINISHED
 
 
 def test_a_node_that_does_not_come_back_is_given_up(world: World) -> None:
@@ -265,7 +272,7 @@ def test_a_run_that_does_not_end_when_asked_is_not_awaited_for_ever(world: World
     with pytest.raises(EngineError, match="r1 did not end within 60 s"):
         await_end(world.ctx, CLUSTER, ("r1",), clock=clock, pause=clock.pause)
     assert clock.now_s == pytest.approx(1000 + CANCEL_S, abs=1)
-    assert await_end(world.ctx, CLUSTER, ("r2",))["r2"]["state"] == "shipped"
+    assert await_end(world.ctx, CLUSTER, ("r2",))["r2"].state == RunState.SHIPPED
 
 
 def test_a_wrong_host_key_is_never_left_out(world: World) -> None:

@@ -40,17 +40,24 @@ def store(tmp_path: Path) -> Store:
 
 def test_what_is_saved_is_read_back_by_the_next_process(tmp_path: Path, store: Store) -> None:
     store.save_cluster(CLUSTER)
-    store.save_run(replace(RUN, shipped=(("s.py", "00"),), state=RunState.QUEUED))
+    store.save_run(replace(RUN, state=RunState.QUEUED))
     environment = ResolvedEnvironment("a==1\n", (("w.whl", b"\0\xff"),), ("gcc",), "true")
     store.save_environment(CLUSTER.id, "asked", environment)
     store.save_facts(NODE)
     again = Store(tmp_path / "home")
     assert again.cluster("default") == CLUSTER
     assert again.clusters() == (CLUSTER,)
-    assert again.runs("default") == (replace(RUN, shipped=(("s.py", "00"),), state=RunState.QUEUED),)
+    assert again.runs("default") == (replace(RUN, state=RunState.QUEUED),)
     assert again.environment(CLUSTER.id) == ("asked", environment)
     assert again.facts(HOST) == DEBIAN_12
     assert again.add_run(lambda sequence: replace(RUN, id="r2", sequence=sequence)).sequence == 2
+
+
+def test_a_run_that_an_older_version_recorded_is_read(tmp_path: Path, store: Store) -> None:
+    store.save_run(RUN)
+    with contextlib.closing(sqlite3.connect(tmp_path / "home/state.sqlite")) as older, older:
+        older.execute("UPDATE runs SET body = json_set(body, '$.shipped', json('[[\"s.py\", \"00\"]]'))")
+    assert store.runs("default") == (RUN,)
 
 
 def test_variables_of_the_caller_are_not_kept(tmp_path: Path, store: Store) -> None:

@@ -14,7 +14,8 @@ from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Machines
 from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import HostKeyError, Unreachable
-from rain_deploy.verbs.logs import logs, points
+from rain_deploy.verbs.logs import script_log
+from rain_deploy.verbs.points import points
 from tests.unit.fake_cloud import World
 
 
@@ -159,9 +160,9 @@ def test_no_machine_is_started_to_tell_what_is_home(world: World, tmp_path: Path
     run = RunRecord("r1", cluster.id, "one", 1, 7231, "s.py", (), "00", 2.5, out, pulled=True)
     world.store.save_run(run)
     world.cloud.power_off("node-1")
-    assert logs(world.ctx, "one").stdout == b"done\n"
+    assert script_log(world.ctx, "one").stdout == b"done\n"
     assert points(world.ctx, "one").rows == ()
     assert world.cloud.calls == []
     world.store.save_run(replace(run, pulled=False))
-    logs(world.ctx, "one")
+    script_log(world.ctx, "one")
     assert ("start", cluster.server.host.machine) in world.cloud.calls

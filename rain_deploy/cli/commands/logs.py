@@ -31,10 +31,13 @@ def logs_command(
     session: Session, *, run: str | None, follow: bool, node: int | None, boot: bool, install: bool
 ) -> LogsResult:
     """Show what the script of RUN (default: the last) printed, or a node's log."""
-    from rain_deploy.verbs.logs import logs  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.logs import NodeLog, node_log, script_log  # noqa: PLC0415 - not for --help
 
     if follow and (node is not None or boot or install):
         raise click.UsageError("--follow follows the script; leave out --node, --boot and --install")
     if boot and install:
         raise click.UsageError("--boot and --install are two logs; name one")
-    return session.call(logs, session.cluster, run, node=node, boot=boot, install=install, follow=follow)
+    if node is None and not boot and not install:
+        return session.call(script_log, session.cluster, run, follow=follow)
+    log = NodeLog.BOOT if boot else NodeLog.INSTALL if install else NodeLog.SERVICES
+    return session.call(node_log, session.cluster, node, log)

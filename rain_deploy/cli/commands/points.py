@@ -16,7 +16,8 @@ from rain_deploy.options.table import Group
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
-    from rain_deploy.verbs.logs import PointRow, PointsResult
+    from rain_deploy.results.points import Row
+    from rain_deploy.verbs.points import PointsResult
 
 
 def points_text(result: PointsResult) -> list[str | bytes]:
@@ -32,7 +33,7 @@ def points_text(result: PointsResult) -> list[str | bytes]:
     return tables.table(head, [_row(row, each) for row, each in zip(result.rows, cells, strict=True)])
 
 
-def _row(row: PointRow, parameters: tuple[str, ...]) -> tuple[str, ...]:
+def _row(row: Row, parameters: tuple[str, ...]) -> tuple[str, ...]:
     duration = row.get("duration_s")
     return (
         _cell(row.get("task")),
@@ -43,7 +44,7 @@ def _row(row: PointRow, parameters: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def _why(row: PointRow) -> str:
+def _why(row: Row) -> str:
     return _cell(row.get("message")) if row.get("state") == "failed" else ""
 
 
@@ -53,7 +54,7 @@ def _cell(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _line(row: PointRow) -> str:
+def _line(row: Row) -> str:
     """Return ``3 lr=0.1 units=32: 0.93 (finished on node-2)`` of a point that changed."""
     from rain_deploy.results.points import parameters  # noqa: PLC0415 - not for --help
 
@@ -64,7 +65,7 @@ def _line(row: PointRow) -> str:
     return text.clean(f"{_cell(row.get('task'))} {name}{value} ({_cell(row.get('state'))}{node}){why}")
 
 
-def _show(row: PointRow, *, json: bool, every_task: bool) -> None:
+def _show(row: Row, *, json: bool, every_task: bool) -> None:
     from rain_deploy.cli.show.envelope import event  # noqa: PLC0415 - not for --help
 
     if every_task or row.get("point") is True:
@@ -81,7 +82,7 @@ def points_command(
 ) -> PointsResult | int:
     """Show a row for each point of RUN (default: the last)."""
     from rain_deploy.results.points import fold, write_csv  # noqa: PLC0415 - not for --help
-    from rain_deploy.verbs.logs import points  # noqa: PLC0415
+    from rain_deploy.verbs.points import points  # noqa: PLC0415
 
     if as_csv and (follow or session.options.json):
         raise click.UsageError("--csv takes neither --follow nor --json")

@@ -10,7 +10,6 @@ import click
 
 from rain_deploy.cli.command import SCRIPT_ENDS_OPTIONS, verb
 from rain_deploy.cli.show import text
-from rain_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
@@ -47,34 +46,11 @@ def script_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
 def run_spec(session: Session, script: Path, args: tuple[str, ...]) -> RunSpec:
     """Return what is to be run, once the script has been looked at.  InputError."""
     from rain_deploy.options import spec  # noqa: PLC0415 - not for --help
+    from rain_deploy.runs.source import check_script  # noqa: PLC0415
 
     path = Path.cwd() / script
-    _check_script(path)
+    check_script(path)
     return spec.run_spec(path, args, spec.merged(session.flags, session.toml))
-
-
-def _check_script(path: Path) -> None:
-    """Raise InputError unless ``path`` is a file that parses as Python of the nodes."""
-    from rain_deploy.core.environment import NODE_PYTHON_TEXT  # noqa: PLC0415 - not for --help
-    from rain_deploy.runs.source import scan  # noqa: PLC0415
-
-    try:
-        scan(path.read_bytes(), str(path))
-    except OSError as error:
-        raise InputError(
-            f"script {path} cannot be read: {error.strerror}", next_step="name a Python script that exists"
-        ) from error
-    except SyntaxError as error:
-        where = f"line {error.lineno}: " if error.lineno else ""
-        raise InputError(
-            f"script {path} is not Python {NODE_PYTHON_TEXT}: {where}{error.msg}",
-            details=error.text,
-            next_step=f"correct it; the nodes run Python {NODE_PYTHON_TEXT}",
-        ) from error
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise InputError(
-            f"script {path} is not Python: {error}", next_step="name a Python script that parses"
-        ) from error
 
 
 @verb(
