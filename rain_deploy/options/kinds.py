@@ -66,9 +66,11 @@ def text(pattern: str, expected: str, *, completes: str = "") -> Kind:
     """Return the kind of texts that match ``pattern``."""
 
     def check(value: object, _base: Path) -> str:
-        if not re.fullmatch(pattern, _string(value)):
+        if not isinstance(value, str):
+            raise ValueError("a text in quotes")  # noqa: TRY004 - ValueError, as every check
+        if not re.fullmatch(pattern, value):
             raise ValueError(expected)
-        return str(value)
+        return value
 
     return Kind(check, completes=completes)
 

@@ -146,7 +146,7 @@ _ROWS = (
          to="cluster.machines.instance_type", default="standard.medium"),
     _row("disk_size", whole(10, 51200), "GIB", "Give each machine a disk of this size.", **_RENTED,
          to="cluster.machines.disk_size_gib", default="20"),
-    _row("template", text(r".+", "a template's name or id"), "NAME|ID",
+    _row("template", text(r".*\S.*", "a template's name or id"), "NAME|ID",
          "Boot the machines from this template.", **_RENTED,
          to="cluster.machines.template", default="Debian 12"),
     _row("ttl", kinds.LIFETIME, "DURATION", "Power the machines off after this time; none means never.",

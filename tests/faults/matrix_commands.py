@@ -170,7 +170,7 @@ def _obey(order: Order, out: str, err: str) -> NoReturn:
 def _import_all() -> None:
     """What the commands import when they need it."""
     verbs = ("up", "scale", "down", "gc", "status")
-    rest = ("cli.home", "cli.show.progress", "cli.show.output", "cli.show.envelope", "options")
+    rest = ("cli.home", "cli.show.progress", "cli.show.envelope", "options.provider", "options.toml")
     for module in (*(f"{room}.{verb}" for room in ("cli.commands", "verbs") for verb in verbs), *rest):
         importlib.import_module(f"rain_deploy.{module}")
     importlib.import_module("exoscale.api.v2")

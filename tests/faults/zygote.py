@@ -126,10 +126,11 @@ def _prepare() -> None:
     """Import what the commands import when they need it, and compile their templates."""
     for module in (
         *(f"cli.commands.{name}" for name in ("up", "scale", "down", "gc")),
-        *(f"cli.show.{name}" for name in ("progress", "output", "envelope")),
+        *(f"cli.show.{name}" for name in ("progress", "envelope")),
         *(f"verbs.{name}" for name in ("up", "scale", "down", "gc")),
         "cli.home",
-        "options",
+        "options.provider",
+        "options.toml",
     ):
         importlib.import_module(f"rain_deploy.{module}")
     importlib.import_module("exoscale.api.v2")
