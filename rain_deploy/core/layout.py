@@ -27,7 +27,7 @@ SET_MACHINE = f"M=${{RAIN_DEPLOY_MACHINE:-{MACHINE}}}"
 """Shell text that sets ``$M`` to that directory."""
 
 
-def user_base(uid: int) -> str:
+def user_base(uid: int | str) -> str:
     """Return our directory on hosts without root."""
     return f"/var/tmp/rain-deploy-{uid}"  # noqa: S108  made 0700, its owner is checked
 

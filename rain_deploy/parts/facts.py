@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
-from collections import defaultdict
+import functools
+import json
 from dataclasses import replace
 
+import cattrs.preconf.json
+
 from rain_deploy.core.command import Command
-from rain_deploy.core.layout import ROOT_BASE
+from rain_deploy.core.environment import NODE_PYTHON
+from rain_deploy.core.layout import ROOT_BASE, user_base
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.errors import InstallFailed
-from rain_deploy.parts.shell import render
+from rain_deploy.parts.shell import PACKAGE, render
 
 DEBIAN_12 = Facts(
     uid=0,
@@ -31,66 +34,53 @@ DEBIAN_12 = Facts(
 """What a dry run assumes of a host that nothing is known about."""
 NEW_MACHINE = replace(DEBIAN_12, one_time_host_key=True)
 """What it assumes of a machine that is still to be made."""
-
-
+_WITHOUT_PYTHON = {
+    "systemd": False,
+    "marked": False,
+    "glibc": "",
+    "cpus": 1,
+    "memory_bytes": 0,
+    "disk_free_bytes": 0,
+    "python": "",
+    "machine_id": "",
+    "route_address": "",
+}
+"""Of a host on which no Python can answer."""
 _FIND_TOOLS = {"PATH", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"}
 """Of the installer's environment; other variables may be secrets, and a question is an argument."""
+_JSON = cattrs.preconf.json.make_converter(detailed_validation=False)
+
+
+@functools.cache
+def _probe() -> str:
+    return (PACKAGE / "parts/probe.py").read_text("ascii")
 
 
 def facts_command(host: Host, cluster_id: str, *, route_to: str = "", tools: bool = False) -> Command:
-    """The question for one host.  ``tools``: also what the engine's build lacks there."""
-    bases = shlex.quote(host.base) if host.base else f'{ROOT_BASE} "/var/tmp/rain-deploy-$uid"'
-    script = render(
-        "facts.sh.j2",
-        bases=bases,
-        cluster_id=cluster_id,
-        index=host.index,
-        route_to=route_to,
-        alone=not host.base,  # nodes with a directory of their provider's have an address of their own too
-        exports=[(name, value) for name, value in host.installer_env if name in _FIND_TOOLS],
-        tools=tools,
-    )
-    return Command(argv=("sh", "-c", script), deadline_s=60.0)
+    """Return the question for one host.  ``tools``: also what the engine's build lacks there."""
+    question = {
+        "bases": [host.base] if host.base else [ROOT_BASE, user_base("UID")],
+        "cluster": cluster_id,
+        "index": host.index,
+        "route_to": route_to,
+        # Nodes with a directory of their provider's have an address of their own too.
+        "alone": not host.base,
+        "python": NODE_PYTHON,
+        "tools": render("tools.sh.j2") if tools else "",
+    }
+    exports = [(name, value) for name, value in host.installer_env if name in _FIND_TOOLS]
+    script = render("facts.sh.j2", exports=exports, probe=_probe())
+    return Command(argv=("sh", "-c", script, "facts", json.dumps(question)), deadline_s=60.0)
 
 
 def parse_facts(host: Host, text: str) -> Facts:
-    """Facts from the lines of the answer.  Raises InstallFailed when a line that must be there is not."""
-    lines = defaultdict(list)
-    for line in text.splitlines():
-        key, _, value = line.partition("=")
-        lines[key].append(value)
-
-    def one(key: str) -> str:
-        return lines[key][-1] if lines[key] else ""
-
+    """Return the facts in a host's answer.  Raises InstallFailed for an answer that is not one."""
+    answer = text.strip().rpartition("\n")[2]  # a shell's start-up files may print something first
     try:
-        return Facts(
-            uid=int(one("uid")),
-            user=one("user"),
-            sudo=bool(one("sudo")),
-            systemd=bool(one("systemd")),
-            marked=bool(one("marked")),
-            arch=one("arch"),
-            glibc=one("glibc"),
-            cpus=int(one("cpus")),
-            memory_bytes=int(one("memory_kib")) * 1024,
-            disk_free_bytes=int(one("disk_free_kib")) * 1024,
-            python=one("python"),
-            hostname=one("hostname"),
-            machine_id=one("machine_id"),
-            route_address=one("route_address"),
-            have=tuple(lines["have"]),
-            missing_tools=tuple(lines["tool"]),
-            node_config_sha256=one("node_config_sha256"),
-            running=tuple(lines["running"]),
-            active_run=one("active_run"),
-            taken=tuple(lines["taken"]),
-            base=one("base"),
-            one_time_host_key=bool(one("one_time_host_key")),
-        )
-    except ValueError as error:
+        return _JSON.structure({**_WITHOUT_PYTHON, **json.loads(answer)}, Facts)
+    except (ValueError, TypeError, KeyError) as error:
         raise InstallFailed(
-            "this is no Linux host that can be used: it did not answer what was asked",
+            "it cannot be used: it did not answer as a Linux host does",
             node=host.name,
             details=text[-2000:],
         ) from error

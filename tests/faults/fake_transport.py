@@ -16,6 +16,7 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
 
@@ -148,8 +149,8 @@ class FakeTransport:
         del on_stderr
         machine = self._meet(host)
         script = command.argv[2] if command.argv[:2] == ("sh", "-c") else ""
-        if "say uid" in script:
-            output = _facts(host, machine, script)
+        if command.argv[3:4] == ("facts",):
+            output = _facts(host, machine, json.loads(command.argv[4]))
         elif script and "mark()" in script:
             output = _stage(machine, script, command.stdin)
             save(self._directory, host.address, machine)
@@ -173,30 +174,28 @@ def _public(path: Path) -> str:
     return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
-def _facts(host: Host, machine: Machine, script: str) -> str:
-    asked = re.search(r"n=\$b(/clusters/\S+/nodes/\d+)", script)
-    assert asked
-    config = f"{asked[1]}/node.json"
-    lines = [
-        ("uid", "1000"),
-        ("user", host.user),
-        ("sudo", "1"),
-        ("systemd", "1"),
-        ("marked", ""),
-        ("arch", "x86_64"),
-        ("glibc", "2.36"),
-        ("cpus", "2"),
-        ("memory_kib", str(4 << 20)),
-        ("disk_free_kib", str(20 << 20)),
-        ("python", "/usr/bin/python3"),
-        ("hostname", host.name),
-        ("machine_id", machine.id),
-        ("route_address", host.address),
-        *(("have", path) for path in machine.files if _CACHED.fullmatch(path)),
-        *(("node_config_sha256", sha256) for path, sha256 in machine.files.items() if path.endswith(config)),
-        *(("running", service) for service in machine.services),
-    ]
-    return "".join(f"{key}={value}\n" for key, value in lines)
+def _facts(host: Host, machine: Machine, question: Mapping[str, Any]) -> str:
+    config = "/clusters/{cluster}/nodes/{index}/node.json".format(**question)
+    found = {
+        "uid": 1000,
+        "user": host.user,
+        "sudo": True,
+        "systemd": True,
+        "marked": False,
+        "arch": "x86_64",
+        "glibc": "2.36",
+        "cpus": 2,
+        "memory_bytes": 4 << 30,
+        "disk_free_bytes": 20 << 30,
+        "python": "/usr/bin/python3",
+        "hostname": host.name,
+        "machine_id": machine.id,
+        "route_address": host.address,
+        "have": [path for path in machine.files if _CACHED.fullmatch(path)],
+        "node_config_sha256": next((sha for path, sha in machine.files.items() if path.endswith(config)), ""),
+        "running": machine.services,
+    }
+    return json.dumps(found)
 
 
 def _stage(machine: Machine, script: str, stdin: bytes | None) -> str:

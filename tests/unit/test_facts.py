@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
+import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +18,16 @@ from rain_deploy.cluster.machines import choose_base
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.layout import ROOT_BASE
 from rain_deploy.core.machine import Facts, Host
+from rain_deploy.errors import InstallFailed
 from rain_deploy.parts.facts import DEBIAN_12, facts_command, parse_facts
 
 HOST = Host("node-1", "127.0.0.1", 22, "me", ())
 CLUSTER = Cluster("ab12", "default", "hosts", 0.0)
 
 
-def ask(**variables: str) -> Facts:
+def ask(*, route_to: str = "", **variables: str) -> Facts:
     answered = subprocess.run(
-        facts_command(HOST, "ab12").argv,
+        ["/bin/sh", *facts_command(HOST, "ab12", route_to=route_to).argv[1:]],
         env={"PATH": os.environ["PATH"], **variables},
         capture_output=True,
         text=True,
@@ -40,6 +46,61 @@ def test_the_base_of_its_environment_is_told_and_searched_for_what_is_there(tmp_
     assert facts.base == str(base)
     assert str(engine) in facts.have
     assert ask().base == ""
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Path]:
+    """The base of a host on which a node of ours and one of another cluster run, with two runs."""
+    for cluster, address in (("ab12", "10.0.0.1"), ("cd34", "10.0.0.9")):
+        home = tmp_path / f"clusters/{cluster}/nodes/1"
+        (home / "governor").mkdir(parents=True)
+        (home / "node.json").write_text(json.dumps({"address": address}))
+    for run, state in (("r1", "finished"), ("r2", "running")):
+        (tmp_path / f"clusters/ab12/runs/{run}").mkdir(parents=True)
+        (tmp_path / f"clusters/ab12/runs/{run}/state.json").write_text(json.dumps({"state": state}))
+    with contextlib.ExitStack() as stack:
+        for cluster in ("ab12", "cd34"):
+            keeper = stack.enter_context(
+                subprocess.Popen(["/bin/sleep", "60"], env={"RAIN_DEPLOY_SERVICE": f"{cluster}/1"})
+            )
+            stack.callback(keeper.kill)
+            pid = tmp_path / f"clusters/{cluster}/nodes/1/governor/keeper.pid"
+            pid.write_text(json.dumps({"pid": keeper.pid, "start": 1}))
+        yield tmp_path
+
+
+def test_what_runs_on_a_host_is_found(node: Path) -> None:
+    facts = ask(RAIN_DEPLOY_BASE=str(node))
+    config = (node / "clusters/ab12/nodes/1/node.json").read_bytes()
+    assert facts.node_config_sha256 == hashlib.sha256(config).hexdigest()
+    assert (facts.running, facts.active_run) == (("governor",), "r2")
+    assert facts.taken == ("10.0.0.9 cd34",)
+
+
+def test_a_pid_that_is_another_process_now_is_no_service(node: Path) -> None:
+    pid = node / "clusters/ab12/nodes/1/governor/keeper.pid"
+    for content in (json.dumps({"pid": os.getpid()}), "{}", "half a fi"):
+        pid.write_text(content)
+        assert ask(RAIN_DEPLOY_BASE=str(node)).running == ()
+
+
+def test_a_host_without_any_python_says_enough_to_be_refused(tmp_path: Path) -> None:
+    for name in ("sh", "id", "tr", "uname"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    facts = ask(PATH=str(tmp_path))
+    assert (facts.uid, facts.arch, facts.python) == (os.getuid(), os.uname().machine, "")
+
+
+def test_the_route_to_the_first_node_says_where_the_others_reach_a_host() -> None:
+    assert ask(route_to="127.0.0.1").route_address == "127.0.0.1"
+    assert ask(route_to="nowhere.invalid").route_address == ""
+
+
+@pytest.mark.parametrize("answer", ["", "not json", "[]", '{"user": "root"}', '{"uid": "x"}'])
+def test_an_answer_that_is_none_is_shown(answer: str) -> None:
+    with pytest.raises(InstallFailed) as caught:
+        parse_facts(HOST, answer)
+    assert (caught.value.node, caught.value.details) == ("node-1", answer)
 
 
 def test_no_variable_makes_a_host_one_of_our_machines(tmp_path: Path) -> None:
