@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rain_deploy.node.wire import PointRow
+
 
 @dataclass(frozen=True, slots=True)
 class Notice:
@@ -70,9 +72,9 @@ class RunChanged:
 
 @dataclass(frozen=True, slots=True)
 class PointSeen:
-    """A row of points.jsonl."""
+    """A point changed: a row of points.jsonl."""
 
-    row: dict[str, object]
+    row: PointRow
 
 
 Event = Notice | StageStarted | StepDone | StageEnded | Progress | ScriptOutput | RunChanged | PointSeen

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rain_deploy.core.run import RunRecord
+from rain_deploy.node.wire import RunStatus
 from rain_deploy.results.names import decode_name, encode_name
 from rain_deploy.results.unpack import PulledFile
 
@@ -16,10 +17,8 @@ VERSION = 1
 Manifest = dict[str, object]
 
 
-def build(
-    run: RunRecord, state: dict[str, object], files: Iterable[PulledFile], *, complete: bool
-) -> Manifest:
-    """Return the manifest of one pull.  ``state`` is the node's state.json.
+def build(run: RunRecord, status: RunStatus, files: Iterable[PulledFile], *, complete: bool) -> Manifest:
+    """Return the manifest of one pull.  ``status`` is what the node said about the run.
 
     Paths are encoded by ``names.encode_name``: any JSON reader can read and print them safely.
     ``complete`` is false if the run had not ended.
@@ -30,15 +29,15 @@ def build(
         "script": run.script,
         "script_sha256": run.script_sha256,
         "args": list(run.args),
-        "exit_code": state.get("exit_code"),
-        "outcome": state.get("outcome", ""),
+        "exit_code": status.exit_code,
+        "outcome": status.outcome,
         "complete": complete,
-        "versions": state.get("versions", {}),
-        "started_s": state.get("started_s"),
-        "ended_s": state.get("ended_s"),
-        "nodes": state.get("nodes", []),
-        "missing_nodes": state.get("missing", []),
-        "attempts": state.get("attempt", 1),
+        "versions": status.versions,
+        "started_s": status.started_s,
+        "ended_s": status.ended_s,
+        "nodes": list(status.nodes),
+        "missing_nodes": list(status.missing),
+        "attempts": status.attempt,
         "files": [_entry(file) for file in sorted(files, key=lambda file: file.path)],
     }
 

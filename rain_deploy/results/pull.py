@@ -12,6 +12,7 @@ from pathlib import Path
 from rain_deploy.core.command import CommandResult
 from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import PullFailed, RainDeployError, Unreachable, UnsafeResults, full
+from rain_deploy.node.wire import PointRow, RunState, RunStatus, from_json
 from rain_deploy.results import manifest, points
 from rain_deploy.results.landing import check_target, clear, land, partial_directory
 from rain_deploy.results.stream import CutError, Limits
@@ -94,12 +95,12 @@ def _received(stream: Stream, partial: Path, limits: Limits | None) -> Unpacked:
 
 
 def _landed(run: RunRecord, unpacked: Unpacked, partial: Path, out: Path) -> PullOutcome:
-    state = _state(partial / _STATE)
+    status = _status(partial / _STATE)
     rows = points.fold(points.read_rows(partial / _ROWS))
     (partial / _STATE).unlink(missing_ok=True)  # the manifest takes its place
     files = [file for file in unpacked.files if file.path != _STATE] + _tables(partial, rows)
-    finished = state.get("state") == "finished"
-    made = manifest.build(run, state, files, complete=finished)
+    finished = status.state == RunState.FINISHED
+    made = manifest.build(run, status, files, complete=finished)
     land(partial, out, made, [file.path for file in files])
     pictures = {Path(file.path).with_suffix("") for file in files if file.path.startswith("figures/")}
     return PullOutcome(
@@ -107,35 +108,24 @@ def _landed(run: RunRecord, unpacked: Unpacked, partial: Path, out: Path) -> Pul
         files=sum(file.path.startswith("files/") for file in files),
         figures=len(pictures),
         points=len(rows),
-        failed_points=sum(row.get("state") == "failed" for row in rows),
+        failed_points=sum(row.state == "failed" for row in rows),
         size_bytes=sum(file.size_bytes for file in files),
         finished=finished,
         refused=unpacked.refused,
     )
 
 
-def _state(path: Path) -> dict[str, object]:
+def _status(path: Path) -> RunStatus:
     """Return what the node says about the run; it may have sent anything."""
     try:
         with path.open("rb") as stream:
-            state = json.loads(stream.read(_LONGEST_STATE_BYTES), parse_constant=lambda _: None)
+            value = json.loads(stream.read(_LONGEST_STATE_BYTES), parse_constant=lambda _: None)
+        return from_json(RunStatus, value)
     except (FileNotFoundError, ValueError, RecursionError):
-        return {}
-    return {str(key): _shallow(value) for key, value in state.items()} if isinstance(state, dict) else {}
+        return RunStatus()
 
 
-def _shallow(value: object, depth: int = 2) -> object:
-    """Return the value without anything nested so deep that it could only harm a reader."""
-    match value:
-        case dict():
-            return {str(key): _shallow(inner, depth - 1) for key, inner in value.items()} if depth else None
-        case list():
-            return [_shallow(inner, depth - 1) for inner in value] if depth else None
-        case _:
-            return value
-
-
-def _tables(directory: Path, rows: tuple[points.Row, ...]) -> list[PulledFile]:
+def _tables(directory: Path, rows: tuple[PointRow, ...]) -> list[PulledFile]:
     """Write the tables of points."""
     with (directory / "points.csv").open("w", encoding="utf-8", newline="") as table:
         points.write_csv(rows, table)

@@ -21,7 +21,6 @@ from rain_deploy.node.wire import (
     RunStatus,
     StateLine,
     read_line,
-    to_json,
 )
 from rain_deploy.parts.services import layout_of, node_command
 from rain_deploy.runs.states import understood
@@ -58,7 +57,7 @@ class _Follower:
                 self.ctx.emit(ScriptOutput("stdout" if line.t == "out" else "stderr", line.data))
             case PointLine() as line:
                 self.offsets["points"] += line.bytes
-                self.ctx.emit(PointSeen(to_json(line.row)))
+                self.ctx.emit(PointSeen(line.row))
             case StateLine() as line:
                 self._changed(line)
             case EndLine():

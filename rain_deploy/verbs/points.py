@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.events import Event, PointSeen
 from rain_deploy.core.result import Result
-from rain_deploy.results.points import Row, fold, parse_rows
+from rain_deploy.errors import InputError
+from rain_deploy.node.wire import PointRow, WireError
+from rain_deploy.results.points import fold, parse_rows, read_json
 from rain_deploy.runs.files import holder, pulled_file, remote_file
 from rain_deploy.runs.follow import follow as follow_run
 from rain_deploy.runs.states import find_run
@@ -20,7 +21,7 @@ class PointsResult(Result):
 
     cluster: str
     run: str
-    rows: tuple[Row, ...]
+    rows: tuple[PointRow, ...]
 
 
 def points(ctx: Context, name: str, run: str | None = None, *, follow: bool = False) -> PointsResult:
@@ -28,7 +29,13 @@ def points(ctx: Context, name: str, run: str | None = None, *, follow: bool = Fa
     record = find_run(ctx, name, run)
     cluster = holder(ctx, record)
     if cluster is None:
-        rows = tuple(json.loads(pulled_file(record, "points.json")))
+        try:
+            rows = read_json(pulled_file(record, "points.json"))
+        except WireError as error:
+            raise InputError(
+                f"{record.out / 'points.json'} cannot be read: {error}",
+                next_step=f"rain-deploy pull {record.id} -c {name}",
+            ) from error
         return PointsResult(cluster=name, run=record.id, rows=rows)
     if follow:
 

@@ -23,8 +23,8 @@ from rain_deploy.core.events import Event, EventSink
 from rain_deploy.core.machine import Host, InstanceType
 from rain_deploy.errors import InputError
 from rain_deploy.fleet.executor import SshExecutor
+from rain_deploy.node.wire import PointRow
 from rain_deploy.providers.base import Provider
-from rain_deploy.results.points import Row
 from rain_deploy.runs.finish import PulledRun, RunResult
 from rain_deploy.runs.states import RunLine
 from rain_deploy.state import Store
@@ -62,26 +62,19 @@ DOWN = DownResult("default", ("node-1", "node-2"), ("node-1: no process", "node-
 RUN_LINE = RunLine(
     "r1", 1, "hsearch.py", ("--fast",), "finished", "done", 0, 1.8e9, 1.8e9, 1.8e9 + 75, OUT, pulled=True
 )
-POINT: Row = {
-    "run": "r1",
-    "task": 3,
-    "session": 1,
-    "name": "lr=0.1 units=32",
-    "parameters": {"lr": 0.1, "units": 32},
-    "value": 0.93125,
-    "node": "node-2",
-    "duration_s": 4.25,
-    "state": "finished",
-    "point": True,
-}
-TASK: Row = {
-    **POINT,
-    "task": 4,
-    "name": "collect",
-    "parameters": {},
-    "point": False,
-    "value": None,
-}
+POINT = PointRow(
+    run="r1",
+    task=3,
+    session=1,
+    name="lr=0.1 units=32",
+    parameters={"lr": 0.1, "units": 32},
+    value=0.93125,
+    node="node-2",
+    duration_s=4.25,
+    state="finished",
+    point=True,
+)
+TASK = dataclasses.replace(POINT, task=4, name="collect", parameters={}, point=False, value=None)
 
 QUOTE = Quote(
     zone="ch-gva-2",

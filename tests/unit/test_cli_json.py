@@ -20,6 +20,7 @@ from rain_deploy.cli.main import VERBS
 from rain_deploy.core import events
 from rain_deploy.core.result import Result
 from rain_deploy.errors import ExitCode, RainDeployError, StateError, Unreachable
+from rain_deploy.node.wire import PointRow
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.verbs.catalog import TypesResult, ZonesResult
 from rain_deploy.verbs.check import CheckResult
@@ -163,7 +164,7 @@ def schema() -> dict[str, Any]:
             "required": ["version", "event", *fields],
             "additionalProperties": False,
         }
-        for name, fields in {**events_, "point": {"row": {"type": "object"}}}.items()
+        for name, fields in {**events_, "point": {"row": schema_of(PointRow, defs)}}.items()
     ]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -288,7 +289,7 @@ def test_the_environment_asks_for_it_too(world: World) -> None:
 
 
 def test_numbers_that_json_does_not_know_are_written_as_text(world: World) -> None:
-    world.verbs.events = (events.PointSeen({**POINT, "value": float("nan")}),)
+    world.verbs.events = (events.PointSeen(dataclasses.replace(POINT, value=float("nan"))),)
     result = world.invoke("points", "--follow", "--json")
     event, document = map(checked, result.stdout.splitlines())
     assert event["row"]["value"] == "NaN"

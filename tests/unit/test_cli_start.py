@@ -14,6 +14,7 @@ from rain_deploy.cli.app import CommonOptions
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.progress import JsonLines, Lines, Sink, Spinner, sink
 from rain_deploy.core import events
+from rain_deploy.node.wire import PointRow
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "exit-codes.md"
@@ -142,12 +143,12 @@ def test_a_terminal_counts_points_and_leaves_a_line_that_the_script_has_begun_al
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the captured stream for a terminal
     spinner = Spinner()
     spinner(events.RunChanged("r1", "running"))
-    spinner(events.PointSeen({"task": 1, "point": False, "state": "finished"}))
-    spinner(events.PointSeen({"task": 2, "point": True, "state": "finished"}))
+    spinner(events.PointSeen(PointRow(task=1, point=False, state="finished")))
+    spinner(events.PointSeen(PointRow(task=2, point=True, state="finished")))
     spinner(events.ScriptOutput("stderr", b"epoch 1"))
     shown = capsys.readouterr().err
     assert ("running: 1 point done" in shown, shown.endswith("epoch 1")) == (True, True)
-    spinner(events.PointSeen({"task": 3, "point": True, "state": "finished"}))
+    spinner(events.PointSeen(PointRow(task=3, point=True, state="finished")))
     spinner(events.RunChanged("r1", "finished"))
     spinner.pause()
     assert capsys.readouterr().err == ""

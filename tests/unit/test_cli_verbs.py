@@ -64,7 +64,7 @@ def test_a_run_that_brought_nothing_says_what_there_is() -> None:
 
 
 def test_points_that_failed_say_why() -> None:
-    row = {**POINT, "state": "failed", "message": "ValueError: lr=0.5 diverges"}
+    row = replace(POINT, state="failed", message="ValueError: lr=0.5 diverges")
     head, line = str(points_text(PointsResult("default", "r1", (row,)))[0]).splitlines()
     assert (head.endswith("  WHY"), line.endswith("  ValueError: lr=0.5 diverges")) == (True, True)
 
@@ -272,7 +272,7 @@ def test_points_are_a_table_with_a_column_per_parameter(world: World) -> None:
 
 
 def test_points_that_are_followed_are_a_line_each(world: World) -> None:
-    world.verbs.events = (events.PointSeen(POINT), events.PointSeen({**POINT, "point": False}))
+    world.verbs.events = (events.PointSeen(POINT), events.PointSeen(replace(POINT, point=False)))
     result = world.invoke("points", "--follow")
     assert result.stdout == "3 lr=0.1 units=32: 0.93125 (finished on node-2)\n"
 

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.results.points import Row, fold, read_rows, write_csv, write_json
+from rain_deploy.node.wire import PointRow, from_json, to_json
+from rain_deploy.results.points import fold, read_json, read_rows, write_csv, write_json
 
 
-def row(task: int, state: str = "finished", **more: object) -> Row:
-    plain: Row = {"task": task, "session": 1, "name": f"lr={task}", "point": True, "state": state}
-    return plain | {"parameters": {"lr": task}, "value": 0.5} | more
+def row(task: int, state: str = "finished", **more: object) -> PointRow:
+    plain = {"task": task, "session": 1, "name": f"lr={task}", "point": True, "state": state}
+    return from_json(PointRow, plain | {"parameters": {"lr": task}, "value": 0.5} | more)
 
 
-def table(*rows: Row) -> list[list[str]]:
+def table(*rows: PointRow) -> list[list[str]]:
     text = io.StringIO()
     write_csv(rows, text)
     return list(csv.reader(io.StringIO(text.getvalue())))
@@ -25,11 +26,11 @@ def table(*rows: Row) -> list[list[str]]:
 
 def test_the_last_row_of_a_task_wins_and_tasks_come_in_order() -> None:
     folded = fold([row(2, "running"), row(1), row(2, "failed"), row(3, point=False)])
-    assert [(r["task"], r["state"]) for r in folded] == [(1, "finished"), (2, "failed")]
+    assert [(r.task, r.state) for r in folded] == [(1, "finished"), (2, "failed")]
 
 
 def test_all_takes_tasks_that_are_no_points_too() -> None:
-    assert [r["task"] for r in fold([row(1), row(3, point=False)], all_=True)] == [1, 3]
+    assert [r.task for r in fold([row(1), row(3, point=False)], all_=True)] == [1, 3]
 
 
 def test_equal_task_ids_of_two_sessions_are_two_tasks() -> None:
@@ -79,15 +80,16 @@ def test_json_is_valid_json_whatever_was_computed() -> None:
     write_json(rows, text)
     read = json.loads(text.getvalue(), parse_constant=pytest.fail)
     assert [entry["value"] for entry in read] == ["NaN", "-Infinity", 1e-300]
+    assert [one.task for one in read_json(text.getvalue().encode())] == [1, 2, 3]
 
 
 def test_what_is_no_row_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "points.jsonl"
-    good = json.dumps(row(1))
+    good = json.dumps(to_json(row(1)))
     nested = '{"task": 2, "parameters": ' + '{"a":' * 500 + "1" + "}" * 501
     path.write_text("\n".join([good, "[1]", "{", "[" * 100_000, nested, '{"task": "x"}', good[:-5]]) + "\n")
     folded = fold(read_rows(path), all_=True)
-    assert [(r["task"], r["parameters"]) for r in folded] == [(1, {"lr": 1}), (2, {})]
+    assert folded == (row(1),)
 
 
 def test_no_file_is_no_rows(tmp_path: Path) -> None:

@@ -243,8 +243,8 @@ def test_what_is_refused_is_named_and_the_rest_is_home(tmp_path: Path) -> None:
 def test_a_hostile_state_becomes_a_manifest_that_parses(tmp_path: Path) -> None:
     deep = b'{"state": "finished", "versions": ' + b'{"a":' * 300 + b"NaN" + b"}" * 301
     brought(tmp_path / "r1", Node(tar_of({**FILES, "state.json": deep})))
-    assert verify(tmp_path / "r1") == ()
-    assert read(tmp_path / "r1")["versions"] == {"a": {"a": None}}
+    assert verify(tmp_path / "r1") == ("it was pulled before the run had ended",)
+    assert read(tmp_path / "r1")["versions"] == {}
 
 
 def test_names_of_any_bytes_stand_in_a_manifest_that_any_reader_reads(tmp_path: Path) -> None:

@@ -16,59 +16,55 @@ from rain_deploy.options.table import Group
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
-    from rain_deploy.results.points import Row
+    from rain_deploy.node.wire import Parameter, PointRow
     from rain_deploy.verbs.points import PointsResult
 
 
 def points_text(result: PointsResult) -> list[str | bytes]:
     """Return a column per parameter and a row per point."""
-    from rain_deploy.results.points import parameters  # noqa: PLC0415 - not for --help
-
     if not result.rows:
         return [f"run {result.run}: no points"]
-    given = [parameters(row) for row in result.rows]
-    names = list(dict.fromkeys(name for each in given for name in each))
+    names = list(dict.fromkeys(name for row in result.rows for name in row.parameters))
     head = (">TASK", *(f">{name}" for name in names), ">VALUE", "STATE", "NODE", ">TOOK", "WHY")
-    cells = (tuple(_cell(each.get(name)) for name in names) for each in given)
-    return tables.table(head, [_row(row, each) for row, each in zip(result.rows, cells, strict=True)])
+    return tables.table(head, [_row(row, names) for row in result.rows])
 
 
-def _row(row: Row, parameters: tuple[str, ...]) -> tuple[str, ...]:
-    duration = row.get("duration_s")
+def _row(row: PointRow, names: list[str]) -> tuple[str, ...]:
+    given = (_cell(row.parameters.get(name)) for name in names)
     return (
-        _cell(row.get("task")),
-        *parameters,
-        *(_cell(row.get(name)) for name in ("value", "state", "node")),
-        text.seconds(duration) if isinstance(duration, int | float) else "",
+        str(row.task),
+        *given,
+        _cell(row.value),
+        row.state,
+        row.node or "",
+        text.seconds(row.duration_s),
         _why(row),
     )
 
 
-def _why(row: Row) -> str:
-    return _cell(row.get("message")) if row.get("state") == "failed" else ""
+def _why(row: PointRow) -> str:
+    return row.message if row.state == "failed" else ""
 
 
-def _cell(value: object) -> str:
+def _cell(value: Parameter | None) -> str:
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _line(row: Row) -> str:
+def _line(row: PointRow) -> str:
     """Return ``3 lr=0.1 units=32: 0.93 (finished on node-2)`` of a point that changed."""
-    from rain_deploy.results.points import parameters  # noqa: PLC0415 - not for --help
-
-    name = _cell(row.get("name")) or " ".join(f"{key}={value}" for key, value in parameters(row).items())
-    value = f": {_cell(row['value'])}" if row.get("value") is not None else ""
-    node = f" on {_cell(row.get('node'))}" if row.get("node") else ""
+    name = row.name or " ".join(f"{key}={value}" for key, value in row.parameters.items())
+    value = "" if row.value is None else f": {_cell(row.value)}"
+    node = f" on {row.node}" if row.node else ""
     why = f": {_why(row)}" if _why(row) else ""
-    return text.clean(f"{_cell(row.get('task'))} {name}{value} ({_cell(row.get('state'))}{node}){why}")
+    return text.clean(f"{row.task} {name}{value} ({row.state}{node}){why}")
 
 
-def _show(row: Row, *, json: bool, every_task: bool) -> None:
+def _show(row: PointRow, *, json: bool, every_task: bool) -> None:
     from rain_deploy.cli.show.envelope import event  # noqa: PLC0415 - not for --help
 
-    if every_task or row.get("point") is True:
+    if every_task or row.point:
         echo(event("point", row=row) if json else _line(row))
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from rain_deploy.cli.app import CommonOptions
+    from rain_deploy.node.wire import PointRow
 
 QUIET_S = 20.0
 """After so long without a line, the next thing that a long step prints is shown: it lives."""
@@ -45,7 +46,7 @@ class Sink:
 
     def __init__(self, *, script_to_stderr: bool = False) -> None:
         self.run = ""
-        self.on_point: Callable[[dict[str, object]], None] | None = None
+        self.on_point: Callable[[PointRow], None] | None = None
         self._script_to_stderr = script_to_stderr
         self._lock = threading.Lock()
 
@@ -112,7 +113,7 @@ class Spinner(Lines):
         super().__init__(verbose=verbose, script_to_stderr=script_to_stderr)
         self._stage = ""
         self._hosts: dict[str, str] = {}
-        self._points: set[object] = set()
+        self._points: set[tuple[int, int]] = set()
         self._mid_line = False
         """The script has begun a line and not ended it: a spinner would overwrite it."""
         self._status: Status | None = None
@@ -132,9 +133,9 @@ class Spinner(Lines):
                 self._point(event.row)
         super().show(event)
 
-    def _point(self, row: dict[str, object]) -> None:
-        if row.get("point") is True and row.get("state") == "finished":
-            self._points.add(row.get("task"))
+    def _point(self, row: PointRow) -> None:
+        if row.point and row.state == "finished":
+            self._points.add((row.session, row.task))
             if not self._mid_line:
                 self._show(f"running: {text.count(len(self._points), 'point')} done")
 
