@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from rain_deploy.cluster.answers import understood
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.command import Command
@@ -23,7 +24,6 @@ from rain_deploy.node.wire import (
     read_line,
 )
 from rain_deploy.parts.services import layout_of, node_command
-from rain_deploy.runs.states import understood
 
 RECONNECT_S = 600.0
 """How long a lost connection is tried again before the command gives up; the run goes on meanwhile."""

@@ -22,7 +22,7 @@ from rain_deploy.parts.services import layout_of, node_argv, node_command
 from rain_deploy.results.landing import check_target
 from rain_deploy.runs.follow import refused
 from rain_deploy.runs.shipping import payload
-from rain_deploy.runs.states import record_state, run_states, unfinished
+from rain_deploy.runs.states import record_states, run_states, runs_of, unfinished
 
 
 def shipped(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -> RunRecord:
@@ -47,16 +47,10 @@ def shipped(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -
 
 def _ports_in_line(ctx: Context, cluster: Cluster) -> dict[str, int]:
     """Return the ports of the runs in line; the node is asked only if a recorded run is not finished."""
-    recorded = [
-        record
-        for record in ctx.store.runs(cluster.name)
-        if record.cluster_id == cluster.id and record.state != RunState.FINISHED
-    ]
+    recorded = [record for record in runs_of(ctx, cluster) if record.state != RunState.FINISHED]
     states = run_states(ctx, cluster) if recorded else {}
+    record_states(ctx, cluster, states)
     active = unfinished(states)
-    for record in recorded:
-        if record.id in states and record.id not in active:
-            record_state(ctx, record, states[record.id])
     return {record.id: record.port for record in recorded if record.id in active}
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rain_deploy.cluster.answers import understood
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import ask_server
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import EngineError, InputError
-from rain_deploy.node.wire import ListedRun, RunStatus, WireError, read_runs
+from rain_deploy.node.wire import ListedRun, RunState, RunStatus, read_runs
 from rain_deploy.parts.services import layout_of
 
 CANCEL_S = 60.0
@@ -39,19 +39,6 @@ class RunLine:
     pulled: bool
 
 
-@contextlib.contextmanager
-def understood(cluster: Cluster, node: str) -> Iterator[None]:
-    """Translate WireError: what a node answered is not of the shape that this version reads."""
-    try:
-        yield
-    except WireError as error:
-        raise EngineError(
-            f"the answer of {node} cannot be read: {error}",
-            node=node,
-            next_step=f"rain-deploy up -c {cluster.name}, which brings this version's code to the nodes",
-        ) from error
-
-
 def find_run(ctx: Context, cluster: str, run: str | None) -> RunRecord:
     """Return a run of the cluster by id, or the last one."""
     runs = ctx.store.runs(cluster)
@@ -64,6 +51,11 @@ def find_run(ctx: Context, cluster: str, run: str | None) -> RunRecord:
             next_step=f"rain-deploy runs -c {cluster}",
         )
     return found[-1]
+
+
+def runs_of(ctx: Context, cluster: Cluster) -> tuple[RunRecord, ...]:
+    """Return the recorded runs of this very cluster: an earlier one may have had its name."""
+    return tuple(record for record in ctx.store.runs(cluster.name) if record.cluster_id == cluster.id)
 
 
 def run_states(ctx: Context, cluster: Cluster) -> dict[str, ListedRun]:
@@ -106,6 +98,14 @@ def record_state(ctx: Context, record: RunRecord, status: RunStatus) -> RunRecor
     new = replace(record, state=status.state, outcome=status.outcome, exit_code=status.exit_code)
     ctx.store.save_run(new)
     return new
+
+
+def record_states(ctx: Context, cluster: Cluster, states: Mapping[str, RunStatus]) -> None:
+    """Record what the server node said about runs: it may be powered off when somebody asks next."""
+    for record in runs_of(ctx, cluster):
+        now = states.get(record.id)
+        if now and record.state not in {RunState.FINISHED, now.state}:
+            record_state(ctx, record, now)
 
 
 def run_line(record: RunRecord, status: RunStatus | None = None) -> RunLine:

@@ -37,7 +37,7 @@ from rain_deploy.parts.services import layout_of
 from rain_deploy.parts.teardown import remove_stage, stop_stage
 from rain_deploy.providers.base import Provider
 from rain_deploy.runs.finish import pull_run
-from rain_deploy.runs.states import await_end, run_states, unfinished
+from rain_deploy.runs.states import await_end, run_states, runs_of, unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ def tear_down(
     deleted, gone = _delete(ctx, provider, cluster)
     ctx.store.forget_cluster(cluster)
     shutil.rmtree(ctx.home / "clusters" / cluster.id, ignore_errors=True)
-    for record in ctx.store.runs(cluster.name):
-        if record.cluster_id == cluster.id and record.state != RunState.FINISHED:
+    for record in runs_of(ctx, cluster):
+        if record.state != RunState.FINISHED:
             ctx.store.save_run(replace(record, state=RunState.FINISHED, outcome="cancelled"))
     return DownResult(
         cluster=cluster.name,
@@ -143,7 +143,7 @@ def _bring_home(ctx: Context, cluster: Cluster, out: Path | None, *, off: bool =
 
 
 def _not_home(ctx: Context, cluster: Cluster) -> tuple[RunRecord, ...]:
-    return tuple(r for r in ctx.store.runs(cluster.name) if r.cluster_id == cluster.id and not r.pulled)
+    return tuple(record for record in runs_of(ctx, cluster) if not record.pulled)
 
 
 def _cancel(ctx: Context, cluster: Cluster, states: Mapping[str, ListedRun]) -> Mapping[str, ListedRun]:

@@ -35,13 +35,14 @@ from rain_deploy.verbs.copy import CopyResult
 from rain_deploy.verbs.down import DownResult
 from rain_deploy.verbs.extend import ExtendResult
 from rain_deploy.verbs.gc import GcLine, GcResult
+from rain_deploy.verbs.list import ClusterLine, ListResult
 from rain_deploy.verbs.logs import LogsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult
 from rain_deploy.verbs.plan import HostPlan, PlanResult, StagePlan
 from rain_deploy.verbs.points import PointsResult
 from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
 from rain_deploy.verbs.scale import ScaleResult
-from rain_deploy.verbs.status import ClusterLine, ListResult, StatusResult
+from rain_deploy.verbs.status import StatusResult
 from rain_deploy.verbs.sweep import SweepResult
 from rain_deploy.verbs.tunnel import Tunnel
 from rain_deploy.verbs.up import UpResult

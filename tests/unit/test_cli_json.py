@@ -28,13 +28,14 @@ from rain_deploy.verbs.copy import CopyResult
 from rain_deploy.verbs.down import DownResult
 from rain_deploy.verbs.extend import ExtendResult
 from rain_deploy.verbs.gc import GcResult
+from rain_deploy.verbs.list import ListResult
 from rain_deploy.verbs.logs import LogsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult
 from rain_deploy.verbs.plan import PlanResult
 from rain_deploy.verbs.points import PointsResult
 from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
 from rain_deploy.verbs.scale import ScaleResult
-from rain_deploy.verbs.status import ListResult, StatusResult
+from rain_deploy.verbs.status import StatusResult
 from rain_deploy.verbs.sweep import SweepResult
 from rain_deploy.verbs.up import UpResult
 from tests.unit.fake_application import POINT, World

@@ -13,7 +13,8 @@ from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.errors import CredentialsError, Drift, HostKeyError
 from rain_deploy.providers.base import Provider
-from rain_deploy.verbs.status import list_clusters, status
+from rain_deploy.verbs.list import list_clusters
+from rain_deploy.verbs.status import status
 from tests.support.values import changed
 from tests.unit.fake_cloud import ME, World
 

@@ -11,7 +11,8 @@ from rain_deploy.core.wording import hour, money
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
-    from rain_deploy.verbs.status import ClusterLine, ListResult, StatusResult
+    from rain_deploy.verbs.list import ClusterLine, ListResult
+    from rain_deploy.verbs.status import StatusResult
 
 
 def status_text(result: StatusResult) -> list[str | bytes]:
@@ -71,6 +72,6 @@ def status_command(session: Session, *, check: bool) -> StatusResult:
 @verb("list", list_text, examples=("list", "list --json"))
 def list_command(session: Session) -> ListResult:
     """Show all clusters of this home directory, with their cost so far and time limit."""
-    from rain_deploy.verbs.status import list_clusters  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.list import list_clusters  # noqa: PLC0415 - not for --help
 
     return session.call(list_clusters)
