@@ -35,7 +35,7 @@ class Application:
     """Runs a program in the foreground, on our own terminal; returns its exit status."""
     browse: Callable[[str], object]
     """Opens an address in the user's browser."""
-    wait: Callable[[], None]
+    wait: Callable[[], object]
     """Returns when the user has had enough; normally never, by KeyboardInterrupt."""
     call_verb: Callable[..., Any] = call_verb
 

@@ -72,7 +72,7 @@ class Command(click.Command):
 
     def _notes(self, ctx: click.Context) -> list[str]:
         shown = {parameter.metavar for parameter in self.get_params(ctx)}
-        keys = [o for o in OPTIONS.values() if o.flags and o.toml and self.name in o.verbs and not o.hidden]
+        keys = [o for o in OPTIONS.values() if o.flags and o.toml and self.name in o.verbs]
         sources = [_SOURCES.format(o.toml.upper(), o.flags[-1][2:], o.toml) for o in keys if o.name == o.toml]
         return [
             *([_DURATIONS] if "DURATION" in shown else []),
@@ -134,7 +134,6 @@ def from_table(row: Option) -> Decorator:
         envvar=row.variable,
         metavar=row.metavar or ("|".join(row.kind.choices) or None),
         help=help_of(row),
-        hidden=row.hidden,
         is_eager=row.name == "json",  # errors of other options are shown as it says
         callback=checks(row.kind, negate=long.startswith("--no-")),
         shell_complete=complete if row.kind.choices or row.kind.completes else None,

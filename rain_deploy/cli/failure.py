@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from rain_deploy.cli.show import text
-from rain_deploy.cli.show.output import echo
+from rain_deploy.cli.show.text import echo
 from rain_deploy.errors import ExitCode, RainDeployError, UsageError
 
 BROKEN_PIPE = 128 + signal.SIGPIPE

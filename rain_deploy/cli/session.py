@@ -13,7 +13,7 @@ import click
 
 from rain_deploy.cli import failure
 from rain_deploy.cli.show import text
-from rain_deploy.cli.show.output import ReaderGone, echo, is_terminal
+from rain_deploy.cli.show.text import ReaderGone, Text, echo, is_terminal
 from rain_deploy.errors import RainDeployError, UsageError
 
 if TYPE_CHECKING:
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from rain_deploy.cluster.context import Context
     from rain_deploy.core.events import Event
     from rain_deploy.core.result import Result
+    from rain_deploy.core.spec import ClusterSpec
     from rain_deploy.options.spec import Settings
 
-Show = Callable[[Any], list[str | bytes]]
-"""Turns a verb's result into lines of text and pieces of bytes for stdout."""
+Show = Callable[[Any], Text]
+"""Turns a verb's result into what stdout gets."""
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
 
@@ -93,6 +94,25 @@ class Session:
         """Call a verb with the context; every call of a verb passes here."""
         returned: Returned = self.app.call_verb(verb, self.ctx, *arguments, **named)
         return returned
+
+    def cluster_spec(self, given: Settings | None = None, *, must_be_named: bool = False) -> ClusterSpec:
+        """Return the spec of flags, environment and TOML; ``given`` stands for more flags.
+
+        ``must_be_named``: no provider is assumed where nobody can object.  UsageError, InputError.
+        """
+        from rain_deploy.options import spec  # noqa: PLC0415 - not for --help
+        from rain_deploy.options.provider import choose_provider  # noqa: PLC0415
+
+        flags, toml = {**self.flags, **(given or {})}, self.toml
+        living = self.ctx.store.cluster(self.cluster)
+        provider = choose_provider(
+            flags,
+            toml,
+            living=living.provider if living else None,
+            credentials=self.app.credentials,
+            must_be_named=must_be_named and (self.options.yes or not self.app.interactive),
+        )
+        return spec.cluster_spec(self.cluster, provider, spec.merged(flags, toml))
 
     def say(self, sentence: str, *, warning: bool = False) -> None:
         """Tell the user, as a verb would."""

@@ -7,13 +7,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import subprocess
 import sys
+import threading
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rain_deploy.cli.app import Application
-from rain_deploy.cli.show.output import is_terminal
+from rain_deploy.cli.show.text import is_terminal
 
 if TYPE_CHECKING:
     from rain_deploy.cluster.context import Confirm, Context
@@ -28,9 +31,9 @@ def application() -> Application:
         environ=os.environ,
         credentials=_credentials,
         interactive=is_terminal(sys.stdin) and is_terminal(sys.stderr),
-        call=_call,
-        browse=_browse,
-        wait=_wait,
+        call=subprocess.call,
+        browse=webbrowser.open,
+        wait=threading.Event().wait,
     )
 
 
@@ -96,21 +99,3 @@ def _credentials() -> str | None:
     from rain_deploy.providers.exoscale.account import credentials_found
 
     return credentials_found(os.environ, Path.home())
-
-
-def _browse(url: str) -> object:
-    import webbrowser
-
-    return webbrowser.open(url)
-
-
-def _call(argv: tuple[str, ...]) -> int:
-    import subprocess
-
-    return subprocess.call(argv)
-
-
-def _wait() -> None:
-    import threading
-
-    threading.Event().wait()

@@ -66,7 +66,6 @@ class Option:
     key: str | None = None
     """Empty: it is no key of the TOML."""
     merge: Merge = Merge.REPLACE
-    hidden: bool = False
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -125,7 +124,7 @@ _ROWS = (
     _row("trust_network", kinds.NETWORKS, "CIDR", "Let the hosts of this network reach Rain's ports.",
          **_CLUSTER, to="cluster.machines.trust_networks"),
     _row("ssh_port", whole(1, 65535), "N", "Connect to this port where a host entry names none.",
-         **_CLUSTER, to="cluster.machines.ssh_port", default="22", hidden=True),
+         **_CLUSTER, to="cluster.machines.ssh_port", default="22"),
     _row("min_nodes", whole(1, MAX_NODES), "N", "Go on if at least N nodes come up.", **_CLUSTER,
          to="cluster.min_nodes run.min_nodes", default="all must"),
     _row("cpus_per_node", whole(1, 1024), "N", "Run up to N tasks at a time on each node.", **_CLUSTER,

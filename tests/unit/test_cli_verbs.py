@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
-from rain_deploy.cli.commands.points import points_text
+from rain_deploy.cli.commands.logs import points_text
 from rain_deploy.cli.commands.run import run_text
 from rain_deploy.cli.commands.up import up_text
 from rain_deploy.cli.main import VERBS, root

@@ -47,7 +47,7 @@ def options_page() -> str:
     lines = [HEAD]
     for group in Group:
         lines += [f"## {group}", "", COLUMNS, "|---|---|---|---|---|"]
-        rows = [setting for setting in OPTIONS.values() if setting.group is group and not setting.hidden]
+        rows = [setting for setting in OPTIONS.values() if setting.group is group]
         lines += [row_of(setting, taken.get(setting.name, [])) for setting in rows]
         lines.append("")
     lines += ["## Options of single verbs", "", "| option | verbs | what it does |", "|---|---|---|"]

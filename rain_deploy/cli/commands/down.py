@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rain_deploy.verbs.down import DownResult
 
 
-def down_text(result: DownResult) -> list[str | bytes]:
+def down_text(result: DownResult) -> text.Text:
     """Return what was pulled and deleted, and how it was verified."""
     if result.nothing:
         of_it = f"rain-deploy gc -c {result.cluster}"

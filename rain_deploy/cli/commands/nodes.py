@@ -1,30 +1,33 @@
-"""rain-deploy ssh and exec: a shell or a command on one node, a command on all."""
+"""rain-deploy ssh, exec, push and fetch: a shell, commands and files on one node or all."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from rain_deploy.cli.command import NODE, Command, checks, option, verb
-from rain_deploy.cli.show.output import echo
+from rain_deploy.cli.show import text
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
+    from rain_deploy.verbs.copy import CopyResult
     from rain_deploy.verbs.nodes import ExecResult
+
 
 _COMMAND = "rain_deploy.ssh_command"
 SSH_FAILED = 255
 """What ssh returns for its own errors; a remote command may return it too."""
 
 
-def exec_text(result: ExecResult) -> list[str | bytes]:
+def exec_text(result: ExecResult) -> text.Text:
     """Return the output of each node, each line after the node's name if there are several."""
     alone = len(result.nodes) == 1
-    lines: list[str | bytes] = []
+    lines: text.Text = []
     for node in result.nodes:
         prefix = b"" if alone else f"{node.node} | ".encode()
-        echo(_prefixed(node.stderr, prefix), nl=False, err=True)
+        text.echo(_prefixed(node.stderr, prefix), nl=False, err=True)
         lines.append(_prefixed(node.stdout, prefix))
     return lines
 
@@ -69,7 +72,7 @@ def ssh_command(click_context: click.Context, session: Session, *, node: int | N
         return result
     from rain_deploy.cli.show import envelope  # noqa: PLC0415 - not for --help
 
-    echo(envelope.document("ssh", result, result.problem, exit_code=remote))
+    text.echo(envelope.document("ssh", result, result.problem, exit_code=remote))
     return remote
 
 
@@ -86,3 +89,36 @@ def exec_command(session: Session, *, node: int | None, command: tuple[str, ...]
     from rain_deploy.verbs.nodes import exec_all  # noqa: PLC0415 - not for --help
 
     return session.call(exec_all, session.cluster, node, command)
+
+
+_HERE = click.Path(path_type=Path)
+
+
+def copy_text(result: CopyResult) -> text.Text:
+    """Return what went where, and how much."""
+    return [
+        f"{text.clean(result.source)} -> {text.clean(result.destination)} ({', '.join(result.nodes)})",
+        f"{text.count(result.files, 'file')}, {text.size(result.bytes)}, {text.seconds(result.seconds)}",
+    ]
+
+
+@verb("push", copy_text, done=True, examples=("push data /tmp/data", "push --node 2 model.h5 /tmp/"))
+@click.argument("source", metavar="SRC", type=_HERE)
+@click.argument("destination", metavar="DST")
+@option("--node", kind=NODE, metavar="N", help="Copy to this node only.")
+def push_command(session: Session, *, source: Path, destination: str, node: int | None) -> CopyResult:
+    """Copy SRC, a file or directory here, to DST on every node."""
+    from rain_deploy.verbs.copy import push  # noqa: PLC0415 - not for --help
+
+    return session.call(push, session.cluster, Path.cwd() / source, destination, node=node)
+
+
+@verb("fetch", copy_text, done=True, examples=("fetch /tmp/model.h5 .", "fetch --node 2 /var/log/syslog ."))
+@click.argument("source", metavar="SRC")
+@click.argument("destination", metavar="DST", type=_HERE)
+@option("--node", kind=NODE, metavar="N", help="Copy from this node. [default: the first]")
+def fetch_command(session: Session, *, source: str, destination: Path, node: int | None) -> CopyResult:
+    """Copy SRC, a file or directory on a node, to DST here."""
+    from rain_deploy.verbs.copy import fetch  # noqa: PLC0415 - not for --help
+
+    return session.call(fetch, session.cluster, source, Path.cwd() / destination, node=node)

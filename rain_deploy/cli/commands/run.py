@@ -1,4 +1,4 @@
-"""rain-deploy run SCRIPT: on the cluster, followed from here, its results pulled."""
+"""rain-deploy run and sweep: a script on the cluster, followed from here, its results pulled."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rain_deploy.cli.command import SCRIPT_ENDS_OPTIONS, verb
+from rain_deploy.cli.commands.down import down_text
+from rain_deploy.cli.commands.up import announced, plan_text
 from rain_deploy.cli.show import text
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
+    from rain_deploy.core.result import Result
     from rain_deploy.core.spec import RunSpec
     from rain_deploy.runs.finish import RunResult
+    from rain_deploy.verbs.sweep import SweepResult
 
 
-def run_text(result: RunResult) -> list[str | bytes]:
+def run_text(result: RunResult) -> text.Text:
     """Return how the run stands and what it brought."""
     ends = [f"cluster {result.cluster}: {text.limit(result.limit_s)}"] if result.limit_s else []
     if result.detached:
@@ -74,3 +78,37 @@ def run_command(session: Session, *, script: Path, args: tuple[str, ...]) -> Run
     if living is not None:
         refuse_rented(living.provider, session.flags)
     return session.call(run, session.cluster, wanted)
+
+
+def sweep_text(result: SweepResult) -> text.Text:
+    """Return the run's result, and that the cluster is down."""
+    lines = run_text(result.run) if result.run else []
+    return lines + (down_text(result.down)[-1:] if result.down else [])
+
+
+@verb(
+    "sweep",
+    sweep_text,
+    done=True,
+    examples=(
+        "sweep --provider local --nodes 2 hsearch.py",
+        "sweep --nodes 4 --max-cost 10 train.py --fast",
+    ),
+    context_settings=SCRIPT_ENDS_OPTIONS,
+)
+@script_arguments
+def sweep_command(session: Session, *, script: Path, args: tuple[str, ...]) -> Result:
+    """Bring up a cluster, run SCRIPT with ARGS on it, pull the results, delete the cluster.
+
+    The cluster is deleted also when the script fails or Ctrl-C comes.
+    """
+    from rain_deploy.verbs.sweep import sweep  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.up import up  # noqa: PLC0415
+
+    dry_run = bool(session.flags.get("dry_run"))
+    wanted = run_spec(session, script, args)
+    spec = announced(session, must_be_named=not dry_run)
+    if not dry_run:
+        return session.call(sweep, spec, wanted)
+    session.show, session.done = plan_text, False
+    return session.call(up, spec, dry_run=True)

@@ -8,7 +8,7 @@ import click
 
 from rain_deploy.cli.command import option, run_argument, verb
 from rain_deploy.cli.commands.run import run_text
-from rain_deploy.cli.show import tables, text
+from rain_deploy.cli.show import text
 from rain_deploy.options.table import Group
 
 if TYPE_CHECKING:
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
 
 
-def runs_text(result: RunsResult) -> list[str | bytes]:
+def runs_text(result: RunsResult) -> text.Text:
     """Return a row for each run."""
     if not result.runs:
         return [f"cluster {result.cluster}: no runs"]
     head = ("RUN", "STATE", "TYPED", ">TOOK", "RESULTS", "SCRIPT")
-    return tables.table(head, [_row(run) for run in result.runs])
+    return [text.table(head, [_row(run) for run in result.runs])]
 
 
 def _row(run: RunLine) -> tuple[str, ...]:
@@ -39,13 +39,13 @@ def _row(run: RunLine) -> tuple[str, ...]:
     )
 
 
-def cancel_text(result: CancelResult) -> list[str | bytes]:
+def cancel_text(result: CancelResult) -> text.Text:
     """Return whether the run was cancelled or had ended before."""
     done = "cancelled" if result.changed else f"had ended before ({result.outcome or result.state})"
     return [f"run {result.run}: {done}"]
 
 
-def pull_text(result: PullResult) -> list[str | bytes]:
+def pull_text(result: PullResult) -> text.Text:
     """Return a line for each run: where its results are, and how much."""
     if not result.runs:
         return [f"cluster {result.cluster}: no runs"]

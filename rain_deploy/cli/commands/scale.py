@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rain_deploy.cli.command import checks, verb
-from rain_deploy.cli.show import tables, text
-from rain_deploy.cli.spec import cluster_spec
+from rain_deploy.cli.show import text
 from rain_deploy.core.wording import money
 from rain_deploy.options.kinds import LIFETIME
 from rain_deploy.options.table import OPTIONS
@@ -20,23 +19,23 @@ if TYPE_CHECKING:
     from rain_deploy.verbs.scale import ScaleResult
 
 
-def scale_text(result: ScaleResult) -> list[str | bytes]:
+def scale_text(result: ScaleResult) -> text.Text:
     """Return what was added and removed, the nodes, and what they cost now."""
     now = text.count(result.after, "node")
     if not (result.added or result.removed):
-        return [f"cluster {result.cluster} has {now} as before", *tables.nodes(result.nodes)]
+        return [f"cluster {result.cluster} has {now} as before", text.nodes_table(result.nodes)]
     changes = (("added", result.added), ("removed", result.removed))
     hourly = result.per_hour
     costs = [] if hourly is None else [f"costs {money(hourly, result.currency)} per hour; "]
     return [
         f"cluster {result.cluster} has {now} now, {result.before} before, {text.seconds(result.seconds)}",
         *(f"{what}: {', '.join(names)}" for what, names in changes if names),
-        *tables.nodes(result.nodes),
+        text.nodes_table(result.nodes),
         *(f"{cost}{text.limit(result.limit_s)}" for cost in costs),
     ]
 
 
-def extend_text(result: ExtendResult) -> list[str | bytes]:
+def extend_text(result: ExtendResult) -> text.Text:
     """Return the new time limit, and what the cluster costs until then."""
     unreachable = "no node was reachable; only the labels were updated"
     return [
@@ -58,7 +57,7 @@ def scale_command(session: Session, *, nodes: int) -> ScaleResult:
 
     living = session.ctx.store.cluster(session.cluster)
     provider = {"provider": living.provider} if living else {}
-    return session.call(scale, cluster_spec(session, {"nodes": nodes, **provider}), nodes)
+    return session.call(scale, session.cluster_spec({"nodes": nodes, **provider}), nodes)
 
 
 @verb("extend", extend_text, done=True, examples=("extend 2h", "extend none -c mine"))

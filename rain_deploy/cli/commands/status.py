@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from rain_deploy.cli.command import option, verb
-from rain_deploy.cli.show import tables, text
+from rain_deploy.cli.show import text
 from rain_deploy.core.wording import hour, money
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rain_deploy.verbs.status import StatusResult
 
 
-def status_text(result: StatusResult) -> list[str | bytes]:
+def status_text(result: StatusResult) -> text.Text:
     """Return the cluster's state, its cost, a row for each node, its run, and what has drifted."""
     rain = "Rain does not answer"
     if result.governors is not None:
@@ -24,7 +24,7 @@ def status_text(result: StatusResult) -> list[str | bytes]:
     return [
         f"cluster {result.cluster}: {result.provider}, {text.count(len(result.nodes), 'node')}, {rain}",
         *_cost(result),
-        *tables.nodes(result.nodes),
+        text.nodes_table(result.nodes),
         f"run {run.run}: {run.outcome or run.state}, {run.script}" if run else "no run yet",
         *(f"not as recorded: {text.clean(line)}" for line in result.drift),
     ]
@@ -37,12 +37,12 @@ def _cost(result: StatusResult) -> list[str]:
     return [f"cost so far {money(result.cost, result.currency)}; {hourly}{text.limit(result.limit_s)}"]
 
 
-def list_text(result: ListResult) -> list[str | bytes]:
+def list_text(result: ListResult) -> text.Text:
     """Return a row for each cluster."""
     if not result.clusters:
         return ["no clusters"]
     head = ("CLUSTER", "PROVIDER", ">NODES", "STATE", "MADE", ">COST", "TIME LIMIT", ">RUNS", "ACTIVE RUN")
-    return tables.table(head, [_row(line) for line in result.clusters])
+    return [text.table(head, [_row(line) for line in result.clusters])]
 
 
 def _row(line: ClusterLine) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rain_deploy.cli.command import option, verb
-from rain_deploy.cli.show.output import echo
+from rain_deploy.cli.show.text import echo
 from rain_deploy.options.kinds import whole
 
 if TYPE_CHECKING:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rain_deploy.cli.command import verb
-from rain_deploy.cli.show import tables, text
-from rain_deploy.cli.spec import announced, cluster_spec
+from rain_deploy.cli.show import text
 from rain_deploy.core.wording import money
+from rain_deploy.options.table import CLOUD
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
     from rain_deploy.core.bill import Quote
+    from rain_deploy.core.spec import ClusterSpec
     from rain_deploy.verbs.check import CheckResult
     from rain_deploy.verbs.plan import PlanResult
     from rain_deploy.verbs.up import UpResult
@@ -20,7 +21,7 @@ NAMES_SHOWN = 5
 """Nodes in one line, before "and N more"."""
 
 
-def up_text(result: UpResult) -> list[str | bytes]:
+def up_text(result: UpResult) -> text.Text:
     """Return what was changed, the nodes, what they cost, and what to type next."""
     size = text.count(len(result.nodes), "node")
     head = f"changed, with {text.count(result.started, 'process')} started:" if result.started else "changed:"
@@ -28,7 +29,7 @@ def up_text(result: UpResult) -> list[str | bytes]:
     return [
         f"cluster {result.cluster} is up: {size} ({result.provider}), {text.seconds(result.seconds)}",
         *((head, *changes) if changes else ("nothing had to be changed on the nodes",)),
-        *tables.nodes(result.nodes),
+        text.nodes_table(result.nodes),
         *(_offer(quote, len(result.nodes), result.limit_s) if quote else ()),
         f"next: rain-deploy run{text.cluster_flag(result.cluster)} SCRIPT",
     ]
@@ -57,9 +58,9 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def plan_text(result: PlanResult) -> list[str | bytes]:
+def plan_text(result: PlanResult) -> text.Text:
     """Return what would be made, and the commands that would run on each node."""
-    lines: list[str | bytes] = [
+    lines: text.Text = [
         f"cluster {result.cluster}, provider {result.provider}; nothing was done",
         f"facts: {text.clean(result.facts)}",
         *(text.clean(sentence) for sentence in result.offer),
@@ -72,10 +73,20 @@ def plan_text(result: PlanResult) -> list[str | bytes]:
     return lines
 
 
-def check_text(result: CheckResult) -> list[str | bytes]:
+def check_text(result: CheckResult) -> text.Text:
     """Return a row for each thing that was looked at."""
     rows = [(line.subject, line.state, line.text) for line in result.findings]
-    return tables.table(("WHAT", "STATE", "FOUND"), rows, wrap=True)
+    return [text.table(("WHAT", "STATE", "FOUND"), rows, wrap=True)]
+
+
+def announced(session: Session, *, must_be_named: bool = False) -> ClusterSpec:
+    """Return the cluster that is wanted; say its provider and why, and, in red, if everybody may try SSH."""
+    spec = session.cluster_spec(must_be_named=must_be_named)
+    session.say(f"provider {spec.provider}: {spec.provider_reason}")
+    everybody = [net for net in spec.allow_ip if net.endswith("/0")]
+    if everybody and spec.provider == CLOUD:
+        session.say(f"SSH will be open to EVERY ADDRESS: {' and '.join(everybody)}", warning=True)
+    return spec
 
 
 @verb(
@@ -97,7 +108,7 @@ def up_command(session: Session) -> UpResult | PlanResult:
     dry_run = bool(session.flags.get("dry_run"))
     if dry_run:
         session.show, session.done = plan_text, False
-    spec = announced(session, cluster_spec(session, must_be_named=not dry_run))
+    spec = announced(session, must_be_named=not dry_run)
     return session.call(up, spec, dry_run=dry_run)
 
 
@@ -106,4 +117,4 @@ def check_command(session: Session) -> CheckResult:
     """Look at what up needs and say what it would install or refuse; change nothing."""
     from rain_deploy.verbs.check import check  # noqa: PLC0415 - not for --help
 
-    return session.call(check, announced(session, cluster_spec(session)))
+    return session.call(check, announced(session))

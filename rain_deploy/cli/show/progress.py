@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rain_deploy.cli.show import envelope, text
-from rain_deploy.cli.show.output import echo
+from rain_deploy.cli.show.text import echo
 from rain_deploy.core.events import (
     Event,
     Notice,

@@ -1,15 +1,43 @@
-"""Write what every text output needs: escaped text, tables, sizes, durations, times, paths."""
+"""Write to the two streams, data to stdout and everything else to stderr; make the text that goes there."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import click
 
 from rain_deploy.core.wording import HOUR_S, MINUTE_S, hour
 
+if TYPE_CHECKING:
+    from rain_deploy.cluster.lookup import NodeLine
+
+Text = list[str | bytes]
+"""What a command shows: lines of text, and bytes as they are."""
 KILO = 1000
+
+
+class ReaderGone(Exception):  # noqa: N818 - it is not an error of ours
+    """The reader of our output has closed it."""
+
+
+def echo(message: str | bytes, *, nl: bool = True, err: bool = False) -> None:
+    """Write and flush; colours go to a terminal only.  ReaderGone."""
+    try:
+        click.echo(message, nl=nl, err=err, color=False if "NO_COLOR" in os.environ else None)
+    except BrokenPipeError as error:
+        raise ReaderGone from error
+
+
+def is_terminal(stream: IO[str] | None) -> bool:
+    """Return whether a person sits behind ``stream``, which our caller may have closed."""
+    return stream is not None and not stream.closed and stream.isatty()
 
 
 def clean(text: str) -> str:
@@ -29,11 +57,13 @@ def last_lines(text: str, count: int = 20, width: int = 300) -> list[str]:
 def table(
     head: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None = None, wrap: bool = False
 ) -> str:
-    """Return aligned columns, without those that are empty; lines are cut at ``width``.
+    """Return aligned columns, without those that are empty; lines are cut at ``width`` or the terminal's.
 
     A head that starts with ``>`` names a column of numbers.  ``wrap``: the last column is not cut but goes on
     in the next line.
     """
+    if width is None and is_terminal(sys.stdout):
+        width = shutil.get_terminal_size().columns
     columns = [
         _column(name, [clean(row[index]).replace("\n", " ") for row in rows])
         for index, name in enumerate(head)
@@ -106,3 +136,22 @@ def near(path: Path) -> str:
 def cluster_flag(cluster: str) -> str:
     """Return what a command needs to act on ``cluster``: nothing for the default one."""
     return "" if cluster == "default" else f" -c {cluster}"
+
+
+def nodes_table(lines: Sequence[NodeLine]) -> str:
+    """Return a row for each node."""
+    head = ("NODE", "ROLE", "STATE", ">CPUS", ">LOAD", ">DISK FREE", "ADDRESS", "MACHINE")
+    rows = [
+        (
+            node.name,
+            node.role,
+            node.state,
+            str(node.cpus),
+            "" if node.load is None else f"{node.load:.2f}",
+            size(node.disk_free_bytes),
+            node.address,
+            node.label,
+        )
+        for node in lines
+    ]
+    return table(head, rows)
