@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import NodeLine
-from rain_deploy.cluster.seeing import Sight
+from rain_deploy.cluster.seen import Account
 from rain_deploy.core.cluster import Cluster, Node, Role
 from rain_deploy.core.machine import Host
 from rain_deploy.errors import EngineError, HostKeyError, Unreachable
@@ -79,9 +79,9 @@ def _state(answer: NodeStatus | None) -> str:
     return "ready" if answer.governor and answer.governor.ready else "starting"
 
 
-def machine_lines(ctx: Context, cluster: Cluster, sight: Sight) -> tuple[NodeLine, ...]:
+def machine_lines(ctx: Context, cluster: Cluster, account: Account) -> tuple[NodeLine, ...]:
     """Return the recorded machines that are not nodes yet, as the cloud has them: an ``up`` was killed."""
-    nodes, machines = {node.name for node in cluster.nodes}, sight.machines(cluster)
+    nodes, machines = {node.name for node in cluster.nodes}, account.machines(cluster)
     cpus = cluster.bill.quote.cpus if cluster.bill else 0
     return tuple(
         NodeLine(name, Role.SERVER if name == "node-1" else Role.GOVERNOR, found.address, found.state, cpus)

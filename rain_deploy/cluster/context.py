@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from rain_deploy.transport.base import Transport
 
 if TYPE_CHECKING:
     from rain_deploy.state import Store
+    from rain_deploy.state.record import Record
 
 Confirm = Callable[[str], bool]
 """Asks the user one yes-or-no question.
@@ -41,3 +43,11 @@ class Context:
     """Absolute directory of the command; ``results/<run>`` lies under it unless ``--out`` is given."""
     executor: Executor
     """Runs stages on hosts, over ``transport``."""
+
+    @contextlib.contextmanager
+    def change(self, name: str, verb: str) -> Iterator[Record]:
+        """Hold a cluster while ``verb`` changes it.  Raises Locked, naming the holder, if it is held."""
+        from rain_deploy.state.record import Record  # noqa: PLC0415 - SQLite is not for --help
+
+        with self.store.lock(name, verb):
+            yield Record(self.store, name)

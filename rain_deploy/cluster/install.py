@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.machines import survivors
+from rain_deploy.cluster.hosts import survivors
+from rain_deploy.cluster.plan import Plan
 from rain_deploy.cluster.rekey import rekey
 from rain_deploy.cluster.stages import run_stages, try_stages
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import Command
-from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.events import Notice
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.step import Stage
@@ -29,26 +29,21 @@ from rain_deploy.parts.services import layout_of
 from rain_deploy.parts.uv import uv_pin, uv_program
 from rain_deploy.parts.wall import Wall
 from rain_deploy.providers.base import Provider
+from rain_deploy.state.record import Record
 
 ENGINE_DEADLINE_S = 300.0
 Reports = Mapping[str, StageReport]
 
 
-def shared_of(
-    ctx: Context,
-    provider: Provider,
-    spec: ClusterSpec,
-    cluster: Cluster,
-    environment: ResolvedEnvironment,
-    *,
-    new: frozenset[str] = frozenset(),
-    grown: bool = False,
-) -> Shared:
+def shared_of(ctx: Context, plan: Plan, cluster: Cluster) -> Shared:
     """Return what the parts are made from, with the digests of what the nodes shall have.
 
-    Reads this machine's cache and asks no network.  Without an ``engine_sha256`` the server node makes the
-    engine.
+    ``cluster`` is the plan's, with a node for each host.  Reads this machine's cache and asks no network.
+    Without an ``engine_sha256`` the server node makes the engine.
     """
+    spec, environment, before = plan.seen.spec, plan.seen.environment, plan.cluster
+    assert environment is not None
+    old = {node.name for node in before.nodes} if before.up else set()
     server = facts_of(cluster.server)
     glibc = min((facts_of(node).glibc for node in cluster.nodes), key=_version)
     found = EngineCache(ctx.home).find(engine_key(spec.engine), server.arch, glibc)
@@ -63,12 +58,12 @@ def shared_of(
     )
     return Shared(
         cluster,
-        provider.traits,
+        ctx.provider_for(cluster.provider).traits,
         environment,
         spec.engine,
         trust=spec.machines.trust_networks,
-        new=new,
-        grown=grown,
+        new=frozenset(node.name for node in cluster.nodes if node.name not in old),
+        grown=len(cluster.nodes) != len(before.nodes),
         binary=found[1] if found and found[0] == sha256 else None,
     )
 
@@ -79,24 +74,26 @@ def refuse(shared: Shared) -> None:
         raise error
 
 
-def bring_up(ctx: Context, spec: ClusterSpec, shared: Shared) -> tuple[Cluster, tuple[str, ...], int]:
+def bring_up(
+    ctx: Context, record: Record, spec: ClusterSpec, shared: Shared
+) -> tuple[Cluster, tuple[str, ...], int]:
     """Bring every node what it lacks, in the order of the parts.
 
     Returns the cluster, a sentence for each thing that was changed, and how many processes were started.
     """
     refuse(shared)
-    ctx.store.save_cluster(shared.cluster)
+    record.save(shared.cluster)
     for part in first_parts(shared):
         cluster = shared.cluster
-        cluster = rekey(ctx, cluster, part) if isinstance(part, HostKey) else _run(ctx, cluster, (part,))[0]
+        cluster = rekey(ctx, record, part) if isinstance(part, HostKey) else _run(ctx, record, (part,))[0]
         shared = replace(shared, cluster=cluster)
-    shared, changed = _install(ctx, spec, shared)
+    shared, changed = _install(ctx, record, spec, shared)
     cluster = shared.cluster
     if active := facts_of(cluster.server).active_run:
         ctx.emit(Notice(f"run {active} is active: nothing is restarted, new nodes join after it"))
     started: list[str] = []
     for group in groups(last_parts(shared)):
-        cluster, reports = _run(ctx, cluster, group)
+        cluster, reports = _run(ctx, record, group)
         started += [f"{name}: started {it}" for name, r in reports.items() for it in r.values("started")]
     return cluster, (*changed, *started), len(started)
 
@@ -111,17 +108,18 @@ def wall_stages(provider: Provider, cluster: Cluster, trust: tuple[str, ...]) ->
     return stages_of((wall,), cluster.nodes)
 
 
-def _run(ctx: Context, cluster: Cluster, group: tuple[Part, ...]) -> tuple[Cluster, Reports]:
+def _run(ctx: Context, record: Record, group: tuple[Part, ...]) -> tuple[Cluster, Reports]:
     """Run the stage of some parts where it is lacking; every node has to get it."""
+    cluster = record.cluster
     stages = stages_of(group, cluster.nodes)
     reports = run_stages(ctx, cluster, group[0].stage_name, stages)
     nodes = tuple(after(group, node) if node.name in stages else node for node in cluster.nodes)
-    cluster = replace(cluster, nodes=nodes)
-    ctx.store.save_cluster(cluster)
-    return cluster, reports
+    return record.change(nodes=nodes), reports
 
 
-def _install(ctx: Context, spec: ClusterSpec, shared: Shared) -> tuple[Shared, tuple[str, ...]]:
+def _install(
+    ctx: Context, record: Record, spec: ClusterSpec, shared: Shared
+) -> tuple[Shared, tuple[str, ...]]:
     """Install the software; nodes that fail are left out, as far as ``--min-nodes`` allows."""
     lines: list[str] = []
     for _ in range(2):  # an engine that the server node makes is handed on the second time
@@ -138,7 +136,7 @@ def _install(ctx: Context, spec: ClusterSpec, shared: Shared) -> tuple[Shared, t
         shared = replace(shared, cluster=cluster)
         if not cluster.engine_sha256:
             shared = _made(ctx, shared, outcomes.values[cluster.server.name])
-        ctx.store.save_cluster(shared.cluster)
+        record.save(shared.cluster)
         lines += [f"{name}: {step}" for name, report in outcomes.values.items() for step in report.changed]
     return shared, tuple(lines)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from rain_deploy.core.bill import Bill
@@ -76,6 +76,14 @@ class Cluster:
     def every_node(self) -> tuple[Node, ...]:
         """The nodes, and those that are left out."""
         return (*self.nodes, *self.left_out)
+
+    def with_nodes(self, change: Callable[[Node], Node]) -> Cluster:
+        """Return the cluster with each node, also of those left out, as ``change`` returns it."""
+        return replace(
+            self,
+            nodes=tuple(map(change, self.nodes)),
+            left_out=tuple(map(change, self.left_out)),
+        )
 
     def closed(self, gone: Iterable[Resource], now_s: float) -> Cluster:
         """Return the cluster whose machines among ``gone`` cost nothing from now on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.waking import awake
+from rain_deploy.cluster.wake import awake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.command import Command
 from rain_deploy.core.run import RunRecord

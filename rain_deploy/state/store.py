@@ -64,6 +64,20 @@ class Store:
         """Record the cluster, and replace the record of its name."""
         self._save("clusters", cluster.name, cluster.id, _json(cluster))
 
+    def update_cluster(self, name: str, change: Callable[[Cluster], Cluster]) -> Cluster:
+        """Record what ``change`` makes of the cluster as it is now, and return it; nothing comes between.
+
+        Raises LookupError where it is not on record.
+        """
+        with database(self._path) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            row = connection.execute("SELECT body FROM clusters WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                raise LookupError(f"cluster {name} is not on record")
+            cluster = change(self._value(Cluster, row[0]))
+            connection.execute("UPDATE clusters SET body = ? WHERE name = ?", (_json(cluster), name))
+        return cluster
+
     def forget_cluster(self, cluster: Cluster) -> None:
         """Delete the cluster and its resources; its runs stay."""
         with database(self._path) as connection:

@@ -6,22 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.hosts import assign, question
 from rain_deploy.cluster.install import shared_of
-from rain_deploy.cluster.machines import assign, new_cluster, question, remembering, wanted_nodes
-from rain_deploy.cluster.offering import machines_of, quoted_cluster, sentences
-from rain_deploy.cluster.resolution import known_environment
-from rain_deploy.core.cluster import Cluster
+from rain_deploy.cluster.plan import Plan, plan_up
+from rain_deploy.cluster.seen import look
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import (
-    InputError,
-    RainDeployError,
-)
+from rain_deploy.errors import InputError, RainDeployError
 from rain_deploy.fleet.reach import gather_facts
 from rain_deploy.parts.listed import parts
 from rain_deploy.parts.part import lacking, refusals
-from rain_deploy.providers.base import Provider
 from rain_deploy.verbs.plan import planned_hosts
 
 
@@ -52,52 +47,60 @@ class CheckResult(Result):
 
 
 def check(ctx: Context, spec: ClusterSpec) -> CheckResult:
-    """Findings in the order in which ``up`` would meet them; one that ``up`` would refuse has an error."""
+    """Return findings in the order in which ``up`` would meet them; what it would refuse has an error."""
     provider = ctx.provider_for(spec.provider)
-    cluster = ctx.store.cluster(spec.name) or new_cluster(ctx, spec)
-    spec = remembering(spec, cluster)
-    if provider.cloud is not None:
-        return CheckResult(spec.provider, tuple(_cloud(ctx, provider, spec, cluster)))
     try:
-        nodes = wanted_nodes(spec, cluster)
-        told = provider.preflight(spec)
-        hosts = planned_hosts(provider, spec, cluster, nodes)
+        plan = plan_up(provider, look(ctx, spec, resolve=False))
+        hosts = () if provider.cloud else planned_hosts(provider, plan)  # rented machines do not exist yet
     except RainDeployError as error:
-        return CheckResult(spec.provider, (CheckLine(spec.provider, "refused", error.message, error),))
-    findings = [CheckLine(spec.provider, "ok", sentence) for sentence in told]
-    seen = hosts[:1] if provider.traits.shared_machine else hosts
-    outcomes = gather_facts(
-        ctx.here if provider.traits.shared_machine else ctx.transport,
-        seen,
-        lambda host: question(cluster, host, hosts[0]),
+        return CheckResult(spec.provider, (_refused(spec.provider, error),))
+    accepted = (CheckLine("credentials", "ok", "accepted, and the clock here is right"),)
+    offered = plan.offer.sentences if plan.offer else ()
+    findings = (
+        *(accepted if provider.cloud else ()),
+        *(CheckLine(spec.provider, "ok", sentence) for sentence in (*plan.seen.sentences, *offered)),
+        *(_hosts(ctx, plan, hosts) if hosts else ()),
     )
-    for host in seen:
+    return CheckResult(spec.provider, findings)
+
+
+def _hosts(ctx: Context, plan: Plan, hosts: tuple[Host, ...]) -> Iterator[CheckLine]:
+    """Yield what is found on machines that exist."""
+    shared = ctx.provider_for(plan.cluster.provider).traits.shared_machine
+    asked, transport = (hosts[:1], ctx.here) if shared else (hosts, ctx.transport)
+    outcomes = gather_facts(transport, asked, lambda host: question(plan.cluster, host, hosts[0]))
+    for host in asked:
         failed = outcomes.errors.get(host.name)
-        if failed:
-            findings.append(CheckLine(_subject(host), "refused", failed.message, failed))
-        else:
-            findings.append(_host(host, outcomes.values[host.name]))
+        yield _refused(_subject(host), failed) if failed else _host(host, outcomes.values[host.name])
     if not outcomes.errors:
-        one = outcomes.values[seen[0].name]
-        looked = {host: outcomes.values.get(host.name, one) for host in hosts}
-        findings += _parts(ctx, provider, spec, cluster, looked)
-    return CheckResult(spec.provider, tuple(findings))
+        one = outcomes.values[asked[0].name]
+        yield from _parts(ctx, plan, {host: outcomes.values.get(host.name, one) for host in hosts})
 
 
-def _cloud(ctx: Context, provider: Provider, spec: ClusterSpec, cluster: Cluster) -> Iterator[CheckLine]:
-    """What the cloud would sell, to whom; machines that do not exist yet cannot be asked."""
-    living = ctx.store.resources(cluster.id)
+def _parts(ctx: Context, plan: Plan, facts: Mapping[Host, Facts]) -> Iterator[CheckLine]:
+    """Yield what each node would get or be refused, from the very list that ``up`` works through."""
+    provider = ctx.provider_for(plan.cluster.provider)
     try:
-        nodes = wanted_nodes(spec, cluster, living)
-        told = provider.preflight(spec)
-        more = max(0, nodes - machines_of(living))
-        quoted = quoted_cluster(provider, spec, cluster, nodes=nodes, more=more)
+        cluster = assign(ctx.emit, provider, plan.seen.spec, plan.cluster, facts)
     except RainDeployError as error:
-        yield CheckLine(spec.provider, "refused", error.message, error)
+        yield _refused(plan.cluster.provider, error)
         return
-    yield CheckLine("credentials", "ok", "accepted, and the clock here is right")
-    for sentence in (*told, *sentences(ctx, spec, quoted, nodes=nodes, more=more)):
-        yield CheckLine(spec.provider, "ok", sentence)
+    yield CheckLine(plan.cluster.provider, "ok", f"everything of ours would lie under {cluster.base}")
+    every = parts(shared_of(ctx, plan, cluster))
+    subjects = {host.name: _subject(host) for host in facts}
+    nodes = cluster.nodes[:1] if provider.traits.shared_machine else cluster.nodes
+    for node in nodes:
+        reasons = lacking(every, node)
+        for reason in reasons:
+            yield CheckLine(subjects[node.name], "change", reason)
+        if not reasons:
+            yield CheckLine(subjects[node.name], "ok", "nothing is lacking")
+    for refused in refusals(every, nodes):
+        yield _refused(subjects.get(refused.node or "", plan.cluster.provider), refused)
+
+
+def _refused(subject: str, error: RainDeployError) -> CheckLine:
+    return CheckLine(subject, "refused", error.message, error)
 
 
 def _subject(host: Host) -> str:
@@ -107,36 +110,4 @@ def _subject(host: Host) -> str:
 def _host(host: Host, facts: Facts) -> CheckLine:
     rights = "root" if facts.uid == 0 else "sudo" if facts.sudo else "no root"
     memory = f"{facts.memory_bytes >> 20} MiB of memory"
-    text = f"{facts.cpus} CPUs, {memory}, glibc {facts.glibc}, {rights}"
-    return CheckLine(_subject(host), "ok", text)
-
-
-def _parts(
-    ctx: Context,
-    provider: Provider,
-    spec: ClusterSpec,
-    cluster: Cluster,
-    looked: Mapping[Host, Facts],
-) -> Iterator[CheckLine]:
-    """Yield what each node would get or be refused, from the very list that ``up`` works through."""
-    try:
-        grown = len(looked) != len(cluster.nodes)
-        environment, _ = known_environment(ctx, spec, cluster)
-        cluster = assign(ctx, provider, spec, cluster, looked)
-    except RainDeployError as error:
-        yield CheckLine(spec.provider, "refused", error.message, error)
-        return
-    yield CheckLine(spec.provider, "ok", f"everything of ours would lie under {cluster.base}")
-    shared = shared_of(ctx, provider, spec, cluster, environment, grown=grown)
-    every = parts(shared)
-    subjects = {host.name: _subject(host) for host in looked}
-    nodes = cluster.nodes[:1] if provider.traits.shared_machine else cluster.nodes
-    for node in nodes:
-        reasons = lacking(every, node)
-        for reason in reasons:
-            yield CheckLine(subjects[node.name], "change", reason)
-        if not reasons:
-            yield CheckLine(subjects[node.name], "ok", "nothing is lacking")
-    for refused in refusals(every, nodes):
-        subject = subjects.get(refused.node or "", spec.provider)
-        yield CheckLine(subject, "refused", refused.message, refused)
+    return CheckLine(_subject(host), "ok", f"{facts.cpus} CPUs, {memory}, glibc {facts.glibc}, {rights}")

@@ -37,7 +37,7 @@ def extend(ctx: Context, name: str, duration_s: float | None) -> ExtendResult:
 
     Raises InputError where nothing is ever powered off, and where --max-cost is spent.
     """
-    with ctx.store.lock(name, "extend"):
+    with ctx.change(name, "extend") as record:
         cluster = recorded(ctx, name)
         cloud = ctx.provider_for(cluster.provider).cloud
         if cloud is None or cluster.bill is None:
@@ -47,9 +47,9 @@ def extend(ctx: Context, name: str, duration_s: float | None) -> ExtendResult:
         if duration_s is None:
             _agree(ctx, name, cluster.bill)
         bill = _moved(ctx, name, cluster.bill, duration_s)
-        told = move_limit(ctx, cloud, replace(cluster, bill=bill))
+        names = move_limit(ctx, cloud, record, bill)
     return ExtendResult(
-        cluster=name, limit_s=bill.limit_s, nodes=told, per_hour=bill.per_hour, currency=bill.currency
+        cluster=name, limit_s=bill.limit_s, nodes=names, per_hour=bill.per_hour, currency=bill.currency
     )
 
 

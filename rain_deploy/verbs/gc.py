@@ -7,21 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.removing import remove
+from rain_deploy.cluster.destroy import delete_found
+from rain_deploy.cluster.leftovers import Group, Here, Key, groups, judge
+from rain_deploy.cluster.plan import in_order_of_making
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
-from rain_deploy.core.machine import Resource
 from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.core.wording import hour
 from rain_deploy.errors import (
     DownIncomplete,
     Locked,
     RainDeployError,
 )
-from rain_deploy.providers.base import Provider
-from rain_deploy.verbs.down import tear_down
+from rain_deploy.providers.base import Cloud
+from rain_deploy.runs.home import not_pulled
+from rain_deploy.verbs.down import take_down
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +69,8 @@ class GcResult(Result):
 
 
 LAG_S = 60.0
-"""So long a list may show what was observed to be gone."""
+"""How long a list may still show what was observed to be gone."""
 PAUSE_S = 2.0
-_Key = tuple[str, str, str]
-"""Cluster id, cluster, owner: whoever can label a machine can give it another's id."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """All that the account has of one cluster of one owner."""
-
-    id: str
-    cluster: str
-    owner: str
-    found: tuple[Resource, ...]
-
-    def limit_s(self) -> float | None:
-        """When the last of its machines powers itself off; None where one never does, or there is none."""
-        limits = [found.expires_s for found in self.found if found.is_machine]
-        known = [limit for limit in limits if limit is not None]
-        return max(known) if known and len(known) == len(limits) else None
-
-    def line(self, state: str, action: str, reason: str, next_step: str = "") -> GcLine:
-        names = tuple(f"{found.kind} {found.name}" for found in self.found)
-        return GcLine(self.cluster, self.id, self.owner, state, names, action, reason, next_step)
 
 
 def gc(
@@ -103,84 +82,45 @@ def gc(
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> GcResult:
-    """Every cluster in the account and what becomes of it; ``cluster``: only those of that name.
+    """Return every cluster in the account and what becomes of it; ``cluster``: only those of that name.
 
-    Another owner's is never touched.  Of mine goes: what this home gave the id of and has no more on record,
-    what has passed its time limit and holds no results that are not home, and what is named and not living
-    here.  Nothing goes without ``delete``.
+    Nothing goes without ``delete``.  Which of it goes: see ``cluster.leftovers.judge``.
     """
-    provider = ctx.provider_for(spec.provider)
+    cloud = ctx.provider_for(spec.provider).cloud
+    assert cloud is not None
     mine, named = owner_tag(spec.owner or ""), cluster is not None
-    groups = {key: group for key, group in _groups(provider).items() if cluster in {None, group.cluster}}
-    lines = {key: _judged(ctx, mine, group, named=named) for key, group in groups.items()}
+    found = {key: group for key, group in groups(cloud.survey()).items() if cluster in {None, group.cluster}}
+    lines = {}
+    for key, group in found.items():  # by the record as it is after the survey
+        verdict = judge(group, _here(ctx, group), mine, time.time(), named=named)
+        action = "to delete" if verdict.goes else "kept"
+        lines[key] = _line(group, verdict.state, action, verdict.reason, verdict.next_step)
     if delete:
         tried = {
-            key: _deleted(ctx, provider, groups[key], line)
-            for key, line in lines.items()
-            if line.action == "to delete"
+            k: _deleted(ctx, spec, found[k], line) for k, line in lines.items() if line.action == "to delete"
         }
-        lines |= tried | _looked_again(provider, tried, clock=clock, pause=pause)
+        lines |= tried | _looked_again(cloud, tried, clock=clock, pause=pause)
     return GcResult(lines=tuple(lines.values()), deleting=delete, cluster=cluster)
 
 
-def _groups(provider: Provider) -> dict[_Key, _Group]:
-    assert provider.cloud is not None
-    grouped: dict[_Key, list[Resource]] = {}
-    for found in provider.cloud.survey():
-        grouped.setdefault((found.cluster_id, found.cluster, found.owner), []).append(found)
-    return {key: _Group(*key, tuple(of_one)) for key, of_one in grouped.items()}
+def _line(group: Group, state: str, action: str, reason: str, next_step: str = "") -> GcLine:
+    names = tuple(resource.label for resource in group.found)
+    return GcLine(group.cluster, group.id, group.owner, state, names, action, reason, next_step)
 
 
-def _judged(ctx: Context, mine: str, group: _Group, *, named: bool) -> GcLine:
-    """By the record as it is now, after the survey: what is being made is on record before it exists."""
-    now_s = time.time()
-    limit_s = group.limit_s()
-    expired = limit_s is not None and limit_s <= now_s
-    if group.owner != mine:
-        return group.line("foreign", "kept", "it has another owner")
-    recorded = _recorded(ctx, group)
-    if recorded is not None:
-        return _judged_recorded(ctx, group, recorded, expired=expired, named=named)
-    if ctx.store.made(group.id):
-        return group.line("left", "to delete", "this home made it and has no such cluster any more")
-    return _judged_elsewhere(group, limit_s, now_s, named=named)
+def _here(ctx: Context, group: Group) -> Here:
+    recorded = next((cluster for cluster in ctx.store.clusters() if cluster.id == group.id), None)
+    runs = not_pulled(ctx, recorded) if recorded else ()
+    return Here(recorded, ctx.store.made(group.id), tuple(run.id for run in runs))
 
 
-def _judged_elsewhere(group: _Group, limit_s: float | None, now_s: float, *, named: bool) -> GcLine:
-    """Of another home of this owner, or of one that is gone."""
-    if named:
-        return group.line("left", "to delete", "no cluster of this home; you named it")
-    delete = f"rain-deploy gc --delete -c {group.cluster}"
-    if limit_s is None or limit_s > now_s:
-        until = f"its time limit: {hour(limit_s, now_s)}" if limit_s else "it has no time limit"
-        return group.line("living", "kept", f"another home of yours may use it; {until}", delete)
-    return group.line("expired", "to delete", f"its time limit was {hour(limit_s, now_s)}")
-
-
-def _judged_recorded(ctx: Context, group: _Group, recorded: Cluster, *, expired: bool, named: bool) -> GcLine:
-    """A cluster on record here: its label and its record must agree that its time is over."""
-    down = f"rain-deploy down -c {recorded.name}"
-    if not (expired and recorded.limit_s is not None and recorded.limit_s <= time.time()):
-        return group.line("living", "kept", "a cluster of this home", down)
-    held = [run for run in ctx.store.runs(recorded.name) if run.cluster_id == group.id and not run.pulled]
-    if held and not named:
-        return group.line("expired", "kept", f"results of {held[-1].id} are not home", down)
-    return group.line("expired", "to delete", f"its time limit was {hour(recorded.limit_s, time.time())}")
-
-
-def _recorded(ctx: Context, group: _Group) -> Cluster | None:
-    return next((cluster for cluster in ctx.store.clusters() if cluster.id == group.id), None)
-
-
-def _deleted(ctx: Context, provider: Provider, group: _Group, line: GcLine) -> GcLine:
+def _deleted(ctx: Context, spec: ClusterSpec, group: Group, line: GcLine) -> GcLine:
     ctx.emit(Notice(f"deleting what is left of cluster {group.cluster} ({group.id})"))
-    recorded = _recorded(ctx, group)
+    recorded = _here(ctx, group).recorded
     try:
         if recorded is not None:
             return _deleted_recorded(ctx, recorded, line)
-        # Machines last in the order of making: they are the first to go.
-        resources = sorted((found for found in group.found), key=lambda r: r.is_machine)
-        _, failed = remove(ctx, provider, tuple(resources))
+        failed = delete_found(ctx.provider_for(spec.provider), in_order_of_making(group.found))
     except RainDeployError as error:
         return replace(line, action="not deleted", reason=error.message)
     if failed:
@@ -190,39 +130,31 @@ def _deleted(ctx: Context, provider: Provider, group: _Group, line: GcLine) -> G
 
 def _deleted_recorded(ctx: Context, recorded: Cluster, line: GcLine) -> GcLine:
     try:
-        with ctx.store.lock(recorded.name, "gc"):
-            if ctx.store.cluster(recorded.name) != recorded:
+        with ctx.change(recorded.name, "gc") as record:
+            if not record.known or record.cluster != recorded:
                 return replace(line, action="kept", reason="another command has changed it meanwhile")
-            tear_down(ctx, recorded, discard_results=True)
+            take_down(ctx, record, discard_results=True)
     except Locked as error:
         return replace(line, action="kept", reason=error.message)
     return replace(line, action="deleted")
 
 
 def _looked_again(
-    provider: Provider,
-    tried: dict[_Key, GcLine],
-    *,
-    clock: Callable[[], float],
-    pause: Callable[[float], None],
-) -> dict[_Key, GcLine]:
-    """What the account has now of what was to be deleted; lists may lag behind."""
+    cloud: Cloud, tried: dict[Key, GcLine], *, clock: Callable[[], float], pause: Callable[[float], None]
+) -> dict[Key, GcLine]:
+    """Look at what the account still has of what was to be deleted; lists may lag behind."""
     deadline_s = clock() + LAG_S
     while tried:
-        left = {key: group for key, group in _groups(provider).items() if key in tried}
+        left = {key: group for key, group in groups(cloud.survey()).items() if key in tried}
         if clock() > deadline_s or not any(tried[key].action == "deleted" for key in left):
-            gone = {key: replace(line, action="deleted") for key, line in tried.items() if _was_tried(line)}
+            gone = {k: replace(line, action="deleted") for k, line in tried.items() if line.action != "kept"}
             return gone | {key: _still_there(group, tried[key]) for key, group in left.items()}
         pause(PAUSE_S)
     return {}
 
 
-def _was_tried(line: GcLine) -> bool:
-    return line.action != "kept"
-
-
-def _still_there(now: _Group, line: GcLine) -> GcLine:
-    if not _was_tried(line):
+def _still_there(now: Group, line: GcLine) -> GcLine:
+    if line.action == "kept":
         return line
     reason = "it was deleted and is still listed" if line.action == "deleted" else line.reason
-    return now.line(line.state, "not deleted", reason, line.next_step)
+    return _line(now, line.state, "not deleted", reason, line.next_step)

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.seeing import Sight, seen
+from rain_deploy.cluster.seen import Account, account_of
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.result import Result
 from rain_deploy.core.run import RunState
@@ -46,14 +46,14 @@ class ListResult(Result):
 def list_clusters(ctx: Context) -> ListResult:
     """Return every recorded cluster; each cloud is asked once."""
     clusters = ctx.store.clusters()
-    sights = {
-        provider: seen(ctx, provider)
+    accounts = {
+        provider: account_of(ctx, provider)
         for provider in {cluster.provider for cluster in clusters if cluster.bill}
     }
-    return ListResult(tuple(_line(ctx, cluster, sights.get(cluster.provider)) for cluster in clusters))
+    return ListResult(tuple(_line(ctx, cluster, accounts.get(cluster.provider)) for cluster in clusters))
 
 
-def _line(ctx: Context, cluster: Cluster, sight: Sight | None) -> ClusterLine:
+def _line(ctx: Context, cluster: Cluster, account: Account | None) -> ClusterLine:
     runs = runs_of(ctx, cluster)
     active = [record.id for record in runs if record.state != RunState.FINISHED]
     return ClusterLine(
@@ -68,13 +68,13 @@ def _line(ctx: Context, cluster: Cluster, sight: Sight | None) -> ClusterLine:
         limit_s=cluster.limit_s,
         cost=cluster.bill.cost(time.time()) if cluster.bill else None,
         currency=cluster.bill.currency if cluster.bill else "",
-        state=_machines(cluster, sight) if sight else "",
+        state=_machines(cluster, account) if account else "",
     )
 
 
-def _machines(cluster: Cluster, sight: Sight) -> str:
+def _machines(cluster: Cluster, account: Account) -> str:
     """Return ``3 running, 1 stopped``."""
-    if sight.silent:
+    if account.silent:
         return "unknown"
-    counts = Counter(found.state for found in sight.machines(cluster).values())
+    counts = Counter(found.state for found in account.machines(cluster).values())
     return ", ".join(f"{count} {state}" for state, count in counts.most_common()) or "no machine"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import find_node, recorded
 from rain_deploy.cluster.stages import install_log
-from rain_deploy.cluster.waking import awake
+from rain_deploy.cluster.wake import awake
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import Command
 from rain_deploy.core.result import Result

@@ -7,7 +7,7 @@ import time
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import living
-from rain_deploy.cluster.offering import limit_sentence
+from rain_deploy.cluster.offer import limit_sentence
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, RunChanged
 from rain_deploy.core.run import RunState
@@ -66,10 +66,10 @@ def _heed_limit(ctx: Context, cluster: Cluster, *, then_off: bool) -> None:
         return
     if cluster.limit_s is not None and cluster.limit_s <= time.time():
         raise InputError(
-            f"the time limit of {cluster.name} has passed: {limit_sentence(cluster)}",
+            f"the time limit of {cluster.name} has passed: {limit_sentence(cluster, time.time())}",
             next_step=f"rain-deploy extend 2h -c {cluster.name}, then rain-deploy up -c {cluster.name}",
         )
-    ctx.emit(Notice(limit_sentence(cluster)))
+    ctx.emit(Notice(limit_sentence(cluster, time.time())))
     if then_off:
         off = "--then-off: each machine powers itself off some minutes after the run has ended"
         extend = f"once it has ended, `rain-deploy extend 1h -c {cluster.name}` calls that off"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import ask_server, living
-from rain_deploy.cluster.offering import limit_sentence
-from rain_deploy.cluster.waking import awake
+from rain_deploy.cluster.offer import limit_sentence
+from rain_deploy.cluster.wake import awake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
 from rain_deploy.core.result import Result
@@ -60,7 +61,7 @@ def attach(ctx: Context, name: str, run: str | None = None, *, out: Path | None 
     """Follow a run from its first line to its end, then pull its results."""
     cluster, record = _on_cluster(ctx, name, run)
     if cluster.bill is not None:
-        ctx.emit(Notice(limit_sentence(cluster)))
+        ctx.emit(Notice(limit_sentence(cluster, time.time())))
     cluster = awake(ctx, cluster, (cluster.server,))
     if out:
         record = replace(record, out=out.absolute())

@@ -1,33 +1,24 @@
-"""``scale``: a living cluster with more or fewer nodes; those that stay are not touched by a failure."""
+"""``scale``: a living cluster with more or fewer nodes; a failure never touches those that stay."""
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from rain_deploy.cluster.apply import shrink
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.install import wall_stages
 from rain_deploy.cluster.limits import move_limit
 from rain_deploy.cluster.lookup import NodeLine, living, node_lines
-from rain_deploy.cluster.machines import remembering
-from rain_deploy.cluster.removing import end_nodes, remove
-from rain_deploy.cluster.stages import run_stages, try_stages
-from rain_deploy.core.cluster import Cluster, Node
-from rain_deploy.core.events import Notice
+from rain_deploy.cluster.plan import plan_up
+from rain_deploy.cluster.seen import look
+from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import (
-    DownIncomplete,
-    InputError,
-    RainDeployError,
-)
-from rain_deploy.parts.services import start_stage
-from rain_deploy.parts.teardown import stop_stage
-from rain_deploy.providers.base import Provider
+from rain_deploy.errors import DownIncomplete, InputError, RainDeployError
 from rain_deploy.runs.states import run_states, unfinished
-from rain_deploy.verbs.up import converge
+from rain_deploy.state.record import Record
+from rain_deploy.verbs.up import carry_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +33,33 @@ class ScaleResult(Result):
     nodes: tuple[NodeLine, ...]
     seconds: float
     per_hour: float | None = None
-    """Of all machines of the cluster while they run; None where nothing is priced."""
+    """Price of all machines of the cluster while they run; None where nothing is priced."""
     currency: str = ""
     limit_s: float | None = None
     """When they power themselves off; None: never."""
 
 
 def scale(ctx: Context, spec: ClusterSpec, n: int) -> ScaleResult:
-    """``n`` nodes: the highest go, or new ones come as by ``up``.
+    """Grow to ``n`` nodes as by ``up``, or take the highest away.
 
     Raises InputError while a run waits or runs and nodes would go; DownIncomplete where one did not.
     """
     started_s = time.monotonic()
-    before = living(ctx, spec.name)
-    spec = replace(spec, provider=before.provider, nodes=n)
-    provider = ctx.provider_for(before.provider)
-    with ctx.store.lock(spec.name, "scale"):
-        cluster = _shrunk(ctx, provider, spec, n)
-    if len(cluster.nodes) < n:
-        converge(ctx, spec)
-    with ctx.store.lock(spec.name, "scale"):
-        cluster = _follow_cost(ctx, provider, spec.name)
+    with ctx.change(spec.name, "scale") as record:
+        before = living(ctx, spec.name)
+        spec = replace(spec, provider=before.provider, nodes=n)
+        provider = ctx.provider_for(before.provider)
+        plan = plan_up(provider, look(ctx, spec, shrink=True), shrink=True)
+        if plan.leave or plan.delete:
+            _refuse_while_it_runs(ctx, before)
+            failed = shrink(ctx, record, plan)
+            if failed:
+                raise _incomplete(record.cluster, n, failed)
+            plan = plan_up(provider, look(ctx, spec))
+        if len(record.cluster.nodes) < n:
+            carry_out(ctx, record, plan, started_s)
+        _follow_cost(ctx, record)
+        cluster = record.cluster
     names, had = ({node.name: None for node in one.nodes} for one in (cluster, before))
     return ScaleResult(
         cluster=spec.name,
@@ -78,35 +75,6 @@ def scale(ctx: Context, spec: ClusterSpec, n: int) -> ScaleResult:
     )
 
 
-def _shrunk(ctx: Context, provider: Provider, spec: ClusterSpec, n: int) -> Cluster:
-    """Without the nodes above ``n``, also those that an earlier ``scale`` left half removed."""
-    cluster = living(ctx, spec.name)
-    trust = remembering(spec, cluster).machines.trust_networks
-    leaving = tuple(node for node in cluster.every_node if node.host.index > n)
-    machines = tuple(r for r in ctx.store.resources(cluster.id) if r.is_machine and r.index > n)
-    if not (leaving or machines):
-        return cluster
-    _refuse_while_it_runs(ctx, cluster)
-    names = sorted({*(node.name for node in leaving), *(machine.name for machine in machines)})
-    ctx.emit(Notice(f"removing {', '.join(names)} of {cluster.name}"))
-    _end(ctx, provider, cluster, leaving)
-    kept = replace(
-        cluster,
-        nodes=tuple(node for node in cluster.nodes if node.host.index <= n),
-        left_out=tuple({node.name: node for node in (*cluster.left_out, *leaving)}.values()),
-    )
-    ctx.store.save_cluster(kept)
-    gone, failed = remove(ctx, provider, machines)
-    left_out = tuple(node for node in kept.left_out if node.host.index <= n or node.name in failed)
-    kept = replace(kept.closed(gone, time.time()), left_out=left_out)
-    ctx.store.save_cluster(kept)
-    run_stages(ctx, kept, "wall", wall_stages(provider, kept, trust))
-    run_stages(ctx, kept, "start", {kept.server.name: start_stage(kept, kept.server, probe=True)})
-    if failed:
-        raise _incomplete(kept, n, failed)
-    return kept
-
-
 def _refuse_while_it_runs(ctx: Context, cluster: Cluster) -> None:
     """Rain ends a run that loses a governor."""
     active = unfinished(run_states(ctx, cluster))
@@ -115,16 +83,6 @@ def _refuse_while_it_runs(ctx: Context, cluster: Cluster) -> None:
             f"{', '.join(active)} is not finished on {cluster.name}, and would be lost with a node",
             next_step=f"rain-deploy cancel {active[0]} -c {cluster.name}",
         )
-
-
-def _end(ctx: Context, provider: Provider, cluster: Cluster, leaving: tuple[Node, ...]) -> None:
-    """End what runs on the nodes that go.  A machine that is deleted need not answer for that."""
-    known = replace(cluster, nodes=cluster.every_node)
-    if provider.cloud is None:
-        end_nodes(ctx, provider, known, leaving)
-        return
-    with contextlib.suppress(RainDeployError):
-        try_stages(ctx, known, "stop", {node.name: stop_stage(known, node) for node in leaving})
 
 
 def _incomplete(cluster: Cluster, n: int, failed: Mapping[str, RainDeployError]) -> DownIncomplete:
@@ -136,10 +94,9 @@ def _incomplete(cluster: Cluster, n: int, failed: Mapping[str, RainDeployError])
     )
 
 
-def _follow_cost(ctx: Context, provider: Provider, name: str) -> Cluster:
-    """Fewer or more machines spend --max-cost at another hour: every node is told."""
-    cluster = living(ctx, name)
-    if provider.cloud is not None and cluster.bill and cluster.bill.max_cost is not None:
-        cluster = replace(cluster, bill=replace(cluster.bill, limit_s=cluster.bill.limit_at(time.time())))
-        move_limit(ctx, provider.cloud, cluster)
-    return cluster
+def _follow_cost(ctx: Context, record: Record) -> None:
+    """Give every node the new limit: fewer or more machines spend --max-cost at another hour."""
+    cluster = record.cluster
+    cloud = ctx.provider_for(cluster.provider).cloud
+    if cloud and cluster.bill and cluster.bill.max_cost is not None:
+        move_limit(ctx, cloud, record, replace(cluster.bill, limit_s=cluster.bill.limit_at(time.time())))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rain_deploy.cluster.answers import NO_SERVICES, machine_lines, node_answers, node_line
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import NodeLine, recorded
-from rain_deploy.cluster.seeing import Sight, cloud_drift, out_of_reach, seen
+from rain_deploy.cluster.seen import Account, account_of, drift, out_of_reach
 from rain_deploy.core.bill import Bill
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
@@ -58,8 +58,8 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
     """
     started_s = time.monotonic()
     cluster = recorded(ctx, name)
-    bill, sight = cluster.bill, seen(ctx, cluster.provider)
-    off = out_of_reach(cluster, sight) if sight else {}
+    bill, account = cluster.bill, account_of(ctx, cluster.provider)
+    off = out_of_reach(cluster, account) if account else {}
     answers = node_answers(ctx, cluster, without=off)
     lines = tuple(
         node_line(cluster, node, answers.get(node.name), off.get(node.name)) for node in cluster.nodes
@@ -74,21 +74,25 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
     return StatusResult(
         cluster=name,
         provider=cluster.provider,
-        nodes=(*lines, *(machine_lines(ctx, cluster, sight) if sight else ())),
+        nodes=(*lines, *(machine_lines(ctx, cluster, account) if account else ())),
         governors=sum(line.state == "ready" for line in lines),
         run=run_line(shown[0], states.get(shown[0].id)) if shown else None,
-        drift=_drift(ctx, cluster, lines, off, sight),
+        drift=_drift(ctx, cluster, lines, off, account),
         seconds=time.monotonic() - started_s,
         checked=check,
         limit_s=cluster.limit_s,
         cost=bill.cost(time.time()) if bill else None,
-        per_hour=_per_hour(bill, cluster, sight) if bill and sight else None,
+        per_hour=_per_hour(bill, cluster, account) if bill and account else None,
         currency=bill.currency if bill else "",
     )
 
 
 def _drift(
-    ctx: Context, cluster: Cluster, lines: tuple[NodeLine, ...], off: Mapping[str, str], sight: Sight | None
+    ctx: Context,
+    cluster: Cluster,
+    lines: tuple[NodeLine, ...],
+    off: Mapping[str, str],
+    account: Account | None,
 ) -> tuple[str, ...]:
     """Return sentences; for a node that is off, the cloud's."""
     unended = () if cluster.up else ("its last `up` did not end",)
@@ -100,13 +104,18 @@ def _drift(
         if line.state != "ready" and line.name not in off
     )
     left_out = (f"{node.name} is left out" for node in cluster.left_out)
-    return (*unended, *nodes, *(cloud_drift(ctx, cluster, sight) if sight else ()), *left_out)
+    return (
+        *unended,
+        *nodes,
+        *(drift(cluster, ctx.store.resources(cluster.id), account) if account else ()),
+        *left_out,
+    )
 
 
-def _per_hour(bill: Bill, cluster: Cluster, sight: Sight) -> float:
+def _per_hour(bill: Bill, cluster: Cluster, account: Account) -> float:
     """Return the price of all machines as they are now: one that is powered off costs its disk."""
     rates = {meter.machine: meter.per_hour for meter in bill.meters if meter.until_s is None}
-    for found in sight.machines(cluster).values():
+    for found in account.machines(cluster).values():
         if found.state == "stopped":
             rates[found.ref] = bill.quote.stopped_per_hour
         else:

@@ -6,8 +6,7 @@ import time
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.lookup import recorded
-from rain_deploy.cluster.removing import remove
+from rain_deploy.cluster.destroy import delete
 from rain_deploy.core.events import Notice
 from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec, RunSpec
@@ -20,7 +19,7 @@ from rain_deploy.errors import (
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.verbs.down import DownResult, down
 from rain_deploy.verbs.run import run
-from rain_deploy.verbs.up import UpResult, converge
+from rain_deploy.verbs.up import UpResult, bring_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ def sweep(ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> SweepResult:
         raise UsageError(
             f"cluster {spec.name} was left as it is", next_step=f"rain-deploy run SCRIPT -c {spec.name}"
         )
-    started = converge(ctx, spec)
+    started = bring_up(ctx, spec)
     try:
         result: RunResult = run(ctx, spec.name, run_spec)
     except BaseException:  # a bug of ours too must leave nothing behind
@@ -71,15 +70,14 @@ def torn_down(ctx: Context, name: str) -> DownResult:
 
 
 def _keep_the_server(ctx: Context, name: str, error: PullFailed) -> None:
-    """Of machines that cost, only the one that holds the results stays."""
-    cluster = recorded(ctx, name)
-    provider = ctx.provider_for(cluster.provider)
-    if provider.cloud is None:
-        return
-    server = cluster.server
-    with ctx.store.lock(name, "sweep"):
-        others = tuple(r for r in ctx.store.resources(cluster.id) if r.is_machine and r.name != server.name)
-        gone, failed = remove(ctx, provider, others)
-        ctx.store.save_cluster(replace(cluster, nodes=(server,), left_out=()).closed(gone, time.time()))
+    """Delete all machines that cost, except the one that holds the results."""
+    with ctx.change(name, "sweep") as record:
+        cluster = record.cluster
+        if cluster.bill is None:
+            return
+        server = cluster.server
+        others = tuple(r for r in record.resources if r.is_machine and r.name != server.name)
+        _, failed = delete(ctx, record, others)
+        record.drop_nodes({node.name for node in cluster.every_node if node.name != server.name})
     until = f", until {hour(cluster.limit_s, time.time())}" if cluster.limit_s else ""
     error.still_running = ", ".join((f"{server.name} of {name}, which holds the results{until}", *failed))

@@ -1,30 +1,24 @@
-"""``up``: a cluster as wanted, from whatever is there; the second time it looks and changes nothing."""
+"""``up``: the cluster that is wished for, from whatever is there; the second time it changes nothing."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from rain_deploy.cluster.account import in_account
+from rain_deploy.cluster.apply import apply
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.install import bring_up, shared_of
 from rain_deploy.cluster.limits import move_limit
-from rain_deploy.cluster.lookup import NodeLine, node_lines, recorded
-from rain_deploy.cluster.machines import assign, look, new_cluster, pinned, remembering, wanted_nodes
-from rain_deploy.cluster.making import make_resources
-from rain_deploy.cluster.offering import offer
-from rain_deploy.cluster.removing import remove_surplus, surplus
-from rain_deploy.cluster.resolution import decide_environment
-from rain_deploy.cluster.waking import rouse
+from rain_deploy.cluster.lookup import NodeLine, node_lines
+from rain_deploy.cluster.offer import agree
+from rain_deploy.cluster.plan import Plan, plan_up
+from rain_deploy.cluster.seen import look
+from rain_deploy.cluster.undo import undone
 from rain_deploy.core.bill import Quote
-from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.events import Notice
 from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.providers.base import Provider
-from rain_deploy.verbs.plan import PlanResult, plan
-from rain_deploy.verbs.undo import undo
+from rain_deploy.state.record import Record
+from rain_deploy.verbs.plan import PlanResult, preview
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,76 +40,40 @@ class UpResult(Result):
 
 
 def up(ctx: Context, spec: ClusterSpec, *, dry_run: bool = False) -> UpResult | PlanResult:
-    """Converge.  What an interrupted or failed ``up`` made, it undoes."""
-    if dry_run:
-        return plan(ctx, spec)
-    return converge(ctx, spec)
+    """Bring a cluster up, or show the plan.  What an interrupted or failed ``up`` made, it undoes."""
+    if not dry_run:
+        return bring_up(ctx, spec)
+    seen = look(ctx, spec, preflight=False, resolve=False)
+    return preview(ctx, plan_up(ctx.provider_for(spec.provider), seen))
 
 
-def converge(ctx: Context, spec: ClusterSpec) -> UpResult:
-    """``up`` itself."""
+def bring_up(ctx: Context, spec: ClusterSpec) -> UpResult:
+    """Bring a cluster up: look, plan, ask, apply."""
     started_s = time.monotonic()
-    provider = ctx.provider_for(spec.provider)
-    with ctx.store.lock(spec.name, "up"):
-        before = ctx.store.cluster(spec.name)
-        cluster = before or new_cluster(ctx, spec)
-        spec = remembering(spec, cluster)
-        known = ctx.store.resources(cluster.id)
-        nodes = wanted_nodes(spec, cluster, known)
-        for sentence in provider.preflight(replace(spec, nodes=nodes)):
-            if before is None and provider.cloud is None:  # an offer says it too
-                ctx.emit(Notice(sentence))
-        environment = decide_environment(ctx, spec, cluster)
-        living = in_account(provider.cloud, cluster, known) if provider.cloud else known
-        above = surplus(cluster, known, nodes) if provider.cloud else ()
-        living = tuple(ref for ref in living if ref not in above)
-        cluster = offer(ctx, provider, spec, cluster, nodes=nodes, living=living)
-        ctx.store.save_cluster(cluster)
-        cluster = remove_surplus(ctx, provider, cluster, above)
-        try:
-            result = _make(ctx, provider, spec, cluster, environment, nodes=nodes)
-        except BaseException as error:
-            was = before.without({ref.name for ref in above}) if before else cluster
-            undo(ctx, provider, was, error, known if before else None, keep=spec.keep_partial)
-            raise
-        if before and provider.cloud:  # also one that was off when its limit was moved
-            now = recorded(ctx, spec.name)
-            assert now.bill is not None
-            move_limit(ctx, provider.cloud, replace(now, bill=replace(now.bill, limit_s=cluster.limit_s)))
-    return replace(result, seconds=time.monotonic() - started_s)
+    with ctx.change(spec.name, "up") as record:
+        plan = plan_up(ctx.provider_for(spec.provider), look(ctx, spec))
+        return carry_out(ctx, record, plan, started_s)
 
 
-def _make(
-    ctx: Context,
-    provider: Provider,
-    spec: ClusterSpec,
-    cluster: Cluster,
-    environment: ResolvedEnvironment,
-    *,
-    nodes: int,
-) -> UpResult:
-    if cluster.up:  # what a limit has powered off is started, and its broken-off runs are over
-        cluster, _ = rouse(ctx, cluster, cluster.nodes)
-    cluster, resources = make_resources(ctx, provider, spec, cluster, nodes)
-    hosts = pinned(cluster, provider.hosts(cluster, resources))
-    looked = look(ctx, provider, spec, cluster, hosts)
-    grown = len(looked) != len(cluster.nodes)
-    old = {node.name for node in cluster.nodes} if cluster.up else set()
-    new = frozenset(host.name for host in looked if host.name not in old)
-    cluster = assign(ctx, provider, spec, cluster, looked)
-    shared = shared_of(ctx, provider, spec, cluster, environment, new=new, grown=grown)
-    cluster, changed, count = bring_up(ctx, spec, shared)
-    cluster = replace(cluster, up=True)
-    ctx.store.save_cluster(cluster)
-    for node in cluster.nodes:
-        ctx.store.save_facts(node)
+def carry_out(ctx: Context, record: Record, plan: Plan, started_s: float) -> UpResult:
+    """Ask where money is spent, apply the plan, and return what the cluster is now."""
+    if not (plan.seen.recorded or plan.offer):  # an offer says it too
+        for sentence in plan.seen.sentences:
+            ctx.emit(Notice(sentence))
+    agree(ctx, plan.seen, plan.offer)
+    record.save(plan.cluster)
+    with undone(ctx, record, plan, keep=plan.seen.spec.keep_partial):
+        applied = apply(ctx, record, plan)
+    bill, cloud = applied.cluster.bill, ctx.provider_for(plan.cluster.provider).cloud
+    if bill and cloud and plan.seen.recorded:  # a machine may have been off when the limit was moved
+        move_limit(ctx, cloud, record, bill)
     return UpResult(
-        cluster=cluster.name,
-        provider=cluster.provider,
-        nodes=node_lines(cluster, "ready"),
-        changed=changed,
-        started=count,
-        seconds=0.0,
-        limit_s=cluster.limit_s,
-        quote=cluster.bill.quote if cluster.bill else None,
+        cluster=plan.cluster.name,
+        provider=plan.cluster.provider,
+        nodes=node_lines(applied.cluster, "ready"),
+        changed=applied.changed,
+        started=applied.started,
+        seconds=time.monotonic() - started_s,
+        limit_s=applied.cluster.limit_s,
+        quote=bill.quote if bill else None,
     )

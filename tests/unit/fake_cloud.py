@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.machines import new_cluster
+from rain_deploy.cluster.seen import new_cluster
 from rain_deploy.core.bill import Bill, Meter, Quote
 from rain_deploy.core.cluster import Cluster, Node, Traits
 from rain_deploy.core.command import Command, CommandResult

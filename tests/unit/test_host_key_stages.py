@@ -25,6 +25,7 @@ from rain_deploy.parts.host_key import HostKey
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.keys import public_key
 from rain_deploy.state import Store
+from rain_deploy.state.record import Record
 from rain_deploy.transport.base import Chunk
 from rain_deploy.transport.local import LocalTransport
 from rain_deploy.transport.ssh import SshTransport
@@ -141,10 +142,10 @@ class Operator:
     def replace(self, transport: SshTransport, facts: Facts | None = None) -> Cluster:
         """What ``up`` does, with the facts that it would have found."""
         found = facts or replace(OURS, one_time_host_key=self._machine.one_time.exists())
-        cluster = self.cluster
-        cluster = replace(cluster, nodes=(replace(cluster.server, facts=found),))
+        record = Record(self.store, "default")
+        record.change_nodes(lambda node: replace(node, facts=found))
         with contextlib.closing(transport):
-            return rekey(self._context(transport), cluster, HostKey(str(self._machine.etc)))
+            return rekey(self._context(transport), record, HostKey(str(self._machine.etc)))
 
     def gets_in(self) -> bool:
         """Whether a recorded key opens the machine, whose server is away for a moment when it reloads."""

@@ -24,6 +24,7 @@ from rain_deploy.parts.listed import Shared, parts
 from rain_deploy.parts.part import lacking, planned, refusals
 from rain_deploy.providers.base import Provider
 from rain_deploy.state import Store
+from rain_deploy.state.record import Record
 from rain_deploy.transport.local import LocalTransport
 
 DEBIAN_13 = replace(DEBIAN_12, glibc="2.41", python="")
@@ -135,7 +136,8 @@ def test_a_machine_without_python_3_11_is_refused_and_nothing_runs_there(
     made = shared(DEBIAN_12, facts, traits=traits)
     assert refused(made) == [("node-2", "there is no Python 3.11, which Rain's client needs")]
     with pytest.raises(InputError, match=r"no Python 3\.11") as caught:
-        bring_up(context(tmp_path), ClusterSpec("one", "hosts", "test"), made)
+        ctx = context(tmp_path)
+        bring_up(ctx, Record(ctx.store, "one"), ClusterSpec("one", "hosts", "test"), made)
     assert caught.value.node == "node-2"
     assert "Debian 12" in (caught.value.next_step or "")
 

@@ -78,7 +78,9 @@ def test_a_cloud_that_does_not_answer_is_told_beside_what_the_nodes_say(world: W
     world.cluster()
     world.cloud.silent = True
     result = status(world.ctx, "one")
-    assert result.drift == ("the cloud did not tell how the machines are: the API does not answer",)
+    assert result.drift == (
+        "the cloud did not answer, so the state of the machines is unknown: the API does not answer",
+    )
     assert [line.state for line in result.nodes] == ["ready", "ready", "ready"]
 
 
@@ -155,7 +157,7 @@ def test_machines_of_an_up_that_was_killed_are_shown_as_the_cloud_tells_them(wor
     assert result.per_hour == pytest.approx(1.1)
     assert result.drift[0] == "its last `up` did not end"
     assert [line for line in result.drift if "node-1" in line] == [
-        "node-1: its machine runs and is no node yet (id-2)"
+        "node-1: its machine runs and is not a node yet (id-2)"
     ]
 
 

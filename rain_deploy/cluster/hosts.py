@@ -1,8 +1,7 @@
-"""The first half of ``up``: resources, recorded before and after they are made, and what the hosts are."""
+"""The hosts of a cluster: what they are, which of them are enough, and the node that each becomes."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
@@ -10,9 +9,9 @@ from typing import TypeVar
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import Command
-from rain_deploy.core.events import Notice
+from rain_deploy.core.events import EventSink, Notice
 from rain_deploy.core.layout import ROOT_BASE, governor_port, user_base
-from rain_deploy.core.machine import Facts, Host, Resource
+from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import HostKeyError, InputError
 from rain_deploy.fleet.fanout import Outcomes
@@ -28,68 +27,18 @@ BOOT_S = 300.0
 REBOOT_S = 120.0
 """For those that answered before: they may have been powered off until now."""
 MEMORY_PER_TASK_BYTES = 1 << 30
-_SETTLED = ("zone", "instance_type", "disk_size_gib", "template", "anti_affinity", "idle_s")
-"""Fields of Machines that a living cluster cannot change."""
-
-
-def new_cluster(ctx: Context, spec: ClusterSpec) -> Cluster:
-    """A cluster that has nothing yet.  Until it is recorded, its id stays the same: a dry run shows it."""
-    return Cluster(
-        id=ctx.store.next_cluster_id(spec.name),
-        name=spec.name,
-        provider=spec.provider,
-        created_s=time.time(),
-        machines=spec.machines,
-        owner=spec.owner or "",
-    )
-
-
-def remembering(spec: ClusterSpec, cluster: Cluster) -> ClusterSpec:
-    """The spec with what a living cluster was made with and this command does not name.
-
-    Raises InputError for machines of another kind than the cluster has.
-    """
-    for name in _SETTLED:
-        asked, has = getattr(spec.machines, name), getattr(cluster.machines, name)
-        if asked and has and asked != has:
-            raise InputError(
-                f"the machines of cluster {cluster.name} have {name.replace('_', '-')} {has}, not {asked}",
-                next_step=f"rain-deploy down -c {cluster.name}, or another name with -c",
-            )
-    return replace(spec, owner=cluster.owner or spec.owner, machines=spec.machines.or_else(cluster.machines))
-
-
-def wanted_nodes(spec: ClusterSpec, cluster: Cluster, resources: tuple[Resource, ...] = ()) -> int:
-    """How many nodes ``up`` shall leave: as asked, else those of an ``up`` before, ended or not.
-
-    Raises InputError for fewer than live, and for another provider.
-    """
-    if cluster.provider != spec.provider:
-        raise InputError(
-            f"cluster {cluster.name} is of provider {cluster.provider}, not {spec.provider}",
-            next_step=f"rain-deploy down -c {cluster.name}, or another name with -c",
-        )
-    living = len(cluster.nodes)
-    begun = sum(resource.is_machine for resource in resources)
-    wanted = spec.nodes or max(living, begun, len(spec.machines.hosts) if not living else 0, 1)
-    if wanted < living and (cluster.up or cluster.bill is None):
-        raise InputError(
-            f"cluster {cluster.name} has {living} nodes; up does not remove nodes (asked for: {wanted})",
-            next_step=f"rain-deploy scale {wanted} -c {cluster.name}",
-        )
-    return wanted
 
 
 def pinned(cluster: Cluster, hosts: tuple[Host, ...]) -> tuple[Host, ...]:
-    """The hosts with the keys that are recorded of the same machines: those may have changed their first."""
+    """Return the hosts with the keys recorded for the same machines: the first key may be replaced."""
     known = {node.host.machine: node.host.host_keys for node in cluster.nodes if node.host.machine}
     return tuple(replace(host, host_keys=known.get(host.machine, host.host_keys)) for host in hosts)
 
 
-def look(
+def look_at_hosts(
     ctx: Context, provider: Provider, spec: ClusterSpec, cluster: Cluster, hosts: tuple[Host, ...]
 ) -> dict[Host, Facts]:
-    """Facts of the hosts, in order; without ``--min-nodes`` one that cannot be reached ends the command."""
+    """Return the facts of the hosts, in order; without ``--min-nodes`` each must be reached."""
     living = {(node.name, node.host.machine) for node in cluster.nodes} if cluster.up else set()
     again_s = REBOOT_S if provider.cloud else 0.0
 
@@ -110,10 +59,10 @@ def look(
 def survivors(
     ctx: Context, spec: ClusterSpec, names: tuple[str, ...], outcomes: Outcomes[T]
 ) -> tuple[str, ...]:
-    """The nodes (server first in ``names``) with which the cluster goes on, by ``--min-nodes``, default all.
+    """Return the nodes with which the cluster goes on: at least ``--min-nodes``, by default all.
 
-    Raises the error of the others when too few are left or the server is not among them, and a wrong host key
-    always.
+    ``names``: server first.  Raises the first failure if fewer are left or the server is not among them, and
+    a wrong host key always.
     """
     left = tuple(name for name in names if name not in outcomes.errors)
     wrong = any(isinstance(error, HostKeyError) for error in outcomes.errors.values())
@@ -125,13 +74,13 @@ def survivors(
 
 
 def question(cluster: Cluster, host: Host, first: Host) -> Command:
-    """What one host is asked; the first also whether it could build the engine, while none is known."""
+    """Return what one host is asked; the first also whether it can build the engine, while none is known."""
     tools = host is first and not cluster.engine_sha256
     return facts_command(host, cluster.id, route_to=first.address, tools=tools)
 
 
 def choose_base(cluster: Cluster, hosts: tuple[Host, ...], facts: dict[str, Facts]) -> str:
-    """The one directory of ours on all nodes.  Fixed once the cluster has nodes."""
+    """Return the directory for everything of ours, the same on all nodes; it never changes."""
     if cluster.base:
         return cluster.base
     if hosts[0].base:
@@ -151,13 +100,13 @@ def choose_base(cluster: Cluster, hosts: tuple[Host, ...], facts: dict[str, Fact
 
 
 def assign(
-    ctx: Context,
+    emit: EventSink,
     provider: Provider,
     spec: ClusterSpec,
     cluster: Cluster,
     looked: Mapping[Host, Facts],
 ) -> Cluster:
-    """The cluster with a node for each host.  What a recorded node was given stays; one task per GPU."""
+    """Return the cluster with a node for each host.  What a node was given stays; one task per GPU."""
     recorded = {node.name: node for node in cluster.every_node}
     hosts = tuple(looked)
     facts = {host.name: fact for host, fact in looked.items()}
@@ -179,7 +128,7 @@ def assign(
                 cpus=spec.cpus_per_node
                 or (known.cpus if known else 0)
                 or gpus
-                or _cpus(ctx, host, fact, share),
+                or _cpus(emit, host, fact, share),
             )
         )
     _refuse_taken(nodes)
@@ -189,7 +138,7 @@ def assign(
 
 
 def _is_same(known: Host, host: Host) -> bool:
-    """Not so for a machine that was made anew in its place: what the old one had is another's now."""
+    """False for a machine that was made anew: the old one's address may be another's now."""
     return (known.machine, known.address) == (host.machine, host.address) or not host.machine
 
 
@@ -206,9 +155,9 @@ def _refuse_taken(nodes: list[Node]) -> None:
                 )
 
 
-def _cpus(ctx: Context, host: Host, facts: Facts, share: int) -> int:
+def _cpus(emit: EventSink, host: Host, facts: Facts, share: int) -> int:
     cpus = max(1, facts.cpus // share)
     fitting = max(1, facts.memory_bytes // share // MEMORY_PER_TASK_BYTES)
     if fitting < cpus:
-        ctx.emit(Notice(f"{host.name}: {fitting} tasks at once instead of {cpus}: 1 GiB of memory each"))
+        emit(Notice(f"{host.name}: {fitting} tasks at once instead of {cpus}: 1 GiB of memory each"))
     return min(cpus, fitting)

@@ -1,0 +1,291 @@
+"""Look: what is recorded of a cluster and what its account shows, gathered once; nothing is changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.resolution import decide_environment, known_environment
+from rain_deploy.core.bill import Quote
+from rain_deploy.core.cluster import Cluster, Node
+from rain_deploy.core.environment import ResolvedEnvironment
+from rain_deploy.core.machine import Resource
+from rain_deploy.core.owner import owner_tag
+from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.errors import ApiError, CredentialsError, InputError
+from rain_deploy.parts.cache import EngineCache
+from rain_deploy.parts.engine import engine_key
+from rain_deploy.parts.facts import DEBIAN_12
+from rain_deploy.providers.base import Cloud
+
+RUNNING, STARTING = "running", "starting"
+ASLEEP = frozenset({"stopped", "stopping"})
+"""States of a machine that has powered itself off: it can be started."""
+GOING = frozenset({"destroying", "destroyed", "expunging"})
+"""States of a machine that was deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a cloud account shows; ``silent`` says why it did not answer."""
+
+    found: tuple[Resource, ...] = ()
+    silent: str = ""
+    key: str = ""
+    """Name of the API key that asked."""
+
+    def machines(self, cluster: Cluster) -> dict[str, Resource]:
+        """Return the machines that carry the cluster's id, by node name."""
+        mine = (found for found in self.found if found.cluster_id == cluster.id)
+        return {found.name: found for found in mine if found.is_machine}
+
+    def of(self, cluster: Cluster) -> tuple[Resource, ...]:
+        """Return what the account has of the cluster, if its owner made it, and not what is being deleted."""
+        tag = owner_tag(cluster.owner)
+        return tuple(
+            found
+            for found in self.found
+            if found.cluster_id == cluster.id and found.owner in {tag, ""} and found.state not in GOING
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a plan is made from."""
+
+    spec: ClusterSpec
+    """The wish, completed with what the cluster remembers."""
+    cluster: Cluster
+    """As recorded; a new one has nothing yet."""
+    recorded: bool
+    resources: tuple[Resource, ...]
+    """On record, in order of making; ``ref`` is empty where the outcome of a create is unknown."""
+    now_s: float
+    account: Account | None = None
+    """None where nothing is priced."""
+    quote: Quote | None = None
+    """The price of its machines, where they must be paid for anew."""
+    environment: ResolvedEnvironment | None = None
+    resolved: bool = True
+    """False where requirements are still to be resolved: the environment's digest will be another."""
+    engine_cached: bool = False
+    sentences: tuple[str, ...] = ()
+    """What the provider says of its machines."""
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes are wished for."""
+        return self.spec.nodes or 1
+
+    @property
+    def existing(self) -> tuple[Resource, ...]:
+        """What exists: as recorded where nobody can be asked, else what the account shows."""
+        account = self.account
+        made = tuple(resource for resource in self.resources if resource.ref)
+        if account is None or account.silent:
+            return made
+        shown = {(found.kind, found.ref) for found in account.found}
+        mine = tuple(resource for resource in made if (resource.kind, resource.ref) in shown)
+        names = {(resource.kind, resource.name) for resource in mine}
+        others = (found for found in account.of(self.cluster) if (found.kind, found.name) not in names)
+        return (*mine, *{(found.kind, found.name): found for found in others}.values())
+
+    @property
+    def missing(self) -> int:
+        """How many of the machines that are wished for do not exist."""
+        return self.nodes - sum(0 < resource.index <= self.nodes for resource in self.existing)
+
+    def machine(self, node: Node) -> Resource | None:
+        """Return what the account shows of a node's machine."""
+        account = self.account
+        if account is None or account.silent:
+            return None
+        return account.machines(self.cluster).get(node.name)
+
+
+def look(
+    ctx: Context,
+    spec: ClusterSpec,
+    *,
+    preflight: bool = True,
+    resolve: bool = True,
+    shrink: bool = False,
+) -> Seen:
+    """Look at the record, the account and what was wished for.  Nothing is changed.
+
+    ``preflight``: the provider checks the wish, which may ask a network.  ``resolve``: requirements that are
+    new are resolved, which does.  ``shrink``: fewer nodes may be wished for than live.
+    Raises what ``up`` refuses: InputError, CredentialsError, QuotaError, ApiError.
+    """
+    provider = ctx.provider_for(spec.provider)
+    recorded = ctx.store.cluster(spec.name)
+    cluster = recorded or new_cluster(ctx, spec)
+    resources = ctx.store.resources(cluster.id)
+    spec = completed(spec, cluster, resources, shrink=shrink)
+    if resolve:
+        environment, complete = decide_environment(ctx, spec, cluster), True
+    else:
+        environment, complete = known_environment(ctx, spec, cluster)
+    cached = EngineCache(ctx.home).find(engine_key(spec.engine), DEBIAN_12.arch, DEBIAN_12.glibc)
+    seen = Seen(
+        spec=spec,
+        cluster=cluster,
+        recorded=recorded is not None,
+        resources=resources,
+        now_s=time.time(),
+        engine_cached=cached is not None,
+        sentences=provider.preflight(spec) if preflight else (),
+        environment=environment,
+        resolved=complete,
+    )
+    return priced(provider.cloud, seen) if provider.cloud else seen
+
+
+def priced(cloud: Cloud, seen: Seen) -> Seen:
+    """Return what is seen with the account and, where machines must be paid for, their price."""
+    begun = any(resource.ref for resource in seen.resources)
+    seen = replace(seen, account=ask(cloud) if begun else Account(key=cloud.account))
+    refuse_another_account(seen)
+    if is_offered(seen):
+        quote = cloud.quote(seen.spec, seen.cluster, max(seen.missing, 0))
+        seen = replace(seen, quote=quote)
+    return seen
+
+
+def ask(cloud: Cloud) -> Account:
+    """Ask the account what it has.  That it does not answer is an answer too: the machines may be well."""
+    try:
+        return Account(cloud.survey(), key=cloud.account)
+    except (ApiError, CredentialsError) as error:
+        return Account(silent=error.message, key=cloud.account)
+
+
+def account_of(ctx: Context, provider: str) -> Account | None:
+    """Return what a provider's account shows, if it can be asked at all; None where nothing is priced."""
+    try:
+        cloud = ctx.provider_for(provider).cloud
+    except (CredentialsError, InputError) as error:
+        return Account(silent=error.message)
+    return ask(cloud) if cloud else None
+
+
+def refuse_another_account(seen: Seen) -> None:
+    """Raise InputError where nothing of the cluster is in this account: it costs in another one."""
+    bill, account = seen.cluster.bill, seen.account
+    made = [resource for resource in seen.resources if resource.ref]
+    if bill is None or account is None or account.silent or not made:
+        return
+    if bill.account not in {"", account.key} and not seen.existing:
+        raise InputError(
+            f"nothing of cluster {seen.cluster.name} is in this account: it was made with API key "
+            f"{bill.account}, and this one is {account.key}; its {len(made)} resources are not touched",
+            next_step="the same command with the credentials of that account (EXOSCALE_ACCOUNT=NAME)",
+        )
+
+
+def is_offered(seen: Seen) -> bool:
+    """Return True where machines must be paid for that are not paid for yet, or under other terms."""
+    bill, asked = seen.cluster.bill, seen.spec.max_cost
+    if bill is None or seen.missing > 0 or bill.passed(seen.now_s):
+        return True
+    return asked is not None and asked != bill.max_cost
+
+
+# ---- the wish, completed
+
+_SETTLED = ("zone", "instance_type", "disk_size_gib", "template", "anti_affinity", "idle_s")
+"""Fields of Machines that a living cluster cannot change."""
+
+
+def new_cluster(ctx: Context, spec: ClusterSpec) -> Cluster:
+    """Return a cluster that has nothing yet.  Its id stays the same until it is recorded."""
+    return Cluster(
+        id=ctx.store.next_cluster_id(spec.name),
+        name=spec.name,
+        provider=spec.provider,
+        created_s=time.time(),
+        machines=spec.machines,
+        owner=spec.owner or "",
+    )
+
+
+def completed(
+    spec: ClusterSpec, cluster: Cluster, resources: tuple[Resource, ...] = (), *, shrink: bool = False
+) -> ClusterSpec:
+    """Return the spec with what the cluster has where nothing else is asked for, and the number of nodes.
+
+    Raises InputError for machines of another kind, another provider, and fewer nodes than live.
+    """
+    if cluster.provider != spec.provider:
+        raise InputError(
+            f"cluster {cluster.name} is of provider {cluster.provider}, not {spec.provider}",
+            next_step=f"rain-deploy down -c {cluster.name}, or another name with -c",
+        )
+    for name in _SETTLED:
+        asked, has = getattr(spec.machines, name), getattr(cluster.machines, name)
+        if asked and has and asked != has:
+            raise InputError(
+                f"the machines of cluster {cluster.name} have {name.replace('_', '-')} {has}, not {asked}",
+                next_step=f"rain-deploy down -c {cluster.name}, or another name with -c",
+            )
+    nodes = _wanted(spec, cluster, resources)
+    living = len(cluster.nodes)
+    if nodes < living and not shrink and (cluster.up or cluster.bill is None):
+        raise InputError(
+            f"cluster {cluster.name} has {living} nodes; up does not remove nodes (asked for: {nodes})",
+            next_step=f"rain-deploy scale {nodes} -c {cluster.name}",
+        )
+    machines = spec.machines.or_else(cluster.machines)
+    return replace(spec, owner=cluster.owner or spec.owner, machines=machines, nodes=nodes)
+
+
+def _wanted(spec: ClusterSpec, cluster: Cluster, resources: tuple[Resource, ...]) -> int:
+    """As asked, else the nodes of an ``up`` before, whether it ended or not."""
+    if spec.nodes:
+        return spec.nodes
+    living = len(cluster.nodes)
+    begun = sum(resource.is_machine for resource in resources)
+    return max(living, begun, 0 if living else len(spec.machines.hosts), 1)
+
+
+# ---- record and account do not agree
+
+
+def drift(cluster: Cluster, resources: tuple[Resource, ...], account: Account) -> tuple[str, ...]:
+    """Return sentences: what the record and the account do not agree on."""
+    if account.silent:
+        return (f"the cloud did not answer, so the state of the machines is unknown: {account.silent}",)
+    machines = account.machines(cluster)
+    recorded = {resource.name for resource in resources if resource.is_machine}
+    addresses = {node.name: node.host.address for node in cluster.every_node}
+    lines = [f"{name}: its machine is gone" for name in sorted(recorded - machines.keys())]
+    for name, found in sorted(machines.items()):
+        if name not in recorded:
+            lines.append(f"{name}: a machine of this cluster that is not on record ({found.ref})")
+        elif found.state != RUNNING:
+            lines.append(f"{name}: its machine is {found.state}")
+        elif name not in addresses:
+            lines.append(f"{name}: its machine runs and is not a node yet ({found.ref})")
+        elif addresses[name] != found.address:
+            lines.append(f"{name}: its machine has another address now ({found.address})")
+    return tuple(lines)
+
+
+def out_of_reach(cluster: Cluster, account: Account) -> Mapping[str, str]:
+    """Return the nodes that need not be asked over SSH, each with its state as NodeLine names it."""
+    machines = account.machines(cluster)
+    states = {}
+    for node in cluster.nodes:
+        found = machines.get(node.name)
+        if found is None:
+            states[node.name] = "gone"
+        elif has_moved(node, found):
+            states[node.name] = "stopped" if found.state in ASLEEP else "unreachable"
+    return {} if account.silent else states
+
+
+def has_moved(node: Node, found: Resource) -> bool:
+    """Return True where a node's machine does not run at the address that is recorded."""
+    return found.state != RUNNING or found.address != node.host.address
