@@ -20,12 +20,12 @@ PER_HOUR = 0.04946
 """Of one standard.medium with a disk of 20 GiB."""
 
 
-@pytest.fixture
 def bill_of(cluster: Cluster) -> Bill:
     assert cluster.bill is not None
     return cluster.bill
 
 
+@pytest.fixture
 def another(tmp_path: Path, commands: Commands) -> Iterator[Account]:
     """A second account of the same person."""
     (tmp_path / "another").mkdir()

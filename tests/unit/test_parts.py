@@ -135,8 +135,8 @@ def test_a_machine_without_python_3_11_is_refused_and_nothing_runs_there(
 ) -> None:
     made = shared(DEBIAN_12, facts, traits=traits)
     assert refused(made) == [("node-2", "there is no Python 3.11, which Rain's client needs")]
+    ctx = context(tmp_path)
     with pytest.raises(InputError, match=r"no Python 3\.11") as caught:
-        ctx = context(tmp_path)
         bring_up(ctx, Record(ctx.store, "one"), ClusterSpec("one", "hosts", "test"), made)
     assert caught.value.node == "node-2"
     assert "Debian 12" in (caught.value.next_step or "")
