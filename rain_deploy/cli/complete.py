@@ -1,7 +1,5 @@
 """Completion of values: providers, clusters, runs, zones and types.  It answers nothing rather than fail."""
 
-# ruff: noqa: PLC0415 - imported for completion alone
-
 from __future__ import annotations
 
 import contextlib

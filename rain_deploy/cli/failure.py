@@ -38,17 +38,17 @@ def from_click(error: click.ClickException, verb: str = "") -> UsageError:
 
 
 def report(
-    error: RainDeployError, *, verb: str, json: bool, result: object = None, log: Path | None = None
+    error: RainDeployError | None, verb: str, *, json: bool, result: object = None, log: Path | None = None
 ) -> int:
-    """Show ``error`` as text on stderr, or with ``result`` as one JSON document; return its exit code."""
+    """Show ``error`` as text on stderr, or it and ``result`` as one JSON document; return the exit code."""
     shown = str(log) if log and log.exists() else None
     if json:
-        from rain_deploy.cli.show import envelope  # noqa: PLC0415 - not for --help
+        from rain_deploy.cli.show import envelope
 
-        echo(envelope.document(verb, result, error, log=shown))
-    else:
+        echo(envelope.document(verb, result, error, log=shown if error else None))
+    elif error:
         echo(_text(error, shown), err=True)
-    return int(error.exit_code)
+    return int(error.exit_code) if error else 0
 
 
 def _text(error: RainDeployError, log: str | None) -> str:

@@ -20,7 +20,7 @@ def home(environ: Mapping[str, str]) -> Path:
     """RAIN_DEPLOY_HOME, else the platform's place for a user's data; absolute.  Nothing is made."""
     if named := environ.get("RAIN_DEPLOY_HOME"):
         return Path(named).expanduser().absolute()
-    from platformdirs import user_data_path  # noqa: PLC0415 - not for --help
+    from platformdirs import user_data_path
 
     return user_data_path("rain-deploy")
 

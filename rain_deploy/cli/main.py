@@ -98,11 +98,11 @@ class Root(click.Group):
             code = super().main(words, *rest, **extra)
         except click.ClickException as error:
             json = self._wants_json(words, extra["obj"], error)
-            code = failure.report(failure.from_click(error), verb=words[0], json=json)
+            code = failure.report(failure.from_click(error), words[0], json=json)
         except RainDeployError as error:
-            code = failure.report(error, verb=words[0], json=self._wants_json(words, extra["obj"]))
+            code = failure.report(error, words[0], json=self._wants_json(words, extra["obj"]))
         except KeyboardInterrupt as stop:
-            code = failure.report(failure.interrupted(stop, "interrupted"), verb="", json=False)
+            code = failure.report(failure.interrupted(stop, "interrupted"), "", json=False)
         sys.exit(code)
 
     def _wants_json(
@@ -131,7 +131,7 @@ def root() -> None:
 def main(app: Application | None = None) -> NoReturn:
     """Entry point of the installed command, with the real application unless one is given."""
     if app is None:
-        from rain_deploy.cli.wiring import application  # noqa: PLC0415 - a test brings its own
+        from rain_deploy.cli.wiring import application
 
         app = application()
     interrupts = _Interrupts()

@@ -62,14 +62,14 @@ class Session:
     @functools.cached_property
     def sink(self) -> Sink:
         """Where this command's events go."""
-        from rain_deploy.cli.show.progress import sink  # noqa: PLC0415 - not for --help
+        from rain_deploy.cli.show.progress import sink
 
         return sink(self.options, terminal=self._terminal(), follows=self._follows)
 
     @functools.cached_property
     def toml(self) -> Settings:
         """The settings of the config file.  InputError."""
-        from rain_deploy.options.toml import load  # noqa: PLC0415 - not for --help
+        from rain_deploy.options.toml import load
 
         return load(self.options.config, Path.cwd())
 
@@ -77,7 +77,7 @@ class Session:
     def ctx(self) -> Context:
         """The verbs' context; opens home, log, store and transport.  StateError."""
         if self._ctx is None:
-            from rain_deploy.cli.home import debug_log, home  # noqa: PLC0415 - not for --help
+            from rain_deploy.cli.home import debug_log, home
 
             directory = home(self.app.environ)
             self._log = self._logging.enter_context(debug_log(directory, self.verb))
@@ -100,8 +100,8 @@ class Session:
 
         ``must_be_named``: no provider is assumed where nobody can object.  UsageError, InputError.
         """
-        from rain_deploy.options import spec  # noqa: PLC0415 - not for --help
-        from rain_deploy.options.provider import choose_provider  # noqa: PLC0415
+        from rain_deploy.options import spec
+        from rain_deploy.options.provider import choose_provider
 
         flags, toml = {**self.flags, **(given or {})}, self.toml
         living = self.ctx.store.cluster(self.cluster)
@@ -116,7 +116,7 @@ class Session:
 
     def say(self, sentence: str, *, warning: bool = False) -> None:
         """Tell the user, as a verb would."""
-        from rain_deploy.core.events import Notice  # noqa: PLC0415 - not for --help
+        from rain_deploy.core.events import Notice
 
         self._emit(Notice(sentence, warning=warning))
 
@@ -159,17 +159,10 @@ class Session:
 
     def _show(self, result: Result | None, error: RainDeployError | None) -> int:
         self.sink.pause()
-        if self.options.json and error is None:
-            from rain_deploy.cli.show.envelope import document  # noqa: PLC0415 - not for --help
-
-            echo(document(self.verb, result, None))
-            return 0
-        if self.options.json and error is not None:
-            return failure.report(error, verb=self.verb, json=True, result=result, log=self._log)
-        if result is not None and self.show is not None and not (self.done and self.options.quiet):
-            for piece in self.show(result):
-                echo(piece, nl=isinstance(piece, str))
-        return failure.report(error, verb=self.verb, json=False, log=self._log) if error else 0
+        silent = self.options.json or (self.done and self.options.quiet)
+        for piece in self.show(result) if result and self.show and not silent else ():
+            echo(piece, nl=isinstance(piece, str))
+        return failure.report(error, self.verb, json=self.options.json, result=result, log=self._log)
 
     def _interrupted(self, stop: KeyboardInterrupt) -> RainDeployError:
         run, flag = self.sink.run, text.cluster_flag(self.cluster)
@@ -185,14 +178,12 @@ class Session:
     def _with_rest(self, error: RainDeployError) -> RainDeployError:
         """Return ``error`` with what of the cluster exists, unless it says so itself, and what costs."""
         if self._ctx is not None:
-            from rain_deploy.cluster.standing import standing  # noqa: PLC0415 - not for --help
+            from rain_deploy.cluster.standing import standing
 
             with contextlib.suppress(RainDeployError):
                 said = error.still_running
-                error.still_running = (
-                    "; ".join(filter(None, (said, standing(self._ctx, self.cluster, costs_only=bool(said)))))
-                    or None
-                )
+                rest = standing(self._ctx, self.cluster, costs_only=bool(said))
+                error.still_running = "; ".join(filter(None, (said, rest))) or None
         return error
 
     def _emit(self, event: Event) -> None:
@@ -204,7 +195,7 @@ class Session:
 
     def _note(self, said: str, error: BaseException | None = None) -> None:
         if self._log is not None:
-            import logging  # noqa: PLC0415 - not for --help
+            import logging
 
             logging.getLogger("rain_deploy.cli").debug(said, exc_info=error)
 

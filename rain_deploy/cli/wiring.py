@@ -1,7 +1,5 @@
 """Build the real application: the one place that names concrete classes."""
 
-# ruff: noqa: PLC0415 - what is heavy is imported by the command that needs it
-
 from __future__ import annotations
 
 import contextlib

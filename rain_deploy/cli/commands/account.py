@@ -49,7 +49,7 @@ def zones_text(result: ZonesResult) -> text.Text:
 @verb("types", types_text, examples=("types", "types --zone de-fra-1"))
 def types_command(session: Session) -> TypesResult:
     """Show the instance types of a zone with their prices, cheapest first."""
-    from rain_deploy.verbs.catalog import types  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.catalog import types
 
     return session.call(types, _spec(session))
 
@@ -57,13 +57,13 @@ def types_command(session: Session) -> TypesResult:
 @verb("zones", zones_text, examples=("zones", "zones --json"))
 def zones_command(session: Session) -> ZonesResult:
     """Show the zones in which the cloud makes machines."""
-    from rain_deploy.verbs.catalog import zones  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.catalog import zones
 
     return session.call(zones, _spec(session))
 
 
 def _spec(session: Session) -> ClusterSpec:
-    from rain_deploy.options.spec import cluster_spec, merged, selected  # noqa: PLC0415 - not for --help
+    from rain_deploy.options.spec import cluster_spec, merged, selected
 
     settings = selected(merged(session.flags, session.toml), "zone", "prices", "owner")
     return cluster_spec(session.cluster, (session.flags.get("provider", CLOUD), "named"), settings)
@@ -108,8 +108,8 @@ def gc_command(click_context: click.Context, session: Session, *, delete: bool) 
     A cluster is left over if it carries your owner label and either has no living record in this home
     directory or has passed its time limit. One of another home that has not passed it must be named with -c.
     """
-    from rain_deploy.options.spec import cluster_spec, selected  # noqa: PLC0415 - not for --help
-    from rain_deploy.verbs.gc import gc  # noqa: PLC0415
+    from rain_deploy.options.spec import cluster_spec, selected
+    from rain_deploy.verbs.gc import gc
 
     provider = (CLOUD, "the one that is priced")
     spec = cluster_spec(session.cluster, provider, selected(session.toml, "owner"))

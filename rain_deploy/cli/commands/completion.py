@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def completion_command(click_context: click.Context, session: Session, *, shell: str) -> int:
     """Print the completion script of SHELL; with bash: eval "$(rain-deploy completion bash)"."""
-    from click.shell_completion import get_completion_class  # noqa: PLC0415 - not for --help
+    from click.shell_completion import get_completion_class
 
     del session
     made = get_completion_class(shell)

@@ -38,7 +38,7 @@ def down_command(session: Session, *, discard_results: bool) -> DownResult:
 
     While a run is active it asks first; --yes cancels the run.
     """
-    from rain_deploy.verbs.down import down  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.down import down
 
     out = session.flags.get("out")
     return session.call(down, session.cluster, discard_results=discard_results, out=out)

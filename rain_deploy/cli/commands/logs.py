@@ -37,7 +37,7 @@ def logs_command(
     session: Session, *, run: str | None, follow: bool, node: int | None, boot: bool, install: bool
 ) -> LogsResult:
     """Show what the script of RUN (default: the last) printed, or a node's log."""
-    from rain_deploy.verbs.logs import NodeLog, node_log, script_log  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.logs import NodeLog, node_log, script_log
 
     if follow and (node is not None or boot or install):
         raise click.UsageError("--follow follows the script; leave out --node, --boot and --install")
@@ -91,7 +91,7 @@ def _line(row: PointRow) -> str:
 
 
 def _show(row: PointRow, *, json: bool, every_task: bool) -> None:
-    from rain_deploy.cli.show.envelope import event  # noqa: PLC0415 - not for --help
+    from rain_deploy.cli.show.envelope import event
 
     if every_task or row.point:
         text.echo(event("point", row=row) if json else _line(row))
@@ -106,8 +106,8 @@ def points_command(
     session: Session, *, run: str | None, follow: bool, every_task: bool, as_csv: bool
 ) -> PointsResult | int:
     """Show a row for each point of RUN (default: the last)."""
-    from rain_deploy.results.points import fold, write_csv  # noqa: PLC0415 - not for --help
-    from rain_deploy.verbs.points import points  # noqa: PLC0415
+    from rain_deploy.results.points import fold, write_csv
+    from rain_deploy.verbs.points import points
 
     if as_csv and (follow or session.options.json):
         raise click.UsageError("--csv takes neither --follow nor --json")

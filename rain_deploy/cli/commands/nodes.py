@@ -56,7 +56,7 @@ class AfterDashes(Command):
 @click.pass_context
 def ssh_command(click_context: click.Context, session: Session, *, node: int | None) -> ExecResult | int:
     """Open a shell on node N (default: the first), or run CMD there and return its exit status."""
-    from rain_deploy.verbs.nodes import check_reach, exec_all, ssh_argv  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.nodes import check_reach, exec_all, ssh_argv
 
     command: tuple[str, ...] = click_context.meta[_COMMAND]
     if not session.options.json:
@@ -70,7 +70,7 @@ def ssh_command(click_context: click.Context, session: Session, *, node: int | N
     remote = result.nodes[0].exit_status
     if remote is None:
         return result
-    from rain_deploy.cli.show import envelope  # noqa: PLC0415 - not for --help
+    from rain_deploy.cli.show import envelope
 
     text.echo(envelope.document("ssh", result, result.problem, exit_code=remote))
     return remote
@@ -86,7 +86,7 @@ def ssh_command(click_context: click.Context, session: Session, *, node: int | N
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 def exec_command(session: Session, *, node: int | None, command: tuple[str, ...]) -> ExecResult:
     """Run CMD on all nodes at once; exit with 41 if it fails on any."""
-    from rain_deploy.verbs.nodes import exec_all  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.nodes import exec_all
 
     return session.call(exec_all, session.cluster, node, command)
 
@@ -108,7 +108,7 @@ def copy_text(result: CopyResult) -> text.Text:
 @option("--node", kind=NODE, metavar="N", help="Copy to this node only.")
 def push_command(session: Session, *, source: Path, destination: str, node: int | None) -> CopyResult:
     """Copy SRC, a file or directory here, to DST on every node."""
-    from rain_deploy.verbs.copy import push  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.copy import push
 
     return session.call(push, session.cluster, Path.cwd() / source, destination, node=node)
 
@@ -119,6 +119,6 @@ def push_command(session: Session, *, source: Path, destination: str, node: int 
 @option("--node", kind=NODE, metavar="N", help="Copy from this node. [default: the first]")
 def fetch_command(session: Session, *, source: str, destination: Path, node: int | None) -> CopyResult:
     """Copy SRC, a file or directory on a node, to DST here."""
-    from rain_deploy.verbs.copy import fetch  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.copy import fetch
 
     return session.call(fetch, session.cluster, source, Path.cwd() / destination, node=node)

@@ -49,8 +49,8 @@ def script_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def run_spec(session: Session, script: Path, args: tuple[str, ...]) -> RunSpec:
     """Return what is to be run, once the script has been looked at.  InputError."""
-    from rain_deploy.options import spec  # noqa: PLC0415 - not for --help
-    from rain_deploy.runs.source import check_script  # noqa: PLC0415
+    from rain_deploy.options import spec
+    from rain_deploy.runs.source import check_script
 
     path = Path.cwd() / script
     check_script(path)
@@ -70,8 +70,8 @@ def run_command(session: Session, *, script: Path, args: tuple[str, ...]) -> Run
 
     Everything after SCRIPT belongs to the script. Ctrl-C stops following; the run goes on.
     """
-    from rain_deploy.options.provider import refuse_rented  # noqa: PLC0415 - not for --help
-    from rain_deploy.verbs.run import run  # noqa: PLC0415
+    from rain_deploy.options.provider import refuse_rented
+    from rain_deploy.verbs.run import run
 
     wanted = run_spec(session, script, args)
     living = session.ctx.store.cluster(session.cluster)
@@ -102,8 +102,8 @@ def sweep_command(session: Session, *, script: Path, args: tuple[str, ...]) -> R
 
     The cluster is deleted also when the script fails or Ctrl-C comes.
     """
-    from rain_deploy.verbs.sweep import sweep  # noqa: PLC0415 - not for --help
-    from rain_deploy.verbs.up import up  # noqa: PLC0415
+    from rain_deploy.verbs.sweep import sweep
+    from rain_deploy.verbs.up import up
 
     dry_run = bool(session.flags.get("dry_run"))
     wanted = run_spec(session, script, args)

@@ -60,7 +60,7 @@ def pull_text(result: PullResult) -> text.Text:
 @verb("runs", runs_text, examples=("runs", "runs -c mine --json"))
 def runs_command(session: Session) -> RunsResult:
     """Show the runs of a cluster, oldest first."""
-    from rain_deploy.verbs.runs import runs  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.runs import runs
 
     return session.call(runs, session.cluster)
 
@@ -72,7 +72,7 @@ def attach_command(session: Session, *, run: str | None) -> RunResult:
 
     Ctrl-C stops following; the run goes on.
     """
-    from rain_deploy.verbs.runs import attach  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.runs import attach
 
     return session.call(attach, session.cluster, run, out=session.flags.get("out"))
 
@@ -81,7 +81,7 @@ def attach_command(session: Session, *, run: str | None) -> RunResult:
 @run_argument
 def cancel_command(session: Session, *, run: str | None) -> CancelResult:
     """End RUN (default: the last)."""
-    from rain_deploy.verbs.runs import cancel  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.runs import cancel
 
     return session.call(cancel, session.cluster, run)
 
@@ -91,7 +91,7 @@ def cancel_command(session: Session, *, run: str | None) -> CancelResult:
 @option("--all", "all_runs", is_flag=True, group=Group.OUTPUT, help="Pull the results of every run.")
 def pull_command(session: Session, *, run: str | None, all_runs: bool) -> PullResult:
     """Pull the results of RUN (default: the last) again."""
-    from rain_deploy.verbs.runs import pull  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.runs import pull
 
     if run and all_runs:
         raise click.UsageError("name a run or say --all, not both")

@@ -53,7 +53,7 @@ def scale_command(session: Session, *, nodes: int) -> ScaleResult:
     Healthy nodes stay as they are if a new one fails. The cluster can grow while a run is active, but not
     shrink.
     """
-    from rain_deploy.verbs.scale import scale  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.scale import scale
 
     living = session.ctx.store.cluster(session.cluster)
     provider = {"provider": living.provider} if living else {}
@@ -67,6 +67,6 @@ def extend_command(session: Session, *, duration: float) -> ExtendResult:
 
     At its limit each machine powers itself off. If --max-cost is spent earlier, that is the limit.
     """
-    from rain_deploy.verbs.extend import extend  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.extend import extend
 
     return session.call(extend, session.cluster, None if math.isinf(duration) else duration)

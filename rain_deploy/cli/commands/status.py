@@ -64,7 +64,7 @@ def _row(line: ClusterLine) -> tuple[str, ...]:
 @option("--check", is_flag=True, help="Exit with 3 unless everything is as recorded.")
 def status_command(session: Session, *, check: bool) -> StatusResult:
     """Show one cluster, node by node, as its machines report it."""
-    from rain_deploy.verbs.status import status  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.status import status
 
     return session.call(status, session.cluster, check=check)
 
@@ -72,6 +72,6 @@ def status_command(session: Session, *, check: bool) -> StatusResult:
 @verb("list", list_text, examples=("list", "list --json"))
 def list_command(session: Session) -> ListResult:
     """Show all clusters of this home directory, with their cost so far and time limit."""
-    from rain_deploy.verbs.list import list_clusters  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.list import list_clusters
 
     return session.call(list_clusters)

@@ -103,7 +103,7 @@ def up_command(session: Session) -> UpResult | PlanResult:
 
     Run it again to correct the cluster: what is as it should be is left alone.
     """
-    from rain_deploy.verbs.up import up  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.up import up
 
     dry_run = bool(session.flags.get("dry_run"))
     if dry_run:
@@ -115,6 +115,6 @@ def up_command(session: Session) -> UpResult | PlanResult:
 @verb("check", check_text, examples=("check --provider local", "check --hosts alice@10.0.0.5,alice@10.0.0.6"))
 def check_command(session: Session) -> CheckResult:
     """Look at what up needs and say what it would install or refuse; change nothing."""
-    from rain_deploy.verbs.check import check  # noqa: PLC0415 - not for --help
+    from rain_deploy.verbs.check import check
 
     return session.call(check, announced(session))

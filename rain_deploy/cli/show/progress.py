@@ -206,7 +206,7 @@ def _run(event: RunChanged) -> str:
 
 
 def _status() -> Status:
-    from rich.console import Console  # noqa: PLC0415 - only a terminal pays for it
-    from rich.status import Status  # noqa: PLC0415
+    from rich.console import Console
+    from rich.status import Status
 
     return Status("", console=Console(stderr=True))
