@@ -1,4 +1,4 @@
-"""The home directory of all state, caches, keys and logs, and this command's debug log in it."""
+"""Find the home directory of state, caches, keys and logs, and write this command's debug log in it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
 
 
 def home(environ: Mapping[str, str]) -> Path:
-    """RAIN_DEPLOY_HOME, else the platform's place for a user's data; absolute.  Nothing is made."""
+    """Return RAIN_DEPLOY_HOME, else the platform's directory for user data, absolute; make nothing."""
     if named := environ.get("RAIN_DEPLOY_HOME"):
         return Path(named).expanduser().absolute()
     from platformdirs import user_data_path
@@ -26,17 +26,17 @@ def home(environ: Mapping[str, str]) -> Path:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """A log that cannot be written (a full disk) is no reason to disturb what the command has to say."""
+    """Stays silent when the log cannot be written, because of a full disk for example."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Nothing: the command's own error tells."""
+        """Do nothing: the command's own error says it."""
 
 
 @contextlib.contextmanager
 def debug_log(directory: Path, verb: str) -> Iterator[Path]:
     """Make ``directory`` (0700) and write this command's log in it (0600).
 
-    StateError where that is not possible: then no state could be written either.
+    StateError if that is not possible: no state could be written either.
     """
     path = directory / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{verb}-{os.getpid()}.log"
     try:

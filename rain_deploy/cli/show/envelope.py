@@ -1,4 +1,4 @@
-"""The versioned JSON of ``--json``: one document per command, one line per event.
+"""Make the versioned JSON of ``--json``: one document per command, one line per event.
 
 The schema is docs/reference/json-schema.json.
 """
@@ -16,7 +16,7 @@ VERSION = 1
 
 
 def to_json(value: object) -> Any:
-    """A record as JSON values: bytes as text, paths as strings, errors as objects."""
+    """Return a record as JSON values: bytes as text, paths as strings, errors as objects."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, RainDeployError):
@@ -42,7 +42,7 @@ def _no_number(value: float) -> str:
 
 
 def error_object(error: RainDeployError, log: str | None = None) -> dict[str, object]:
-    """``error`` of an envelope."""
+    """Return the ``error`` of an envelope."""
     return {
         "code": f"RD{int(error.exit_code)}",
         "exit_code": int(error.exit_code),
@@ -63,7 +63,7 @@ def document(
     log: str | None = None,
     exit_code: int | None = None,
 ) -> str:
-    """The one document of a command, on one line.  ``exit_code``: when it is not the error's."""
+    """Return the document of a command, on one line.  ``exit_code``: if it is not the error's."""
     code = int(error.exit_code if error else ExitCode.DONE) if exit_code is None else exit_code
     return _line(
         {
@@ -78,7 +78,7 @@ def document(
 
 
 def event(name: str, **fields: object) -> str:
-    """A line of a verb that follows."""
+    """Return a line of a verb that follows."""
     return _line({"version": VERSION, "event": name} | {key: to_json(value) for key, value in fields.items()})
 
 

@@ -1,4 +1,4 @@
-"""Where events go: a spinner in a terminal, lines in a pipe, JSON Lines, or nowhere."""
+"""Show events: as a spinner in a terminal, as lines in a pipe, as JSON Lines, or not at all."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from rain_deploy.node.wire import PointRow
 
 QUIET_S = 20.0
-"""After so long without a line, the next thing that a long step prints is shown: it lives."""
+"""After this time without a line, the next thing that a long step prints is shown, as a sign of life."""
 WIDTH_PER_HOST = 36
-"""Columns of the terminal that one host's newest line needs to be of use."""
+"""The columns of the terminal that one host's newest line needs to be useful."""
 
 
 class Sink:
-    """The quiet one: the script's own output and nothing else.  Called from many threads.
+    """Shows the script's own output and nothing else.  Called from many threads.
 
-    It also remembers ``run``, the run that the command is about: Ctrl-C has to name it.  ``on_point``
-    is for the one verb that shows points as they change.
+    It remembers the run that the command is about, because Ctrl-C has to name it.  ``on_point`` is for the
+    one verb that shows points as they change.
     """
 
     def __init__(self, *, script_to_stderr: bool = False) -> None:
@@ -66,11 +66,11 @@ class Sink:
             echo(event.data, nl=False, err=self._script_to_stderr or event.stream == "stderr")
 
     def pause(self) -> None:
-        """Leave the terminal to somebody else: the script's output, a question, the result."""
+        """Leave the terminal to the script's output, a question or the result."""
 
 
 class Lines(Sink):
-    """For pipes and logs: one line on stderr per thing that was done, and now and then what is being done."""
+    """Shows, in pipes and logs, a line on stderr for each thing done, and now and then what is being done."""
 
     def __init__(
         self,
@@ -89,25 +89,26 @@ class Lines(Sink):
         if (line := self._line(event)) is not None:
             self._spoke_s = self._clock()
             self.pause()
-            said = text.clean(line)
+            line = text.clean(line)
             red = isinstance(event, Notice) and event.warning
-            echo(click.style(said, fg="red") if red else said, err=True)
+            echo(click.style(line, fg="red") if red else line, err=True)
 
     def _line(self, event: Event) -> str | None:
         match event:
-            case Notice(said):
-                return said
+            case Notice(sentence):
+                return sentence
             case StepDone() if event.outcome != "unchanged" or self._verbose:
                 return _step(event)
             case Progress() if self._verbose or self._clock() - self._spoke_s > QUIET_S:
                 return f"{event.host}: {event.text}"
             case RunChanged() if event.state != "finished" or self._verbose:
-                return _run(event)  # how it ended is the command's result
+                detail = f" ({event.detail})" if event.detail else ""
+                return f"run {event.run}: {event.state}{detail}"  # how it ended is the command's result
         return None
 
 
 class Spinner(Lines):
-    """For a terminal: what each host does now, and one line per stage that has ended."""
+    """Shows, in a terminal, what each host is doing, and one line per stage that has ended."""
 
     def __init__(self, *, verbose: bool = False, script_to_stderr: bool = False) -> None:
         super().__init__(verbose=verbose, script_to_stderr=script_to_stderr)
@@ -115,7 +116,7 @@ class Spinner(Lines):
         self._hosts: dict[str, str] = {}
         self._points: set[tuple[int, int]] = set()
         self._mid_line = False
-        """The script has begun a line and not ended it: a spinner would overwrite it."""
+        """The script has begun a line and not ended it; a spinner would overwrite it."""
         self._status: Status | None = None
 
     def show(self, event: Event) -> None:
@@ -124,9 +125,9 @@ class Spinner(Lines):
                 self._stage, self._hosts = event.stage, dict.fromkeys(event.hosts, "")
                 self._spin()
             case Progress():
-                self._said(event.host, event.text)
+                self._news(event.host, event.text)
             case StepDone() if event.host in self._hosts:
-                self._said(event.host, event.step)
+                self._news(event.host, event.step)
             case ScriptOutput():
                 self._mid_line = not event.data.endswith(b"\n")
             case PointSeen():
@@ -149,25 +150,28 @@ class Spinner(Lines):
             return _step(event) if isinstance(event, StepDone) and event.outcome == "failed" else None
         return super()._line(event)
 
-    def _said(self, host: str, said: str) -> None:
+    def _news(self, host: str, line: str) -> None:
         self._hosts.pop(host, None)
-        self._hosts[host] = said  # last in order: it is the newest
+        self._hosts[host] = line  # the last in order is the newest
         self._spin()
 
     def _spin(self) -> None:
         room = self._spinner().console.width - len(self._stage) - 6
-        newest = [f"{host} {said}" for host, said in reversed(self._hosts.items()) if said]
+        newest = [f"{host} {line}" for host, line in reversed(self._hosts.items()) if line]
         shown = newest[: max(1, room // WIDTH_PER_HOST)] or [text.count(len(self._hosts), "node")]
         parts = [text.cut(text.clean(part), room // len(shown) - 3) for part in shown]
         self._show(f"{self._stage}: {' · '.join(parts)}")
 
     def _spinner(self) -> Status:
         if self._status is None:
-            self._status = _status()
+            from rich.console import Console
+            from rich.status import Status
+
+            self._status = Status("", console=Console(stderr=True))
         return self._status
 
-    def _show(self, said: str) -> None:
-        self._spinner().update(said.replace("[", r"\["))
+    def _show(self, line: str) -> None:
+        self._spinner().update(line.replace("[", r"\["))
         self._spinner().start()
 
     def pause(self) -> None:
@@ -177,7 +181,7 @@ class Spinner(Lines):
 
 
 class JsonLines(Sink):
-    """For verbs that follow, with --json: one line of JSON on stdout per event of the run."""
+    """Prints, for verbs that follow with --json, a line of JSON on stdout per event of the run."""
 
     def show(self, event: Event) -> None:
         match event:
@@ -188,7 +192,7 @@ class JsonLines(Sink):
 
 
 def sink(options: CommonOptions, *, terminal: bool, follows: bool) -> Sink:
-    """The sink that fits the flags; ``follows``: the verb prints JSON Lines with --json."""
+    """Return the sink that fits the flags; ``follows``: the verb prints JSON Lines with --json."""
     if options.json and follows:
         return JsonLines()
     if options.quiet:
@@ -199,14 +203,3 @@ def sink(options: CommonOptions, *, terminal: bool, follows: bool) -> Sink:
 
 def _step(event: StepDone) -> str:
     return f"{event.host}: {event.stage}: {event.step}: {event.outcome}, {text.seconds(event.seconds)}"
-
-
-def _run(event: RunChanged) -> str:
-    return f"run {event.run}: {event.state}{f' ({event.detail})' if event.detail else ''}"
-
-
-def _status() -> Status:
-    from rich.console import Console
-    from rich.status import Status
-
-    return Status("", console=Console(stderr=True))
