@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from rain_deploy.cli.app import Application
-from rain_deploy.cli.main import main
+from rain_deploy.cli.main import VERBS, main
 from rain_deploy.providers.exoscale.api import Api, Patience
 from tests.faults.composition import application
 from tests.faults.matrix_transport import MatrixTransport
@@ -171,7 +171,8 @@ def _import_all() -> None:
     """What the commands import when they need it."""
     verbs = ("up", "scale", "down", "gc", "status")
     rest = ("cli.home", "cli.show.progress", "cli.show.envelope", "options.provider", "options.toml")
-    for module in (*(f"{room}.{verb}" for room in ("cli.commands", "verbs") for verb in verbs), *rest):
+    commands = (f"cli.commands.{VERBS[verb][0]}" for verb in verbs)
+    for module in (*commands, *(f"verbs.{verb}" for verb in verbs), *rest):
         importlib.import_module(f"rain_deploy.{module}")
     importlib.import_module("exoscale.api.v2")
 

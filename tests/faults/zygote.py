@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from rain_deploy.cli.app import Application
-from rain_deploy.cli.main import main
+from rain_deploy.cli.main import VERBS, main
 from rain_deploy.core.cluster import Node
 from rain_deploy.core.machine import Host
 from rain_deploy.parts.facts import facts_command
@@ -125,7 +125,7 @@ def _obey(order: Order, said: str) -> NoReturn:
 def _prepare() -> None:
     """Import what the commands import when they need it, and compile their templates."""
     for module in (
-        *(f"cli.commands.{name}" for name in ("up", "scale", "down", "gc")),
+        *(f"cli.commands.{VERBS[name][0]}" for name in ("up", "scale", "down", "gc")),
         *(f"cli.show.{name}" for name in ("progress", "envelope")),
         *(f"verbs.{name}" for name in ("up", "scale", "down", "gc")),
         "cli.home",
