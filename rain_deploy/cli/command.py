@@ -16,7 +16,7 @@ from rain_deploy.cli.complete import complete
 from rain_deploy.cli.session import Session, Show
 from rain_deploy.core.layout import MAX_NODES
 from rain_deploy.options.kinds import Kind
-from rain_deploy.options.table import EVERY_VERB, OPTIONS, Group, Option, variable
+from rain_deploy.options.table import CLUSTER_VERBS, EVERY_VERB, OPTIONS, RUN_VERBS, Group, Option, variable
 
 if TYPE_CHECKING:
     from rain_deploy.core.result import Result
@@ -32,7 +32,7 @@ _AMOUNTS = (
 )
 _SOURCES = (
     "Options can also come from the environment (RAIN_DEPLOY_{0} for --{1}) and from rain-deploy.toml (key "
-    "{2}; the reference lists all keys). The command line wins over the environment, the environment over "
+    "{1}; the reference lists all keys). The command line wins over the environment, the environment over "
     "the file; --with, --files and --env are combined."
 )
 
@@ -72,12 +72,11 @@ class Command(click.Command):
 
     def _notes(self, ctx: click.Context) -> list[str]:
         shown = {parameter.metavar for parameter in self.get_params(ctx)}
-        keys = [o for o in OPTIONS.values() if o.flags and o.toml and self.name in o.verbs]
-        sources = [_SOURCES.format(o.toml.upper(), o.flags[-1][2:], o.toml) for o in keys if o.name == o.toml]
+        example = "nodes" if self.name in CLUSTER_VERBS else "timeout"
         return [
             *([_DURATIONS] if "DURATION" in shown else []),
             *([_AMOUNTS] if "AMOUNT" in shown else []),
-            *sources[:1],
+            *([_SOURCES.format(example.upper(), example)] if self.name in CLUSTER_VERBS + RUN_VERBS else []),
         ]
 
 
