@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from rain_deploy.core.machine import Machines
+from rain_deploy.core.wording import HOUR_S
 
-HOUR_S = 3600.0
 DEFAULT_TTL_S = 12 * HOUR_S
 """From the making of a cluster to its time limit, unless another is asked for."""
 
