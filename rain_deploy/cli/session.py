@@ -98,7 +98,7 @@ class Session:
     def cluster_spec(self, given: Settings | None = None, *, must_be_named: bool = False) -> ClusterSpec:
         """Return the spec of flags, environment and TOML; ``given`` stands for more flags.
 
-        ``must_be_named``: no provider is assumed where nobody can object.  UsageError, InputError.
+        ``must_be_named``: no provider is assumed where no user can object.  UsageError, InputError.
         """
         from rain_deploy.options import spec
         from rain_deploy.options.provider import choose_provider
@@ -126,7 +126,7 @@ class Session:
             with self._logging:
                 return self._perform(command)
         except ReaderGone:
-            # Python flushes stdout once more at its end; there is nobody to read it.
+            # Python flushes stdout once more at its end; nobody reads it any more.
             with contextlib.suppress(OSError):
                 sys.stdout.close()
             return failure.BROKEN_PIPE
@@ -193,11 +193,11 @@ class Session:
     def _terminal(self) -> bool:
         return is_terminal(sys.stderr) and self.app.environ.get("TERM") != "dumb"
 
-    def _note(self, said: str, error: BaseException | None = None) -> None:
+    def _note(self, line: str, error: BaseException | None = None) -> None:
         if self._log is not None:
             import logging
 
-            logging.getLogger("rain_deploy.cli").debug(said, exc_info=error)
+            logging.getLogger("rain_deploy.cli").debug(line, exc_info=error)
 
     def _confirm(self, question: str) -> bool:
         if self.options.yes:

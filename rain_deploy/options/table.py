@@ -64,7 +64,7 @@ class Option:
     """Empty: it is set in TOML only.  ``--no-x`` sets it to False."""
     short: str = ""
     key: str | None = None
-    """Empty: it is no key of the TOML."""
+    """Empty: it is not a key of the TOML."""
     merge: Merge = Merge.REPLACE
 
     @property
