@@ -158,7 +158,7 @@ def test_down_leaves_nothing_but_caches(cluster: LocalCluster, machines: Pair) -
         assert machine.processes() == []
         looked = [line for line in told["certificate"] if line.startswith(f"node-{number}: no ")]
         assert len(looked) == 3, "processes, ports, files"
-    assert cluster.well("down").stdout.startswith("cluster mine: there is nothing on record here")
+    assert cluster.well("down").stdout.startswith("cluster mine: no record of it here")
     assert cluster.line.clusters() == []
 
 
