@@ -20,6 +20,10 @@ class Step:
     check: str = "false"
     verify: str = "true"
     parallel: bool = False
+    makes: str = ""
+    """Path of a file that is there once the step is done; empty: none that others look for."""
+    sha256: str = ""
+    """Digest of that file, or of what it stands for; empty: it need only exist."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ class Code(Part):
             check=there,
             act=f'mkdir -p {shlex.quote(self.layout.codes)}\nmv -T "$S/code" {target} 2>/dev/null || {there}',
             verify=there,
+            makes=self._main,
         )
         payload = tuple(PayloadFile(f"code/{file.path}", file.data, file.mode) for file in bundle.files)
         return Stage(self.stage_name, (step,), payload)

@@ -138,7 +138,7 @@ class Environment(Part):
             marker=marker,
             interpreter=shlex.join(interpreter),
         )
-        return Step("set-up script", act, check=f"[ -e {shlex.quote(marker)} ]")
+        return Step("set-up script", act, check=f"[ -e {shlex.quote(marker)} ]", makes=marker)
 
     def _built(self, python: str) -> Step:
         ready = f"[ -e {shlex.quote(self.path)}/.ok ]"
@@ -151,7 +151,14 @@ class Environment(Part):
             version=NODE_PYTHON_TEXT,
         )
         runs = f"{shlex.quote(self.path)}/bin/python -I -c 'import rain.client'"
-        return Step("environment", act, check=ready, verify=f"{ready} && {runs}", parallel=True)
+        return Step(
+            "environment",
+            act,
+            check=ready,
+            verify=f"{ready} && {runs}",
+            parallel=True,
+            makes=f"{self.path}/.ok",
+        )
 
     def done(self, node: Node) -> Node:
         return having(node, f"{self.path}/.ok")

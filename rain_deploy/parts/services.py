@@ -118,11 +118,11 @@ def start_stage(cluster: Cluster, node: Node, *, probe: bool) -> Stage:
     layout, is_server = layout_of(cluster), node.name == cluster.server.name
     node_dir = layout.node(node.host.index)
     payload = [PayloadFile("node.json", node_config(cluster, node))]
-    steps = [file_step("node.json", f"{node_dir}/node.json")]
+    steps = [file_step(payload[0], f"{node_dir}/node.json")]
     ensure = node_argv(cluster, "ensure", node_dir)
     if is_server:
         payload.append(PayloadFile("cluster.json", cluster_config(cluster)))
-        steps.append(file_step("cluster.json", f"{layout.server}/cluster.json"))
+        steps.append(file_step(payload[1], f"{layout.server}/cluster.json"))
         ensure = (*ensure, "--supervisor", layout.cluster)
     started = f'started=$({shlex.join(ensure)})\nfor s in $started; do data started "$s"; done'
     steps.append(Step(name="services", act=started))

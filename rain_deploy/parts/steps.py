@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 
-from rain_deploy.core.step import Step
+from rain_deploy.core.step import PayloadFile, Step
 from rain_deploy.parts.shell import render
 
 
@@ -28,14 +29,16 @@ def program_step(name: str, source: str, target: str, sha256: str, *, parallel: 
     path = shlex.quote(target)
     whole = f"""[ -x {path} ] && [ "$(sha256sum <{path})" = '{sha256}  -' ]"""
     act = render("place.sh.j2", source=source, target=target, directory=target.rpartition("/")[0])
-    return Step(name=name, act=act, check=whole, verify=whole, parallel=parallel)
+    return Step(name=name, act=act, check=whole, verify=whole, parallel=parallel, makes=target, sha256=sha256)
 
 
-def file_step(source: str, target: str) -> Step:
+def file_step(file: PayloadFile, target: str) -> Step:
     """Return the step that puts a small file of the payload at ``target`` if it differs, by rename."""
     path, directory = shlex.quote(target), shlex.quote(target.rpartition("/")[0])
     return Step(
         name=target.rpartition("/")[2],
-        check=f'cmp -s "$S/{source}" {path}',
-        act=f'mkdir -p {directory}\nmv "$S/{source}" {path}',
+        check=f'cmp -s "$S/{file.path}" {path}',
+        act=f'mkdir -p {directory}\nmv "$S/{file.path}" {path}',
+        makes=target,
+        sha256=hashlib.sha256(file.data).hexdigest(),
     )

@@ -145,7 +145,9 @@ def wall_steps(layout: Layout, addresses: Mapping[str, str]) -> tuple[Step, ...]
     keep = f'{now}\nmkdir -p {shlex.quote(layout.cluster)}\necho "$now" >{record}.$$\nmv {record}.$$ {record}'
     return (
         packages_step("nftables", ("nftables",), present=f"{_PATH}; command -v nft"),
-        Step(name="wall", check=same, act=f"{apply}\n{keep}", verify=same),
+        Step(
+            "wall", f"{apply}\n{keep}", check=same, verify=same, makes=f"{layout.cluster}/wall", sha256=digest
+        ),
     )
 
 

@@ -10,21 +10,20 @@ from rain_deploy.cli.app import Application
 from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.core.events import EventSink, Notice
 from rain_deploy.errors import CredentialsError
-from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.parts.user_data import render as user_data
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.exoscale.account import Account, find_account
 from rain_deploy.providers.exoscale.api import Api
 from rain_deploy.providers.exoscale.provider import ExoscaleProvider
 from rain_deploy.state import Store
-from rain_deploy.transport.base import Transport
 from rain_deploy.transport.local import LocalTransport
+from tests.faults.fake_transport import FakeTransport
 
 MakeApi = Callable[[Account, Callable[[str], None]], Api]
 """Of an account, and where its notices go."""
 
 
-def application(environ: Mapping[str, str], transport: Transport, make_api: MakeApi) -> Application:
+def application(environ: Mapping[str, str], transport: FakeTransport, make_api: MakeApi) -> Application:
     """A command line in ``environ`` alone; nobody sits before it."""
 
     @contextlib.contextmanager
@@ -45,7 +44,7 @@ def application(environ: Mapping[str, str], transport: Transport, make_api: Make
             emit=emit,
             confirm=confirm,
             cwd=home,
-            executor=SshExecutor(transport),
+            executor=transport.executor,
         )
 
     return Application(

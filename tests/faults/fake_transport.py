@@ -1,4 +1,4 @@
-"""SSH as it looks from the operator's side, over machines that are files: commands are answered, not run.
+"""SSH as it looks from the operator's side, over machines that are files: questions are answered, not run.
 
 Machines live in a directory, one file each, so that the processes of several commands meet the same ones.
 Who connects must name the right host key and hold the machine's own login key, as with a real server.
@@ -6,15 +6,11 @@ Who connects must name the right host key and hold the machine's own login key, 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import hashlib
-import io
 import json
-import re
-import shlex
-import tarfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +19,21 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.machine import Host
 from rain_deploy.errors import HostKeyError, Unreachable
-from rain_deploy.parts.shell import DATA, MARK
 from rain_deploy.transport.base import Chunk, Forward
 from tests.lab.machines import Instance, NoMachines
-
-_STEP = re.compile(
-    r"^step_(?P<index>\d+)\(\) \{ # .*\n  \( (?P<check>[\s\S]*?) \) >/dev/null 2>&1 3>&- </dev/null\n"
-    r"[\s\S]*?\n  \( set -e\n(?P<act>[\s\S]*?)\n  \) </dev/null 1>&2\n",
-    re.MULTILINE,
-)
-_CACHED = re.compile(r"/[^\s'\"\]]+/(?:rain|uv|\.ok|__main__\.py)\b")
-"""What the checks of the installation look for."""
+from tests.support.fake_executor import FakeExecutor
+from tests.support.fake_executor import Machine as Remembers
 
 
 @dataclass
-class Machine:
-    """What a command can find on one."""
+class Machine(Remembers):
+    """A machine of the lab: who may reach it, beside what stages have left on it."""
 
-    id: str
-    host_key: str
-    logins: tuple[str, ...]
+    id: str = ""
+    host_key: str = ""
+    logins: tuple[str, ...] = ()
     """Public keys of those who may log in, each ``keytype base64``."""
     running: bool = True
-    files: dict[str, str] = field(default_factory=dict)
-    """Path -> SHA-256, or nothing where no one asks for it."""
-    services: list[str] = field(default_factory=list)
 
 
 def load(directory: Path, address: str) -> Machine | None:
@@ -83,7 +69,8 @@ class FakeMachines(NoMachines):
         keys = _user_data(instance.user_data).get("ssh_keys", {})
         host_key = _bare(keys.get("ed25519_public", "none none"))
         logins = tuple(map(_bare, instance.public_keys))
-        machine = Machine(instance.id, host_key, logins, files=dict.fromkeys(self.installed, ""))
+        files = dict.fromkeys(self.installed, "")
+        machine = Machine(files, id=instance.id, host_key=host_key, logins=logins)
         save(self.directory, address, machine)
         self.at[instance.id] = address
         return address
@@ -118,10 +105,11 @@ def _bare(key: str) -> str:
 
 
 class FakeTransport:
-    """Implements the transport for machines of ``FakeMachines``."""
+    """Implements the transport for machines of ``FakeMachines``; stages go through ``executor``."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self.executor = FakeExecutor(self._kept)
 
     def connect(self, host: Host) -> None:
         """Raises Unreachable, HostKeyError as a real one."""
@@ -137,6 +125,12 @@ class FakeTransport:
             raise Unreachable(f"login refused at {host.address}", node=host.name)
         return machine
 
+    @contextlib.contextmanager
+    def _kept(self, host: Host) -> Iterator[Machine]:
+        machine = self._meet(host)
+        yield machine
+        save(self._directory, host.address, machine)
+
     def run(
         self,
         host: Host,
@@ -148,12 +142,8 @@ class FakeTransport:
         """As the command would leave it on a machine where everything goes well."""
         del on_stderr
         machine = self._meet(host)
-        script = command.argv[2] if command.argv[:2] == ("sh", "-c") else ""
         if command.argv[3:4] == ("facts",):
             output = _facts(host, machine, json.loads(command.argv[4]))
-        elif script and "mark()" in script:
-            output = _stage(machine, script, command.stdin)
-            save(self._directory, host.address, machine)
         else:
             output = _verb(command)
         if on_stdout:
@@ -191,59 +181,11 @@ def _facts(host: Host, machine: Machine, question: Mapping[str, Any]) -> str:
         "hostname": host.name,
         "machine_id": machine.id,
         "route_address": host.address,
-        "have": [path for path in machine.files if _CACHED.fullmatch(path)],
+        "have": [path for path in machine.files if "/cache/" in path],
         "node_config_sha256": next((sha for path, sha in machine.files.items() if path.endswith(config)), ""),
         "running": machine.services,
     }
     return json.dumps(found)
-
-
-def _stage(machine: Machine, script: str, stdin: bytes | None) -> str:
-    """Every step, in order: unchanged where its check would hold, else done."""
-    payload = _digests(stdin) if stdin else {}
-    lines: list[str] = []
-    for step in _STEP.finditer(script):
-        mark = f"{MARK}{step['index']}\t"
-        wanted = _wanted(step["check"], payload)
-        if wanted and wanted.items() <= machine.files.items():
-            lines.append(f"{mark}unchanged")
-            continue
-        lines += [f"{mark}started", *_act(machine, step["act"]), f"{mark}done"]
-        machine.files |= wanted
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _digests(stdin: bytes) -> dict[str, str]:
-    found = {}
-    with tarfile.open(fileobj=io.BytesIO(stdin), mode="r:gz") as archive:
-        for member in archive.getmembers():
-            file = archive.extractfile(member)
-            found[member.name] = hashlib.sha256(file.read() if file else b"").hexdigest()
-    return found
-
-
-def _wanted(check: str, payload: Mapping[str, str]) -> dict[str, str]:
-    """Files that a check looks for."""
-    if placed := re.search(r'cmp -s "\$S/([^"]+)" (\S+)', check):
-        return {placed[2]: payload[placed[1]]}
-    return dict.fromkeys(_CACHED.findall(check), "")
-
-
-def _act(machine: Machine, act: str) -> list[str]:
-    """Do what a step does to files and services; the lines that it reports."""
-    for line in act.splitlines():
-        if gone := re.match(r"rm -r?f -- (\S+)", line):
-            machine.files = {path: sha for path, sha in machine.files.items() if not path.startswith(gone[1])}
-    if "RAIN_DEPLOY_SERVICE=" in act:
-        machine.services = []
-    started = []
-    if ensured := re.search(r"started=\$\((.*) ensure (.*)\)", act):
-        wanted = ["governor", *(["supervisor"] if "--supervisor" in ensured[2] else [])]
-        started = [service for service in wanted if service not in machine.services]
-        machine.services += started
-    told = [shlex.split(line)[1:3] for line in act.splitlines() if re.match(r"data \w+ [^\"]", line)]
-    pairs = [*told, *(["started", service] for service in started)]
-    return [f"{DATA}{name}\t{value}" for name, value in pairs]
 
 
 def _verb(command: Command) -> str:
