@@ -21,7 +21,7 @@ from rain_deploy.errors import DownIncomplete, HostKeyError, RainDeployError, Un
 from rain_deploy.fleet.executor import StageReport
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.fleet.reach import meet
-from rain_deploy.parts.teardown import remove_stage, stop_stage
+from rain_deploy.parts.services import remove_stage, stop_stage
 from rain_deploy.providers.base import Provider
 from rain_deploy.state.record import Record
 

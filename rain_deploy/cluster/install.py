@@ -18,7 +18,6 @@ from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.step import Stage
 from rain_deploy.errors import InstallFailed
 from rain_deploy.fleet.executor import StageReport
-from rain_deploy.parts.cache import EngineCache
 from rain_deploy.parts.code import code_bundle
 from rain_deploy.parts.engine import ENGINE, engine_key
 from rain_deploy.parts.environment import environment_digest
@@ -26,7 +25,8 @@ from rain_deploy.parts.host_key import HostKey
 from rain_deploy.parts.listed import Shared, first_parts, last_parts, parts, software
 from rain_deploy.parts.part import Part, after, facts_of, groups, having, refusals, stages_of
 from rain_deploy.parts.services import layout_of
-from rain_deploy.parts.uv import uv_pin, uv_program
+from rain_deploy.parts.supply.cache import EngineCache
+from rain_deploy.parts.supply.uv import uv_pin, uv_program
 from rain_deploy.parts.wall import Wall
 from rain_deploy.providers.base import Provider
 from rain_deploy.state.record import Record

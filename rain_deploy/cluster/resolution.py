@@ -8,7 +8,7 @@ from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.events import Notice
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec
 from rain_deploy.parts.environment import check_packages, node_lock
-from rain_deploy.parts.resolve import asked, resolve, unresolved
+from rain_deploy.parts.supply.resolve import asked, resolve, unresolved
 
 
 def decide_environment(ctx: Context, spec: ClusterSpec, cluster: Cluster) -> ResolvedEnvironment:

@@ -15,9 +15,9 @@ from rain_deploy.core.machine import Resource
 from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import ApiError, CredentialsError, InputError
-from rain_deploy.parts.cache import EngineCache
 from rain_deploy.parts.engine import engine_key
 from rain_deploy.parts.facts import DEBIAN_12
+from rain_deploy.parts.supply.cache import EngineCache
 from rain_deploy.providers.base import Cloud
 
 RUNNING, STARTING = "running", "starting"

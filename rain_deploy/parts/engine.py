@@ -14,8 +14,7 @@ from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.errors import InputError
 from rain_deploy.parts.environment import no_python
 from rain_deploy.parts.part import Part, facts_of, having
-from rain_deploy.parts.shell import PACKAGE, render
-from rain_deploy.parts.steps import packages_step, program_step
+from rain_deploy.parts.shell import PACKAGE, packages_step, program_step, render
 
 ENGINE = "engine"
 """Name under which the server node reports the digest of the engine that it made."""
@@ -110,7 +109,9 @@ class Engine(Part):
 
     def _made(self, node: Node) -> tuple[tuple[Step, ...], tuple[PayloadFile, ...]]:
         facts, url = facts_of(node), self.spec.url
-        script = PayloadFile("engine/build_engine.py", (PACKAGE / "parts/build_engine.py").read_bytes())
+        script = PayloadFile(
+            "engine/build_engine.py", (PACKAGE / "parts/scripts/build_engine.py").read_bytes()
+        )
         act = render(
             "engine.sh.j2", python=facts.python, cache=self.layout.engines, url=url, sha256=self.spec.sha256
         )

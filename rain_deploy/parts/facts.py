@@ -53,7 +53,7 @@ _JSON = cattrs.preconf.json.make_converter(detailed_validation=False)
 
 @functools.cache
 def _probe() -> str:
-    return (PACKAGE / "parts/probe.py").read_text("ascii")
+    return (PACKAGE / "parts/scripts/probe.py").read_text("ascii")
 
 
 def facts_command(host: Host, cluster_id: str, *, route_to: str = "", tools: bool = False) -> Command:

@@ -19,8 +19,7 @@ from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.step import Stage, Step
 from rain_deploy.errors import InputError
 from rain_deploy.parts.part import Part, facts_of
-from rain_deploy.parts.shell import render
-from rain_deploy.parts.steps import packages_step
+from rain_deploy.parts.shell import packages_step, render
 
 LOOPBACK = "127.0.0.1"
 

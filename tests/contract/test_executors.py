@@ -24,8 +24,7 @@ from rain_deploy.parts.code import Code
 from rain_deploy.parts.engine import Engine
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.limit import limit_stage
-from rain_deploy.parts.services import start_stage
-from rain_deploy.parts.teardown import remove_stage, stop_stage
+from rain_deploy.parts.services import remove_stage, start_stage, stop_stage
 from rain_deploy.transport.base import Chunk
 from rain_deploy.transport.local import LocalTransport
 from tests.support.fake_executor import FakeExecutor, Machine

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.spec import EngineSpec
-from rain_deploy.parts.cache import EngineCache
 from rain_deploy.parts.engine import engine_key
 from rain_deploy.parts.facts import DEBIAN_12
+from rain_deploy.parts.supply.cache import EngineCache
 from rain_deploy.state import Store
 from tests.faults.crash_world import ENGINE, installed
 from tests.faults.fake_transport import FakeMachines

@@ -1,4 +1,4 @@
-"""parts/build_engine.py as a node runs it, with a cargo and a web server of the test's own."""
+"""parts/scripts/build_engine.py as a node runs it, with a cargo and a web server of the test's own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import pytest
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "rain_deploy/parts/build_engine.py"
+SCRIPT = ROOT / "rain_deploy/parts/scripts/build_engine.py"
 RAIN = b'#!/bin/sh\necho "Rain 0.4.0"\n'
 RAIN_SHA256 = hashlib.sha256(RAIN).hexdigest()
 DEADLINE_S = 30.0

@@ -13,7 +13,7 @@ import pytest
 from rain_deploy.core.spec import EnvironmentSpec
 from rain_deploy.errors import ExitCode, InputError
 from rain_deploy.parts.environment import node_lock
-from rain_deploy.parts.resolve import asked, resolve
+from rain_deploy.parts.supply.resolve import asked, resolve
 
 
 def wheel(directory: Path, name: str = "six-1.17.0-py3-none-any.whl") -> Path:

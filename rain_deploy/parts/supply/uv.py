@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rain_deploy.errors import InputError
-from rain_deploy.parts.cache import keep, whole
 from rain_deploy.parts.shell import PACKAGE
+from rain_deploy.parts.supply.cache import keep, whole
 
 DEADLINE_S = 900.0
 

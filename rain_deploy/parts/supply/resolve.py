@@ -26,7 +26,7 @@ from rain_deploy.core.environment import (
 )
 from rain_deploy.core.spec import EnvironmentSpec
 from rain_deploy.errors import InputError
-from rain_deploy.parts.uv import run_uv
+from rain_deploy.parts.supply.uv import run_uv
 
 _REFUSED = re.compile(
     r"\s*(-e|--editable|-i|--(?:extra-)?index-url|-f|--find-links|--no-index)\b"

@@ -1,0 +1,1 @@
+"""What this machine brings for the nodes: programs that it keeps, and the requirements, resolved."""
