@@ -26,8 +26,6 @@ BUSY = 11
 T = TypeVar("T")
 Parameter = int | float | bool | str
 """The value of a task's parameter."""
-
-
 _GIVEN_AS: dict[type, set[type]] = {float: {int, float}, Path: {str}}
 """Types in JSON of what is not given as itself."""
 
@@ -124,7 +122,6 @@ class Outcome(enum.StrEnum):
 
     DONE = "done"
     FAILED = "failed"
-    """The script ended with an exit code other than 0."""
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"
     LIMIT = "limit"
@@ -232,13 +229,8 @@ class EndLine:
 
 
 FollowLine = OutputLine | PointLine | StateLine | EndLine
-_LINES: dict[str, type[FollowLine]] = {
-    "out": OutputLine,
-    "err": OutputLine,
-    "point": PointLine,
-    "state": StateLine,
-    "end": EndLine,
-}
+_LINES: dict[str, type[FollowLine]]
+_LINES = {"out": OutputLine, "err": OutputLine, "point": PointLine, "state": StateLine, "end": EndLine}
 
 
 def read_line(text: bytes) -> FollowLine | None:
@@ -246,19 +238,17 @@ def read_line(text: bytes) -> FollowLine | None:
     value = parse(text)
     if not isinstance(value, dict):
         raise WireError("a line of follow is not an object")
-    kind = _LINES.get(str(value.get("t", "state")))  # nodes before 0.3 answer `queue` without a kind
+    kind = _LINES.get(str(value.get("t", "state")))  # an older node's `queue` names no kind
     return from_json(kind, value) if kind else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Life:
-    """A process of Rain on the node."""
+    """The governor's process on the node."""
 
     pid: int = 0
-    epoch: str = ""
-    run: str = ""
-    """The run that it serves; empty between runs."""
     ready: bool = False
+    """Rain said that it is registered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +258,6 @@ class NodeStatus:
     services: dict[str, int | None] = field(default_factory=dict)
     """Pid by role; None where the service does not run.  Empty: the node could not say."""
     governor: Life | None = None
-    server: Life | None = None
     runs: tuple[ListedRun, ...] = ()
     load: float | None = None
     disk_free_bytes: int | None = None
@@ -280,10 +269,9 @@ class NodeStatus:
 def parse(text: bytes | str) -> object:
     """Return what a JSON text holds.  Raises WireError."""
     try:
-        value: object = json.loads(text)
+        return typing.cast("object", json.loads(text))
     except (ValueError, RecursionError) as error:
         raise WireError(f"not JSON: {error}") from error
-    return value
 
 
 def read(kind: type[T], text: bytes | str) -> T:

@@ -7,7 +7,6 @@ Paths are found as plain literals and as what is made of literals, of names boun
 from __future__ import annotations
 
 import ast
-import importlib.util
 import posixpath
 import warnings
 from collections.abc import Iterator
@@ -89,7 +88,7 @@ def scan(data: bytes, file: str) -> Source:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
-        tree = ast.parse(importlib.util.decode_source(data), file, feature_version=NODE_PYTHON)
+        tree = ast.parse(data, file, feature_version=NODE_PYTHON)
     paths = _Paths(tree, file)
     reads, others = _calls(tree, paths)
     return Source(

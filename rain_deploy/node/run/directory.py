@@ -89,6 +89,17 @@ class Run:
         return {"RAIN_DEPLOY_COMPANION": str(code / "site"), "RAIN_DEPLOY_RUN_DIR": str(self.path)}
 
 
+class NoSuchRun(Exception):  # noqa: N818 - a fact about the argument
+    """A directory holds no run that was shipped whole."""
+
+
+def the_run(path: Path) -> Run:
+    """Return the run in a directory.  Raises NoSuchRun."""
+    if run := load_run(path):
+        return run
+    raise NoSuchRun(f"{path} holds no run")
+
+
 def load_run(path: Path) -> Run | None:
     """Return the run in a directory; None when none was shipped there whole."""
     about = load(path / "run.json", RunDescription)

@@ -8,9 +8,11 @@ import select
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from ..files import Tail
 from ..wire import (
+    NOT_IN_LINE,
     EndLine,
     FollowLine,
     OutputLine,
@@ -18,12 +20,11 @@ from ..wire import (
     PointRow,
     RunState,
     StateLine,
-    extended,
     from_json,
     to_json,
 )
-from .directory import Run
-from .line import ahead
+from .directory import Run, the_run
+from .line import state_line
 
 _EAGER_S = 1.0
 _EAGER_POLL_S = 0.02
@@ -66,25 +67,18 @@ class Follower:
         return lines + [PointLine(row=from_json(PointRow, json.loads(row)), bytes=len(row)) for row in rows]
 
 
-def state_line(run: Run) -> StateLine:
-    """Return how a run stands, and how many are before it while it waits."""
-    status = run.status()
-    return extended(status, StateLine, ahead=ahead(run) if status.state == RunState.QUEUED else 0)
-
-
-def send(*lines: FollowLine) -> None:
-    """Write lines to stdout at once."""
-    sys.stdout.write("".join(json.dumps(to_json(line)) + "\n" for line in lines))
-    sys.stdout.flush()
-
-
-def follow(run: Run, out: int, err: int, points: int) -> int:
+def follow(run_dir: Path, out: int, err: int, points: int) -> int:
     """Send a run's lines until it is finished and all is sent, or the reader is gone."""
+    run = the_run(run_dir)
+    if run.status().state == RunState.SHIPPED:
+        print("it was never in line", file=sys.stderr)
+        return NOT_IN_LINE
     started = time.monotonic()
     try:
         for lines in Follower(run, out, err, points).batches():
             if lines:
-                send(*lines)
+                sys.stdout.write("".join(json.dumps(to_json(line)) + "\n" for line in lines))
+                sys.stdout.flush()
             elif _reader_gone(_EAGER_POLL_S if time.monotonic() - started < _EAGER_S else _POLL_S):
                 break
     except BrokenPipeError:

@@ -11,15 +11,12 @@ from pathlib import Path
 
 from ..files import write_json
 from ..service.process import identify
-from .directory import JobStart, ScriptEnd, load_run
+from .directory import JobStart, ScriptEnd, the_run
 
 
 def run_job(run_dir: Path) -> int:
     """Run the script of a run once.  Environment and output are the caller's."""
-    run = load_run(run_dir)
-    if run is None:
-        print(f"no run in {run_dir}", file=sys.stderr)
-        return 1
+    run = the_run(run_dir)
     # A handler, not SIG_IGN, which the script would inherit.  The job outlives the script to record its end.
     signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     started_s = time.time()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
+from ..config import node_config
 from ..files import write_json
-from ..wire import Outcome, RunState, RunStatus
-from .directory import Run, all_runs
+from ..service.ensure import supervisor_path
+from ..service.process import recorded
+from ..wire import BUSY, Outcome, RunState, RunStatus, StateLine, extended
+from .directory import Run, all_runs, the_run
 
 
 def unfinished(runs_dir: Path) -> tuple[Run, ...]:
@@ -31,8 +35,27 @@ def queue(run: Run) -> RunStatus:
     return status
 
 
-def cancel(run: Run) -> RunStatus:
+def state_line(run: Run) -> StateLine:
+    """Return how a run stands, and how many are before it while it waits."""
+    status = run.status()
+    return extended(status, StateLine, ahead=ahead(run) if status.state == RunState.QUEUED else 0)
+
+
+def join(run_dir: Path, *, no_wait: bool) -> StateLine | int:
+    """Queue a run; with ``no_wait`` only if no other run is in line."""
+    run = the_run(run_dir)
+    others = [other.id for other in unfinished(run_dir.parent) if other.id != run.id]
+    if no_wait and others:
+        run.forget_env()
+        print(f"other runs are not finished: {', '.join(others)}", file=sys.stderr)
+        return BUSY
+    queue(run)
+    return state_line(run)
+
+
+def cancel(run_dir: Path) -> RunStatus:
     """Ask for a run's end; one that was never in line ends here."""
+    run = the_run(run_dir)
     (run.path / "cancel").touch()
     status = run.status()
     if status.state != RunState.SHIPPED:
@@ -40,8 +63,15 @@ def cancel(run: Run) -> RunStatus:
     return run.finish(Outcome.CANCELLED, "never in line", ended_s=time.time())
 
 
+def end_interrupted(node_dir: Path) -> list[str]:
+    """End the runs that a power-off broke off, on a node without a supervisor; return their ids."""
+    config = node_config(node_dir)
+    supervised = recorded(supervisor_path(config).with_suffix(".pid"))
+    return [] if supervised else interrupted(config.runs_dir)
+
+
 def interrupted(runs_dir: Path) -> list[str]:
-    """End the runs that a power-off broke off, and return their ids; for a node without a supervisor.
+    """End all runs that are not finished, and return their ids.
 
     A script that ended badly while no supervisor was there to say so was ended by the power-off.
     """

@@ -1,4 +1,4 @@
-"""``pack``: what goes home of a run, as one tar stream, sums last."""
+"""``pack``: send a run's results as one tar stream, sums last."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..files import read_json
-from .directory import Run
+from .directory import Run, the_run
 
 _TOP = ("stdout.log", "stderr.log", "points.jsonl", "state.json")
 _TREES = ("attempts", "figures", "files")
@@ -24,7 +24,7 @@ _LEFT_OUT = "__pycache__"
 
 
 class Measured:
-    """Exactly ``size`` bytes of a file that may grow or shrink while it is read, and their sum.
+    """Reads exactly ``size`` bytes of a file that may grow or shrink meanwhile, and sums them.
 
     A tar member's size is announced before its content: what grows is cut, what shrinks is filled up.
     """
@@ -59,15 +59,15 @@ def pack(run: Run, output: BinaryIO) -> None:
         tar.addfile(header, io.BytesIO(content))
 
 
-def pack_to_stdout(run: Run) -> int:
-    """``pack`` on stdout."""
-    pack(run, sys.stdout.buffer)
+def pack_to_stdout(run_dir: Path) -> int:
+    """Pack the run in a directory to stdout."""
+    pack(the_run(run_dir), sys.stdout.buffer)
     sys.stdout.buffer.flush()
     return 0
 
 
 def _members(root: Path, cwd: str) -> Iterator[str]:
-    """Relative names in a fixed order: files, and with a slash at the end directories without content."""
+    """Yield relative names in a fixed order: files, and empty directories with a slash at the end."""
     yield from (name for name in _TOP if (root / name).is_file())
     for tree in _TREES:
         for directory, directories, files in os.walk(root / tree):
@@ -90,7 +90,7 @@ def _unchanged(root: Path, name: str, shipped: dict[str, str]) -> bool:
 
 
 def _open_regular(path: Path) -> BinaryIO | None:
-    """The file, if it is a regular one: no link is followed, nothing waits for a pipe's writer."""
+    """Open a regular file; None for anything else.  No link is followed, no pipe is waited for."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

@@ -26,8 +26,8 @@ def supervisor_path(config: NodeConfig) -> Path:
     return config.server_dir / "supervisor"
 
 
-def ensure(node_dir: Path, *, supervisor: bool) -> list[str]:
-    """Start the services that do not run, or that run another node code; return their names.
+def ensure(node_dir: Path, *, supervisor: Path | None) -> int:
+    """Start the services that do not run, or that run another node code; print their names.
 
     A service may be replaced at any time, also during a run: the next one adopts what it finds.  Raises
     NotInstalled, OSError, TimeoutError.
@@ -37,15 +37,14 @@ def ensure(node_dir: Path, *, supervisor: bool) -> list[str]:
     if supervisor:
         argv = node_argv(config, "supervisor", config.cluster_dir, config.node_dir)
         wanted.append(("supervisor", supervisor_path(config), argv))
-    started = []
     for role, path, argv in wanted:
         running = partial(_processes, config, role)
         if (found := running()) and all(_words(process) == argv for process in found):
             continue
         end(running, grace_s=5, deadline_s=10)
         _start(config, role, path, argv)
-        started.append(role)
-    return started
+        print(role)
+    return 0
 
 
 def become_current(config: NodeConfig, role: str, path: Path, *places: Path) -> None:

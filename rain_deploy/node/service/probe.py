@@ -16,6 +16,11 @@ from .process import environment
 _POLL_S = 0.02
 
 
+def answer(host: str, port: int, *, expect: int, deadline_s: float, warm: bool) -> int:
+    """Answer the question in the arguments, or with ``warm`` the one on stdin."""
+    return warm_probe() if warm else probe(host, port, expect=expect, deadline_s=deadline_s)
+
+
 def probe(host: str, port: int, *, expect: int, deadline_s: float) -> int:
     """Print ``{"governors": […]}`` once ``expect`` are registered, or at the deadline; 0 or 1."""
     # A call of Rain's client has no deadline and keeps the interpreter: the kernel ends the process.

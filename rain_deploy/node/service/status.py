@@ -9,21 +9,19 @@ from pathlib import Path
 from ..config import node_config
 from ..run.directory import all_runs
 from ..wire import Life, ListedRun, NodeConfig, NodeStatus, extended
-from .engine import Epoch
 from .ensure import keeper_path, supervisor_path
 from .process import Found, leader, recorded
 
 
-def status(node_dir: Path) -> NodeStatus:
-    """Return services, governor, server, runs, load and disk of a node.  Raises NotInstalled."""
+def status(cluster_dir: Path, node_dir: Path) -> NodeStatus:
+    """Return services, governor, runs, load and disk of a node.  Raises NotInstalled."""
     config = node_config(node_dir)
     return NodeStatus(
         services=_services(config),
         governor=_life(leader(config.service, "governor")),
-        server=_life(leader(config.service, "server")) if config.server else None,
-        runs=runs(config.cluster_dir) if config.server else (),
+        runs=runs(cluster_dir) if config.server else (),
         load=os.getloadavg()[0],
-        disk_free_bytes=shutil.disk_usage(config.cluster_dir).free,
+        disk_free_bytes=shutil.disk_usage(cluster_dir).free,
     )
 
 
@@ -41,10 +39,5 @@ def _services(config: NodeConfig) -> dict[str, int | None]:
 
 
 def _life(found: Found | None) -> Life | None:
-    """Return pid, epoch and run of a Rain process, and whether Rain called it ready."""
-    if found is None:
-        return None
-    place = Path(found.place)
-    epoch = Epoch.read(place)
-    ready = (place / "ready").exists()
-    return Life(pid=found.process.pid, epoch=place.name, run=epoch.run if epoch else "", ready=ready)
+    ready = found is not None and (Path(found.place) / "ready").exists()
+    return Life(pid=found.process.pid, ready=ready) if found else None
