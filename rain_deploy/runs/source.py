@@ -7,6 +7,7 @@ Paths are found as plain literals and as what is made of literals, of names boun
 from __future__ import annotations
 
 import ast
+import importlib.util
 import posixpath
 import warnings
 from collections.abc import Iterator
@@ -72,7 +73,7 @@ def read_script(path: Path, file: str) -> Source:
         where = f"line {error.lineno}: " if error.lineno else ""
         raise InputError(
             f"script {path} is not Python {NODE_PYTHON_TEXT}: {where}{error.msg}",
-            details=error.text,
+            details=error.text and error.text[:200],
             next_step=f"correct it; the nodes run Python {NODE_PYTHON_TEXT}",
         ) from error
     except (ValueError, RecursionError, MemoryError) as error:
@@ -89,6 +90,7 @@ def scan(data: bytes, file: str) -> Source:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
         tree = ast.parse(data, file, feature_version=NODE_PYTHON)
+    importlib.util.decode_source(data)  # raises also for bytes in comments, which the parser does not read
     paths = _Paths(tree, file)
     reads, others = _calls(tree, paths)
     return Source(

@@ -76,7 +76,7 @@ CASES = {
     "script with a syntax error": script(b"\ndef f(:\n", "line 2", "Python 3.11"),
     "script of Python 3.12": script(b"import os\ntype X = int\n", "line 2", "Python 3.11"),
     "script with an f-string of 3.12": script(b'print(f"{"a"}")\n', "line 1", "Python 3.11"),
-    "script that is not UTF-8": script(b'\nx = "\xff"\n', "Python 3.11", "encoding"),
+    "script that is not UTF-8": script(b'\nx = "\xff"\n', "Python 3.11", "line 2", "utf-8"),
     "script with NUL": script(b"a\0b", "null bytes"),
     "--nodes 0": usage((*UP, "--nodes", "0"), *NODES, "'0'"),
     "--nodes -1": usage((*UP, "--nodes", "-1"), *NODES, "'-1'"),
