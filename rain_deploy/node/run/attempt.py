@@ -92,6 +92,10 @@ class Attempt:
         found = leader(self._config.service, "server", self._run.attempt_dir)
         return found.process if found else None
 
+    def _script(self) -> list[Process]:
+        """Return the job and everything that the script started."""
+        return [found.process for found in scan(self._config.service, "job", self._run.path)]
+
     def _start(self) -> Ending | None:
         """Start server, governors and job; return an ending if that fails.  Raises EngineFailed."""
         run, epoch = self._run, self._run.attempt_dir
@@ -106,7 +110,7 @@ class Attempt:
         if registered is None:
             return Ending(Outcome.CANCELLED, "cancelled before the script was started")
         missing = [node.name for node in self._expected if node.name not in registered]
-        run.update(nodes=sorted(registered), missing=missing)
+        run.update(nodes=tuple(sorted(registered)), missing=tuple(missing))
         needed = run.about.min_nodes or len(self._expected)
         if len(registered) < needed:
             return Ending(Outcome.ENGINE, f"governors that did not register: {', '.join(missing)}")
@@ -169,7 +173,7 @@ class Attempt:
                 recorded_s = time.monotonic()
             self._meanwhile()
             time.sleep(_POLL_S)
-        self._end_leftovers()
+        end(self._script, grace_s=2.0, deadline_s=10.0)  # what it left in the background ends with it
         return ended or self._verdict(server)
 
     def _reason_to_end(self, job: Process, server: Process | None) -> Ending | None:
@@ -198,23 +202,14 @@ class Attempt:
 
     def _end_script(self, job: Process) -> None:
         """End what the job started, but not the job, which records how the script ended."""
-
-        def script() -> list[Process]:
-            found = scan(self._config.service, "job", self._run.path)
-            return [one.process for one in found if one.process != job]
-
-        end(script, grace_s=_TERM_GRACE_S, deadline_s=_TERM_GRACE_S + 10)
+        end(
+            lambda: [process for process in self._script() if process != job],
+            grace_s=_TERM_GRACE_S,
+            deadline_s=_TERM_GRACE_S + 10,
+        )
         deadline = time.monotonic() + 2
         while job.alive() and time.monotonic() < deadline:
             time.sleep(_POLL_S)
-
-    def _end_leftovers(self) -> None:
-        """End what the script left in the background."""
-        end(
-            lambda: [one.process for one in scan(self._config.service, "job", self._run.path)],
-            grace_s=2.0,
-            deadline_s=10.0,
-        )
 
     def _verdict(self, server: Process | None) -> Ending:
         script = self._run.script_end
