@@ -14,6 +14,8 @@ from ..wire import NodeConfig
 from .process import Process, end, environment, identify, node_argv, recorded, scan, spawn
 
 _START_DEADLINE_S = 10.0
+_RECORD_DEADLINE_S = 2.0
+"""How long a service may take from its lock to its recorded identity: the disk may be busy."""
 
 
 def keeper_path(config: NodeConfig) -> Path:
@@ -94,8 +96,11 @@ def _start(config: NodeConfig, role: str, path: Path, argv: list[str]) -> None:
     """Start a service and wait until it is the recorded holder of its lock."""
     process = spawn(argv, log=path.with_suffix(".log"), env=environment(config, role, path.parent))
     deadline = time.monotonic() + _START_DEADLINE_S
+    ended = False
     while recorded(path.with_suffix(".pid")) is None:
-        if not process.alive() or time.monotonic() > deadline:
+        if not ended and not process.alive():  # another one may have the lock, and write its identity now
+            ended, deadline = True, min(deadline, time.monotonic() + _RECORD_DEADLINE_S)
+        if time.monotonic() > deadline:
             log = path.with_suffix(".log")
             raise TimeoutError(f"the {role} of {config.name} does not start; see {log}")
         time.sleep(0.01)

@@ -1,0 +1,59 @@
+"""``ensure`` starts a service once, also when somebody else starts it at the same moment."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.node.files import write_json
+from rain_deploy.node.service.ensure import ensure
+from rain_deploy.node.service.process import identify
+from rain_deploy.node.wire import NodeConfig
+
+
+@pytest.fixture
+def node_dir(tmp_path: Path) -> Path:
+    """A node whose services end at once."""
+    python = tmp_path / "env/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nexit 0\n")
+    python.chmod(0o755)
+    config = NodeConfig(
+        node_dir=tmp_path / "node",
+        cluster_dir=tmp_path,
+        name="node-1",
+        service=f"ensure-{os.getpid()}/1",
+        env=tmp_path / "env",
+        engine=tmp_path / "rain",
+        code=tmp_path / "code",
+        address="127.0.0.1",
+        governor_port=7301,
+        server_address="127.0.0.1",
+        idle_port=7210,
+        http_port=7222,
+        cpus=1,
+        server=False,
+    )
+    write_json(config.node_dir / "node.json", config)
+    return config.node_dir
+
+
+def test_a_service_that_does_not_start_is_an_error_that_names_its_log(node_dir: Path) -> None:
+    with pytest.raises(TimeoutError, match=r"the keeper of node-1 does not start; see .*keeper\.log"):
+        ensure(node_dir, supervisor=None)
+
+
+def test_a_service_that_another_one_started_meanwhile_is_started(node_dir: Path) -> None:
+    def other() -> None:
+        time.sleep(0.5)
+        if myself := identify(os.getpid()):
+            myself.record(node_dir / "governor/keeper.pid")
+
+    starting = threading.Thread(target=other)
+    starting.start()
+    assert ensure(node_dir, supervisor=None) == 0
+    starting.join()
