@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from rain_deploy.core.machine import Machines
+from rain_deploy.core.machine import Machines, Resource
 from rain_deploy.core.wording import HOUR_S
 
 DEFAULT_TTL_S = 12 * HOUR_S
@@ -92,6 +92,16 @@ class Bill:
     def per_hour(self) -> float:
         """Price of all machines that exist, while they run."""
         return sum(meter.per_hour for meter in self.meters if meter.until_s is None)
+
+    def per_hour_of(self, machines: Iterable[Resource]) -> float:
+        """Return the price of all machines as they are now: one that is powered off costs its disk."""
+        rates = {meter.machine: meter.per_hour for meter in self.meters if meter.until_s is None}
+        for found in machines:
+            if found.state == "stopped":
+                rates[found.ref] = self.quote.stopped_per_hour
+            else:
+                rates.setdefault(found.ref, self.quote.per_hour)
+        return sum(rates.values())
 
     def cost(self, now_s: float) -> float:
         """Return what all machines have cost so far."""

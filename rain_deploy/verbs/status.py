@@ -10,7 +10,6 @@ from rain_deploy.cluster.answers import NO_SERVICES, machine_lines, node_answers
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import NodeLine, recorded
 from rain_deploy.cluster.seen import Account, account_of, drift, out_of_reach
-from rain_deploy.core.bill import Bill
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
 from rain_deploy.core.result import Result
@@ -82,7 +81,7 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
         checked=check,
         limit_s=cluster.limit_s,
         cost=bill.cost(time.time()) if bill else None,
-        per_hour=_per_hour(bill, cluster, account) if bill and account else None,
+        per_hour=bill.per_hour_of(account.machines(cluster).values()) if bill and account else None,
         currency=bill.currency if bill else "",
     )
 
@@ -110,17 +109,6 @@ def _drift(
         *(drift(cluster, ctx.store.resources(cluster.id), account) if account else ()),
         *left_out,
     )
-
-
-def _per_hour(bill: Bill, cluster: Cluster, account: Account) -> float:
-    """Return the price of all machines as they are now: one that is powered off costs its disk."""
-    rates = {meter.machine: meter.per_hour for meter in bill.meters if meter.until_s is None}
-    for found in account.machines(cluster).values():
-        if found.state == "stopped":
-            rates[found.ref] = bill.quote.stopped_per_hour
-        else:
-            rates.setdefault(found.ref, bill.quote.per_hour)
-    return sum(rates.values())
 
 
 def _say_where_results_are(ctx: Context, cluster: Cluster, held: list[str]) -> None:
