@@ -51,7 +51,7 @@ def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
             home=home,
             store=store,
             transport=transport,
-            here=LocalTransport(),
+            local=LocalTransport(),
             provider_for=functools.cache(lambda name: _provider(name, home, emit)),
             emit=emit,
             confirm=confirm,

@@ -32,7 +32,7 @@ class Context:
     """RAIN_DEPLOY_HOME: exists, is writable, mode 0700."""
     store: Store
     transport: Transport
-    here: Transport
+    local: Transport
     """This machine itself."""
     provider_for: Callable[[str], Provider]
     """``exoscale``, ``hosts`` or ``local``; InputError for one that this version has not."""

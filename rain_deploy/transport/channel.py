@@ -21,10 +21,9 @@ OPEN_S = 30.0
 STUCK_S = 5.0
 """How long after a command's deadline its connection is closed, if the library still blocks on it."""
 SLICE_BYTES = 32 * 1024
-"""How much stdin is handed over at once: paramiko copies all that is left for every packet."""
+"""How much is sent at once: paramiko copies all that is left for every packet."""
 READ_BYTES = 4 * 1024 * 1024
 """More than a window, so that one read empties a buffer."""
-FORWARD_BYTES = 32 * 1024
 
 LOST = (paramiko.SSHException, EOFError, OSError)
 """The errors of paramiko once a connection or a channel is gone."""
@@ -212,7 +211,7 @@ def _end(near: socket.socket, far: paramiko.Channel) -> None:
 
 def _copy_up(near: socket.socket, far: paramiko.Channel) -> None:
     try:
-        while data := near.recv(FORWARD_BYTES):
+        while data := near.recv(SLICE_BYTES):
             far.sendall(data)
         far.shutdown_write()
     except LOST:
@@ -221,7 +220,7 @@ def _copy_up(near: socket.socket, far: paramiko.Channel) -> None:
 
 def _copy_down(far: paramiko.Channel, near: socket.socket) -> None:
     try:
-        while data := far.recv(FORWARD_BYTES):
+        while data := far.recv(SLICE_BYTES):
             near.sendall(data)
         # After a full close of the far side, a half-open connection would keep ``_copy_up`` waiting for ever.
         near.shutdown(socket.SHUT_RDWR if far.closed else socket.SHUT_WR)

@@ -20,13 +20,10 @@ from rain_deploy.transport.channel import LOST, closing_after, hang_up
 # Without a handler, logging prints paramiko's tracebacks to stderr.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
-DEAD_PEER_S = 50
-"""How long data or probes may stay unanswered before the connection ends."""
 PREFERRED_CIPHER = "aes128-gcm@openssh.com"
 MAX_PACKET_BYTES = 256 * 1024
 WINDOW_BYTES = 2 * 1024 * 1024
 """A larger window makes paramiko slower: its buffers move what is left on every read."""
-SSH_PORT = 22
 _RSA = ("rsa-sha2-512", "rsa-sha2-256")
 _KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", *_RSA)
 
@@ -146,7 +143,7 @@ class TunedSocket(socket.socket):
             ("TCP_KEEPALIVE", 15),  # the name of TCP_KEEPIDLE on macOS
             ("TCP_KEEPINTVL", 10),
             ("TCP_KEEPCNT", 3),
-            ("TCP_USER_TIMEOUT", DEAD_PEER_S * 1000),
+            ("TCP_USER_TIMEOUT", 50_000),  # milliseconds
         ):
             if hasattr(socket, name):
                 tuned.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
@@ -185,7 +182,7 @@ def fingerprint(key: str) -> str:
 
 def _unknown_key(host: Host) -> HostKeyError:
     """Return the error for a host without a pinned key."""
-    port = "" if host.port == SSH_PORT else f"-p {host.port} "
+    port = "" if host.port == 22 else f"-p {host.port} "  # noqa: PLR2004 - the default of ssh
     login = f"ssh {host.label or f'{port}{host.user}@{host.address}'}"
     message = f"{host.title}: its host key is not known here; run `{login}` once, check it and accept it"
     return HostKeyError(message, node=host.name, next_step=login)

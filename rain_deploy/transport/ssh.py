@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     _Work = Callable[[fabric.Connection, float], Any]
 
-CONNECT_S = 15.0
 MAX_SESSIONS = 10
 """How many commands at once an OpenSSH server allows on one connection by default."""
 REFUSED_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5)
@@ -41,7 +40,7 @@ REFUSED_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 class SshTransport:
     """Implements ``transport.base.Transport``; ``connect_s`` bounds each login."""
 
-    def __init__(self, *, connect_s: float = CONNECT_S) -> None:
+    def __init__(self, *, connect_s: float = 15.0) -> None:
         self._connect_s = connect_s
         self._links: dict[Host, Link] = {}
         self._forwards: list[PortForward] = []

@@ -67,7 +67,7 @@ def check(ctx: Context, spec: ClusterSpec) -> CheckResult:
 def _hosts(ctx: Context, plan: Plan, hosts: tuple[Host, ...]) -> Iterator[CheckLine]:
     """Yield what is found on machines that exist."""
     shared = ctx.provider_for(plan.cluster.provider).traits.shared_machine
-    asked, transport = (hosts[:1], ctx.here) if shared else (hosts, ctx.transport)
+    asked, transport = (hosts[:1], ctx.local) if shared else (hosts, ctx.transport)
     outcomes = gather_facts(transport, asked, lambda host: question(plan.cluster, host, hosts[0]))
     for host in asked:
         failed = outcomes.errors.get(host.name)

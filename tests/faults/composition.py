@@ -39,7 +39,7 @@ def application(environ: Mapping[str, str], transport: FakeTransport, make_api: 
             home=home,
             store=Store(home),
             transport=transport,
-            here=LocalTransport(),
+            local=LocalTransport(),
             provider_for=provider_for,
             emit=emit,
             confirm=confirm,

@@ -167,7 +167,7 @@ class Operator:
             home=self._home,
             store=self.store,
             transport=transport,
-            here=LocalTransport(),
+            local=LocalTransport(),
             provider_for=no_provider,
             emit=lambda _: None,
             confirm=lambda _: False,

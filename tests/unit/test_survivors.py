@@ -26,7 +26,7 @@ def left_over(tmp_path: Path, failed: str, min_nodes: int | None) -> tuple[tuple
         home=tmp_path,
         store=Store(tmp_path),
         transport=LocalTransport(),
-        here=LocalTransport(),
+        local=LocalTransport(),
         provider_for=lambda _: HostsProvider(),
         emit=seen.append,
         confirm=lambda _: True,
