@@ -8,11 +8,11 @@ after somebody flushed the whole rule set, the next ``up`` puts it back.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 
+from rain_deploy.core.address import Address, Network, parse_address, parse_network
 from rain_deploy.core.cluster import Node
 from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT, RUN_PORTS, Layout, governor_port
 from rain_deploy.core.machine import Facts, Host
@@ -170,18 +170,17 @@ def _machines(facts: Mapping[str, Facts]) -> int:
     return len({(fact.machine_id, fact.hostname, fact.route_address) for fact in facts.values()})
 
 
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+def _network(text: str) -> Network:
     try:
-        return ipaddress.ip_network(text, strict=False)
+        return parse_network(text)
     except ValueError as error:
-        raise InputError(
-            f"--trust-network {text}: {error}", next_step="--trust-network 10.0.0.0/24"
-        ) from error
+        message = f"--trust-network {text}: expected {error}"
+        raise InputError(message, next_step="--trust-network 10.0.0.0/24") from error
 
 
-def _address(node: str, text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _address(node: str, text: str) -> Address:
     try:
-        return ipaddress.ip_address(text)
+        return parse_address(text)
     except ValueError as error:
         raise InputError(
             f"{node}: {text!r} is not an IP address, so no packet filter can name it",
@@ -189,10 +188,10 @@ def _address(node: str, text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Addr
         ) from error
 
 
-def _narrowest(addresses: Iterable[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> str:
+def _narrowest(addresses: Iterable[Address]) -> str:
     """Return the smallest network that holds all the addresses."""
     first, *rest = addresses
-    network = ipaddress.ip_network(first)
+    network = parse_network(str(first))
     while not all(address in network for address in rest if address.version == first.version):
         network = network.supernet()
     return str(network)
