@@ -101,7 +101,7 @@ def exoscale_case(home: Path) -> ProviderCase:
     light = LightMachines(home / "lab", network=NETWORK)
     lab = Lab(light, host=f"{NETWORK}.0.1", latency_s=0.02, ssh_port=LIGHT_PORT)
     lab.__enter__()
-    account = Account("suite", lab.key, lab.secret, lab.zone, lab.url, "the suite")
+    account = Account(lab.key, lab.secret, lab.zone, lab.url, "the suite")
     provider = ExoscaleProvider(home, Api(account, patience=Patience(settle_s=2.0)), render, owner="owner")
     spec = ClusterSpec("suite", "exoscale", "test", machines=Machines(ssh_port=LIGHT_PORT))
     cluster = Cluster("0123456789", "suite", "exoscale", 0.0, machines=spec.machines, owner="owner")

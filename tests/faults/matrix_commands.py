@@ -23,7 +23,8 @@ from typing import NoReturn
 
 from rain_deploy.cli.app import Application
 from rain_deploy.cli.main import VERBS, main
-from rain_deploy.providers.exoscale.api import Api, Patience
+from rain_deploy.providers.exoscale.api import Api
+from rain_deploy.providers.exoscale.patience import Patience
 from tests.faults.composition import application
 from tests.faults.matrix_transport import MatrixTransport
 

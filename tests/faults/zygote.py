@@ -30,7 +30,8 @@ from rain_deploy.parts.facts import facts_command
 from rain_deploy.parts.shell import stage_command
 from rain_deploy.parts.user_data import FirstBoot
 from rain_deploy.parts.user_data import render as user_data
-from rain_deploy.providers.exoscale.api import Api, Patience
+from rain_deploy.providers.exoscale.api import Api
+from rain_deploy.providers.exoscale.patience import Patience
 from tests.faults.composition import application
 from tests.faults.crash_adapter import Calls, Kill, When
 from tests.faults.fake_transport import FakeTransport

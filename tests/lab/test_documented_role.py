@@ -29,7 +29,7 @@ def provider(lab: Lab, home: Path) -> ExoscaleProvider:
     """As a new process of the documented role has it."""
     key, secret = lab.add_key(allowed=frozenset(documented()))
     patience = Patience(pause=lambda seconds: time.sleep(min(seconds, 0.02)), settle_s=0.2, source_ip_s=2.0)
-    account = Account("test", key, secret, lab.zone, lab.url, "the test")
+    account = Account(key, secret, lab.zone, lab.url, "the test")
     return ExoscaleProvider(home, Api(account, patience=patience), user_data.render, owner=OWNER)
 
 
@@ -37,7 +37,7 @@ def up(lab: Lab, home: Path, spec: ClusterSpec, before: tuple[Resource, ...] = (
     """Of a cluster that has ``before``."""
     known = {ref.name: ref.ref for ref in before}
     one = provider(lab, home)
-    one.quote(spec, CLUSTER, 2)
+    one.cloud.quote(spec, CLUSTER, 2)
     made = tuple(one.create(intent, known.get(intent.name, "")) for intent in one.intents(spec, CLUSTER, 2))
     assert one.settle(CLUSTER, made) == {}
     return made
@@ -49,20 +49,20 @@ def test_the_documented_role_suffices_from_the_first_plan_to_the_certificate(
     with Lab(NoMachines("127.9"), host="127.9.1.1", latency_s=0.01) as lab:
         lab.seed_template("mine", visibility="private")
         one = provider(lab, tmp_path)
-        assert one.zones()
-        assert one.types(None, SPEC)
+        assert one.cloud.zones()
+        assert one.cloud.types(None, SPEC)
         made = up(lab, tmp_path, SPEC)
         moved = dataclasses.replace(SPEC, allow_ip=("203.0.113.7",))
         assert up(lab, tmp_path, moved, made) == made
         one = provider(lab, tmp_path)
-        one.set_expiry(made, 1_900_003_600.0)
+        one.cloud.set_expiry(made, 1_900_003_600.0)
         vm, *_ = lab.instances()
         vm.state = "stopped"
         one.start(next(ref for ref in made if ref.ref.endswith(vm.id)))
         assert len(one.hosts(CLUSTER, made)) == 2
         for ref in reversed(made):
             one.delete(ref)
-        assert one.survey() == ()
+        assert one.cloud.survey() == ()
         assert lab.left() == ()
         assert {request.operation for request in lab.log} == set(documented())
         assert not [str(request) for request in lab.log if request.status == HTTPStatus.FORBIDDEN]

@@ -32,7 +32,7 @@ from rain_deploy.errors import (
 )
 from rain_deploy.providers.exoscale.account import Account
 from rain_deploy.providers.exoscale.api import Api
-from rain_deploy.providers.exoscale.names import labels, shared_name
+from rain_deploy.providers.exoscale.labels import labels, shared_name
 from rain_deploy.providers.exoscale.patience import Patience
 from rain_deploy.providers.exoscale.provider import ExoscaleProvider
 from tests.lab.faults import Fault
@@ -78,7 +78,7 @@ class World:
 
     def provider(self, **patience: Any) -> ExoscaleProvider:
         """As a new process has it."""
-        account = Account("test", self.lab.key, self.lab.secret, self.lab.zone, self.lab.url, "the test")
+        account = Account(self.lab.key, self.lab.secret, self.lab.zone, self.lab.url, "the test")
         clock = {"clock": lambda: self.time.now_s, "pause": self.time.pause}
         api = Api(account, patience=Patience(**(clock | patience)), notice=self.told.append)
         return ExoscaleProvider(self.home, api, user_data, owner=self.owner)
@@ -152,7 +152,7 @@ def test_what_is_made_is_listed_and_all_of_it_goes(world: World) -> None:
     assert provider.list("somebody else") == ()
     for ref in reversed(made):
         provider.delete(ref)
-    assert provider.survey() == ()
+    assert provider.cloud.survey() == ()
     assert world.lab.left() == ()
     assert all(request.documented and request.signed for request in world.lab.log)
 
@@ -194,7 +194,7 @@ def test_nodes_spread_over_groups_of_eight(world: World) -> None:
 
 def test_eight_creates_are_in_flight_at_once_and_what_they_share_is_looked_up_once(world: World) -> None:
     provider = world.provider()
-    provider.quote(spec(), CLUSTER, 8)
+    provider.cloud.quote(spec(), CLUSTER, 8)
     world.lab.faults.barrier("create-instance", 8)
     world.up(8, provider=provider)
     assert world.lab.log.peak("create-instance") == 8
@@ -226,7 +226,7 @@ def test_a_machine_that_is_made_again_has_another_host_key(world: World) -> None
 
 def test_a_preview_asks_nobody(world: World) -> None:
     provider = world.provider()
-    hosts = provider.preview(provider.intents(spec(ssh_port=2222), CLUSTER, 2))
+    hosts = provider.preview(provider.intents(machines(ALLOWED, ssh_port=2222), CLUSTER, 2))
     assert [(host.name, host.label, host.port) for host in hosts] == [
         ("node-1", "rd-demo-ab12cd34ef-1", 2222),
         ("node-2", "rd-demo-ab12cd34ef-2", 2222),
@@ -346,7 +346,7 @@ def test_row_21_a_key_of_our_name_that_is_not_ours_stays_and_ours_gets_another(w
     assert key.ref == f"{name}_2"
     assert world.up(1)[0] == key  # also for the next process
     assert [vm.keys for vm in world.lab.instances()] == [[f"{name}_2"]]
-    assert {found.name for found in provider.survey()} >= {"ssh", "ssh-2"}
+    assert {found.name for found in provider.cloud.survey()} >= {"ssh", "ssh-2"}
 
 
 def test_nobody_else_s_machine_is_adopted(world: World) -> None:
@@ -419,7 +419,7 @@ def test_rows_6_to_9_why_one_of_three_does_not_run(
 
 def test_another_zone_is_offered_when_one_has_no_room(world: World) -> None:
     provider = world.provider()
-    quoted = billed(CLUSTER, quote=provider.quote(spec(), CLUSTER, 1))
+    quoted = billed(CLUSTER, quote=provider.cloud.quote(spec(), CLUSTER, 1))
     node = world.prepared(provider)
     world.lab.faults.status("create-instance", 409, "not enough capacity in the zone")
     with pytest.raises(QuotaError) as refused:
@@ -465,7 +465,7 @@ def test_ssh_opens_to_the_address_that_the_cloud_sees_and_rain_to_the_group(worl
 
 def test_rules_are_for_the_ssh_port_of_the_cluster(world: World) -> None:
     provider = world.provider()
-    _, group, _ = provider.intents(spec(ssh_port=2222), CLUSTER, 1)
+    _, group, _ = provider.intents(machines(ALLOWED, ssh_port=2222), CLUSTER, 1)
     provider.create(group)
     assert world.opened() == world.expected("203.0.113.7/32", port=2222)
 
@@ -529,7 +529,7 @@ def test_a_rule_of_somebody_that_opens_rain_s_ports_is_refused(world: World) -> 
     rule = {"id": "r", "flow-direction": "ingress", "protocol": "tcp", "network": "0.0.0.0/0"}
     world.group.rules.append({**rule, "start-port": 9000, "end-port": 9000})
     world.up(1)
-    opens = world.provider().quote(spec(cluster_spec()), CLUSTER, 0).opens
+    opens = world.provider().cloud.quote(spec(cluster_spec()), CLUSTER, 0).opens
     assert "tcp 9000-9000 is open to EVERY ADDRESS OF THE INTERNET: 0.0.0.0/0" in opens
     world.group.rules.append({**rule, "start-port": 7000, "end-port": 7300})
     with pytest.raises(InputError, match=r"opens Rain's ports to 0.0.0.0/0"):
@@ -537,9 +537,9 @@ def test_a_rule_of_somebody_that_opens_rain_s_ports_is_refused(world: World) -> 
 
 
 def test_the_world_is_let_in_only_when_it_is_named_and_then_it_is_told(world: World) -> None:
-    told = world.provider().quote(spec(cluster_spec(allow_ip=("0.0.0.0/0",))), CLUSTER, 1).opens
+    told = world.provider().cloud.quote(spec(cluster_spec(allow_ip=("0.0.0.0/0",))), CLUSTER, 1).opens
     assert any("EVERY ADDRESS OF THE INTERNET" in sentence for sentence in told)
-    told = world.provider().quote(spec(cluster_spec()), CLUSTER, 1).opens
+    told = world.provider().cloud.quote(spec(cluster_spec()), CLUSTER, 1).opens
     assert not any("EVERY" in sentence for sentence in told)
 
 
@@ -553,7 +553,7 @@ def test_an_address_that_is_none_is_refused_before_anything_is_asked(world: Worl
 
 
 def test_a_quote_tells_the_machine_its_price_and_what_is_left(world: World) -> None:
-    quote = world.provider().quote(spec(cluster_spec(instance_type="LARGE")), CLUSTER, 3)
+    quote = world.provider().cloud.quote(spec(cluster_spec(instance_type="LARGE")), CLUSTER, 3)
     assert (quote.zone, quote.instance_type, quote.cpus, quote.gpus) == ("ch-dk-2", "standard.large", 4, 0)
     assert quote.memory_bytes == 8 << 30
     assert quote.quota_left == 20
@@ -578,7 +578,7 @@ def test_row_22_what_is_not_offered_is_refused_with_what_is(
 ) -> None:
     world.lab.seed_template("Big", size=80 << 30)
     with pytest.raises(InputError) as error:
-        world.provider().quote(spec(wanted), CLUSTER, 1)
+        world.provider().cloud.quote(spec(wanted), CLUSTER, 1)
     assert told in f"{error.value.message} {error.value.next_step}"
     assert world.writes() == []
 
@@ -597,29 +597,29 @@ def test_gpus_need_a_template_that_has_a_driver_and_their_own_quota(tmp_path: Pa
         world = World(lab, tmp_path)
         gpu = cluster_spec(instance_type="gpu3.small", prices=(("gpu3.small", 1.0),), disk_size_gib=100)
         with pytest.raises(InputError, match="GPU") as error:
-            world.provider().quote(spec(gpu), CLUSTER, 1)
+            world.provider().cloud.quote(spec(gpu), CLUSTER, 1)
         assert "--template" in (error.value.next_step or "")
         chosen = machines(gpu, template="Linux Ubuntu 24.04 LTS 64-bit")
-        with pytest.raises(QuotaError, match="lets 0 more"):
-            world.provider().quote(spec(chosen), CLUSTER, 1)
+        with pytest.raises(QuotaError, match="allows 0 more"):
+            world.provider().cloud.quote(spec(chosen), CLUSTER, 1)
         lab.store.limits["gpu3"] = 4
-        assert world.provider().quote(spec(chosen), CLUSTER, 1).gpus >= 1
+        assert world.provider().cloud.quote(spec(chosen), CLUSTER, 1).gpus >= 1
         assert world.writes() == []
 
 
 def test_a_quota_without_room_names_what_is_left_and_what_is_asked(world: World) -> None:
     world.lab.store.limits["instance"] = 2
-    with pytest.raises(QuotaError, match="lets 2 more instances be made, and 3 are asked for"):
-        world.provider().quote(spec(), CLUSTER, 3)
+    with pytest.raises(QuotaError, match="allows 2 more instances, but 3 are needed"):
+        world.provider().cloud.quote(spec(), CLUSTER, 3)
     world.lab.store.limits["instance"] = -1
-    assert world.provider().quote(spec(), CLUSTER, 300).quota_left is None
+    assert world.provider().cloud.quote(spec(), CLUSTER, 300).quota_left is None
     assert world.writes() == []
 
 
 def test_row_19_a_name_of_another_owner_is_refused(world: World) -> None:
     world.up(1)
     with pytest.raises(InputError, match=owner_tag(OWNER)):
-        World(world.lab, world.home, "bob").provider().quote(
+        World(world.lab, world.home, "bob").provider().cloud.quote(
             spec(), dataclasses.replace(CLUSTER, id="0000000000", owner="bob"), 1
         )
 
@@ -628,9 +628,9 @@ def test_a_cluster_of_mine_that_this_home_does_not_know_is_refused_by_way_of_gc(
     world.up(1)
     provider = world.provider()
     with pytest.raises(InputError) as error:
-        provider.quote(spec(), dataclasses.replace(CLUSTER, id="0000000000"), 1)
+        provider.cloud.quote(spec(), dataclasses.replace(CLUSTER, id="0000000000"), 1)
     assert "rain-deploy gc -c demo" in (error.value.next_step or "")
-    assert provider.quote(spec(), CLUSTER, 1).quota_left == 19  # its own cluster is no obstacle
+    assert provider.cloud.quote(spec(), CLUSTER, 1).quota_left == 19  # its own cluster is no obstacle
 
 
 # ---- looked at
@@ -643,7 +643,7 @@ def test_a_survey_sees_every_zone_and_every_owner_of_this_tool_and_nothing_else(
     world.lab.seed_instance(zone="de-fra-1", labels={"team": "x"})
     world.lab.seed_group("rain-deploy")
     world.lab.seed_key()
-    found = {(each.owner, each.cluster, each.zone, each.kind) for each in world.provider().survey()}
+    found = {(each.owner, each.cluster, each.zone, each.kind) for each in world.provider().cloud.survey()}
     mine, his = owner_tag(OWNER), owner_tag("bob")
     assert found == {
         (mine, "demo", "", "ssh-key"),
@@ -651,7 +651,7 @@ def test_a_survey_sees_every_zone_and_every_owner_of_this_tool_and_nothing_else(
         (mine, "demo", "ch-dk-2", "instance"),
         (his, "their", "de-fra-1", "instance"),
     }
-    (stopped,) = (each for each in world.provider().survey() if each.owner == his)
+    (stopped,) = (each for each in world.provider().cloud.survey() if each.owner == his)
     assert (stopped.state, stopped.expires_s, stopped.instance_type) == ("stopped", 12.0, "standard.medium")
 
 
@@ -661,20 +661,20 @@ def test_a_zone_that_cannot_be_seen_is_an_error_and_no_empty_list(world: World) 
         "list-instances", 503, times=None, match=lambda request: request.path.startswith("/hr-zag-1")
     )
     with pytest.raises(ApiError, match="hr-zag-1"):
-        world.provider().survey()
+        world.provider().cloud.survey()
     with pytest.raises(ApiError, match="hr-zag-1"):
         world.provider().list(OWNER)
 
 
 def test_types_come_with_their_price_the_cheapest_first(world: World) -> None:
-    types = world.provider().types("ch-dk-2", spec())
+    types = world.provider().cloud.types("ch-dk-2", spec())
     assert types[0].name == "standard.micro"
     known = [each.per_hour for each in types if each.per_hour is not None]
     assert known == sorted(known)
     assert {each.name: each.available for each in types}["gpu3.small"] is False
     with pytest.raises(InputError, match="hr-zag-1"):
-        world.provider().types("nowhere", spec())
-    assert "de-muc-1" in {zone.name for zone in world.provider().zones()}
+        world.provider().cloud.types("nowhere", spec())
+    assert "de-muc-1" in {zone.name for zone in world.provider().cloud.zones()}
 
 
 def test_a_new_limit_changes_that_label_alone(world: World) -> None:
@@ -682,7 +682,7 @@ def test_a_new_limit_changes_that_label_alone(world: World) -> None:
     first, second = world.lab.instances()
     first.labels["team"] = "vision"
     world.lab.faults.cut("update-instance")
-    world.provider().set_expiry(made, None)
+    world.provider().cloud.set_expiry(made, None)
     assert first.labels["team"] == "vision"
     assert {vm.labels["rain-deploy-expires"] for vm in (first, second)} == {"never"}
     assert {vm.labels["rain-deploy-node"] for vm in (first, second)} == {"node-1", "node-2"}
@@ -782,11 +782,11 @@ def test_errors_are_of_our_own_kind(world: World) -> None:
     world.lab.revoke(world.lab.key)
     provider = world.provider()
     for ask in (
-        provider.survey,
+        provider.cloud.survey,
         lambda: provider.delete(node),
         lambda: provider.start(node),
         lambda: provider.hosts(CLUSTER, (node,)),
-        lambda: provider.quote(spec(), CLUSTER, 1),
+        lambda: provider.cloud.quote(spec(), CLUSTER, 1),
     ):
         with pytest.raises(RainDeployError) as error:
             ask()

@@ -14,8 +14,8 @@ from exoscale.api.v2 import Client
 
 from rain_deploy.core.machine import Intent
 from rain_deploy.core.owner import owner_tag
-from rain_deploy.providers.exoscale import group as exoscale_group
-from rain_deploy.providers.exoscale import names as exoscale_names
+from rain_deploy.providers.exoscale import labels as exoscale_labels
+from rain_deploy.providers.exoscale import network as exoscale_network
 from rain_deploy.providers.exoscale import prices as exoscale_prices
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ def texts(tree: ast.AST) -> Iterator[str]:
     """Texts of a module; one that is put together, once with each kind of resource in its gaps."""
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            for kind in exoscale_names.KINDS:
+            for kind in exoscale_labels.KINDS:
                 yield "".join(
                     str(part.value) if isinstance(part, ast.Constant) else kind for part in node.values
                 )
@@ -70,15 +70,15 @@ def test_the_date_of_the_price_table_is_told() -> None:
 
 
 def test_the_ports_that_open_are_told() -> None:
-    ports = exoscale_group.RAIN_PORTS
+    ports = exoscale_network.RAIN_PORTS
     told = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in ports)
     assert f"| tcp {told} |" in PAGE
 
 
 def test_the_names_and_labels_of_what_is_made_are_told() -> None:
-    intent = Intent("ID", "CLUSTER", exoscale_names.INSTANCE, "node-7", "someone")
-    told = {label.removeprefix("rain-deploy") for label in exoscale_names.labels(intent)}
+    intent = Intent("ID", "CLUSTER", exoscale_labels.INSTANCE, "node-7", "someone")
+    told = {label.removeprefix("rain-deploy") for label in exoscale_labels.labels(intent)}
     assert not {label for label in told if f"`{label}`" not in PAGE and f"`rain-deploy{label}" not in PAGE}
-    assert f"`{exoscale_names.instance_name(intent).replace('-7', '-N')}`" in PAGE
+    assert f"`{exoscale_labels.instance_name(intent).replace('-7', '-N')}`" in PAGE
     owner = owner_tag("someone")
-    assert f"`{exoscale_names.shared_name(intent).replace(owner, 'OWNER')}`" in PAGE
+    assert f"`{exoscale_labels.shared_name(intent).replace(owner, 'OWNER')}`" in PAGE

@@ -86,7 +86,6 @@ def test_half_a_pair_in_the_environment_does_not_count(tmp_path: Path) -> None:
 def test_the_file_gives_the_default_account_with_its_zone_and_endpoint(tmp_path: Path) -> None:
     path = write(tmp_path / ".config/exoscale/exoscale.toml")
     assert find(tmp_path) == Account(
-        name="alice",
         key="EXOalice",
         secret="alice-canary",
         zone="de-fra-1",
@@ -142,14 +141,14 @@ def test_exoscale_config_names_the_one_file(tmp_path: Path) -> None:
     ("text", "match"),
     [
         (None, "cannot be read"),
-        ("defaultaccount = ", "no TOML"),
+        ("defaultaccount = ", "not TOML"),
         ("", "no defaultaccount"),
         (
             'defaultaccount = "eve"\n' + FILE.partition("\n[[")[2].join(("[[", "")),
             "no account 'eve'; .*alice, bob",
         ),
-        ('accounts = ["alice"]', "no list of tables"),
-        ('defaultaccount = "a"\n[[accounts]]\nname = "a"\nkey = ["k"]', "key is no text"),
+        ('accounts = ["alice"]', "not a list of tables"),
+        ('defaultaccount = "a"\n[[accounts]]\nname = "a"\nkey = ["k"]', "key is not a text"),
     ],
 )
 def test_a_wrong_file_is_told_with_its_name(tmp_path: Path, text: str | None, match: str) -> None:

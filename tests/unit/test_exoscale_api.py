@@ -26,21 +26,15 @@ from rain_deploy.errors import (
     CredentialsError,
     ExitCode,
     InputError,
+    PartlyUp,
     QuotaError,
     RainDeployError,
 )
 from rain_deploy.providers.exoscale import answers as exoscale_answers
 from rain_deploy.providers.exoscale.account import Account
-from rain_deploy.providers.exoscale.api import Api, Patience
-from rain_deploy.providers.exoscale.errors import (
-    Absent,
-    CloudBusy,
-    NoCapacity,
-    OperationFailed,
-    OperationTimeout,
-    Refused,
-    Unclear,
-)
+from rain_deploy.providers.exoscale.answers import Absent, Operation, Refused, Unclear
+from rain_deploy.providers.exoscale.api import Api
+from rain_deploy.providers.exoscale.patience import Patience
 from tests.lab.faults import HTML, Reply, reply
 from tests.lab.lab import Lab
 
@@ -80,7 +74,7 @@ def notices() -> list[str]:
 
 @pytest.fixture
 def account(lab: Lab) -> Account:
-    return Account("me", lab.key, lab.secret, None, lab.url, "EXOSCALE_API_KEY in the environment")
+    return Account(lab.key, lab.secret, None, lab.url, "EXOSCALE_API_KEY in the environment")
 
 
 @pytest.fixture
@@ -110,7 +104,8 @@ def failing(call: Callable[[], Any], error: type[RainDeployError], code: ExitCod
 def test_a_zone_is_called_at_its_own_endpoint_and_the_organization_at_the_accounts(
     lab: Lab, api: Api
 ) -> None:
-    assert ("de-fra-1", f"http://{HOST}:{lab.url.split(':')[2].partition('/')[0]}/de-fra-1/v2") in api.zones()
+    port = lab.url.split(":")[2].partition("/")[0]
+    assert api.zones()["de-fra-1"] == f"http://{HOST}:{port}/de-fra-1/v2"
     assert api.read("list-instances", zone="de-fra-1") == {"instances": []}
     api.wait(api.write("create-security-group", **GROUP), what="group")
     assert [(request.operation, request.zone) for request in lab.log][:3] == [
@@ -147,10 +142,10 @@ def test_arguments_are_in_the_spelling_of_the_sdk(lab: Lab, api: Api) -> None:
     group = api.write("create-security-group", **GROUP)
     rule: dict[str, Any] = {"flow_direction": "ingress", "protocol": "tcp", "start_port": 22, "end_port": 22}
     api.wait(
-        api.write("add-rule-to-security-group", id=group["reference"]["id"], network="127.3.0.9/32", **rule),
+        api.write("add-rule-to-security-group", id=group.reference, network="127.3.0.9/32", **rule),
         what="rule",
     )
-    found = api.read("get-security-group", id=group["reference"]["id"])
+    found = api.read("get-security-group", id=group.reference)
     assert found["rules"][0]["network"] == "127.3.0.9/32"
     assert isinstance(api.read("list-events", **{"from": "2026-11-24T00:00:00Z"}), list)
 
@@ -182,9 +177,9 @@ def test_every_request_goes_through_the_adapter_that_is_given(account: Account) 
 
 
 def test_a_read_is_no_write_and_a_write_no_read(lab: Lab, api: Api) -> None:
-    with pytest.raises(ValueError, match="no read"):
+    with pytest.raises(ValueError, match="not a read"):
         api.read("create-instance", zone="ch-dk-2")
-    with pytest.raises(ValueError, match="no write"):
+    with pytest.raises(ValueError, match="not a write"):
         api.write("list-instances", zone="ch-dk-2")
     assert not lab.log
 
@@ -192,7 +187,7 @@ def test_a_read_is_no_write_and_a_write_no_read(lab: Lab, api: Api) -> None:
 def test_the_sdk_is_imported_when_it_is_called_and_not_before() -> None:
     program = (
         "import sys, rain_deploy.providers.exoscale.api as a, rain_deploy.providers.exoscale.account as b\n"
-        "a.Api(b.Account('', 'k', 's', None, None, ''))\n"
+        "a.Api(b.Account('k', 's', None, None, ''))\n"
         "print(*sorted({'exoscale', 'requests', 'urllib3'} & sys.modules.keys()))"
     )
     done = subprocess.run(
@@ -363,8 +358,8 @@ def test_row_23_a_poll_is_repeated(lab: Lab, api: Api, spoil: Spoil) -> None:
 
 def test_row_23_an_unknown_state_is_no_success(lab: Lab, api: Api) -> None:
     operation = api.write("create-security-group", **GROUP)
-    lab.faults.answer("get-operation", reply(200, {"id": operation["id"], "state": "glorious"}), times=2)
-    assert api.look(operation) == "pending"
+    lab.faults.answer("get-operation", reply(200, {"id": operation.id, "state": "glorious"}), times=2)
+    assert not api.is_done(operation)
     api.wait(operation, what="group")
     assert asked(lab, "get-operation") >= 3
 
@@ -406,10 +401,10 @@ def test_a_write_that_was_never_sent_is_repeated_until_it_is(account: Account, p
 
 
 def test_an_operation_that_is_final_in_the_first_answer_is_not_polled(lab: Lab, api: Api) -> None:
-    api.wait({"id": "x", "state": "success"}, what="key")
-    assert api.look({"id": "x", "state": "success"}) == "success"
-    failing(lambda: api.wait({"state": "failure"}, what="key"), OperationFailed, ExitCode.PARTLY_UP)
-    failing(lambda: api.look({"state": "pending"}), Unclear, ExitCode.API)
+    api.wait(Operation("x", "success"), what="key")
+    assert api.is_done(Operation("x", "success"))
+    failing(lambda: api.wait(Operation("", "failure"), what="key"), PartlyUp, ExitCode.PARTLY_UP)
+    failing(lambda: api.is_done(Operation("", "pending")), Unclear, ExitCode.API)
     assert not lab.log
 
 
@@ -433,17 +428,17 @@ def test_row_6_a_wait_ends_by_its_deadline_and_offers_down(lab: Lab, api: Api, p
 
 
 REASONS = {
-    "busy": (CloudBusy, ExitCode.API),
-    "unavailable": (CloudBusy, ExitCode.API),
-    "interrupted": (CloudBusy, ExitCode.API),
-    "conflict": (OperationFailed, ExitCode.PARTLY_UP),
-    "fault": (OperationFailed, ExitCode.PARTLY_UP),
-    "forbidden": (OperationFailed, ExitCode.PARTLY_UP),
-    "incorrect": (OperationFailed, ExitCode.PARTLY_UP),
-    "not-found": (OperationFailed, ExitCode.PARTLY_UP),
-    "partial": (OperationFailed, ExitCode.PARTLY_UP),
-    "unknown": (OperationFailed, ExitCode.PARTLY_UP),
-    "unsupported": (OperationFailed, ExitCode.PARTLY_UP),
+    "busy": (ApiError, ExitCode.API),
+    "unavailable": (ApiError, ExitCode.API),
+    "interrupted": (ApiError, ExitCode.API),
+    "conflict": (PartlyUp, ExitCode.PARTLY_UP),
+    "fault": (PartlyUp, ExitCode.PARTLY_UP),
+    "forbidden": (PartlyUp, ExitCode.PARTLY_UP),
+    "incorrect": (PartlyUp, ExitCode.PARTLY_UP),
+    "not-found": (PartlyUp, ExitCode.PARTLY_UP),
+    "partial": (PartlyUp, ExitCode.PARTLY_UP),
+    "unknown": (PartlyUp, ExitCode.PARTLY_UP),
+    "unsupported": (PartlyUp, ExitCode.PARTLY_UP),
 }
 
 
@@ -452,40 +447,40 @@ def test_row_7_each_reason_is_shown_with_the_clouds_words(lab: Lab, api: Api, re
     lab.faults.outcome("create-security-group", "failure", reason=reason, message="the very words")
     operation = api.write("create-security-group", **GROUP)
     error = failing(lambda: api.wait(operation, what="the group"), *REASONS[reason])
-    assert error.reason == reason
     assert reason in error.message
     assert "the very words" in error.message
     assert "the group" in error.message
 
 
 @pytest.mark.parametrize(
-    ("words", "error"),
+    ("words", "meaning"),
     [
-        ("Quota exceeded for instance", QuotaError),
-        ("instance limit reached", QuotaError),
-        ("Insufficient capacity in zone", NoCapacity),
-        ("No more hosts available", NoCapacity),
+        ("Quota exceeded for instance", "a quota of the Exoscale account is used up"),
+        ("instance limit reached", "a quota of the Exoscale account is used up"),
+        ("Insufficient capacity in zone", "the zone has no room"),
+        ("No more hosts available", "the zone has no room"),
     ],
 )
 def test_row_7_quota_and_capacity_are_told_apart_from_failures(
-    lab: Lab, api: Api, words: str, error: type[RainDeployError]
+    lab: Lab, api: Api, words: str, meaning: str
 ) -> None:
     lab.faults.outcome("create-security-group", "failure", reason="unavailable", message=words)
     operation = api.write("create-security-group", **GROUP)
-    assert type(failing(lambda: api.wait(operation, what="x"), error, ExitCode.QUOTA)) is error
+    error = failing(lambda: api.wait(operation, what="x"), QuotaError, ExitCode.QUOTA)
+    assert error.message.startswith(meaning)
 
 
 def test_row_7_a_failure_without_a_reason(lab: Lab, api: Api) -> None:
     lab.faults.outcome("create-security-group", "failure")
     operation = api.write("create-security-group", **GROUP)
-    error = failing(lambda: api.wait(operation, what="x"), OperationFailed, ExitCode.PARTLY_UP)
+    error = failing(lambda: api.wait(operation, what="x"), PartlyUp, ExitCode.PARTLY_UP)
     assert "no reason was given" in error.message
 
 
 def test_row_8_an_operation_that_times_out_may_still_come(lab: Lab, api: Api) -> None:
     lab.faults.outcome("create-security-group", "timeout", reason="unknown")
     operation = api.write("create-security-group", **GROUP)
-    error = failing(lambda: api.wait(operation, what="x"), OperationTimeout, ExitCode.PARTLY_UP)
+    error = failing(lambda: api.wait(operation, what="x"), PartlyUp, ExitCode.PARTLY_UP)
     assert "may still come" in error.message
 
 
@@ -611,7 +606,7 @@ def test_row_13_a_wrong_clock_is_called_that(lab: Lab, api: Api, offset_s: float
 
 def test_row_13_nothing_is_created_by_a_wrong_clock_that_the_api_bears(lab: Lab, api: Api) -> None:
     lab.api.expiry_ahead_s = None
-    group = api.write("create-security-group", **GROUP)["reference"]["id"]
+    group = api.write("create-security-group", **GROUP).reference
     lab.faults.clock_offset_s = -900
     assert api.read("list-instances", zone="ch-dk-2") == {"instances": []}
     error = failing(

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from rain_deploy.core.machine import Intent
 from rain_deploy.core.owner import owner_tag
-from rain_deploy.providers.exoscale.names import (
+from rain_deploy.providers.exoscale.labels import (
     GROUP,
     INSTANCE,
     KEY,
     SPREAD,
+    Instance,
     expiry_label,
-    found_instance,
-    found_shared,
     instance_name,
     labels,
     shared_name,
+    shared_resource,
 )
 
 CLUSTER_NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", fullmatch=True)
@@ -38,7 +38,7 @@ def test_an_instance_is_read_back_as_it_was_meant(
     cluster: str, cluster_id: str, owner: str, limit_s: int | None, index: int
 ) -> None:
     meant = Intent(cluster_id, cluster, INSTANCE, f"node-{index}", owner, expires_s=limit_s)
-    found = found_instance({"id": "u1", "labels": labels(meant), "state": "running"}, "ch-dk-2", {})
+    found = Instance.parse({"id": "u1", "labels": labels(meant), "state": "running"}, "ch-dk-2").resource()
     assert found is not None
     assert (found.cluster_id, found.name) == (cluster_id, f"node-{index}")
     assert (found.ref, found.zone, found.state) == ("ch-dk-2/u1", "ch-dk-2", "running")
@@ -50,7 +50,7 @@ def test_keys_and_groups_are_read_back_from_their_names(
     cluster: str, cluster_id: str, owner: str, number: int
 ) -> None:
     for kind, name in ((KEY, "ssh"), (GROUP, "group"), (SPREAD, f"spread-{number}")):
-        found = found_shared(kind, shared_name(Intent(cluster_id, cluster, kind, name, owner)), "r")
+        found = shared_resource(kind, shared_name(Intent(cluster_id, cluster, kind, name, owner)), "r")
         assert found is not None
         assert (found.cluster_id, found.kind, found.name) == (
             cluster_id,
@@ -79,19 +79,19 @@ def test_names_of_two_clusters_of_one_name_differ() -> None:
 
 def test_what_people_made_is_none_of_ours() -> None:
     for name in ("default", "rain-deploy", "rain-deploy_ada_demo_ab12cd34ef", "my-rain-deploy_o-a_b_c"):
-        assert found_shared(GROUP, name, "r") is None
+        assert shared_resource(GROUP, name, "r") is None
     for told in ({}, {"rain-deploy": "v2"}, {"rain-deploy-owner": "o-me-12345678"}):
-        assert found_instance({"id": "u1", "labels": told}, "ch-dk-2", {}) is None
-    assert found_instance({"id": "u1"}, "ch-dk-2", {}) is None
+        assert Instance.parse({"id": "u1", "labels": told}, "ch-dk-2").resource() is None
+    assert Instance.parse({"id": "u1"}, "ch-dk-2").resource() is None
 
 
 def test_a_member_of_a_pool_is_the_pool_s() -> None:
     row = {"id": "u1", "labels": labels(intent(INSTANCE, "node-1")), "manager": {"id": "p"}}
-    assert found_instance(row, "ch-dk-2", {}) is None
+    assert Instance.parse(row, "ch-dk-2").resource() is None
 
 
 def test_labels_that_somebody_damaged_make_nobody_s_instance_of_it() -> None:
-    found = found_instance({"id": "u1", "labels": {"rain-deploy": "v1"}}, "ch-dk-2", {})
+    found = Instance.parse({"id": "u1", "labels": {"rain-deploy": "v1"}}, "ch-dk-2").resource()
     assert found is not None
     assert (found.owner, found.cluster, found.cluster_id, found.expires_s) == ("", "", "", None)
 

@@ -1,4 +1,9 @@
-"""What came back from one request to Exoscale's API: an answer, an error, or nothing that says anything."""
+"""What an answer of Exoscale's API means: its body, one of our errors, or nothing certain.
+
+An answer that is not the API's own (HTML of a proxy, a truncated body) proves nothing: NoAnswer.
+"""
+
+# ruff: noqa: N818 - named by what happened, as in rain_deploy.errors
 
 from __future__ import annotations
 
@@ -6,23 +11,41 @@ import contextlib
 import email.utils
 import json
 import math
+import re
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from rain_deploy.errors import ApiError, InputError, RainDeployError
-from rain_deploy.providers.exoscale import errors
+from rain_deploy.errors import ApiError, CredentialsError, InputError, PartlyUp, QuotaError
 
 if TYPE_CHECKING:
     import requests
 
-_WAIT, _NOT_MADE = 429, 501
-_DENIED = {401, 403}
-_SAYS_NOTHING = {408, 425}
-"""Client errors that a server or proxy on the way gives for its own reasons."""
+SKEW_S = 300.0
+"""A clock that differs from the API's by more is wrong; signatures are valid for 600 s."""
+_LONGEST = 400
+_QUOTA = re.compile(r"\bquota|\blimits? (has been |have been |is |was )?(reached|exceeded)", re.IGNORECASE)
+_CAPACITY = re.compile(
+    r"\bcapacity\b|\b(insufficient|not enough|no more|lack of|out of)\b.{0,40}\b(resource|host|stock)",
+    re.IGNORECASE,
+)
+_BLOB = re.compile(r"[A-Za-z0-9+/=_-]{120,}")
+_LATER = {"busy", "unavailable", "interrupted"}
+_REASONS = {
+    "conflict": "something else was changing it at the same time",
+    "fault": "a fault on Exoscale's side",
+    "forbidden": "it is not allowed",
+    "incorrect": "the request turned out to be wrong",
+    "not-found": "something that it needs does not exist (any more)",
+    "partial": "only a part of it was done",
+    "unsupported": "Exoscale does not support it",
+}
 
 
-class NoAnswer(Exception):  # noqa: N818 - it is not an error yet
-    """No proper answer.  ``nothing_done``: the request had no effect for certain, so it may be repeated."""
+class NoAnswer(Exception):
+    """No proper answer came.  ``nothing_done``: the request had no effect, so it may be repeated."""
 
     def __init__(self, why: str, *, nothing_done: bool = False, after_s: float = 0.0) -> None:
         super().__init__(why)
@@ -31,18 +54,100 @@ class NoAnswer(Exception):  # noqa: N818 - it is not an error yet
         """Seconds that the API asked to wait; 0: it did not."""
 
 
-def body_of(response: requests.Response) -> Any:
-    """The JSON of the answer; None where it is none."""
-    with contextlib.suppress(ValueError):
-        return json.loads(response.content)
-    return None
+class Absent(InputError):
+    """The API itself says that it does not exist (any more)."""
+
+
+class Refused(InputError):
+    """The API understood and refused (400, 409, 412 …): nothing was done."""
+
+    def __init__(self, operation: str, status: int, words: str) -> None:
+        super().__init__(f"Exoscale refused {operation} ({status}): {words}")
+        self.status = status
+        self._words = words.lower()
+
+    @property
+    def name_taken(self) -> bool:
+        """Something already has the name that was to be given."""
+        return "already" in self._words
+
+    @property
+    def in_use(self) -> bool:
+        """Something still uses what was to be deleted, perhaps for minutes after its own deletion."""
+        return not self.name_taken and (self.status in {409, 412} or "in use" in self._words)
+
+    @property
+    def protected(self) -> bool:
+        """Somebody has protected it against deletion."""
+        return "protect" in self._words
+
+
+class Unclear(ApiError):
+    """A write was sent and its outcome is unknown: search before repeating it."""
+
+    def __init__(self, operation: str, why: str) -> None:
+        message = f"it is not known whether Exoscale did {operation}: {why}"
+        super().__init__(message, next_step="rain-deploy status")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A change that Exoscale has begun."""
+
+    id: str
+    state: str
+    zone: str | None = None
+    reference: str = ""
+    """Id of what it makes or changes, where the answer names it."""
+    reason: str = "unknown"
+    message: str = ""
+
+    @classmethod
+    def parse(cls, answer: Mapping[str, Any], zone: str | None) -> Operation:
+        return cls(
+            id=str(answer.get("id", "")),
+            state=str(answer.get("state", "")),
+            zone=zone,
+            reference=str((answer.get("reference") or {}).get("id", "")),
+            reason=str(answer.get("reason", "unknown")),
+            message=cut(str(answer.get("message", ""))),
+        )
+
+    @property
+    def made(self) -> str:
+        """Id of what it makes.  Raises Unclear where the answer does not name it."""
+        if not self.reference:
+            raise Unclear("the create", "the answer does not name what it makes")
+        return self.reference
+
+    def succeeded(self, what: str) -> bool:
+        """Return True for a success and False while it runs.  Raises the error of any other end."""
+        words = f": {self.message}" if self.message else ""
+        if self.state == "timeout":
+            message = f"{what}: Exoscale stopped waiting for its own operation{words}; it may still come"
+            raise PartlyUp(message, next_step="rain-deploy status")
+        if self.state != "failure":
+            return self.state == "success"
+        if short := out_of_room(what, self.message):
+            raise short
+        if self.reason in _LATER:
+            raise ApiError(f"{what}: Exoscale says {self.reason}{words}", next_step="the same command, later")
+        why = _REASONS.get(self.reason, "no reason was given")
+        raise PartlyUp(f"{what} failed at Exoscale ({self.reason}: {why}){words}")
+
+
+def cut(text: str, longest: int = _LONGEST) -> str:
+    """Return the start of ``text`` without blobs (user-data holds a host key) and control characters."""
+    visible = "".join(letter if letter.isprintable() else " " for letter in text)
+    short = _BLOB.sub(lambda blob: f"[{len(blob[0])} characters]", visible)
+    return short if len(short) <= longest else f"{short[:longest]} […]"
 
 
 def ahead_s(response: requests.Response, sent_s: float) -> float | None:
-    """How far the clock here is at least ahead of the server's (negative: behind), by the Date header.
+    """Return how far the clock here is at least ahead of the server's (negative: behind), by the Date header.
 
-    ``sent_s``: the time here when the request was sent.  A slow answer, or a laptop closed meanwhile, is
-    no wrong clock.
+    ``sent_s``: the time here when the request was sent.  A slow answer, or a laptop that was closed
+    meanwhile, does not count as a wrong clock.
     """
     with contextlib.suppress(ValueError):
         date_s = email.utils.parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
@@ -52,89 +157,100 @@ def ahead_s(response: requests.Response, sent_s: float) -> float | None:
 
 
 def understand(
-    response: requests.Response, operation: str, form: dict[str, Any], *, source: str, ahead: float | None
+    response: requests.Response, operation: str, schema: dict[str, Any], *, source: str, ahead: float | None
 ) -> Any:
-    """The body of a proper answer; the error of a refusal; NoAnswer for all that says nothing.
-
-    ``form``: the schema of the answer.
-    """
-    status, body = response.status_code, body_of(response)
-    if status == _WAIT:
+    """Return the body of a proper answer.  Raises the error of a refusal, NoAnswer for everything else."""
+    status = response.status_code
+    body = None
+    with contextlib.suppress(ValueError):
+        body = json.loads(response.content)
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise NoAnswer(f"{status}", nothing_done=True, after_s=_retry_after_s(response))
-    if response.ok and _fits(body, form):
+    if status < HTTPStatus.MULTIPLE_CHOICES and _fits(body, schema):
         return body
     if not isinstance(body, dict):
         raise NoAnswer(f"{status}, and no JSON of the API")
-    if status in _DENIED:
-        raise errors.denied(operation, status, _said(body), source=source, ahead_s=ahead)
-    if 400 <= status < 500 and status not in _SAYS_NOTHING:  # noqa: PLR2004 - HTTP
-        raise errors.refusal(operation, status, _said(body))
-    if status == _NOT_MADE:
-        raise ApiError(f"Exoscale's API does not know {operation} ({status}): {errors.cut(_said(body))}")
-    raise NoAnswer(
-        f"{status}: {errors.cut(_said(body))}" if status >= 400 else f"{status}, of an unknown form",  # noqa: PLR2004
-        after_s=_retry_after_s(response),
+    words = cut(_words(body))
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        raise _denied(operation, status, words, source=source, ahead=ahead)
+    if status == HTTPStatus.NOT_FOUND:
+        raise Absent(f"{operation}: it does not exist at Exoscale: {words}")
+    by_a_proxy = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}  # for its own reasons
+    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in by_a_proxy:
+        raise out_of_room(operation, words) or Refused(operation, status, words)
+    if status == HTTPStatus.NOT_IMPLEMENTED:
+        raise ApiError(f"Exoscale's API does not know {operation} ({status}): {words}")
+    why = f": {words}" if status >= HTTPStatus.BAD_REQUEST else ", of an unknown form"
+    raise NoAnswer(f"{status}{why}", after_s=_retry_after_s(response))
+
+
+def out_of_room(what: str, words: str) -> QuotaError | None:
+    """Return the error for a message about quota or capacity, None for any other."""
+    if _QUOTA.search(words):
+        return QuotaError(
+            f"a quota of the Exoscale account is used up ({what}): {words}",
+            next_step="rain-deploy check, or ask Exoscale for more (portal: Organization, Quotas)",
+        )
+    if _CAPACITY.search(words):
+        return QuotaError(
+            f"the zone has no room for this machine now ({what}): {words}",
+            next_step="rain-deploy up with another --zone or --instance-type",
+        )
+    return None
+
+
+def clock_error(ahead: float | None) -> CredentialsError | None:
+    """Return the error for a clock that is wrong by more than ``SKEW_S``, None for a right or unknown one."""
+    if ahead is None or abs(ahead) <= SKEW_S:
+        return None
+    way = "ahead of" if ahead > 0 else "behind"
+    return CredentialsError(
+        f"the clock of this machine is {abs(ahead) / 60:.0f} minutes {way} Exoscale's; requests are signed"
+        " with the time, and time limits depend on it",
+        next_step="set the clock (timedatectl set-ntp true), then repeat the command",
     )
 
 
-def unsent(error: OSError, endpoint: str, source: str) -> RainDeployError | NoAnswer:
-    """What it means that no answer came: a wrong address or certificate, or nothing certain."""
-    import requests  # noqa: PLC0415 - heavy
-    from urllib3.exceptions import NewConnectionError  # noqa: PLC0415 - heavy
-
-    wrong = (
-        requests.exceptions.InvalidURL,
-        requests.exceptions.InvalidSchema,
-        requests.exceptions.MissingSchema,
+def _denied(operation: str, status: int, words: str, *, source: str, ahead: float | None) -> CredentialsError:
+    if wrong_clock := clock_error(ahead):
+        return wrong_clock
+    if "role policy" in words.lower() or "not enabled" in words.lower():
+        return CredentialsError(
+            f"the API key may not do {operation} ({status}): {words}; the key is from {source}",
+            next_step="give the key's role this operation in Exoscale's portal (IAM, Roles)",
+        )
+    return CredentialsError(
+        f"Exoscale does not accept the API key or its secret ({operation}, {status}): {words};"
+        f" they are from {source}",
+        next_step=f"check key and secret in {source}; a key may have been deleted in the portal (IAM, Keys)",
     )
-    if isinstance(error, wrong):
-        return InputError(
-            f"{endpoint!r} is no address of an API",
-            next_step=f"correct EXOSCALE_API_ENDPOINT, or endpoint of {source}",
-        )
-    if not isinstance(error, requests.RequestException):
-        return InputError(
-            f"Exoscale's API cannot be called: {error}",
-            next_step="correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE where they are set",
-        )
-    inner = getattr(error.args[0] if error.args else None, "reason", None)
-    if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return ApiError(
-            f"the certificate of {endpoint} is not trusted: {errors.cut(str(inner or error))}",
-            next_step="where a proxy has its own authority: REQUESTS_CA_BUNDLE=FILE",
-        )
-    not_made = isinstance(error, requests.exceptions.ConnectTimeout) or isinstance(inner, NewConnectionError)
-    why = f"{endpoint} is not reached" if not_made else "the connection was lost"
-    if isinstance(error, requests.exceptions.ReadTimeout):
-        why = "it was silent for too long"
-    return NoAnswer(f"{why} ({type(inner or error).__name__})", nothing_done=not_made)
 
 
-def _fits(body: Any, form: dict[str, Any]) -> bool:
-    """Whether it is what the API's description promises: a list, or an object with a property of it.
+def _fits(body: Any, schema: dict[str, Any]) -> bool:
+    """Return True for a list or object as promised: with one of the known properties, or empty.
 
-    An empty object is one: what is absent is often left out.
+    The API leaves absent values out, so an empty object fits.
     """
-    if form.get("type") == "array":
+    if schema.get("type") == "array":
         return isinstance(body, list)
-    known = form.get("properties", {})
+    known = schema.get("properties", {})
     return isinstance(body, dict) and (not body or not known or not known.keys().isdisjoint(body))
 
 
-def _said(body: dict[str, Any]) -> str:
-    """The words of an error, in whichever of its forms."""
+def _words(body: dict[str, Any]) -> str:
+    """Return the text of an error, in whichever of the API's forms."""
     words = [body.get(key) for key in ("message", "error", "title", "detail")]
     more = body.get("errors")
     words += [one.get("message") for one in more if isinstance(one, dict)] if isinstance(more, list) else []
-    return "; ".join(dict.fromkeys(word for word in words if isinstance(word, str))) or "without a word"
+    return "; ".join(dict.fromkeys(word for word in words if isinstance(word, str))) or "no message"
 
 
 def _retry_after_s(response: requests.Response) -> float:
-    """Seconds of the Retry-After header, given as a number or as a date; 0 without one."""
+    """Return the seconds of the Retry-After header, given as a number or as a date; 0 without one."""
     value = response.headers.get("Retry-After", "")
+    seconds = 0.0
+    with contextlib.suppress(ValueError):
+        seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
     with contextlib.suppress(ValueError):
         seconds = float(value)
-        return max(0.0, seconds) if math.isfinite(seconds) else 0.0
-    with contextlib.suppress(ValueError):
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    return 0.0
+    return max(0.0, seconds) if math.isfinite(seconds) else 0.0

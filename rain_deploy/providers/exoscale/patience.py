@@ -1,4 +1,4 @@
-"""How long the cloud is waited for, and how often it is asked."""
+"""How long to wait for the cloud, and how often to ask."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 _FIRST_S, _GROWTH, _LONGEST_S, _JITTER = 0.2, 1.6, 3.0, 0.2
 _random = random.SystemRandom()
-SLEPT_S = 120.0
-"""No request (with its name look-up) and no pause takes so much longer than planned, unless all slept."""
+SUSPENDED_S = 120.0
+"""A gap that is longer than planned by this much means that the machine was suspended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,26 +20,35 @@ class Patience:
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
     api_s: float = 150.0
-    """Until a call that the API does not answer properly fails."""
+    """Until a call without a proper answer fails."""
     settle_s: float = 120.0
-    """Until what is in no list counts as not made: lists lag."""
+    """Until a resource that no list shows counts as not made: lists lag."""
     operation_s: float = 600.0
     source_ip_s: float = 20.0
-    """Until the event that tells the operator's address must have appeared."""
+    """Until the event with the operator's address must have appeared."""
     connect_s: float = 10.0
     answer_s: float = 30.0
     """Longest silence of the API within one request."""
 
     def pauses(self) -> Iterator[float]:
-        """Pauses between looks: the first soon, then growing to 3 s, with jitter; without end."""
+        """Yield pauses between attempts, without end: short at first, then up to 3 s, with jitter."""
         length_s = _FIRST_S
         while True:
             yield length_s * _random.uniform(1 - _JITTER, 1 + _JITTER)
             length_s = min(_LONGEST_S, length_s * _GROWTH)
 
-    def late(self, told_s: float) -> float:
-        """A bit more than was asked for, so that not all threads come back at once."""
-        return told_s + _random.uniform(0, 0.1 + told_s * _JITTER)
+    def rounds(self, limit_s: float) -> Iterator[None]:
+        """Yield at once, then after each pause, the last time when ``limit_s`` has passed."""
+        watch = self.watch(limit_s)
+        for pause_s in self.pauses():
+            yield
+            if watch.over:
+                return
+            watch.pause(pause_s)
+
+    def spread(self, seconds: float) -> float:
+        """Return a little more than ``seconds``, so that threads do not all come back at once."""
+        return seconds + _random.uniform(0, 0.1 + seconds * _JITTER)
 
     def watch(self, limit_s: float) -> Watch:
         """Start a deadline."""
@@ -47,9 +56,10 @@ class Patience:
 
 
 class Watch:
-    """A deadline that does not count the time in which this process slept (a closed laptop, SIGSTOP).
+    """A deadline that does not count the time in which this process was suspended (closed laptop, SIGSTOP).
 
-    Look first, ask ``over`` after: then there was a look after every sleep.  Not thread-safe.
+    Make an attempt first and read ``over`` after it, so that an attempt follows every suspension.
+    Not thread-safe.
     """
 
     def __init__(self, patience: Patience, limit_s: float) -> None:
@@ -59,7 +69,7 @@ class Watch:
 
     @property
     def left_s(self) -> float:
-        """Seconds that are left; negative when it is over."""
+        """Seconds that are left; negative when the deadline has passed."""
         self._count(0.0)
         return self._left_s
 
@@ -75,4 +85,4 @@ class Watch:
     def _count(self, planned_s: float) -> None:
         now = self._patience.clock()
         gap_s, self._read_s = now - self._read_s, now
-        self._left_s -= gap_s if gap_s <= planned_s + SLEPT_S else planned_s
+        self._left_s -= gap_s if gap_s <= planned_s + SUSPENDED_S else planned_s

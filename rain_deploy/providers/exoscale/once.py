@@ -1,0 +1,129 @@
+"""What is made at most once, and deleted until it is gone.
+
+After a lost answer of a create the resource is searched for before the create is repeated.  A delete may be
+repeated freely: absent is done, "in use" is tried again for minutes, and accepted does not mean gone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from rain_deploy.errors import ApiError, DownIncomplete, InputError, PartlyUp, QuotaError, RainDeployError
+from rain_deploy.providers.exoscale.answers import Absent, Refused, Unclear
+from rain_deploy.providers.exoscale.api import Api
+from rain_deploy.providers.exoscale.patience import Patience
+
+T = TypeVar("T")
+READ_S = 4.0
+"""How long to search after a lost answer with reads by id or name, which do not lag as lists do."""
+
+
+def made_once(
+    api: Api,
+    find: Callable[[], T | None],
+    make: Callable[[], T],
+    *,
+    what: str,
+    unsettled_s: float | None = None,
+    settle_s: float | None = None,
+) -> T:
+    """Return what ``make`` makes, never twice: after a lost answer, search until lists are settled.
+
+    ``find`` looks once, at the cloud itself.  ``unsettled_s``: since when (epoch seconds) an earlier attempt
+    is without outcome.  ``settle_s``: how long to search after a lost answer, by default as long as lists may
+    lag; little where a name can be taken only once.  Raises what ``make`` raises, ApiError when no attempt
+    had an outcome before the API's deadline.
+    """
+    patience = api.patience
+    settle_s = patience.settle_s if settle_s is None else settle_s
+    if unsettled_s is not None:
+        left_s = settle_s - max(0.0, time.time() - unsettled_s)
+        if (found := search(patience, find, left_s)) is not None:
+            return found
+    # Not a Watch: a long search would look like a suspension.
+    deadline_s = patience.clock() + patience.api_s
+    attempts_without_outcome = 0
+    while True:
+        try:
+            return make()
+        except (InputError, QuotaError) as error:
+            taken = isinstance(error, Refused) and error.name_taken  # by one that no list shows yet
+            if taken and (found := search(patience, find, patience.settle_s)) is not None:
+                return found
+            if attempts_without_outcome:
+                raise _unknown(what, error) from error
+            raise
+        except Unclear as error:
+            attempts_without_outcome += 1
+            if (found := search(patience, find, settle_s)) is not None:
+                return found
+            if patience.clock() >= deadline_s:
+                raise _unknown(what, error) from error
+
+
+def done_once(api: Api, is_done: Callable[[], bool], do: Callable[[], None], *, what: str) -> None:
+    """Make a change at most once; after a lost answer ``is_done`` looks whether it was made."""
+
+    def make() -> bool:
+        do()
+        return True
+
+    made_once(api, lambda: is_done() or None, make, what=what, settle_s=READ_S)
+
+
+def _unknown(what: str, error: RainDeployError) -> ApiError:
+    """Return an error that does not claim that nothing was made, as the refusal itself would."""
+    return ApiError(
+        f"{what}: Exoscale did not say whether it was made, and does not show it ({error.message})",
+        next_step="repeat the command: it searches for it first",
+    )
+
+
+def search(patience: Patience, find: Callable[[], T | None], limit_s: float) -> T | None:
+    """Look at least once, and again until something is found or ``limit_s`` have passed: lists lag."""
+    for _ in patience.rounds(limit_s):
+        if (found := find()) is not None:
+            return found
+    return None
+
+
+def delete(api: Api, operation: str, what: str, *, zone: str | None = None, **arguments: Any) -> None:
+    """Delete until Exoscale says that it is done, or that there is none.
+
+    Raises DownIncomplete, CredentialsError.
+    """
+    patience = api.patience
+    # Not a Watch: a long wait would look like a suspension.
+    deadline_s = patience.clock() + patience.operation_s
+    for pause_s in patience.pauses():
+        try:
+            api.wait(api.write(operation, zone=zone, **arguments), what=f"removal of {what}")
+        except Absent:
+            return
+        except (ApiError, PartlyUp, Refused) as error:
+            if isinstance(error, Refused) and error.protected:
+                raise DownIncomplete(
+                    f"{what} is protected against deletion; somebody set that at Exoscale",
+                    next_step="remove the protection in Exoscale's portal, then repeat the command",
+                ) from error
+            if patience.clock() >= deadline_s or (isinstance(error, Refused) and not error.in_use):
+                raise DownIncomplete(
+                    f"{what} could not be deleted: {error.message}", next_step="the same command again, later"
+                ) from error
+        else:
+            return
+        patience.pause(pause_s)
+
+
+def await_absence(api: Api, operation: str, what: str, *, zone: str, **arguments: Any) -> None:
+    """Wait until a read answers 404.  Raises DownIncomplete for what was deleted and is still there."""
+    for _ in api.patience.rounds(api.patience.settle_s):
+        try:
+            api.read(operation, zone=zone, **arguments)
+        except Absent:
+            return
+    raise DownIncomplete(
+        f"{what}: its delete was accepted, but it is still there", next_step="the same command again, later"
+    )

@@ -1,0 +1,143 @@
+"""One request to Exoscale's API, as the official client describes and signs it.
+
+The client's generated methods have no timeout and return only a parsed body; the caller here also needs the
+status, the headers (Date, Retry-After) and bodies that are not JSON.  So a request is put together from the
+description that the client ships, and is sent with the client's own signing session.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rain_deploy.errors import ApiError, InputError, RainDeployError
+from rain_deploy.providers.exoscale.account import Account
+from rain_deploy.providers.exoscale.answers import NoAnswer, cut
+
+if TYPE_CHECKING:
+    import requests
+    from requests.adapters import HTTPAdapter
+
+LIST_ZONES = "list-zones"
+_log = logging.getLogger("rain_deploy.providers.exoscale")
+
+
+@functools.cache
+def _client() -> Any:
+    from exoscale.api.v2 import Client  # noqa: PLC0415 - heavy: it reads a description of 1 MB
+
+    return Client
+
+
+def default_endpoint() -> str:
+    """Return the address that the client calls when none is given."""
+    return str(_client()("", "").endpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An operation with its arguments, in the client's spelling.  ``zone`` None: organization-wide."""
+
+    operation: str
+    zone: str | None
+    arguments: Mapping[str, Any]
+
+    @property
+    def _described(self) -> Any:
+        """{verb, path, operation} of the API's description.  A KeyError is a bug of ours."""
+        return _client()._by_operation[self.operation]  # noqa: SLF001 - the only place that has it
+
+    @property
+    def verb(self) -> str:
+        return str(self._described["verb"])
+
+    @property
+    def schema(self) -> Any:
+        """Schema of a successful answer."""
+        content = self._described["operation"]["responses"]["200"].get("content", {})
+        schema = content.get("application/json", {}).get("schema", {})
+        name = schema.get("$ref", "").rpartition("/")[2]
+        return _client()._api_spec["components"]["schemas"][name] if name else schema  # noqa: SLF001 - as above
+
+    def request(self) -> dict[str, Any]:
+        """Return the path and what goes into the query and the body."""
+        places = {each["name"]: each["in"] for each in self._described["operation"].get("parameters", ())}
+        given: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "body": {}}
+        for argument, value in self.arguments.items():
+            name = argument.replace("_", "-")
+            given[places.get(name, "body")][name] = value
+        path = self._described["path"].format(**given["path"])
+        return {"path": path, "params": given["query"], "json": given["body"] or None}
+
+
+class Connections:
+    """Connections that sign, one per thread.  ``adapter`` makes what requests sends with."""
+
+    def __init__(self, account: Account, adapter: Callable[[], HTTPAdapter] | None) -> None:
+        self._account = account
+        self._adapter = adapter
+        self._local = threading.local()
+
+    def send(self, call: Call, endpoint: str, timeout: tuple[float, float]) -> requests.Response:
+        """Return the response, whatever its status.  Raises NoAnswer, InputError or ApiError without one."""
+        request = call.request()
+        try:
+            response = self._session().request(
+                call.verb.upper(),
+                f"{endpoint}{request.pop('path')}",
+                **request,
+                timeout=timeout,
+                allow_redirects=False,  # a redirected POST would be sent as GET
+                auth=_unsigned if call.operation == LIST_ZONES else None,
+            )
+        except OSError as error:  # the errors of requests are OSErrors, too
+            why = _unsent(error, endpoint, self._account.source)
+            _log.debug("%s at %s: %s", call.operation, endpoint, why)
+            raise why from error
+        _log.debug("%s at %s: %s", call.operation, endpoint, response.status_code)
+        return response
+
+    def _session(self) -> requests.Session:
+        """Return this thread's session, which signs."""
+        if not hasattr(self._local, "session"):
+            session = self._local.session = _client()(self._account.key, self._account.secret).http_client
+            if self._adapter:
+                session.mount("http://", self._adapter())
+                session.mount("https://", self._adapter())
+        return self._local.session  # type: ignore[no-any-return]
+
+
+def _unsigned(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Leave the signature out, as the client does for zones: a restricted key would get 403."""
+    return request
+
+
+def _unsent(error: OSError, endpoint: str, source: str) -> RainDeployError | NoAnswer:
+    """Return what a missing answer means: a wrong address or certificate, or nothing certain."""
+    import requests  # noqa: PLC0415 - heavy
+    from urllib3.exceptions import NewConnectionError  # noqa: PLC0415 - heavy
+
+    broken = requests.exceptions
+    if isinstance(error, broken.InvalidURL | broken.InvalidSchema | broken.MissingSchema):
+        next_step = f"correct EXOSCALE_API_ENDPOINT, or endpoint of {source}"
+        return InputError(f"{endpoint!r} is not the address of an API", next_step=next_step)
+    if not isinstance(error, requests.RequestException):
+        return InputError(
+            f"Exoscale's API cannot be called: {error}",
+            next_step="correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE where they are set",
+        )
+    inner = getattr(error.args[0] if error.args else None, "reason", None)
+    if isinstance(error, broken.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return ApiError(
+            f"the certificate of {endpoint} is not trusted: {cut(str(inner or error))}",
+            next_step="if a proxy has its own certificate authority: REQUESTS_CA_BUNDLE=FILE",
+        )
+    not_connected = isinstance(error, broken.ConnectTimeout) or isinstance(inner, NewConnectionError)
+    why = f"{endpoint} is not reached" if not_connected else "the connection was lost"
+    if isinstance(error, broken.ReadTimeout):
+        why = "it was silent for too long"
+    return NoAnswer(f"{why} ({type(inner or error).__name__})", nothing_done=not_connected)
