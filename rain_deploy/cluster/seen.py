@@ -16,6 +16,7 @@ from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import ApiError, CredentialsError, InputError
 from rain_deploy.parts.engine import engine_key
+from rain_deploy.parts.environment import refuse_template
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.supply.cache import EngineCache
 from rain_deploy.providers.base import Cloud
@@ -150,6 +151,8 @@ def priced(cloud: Cloud, seen: Seen) -> Seen:
     refuse_another_account(seen)
     if is_offered(seen):
         quote = cloud.quote(seen.spec, seen.cluster, max(seen.missing, 0))
+        if seen.missing > 0:
+            refuse_template(quote.template)
         seen = replace(seen, quote=quote)
     return seen
 

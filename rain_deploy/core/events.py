@@ -1,4 +1,4 @@
-"""What travels upwards while a flow works: values handed to a sink, never printed below cli."""
+"""Events: what a verb reports while it works, as values handed to a sink; only cli prints them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class StageEnded:
-    """Every host of the stage has an outcome; ``failed`` names those with an error."""
+    """A stage has ended on every host; ``failed`` names those with an error."""
 
     stage: str
     failed: tuple[str, ...]
@@ -55,7 +55,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ScriptOutput:
-    """Bytes of the user's script, unchanged; ``stream`` is ``stdout`` or ``stderr``."""
+    """Output of the user's script, unchanged; ``stream`` is ``stdout`` or ``stderr``."""
 
     stream: str
     data: bytes
@@ -63,7 +63,7 @@ class ScriptOutput:
 
 @dataclass(frozen=True, slots=True)
 class RunChanged:
-    """A run moved on: queued (with how many before it), starting, running, finished."""
+    """A run has a new state: queued (and how many are before it), starting, running, finished."""
 
     run: str
     state: str

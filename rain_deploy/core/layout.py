@@ -1,4 +1,4 @@
-"""Where things lie on a node: one place that knows the paths.  Node code is told them in node.json."""
+"""Paths and ports on a node: the one place that knows them.  Node code reads them from node.json."""
 
 from __future__ import annotations
 

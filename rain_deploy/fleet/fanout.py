@@ -1,4 +1,4 @@
-"""The same work on many hosts at once; every outcome is collected, none hides another."""
+"""Does the same work on many hosts at once and collects every outcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rain_deploy.errors import HostKeyError, RainDeployError
 
 
 class Named(Protocol):
-    """A host, an intent, a resource."""
+    """Anything with a name: a host, an intent, a resource."""
 
     @property
     def name(self) -> str: ...
@@ -21,18 +21,18 @@ T = TypeVar("T")
 N = TypeVar("N", bound=Named)
 
 MAX_AT_ONCE = 64
-"""Threads of one fan-out (reference figures: more gain nothing below 64 hosts)."""
+"""Threads of one fan-out; measured: more of them gain nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes(Generic[T]):
-    """What came of the work, by host name; each host is in one of the two."""
+    """Results and errors by host name; each host has one of the two."""
 
     values: Mapping[str, T]
     errors: Mapping[str, RainDeployError]
 
     def require(self) -> Mapping[str, T]:
-        """The values, or one error when any host failed: a host key's before others, all failed are named."""
+        """Return the values.  If a host failed, raise one error that lists all; host keys take precedence."""
         if not self.errors:
             return self.values
         name = min(self.errors, key=lambda name: not isinstance(self.errors[name], HostKeyError))
@@ -43,9 +43,9 @@ class Outcomes(Generic[T]):
 
 
 def fan_out(hosts: tuple[N, ...], work: Callable[[N], T], *, finish: bool = False) -> Outcomes[T]:
-    """Run ``work`` for each host in threads.  Only RainDeployError is an outcome; a bug is raised.
+    """Run ``work`` for each host in threads.  Only a RainDeployError is an outcome; a bug is raised.
 
-    ``finish``: what has begun is waited for also when Ctrl-C comes, because it must be recorded.
+    ``finish``: on Ctrl-C, wait for the calls that have begun, because they must be recorded.
     """
     values: dict[str, T] = {}
     errors: dict[str, RainDeployError] = {}

@@ -1,4 +1,4 @@
-"""The first word with each host: waits, with a deadline, until machines that may still boot answer."""
+"""First contact with hosts: waits, up to a deadline, for machines that may still be booting."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rain_deploy.transport.base import Transport
 
 WAITING_S = 10.0
 PAUSE_S = 1.0
-"""Between two tries of a host that does not answer yet."""
+"""Pause between two tries of a host that does not answer yet."""
 
 
 def meet(transport: Transport, hosts: tuple[Host, ...]) -> None:
-    """Connect to all before anything is done on any: one wrong host key among them ends the command.
+    """Connect to all hosts before anything is done on any.  Raises HostKeyError if one has a wrong key.
 
-    A host that does not answer is left to the work itself.
+    A host that does not answer is left to the work that follows.
     """
     for error in fan_out(hosts, transport.connect).errors.values():
         if isinstance(error, HostKeyError):
@@ -37,23 +37,23 @@ def gather_facts(
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> Outcomes[Facts]:
-    """Facts of every host, one exec channel each.
+    """Return the facts of every host, over one exec channel each.
 
-    An unreachable host is tried again for ``wait_s`` (machines that we made and that may still boot), which
-    ``waiting`` is told after WAITING_S, once for each; a wrong host key never is.
+    An unreachable host is tried again for ``wait_s``: a machine that we made may still be booting.  After
+    WAITING_S ``waiting`` is called, once per host.  A wrong host key is never tried again.
     """
     began_s = clock()
 
     def one(host: Host) -> Facts:
-        told = False
+        reported = False
         while True:
             try:
                 result = transport.run(host, question(host))
             except Unreachable as error:
                 if clock() + PAUSE_S > began_s + wait_s(host):
                     raise
-                if not told and clock() > began_s + WAITING_S:
-                    told = True
+                if not reported and clock() > began_s + WAITING_S:
+                    reported = True
                     waiting(host, error.message)
                 pause(PAUSE_S)
                 continue

@@ -22,6 +22,8 @@ DEADLINE_S = 3600.0
 """An installation on a slow machine, with its downloads."""
 DISK_BYTES = 6 << 30
 """An environment with TensorFlow, the engine's build, and room for work."""
+_OTHER_PYTHON = re.compile(r"Linux (Debian (?!12 )[0-9]+ \(\w+\)|Ubuntu [0-9]{2}\.[0-9]{2}( LTS)?) 64-bit")
+"""Exoscale's names of its own templates with another Python than 3.11."""
 _APT_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](:[a-z0-9]+)?(=\S+)?")
 
 
@@ -161,6 +163,18 @@ class Environment(Part):
 
     def done(self, node: Node) -> Node:
         return having(node, f"{self.path}/.ok")
+
+
+def refuse_template(name: str) -> None:
+    """Raise InputError for a machine template that is known to bring another Python, before it is paid for.
+
+    Others are found out when their machine answers; ``up`` then takes it away again.
+    """
+    if _OTHER_PYTHON.fullmatch(name):
+        raise InputError(
+            f"template {name} has no Python {NODE_PYTHON_TEXT}, which Rain's client needs",
+            next_step='--template "Linux Debian 12 (Bookworm) 64-bit"',
+        )
 
 
 def no_python(node: Node) -> InputError:

@@ -1,4 +1,4 @@
-"""What is asked of a host once, and how its answer is read."""
+"""Facts of a host: the question, asked once, and the reader of its answer."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ _WITHOUT_PYTHON = {
     "machine_id": "",
     "route_address": "",
 }
-"""Of a host on which no Python can answer."""
+"""Facts that a host without Python does not give."""
 _FIND_TOOLS = {"PATH", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"}
-"""Of the installer's environment; other variables may be secrets, and a question is an argument."""
+"""Variables of the installer that the question uses; others may be secrets, and it is an argument."""
 _JSON = cattrs.preconf.json.make_converter(detailed_validation=False)
 
 

@@ -1,4 +1,4 @@
-"""What the system's own ssh is told of a cluster: a configuration of its own and the pinned host keys."""
+"""The system's ssh for a cluster: a configuration file of its own, and the pinned host keys."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Machine:
 
 
 def ssh_config_text(cluster_id: str, hosts: tuple[Host, ...], known_hosts_file: Path) -> str:
-    """Text for ``ssh -F FILE node-1``; ``known_hosts_file`` holds what ``known_hosts_text`` gives."""
+    """Return text for ``ssh -F FILE node-1``; ``known_hosts_file`` has what ``known_hosts_text`` returns."""
     return render(
         "ssh_config.j2",
         cluster_id=cluster_id,
@@ -36,7 +36,7 @@ def ssh_config_text(cluster_id: str, hosts: tuple[Host, ...], known_hosts_file: 
 
 
 def known_hosts_text(cluster_id: str, hosts: tuple[Host, ...]) -> str:
-    """Lines ``alias keytype base64``: a key is bound to its machine, not to an address that may move."""
+    """Return lines ``alias keytype base64``: a key belongs to its machine, whose address may change."""
     return "".join(
         f"{machine.alias} {key}\n" for machine in _machines(cluster_id, hosts) for key in machine.host_keys
     )
@@ -61,6 +61,6 @@ def _machines(cluster_id: str, hosts: tuple[Host, ...]) -> Iterator[_Machine]:
 
 
 def _quoted(path: Path) -> str:
-    """A path as one word of ssh_config, in which ``%`` begins a token."""
+    """Return a path as one word of ssh_config, in which ``%`` starts a token."""
     text = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{text}"'

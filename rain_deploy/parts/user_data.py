@@ -1,4 +1,4 @@
-"""What a machine is told at its first boot: its host key, its mark, and when to power itself off."""
+"""User-data: what a machine learns at its first boot (host key, time limit), and the wait for its end."""
 
 from __future__ import annotations
 

@@ -51,6 +51,7 @@ class FakeCloud:
         """What others do while the account is looked at."""
         self._stale: list[Resource] = []
         self.silent = False
+        self.template = QUOTE.template
         self.priced = True
         self._lock = threading.Lock()
         self._given = 0
@@ -78,7 +79,7 @@ class FakeCloud:
     def quote(self, spec: ClusterSpec, cluster: Cluster, more: int) -> Quote:
         del spec, cluster, more
         self._asked("quote")
-        return QUOTE
+        return replace(QUOTE, template=self.template)
 
     def zones(self) -> tuple[Zone, ...]:
         return Zone("here"), Zone("there")

@@ -125,7 +125,7 @@ def test_requirements_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("six.whl", "is not named as a wheel is"),
+        ("six.whl", "is not named like a wheel"),
         ("six-1.17.0-cp312-cp312-manylinux_2_17_x86_64.whl", "Python 3.11"),
         ("six-1.17.0-py3-none-macosx_11_0_arm64.whl", "x86-64 Linux"),
         ("six-1.17.0-py2-none-any.whl", "Python 3.11"),
@@ -139,10 +139,10 @@ def test_a_wheel_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "six-1.17.0-py3-none-any.whl"
     assert "cannot be read: No such file" in refused(EnvironmentSpec(wheels=(path,))).message
     path.write_bytes(b"no archive")
-    assert "is no wheel" in refused(EnvironmentSpec(wheels=(path,))).message
+    assert "is not a wheel" in refused(EnvironmentSpec(wheels=(path,))).message
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("six.py", "")
-    assert "holds no package metadata" in refused(EnvironmentSpec(wheels=(path,))).message
+    assert "it has no package metadata" in refused(EnvironmentSpec(wheels=(path,))).message
 
 
 def test_a_package_that_is_no_name(tmp_path: Path) -> None:

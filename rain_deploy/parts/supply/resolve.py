@@ -1,7 +1,6 @@
-"""The user's requirements, resolved once on the operator's machine into versions with hashes.
+"""Resolves the user's requirements once, on the operator's machine, into versions with hashes.
 
-Beside ``state`` and ``config``: imports core and errors.  uv does the work; without requirements of the user
-nothing is asked of the network.
+uv does the work.  Without requirements of the user nothing is asked of the network.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ _GLIBC_MINORS = range(40, 4, -1)
 
 
 def resolve(spec: EnvironmentSpec, base_lock: str) -> ResolvedEnvironment:
-    """What the nodes get: ``base_lock`` with the user's requirements worked in.
+    """Return what the nodes get: ``base_lock`` together with the user's requirements.
 
-    Versions of ``base_lock`` stay wherever they can.  Raises InputError for files that cannot be read, lines
-    and wheels that nodes cannot install, and requirements that do not fit together.
+    Versions of ``base_lock`` stay where possible.  Raises InputError for files that cannot be read, lines
+    and wheels that nodes cannot install, and requirements that conflict.
     """
     wheels = tuple((path.name, _wheel(path)) for path in spec.wheels)
     without = unresolved(spec, base_lock)
@@ -57,7 +56,7 @@ def unresolved(spec: EnvironmentSpec, base_lock: str) -> ResolvedEnvironment:
 
 
 def asked(spec: EnvironmentSpec, base_lock: str) -> str:
-    """Digest of everything that ``resolve`` reads: the same one means that a kept resolution still holds."""
+    """Return the digest of all that ``resolve`` reads: if it is the same, a kept resolution still holds."""
     digest = hashlib.sha256(repr((base_lock, spec.packages, spec.apt)).encode())
     texts = list(_requirement_files(spec.requirements)) if spec.requirements else []
     setup = _text(spec.setup, "setup") if spec.setup else ""
@@ -86,7 +85,7 @@ def _text(path: Path, flag: str) -> str:
 
 
 def _requirement_files(path: Path, seen: frozenset[Path] = frozenset()) -> Iterator[str]:
-    """Texts of a requirements file and of those that it names; refuses what nodes cannot use."""
+    """Yield the texts of a requirements file and those it names.  Raises InputError for unusable lines."""
     text = _text(path, "requirements")
     yield text
     for number, line in enumerate(text.splitlines(), 1):
@@ -112,7 +111,7 @@ def _node_tags() -> frozenset[Tag]:
 
 
 def _wheel(path: Path) -> bytes:
-    """Content of a wheel that a node can install."""
+    """Return the content of a wheel.  Raises InputError unless a node can install it."""
     try:
         tags = parse_wheel_filename(path.name)[3]
         content = path.read_bytes()
@@ -120,16 +119,16 @@ def _wheel(path: Path) -> bytes:
             named = any(name.endswith(".dist-info/METADATA") for name in archive.namelist())
     except InvalidWheelFilename as error:
         raise InputError(
-            f"--with: {path} is not named as a wheel is: {error}", next_step=_OTHER_WHEEL
+            f"--with: {path} is not named like a wheel: {error}", next_step=_OTHER_WHEEL
         ) from error
     except OSError as error:
         raise InputError(
             f"--with: the wheel {path} cannot be read: {error.strerror}", next_step=_OTHER_WHEEL
         ) from error
     except zipfile.BadZipFile as error:
-        raise InputError(f"--with: {path} is no wheel: {error}", next_step=_OTHER_WHEEL) from error
+        raise InputError(f"--with: {path} is not a wheel: {error}", next_step=_OTHER_WHEEL) from error
     if not named:
-        raise InputError(f"--with: {path} is no wheel: it holds no package metadata", next_step=_OTHER_WHEEL)
+        raise InputError(f"--with: {path} is not a wheel: it has no package metadata", next_step=_OTHER_WHEEL)
     if not tags & _node_tags():
         raise InputError(
             f"--with: {path} does not fit the nodes: x86-64 Linux with Python {NODE_PYTHON_TEXT}",
@@ -139,7 +138,7 @@ def _wheel(path: Path) -> bytes:
 
 
 def _wanted(spec: EnvironmentSpec, wheels: tuple[tuple[str, bytes], ...]) -> list[str]:
-    """Requirement lines of the command line."""
+    """Return the requirement lines of the command line."""
     for package in spec.packages:
         try:
             Requirement(package)
@@ -183,25 +182,25 @@ def _compiled(spec: EnvironmentSpec, base_lock: str, wheels: tuple[tuple[str, by
         return lock.read_text("utf-8")
 
 
-def _where(spec: EnvironmentSpec, said: str) -> str:
-    """The file and line that uv's complaint is about, as far as it can be told."""
+def _where(spec: EnvironmentSpec, printed: str) -> str:
+    """Return the file and line that uv's message is about, as far as can be determined."""
     if not spec.requirements:
         return "what --with asks for"
     path, text = spec.requirements, _text(spec.requirements, "requirements")
-    if found := re.search(rf"{re.escape(path.name)}:(\d+)", said):
+    if found := re.search(rf"{re.escape(path.name)}:(\d+)", printed):
         return f"requirements: {path}, line {found[1]},"
-    if found := re.search(rf"{re.escape(path.name)}` at position (\d+)", said):
+    if found := re.search(rf"{re.escape(path.name)}` at position (\d+)", printed):
         breaks = text.encode()[: int(found[1])].count(b"\n")
         return f"requirements: {path}, line {breaks + 1},"
     for number, line in enumerate(text.splitlines(), 1):
         name = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", line)
-        if name and re.search(rf"(?<![\w-]){re.escape(name[1])}(?![\w-])", said, re.IGNORECASE):
+        if name and re.search(rf"(?<![\w-]){re.escape(name[1])}(?![\w-])", printed, re.IGNORECASE):
             return f"requirements: {path}, line {number}: {line.strip()}"
     return f"requirements: {path}"
 
 
 def _own_hashes(lock: str, wheels: tuple[tuple[str, bytes], ...]) -> str:
-    """A wheel of the user's is that file and no other of the same name and version."""
+    """Return the lock with the user's own wheels pinned to those very files."""
     for file_name, content in wheels:
         name, version = parse_wheel_filename(file_name)[:2]
         head = re.escape(f"{name}=={version}")
