@@ -100,7 +100,7 @@ def user(place: Path, facts: Facts) -> User:
         home=home,
         store=store,
         transport=transport,
-        here=transport,
+        local=transport,
         provider_for=lambda _: provider,
         emit=lambda _: None,
         confirm=lambda _: True,
