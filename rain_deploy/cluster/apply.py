@@ -68,7 +68,7 @@ def delete_surplus(ctx: Context, record: Record, plan: Plan) -> None:
 def shrink(ctx: Context, record: Record, plan: Plan) -> Mapping[str, RainDeployError]:
     """Take the plan's nodes out of a living cluster; return why a machine of theirs is still there, by name.
 
-    The nodes that stay are told first: their server no longer waits for the others.
+    Each step is on record before the next, so the next ``scale`` ends what this one has begun.
     """
     provider = ctx.provider_for(plan.cluster.provider)
     names = {node.name for node in plan.leave} | {machine.name for machine in plan.delete}

@@ -36,7 +36,7 @@ class Destroyed:
 
 def destroy(ctx: Context, record: Record) -> Destroyed:
     """Delete the cluster and forget it.  Raises what could not be deleted or proved to be gone."""
-    cluster = record.change(nodes=record.cluster.every_node, left_out=())
+    cluster = record.cluster.whole
     provider = ctx.provider_for(cluster.provider)
     absent: tuple[str, ...] = ()
     if provider.cloud is None and cluster.nodes:  # a rented machine takes everything with it
@@ -60,7 +60,7 @@ def destroy(ctx: Context, record: Record) -> Destroyed:
 
 def start_everything(ctx: Context, record: Record) -> None:
     """Start what does not run of machines that are not rented; raise HostKeyError for a wrong host key."""
-    cluster = record.cluster
+    cluster = record.cluster.whole
     provider = ctx.provider_for(cluster.provider)
     if provider.cloud:
         return
@@ -88,9 +88,7 @@ def delete(
     A kind is tried once all of those made after it are gone: a group cannot go before its machines.
     """
     provider = ctx.provider_for(record.cluster.provider)
-    gone, errors = _by_kind(resources, lambda one: delete_one(provider, record, one))
-    record.end_meters(gone)
-    return gone, errors
+    return _by_kind(resources, lambda one: delete_one(provider, record, one))
 
 
 def delete_found(provider: Provider, resources: tuple[Resource, ...]) -> Mapping[str, RainDeployError]:
@@ -129,7 +127,7 @@ def end_nodes(ctx: Context, cluster: Cluster, nodes: tuple[Node, ...]) -> None:
     A rented machine is deleted next, so it need not answer; others must.
     """
     provider = ctx.provider_for(cluster.provider)
-    cluster = replace(cluster, nodes=cluster.every_node, left_out=())
+    cluster = cluster.whole
     stop = {node.name: stop_stage(cluster, node) for node in nodes}
     if provider.cloud:
         with contextlib.suppress(RainDeployError):
@@ -146,7 +144,7 @@ def _end_everything(ctx: Context, provider: Provider, record: Record) -> tuple[s
 
     There are two barriers: nothing of the cluster runs anywhere before its files are removed.
     """
-    cluster = record.cluster
+    cluster = record.cluster.whole
     start_everything(ctx, record)
     stop = {node.name: stop_stage(cluster, node) for node in cluster.nodes}
     remove = remove_stage(cluster, wall=provider.traits.needs_wall)

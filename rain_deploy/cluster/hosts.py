@@ -31,7 +31,7 @@ MEMORY_PER_TASK_BYTES = 1 << 30
 
 def pinned(cluster: Cluster, hosts: tuple[Host, ...]) -> tuple[Host, ...]:
     """Return the hosts with the keys recorded for the same machines: the first key may be replaced."""
-    known = {node.host.machine: node.host.host_keys for node in cluster.nodes if node.host.machine}
+    known = {node.host.machine: node.host.host_keys for node in cluster.every_node if node.host.machine}
     return tuple(replace(host, host_keys=known.get(host.machine, host.host_keys)) for host in hosts)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Resource
+from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.wording import hour
 
 Key = tuple[str, str, str]
@@ -21,6 +22,10 @@ class Group:
     cluster: str
     owner: str
     found: tuple[Resource, ...]
+
+    def is_of(self, cluster: str, owner: str) -> bool:
+        """Return True for what this owner has made of a cluster of that name."""
+        return (self.cluster, self.owner) == (cluster, owner_tag(owner))
 
     @property
     def limit_s(self) -> float | None:

@@ -89,7 +89,6 @@ def _settled(
             Notice(f"{machine.name}: {lost.pop(machine.name).message}; it is deleted and made once more")
         )
     fan_out(broken, lambda machine: delete_one(provider, record, machine), finish=True).require()
-    record.end_meters(broken)
     names = {machine.name for machine in broken}
     again = _create(provider, record, tuple(intent for intent in plan.intents if intent.name in names))
     fresh = tuple(again.values.values())

@@ -98,7 +98,11 @@ def limit_sentence(cluster: Cluster, now_s: float) -> str:
 
 def agree(ctx: Context, seen: Seen, offer: Offer | None) -> None:
     """Show the offer and ask.  Raises UsageError when the user does not agree; nothing was made then."""
-    name = seen.cluster.name
+    name, account = seen.cluster.name, seen.account
+    if account and account.silent:
+        ctx.emit(
+            Notice(f"the cloud did not answer, so it is unknown what there is of {name}: {account.silent}")
+        )
     if offer is None:
         if seen.cluster.bill and seen.spec.ttl_s is not None:
             sentence = limit_sentence(seen.cluster, seen.now_s)

@@ -59,8 +59,7 @@ def plan_up(provider: Provider, seen: Seen, *, shrink: bool = False) -> Plan:
 
 def plan_down(seen: Seen) -> Plan:
     """Return the plan that leaves nothing of the cluster, also of what is not on record."""
-    listed = seen.account.found if seen.account else ()
-    mine = tuple(found for found in listed if found.cluster_id == seen.cluster.id)
+    mine = seen.account.all_of(seen.cluster) if seen.account else ()
     everything = in_order_of_making((*seen.resources, *unrecorded(seen.resources, mine)))
     return Plan(
         seen=seen, cluster=replace(seen.cluster, up=False), leave=seen.cluster.every_node, delete=everything

@@ -37,19 +37,27 @@ class Account:
     key: str = ""
     """Name of the API key that asked."""
 
-    def machines(self, cluster: Cluster) -> dict[str, Resource]:
-        """Return the machines that carry the cluster's id, by node name."""
+    @property
+    def lasting(self) -> tuple[Resource, ...]:
+        """What the account has and is not being deleted."""
+        return tuple(found for found in self.found if found.state not in GOING)
+
+    def all_of(self, cluster: Cluster) -> tuple[Resource, ...]:
+        """Return what the account has of the cluster, and not what another owner has given its id."""
+        owners = {owner_tag(cluster.owner), ""}
         mine = (found for found in self.found if found.cluster_id == cluster.id)
-        return {found.name: found for found in mine if found.is_machine}
+        return tuple(found for found in mine if found.owner in owners or not cluster.owner)
 
     def of(self, cluster: Cluster) -> tuple[Resource, ...]:
-        """Return what the account has of the cluster, if its owner made it, and not what is being deleted."""
-        tag = owner_tag(cluster.owner)
-        return tuple(
-            found
-            for found in self.found
-            if found.cluster_id == cluster.id and found.owner in {tag, ""} and found.state not in GOING
-        )
+        """Return what the account has of the cluster, without what is being deleted."""
+        return tuple(found for found in self.all_of(cluster) if found.state not in GOING)
+
+    def machines(self, cluster: Cluster) -> dict[str, Resource]:
+        """Return the cluster's machines by node name; of two with one name, the node's own."""
+        ids = {node.name: node.host.machine for node in cluster.every_node}
+        machines = [found for found in self.of(cluster) if found.is_machine]
+        machines.sort(key=lambda found: found.ref.endswith(ids.get(found.name) or "no id"))
+        return {found.name: found for found in machines}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,7 @@ class Seen:
         made = tuple(resource for resource in self.resources if resource.ref)
         if account is None or account.silent:
             return made
-        shown = {(found.kind, found.ref) for found in account.found}
+        shown = {(found.kind, found.ref) for found in account.of(self.cluster)}
         mine = tuple(resource for resource in made if (resource.kind, resource.ref) in shown)
         names = {(resource.kind, resource.name) for resource in mine}
         others = (found for found in account.of(self.cluster) if (found.kind, found.name) not in names)
@@ -125,6 +133,7 @@ def look(
     cluster = recorded or new_cluster(ctx, spec)
     resources = ctx.store.resources(cluster.id)
     spec = completed(spec, cluster, resources, shrink=shrink)
+    sentences = provider.preflight(spec) if preflight else ()
     if resolve:
         environment, complete = decide_environment(ctx, spec, cluster), True
     else:
@@ -137,19 +146,19 @@ def look(
         resources=resources,
         now_s=time.time(),
         engine_cached=cached is not None,
-        sentences=provider.preflight(spec) if preflight else (),
+        sentences=sentences,
         environment=environment,
         resolved=complete,
     )
-    return priced(provider.cloud, seen) if provider.cloud else seen
+    free = shrink and seen.nodes <= len(cluster.nodes)  # no machine is made
+    return priced(provider.cloud, seen, free=free) if provider.cloud else seen
 
 
-def priced(cloud: Cloud, seen: Seen) -> Seen:
+def priced(cloud: Cloud, seen: Seen, *, free: bool = False) -> Seen:
     """Return what is seen with the account and, where machines must be paid for, their price."""
-    begun = any(resource.ref for resource in seen.resources)
-    seen = replace(seen, account=ask(cloud) if begun else Account(key=cloud.account))
+    seen = replace(seen, account=ask(cloud) if seen.resources else Account(key=cloud.account))
     refuse_another_account(seen)
-    if is_offered(seen):
+    if is_offered(seen) and not free:
         quote = cloud.quote(seen.spec, seen.cluster, max(seen.missing, 0))
         if seen.missing > 0:
             refuse_template(quote.template)
@@ -175,16 +184,26 @@ def account_of(ctx: Context, provider: str) -> Account | None:
 
 
 def refuse_another_account(seen: Seen) -> None:
-    """Raise InputError where nothing of the cluster is in this account: it costs in another one."""
+    """Raise InputError where nothing of the cluster is in this account: it costs in another one.
+
+    Raises ApiError where this account does not say.  An intent without an id may be a machine too.
+    """
     bill, account = seen.cluster.bill, seen.account
-    made = [resource for resource in seen.resources if resource.ref]
-    if bill is None or account is None or account.silent or not made:
+    if bill is None or account is None or not seen.resources or bill.account in {"", account.key}:
         return
-    if bill.account not in {"", account.key} and not seen.existing:
+    next_step = "the same command with the credentials of that account (EXOSCALE_ACCOUNT=NAME)"
+    if account.silent:
+        raise ApiError(
+            f"cluster {seen.cluster.name} was made with API key {bill.account}; the account of {account.key} "
+            f"does not answer, so it is unknown if it has any of it: {account.silent}",
+            next_step=next_step,
+        )
+    if not seen.existing:
         raise InputError(
             f"nothing of cluster {seen.cluster.name} is in this account: it was made with API key "
-            f"{bill.account}, and this one is {account.key}; its {len(made)} resources are not touched",
-            next_step="the same command with the credentials of that account (EXOSCALE_ACCOUNT=NAME)",
+            f"{bill.account}, and this one is {account.key}; its {len(seen.resources)} resources are not "
+            "touched",
+            next_step=next_step,
         )
 
 

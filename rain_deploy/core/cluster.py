@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from rain_deploy.core.bill import Bill
-from rain_deploy.core.machine import Facts, Host, Machines, Resource
+from rain_deploy.core.machine import Facts, Host, Machines
 
 
 class Role(enum.StrEnum):
@@ -77,6 +77,11 @@ class Cluster:
         """The nodes, and those that are left out."""
         return (*self.nodes, *self.left_out)
 
+    @property
+    def whole(self) -> Cluster:
+        """The cluster with those that are left out among its nodes, as when all of it goes."""
+        return replace(self, nodes=self.every_node, left_out=())
+
     def with_nodes(self, change: Callable[[Node], Node]) -> Cluster:
         """Return the cluster with each node, also of those left out, as ``change`` returns it."""
         return replace(
@@ -84,11 +89,6 @@ class Cluster:
             nodes=tuple(map(change, self.nodes)),
             left_out=tuple(map(change, self.left_out)),
         )
-
-    def closed(self, gone: Iterable[Resource], now_s: float) -> Cluster:
-        """Return the cluster whose machines among ``gone`` cost nothing from now on."""
-        names = {resource.name for resource in gone}
-        return replace(self, bill=self.bill.closed(names, now_s)) if self.bill else self
 
     def without(self, names: Collection[str]) -> Cluster:
         """Return the cluster without the nodes of these names."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -73,7 +73,14 @@ class Record:
         self._store.save_resource(resource)
 
     def forget(self, resource: Resource) -> None:
-        """Forget a resource that was observed to be gone."""
+        """Forget a resource that was observed to be gone; from now on it costs nothing.
+
+        One that is not on record may have the name of one that is: that one stays.
+        """
+        if resource not in self.resources:
+            return
+        if resource.is_machine:
+            self.change_bill(lambda bill: bill.closed({resource.name}, time.time()))
         self._store.forget_resource(resource)
 
     def meter(self) -> Cluster:
@@ -87,11 +94,6 @@ class Record:
             return bill
 
         return self.change_bill(metered)
-
-    def end_meters(self, gone: Iterable[Resource]) -> Cluster:
-        """Record that these machines cost nothing from now on."""
-        names = {resource.name for resource in gone}
-        return self.change_bill(lambda bill: bill.closed(names, time.time()))
 
     def end(self) -> None:
         """Forget the cluster and its resources."""

@@ -13,7 +13,7 @@ from rain_deploy.cluster.seen import look
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import InputError, RainDeployError
+from rain_deploy.errors import ApiError, InputError, RainDeployError
 from rain_deploy.fleet.reach import gather_facts
 from rain_deploy.parts.listed import parts
 from rain_deploy.parts.part import lacking, refusals
@@ -54,10 +54,13 @@ def check(ctx: Context, spec: ClusterSpec) -> CheckResult:
         hosts = () if provider.cloud else planned_hosts(provider, plan)  # rented machines do not exist yet
     except RainDeployError as error:
         return CheckResult(spec.provider, (_refused(spec.provider, error),))
+    account = plan.seen.account
     accepted = (CheckLine("credentials", "ok", "accepted, and the clock here is right"),)
+    if account and account.silent:
+        accepted = (_refused("credentials", ApiError(f"the cloud did not answer: {account.silent}")),)
     offered = plan.offer.sentences if plan.offer else ()
     findings = (
-        *(accepted if provider.cloud else ()),
+        *(accepted if account else ()),
         *(CheckLine(spec.provider, "ok", sentence) for sentence in (*plan.seen.sentences, *offered)),
         *(_hosts(ctx, plan, hosts) if hosts else ()),
     )

@@ -8,16 +8,19 @@ from pathlib import Path
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import destroy, refuse_wrong_account, start_everything
+from rain_deploy.cluster.leftovers import groups
+from rain_deploy.cluster.seen import account_of
 from rain_deploy.cluster.wake import awake
 from rain_deploy.core.result import Result
-from rain_deploy.errors import Unreachable
+from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.errors import EngineError, Unproved, Unreachable
 from rain_deploy.runs.home import end_records, not_deleted, not_pulled, pull_all
 from rain_deploy.state.record import Record
 
 
 @dataclass(frozen=True, slots=True)
 class DownResult(Result):
-    """``down``: ``nothing`` is true when no such cluster existed."""
+    """``down``: ``nothing`` is true when no such cluster is on record, nor in the account that was asked."""
 
     cluster: str
     deleted: tuple[str, ...] = ()
@@ -32,18 +35,51 @@ class DownResult(Result):
     currency: str = ""
 
 
-def down(ctx: Context, name: str, *, discard_results: bool = False, out: Path | None = None) -> DownResult:
-    """Delete the cluster.  Absent is success; what could not be proved to be gone is an error."""
+def down(
+    ctx: Context,
+    name: str,
+    *,
+    discard_results: bool = False,
+    out: Path | None = None,
+    account: ClusterSpec | None = None,
+) -> DownResult:
+    """Delete the cluster.  Absent is success; what could not be proved to be gone is an error.
+
+    ``account``: whose resources to look for, and in which cloud, if the cluster is not on record.
+    """
     with ctx.change(name, "down") as record:
-        if not record.known:
-            return DownResult(cluster=name, nothing=True)
-        return take_down(ctx, record, discard_results=discard_results, out=out)
+        if record.known:
+            return take_down(ctx, record, discard_results=discard_results, out=out)
+    certificate = _nothing_in(ctx, name, account) if account else ()
+    return DownResult(cluster=name, certificate=certificate, nothing=True)
+
+
+def _nothing_in(ctx: Context, name: str, spec: ClusterSpec) -> tuple[str, ...]:
+    """Return the certificate of a cluster without a record.  Raises Unproved if the account may have it."""
+    account = account_of(ctx, spec.provider)
+    if account is None:
+        return ()
+    no_record = f"there is no record of cluster {name} here"
+    if account.silent:
+        raise Unproved(
+            f"{no_record}, and the cloud did not answer what it has of it: {account.silent}",
+            next_step=f"rain-deploy gc -c {name}",
+        )
+    mine = [group for group in groups(account.lasting).values() if group.is_of(name, spec.owner or "")]
+    if not mine:
+        return (f"{spec.provider}: listed, no resource of {name} is yours in the account",)
+    found = ", ".join(resource.label for group in mine for resource in group.found)
+    raise Unproved(
+        f"{no_record}, but the account has something of it that is yours: {found}",
+        still_running=found,
+        next_step=f"rain-deploy gc --delete -c {name}",
+    )
 
 
 def take_down(ctx: Context, record: Record, *, discard_results: bool, out: Path | None = None) -> DownResult:
     """Delete a cluster that is held.  Raises PullFailed, with nothing deleted, if results would be lost."""
     started_s = time.monotonic()
-    cluster = record.change(nodes=record.cluster.every_node, left_out=())
+    cluster = record.meter().whole
     refuse_wrong_account(ctx, record)
     pulled = () if discard_results or not cluster.up else _bring_home(ctx, record, out)
     gone = destroy(ctx, record)
@@ -61,13 +97,13 @@ def take_down(ctx: Context, record: Record, *, discard_results: bool, out: Path 
 
 
 def _bring_home(ctx: Context, record: Record, out: Path | None) -> tuple[str, ...]:
-    cluster = record.cluster
+    cluster = record.cluster.whole
     runs = not_pulled(ctx, cluster)
     if not runs:
         return ()
     start_everything(ctx, record)
     try:
         cluster = awake(ctx, cluster, (cluster.server,))
-    except Unreachable as error:
+    except (Unreachable, EngineError) as error:
         raise not_deleted(cluster, error) from error
     return pull_all(ctx, cluster, runs, out)

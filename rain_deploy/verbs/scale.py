@@ -50,14 +50,13 @@ def scale(ctx: Context, spec: ClusterSpec, n: int) -> ScaleResult:
         spec = replace(spec, provider=before.provider, nodes=n)
         provider = ctx.provider_for(before.provider)
         plan = plan_up(provider, look(ctx, spec, shrink=True), shrink=True)
-        if plan.leave or plan.delete:
+        shrinks = bool(plan.leave or plan.delete)
+        if shrinks:
             _refuse_while_it_runs(ctx, before)
-            failed = shrink(ctx, record, plan)
-            if failed:
+            if failed := shrink(ctx, record, plan):
                 raise _incomplete(record.cluster, n, failed)
-            plan = plan_up(provider, look(ctx, spec))
         if len(record.cluster.nodes) < n:
-            carry_out(ctx, record, plan, started_s)
+            carry_out(ctx, record, plan_up(provider, look(ctx, spec)) if shrinks else plan, started_s)
         _follow_cost(ctx, record)
         cluster = record.cluster
     names, had = ({node.name: None for node in one.nodes} for one in (cluster, before))

@@ -51,7 +51,7 @@ def sweep(ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> SweepResult:
     try:
         result: RunResult = run(ctx, spec.name, run_spec)
     except BaseException:  # a bug of ours too must leave nothing behind
-        ctx.emit(Notice(f"the run did not come to its end: {spec.name} is taken down, then you are told why"))
+        ctx.emit(Notice(f"the run did not finish; deleting {spec.name}"))
         torn_down(ctx, spec.name)
         raise
     return SweepResult(up=started, run=result, down=torn_down(ctx, spec.name))

@@ -61,7 +61,10 @@ def carry_out(ctx: Context, record: Record, plan: Plan, started_s: float) -> UpR
         for sentence in plan.seen.sentences:
             ctx.emit(Notice(sentence))
     agree(ctx, plan.seen, plan.offer)
-    record.save(plan.cluster)
+    if plan.seen.recorded:  # a command that only reads may have recorded an address meanwhile
+        record.change(bill=plan.cluster.bill, machines=plan.cluster.machines)
+    else:
+        record.save(plan.cluster)
     with undone(ctx, record, plan, keep=plan.seen.spec.keep_partial):
         applied = apply(ctx, record, plan)
     bill, cloud = applied.cluster.bill, ctx.provider_for(plan.cluster.provider).cloud

@@ -148,8 +148,9 @@ class FakeCloud:
         if error := self.refused.get((ref.kind, ref.ref)):
             raise error
         with self._lock:
+            this = self.held.get((ref.kind, ref.ref))
             needs = [f for f in self.held.values() if f.kind == "instance" and ref.kind != "instance"]
-        if any(found.cluster_id == ref.cluster_id for found in needs):
+        if this and any((f.cluster_id, f.owner) == (this.cluster_id, this.owner) for f in needs):
             raise DownIncomplete(f"{ref.kind} {ref.name} is in use")
         if self.deletes_nothing:
             return
@@ -175,6 +176,8 @@ class Nodes:
     place: Path
     said: dict[str, object] = field(default_factory=dict)
     """JSON by verb of node code."""
+    failing: set[str] = field(default_factory=set)
+    """Verbs of node code that fail."""
     asked: list[tuple[str, str]] = field(default_factory=list)
     """Machine's id, and verb or ``sh``."""
     strangers: set[str] = field(default_factory=set)
@@ -199,6 +202,8 @@ class Nodes:
         self.connect(host)
         verb = command.argv[2] if command.argv[0] != "sh" else "sh"
         self.asked.append((host.machine, verb))
+        if verb in self.failing:
+            return CommandResult(1, b"", b"it failed")
         if verb != "sh":
             return CommandResult(0, json.dumps(self.said.get(verb, {})).encode(), b"")
         if '"$M/limit"' not in command.argv[2]:  # what starts and ends services needs a real node

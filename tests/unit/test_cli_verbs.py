@@ -219,7 +219,7 @@ def test_down_prints_its_certificate(world: World, tmp_path: Path) -> None:
         "  node-2: no file",
         "cluster default is down, 1.5 s",
     ]
-    assert world.last() == ("mine", True, tmp_path / "there")
+    assert world.last() == ("mine", True, tmp_path / "there", None)
 
 
 def test_status_and_list_and_runs_are_tables(world: World) -> None:

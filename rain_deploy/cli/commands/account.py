@@ -99,6 +99,14 @@ def _dry_run(result: GcResult) -> list[str]:
     return ["dry run; there is nothing to delete"]
 
 
+def account_spec(session: Session) -> ClusterSpec:
+    """Return whose resources in which cloud are looked for."""
+    from rain_deploy.options.spec import cluster_spec, selected
+
+    provider = (CLOUD, "the one that is priced")
+    return cluster_spec(session.cluster, provider, selected(session.toml, "owner"))
+
+
 @verb("gc", gc_text, examples=("gc", "gc --delete -c mine"))
 @option("--delete", is_flag=True, help="Delete what is left over. [default: only show it]")
 @click.pass_context
@@ -108,10 +116,8 @@ def gc_command(click_context: click.Context, session: Session, *, delete: bool) 
     A cluster is left over if it carries your owner label and either has no living record in this home
     directory or has passed its time limit. One of another home that has not passed it must be named with -c.
     """
-    from rain_deploy.options.spec import cluster_spec, selected
     from rain_deploy.verbs.gc import gc
 
-    provider = (CLOUD, "the one that is priced")
-    spec = cluster_spec(session.cluster, provider, selected(session.toml, "owner"))
+    spec = account_spec(session)
     named = click_context.get_parameter_source("cluster") is not ParameterSource.DEFAULT
     return session.call(gc, spec, session.cluster if named else None, delete=delete)

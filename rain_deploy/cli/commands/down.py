@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rain_deploy.cli.command import option, verb
+from rain_deploy.cli.commands.account import account_spec
 from rain_deploy.cli.show import text
 from rain_deploy.core.wording import money
 from rain_deploy.options.table import Group
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 def down_text(result: DownResult) -> text.Text:
     """Return what was pulled and deleted, and how it was verified."""
     if result.nothing:
-        of_it = f"rain-deploy gc -c {result.cluster}"
-        return [f"cluster {result.cluster}: no record of it here; to look in an account: {of_it}"]
+        looked = "; ".join(result.certificate) or f"to look in an account: rain-deploy gc -c {result.cluster}"
+        return [f"cluster {result.cluster}: no record of it here; {looked}"]
     cost = f"; it cost {money(result.cost, result.currency)}" if result.cost is not None else ""
     return [
         *(f"pulled: {run}" for run in result.pulled),
@@ -36,9 +37,11 @@ def down_text(result: DownResult) -> text.Text:
 def down_command(session: Session, *, discard_results: bool) -> DownResult:
     """Pull results that are not here yet, delete everything of the cluster, and verify it.
 
-    While a run is active it asks first; --yes cancels the run.
+    While a run is active it asks first; --yes cancels the run. With no record of the cluster it asks the
+    cloud account, where credentials are found, and names what it finds there.
     """
     from rain_deploy.verbs.down import down
 
     out = session.flags.get("out")
-    return session.call(down, session.cluster, discard_results=discard_results, out=out)
+    account = account_spec(session) if session.app.credentials() else None
+    return session.call(down, session.cluster, discard_results=discard_results, out=out, account=account)

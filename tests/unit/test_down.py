@@ -1,0 +1,304 @@
+"""``down``: nothing is lost, forgotten or certified in the wrong account, with a record or without one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.cluster.apply import delete_surplus
+from rain_deploy.cluster.destroy import delete
+from rain_deploy.cluster.hosts import pinned
+from rain_deploy.cluster.plan import plan_up
+from rain_deploy.cluster.seen import look
+from rain_deploy.core.bill import Bill
+from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.machine import Intent, Resource
+from rain_deploy.core.owner import owner_tag
+from rain_deploy.core.run import RunRecord
+from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.errors import (
+    ApiError,
+    CredentialsError,
+    DownIncomplete,
+    InputError,
+    PullFailed,
+    Unproved,
+    UsageError,
+)
+from rain_deploy.providers.base import Provider
+from rain_deploy.state.record import Record
+from rain_deploy.verbs.check import check
+from rain_deploy.verbs.down import down
+from rain_deploy.verbs.scale import scale
+from rain_deploy.verbs.sweep import torn_down
+from tests.support.values import QUOTE, changed
+from tests.unit.fake_cloud import ME, PROVIDER, World
+
+HOUR_S = 3600.0
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World.at(tmp_path)
+    world.nodes.said["runs"] = []
+    return world
+
+
+def spec_of(world: World, name: str = "one", **fields: object) -> ClusterSpec:
+    del world
+    return replace(ClusterSpec(name, PROVIDER, "test", owner=ME), **fields)  # type: ignore[arg-type]
+
+
+def has_a_run(world: World, cluster: Cluster, state: str = "finished") -> None:
+    """Its results are not pulled."""
+    out = world.ctx.cwd / "results" / "r1"
+    world.store.save_run(RunRecord("r1", cluster.id, cluster.name, 1, 7230, "s.py", (), "", 0.0, out))
+    world.nodes.said["runs"] = [{"run": "r1", "state": state, "outcome": "done"}]
+
+
+def with_one_left_out(cluster: Cluster) -> Cluster:
+    return replace(cluster, nodes=cluster.nodes[:-1], left_out=cluster.nodes[-1:])
+
+
+def meters(cluster: Cluster) -> list[tuple[str, bool]]:
+    """Each meter's node, and whether it still runs."""
+    return [(meter.name, meter.until_s is None) for meter in (cluster.bill or Bill(QUOTE)).meters]
+
+
+# ---- a cluster on record
+
+
+def test_a_down_that_is_declined_leaves_the_record_as_it_was(world: World) -> None:
+    before = with_one_left_out(world.cluster())
+    world.store.save_cluster(before)
+    has_a_run(world, before, "running")
+    world.answers.append(False)
+    with pytest.raises(UsageError, match="was left as it is"):
+        down(world.ctx, "one")
+    assert world.store.cluster("one") == before
+    assert len(world.names()) == 3
+
+
+def test_a_down_that_cannot_pull_leaves_the_record_as_it_was(world: World) -> None:
+    before = with_one_left_out(world.cluster())
+    world.store.save_cluster(before)
+    has_a_run(world, before)
+    with pytest.raises(PullFailed):
+        down(world.ctx, "one")
+    assert world.store.cluster("one") == before
+
+
+def test_the_nodes_that_are_left_out_go_too(world: World) -> None:
+    before = with_one_left_out(world.cluster())
+    world.store.save_cluster(before)
+    down(world.ctx, "one")
+    assert world.names() == []
+    assert world.store.cluster("one") is None
+
+
+def test_a_server_that_was_off_and_fails_at_its_start_is_kept_with_its_results(
+    world: World,
+) -> None:
+    """Whatever keeps results from coming, `sweep` keeps the machine that holds them, and no other."""
+    cluster = world.cluster()
+    has_a_run(world, cluster)
+    world.cloud.power_off("node-1")
+    world.nodes.failing.add("interrupted")
+    with pytest.raises(PullFailed, match="nothing was deleted"):
+        torn_down(world.ctx, "one")
+    assert world.names() == ["node-1"]
+
+
+def test_each_machine_costs_nothing_from_its_delete_on_also_where_the_command_is_killed(world: World) -> None:
+    cluster = world.cluster()
+    (third,) = (r for r in world.store.resources(cluster.id) if r.name == "node-3")
+    record = Record(world.store, "one")
+    record.forget(third)
+    now = world.store.cluster("one")
+    assert now is not None
+    assert meters(now) == [("node-1", True), ("node-2", True), ("node-3", False)]
+    assert third not in record.resources
+
+
+def test_a_second_machine_of_a_name_is_deleted_and_the_first_stays_on_record(world: World) -> None:
+    cluster = world.cluster()
+    second = world.cloud.create(Intent(cluster.id, "one", "instance", "node-2"))
+    record = Record(world.store, "one")
+    gone, failed = delete(world.ctx, record, (second,))
+    assert (gone, failed) == ((second,), {})
+    assert "node-2" in {resource.name for resource in record.resources}
+    now = world.store.cluster("one")
+    assert now is not None
+    assert ("node-2", True) in meters(now), "it still costs"
+
+
+def test_a_machine_that_was_made_and_has_no_meter_yet_is_in_the_cost(world: World) -> None:
+    """The command that made it was killed right after."""
+    cluster = world.cluster(nodes=2)
+    world.store.save_cluster(changed(cluster, meters=()))
+    for resource in world.store.resources(cluster.id):
+        made_s = time.time() - HOUR_S
+        world.store.save_intent(Intent(cluster.id, "one", resource.kind, resource.name, recorded_s=made_s))
+    assert down(world.ctx, "one").cost == pytest.approx(2.0, abs=0.1)
+
+
+# ---- in which account
+
+
+def in_another_account(world: World, cluster: Cluster) -> Cluster:
+    """It was made with another key, and nothing of it is in the account that is asked."""
+    world.cloud.held.clear()
+    there = changed(cluster, account="EXOother")
+    world.store.save_cluster(there)
+    return there
+
+
+def test_another_account_is_no_proof_that_nothing_is_left(world: World) -> None:
+    in_another_account(world, world.cluster())
+    with pytest.raises(InputError, match="EXOother"):
+        down(world.ctx, "one")
+    assert world.store.cluster("one") is not None
+
+
+def test_nor_is_it_where_only_an_intent_is_on_record(world: World) -> None:
+    cluster = in_another_account(world, world.cluster(nodes=1))
+    for resource in world.store.resources(cluster.id):
+        world.store.forget_resource(resource)
+    world.store.save_intent(Intent(cluster.id, "one", "instance", "node-1", ME))
+    with pytest.raises(InputError, match="EXOother"):
+        down(world.ctx, "one")
+    with pytest.raises(InputError, match="EXOother"):
+        look(world.ctx, spec_of(world))
+    assert world.store.resources(cluster.id)
+
+
+def test_nor_is_one_that_does_not_say(world: World) -> None:
+    """It answers again a moment later: nothing is in it, and nothing is proved."""
+    in_another_account(world, world.cluster())
+    world.cloud.silent = True
+    world.cloud.meanwhile = lambda: setattr(world.cloud, "silent", False)
+    with pytest.raises(ApiError, match="EXOother"):
+        down(world.ctx, "one")
+    assert world.store.cluster("one") is not None
+
+
+def test_what_another_owner_gave_the_id_of_ours_is_not_touched(world: World) -> None:
+    cluster = world.cluster(nodes=2)
+    theirs = replace(
+        Resource(cluster.id, "instance", "node-1", "theirs", cluster="one"),
+        owner=owner_tag("colleague"),
+        state="stopped",
+        address="10.9.9.9",
+    )
+    world.cloud.add(theirs)
+    plan = plan_up(world.cloud, look(world.ctx, spec_of(world)))
+    assert plan.empty
+    down(world.ctx, "one")
+    assert list(world.cloud.held.values()) == [theirs]
+    assert ("start", "theirs") not in world.cloud.calls
+
+
+# ---- a node that comes back, a scale that makes nothing
+
+
+def test_a_node_that_comes_back_is_known_by_the_key_that_it_was_given(world: World) -> None:
+    cluster = with_one_left_out(world.cluster())
+    given = replace(cluster.left_out[0], host=replace(cluster.left_out[0].host, host_keys=("new key",)))
+    cluster = replace(cluster, left_out=(given,))
+    (host,) = pinned(cluster, (replace(given.host, host_keys=("first key",)),))
+    assert host.host_keys == ("new key",)
+
+
+def test_a_scale_that_makes_no_machine_asks_for_no_price(world: World) -> None:
+    """So what was to be spent is spent, or the limit has passed: machines that go cost less."""
+    world.cluster(nodes=3, max_cost=0.001, limit_s=time.time() - HOUR_S)
+    scale(world.ctx, ClusterSpec("one", PROVIDER, "test"), 2)
+    assert world.names() == ["node-1", "node-2"]
+    assert "quote" not in dict(world.cloud.calls)
+
+
+def test_a_machine_that_is_being_deleted_is_paid_for_anew(world: World) -> None:
+    cluster = world.cluster(nodes=2)
+    key = ("instance", cluster.nodes[1].host.machine)
+    world.cloud.held[key] = replace(world.cloud.held[key], state="destroying")
+    plan = plan_up(world.cloud, look(world.ctx, spec_of(world)))
+    assert [intent.name for intent in plan.create] == ["node-2"]
+    assert plan.offer is not None
+
+
+def test_check_does_not_say_that_credentials_are_accepted_where_nobody_answered(world: World) -> None:
+    world.cluster()
+    world.cloud.silent = True
+    result = check(world.ctx, spec_of(world))
+    assert [(line.subject, line.state) for line in result.findings[:1]] == [("credentials", "refused")]
+    assert "does not answer" in str(result.problem)
+
+
+def test_surplus_that_stays_is_still_on_record(world: World) -> None:
+    cluster = world.cluster(nodes=3)
+    world.store.save_cluster(replace(cluster, nodes=cluster.nodes[:2]))
+    world.cloud.refused["instance", cluster.nodes[2].host.machine] = DownIncomplete("it is protected")
+    plan = plan_up(world.cloud, look(world.ctx, spec_of(world, nodes=2)))
+    with pytest.raises(DownIncomplete):
+        delete_surplus(world.ctx, Record(world.store, "one"), plan)
+    assert "node-3" in {resource.name for resource in world.store.resources(cluster.id)}
+
+
+# ---- a cluster that is not on record
+
+
+def forgotten(world: World) -> None:
+    """The machines are there and the state file is lost."""
+    world.store.forget_cluster(world.cluster())
+
+
+def test_without_a_record_what_the_account_has_is_named_with_what_deletes_it(world: World) -> None:
+    forgotten(world)
+    with pytest.raises(Unproved, match="instance node-2") as caught:
+        down(world.ctx, "one", account=spec_of(world))
+    assert caught.value.next_step == "rain-deploy gc --delete -c one"
+    assert len(world.names()) == 3, "it deletes nothing"
+
+
+def test_without_a_record_and_with_nothing_in_the_account_it_is_well(world: World) -> None:
+    world.cluster("another")
+    result = down(world.ctx, "one", account=spec_of(world))
+    assert (result.nothing, len(result.certificate)) == (True, 1)
+
+
+def test_what_another_owner_has_under_the_name_is_not_meant(world: World) -> None:
+    theirs = Resource("id", "instance", "node-1", "x", owner=owner_tag("colleague"), cluster="one")
+    world.cloud.add(theirs)
+    assert down(world.ctx, "one", account=spec_of(world)).nothing
+
+
+def test_what_is_being_deleted_is_not_left(world: World) -> None:
+    world.cloud.add(
+        Resource("id", "instance", "node-1", "x", owner=owner_tag(ME), cluster="one", state="destroying")
+    )
+    assert down(world.ctx, "one", account=spec_of(world)).nothing
+
+
+def test_an_account_that_does_not_answer_proves_nothing(world: World) -> None:
+    world.cloud.silent = True
+    with pytest.raises(Unproved, match="does not answer") as caught:
+        down(world.ctx, "one", account=spec_of(world))
+    assert caught.value.next_step == "rain-deploy gc -c one"
+
+
+def test_credentials_that_are_refused_prove_nothing(world: World) -> None:
+    def refused(_: str) -> Provider:
+        raise CredentialsError("the key was revoked")
+
+    ctx = replace(world.ctx, provider_for=refused)
+    with pytest.raises(Unproved, match="the key was revoked"):
+        down(ctx, "one", account=spec_of(world))
+
+
+def test_nobody_is_asked_where_no_credentials_are_found(world: World) -> None:
+    forgotten(world)
+    result = down(world.ctx, "one")
+    assert (result.nothing, result.certificate, world.cloud.calls) == (True, (), [])
