@@ -210,6 +210,25 @@ def test_row_71_without_the_state_gc_shows_it_first_and_deletes_what_is_named(
     assert cloud.ours() == []
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_row_71_without_the_state_down_names_what_is_left_and_deletes_nothing(
+    me: Home, cloud: Account, answers: bool
+) -> None:
+    me.lose_state()
+    there = cloud.lab.left()
+    if not answers:
+        cloud.lab.faults.status("list-instances", 503, times=None)
+    done = me.run("down", asks_s=1.0)
+    assert done.status == 61, str(done)
+    assert ("instance node-2" if answers else "did not answer") in done.err
+    command = f"gc --delete -c {CLUSTER}" if answers else f"gc -c {CLUSTER}"
+    assert f"next: rain-deploy {command}" in done.err
+    assert cloud.lab.left() == there
+    cloud.lab.faults.clear()
+    me.well("gc", "--delete", "-c", CLUSTER)
+    assert "no resource of" in me.well("down").out
+
+
 def test_row_71_without_the_state_what_has_expired_need_not_be_named(me: Home, cloud: Account) -> None:
     me.lose_state()
     for node in ("node-1", "node-2"):
