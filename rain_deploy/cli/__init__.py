@@ -1,1 +1,1 @@
-"""click commands, wiring and rendering; nothing is decided here that a flow could decide."""
+"""click commands and rendering; nothing is decided here that a flow could decide."""

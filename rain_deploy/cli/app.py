@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
+import webbrowser
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rain_deploy import wiring
+from rain_deploy.cli.show.text import is_terminal
 
 if TYPE_CHECKING:
     from rain_deploy.cluster.context import Confirm, Context
@@ -22,7 +30,7 @@ def call_verb(verb: Callable[..., Any], ctx: Context, *arguments: Any, **named: 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """The command line's own seams; ``wiring.application`` fills them with the real ones."""
+    """The command line's own seams; ``application`` fills them with the real ones."""
 
     make_context: MakeContext
     """(home, sink, confirm) -> the verbs' Context, closed when the command ends."""
@@ -50,3 +58,16 @@ class CommonOptions:
     verbose: bool = False
     yes: bool = False
     config: Path | None = None
+
+
+def application() -> Application:
+    """Return the real one."""
+    return Application(
+        make_context=wiring.context,
+        environ=os.environ,
+        credentials=wiring.credentials,
+        interactive=is_terminal(sys.stdin) and is_terminal(sys.stderr),
+        call=subprocess.call,
+        browse=webbrowser.open,
+        wait=threading.Event().wait,
+    )

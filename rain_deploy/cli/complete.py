@@ -28,7 +28,7 @@ def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) ->
 
 @contextlib.contextmanager
 def _context(ctx: click.Context) -> Iterator[Context]:
-    from rain_deploy.cli.home import home
+    from rain_deploy.wiring import home
 
     app = ctx.obj
     with app.make_context(home(app.environ), lambda _event: None, lambda _question: False) as context:

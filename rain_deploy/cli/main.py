@@ -131,7 +131,7 @@ def root() -> None:
 def main(app: Application | None = None) -> NoReturn:
     """Entry point of the installed command, with the real application unless one is given."""
     if app is None:
-        from rain_deploy.cli.wiring import application
+        from rain_deploy.cli.app import application
 
         app = application()
     interrupts = _Interrupts()

@@ -77,7 +77,8 @@ class Session:
     def ctx(self) -> Context:
         """The verbs' context; opens home, log, store and transport.  StateError."""
         if self._ctx is None:
-            from rain_deploy.cli.home import debug_log, home
+            from rain_deploy.cli.log import debug_log
+            from rain_deploy.wiring import home
 
             directory = home(self.app.environ)
             self._log = self._logging.enter_context(debug_log(directory, self.verb))
@@ -178,12 +179,9 @@ class Session:
     def _with_rest(self, error: RainDeployError) -> RainDeployError:
         """Return ``error`` with what of the cluster exists, unless it says so itself, and what costs."""
         if self._ctx is not None:
-            from rain_deploy.cluster.standing import standing
+            from rain_deploy.cluster.standing import add_standing
 
-            with contextlib.suppress(RainDeployError):
-                said = error.still_running
-                rest = standing(self._ctx, self.cluster, costs_only=bool(said))
-                error.still_running = "; ".join(filter(None, (said, rest))) or None
+            add_standing(self._ctx, self.cluster, error)
         return error
 
     def _emit(self, event: Event) -> None:

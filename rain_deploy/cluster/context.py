@@ -26,7 +26,7 @@ Confirm = Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One command's world, made by ``cli.wiring`` and closed by it when the command ends."""
+    """One command's world, made by ``wiring`` and closed by it when the command ends."""
 
     home: Path
     """RAIN_DEPLOY_HOME: exists, is writable, mode 0700."""

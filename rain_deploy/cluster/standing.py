@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.wording import hour, money
+from rain_deploy.errors import RainDeployError
 
 
 def standing(ctx: Context, name: str, *, costs_only: bool) -> str | None:
@@ -29,3 +31,11 @@ def standing(ctx: Context, name: str, *, costs_only: bool) -> str | None:
     names = ", ".join(thing.name for thing in things)
     flag = "" if name == "default" else f" -c {name}"
     return f"cluster {name}: {names}{costs}; remove it with: rain-deploy down{flag}"
+
+
+def add_standing(ctx: Context, name: str, error: RainDeployError) -> None:
+    """Add to an error what of the cluster exists, unless it says so itself, and what costs."""
+    with contextlib.suppress(RainDeployError):
+        said = error.still_running
+        rest = standing(ctx, name, costs_only=bool(said))
+        error.still_running = "; ".join(filter(None, (said, rest))) or None

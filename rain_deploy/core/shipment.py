@@ -17,6 +17,8 @@ class ShippedFile:
     sha256: str
     mode: int
     """0o755 when its owner may execute it, else 0o644."""
+    data: bytes | None = None
+    """The content, where it is no file here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,10 +69,20 @@ class ClusterSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionScript:
+    """A script that was made to call a function.  It is sent without being a file here."""
+
+    content: bytes
+    module: Path | None
+    """The file that defines the function; it is sent too, with what it imports and the files it names."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunSpec:
     """One run of a script as the user typed it."""
 
     script: Path
+    """For a function: where its script would stand."""
     args: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
@@ -84,5 +94,6 @@ class RunSpec:
     wait: bool = True
     """False (--no-wait): refuse when another run is active instead of waiting in line."""
     detach: bool = False
+    function: FunctionScript | None = None
     then_off: bool = False
     """Every node powers itself off once the run has ended."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster
@@ -13,6 +15,7 @@ from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import (
     EndedEarly,
     EngineError,
+    InputError,
     PointsFailed,
     PullFailed,
     RainDeployError,
@@ -20,6 +23,7 @@ from rain_deploy.errors import (
 )
 from rain_deploy.node.wire import Outcome, RunStatus
 from rain_deploy.parts.services import layout_of, node_command
+from rain_deploy.results import manifest
 from rain_deploy.results.pull import PullOutcome
 from rain_deploy.results.pull import pull as pull_results
 from rain_deploy.runs.states import record_state
@@ -75,6 +79,24 @@ class RunResult(Result):
                 next_step=f"rain-deploy status -c {self.cluster}",
             )
         return None
+
+    @property
+    def value(self) -> Any:
+        """What the function returned, read from the results.  Raises ``problem``; InputError without one.
+
+        A function's script leaves it as JSON beside itself: reading it runs nothing that a node has sent.
+        """
+        if self.problem:
+            raise self.problem
+        made = manifest.read(self.results_dir) or {}
+        path = self.results_dir / "files" / Path(str(made.get("script", "none"))).with_suffix(".json")
+        try:
+            return json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(
+                f"run {self.run} has no value here: {path} cannot be read: {error}",
+                next_step="only a function returns a value, once its run has ended and is pulled",
+            ) from error
 
 
 def _ending(exit_code: int | None) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rain_deploy.core.shipment import Shipment, ShippedFile
+from rain_deploy.core.spec import FunctionScript
 from rain_deploy.core.step import PayloadFile
 from rain_deploy.errors import InputError
 from rain_deploy.runs.source import Import, Source, read_script, scan
@@ -27,17 +28,23 @@ _RESULTS = "results"
 
 
 def collect(
-    script: Path, cwd: Path, extra: tuple[Path, ...] = (), *, never: tuple[Path, ...] = ()
+    script: Path,
+    cwd: Path,
+    extra: tuple[Path, ...] = (),
+    *,
+    never: tuple[Path, ...] = (),
+    function: FunctionScript | None = None,
 ) -> Shipment:
     """Find everything that goes along with ``script`` when it is typed in ``cwd``.
 
     ``extra`` are the files and directories of ``--files``; ``never`` holds directories that are not for
-    shipping, such as the home of this tool.  Raises InputError for a script that is missing or not
-    Python 3.11, for what cannot be read, and for what has no place relative to ``cwd``.
+    shipping, such as the home of this tool; the script of a ``function`` is in memory.  Raises InputError
+    for a script that is missing or not Python 3.11, for what cannot be read, and for what has no place
+    relative to ``cwd``.
     """
     cwd = cwd.resolve()
     path = (cwd / script).resolve()  # as Python does: the directory of what a linked script really is
-    gathering = _Gathering(cwd, path, tuple(place.resolve() for place in never))
+    gathering = _Gathering(cwd, path, tuple(place.resolve() for place in never), function)
     gathering.add_script()
     for given in extra:
         gathering.add_extra(given)
@@ -50,6 +57,8 @@ def payload(shipment: Shipment) -> tuple[PayloadFile, ...]:
 
 
 def _content(file: ShippedFile) -> PayloadFile:
+    if file.data is not None:
+        return PayloadFile(file.path, file.data, file.mode)
     try:
         data = file.source.read_bytes()
     except OSError as error:
@@ -66,9 +75,12 @@ def _unreadable(path: Path, error: OSError) -> InputError:
 class _Gathering:
     """A collection in progress: absolute paths, as the script will name them."""
 
-    def __init__(self, cwd: Path, script: Path, never: tuple[Path, ...]) -> None:
+    def __init__(
+        self, cwd: Path, script: Path, never: tuple[Path, ...], function: FunctionScript | None
+    ) -> None:
         self._cwd = cwd
         self._script = script
+        self._function = function
         self._never = never
         self._bases = (cwd, script.parent)
         self._search = [script.parent]
@@ -80,8 +92,12 @@ class _Gathering:
     # ---- the script and its modules
 
     def add_script(self) -> None:
-        """Add the script and, breadth first, all modules that are found from it."""
-        todo = [(self._script, read_script(self._script, self._name(self._script)))]
+        """Add the script, or a function's module, and breadth first all modules that are found from it."""
+        first = self._function.module if self._function else self._script
+        if first is None:
+            return
+        self._files.add(first)
+        todo = [(first, read_script(first, self._name(first)))]
         while todo:
             module, source = todo.pop(0)
             self._search += [place for text in source.search if (place := self._local(text)) is not None]
@@ -207,10 +223,24 @@ class _Gathering:
             root=root,
             cwd=self._cwd.relative_to(root).as_posix(),
             script=self._script.relative_to(root).as_posix(),
-            files=tuple(_shipped(path, root) for path in sorted(self._files)),
+            files=tuple(self._shipped(path, root) for path in sorted(self._files)),
             directories=tuple(place.relative_to(root).as_posix() for place in sorted(self._directories)),
             missing=tuple(dict.fromkeys(self._missing)),
         )
+
+    def _shipped(self, path: Path, root: Path) -> ShippedFile:
+        name = path.relative_to(root).as_posix()
+        if self._function and path == self._script:
+            data = self._function.content
+            return ShippedFile(name, path, len(data), hashlib.sha256(data).hexdigest(), 0o644, data)
+        try:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                status = os.fstat(stream.fileno())
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
+        return ShippedFile(name, path, status.st_size, digest, mode)
 
 
 def _kind(path: Path) -> int:
@@ -233,19 +263,3 @@ def _resolve(place: Path, dotted: str) -> list[Path]:
             break
         place /= part
     return found
-
-
-def _shipped(path: Path, root: Path) -> ShippedFile:
-    try:
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            status = os.fstat(stream.fileno())
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    return ShippedFile(
-        path=path.relative_to(root).as_posix(),
-        source=path,
-        size_bytes=status.st_size,
-        sha256=digest,
-        mode=0o755 if status.st_mode & stat.S_IXUSR else 0o644,
-    )

@@ -171,7 +171,7 @@ def _obey(order: Order, out: str, err: str) -> NoReturn:
 def _import_all() -> None:
     """What the commands import when they need it."""
     verbs = ("up", "scale", "down", "gc", "status")
-    rest = ("cli.home", "cli.show.progress", "cli.show.envelope", "options.provider", "options.toml")
+    rest = ("cli.log", "cli.show.progress", "cli.show.envelope", "options.provider", "options.toml")
     commands = (f"cli.commands.{VERBS[verb][0]}" for verb in verbs)
     for module in (*commands, *(f"verbs.{verb}" for verb in verbs), *rest):
         importlib.import_module(f"rain_deploy.{module}")

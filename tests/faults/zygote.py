@@ -129,7 +129,7 @@ def _prepare() -> None:
         *(f"cli.commands.{VERBS[name][0]}" for name in ("up", "scale", "down", "gc")),
         *(f"cli.show.{name}" for name in ("progress", "envelope")),
         *(f"verbs.{name}" for name in ("up", "scale", "down", "gc")),
-        "cli.home",
+        "cli.log",
         "options.provider",
         "options.toml",
     ):

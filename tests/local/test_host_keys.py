@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import rain_deploy
+from rain_deploy.cli.app import application
 from rain_deploy.cli.main import root
-from rain_deploy.cli.wiring import application
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.machine import Host, Machines

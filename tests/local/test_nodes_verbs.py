@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 
 from rain_deploy.cli.app import Application
 from rain_deploy.cli.main import root
-from rain_deploy.cli.wiring import context
 from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import EventSink
@@ -30,6 +29,7 @@ from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.providers.keys import public_key
 from rain_deploy.providers.local.provider import LocalProvider
 from rain_deploy.verbs import copy
+from rain_deploy.wiring import context
 from tests.contract.servers import ADDRESS, ThreeKeys
 from tests.local.command_line import PROGRAM, LocalCluster
 from tests.local.conftest import Installation

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SHIPPED = (
     "rain_deploy/**/*.py",
+    "rain_deploy/py.typed",
     "rain_deploy/companion/**/*.pth",
     "rain_deploy/parts/locks/*",
     "templates/*.j2",

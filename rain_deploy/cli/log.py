@@ -1,4 +1,4 @@
-"""Find the home directory of state, caches, keys and logs, and write this command's debug log in it."""
+"""The debug log of one command, in the home directory."""
 
 from __future__ import annotations
 
@@ -6,23 +6,14 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from rain_deploy.errors import StateError, disk_full, full
+from rain_deploy.wiring import make_home, unwritable
 
 KEPT_LOGS = 50
 _FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
-
-
-def home(environ: Mapping[str, str]) -> Path:
-    """Return RAIN_DEPLOY_HOME, else the platform's directory for user data, absolute; make nothing."""
-    if named := environ.get("RAIN_DEPLOY_HOME"):
-        return Path(named).expanduser().absolute()
-    from platformdirs import user_data_path
-
-    return user_data_path("rain-deploy")
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -34,14 +25,13 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 @contextlib.contextmanager
 def debug_log(directory: Path, verb: str) -> Iterator[Path]:
-    """Make ``directory`` (0700) and write this command's log in it (0600).
+    """Make the home ``directory`` (0700) and write this command's log in it (0600).
 
     StateError if that is not possible: no state could be written either.
     """
     path = directory / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{verb}-{os.getpid()}.log"
+    make_home(directory, "logs")
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
         handler = _Handler(
             os.fdopen(
                 os.open(path, os.O_CREAT | os.O_WRONLY, 0o600),
@@ -51,12 +41,7 @@ def debug_log(directory: Path, verb: str) -> Iterator[Path]:
             )
         )
     except OSError as error:
-        if full(error):
-            raise disk_full(directory) from error
-        raise StateError(
-            f"the home directory {directory} cannot be written: {error.strerror}",
-            next_step="set RAIN_DEPLOY_HOME to a directory that can be written",
-        ) from error
+        raise unwritable(directory, error) from error
     handler.setFormatter(logging.Formatter(_FORMAT))
     root = logging.getLogger()
     root.addHandler(handler)

@@ -1,20 +1,17 @@
-"""Build the real application: the one place that names concrete classes."""
+"""Make the verbs' context, for the command line and the Python API: the one place with concrete classes."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported by the call that needs it
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import os
-import subprocess
-import sys
-import threading
-import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rain_deploy.cli.app import Application
-from rain_deploy.cli.show.text import is_terminal
+from rain_deploy.errors import StateError, disk_full, full
 
 if TYPE_CHECKING:
     from rain_deploy.cluster.context import Confirm, Context
@@ -22,22 +19,41 @@ if TYPE_CHECKING:
     from rain_deploy.providers.base import Provider
 
 
-def application() -> Application:
-    """Return the real one."""
-    return Application(
-        make_context=context,
-        environ=os.environ,
-        credentials=_credentials,
-        interactive=is_terminal(sys.stdin) and is_terminal(sys.stderr),
-        call=subprocess.call,
-        browse=webbrowser.open,
-        wait=threading.Event().wait,
+def home(environ: Mapping[str, str]) -> Path:
+    """Return RAIN_DEPLOY_HOME, else the platform's place for a user's data; absolute.  Nothing is made."""
+    if named := environ.get("RAIN_DEPLOY_HOME"):
+        return Path(named).expanduser().absolute()
+    from platformdirs import user_data_path
+
+    return user_data_path("rain-deploy")
+
+
+def make_home(directory: Path, *below: str) -> None:
+    """Make the home directory, and directories below it, for this user alone.  Raises StateError."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in below:
+            (directory / name).mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise unwritable(directory, error) from error
+
+
+def unwritable(directory: Path, error: OSError) -> StateError:
+    """Return the error for a home directory that refuses to be written."""
+    if full(error):
+        return disk_full(directory)
+    return StateError(
+        f"the home directory {directory} cannot be written: {error.strerror}",
+        next_step="set RAIN_DEPLOY_HOME to a directory that can be written",
     )
 
 
 @contextlib.contextmanager
-def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
-    """Yield a context of ``home`` with store, transport and providers; close its connections at the end."""
+def context(home: Path, emit: EventSink, confirm: Confirm, cwd: Path | None = None) -> Iterator[Context]:
+    """Yield a context of ``home`` with store, transport and providers; close its connections at the end.
+
+    ``cwd`` is the directory that relative paths start from; None: the process's own.
+    """
     from rain_deploy.cluster.context import Context
     from rain_deploy.fleet.executor import SshExecutor
     from rain_deploy.state import Store
@@ -55,11 +71,18 @@ def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
             provider_for=functools.cache(lambda name: _provider(name, home, emit)),
             emit=emit,
             confirm=confirm,
-            cwd=Path.cwd(),
+            cwd=cwd or Path.cwd(),
             executor=SshExecutor(transport),
         )
     finally:
         transport.close()
+
+
+def credentials() -> str | None:
+    """Say where the cloud's credentials are; None: nowhere.  Raises InputError."""
+    from rain_deploy.providers.exoscale.account import credentials_found
+
+    return credentials_found(os.environ, Path.home())
 
 
 def _provider(name: str, home: Path, emit: EventSink) -> Provider:
@@ -91,9 +114,3 @@ def _exoscale(home: Path, emit: EventSink) -> Provider:
         )
     api = Api(account, notice=lambda message: emit(Notice(message)))
     return ExoscaleProvider(home, api, render, owner=owner({}))
-
-
-def _credentials() -> str | None:
-    from rain_deploy.providers.exoscale.account import credentials_found
-
-    return credentials_found(os.environ, Path.home())

@@ -1,0 +1,171 @@
+"""One call of the API: its settings, its context, and its errors with what they leave behind."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+from rain_deploy import wiring
+from rain_deploy.api.function import function_script
+from rain_deploy.cluster.context import Confirm, Context
+from rain_deploy.cluster.standing import add_standing
+from rain_deploy.core.events import Event, EventSink, Notice
+from rain_deploy.core.spec import ClusterSpec, RunSpec
+from rain_deploy.errors import InputError, RainDeployError, UsageError
+from rain_deploy.options import spec, toml
+from rain_deploy.options.provider import choose_provider, refuse_rented
+from rain_deploy.options.spec import Settings
+from rain_deploy.options.table import OPTIONS, Group
+from rain_deploy.runs.source import check_script
+
+Place = str | os.PathLike[str]
+Script = Place | Callable[..., object]
+"""A path, or a function that is sent and called on the server node."""
+
+
+class Common(TypedDict, total=False):
+    """Keywords that every function takes."""
+
+    cluster: str
+    """The cluster's name; "default" if it is not given."""
+    home: Place | None
+    """Where state, caches and keys are; RAIN_DEPLOY_HOME or the platform's place if it is not given."""
+    cwd: Place | None
+    """Where relative paths start and results go; the process's directory if it is not given."""
+    config: Place | None
+    """The file to read instead of ``rain-deploy.toml`` in ``cwd``."""
+    progress: EventSink | None
+    """Gets each event, from one thread at a time."""
+    yes: bool
+    """Answer yes to every question: money, and runs that would be ended."""
+    confirm: Confirm | None
+    """Asked instead: gets the question, returns the answer.  Without either nothing is spent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function's keywords, checked, and the context for its verb."""
+
+    ctx: Context
+    cluster: str
+    given: Settings
+    toml: Settings
+    somebody_is_asked: bool
+
+    def cluster_spec(self, *, must_be_named: bool = True) -> ClusterSpec:
+        """Return the spec of keywords and TOML.  Raises UsageError, InputError."""
+        living = self.ctx.store.cluster(self.cluster)
+        provider = choose_provider(
+            self.given,
+            self.toml,
+            living=living.provider if living else None,
+            credentials=wiring.credentials,
+            must_be_named=must_be_named and not self.somebody_is_asked,
+        )
+        self.ctx.emit(Notice(f"provider {provider[0]}: {provider[1]}"))
+        return spec.cluster_spec(self.cluster, provider, spec.merged(self.given, self.toml))
+
+    def run_spec(self, script: Script, args: Sequence[Any]) -> RunSpec:
+        """Return what is to be run, once it was looked at.  Raises InputError."""
+        settings = spec.merged(self.given, self.toml)
+        if callable(script):
+            place, function = function_script(script, tuple(args), self.ctx.cwd)
+            return replace(spec.run_spec(place, (), settings), function=function)
+        path = self.ctx.cwd / script
+        check_script(path)
+        return spec.run_spec(path, tuple(map(str, args)), settings)
+
+    def refuse_rented(self) -> None:
+        """Raise InputError for settings of rented machines where the cluster has none."""
+        living = self.ctx.store.cluster(self.cluster)
+        if living is not None:
+            refuse_rented(living.provider, self.given)
+
+
+def settings_of(verb: str) -> dict[str, str]:
+    """Return the settings that a verb takes as keywords, with their help."""
+    rows = (row for row in OPTIONS.values() if verb in row.verbs and row.group is not Group.COMMON)
+    return {row.name: row.help for row in rows if row.name != "dry_run"}
+
+
+@contextlib.contextmanager
+def called(
+    verb: str,
+    given: Mapping[str, object] | None = None,
+    *,
+    cluster: str = "default",
+    home: Place | None = None,
+    cwd: Place | None = None,
+    config: Place | None = None,
+    progress: EventSink | None = None,
+    yes: bool = False,
+    confirm: Confirm | None = None,
+) -> Iterator[Call]:
+    """Yield a call with its context, and close that at the end.  Its errors say what still runs and costs."""
+    here = Path.cwd() / (cwd or "")
+    if not here.is_dir():
+        raise InputError(f"cwd: there is no directory {here}", next_step="name a directory that exists")
+    settings = spec.checked(_known(verb, given or {}), here)
+    (name,) = spec.checked({"cluster": cluster}, here).values()
+    file = toml.load(here / config if config else None, here)
+    directory = Path.cwd() / Path(home).expanduser() if home else wiring.home(os.environ)
+    wiring.make_home(directory)
+    answer = _answer(yes=yes, confirm=confirm)
+    with wiring.context(directory, _one_at_a_time(progress), answer, here) as ctx:
+        try:
+            yield Call(ctx, name, settings, file, confirm is not None and not yes)
+        except RainDeployError as error:
+            add_standing(ctx, name, error)
+            rest = (("next", error.next_step), ("still running", error.still_running))
+            for note in (f"{what}: {said}" for what, said in rest if said):
+                error.add_note(note)  # a traceback shows it
+            raise
+
+
+def _known(verb: str, given: Mapping[str, object]) -> dict[str, object]:
+    """Return what is set, as the file would have it.  Raises UsageError for what the verb does not take."""
+    takes = settings_of(verb)
+    for name in given:
+        if name not in takes:
+            near = difflib.get_close_matches(name, takes, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"settings: {', '.join(takes)}"
+            raise UsageError(f"{verb} takes no setting {name}", next_step=hint)
+    return {name: _plain(value) for name, value in given.items() if value is not None}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _answer(*, yes: bool, confirm: Confirm | None) -> Confirm:
+    if yes:
+        return lambda _question: True
+    if confirm is not None:
+        return confirm
+
+    def refuse(question: str) -> bool:
+        raise UsageError(
+            f"{question} Nobody can be asked.",
+            next_step="pass yes=True, or confirm=, a function that gets the question and returns the answer",
+        )
+
+    return refuse
+
+
+def _one_at_a_time(progress: EventSink | None) -> EventSink:
+    lock = threading.Lock()
+
+    def emit(event: Event) -> None:
+        if progress is not None:
+            with lock:
+                progress(event)
+
+    return emit

@@ -1,0 +1,119 @@
+"""Make a script of a function: the server node unpickles it, calls it, and leaves its value as JSON."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+
+from rain_deploy.core.environment import NODE_PYTHON, NODE_PYTHON_TEXT
+from rain_deploy.core.spec import FunctionScript
+from rain_deploy.errors import InputError
+
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+_SCRIPT = '''\
+"""Call {name}, which rain_deploy.run was given, and write what it returns beside this file, as JSON."""
+
+import base64
+import json
+import pathlib
+import pickle
+
+ANSWER = pathlib.Path(__file__).absolute().with_suffix(".json")
+CALL = """
+{call}"""
+
+
+def plain(value):
+    """Return values of numpy as lists and numbers."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(
+        f"{name} has ended well, but returned a {{type(value).__name__}}: only what JSON knows comes back "
+        "(numbers, texts, lists, dictionaries); write the rest to a file, which comes back too"
+    )
+
+
+ANSWER.write_text(json.dumps(pickle.loads(base64.b64decode(CALL))(), default=plain))
+'''
+
+
+def function_script(
+    function: Callable[..., object],
+    args: tuple[Any, ...],
+    cwd: Path,
+    *,
+    python: tuple[int, ...] = sys.version_info[:2],
+) -> tuple[Path, FunctionScript]:
+    """Return a script that calls ``function(*args)``, and where it would stand.
+
+    The module that defines the function goes by value, with its globals.  What that module imports from files
+    beside it goes as files.  ``python`` is the version here.  Raises InputError for a Python whose bytecode
+    the nodes cannot read, and for what cannot be pickled.
+    """
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    name = "".join(c if c.isalnum() else "-" for c in getattr(inner, "__name__", type(inner).__name__))
+    if python != NODE_PYTHON:
+        raise InputError(
+            f"the function {name} cannot be sent: this is Python {'.'.join(map(str, python))}, the nodes run "
+            f"{NODE_PYTHON_TEXT}, and a function can be read by the same version only",
+            next_step=f"use Python {NODE_PYTHON_TEXT} here, or write the function into a script and run that",
+        )
+    module = sys.modules.get(getattr(inner, "__module__", None) or "")
+    file = _local_file(module)
+    call = base64.encodebytes(_pickled(functools.partial(function, *args), name, module if file else None))
+    place = (_import_root(module, file) if module and file else cwd) / f"{name.strip('-')}-function.py"
+    return place, FunctionScript(_SCRIPT.format(name=name, call=call.decode("ascii")).encode(), file)
+
+
+def _local_file(module: ModuleType | None) -> Path | None:
+    """Return the source of a module that is the user's own; None for one that is installed, or has none."""
+    named = getattr(module, "__file__", None)
+    if not named or not named.endswith(".py"):
+        return None
+    file = Path(named).resolve()
+    library = Path(sysconfig.get_path("stdlib")).resolve()
+    installed = _INSTALLED & set(file.parts) or file.is_relative_to(library)
+    return file if file.is_file() and not installed else None
+
+
+def _import_root(module: ModuleType, file: Path) -> Path:
+    """Return the directory from which ``module`` is imported by its full name."""
+    spec = getattr(module, "__spec__", None)
+    depth = spec.name.count(".") if spec else 0
+    return file.parents[depth]
+
+
+def _pickled(call: Callable[[], object], name: str, module: ModuleType | None) -> bytes:
+    try:
+        with _by_value(module):
+            data: bytes = cloudpickle.dumps(call)
+    except Exception as error:
+        raise InputError(
+            f"the function {name} cannot be sent, because something that it uses cannot be pickled: {error}",
+            next_step="make such things (connections, locks, open files) inside the function",
+        ) from error
+    return data
+
+
+@contextlib.contextmanager
+def _by_value(module: ModuleType | None) -> Iterator[None]:
+    """Have cloudpickle send what ``module`` defines, instead of its name."""
+    if module is None or module.__name__ in {"__main__", *cloudpickle.list_registry_pickle_by_value()}:
+        yield
+        return
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
