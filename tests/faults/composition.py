@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def application(environ: Mapping[str, str], transport: FakeTransport, make_api: 
 
     @contextlib.contextmanager
     def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
+        @functools.cache
         def provider_for(_name: str) -> Provider:
             account = find_account(environ, home=home)
             if account is None:

@@ -145,6 +145,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_what_is_made_is_listed_and_all_of_it_goes(world: World) -> None:
     provider = world.provider()
     made = world.up(3, machines(ALLOWED, anti_affinity=True), provider)
+    assert {ref.owner for ref in made} == {owner_tag(OWNER)}
     assert [ref.kind for ref in made] == ["ssh-key", "security-group", "anti-affinity-group"] + [
         "instance"
     ] * 3

@@ -160,7 +160,10 @@ class Catalog:
         table = prices(spec)
         types = (
             InstanceType(
-                *(kind.name, kind.cpus, kind.memory_bytes, kind.gpus),
+                name=kind.name,
+                cpus=kind.cpus,
+                memory_bytes=kind.memory_bytes,
+                gpus=kind.gpus,
                 per_hour=table.table.get(kind.name),
                 currency=table.currency,
                 available=kind.authorized and zone in kind.zones,

@@ -36,7 +36,7 @@ TABLE: Mapping[str, float] = {
     **{f"cpu.{size}": price for size, price in _CPU.items()},
     **{f"memory.{size}": price for size, price in _MEMORY.items()},
 }
-"""Per hour of a running machine; of ``disk`` per GiB and hour."""
+"""Price per hour of a running machine; of ``disk``, per GiB and hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +48,17 @@ class Prices:
     own: frozenset[str]
 
     def machine(self, instance_type: str, disk_gib: int) -> float | None:
-        """Per hour of a running machine with its disk; None: not in the table."""
+        """Return the price per hour of a running machine with its disk; None: not in the table."""
         running, disk = self.table.get(instance_type), self.disk(disk_gib)
         return None if running is None or disk is None else running + disk
 
     def disk(self, disk_gib: int) -> float | None:
-        """Per hour of a stopped machine: Exoscale goes on charging its disk."""
+        """Return the price per hour of a stopped machine: Exoscale goes on charging its disk."""
         per_gib = self.table.get(DISK)
         return None if per_gib is None else per_gib * disk_gib
 
     def source(self, instance_type: str) -> str:
-        """Where the price of such a machine comes from, with the table's date where it is the table's."""
+        """Return where the price of such a machine comes from, with the date of the table if it is used."""
         asked = {instance_type, DISK}
         if asked <= self.own:
             return "the config file"
@@ -67,7 +67,7 @@ class Prices:
 
 
 def prices(spec: ClusterSpec) -> Prices:
-    """The table with the user's own prices over it; in a currency that the table lacks, those alone."""
+    """Return the table with the user's prices over it; in a currency that the table lacks, those alone."""
     currency = spec.currency or CURRENCY
     own = dict(spec.prices)
     table = {**TABLE, **own} if currency.upper() in TABLE_CURRENCIES else own
