@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, Unpack
 
 import rain_deploy.verbs.down as down_verb
-import rain_deploy.verbs.points as points_verb
+import rain_deploy.verbs.logs as logs_verbs
 import rain_deploy.verbs.run as run_verb
 import rain_deploy.verbs.runs as runs_verbs
 import rain_deploy.verbs.scale as scale_verb
@@ -18,8 +18,8 @@ from rain_deploy.cluster.context import Confirm
 from rain_deploy.core.events import EventSink
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.verbs.down import DownResult
+from rain_deploy.verbs.logs import PointsResult
 from rain_deploy.verbs.plan import PlanResult
-from rain_deploy.verbs.points import PointsResult
 from rain_deploy.verbs.runs import CancelResult, PullResult
 from rain_deploy.verbs.scale import ScaleResult
 from rain_deploy.verbs.status import StatusResult
@@ -189,7 +189,7 @@ def status(*, check: bool = False, **common: Unpack[Common]) -> StatusResult:
 def points(run: str | None = None, *, follow: bool = False, **common: Unpack[Common]) -> PointsResult:
     """Return a row per task of a run (default: the last); with ``follow`` once the run has ended."""
     with called("points", **common) as call:
-        return points_verb.points(call.ctx, call.cluster, run, follow=follow)
+        return logs_verbs.points(call.ctx, call.cluster, run, follow=follow)
 
 
 def attach(run: str | None = None, *, out: Place | None = None, **common: Unpack[Common]) -> RunResult:

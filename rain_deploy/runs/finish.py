@@ -54,30 +54,24 @@ class RunResult(Result):
 
     @property
     def problem(self) -> RainDeployError | None:
-        if self.outcome in {Outcome.DONE, Outcome.FAILED} and self.failed_points:
+        run, outcome, where = f"run {self.run}", self.outcome, f"{self.run} -c {self.cluster}"
+        if outcome in {Outcome.DONE, Outcome.FAILED} and self.failed_points:
             return PointsFailed(
-                f"run {self.run}: {self.failed_points} points failed",
+                f"{run}: {self.failed_points} points failed",
                 details=self.message or None,
-                next_step=f"rain-deploy points {self.run} -c {self.cluster}",
+                next_step=f"rain-deploy points {where}",
             )
-        if self.outcome == Outcome.FAILED:
-            return ScriptFailed(
-                f"run {self.run}: the script {_ending(self.exit_code)}",
-                next_step=f"rain-deploy logs {self.run} -c {self.cluster}",
-            )
-        if self.outcome in {Outcome.CANCELLED, Outcome.TIMEOUT, Outcome.LIMIT}:
-            words = {Outcome.TIMEOUT: "timed out", Outcome.LIMIT: "stopped"}
-            how = words.get(Outcome(self.outcome), self.outcome)
+        if outcome == Outcome.FAILED:
+            message = f"{run}: the script {_ending(self.exit_code)}"
+            return ScriptFailed(message, next_step=f"rain-deploy logs {where}")
+        if outcome in {Outcome.CANCELLED, Outcome.TIMEOUT, Outcome.LIMIT}:
+            how = {Outcome.TIMEOUT: "timed out", Outcome.LIMIT: "stopped"}.get(Outcome(outcome), outcome)
             why = f" ({self.message})" if self.message else ""
-            return EndedEarly(
-                f"run {self.run}: {how} before its script ended{why}",
-                next_step=f"rain-deploy logs {self.run} -c {self.cluster}",
-            )
-        if self.outcome in {Outcome.ENGINE, Outcome.LOST}:
-            return EngineError(
-                f"run {self.run}: {self.message or 'Rain could not run it'}",
-                next_step=f"rain-deploy status -c {self.cluster}",
-            )
+            message = f"{run}: {how} before its script ended{why}"
+            return EndedEarly(message, next_step=f"rain-deploy logs {where}")
+        if outcome in {Outcome.ENGINE, Outcome.LOST}:
+            message = f"{run}: {self.message or 'Rain could not run it'}"
+            return EngineError(message, next_step=f"rain-deploy status -c {self.cluster}")
         return None
 
     @property

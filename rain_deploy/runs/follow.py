@@ -1,4 +1,4 @@
-"""Follow a run over one exec channel; a lost connection is taken up again where it broke."""
+"""Follow a run over one exec channel; continue a lost connection where it broke."""
 
 from __future__ import annotations
 
@@ -41,27 +41,26 @@ class _Follower:
     status: StateLine | None = None
     ended: bool = False
     heard: int = 0
-    """Lines so far; a run without output has a line every few seconds too."""
+    """Lines so far; a run without output also sends one every few seconds."""
     rest: bytes = b""
 
     def __call__(self, chunk: bytes) -> None:
         *lines, self.rest = (self.rest + chunk).split(b"\n")
-        for line in lines:
+        for text in lines:
             self.heard += 1
-            self._take(line)
-
-    def _take(self, text: bytes) -> None:
-        match read_line(text):
-            case OutputLine() as line:
-                self.offsets[line.t] += len(line.data)
-                self.ctx.emit(ScriptOutput("stdout" if line.t == "out" else "stderr", line.data))
-            case PointLine() as line:
-                self.offsets["points"] += line.bytes
-                self.ctx.emit(PointSeen(line.row))
-            case StateLine() as line:
-                self._changed(line)
-            case EndLine():
-                self.ended = True
+            match read_line(text):
+                case OutputLine() as line:
+                    self.offsets[line.t] += len(line.data)
+                    self.ctx.emit(ScriptOutput("stdout" if line.t == "out" else "stderr", line.data))
+                case PointLine() as line:
+                    self.offsets["points"] += line.bytes
+                    self.ctx.emit(PointSeen(line.row))
+                case StateLine() as line:
+                    self._changed(line)
+                case EndLine():
+                    self.ended = True
+                case None:
+                    pass
 
     def _changed(self, status: StateLine) -> None:
         before, self.status = self.status, status
@@ -122,21 +121,19 @@ def follow(
 def refused(record: RunRecord, exit_status: int, stderr: bytes) -> Locked | InputError | EngineError:
     """Return the error for a queue or follow that the node ended with ``exit_status``."""
     details = stderr.decode(errors="replace").strip()[-2000:]
+    again = f"rain-deploy run -c {record.cluster} {record.script}"
     if exit_status == BUSY:
         return Locked(
-            f"run {record.id} was not started: {details}",
-            next_step=f"rain-deploy run -c {record.cluster} {record.script}, which waits in line",
+            f"run {record.id} was not started: {details}", next_step=f"{again}, which waits in line"
         )
     if exit_status == NOT_IN_LINE:
-        return InputError(
-            f"run {record.id} was never in line: the command that shipped it was ended before",
-            next_step=f"rain-deploy run -c {record.cluster} {record.script}",
-        )
+        message = f"run {record.id} was never in line: the command that shipped it was ended before"
+        return InputError(message, next_step=again)
     return EngineError(f"run {record.id} cannot be followed (exit {exit_status})", details=details)
 
 
 def follow_command(cluster: Cluster, record: RunRecord, offsets: dict[str, int] | None = None) -> Command:
-    """Return the plain follow, from the given byte offsets."""
+    """Return the command that follows the run from the given byte offsets, and does not queue it."""
     run_dir = layout_of(cluster).run(record.id)
     flags = [word for key, value in (offsets or {}).items() for word in (f"--{key}", str(value))]
     return node_command(cluster, "follow", run_dir, *flags, deadline_s=None)

@@ -30,7 +30,11 @@ def shipped(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -
 
     Any node that the run does not reach ends the command: then nothing is queued or recorded.
     """
-    live = _ports_in_line(ctx, cluster)
+    recorded = [record for record in runs_of(ctx, cluster) if record.state != RunState.FINISHED]
+    states = run_states(ctx, cluster) if recorded else {}  # the node is asked only where a run may be live
+    record_states(ctx, cluster, states)
+    active = unfinished(states)
+    live = {record.id: record.port for record in recorded if record.id in active}
     record = ctx.store.add_run(
         lambda sequence: _record(ctx, cluster, spec, shipment, sequence=sequence, live=live)
     )
@@ -45,15 +49,6 @@ def shipped(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -
     return record
 
 
-def _ports_in_line(ctx: Context, cluster: Cluster) -> dict[str, int]:
-    """Return the ports of the runs in line; the node is asked only if a recorded run is not finished."""
-    recorded = [record for record in runs_of(ctx, cluster) if record.state != RunState.FINISHED]
-    states = run_states(ctx, cluster) if recorded else {}
-    record_states(ctx, cluster, states)
-    active = unfinished(states)
-    return {record.id: record.port for record in recorded if record.id in active}
-
-
 def _record(
     ctx: Context,
     cluster: Cluster,
@@ -63,7 +58,7 @@ def _record(
     sequence: int,
     live: Mapping[str, int],
 ) -> RunRecord:
-    """Return a new run with an id that no other has, in this home or another, and a free port."""
+    """Return a new run with a free port, and an id that no other run has, in this home or another."""
     created_s = time.time()
     stem = "".join(c if c.isalnum() else "-" for c in Path(shipment.script).stem)[:40]
     when = time.strftime("%Y%m%d-%H%M%S", time.localtime(created_s))

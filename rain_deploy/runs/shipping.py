@@ -35,7 +35,7 @@ def collect(
     never: tuple[Path, ...] = (),
     function: FunctionScript | None = None,
 ) -> Shipment:
-    """Find everything that goes along with ``script`` when it is typed in ``cwd``.
+    """Return everything that must be shipped with ``script`` when it is typed in ``cwd``.
 
     ``extra`` are the files and directories of ``--files``; ``never`` holds directories that are not for
     shipping, such as the home of this tool; the script of a ``function`` is in memory.  Raises InputError
@@ -53,19 +53,16 @@ def collect(
 
 def payload(shipment: Shipment) -> tuple[PayloadFile, ...]:
     """Read the files now and return them.  Raises InputError for one that changed since ``collect``."""
-    return tuple(map(_content, shipment.files))
-
-
-def _content(file: ShippedFile) -> PayloadFile:
-    if file.data is not None:
-        return PayloadFile(file.path, file.data, file.mode)
-    try:
-        data = file.source.read_bytes()
-    except OSError as error:
-        raise _unreadable(file.source, error) from error
-    if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise InputError(f"{file.source} changed while it was being shipped", next_step="run it again")
-    return PayloadFile(file.path, data, file.mode)
+    files = []
+    for file in shipment.files:
+        try:
+            data = file.source.read_bytes() if file.data is None else file.data
+        except OSError as error:
+            raise _unreadable(file.source, error) from error
+        if hashlib.sha256(data).hexdigest() != file.sha256:
+            raise InputError(f"{file.source} changed while it was being shipped", next_step="run it again")
+        files.append(PayloadFile(file.path, data, file.mode))
+    return tuple(files)
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rain_deploy.core.environment import NODE_PYTHON, NODE_PYTHON_TEXT
 from rain_deploy.errors import InputError
@@ -27,16 +28,14 @@ _READERS = frozenset(_READ_FILES | _READ_DIRECTORIES)
 _PATH_READERS = frozenset({"open", "read_text", "read_bytes", "iterdir", "glob", "rglob"})
 
 
-@dataclass(frozen=True, slots=True)
-class Import:
+class Import(NamedTuple):
     """A dotted name that may be a module; ``level`` counts the dots of a relative import."""
 
     level: int
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """A path that the source opens to read."""
 
     path: str
@@ -66,9 +65,8 @@ def read_script(path: Path, file: str) -> Source:
     try:
         return scan(path.read_bytes(), file)
     except OSError as error:
-        raise InputError(
-            f"script {path} cannot be read: {error.strerror}", next_step="name a Python script that exists"
-        ) from error
+        message = f"script {path} cannot be read: {error.strerror}"
+        raise InputError(message, next_step="name a Python script that exists") from error
     except SyntaxError as error:
         where = f"line {error.lineno}: " if error.lineno else ""
         raise InputError(
@@ -77,9 +75,8 @@ def read_script(path: Path, file: str) -> Source:
             next_step=f"correct it; the nodes run Python {NODE_PYTHON_TEXT}",
         ) from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise InputError(
-            f"script {path} is not Python: {error}", next_step="name a Python script that parses"
-        ) from error
+        message = f"script {path} is not Python: {error}"
+        raise InputError(message, next_step="name a Python script that parses") from error
 
 
 def scan(data: bytes, file: str) -> Source:
@@ -186,8 +183,7 @@ def _calls(tree: ast.Module, paths: _Paths) -> tuple[list[Read], set[str]]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or paths.text(node) is not None:
             continue
-        read = _read(node, paths)
-        if read:
+        if read := _read(node, paths):
             reads.append(Read(read, node.lineno))
         else:
             arguments = (*node.args, *(keyword.value for keyword in node.keywords))

@@ -1,4 +1,4 @@
-"""Runs on record, and as the server node reports them."""
+"""Runs on record and as the server node reports them, and where their files are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 from rain_deploy.cluster.answers import understood
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import ask_server
+from rain_deploy.cluster.wake import awake
 from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.command import Command
 from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import EngineError, InputError
 from rain_deploy.node.wire import ListedRun, RunState, RunStatus, read_runs
@@ -19,6 +21,7 @@ from rain_deploy.parts.services import layout_of
 CANCEL_S = 60.0
 """How long a cancelled run may take to end; a script that ignores it is killed after 5 s."""
 PAUSE_S = 0.2
+_READ_DEADLINE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +45,11 @@ class RunLine:
 def find_run(ctx: Context, cluster: str, run: str | None) -> RunRecord:
     """Return a run of the cluster by id, or the last one."""
     runs = ctx.store.runs(cluster)
-    found = [record for record in runs if run in {None, record.id}]
-    if not found:
-        known = ", ".join(record.id for record in runs[-5:]) or "none"
-        what = f"no run {run}" if run else "no run"
-        raise InputError(
-            f"cluster {cluster} has {what} (last runs: {known})",
-            next_step=f"rain-deploy runs -c {cluster}",
-        )
-    return found[-1]
+    if found := [record for record in runs if run in {None, record.id}]:
+        return found[-1]
+    known = ", ".join(record.id for record in runs[-5:]) or "none"
+    message = f"cluster {cluster} has {f'no run {run}' if run else 'no run'} (last runs: {known})"
+    raise InputError(message, next_step=f"rain-deploy runs -c {cluster}")
 
 
 def runs_of(ctx: Context, cluster: Cluster) -> tuple[RunRecord, ...]:
@@ -125,3 +124,34 @@ def run_line(record: RunRecord, status: RunStatus | None = None) -> RunLine:
         results_dir=record.out,
         pulled=record.pulled,
     )
+
+
+def holder(ctx: Context, record: RunRecord) -> Cluster | None:
+    """Return the cluster whose server node has the run, awake; None when only the results here are left.
+
+    No machine is started, for money, to show what was pulled.
+    """
+    cluster = ctx.store.cluster(record.cluster)
+    if cluster is None or cluster.id != record.cluster_id:
+        return None
+    here = cluster.bill is not None and record.pulled and record.out.is_dir()
+    return None if here else awake(ctx, cluster, (cluster.server,))
+
+
+def run_file(ctx: Context, cluster: Cluster | None, record: RunRecord, name: str) -> bytes:
+    """Return a file of the run, from the server node of ``cluster``, or from the results here without one.
+
+    On the node, a file that is not there (yet) is empty.  Raises InputError for one that is not here.
+    """
+    if cluster:
+        path = f"{layout_of(cluster).run(record.id)}/{name}"
+        command = Command(("sh", "-c", '[ ! -e "$0" ] || cat -- "$0"', path), deadline_s=_READ_DEADLINE_S)
+        return ctx.transport.run(cluster.server.host, command).stdout
+    try:
+        return (record.out / name).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"the cluster of run {record.id} is gone, and {record.out / name} cannot be read: "
+            f"{error.strerror}",
+            next_step=f"rain-deploy runs -c {record.cluster}",
+        ) from error

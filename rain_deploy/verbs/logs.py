@@ -1,23 +1,24 @@
-"""``logs``: what a run's script printed; what a node's services, installation or first boot printed."""
+"""``logs`` and ``points``: what a script or a node printed, and one row per point of a run."""
 
 from __future__ import annotations
 
 import enum
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import find_node, recorded
 from rain_deploy.cluster.stages import install_log
 from rain_deploy.cluster.wake import awake
-from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import Command
+from rain_deploy.core.events import Event, PointSeen
 from rain_deploy.core.result import Result
 from rain_deploy.errors import InputError
+from rain_deploy.node.wire import PointRow, WireError
 from rain_deploy.parts.services import layout_of
-from rain_deploy.runs.files import holder, pulled_file, remote_file
+from rain_deploy.results.points import fold, parse_rows, read_json
 from rain_deploy.runs.follow import follow as follow_run
-from rain_deploy.runs.states import find_run
+from rain_deploy.runs.states import find_run, holder, run_file
 
 _BOOT_LOG = """
 log=/var/log/cloud-init-output.log
@@ -31,10 +32,9 @@ ${sudo:-} tail -n 5000 -- "$log"
 
 
 class NodeLog(enum.StrEnum):
-    """A log of a node."""
+    """A log of a node; the services are the governor, its keeper and, on the server node, the server's."""
 
     SERVICES = "governor"
-    """Of the governor, its keeper, and on the server node also of the server's."""
     INSTALL = "install"
     BOOT = "boot"
 
@@ -52,6 +52,15 @@ class LogsResult(Result):
     stderr: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class PointsResult(Result):
+    """``points``: the newest row of each task, in order of task id."""
+
+    cluster: str
+    run: str
+    rows: tuple[PointRow, ...]
+
+
 def script_log(ctx: Context, name: str, run: str | None = None, *, follow: bool = False) -> LogsResult:
     """Return what the script printed so far; with ``follow`` emit it until the run ends."""
     record = find_run(ctx, name, run)
@@ -59,10 +68,7 @@ def script_log(ctx: Context, name: str, run: str | None = None, *, follow: bool 
     if cluster and follow:
         follow_run(ctx, cluster, record)
         return LogsResult(cluster=name, source="script", run=record.id)
-    out, err = (
-        remote_file(ctx, cluster, record, log) if cluster else pulled_file(record, log)
-        for log in ("stdout.log", "stderr.log")
-    )
+    out, err = (run_file(ctx, cluster, record, log) for log in ("stdout.log", "stderr.log"))
     return LogsResult(cluster=name, source="script", run=record.id, stdout=out, stderr=err)
 
 
@@ -71,22 +77,42 @@ def node_log(ctx: Context, name: str, number: int | None, log: NodeLog) -> LogsR
     cluster = recorded(ctx, name)
     node = find_node(cluster, number)
     if log == NodeLog.INSTALL:
-        path = install_log(ctx, cluster)
+        path, prefix = install_log(ctx, cluster), f"{node.name} |".encode()
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        mine = b"".join(line for line in lines if line.startswith(f"{node.name} |".encode()))
-        return LogsResult(cluster=name, source=log, node=node.name, stdout=mine)
+        out = b"".join(line for line in lines if line.startswith(prefix))
+        return LogsResult(cluster=name, source=log, node=node.name, stdout=out)
     if log == NodeLog.BOOT and cluster.bill is None:
         raise InputError(f"the machines of {name} were not booted by rain-deploy: there is no log of that")
     cluster = awake(ctx, cluster, (node,))
     node = find_node(cluster, number)  # it may have another address now
-    script = _BOOT_LOG if log == NodeLog.BOOT else _services_script(cluster, node)
+    layout = layout_of(cluster)
+    places = f"{shlex.quote(layout.node(node.host.index))}/*/*.log {shlex.quote(layout.server)}/*.log"
+    services = f'for f in {places}; do [ ! -f "$f" ] || {{ echo "==> $f <=="; tail -n 500 -- "$f"; }}; done'
+    script = _BOOT_LOG if log == NodeLog.BOOT else services
     result = ctx.transport.run(node.host, Command(("sh", "-c", script)))
     err = result.stderr if log == NodeLog.BOOT else b""
     return LogsResult(cluster=name, source=log, node=node.name, stdout=result.stdout, stderr=err)
 
 
-def _services_script(cluster: Cluster, node: Node) -> str:
-    """Return shell text that prints the end of each log of our services."""
-    layout = layout_of(cluster)
-    places = f"{shlex.quote(layout.node(node.host.index))}/*/*.log {shlex.quote(layout.server)}/*.log"
-    return f'for f in {places}; do [ ! -f "$f" ] || {{ echo "==> $f <=="; tail -n 500 -- "$f"; }}; done'
+def points(ctx: Context, name: str, run: str | None = None, *, follow: bool = False) -> PointsResult:
+    """Return a row per task of a run (default: the last); with ``follow`` when the run has ended."""
+    record = find_run(ctx, name, run)
+    cluster = holder(ctx, record)
+    if cluster is None:
+        try:
+            rows = read_json(run_file(ctx, None, record, "points.json"))
+        except WireError as error:
+            raise InputError(
+                f"{record.out / 'points.json'} cannot be read: {error}",
+                next_step=f"rain-deploy pull {record.id} -c {name}",
+            ) from error
+        return PointsResult(cluster=name, run=record.id, rows=rows)
+    if follow:
+
+        def only_points(event: Event) -> None:
+            if isinstance(event, PointSeen):
+                ctx.emit(event)
+
+        follow_run(replace(ctx, emit=only_points), cluster, record)
+    lines = run_file(ctx, cluster, record, "points.jsonl").splitlines()
+    return PointsResult(cluster=name, run=record.id, rows=fold(parse_rows(lines), all_=True))

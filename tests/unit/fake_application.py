@@ -36,10 +36,9 @@ from rain_deploy.verbs.down import DownResult
 from rain_deploy.verbs.extend import ExtendResult
 from rain_deploy.verbs.gc import GcLine, GcResult
 from rain_deploy.verbs.list import ClusterLine, ListResult
-from rain_deploy.verbs.logs import LogsResult
+from rain_deploy.verbs.logs import LogsResult, PointsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult
 from rain_deploy.verbs.plan import HostPlan, PlanResult, StagePlan
-from rain_deploy.verbs.points import PointsResult
 from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
 from rain_deploy.verbs.scale import ScaleResult
 from rain_deploy.verbs.status import StatusResult

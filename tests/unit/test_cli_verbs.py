@@ -16,8 +16,7 @@ from rain_deploy.cli.main import VERBS, root
 from rain_deploy.core import events
 from rain_deploy.errors import ApiError
 from rain_deploy.options.table import Group
-from rain_deploy.verbs.logs import NodeLog
-from rain_deploy.verbs.points import PointsResult
+from rain_deploy.verbs.logs import NodeLog, PointsResult
 from tests.unit.fake_application import POINT, RUN, UP, World
 
 HEAD = "NODE    ROLE      STATE  CPUS  LOAD  DISK FREE  ADDRESS"

@@ -14,8 +14,7 @@ from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Machines
 from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import HostKeyError, Unreachable
-from rain_deploy.verbs.logs import script_log
-from rain_deploy.verbs.points import points
+from rain_deploy.verbs.logs import points, script_log
 from tests.unit.fake_cloud import World
 
 

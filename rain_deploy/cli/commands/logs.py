@@ -16,8 +16,7 @@ from rain_deploy.options.table import Group
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
     from rain_deploy.node.wire import Parameter, PointRow
-    from rain_deploy.verbs.logs import LogsResult
-    from rain_deploy.verbs.points import PointsResult
+    from rain_deploy.verbs.logs import LogsResult, PointsResult
 
 
 def logs_text(result: LogsResult) -> text.Text:
@@ -107,7 +106,7 @@ def points_command(
 ) -> PointsResult | int:
     """Show a row for each point of RUN (default: the last)."""
     from rain_deploy.results.points import fold, write_csv
-    from rain_deploy.verbs.points import points
+    from rain_deploy.verbs.logs import points
 
     if as_csv and (follow or session.options.json):
         raise click.UsageError("--csv takes neither --follow nor --json")
