@@ -1,4 +1,4 @@
-"""Whose Exoscale account it is: key, secret, zone and endpoint as the ``exo`` command finds them.
+"""The Exoscale account: key, secret, zone and endpoint as the ``exo`` command finds them.
 
 Its order, read from its source (1.97): the environment's pair of key and secret before the account of
 exoscale.toml; EXOSCALE_ZONE and EXOSCALE_API_ENDPOINT before that account's own.  A config file that is found
@@ -31,7 +31,7 @@ _SECRETS = (
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What signs requests, and where they go."""
+    """A key that signs requests, and where they go."""
 
     key: str
     secret: str = field(repr=False)

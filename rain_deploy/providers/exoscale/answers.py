@@ -1,4 +1,4 @@
-"""What an answer of Exoscale's API means: its body, one of our errors, or nothing certain.
+"""The meaning of an answer of Exoscale's API: its body, one of our errors, or nothing certain.
 
 An answer that is not the API's own (HTML of a proxy, a truncated body) proves nothing: NoAnswer.
 """

@@ -1,4 +1,4 @@
-"""What Exoscale offers and what it costs: zones, instance types, templates, quotas, the quote of an ``up``.
+"""The offer of Exoscale: instance types, templates, quotas, prices, the quote of an ``up``.
 
 Looked up once per process; reads only.  Refusals name what is valid.
 """

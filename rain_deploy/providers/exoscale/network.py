@@ -1,4 +1,4 @@
-"""What the machines of a cluster share: SSH key, security group, anti-affinity groups.
+"""The SSH key, security group and anti-affinity groups that the machines of a cluster share.
 
 None of these has labels; each is found again by its name.  The security group is the only wall around Rain:
 SSH is open to the operator's address alone, Rain's ports to members of the group.  Exoscale itself knows the

@@ -1,4 +1,4 @@
-"""What is made at most once, and deleted until it is gone.
+"""Resources are made at most once, and deleted until they are gone.
 
 After a lost answer of a create the resource is searched for before the create is repeated.  A delete may be
 repeated freely: absent is done, "in use" is tried again for minutes, and accepted does not mean gone.

@@ -1,4 +1,4 @@
-"""What machines cost at Exoscale: a table with its date.
+"""Prices of machines at Exoscale: a table with its date.
 
 Figures: the snapshot of https://portal.exoscale.com/api/pricing/opencompute that the official
 karpenter-provider-exoscale had on 2025-08-22; the same in CHF, EUR and USD, without VAT, in every zone.
