@@ -1,4 +1,4 @@
-"""Hyperparameter search over scikit-learn's bundled digits: no network, the same accuracies every time."""
+"""Search hyperparameters on scikit-learn's digits.  Needs no network; the accuracies are always the same."""
 
 import itertools
 

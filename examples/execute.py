@@ -1,6 +1,6 @@
-"""External programs as tasks: a program and its data, the same on all nodes, and the files that it writes.
+"""Run an external program as a task on each node, and fetch what it prints and the files that it writes.
 
-On a cluster the program and the text travel with the script:
+Send the program and its data along with the script:
 
     rain-deploy run --files examples/execute examples/execute.py
 """
@@ -9,7 +9,7 @@ import pathlib
 
 from rain.client import Client, Output, tasks
 
-HERE = pathlib.Path(__file__).resolve().parent  # the same path on all nodes, as on the laptop
+HERE = pathlib.Path(__file__).resolve().parent  # the script's directory has the same path on all nodes
 PROGRAM = str(HERE / "execute" / "count.sh")
 TEXT = str(HERE / "execute" / "text.txt")
 WORDS = ["rain", "river", "road", "wheel", "snow"]
@@ -17,7 +17,7 @@ WORDS = ["rain", "river", "road", "wheel", "snow"]
 client = Client("localhost", 7210)
 session = client.new_session("Counting words", default=True)
 
-# Each task runs the program in a directory of its own and gives what it prints and the file that it writes.
+# Each task runs the program in its own directory.  Its outputs: what it prints, and the file that it writes.
 counts = [
     tasks.Execute(
         [PROGRAM, word, TEXT],
@@ -28,7 +28,7 @@ counts = [
     for word in WORDS
 ]
 
-# The outputs of tasks are inputs of others, here as arguments: the program finds them under a path.
+# An output of one task can be an argument of another.  The program gets the path of a file.
 together = tasks.Execute(
     ["sort", "-n", "-u", *[task.outputs[1] for task in counts]], stdout=True, name="lines of all words"
 )
