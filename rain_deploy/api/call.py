@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 from rain_deploy import wiring
 from rain_deploy.api.function import function_script
@@ -95,9 +95,25 @@ def settings_of(verb: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def called(
+def called(verb: str, given: Mapping[str, object] | None = None, **common: Unpack[Common]) -> Iterator[Call]:
+    """Yield a call with its context, and close that at the end.
+
+    A traceback of its errors shows the next step, and what still runs and costs.
+    """
+    try:
+        with _opened(verb, given or {}, **common) as call:
+            yield call
+    except RainDeployError as error:
+        rest = (("next", error.next_step), ("still running", error.still_running))
+        for note in (f"{what}: {text}" for what, text in rest if text):
+            error.add_note(note)
+        raise
+
+
+@contextlib.contextmanager
+def _opened(
     verb: str,
-    given: Mapping[str, object] | None = None,
+    given: Mapping[str, object],
     *,
     cluster: str = "default",
     home: Place | None = None,
@@ -107,11 +123,10 @@ def called(
     yes: bool = False,
     confirm: Confirm | None = None,
 ) -> Iterator[Call]:
-    """Yield a call with its context, and close that at the end.  Its errors say what still runs and costs."""
     here = Path.cwd() / (cwd or "")
     if not here.is_dir():
         raise InputError(f"cwd: there is no directory {here}", next_step="name a directory that exists")
-    settings = spec.checked(_known(verb, given or {}), here)
+    settings = spec.checked(_known(verb, given), here)
     (name,) = spec.checked({"cluster": cluster}, here).values()
     file = toml.load(here / config if config else None, here)
     directory = Path.cwd() / Path(home).expanduser() if home else wiring.home(os.environ)
@@ -122,9 +137,6 @@ def called(
             yield Call(ctx, name, settings, file, confirm is not None and not yes)
         except RainDeployError as error:
             add_standing(ctx, name, error)
-            rest = (("next", error.next_step), ("still running", error.still_running))
-            for note in (f"{what}: {said}" for what, said in rest if said):
-                error.add_note(note)  # a traceback shows it
             raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import re
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
@@ -62,7 +63,8 @@ def function_script(
     inner = function
     while isinstance(inner, functools.partial):
         inner = inner.func
-    name = "".join(c if c.isalnum() else "-" for c in getattr(inner, "__name__", type(inner).__name__))
+    name = getattr(inner, "__name__", type(inner).__name__)
+    name = re.sub(r"\W+", "-", name).strip("-")
     if python != NODE_PYTHON:
         raise InputError(
             f"the function {name} cannot be sent: this is Python {'.'.join(map(str, python))}, the nodes run "
@@ -72,7 +74,7 @@ def function_script(
     module = sys.modules.get(getattr(inner, "__module__", None) or "")
     file = _local_file(module)
     call = base64.encodebytes(_pickled(functools.partial(function, *args), name, module if file else None))
-    place = (_import_root(module, file) if module and file else cwd) / f"{name.strip('-')}-function.py"
+    place = (_import_root(module, file) if module and file else cwd) / f"{name}-function.py"
     return place, FunctionScript(_SCRIPT.format(name=name, call=call.decode("ascii")).encode(), file)
 
 
@@ -91,7 +93,7 @@ def _import_root(module: ModuleType, file: Path) -> Path:
     """Return the directory from which ``module`` is imported by its full name."""
     spec = getattr(module, "__spec__", None)
     depth = spec.name.count(".") if spec else 0
-    return file.parents[depth]
+    return file.parents[depth + (file.name == "__init__.py")]
 
 
 def _pickled(call: Callable[[], object], name: str, module: ModuleType | None) -> bytes:

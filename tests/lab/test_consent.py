@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import rain_deploy
 from tests.lab.lab import Lab
 from tests.local.command_line import CommandLine
 
@@ -76,3 +78,25 @@ def test_an_operator_whom_machines_could_not_answer_is_told_before_one_is_made(t
         assert "--allow-ip" in told.error["next"]
         assert lab.log.of("create-instance") == []
         assert lab.left() == ()
+
+
+def test_from_python_nothing_is_made_without_a_yes(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in lab.environ().items():
+        monkeypatch.setenv(name, value)
+    here: dict[str, Any] = {"provider": "exoscale", "nodes": 4, "home": tmp_path / "home", "cwd": tmp_path}
+    assert any("per hour" in sentence for sentence in rain_deploy.plan(**here).offer)
+    with pytest.raises(rain_deploy.UsageError, match="Make 4 machines") as refused:
+        rain_deploy.up(**here)
+    assert "yes=True" in str(refused.value.next_step)
+    asked: list[str] = []
+
+    def no(question: str) -> bool:
+        asked.append(question)
+        return False
+
+    with pytest.raises(rain_deploy.UsageError, match="you did not agree"):
+        rain_deploy.up(confirm=no, **here)
+    assert "per hour for all 4" in asked[0]
+    assert nothing_was_made(lab)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from tests.local.command_line import LocalCluster
 from tests.local.conftest import MakeHome
 from tests.local.scripts import SQUARES, WAITS
 
+EXAMPLE = Path(__file__).parents[2] / "examples/search.py"
 FACTOR = 3
 
 
@@ -113,6 +117,22 @@ def test_a_cluster_comes_up_grows_and_goes(make_home: MakeHome) -> None:
     assert rain_deploy.scale(2, **here).added == ("node-2",)
     assert not rain_deploy.down(**here).nothing
     assert rain_deploy.down(**here).nothing
+
+
+def test_the_example_works_in_a_fresh_process_and_leaves_nothing(make_home: MakeHome) -> None:
+    line = make_home()
+    (line.cwd / "search.py").write_bytes(EXAMPLE.read_bytes())
+    environ = {**os.environ, "RAIN_DEPLOY_HOME": str(line.home)}
+    told = subprocess.run(
+        [sys.executable, "search.py"], cwd=line.cwd, env=environ, capture_output=True, text=True, check=True
+    )
+    *points, best, figure = told.stdout.splitlines()
+    assert [point.split(" node-")[0] for point in points] == [
+        f"train cost={cost} gamma={gamma}" for cost in (1, 4) for gamma in (0.05, 0.5)
+    ]
+    assert best.startswith("best: {'score': 0.9")
+    assert Path(figure.removeprefix("figure: ")).is_file()
+    assert line.clusters() == []
 
 
 def test_a_sweep_leaves_the_value_and_no_cluster(make_home: MakeHome) -> None:

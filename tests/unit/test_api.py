@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,17 @@ def test_the_help_of_a_function_lists_its_settings() -> None:
     assert "max_cost: Power the machines off before" in str(rain_deploy.up.__doc__)
     assert "then_off: " in str(rain_deploy.run.__doc__)
     assert "disk_size: " not in str(rain_deploy.run.__doc__)
+
+
+def test_the_page_shows_the_example_and_names_only_what_there_is() -> None:
+    page = (ROOT / "docs/python.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert blocks[0] == (ROOT / "examples/search.py").read_text("utf-8")
+    for block in blocks:
+        compile(block, "docs/python.md", "exec")
+        assert set(re.findall(r"rain_deploy\.(\w+)", block)) <= set(rain_deploy.__all__)
+    functions = {name for name in rain_deploy.__all__ if isinstance(getattr(rain_deploy, name), FunctionType)}
+    assert set(re.findall(r"^\| `(\w+)\(", page, flags=re.MULTILINE)) == functions
 
 
 # ---- keywords
