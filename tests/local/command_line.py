@@ -1,4 +1,7 @@
-"""The command line as a user types it, in a process of its own, and what it leaves on this machine."""
+"""The command line as a user types it, in a process of its own, and what it leaves on this machine.
+
+The process is forked by one that has imported all, unless the test is about how it starts.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 
+from tests.support.fork_server import Forked, fork_server
 from tests.support.waiting import wait_for
 
 PROGRAM = Path(sys.executable).with_name("rain-deploy")
@@ -40,7 +44,7 @@ class Told:
     def document(self) -> dict[str, Any]:
         """The one JSON document on stdout, valid by the schema in docs/, with the command's exit code."""
         value: dict[str, Any] = json.loads(self.stdout)
-        jsonschema.validate(value, json.loads(SCHEMA.read_text(encoding="utf-8")))
+        schema().validate(value)
         assert value["exit_code"] == self.exit_code
         return value
 
@@ -59,6 +63,14 @@ class Told:
         return value
 
 
+@functools.cache
+def schema() -> jsonschema.Draft202012Validator:
+    """The schema in docs/, which itself is checked once."""
+    value = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(value)
+    return jsonschema.Draft202012Validator(value)
+
+
 STARTED: list[Running] = []
 """What a test has started: whatever still runs at its end is killed."""
 
@@ -66,24 +78,38 @@ STARTED: list[Running] = []
 class Running:
     """A command that runs: its output as far as it has come."""
 
-    def __init__(self, argv: list[str], cwd: Path, env: dict[str, str]) -> None:
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(
-            argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True
-        )
-        self._read = {"stdout": bytearray(), "stderr": bytearray()}
+    def __init__(self, argv: list[str], cwd: Path, env: dict[str, str], *, forked: bool) -> None:
+        ends = {name: os.pipe() for name in ("stdout", "stderr")}
+        streams = {name: write for name, (_, write) in ends.items()}
+        self.process: Forked | subprocess.Popen[bytes]
+        if forked:
+            main = "rain_deploy.cli.main:main"
+            self.process = fork_server().start(main, argv, cwd=cwd, env=env, **streams)
+        else:
+            self.process = subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=streams["stdout"],
+                stderr=streams["stderr"],
+                start_new_session=True,
+            )
+        for stream in streams.values():
+            os.close(stream)
+        self._read = {name: bytearray() for name in ends}
         STARTED.append(self)
         self._threads = [
-            threading.Thread(target=self._collect, args=(name,), daemon=True) for name in self._read
+            threading.Thread(target=self._collect, args=(name, read), daemon=True)
+            for name, (read, _) in ends.items()
         ]
         for thread in self._threads:
             thread.start()
 
-    def _collect(self, name: str) -> None:
-        stream = getattr(self.process, name)
-        while chunk := os.read(stream.fileno(), 65536):
+    def _collect(self, name: str, stream: int) -> None:
+        while chunk := os.read(stream, 65536):
             self._read[name] += chunk
-        stream.close()
+        os.close(stream)
 
     @property
     def stdout(self) -> str:
@@ -115,13 +141,13 @@ class Running:
     def ended(self, timeout_s: float = LONG_S) -> Told:
         """Wait for its end."""
         try:
-            self.process.wait(timeout_s)
+            exit_code = self.process.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
             os.killpg(self.process.pid, signal.SIGKILL)
             raise AssertionError(f"did not end: {self.stdout!r} {self.stderr!r}") from error
         for thread in self._threads:
             thread.join()
-        return Told(self.process.returncode, self.stdout, self.stderr)
+        return Told(exit_code, self.stdout, self.stderr)
 
 
 @dataclass(frozen=True)
@@ -143,7 +169,11 @@ class CommandLine:
         """Start it and go on."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAIN_DEPLOY_")}
         variables = {**kept, "RAIN_DEPLOY_HOME": str(self.home), **dict(self.env), **(env or {})}
-        return Running([*self.prefix, str(self.program), *words], self.cwd, variables)
+        argv = [*self.prefix, str(self.program), *words]
+        # A fork is a Python that has started: what is told to it at its start comes too late.
+        same = python_variables(variables) == python_variables(os.environ)
+        forked = same and not self.prefix and self.program == PROGRAM
+        return Running(argv, self.cwd, variables, forked=forked)
 
     def __call__(self, *words: str, env: dict[str, str] | None = None, timeout_s: float = LONG_S) -> Told:
         """Run it to its end, whatever that is."""
@@ -228,6 +258,12 @@ class LocalCluster:
 def _id(home: Path, name: str) -> str:
     """Of the cluster of that name; no test makes a second one in the same home."""
     return str(next(one["id"] for one in CommandLine(home, home).clusters() if one["name"] == name))
+
+
+def python_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Those that Python itself reads when it starts."""
+    read = ("PYTHON", "LC_", "LANG")
+    return {name: value for name, value in environment.items() if name.startswith(read)}
 
 
 def environments() -> dict[int, str]:

@@ -1,4 +1,7 @@
-"""Bad input, as typed: the exit code of the table, one clear message with a next step, no change."""
+"""Bad input, as typed: the exit code of the table, one clear message with a next step, no change.
+
+One case stands for each way that input takes; what single values are refused is in tests/unit/test_config.py.
+"""
 
 from __future__ import annotations
 
@@ -73,23 +76,11 @@ CASES = {
     "no script": inputs(("run", "none.py"), "none.py", "No such file"),
     "no script to sweep": inputs(("sweep", *UP[1:], "none.py"), "none.py", "No such file"),
     "script is a directory": inputs(("sweep", *UP[1:], "."), "Is a directory"),
-    "script with a syntax error": script(b"\ndef f(:\n", "line 2", "Python 3.11"),
     "script of Python 3.12": script(b"import os\ntype X = int\n", "line 2", "Python 3.11"),
     "script with an f-string of 3.12": script(b'print(f"{"a"}")\n', "line 1", "Python 3.11"),
     "script that is not UTF-8": script(b'\nx = "\xff"\n', "Python 3.11", "line 2", "utf-8"),
-    "script with NUL": script(b"a\0b", "null bytes"),
-    "--nodes 0": usage((*UP, "--nodes", "0"), *NODES, "'0'"),
-    "--nodes -1": usage((*UP, "--nodes", "-1"), *NODES, "'-1'"),
-    "--nodes 10^6": usage((*UP, "--nodes", "1000000"), *NODES, "'1000000'"),
     "--nodes abc": usage((*UP, "--nodes", "abc"), *NODES, "'abc'"),
     "TOML unknown key": toml("nodez = 2\n", "'nodez'", "'nodes'"),
-    "TOML unknown key in a table": toml('[engine]\nsha = "1"\n', "'engine.sha'", "'engine.sha256'"),
-    "TOML wrong type": toml('nodes = "2"\n', "nodes: expected a whole number", "'2'"),
-    "TOML syntax": toml('nodes = 1\nowner = "me\n', "line 2"),
-    "TOML nodes 0": toml("nodes = 0\n", "nodes: expected a whole number from 1 to 1000"),
-    "TOML nodes 10^6": toml("nodes = 1000000\n", "nodes: expected a whole number from 1 to 1000"),
-    "TOML provider": toml('provider = "azure"\n', "provider: expected one of", "'azure'"),
-    "TOML timeout": toml('timeout = "soon"\n', "timeout: expected a duration", "'soon'"),
     "TOML apt": Case(UP, 10, ("apt: 'x;y'", "Debian package"), {"rain-deploy.toml": b'apt = ["x;y"]'}),
     "no config file": inputs((*UP, "--config", "none.toml"), "config file", "none.toml", "No such file"),
     "no requirements file": inputs((*UP, "--requirements", "none.txt"), "requirements", "none.txt"),
@@ -108,14 +99,12 @@ CASES = {
         (*UP, "--with", "a-1-py3-none-any.whl"), 10, ("--with", "no wheel"), {"a-1-py3-none-any.whl": ZIPPED}
     ),
     "--with of no package": inputs((*UP, "--with", "a b c"), "--with", "'a b c'"),
-    "--with of an option": usage((*UP, "--with", "--index-url=x"), "package names or wheel files"),
     "--with of an unknown package": inputs(
         (*UP, "--with", "no-such-package-of-rain-deploy"), "--with", "no-such-package-of-rain-deploy"
     ),
     "host that does not resolve": inputs(
         ("up", "--provider", "hosts", "--hosts", "me@nowhere.invalid"), "me@nowhere.invalid", "resolve"
     ),
-    "no hosts file": inputs(("up", "--hosts", "./none.txt"), "hosts file", "none.txt", "No such file"),
     "hosts file with a wrong line": Case(
         ("up", "--hosts", "./h"),
         2,
@@ -125,7 +114,6 @@ CASES = {
     "hosts that are not named": inputs(("up", "--provider", "hosts"), "no machine is named", "--hosts"),
     "more nodes than hosts": inputs(("up", "--hosts", "a,b", "--nodes", "3"), "3 nodes", "2 are listed"),
     "unknown flag": usage((*UP, "--nodez", "2"), "--nodez"),
-    "unknown verb": usage(("upp",), "'upp'"),
     "unknown provider": usage(("up", "--provider", "azure"), "--provider", "'azure'", "local"),
     "a time limit for this machine": inputs((*UP, "--ttl", "1h"), "--ttl", "never powered off"),
     "no provider and nobody to ask": usage(("up",), "no provider given"),
@@ -138,10 +126,6 @@ CASES = {
         ("run", "--env", "NOT_SET_HERE", "good.py"), "--env", "NOT_SET_HERE=VALUE"
     ),
     "--env of no name": usage(("run", "--env", "1x=2", "good.py"), "--env", "'1x'"),
-    "--timeout soon": usage(("run", "--timeout", "soon", "good.py"), "--timeout", "duration", "'soon'"),
-    "--timeout 0": usage(("run", "--timeout", "0", "good.py"), "--timeout", "duration", "'0'"),
-    "--timeout -5m": usage(("run", "--timeout", "-5m", "good.py"), "--timeout", "duration", "'-5m'"),
-    "--trust-network": usage((*UP, "--trust-network", "lan"), "--trust-network", "'lan'"),
     "run with no cluster": replace(usage(("run", "good.py"), "no cluster default"), exit_code=10),
     "attach to nothing": inputs(("attach", "r1"), "r1"),
     "apt without root": toml('apt = ["jq"]\n', prefix=USER),
