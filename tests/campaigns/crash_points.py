@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.faults.account import populated_account
 from tests.faults.crash_points import SCENES, Score, Series, calls_of, every, try_points
-from tests.faults.crash_world import world
 
 WORLDS = 2
 
@@ -20,7 +20,7 @@ def play(place: Path, chance: random.Random, rounds: int) -> Score:
     """Try all points, ``rounds`` times."""
     score = Score()
     with ExitStack() as stack:
-        worlds = [stack.enter_context(world(place / str(n), n)) for n in range(1, WORLDS + 1)]
+        worlds = [stack.enter_context(populated_account(place / str(n))) for n in range(1, WORLDS + 1)]
         for number in range(1, rounds + 1):
             for scene in SCENES.values():
                 kills = list(every(calls_of(worlds[0], scene)))

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rain_deploy.errors import ExitCode
+from tests.faults.account import CLUSTER, LATENCY_S, Account, populated_account
+from tests.faults.commands import Done
 from tests.faults.crash_adapter import AT_REST, Kill
-from tests.faults.crash_points import Score, reaches, vanishes
-from tests.faults.crash_world import LATENCY_S, World, world
-from tests.faults.zygote import Ended
+from tests.faults.crash_points import Score, patient_home, reaches, vanishes
 
 STEPS = 8
 """Of one sequence, before the end that deletes all."""
@@ -38,7 +38,7 @@ DELETES = ("delete-instance", "delete-security-group", "delete-ssh-key")
 def play(place: Path, chance: random.Random, rounds: int) -> Score:
     """Play ``rounds`` sequences in one world; each step is a point."""
     score = Score()
-    with world(place / "world", 3) as made:
+    with populated_account(place / "account") as made:
         for _ in range(rounds):
             sequence = Sequence(made, chance)
             score += sequence.play()
@@ -48,10 +48,10 @@ def play(place: Path, chance: random.Random, rounds: int) -> Score:
 class Sequence:
     """One home that is maltreated."""
 
-    def __init__(self, made: World, chance: random.Random) -> None:
-        self._world = made
+    def __init__(self, made: Account, chance: random.Random) -> None:
+        self._account = made
         self._chance = chance
-        self._home = made.home(settle_s=SETTLE_S)
+        self._home = patient_home(made, SETTLE_S)
         self._said: list[str] = []
         self._lag_s = lag_s = chance.choice((0.0, LAG_S))
         made.lab.faults.list_lag_s = {"list-instances": lag_s, "list-security-groups": lag_s}
@@ -68,13 +68,13 @@ class Sequence:
             self._bereft,
         )
         for _ in range(STEPS):
-            wrong = [*self._chance.choice(steps)(), *self._lost(), *self._world.touched()]
+            wrong = [*self._chance.choice(steps)(), *self._lost(), *self._account.touched()]
             score.add("; ".join(self._said), wrong)
             if wrong:
-                self._world.clean()
+                self._account.clean()
                 return score
         self._said.append("the end")
-        score.add("; ".join(self._said), [*self._end(), *self._world.touched()])
+        score.add("; ".join(self._said), [*self._end(), *self._account.touched()])
         return score
 
     def _words(self) -> tuple[str, ...]:
@@ -104,23 +104,23 @@ class Sequence:
         if not refused:
             return reaches(self._home, words, {wanted})
         ended = self._home.run(*words)
-        return [] if ended.status == ExitCode.INPUT else [_told(words, ended)]
+        return [] if ended.status == ExitCode.INPUT else [str(ended)]
 
     def _killed(self) -> list[str]:
         words = self._words()
         kill = Kill(self._operation(words), self._chance.choice((1, 1, 1, 2)), self._chance.choice(AT_REST))
         self._said.append(f"{' '.join(words)} killed at {kill.operation} {kill.nth} {kill.when}")
-        return self._tolerated(words, self._home.run(*words, kill=kill))
+        return self._tolerated(self._home.run(*words, kill=kill))
 
     def _disturbed(self) -> list[str]:
         words = self._words()
         self._said.append(f"{' '.join(words)} with {self._plant(words)}")
         ended = self._home.run(*words)
-        self._world.lab.faults.clear()
-        return self._tolerated(words, ended)
+        self._account.lab.faults.clear()
+        return self._tolerated(ended)
 
     def _plant(self, words: tuple[str, ...]) -> str:
-        faults, chance = self._world.lab.faults, self._chance
+        faults, chance = self._account.lab.faults, self._chance
         times, skip = chance.randint(1, 3), chance.choice((0, 0, 0, 1, 2))
         operation, change = self._operation(words), self._operation(words, changes=True)
         match chance.choice(("status", "html", "cut", "truncate", "outcome")):
@@ -152,43 +152,43 @@ class Sequence:
         """Without -c: a living cluster is none of what is left over."""
         self._said.append("gc --delete")
         time.sleep(2 * LATENCY_S)  # what a killed command had begun comes to its end
-        before = self._home.recorded() & self._world.ours()
-        ended = self._home.run("gc", "--delete", named=False)
-        wrong = [] if ended.status == 0 else [_told(("gc", "--delete"), ended)]
-        gone = before - self._world.ours()
+        before = self._home.recorded() & self._account.held()
+        ended = self._home.run("gc", "--delete")
+        wrong = [] if ended.status == 0 else [str(ended)]
+        gone = before - self._account.held()
         return wrong + [f"gc deleted {kind} {name} of a living cluster" for kind, name in gone]
 
     def _bereft(self) -> list[str]:
         """A machine of a living cluster is off or gone; ``up`` brings back what there was."""
         cluster = self._home.store.cluster(self._home.cluster)
-        there = {name for kind, name in self._world.ours() if kind == "instance"}
+        there = {name for kind, name in self._account.held() if kind == "instance"}
         if cluster is None or not cluster.up or not there or not self._home.machines() <= there:
             return []
         instance, count = self._chance.choice(sorted(self._home.machines())), str(len(cluster.nodes))
         gone = self._chance.random() < 1 / 2
         self._said.append(f"up when a machine is {'gone' if gone else 'off'}")
         if gone:
-            self._world.vanish(instance)
+            self._account.vanish(instance)
         else:
-            self._world.power_off(instance)
+            self._account.power_off(instance)
         return reaches(self._home, ("up", "--nodes", count), {int(count)})
 
-    def _tolerated(self, words: tuple[str, ...], ended: Ended) -> list[str]:
+    def _tolerated(self, ended: Done) -> list[str]:
         known = ended.status == -9 or ended.status in set(ExitCode) - {ExitCode.BUG}
-        return [] if known else [_told(words, ended)]
+        return [] if known else [str(ended)]
 
     def _lost(self) -> list[str]:
         """Instances of ours that exist and that nobody is told of; lists have had the time that they need."""
         time.sleep(self._lag_s)
         ended = self._home.run("gc", "--json", "--quiet")
         if ended.status:
-            return [_told(("gc",), ended)]
-        lines = json.loads(ended.output)["result"]["lines"]
+            return [str(ended)]
+        lines = json.loads(ended.out)["result"]["lines"]
         told = Counter((line["id"], name) for line in lines for name in line["resources"])
         exist = Counter(
             (vm.labels["rain-deploy-id"].removeprefix("i-"), f"instance {vm.labels['rain-deploy-node']}")
-            for vm in self._world.lab.instances()
-            if ("instance", vm.id) in self._world.ours()
+            for vm in self._account.lab.instances()
+            if ("instance", vm.id) in self._account.held()
         )
         return [f"gc does not list {name} of {identity}" for identity, name in (exist - told).elements()]
 
@@ -196,8 +196,4 @@ class Sequence:
         if self._chance.random() < 1 / 2:
             return vanishes(self._home, "down")
         self._home.lose_state()
-        return vanishes(self._home, "gc", "--delete")
-
-
-def _told(words: tuple[str, ...], ended: Ended) -> str:
-    return f"{' '.join(words)} ended with {ended.status}: {ended.output}"
+        return vanishes(self._home, "gc", "--delete", "-c", CLUSTER)

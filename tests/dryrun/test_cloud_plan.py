@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.matrix import Account, Home, account
-from tests.faults.matrix_commands import Commands
+from tests.faults.account import Account, Home
+from tests.faults.conftest import cloud, me
+
+__all__ = ["cloud", "me"]
 
 MADE_BY = {
     "register-ssh-key": "ssh-key",
@@ -19,23 +18,6 @@ MADE_BY = {
     "create-anti-affinity-group": "anti-affinity-group",
     "create-instance": "instance",
 }
-
-
-@pytest.fixture(scope="module")
-def commands() -> Iterator[Commands]:
-    with closing(Commands()) as made:
-        yield made
-
-
-@pytest.fixture
-def cloud(tmp_path: Path, commands: Commands) -> Iterator[Account]:
-    with account(tmp_path, commands) as made:
-        yield made
-
-
-@pytest.fixture
-def me(cloud: Account) -> Home:
-    return cloud.home()
 
 
 def plan(home: Home, *words: str) -> dict[str, Any]:

@@ -7,14 +7,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from tests.faults.account import CLUSTER, Account, Home
+from tests.faults.commands import HASTE
 from tests.faults.crash_adapter import AT_REST, Kill, When
-from tests.faults.crash_world import Home, World
 
 OPERATOR = "127.0.0.1/32"
 """From where the lab is asked."""
 OTHERS = "203.0.113.0/24"
 LATE_S, SETTLE_S = 0.4, 2.0
 """How late a request is obeyed, and after how long a command no longer expects that."""
+PATIENT = {"api_s": 10.0, "operation_s": 20.0, "source_ip_s": 5.0}
+"""Of commands, in seconds of this machine: nothing ends here because the machine is busy."""
 
 
 class Series(enum.StrEnum):
@@ -86,12 +89,12 @@ class Score:
         return f"{self.tried} points tried, {len(self.failed)} failed, {self.passed_by} not met"
 
 
-def calls_of(world: World, scene: Scene) -> Counter[str]:
+def calls_of(cloud: Account, scene: Scene) -> Counter[str]:
     """How often the command calls each operation when nothing happens to it."""
-    home = _prepared(world, scene)
-    world.lab.log.clear()
+    home = _prepared(cloud, scene)
+    cloud.lab.log.clear()
     _well(home, *scene.words)
-    calls = Counter(request.operation for request in world.lab.log)
+    calls = Counter(request.operation for request in cloud.lab.log)
     _well(home, "down")
     return calls
 
@@ -113,74 +116,79 @@ def every(calls: Counter[str]) -> Iterator[Kill]:
             yield from (Kill(operation, nth, when) for when in AT_REST)
 
 
-def try_points(world: World, scene: Scene, kills: Iterable[Kill], series: Iterable[Series]) -> Score:
+def try_points(cloud: Account, scene: Scene, kills: Iterable[Kill], series: Iterable[Series]) -> Score:
     """All of them, one after the other."""
     score, many = Score(), tuple(series)
     for kill in kills:
         for each in many:
             point = f"{scene.name} killed at {kill.operation} {kill.nth} {kill.when}, then {each}"
-            score.add(point, try_point(world, scene, kill, each))
+            score.add(point, try_point(cloud, scene, kill, each))
     return score
 
 
-def try_point(world: World, scene: Scene, kill: Kill, series: Series) -> list[str] | None:
+def try_point(cloud: Account, scene: Scene, kill: Kill, series: Series) -> list[str] | None:
     """What does not hold after the kill; None where the command did not come by the point."""
-    home = _prepared(world, scene)
+    home = _prepared(cloud, scene)
     killed = home.run(*scene.words, kill=kill)
     if killed.status == 0:
         _well(home, "down")
         return None
-    wrong = (
-        [] if killed.status == -9 else [f"it was not killed but ended with {killed.status}: {killed.output}"]
-    )
+    wrong = [] if killed.status == -9 else [f"it was not killed but {killed}"]
     match series:
         case Series.UP:
-            wrong += _converges(home, scene) + _opened(world, scene) + vanishes(home, "down")
+            wrong += _converges(home, scene) + _opened(cloud, scene) + vanishes(home, "down")
         case Series.DOWN:
             wrong += vanishes(home, "down")
         case Series.GC:
             home.lose_state()
-            wrong += vanishes(home, "gc", "--delete")
-    wrong += world.touched()
+            wrong += vanishes(home, "gc", "--delete", "-c", CLUSTER)
+    wrong += cloud.touched()
     if wrong:
-        world.clean()
+        cloud.clean()
     return wrong
 
 
-def try_late(world: World, scene: Scene, operation: str, series: Series) -> list[str]:
+def try_late(cloud: Account, scene: Scene, operation: str, series: Series) -> list[str]:
     """What does not hold when a request of the killed command is obeyed while the next one is at work."""
-    home = _prepared(world, scene)
-    home.settle_s = SETTLE_S
-    world.lab.faults.hang(operation, LATE_S)
-    killed = home.run(*scene.words, kill=Kill(operation, 1, When.LATE), at_rest=False)
+    home = _prepared(cloud, scene)
+    home.deadlines["settle_s"] = SETTLE_S * HASTE
+    cloud.lab.faults.hang(operation, LATE_S)
+    killed = home.start(*scene.words, kill=Kill(operation, 1, When.LATE)).wait()
     wrong = [] if killed.status == -9 else [f"it was not killed but ended with {killed.status}"]
     if series is Series.UP:
         wrong += _converges(home, scene)
     wrong += vanishes(home, "down")
-    return wrong + world.touched()
+    return wrong + cloud.touched()
 
 
-def try_fewer(world: World, before: int, words: tuple[str, ...], kill: Kill, nodes: int) -> list[str]:
+def try_fewer(cloud: Account, before: int, words: tuple[str, ...], kill: Kill, nodes: int) -> list[str]:
     """What does not hold when ``up`` is then asked for fewer nodes than the killed command has machines."""
-    home = _prepared(world, Scene("", before, words, nodes))
+    home = _prepared(cloud, Scene("", before, words, nodes))
     killed = home.run(*words, kill=kill)
     wrong = [] if killed.status == -9 else [f"it was not killed but ended with {killed.status}"]
     wrong += reaches(home, ("up", "--nodes", str(nodes)), {nodes})
-    return wrong + vanishes(home, "down") + world.touched()
+    return wrong + vanishes(home, "down") + cloud.touched()
 
 
-def _prepared(world: World, scene: Scene) -> Home:
-    home = world.home()
+def patient_home(cloud: Account, settle_s: float = 0.0) -> Home:
+    """A home whose commands believe lists after ``settle_s``."""
+    home = cloud.home()
+    home.deadlines |= {name: HASTE * seconds for name, seconds in {**PATIENT, "settle_s": settle_s}.items()}
+    return home
+
+
+def _prepared(cloud: Account, scene: Scene) -> Home:
+    home = patient_home(cloud)
     if scene.before:
         _well(home, "up", "--nodes", str(scene.before), "--anti-affinity")
     for machine in home.machines() if scene.off else ():
-        world.power_off(machine)
+        cloud.power_off(machine)
     return home
 
 
 def _well(home: Home, *words: str) -> None:
     ended = home.run(*words)
-    assert ended.status == 0, f"{' '.join(words)} ended with {ended.status}: {ended.output}"
+    assert ended.status == 0, str(ended)
 
 
 def _converges(home: Home, scene: Scene) -> list[str]:
@@ -195,9 +203,9 @@ def _converges(home: Home, scene: Scene) -> list[str]:
     ]
 
 
-def _opened(world: World, scene: Scene) -> list[str]:
+def _opened(cloud: Account, scene: Scene) -> list[str]:
     """What is open of our group that is not of the group of a cluster that nobody disturbed, or not open."""
-    untouched, *ours = world.opened()
+    untouched, *ours = cloud.opened()
     wanted = sorted(
         (*ports, scene.opens_to if source == OPERATOR else source) for *ports, source in untouched
     )
@@ -208,8 +216,8 @@ def reaches(home: Home, words: tuple[str, ...], sizes: set[int]) -> list[str]:
     """Type it; what is wrong unless it leaves so many nodes, and state and cloud agree."""
     ended = home.run(*words)
     if ended.status != 0:
-        return [f"{' '.join(words)} ended with {ended.status}: {ended.output}"]
-    ours, recorded = home.world.ours(), home.recorded()
+        return [str(ended)]
+    ours, recorded = home.account.held(), home.recorded()
     instances = {name for kind, name in ours if kind == "instance"}
     wrong = []
     if len(instances) not in sizes:
@@ -226,5 +234,5 @@ def reaches(home: Home, words: tuple[str, ...], sizes: set[int]) -> list[str]:
 def vanishes(home: Home, *words: str) -> list[str]:
     """Type it; what is wrong unless it leaves nothing of ours."""
     ended = home.run(*words)
-    wrong = [] if ended.status == 0 else [f"{' '.join(words)} ended with {ended.status}: {ended.output}"]
-    return wrong + [f"{' '.join(words)} left {kind} {name}" for kind, name in home.world.ours()]
+    wrong = [] if ended.status == 0 else [str(ended)]
+    return wrong + [f"{' '.join(words)} left {kind} {name}" for kind, name in home.account.held()]

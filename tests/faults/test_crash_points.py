@@ -7,53 +7,47 @@ crash-points does the same for every single call.  Only the way to the machines 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from rain_deploy.errors import ExitCode
+from tests.faults.account import Account, populated_account
 from tests.faults.crash_adapter import Kill, When
 from tests.faults.crash_points import (
     SCENES,
     Scene,
-    Score,
     Series,
     calls_of,
     distinct,
+    patient_home,
     reaches,
     try_fewer,
     try_late,
     try_points,
     vanishes,
 )
-from tests.faults.crash_world import World, world
-
-WORLDS = 2
-"""As many as there are cores to expect."""
 
 
 @pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, ...]]:
-    place = tmp_path_factory.mktemp("worlds")
-    with world(place / "1", 1) as first, world(place / "2", 2) as second:
-        yield first, second
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    """One for all: every point leaves it as it was, or cleans it."""
+    with populated_account(tmp_path_factory.mktemp("cloud") / "account") as made:
+        yield made
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES.keys())
-def test_a_killed_command_loses_nothing(
-    scene: Scene, worlds: tuple[World, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
-    calls = calls_of(worlds[0], scene)
-    kills = tuple(distinct(scene, calls))
-
-    def share(number: int) -> Score:
-        return try_points(worlds[number], scene, kills[number::WORLDS], (Series.UP, Series.GC))
-
-    with ThreadPoolExecutor(WORLDS) as pool:
-        score = sum(pool.map(share, range(WORLDS)), Score())
-    with capsys.disabled():
-        print(f"\ncrash points of {scene.name}: {score} ({len(calls)} distinct operations)")
+@pytest.mark.parametrize(
+    ("scene", "series"),
+    [
+        pytest.param(scene, series, id=name, marks=pytest.mark.xdist_group(name))
+        for scene in SCENES.values()
+        for series in (Series.UP, Series.GC)
+        for name in [f"{scene.name}, then {series}"]
+    ],
+)
+def test_a_killed_command_loses_nothing(scene: Scene, series: Series, cloud: Account) -> None:
+    score = try_points(cloud, scene, distinct(scene, calls_of(cloud, scene)), [series])
+    print(f"crash points of {scene.name}: {score}")
     assert not score.failed, "\n".join(score.failed)
     assert score.tried > 0
 
@@ -72,9 +66,9 @@ def test_a_killed_command_loses_nothing(
     ],
 )
 def test_what_a_dead_command_has_asked_for_is_found_when_it_comes_late(
-    scene: str, operation: str, series: Series, worlds: tuple[World, ...]
+    scene: str, operation: str, series: Series, cloud: Account
 ) -> None:
-    assert not try_late(worlds[0], SCENES[scene], operation, series)
+    assert not try_late(cloud, SCENES[scene], operation, series)
 
 
 @pytest.mark.parametrize(
@@ -90,13 +84,13 @@ def test_what_a_dead_command_has_asked_for_is_found_when_it_comes_late(
     ],
 )
 def test_no_machine_runs_beside_the_nodes_that_up_is_asked_for(
-    before: int, words: tuple[str, ...], kill: Kill, nodes: int, worlds: tuple[World, ...]
+    before: int, words: tuple[str, ...], kill: Kill, nodes: int, cloud: Account
 ) -> None:
-    assert not try_fewer(worlds[0], before, words, kill, nodes)
+    assert not try_fewer(cloud, before, words, kill, nodes)
 
 
-def test_what_a_killed_down_leaves_is_no_living_cluster(worlds: tuple[World, ...]) -> None:
-    home = worlds[0].home()
+def test_what_a_killed_down_leaves_is_no_living_cluster(cloud: Account) -> None:
+    home = patient_home(cloud)
     assert home.run("up", "--nodes", "2").status == 0
     assert home.run("down", kill=Kill("delete-security-group", 1, When.BEFORE)).status == -9
     assert home.run("scale", "2").status == ExitCode.INPUT

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.matrix import CLUSTER, Account, Home, until
-from tests.faults.matrix_commands import Done, Running
+from tests.faults.account import CLUSTER, Account, Home, until
+from tests.faults.commands import Done, Running
 from tests.lab.log import Request
 
 PAGE_BYTES = 4096
@@ -40,7 +40,7 @@ def breaks_at(operation: str, cloud: Account, home: Home, disk: Callable[[int], 
 
     def strike(_request: Request) -> None:
         until(lambda: bool(running), "the command is known here")
-        disk(running[0].pid)
+        disk(running[0].process.pid)
 
     cloud.lab.faults.call(operation, strike, stage="committed")
     running.append(home.start("up", "--nodes", "2"))
@@ -175,7 +175,7 @@ def test_row_74_the_lock_of_a_command_that_was_killed_is_free(cloud: Account, me
     cloud.lab.faults.hang("create-instance")
     running = me.start("up", "--nodes", "1")
     until(lambda: bool(cloud.lab.log.of("create-instance")), "a create is sent")
-    assert me.run_beside("down").status == 11
+    assert me.start("down").wait().status == 11
     running.signal(signal.SIGKILL)
     running.wait()
     assert (me.path / "locks" / f"{CLUSTER}.lock").exists()

@@ -1,6 +1,6 @@
 """Rows 1 to 23 of the fault matrix: what can go wrong while ``up`` asks a cloud for machines.
 
-A second of a command lasts 1/60 of one here (matrix_commands).
+A second of a command lasts 1/60 of one here (commands).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import time
 import pytest
 
 from rain_deploy.core.owner import owner_tag
+from tests.faults.account import CLUSTER, COLLEAGUE, OWNER, Account, Home, until
+from tests.faults.commands import HASTE, Running
 from tests.faults.link import Link
-from tests.faults.matrix import CLUSTER, COLLEAGUE, OWNER, Account, Home, until
-from tests.faults.matrix_commands import HASTE, Running
 from tests.lab.faults import reply
 
 REASONS = {
@@ -425,10 +425,10 @@ def test_row_19_a_name_that_a_colleague_uses_is_refused_and_nothing_touched(clou
 def test_row_20_two_commands_at_once_one_tells_who_holds_the_cluster(cloud: Account, me: Home) -> None:
     running = in_create(cloud, me, "--nodes", "2")
     for verb in ("up", "down"):
-        second = me.run_beside(verb)
+        second = me.start(verb).wait()
         assert second.status == 11, str(second)
         assert "`up`" in second.err
-        assert f"process {running.pid} on {socket.gethostname()}, for " in second.err
+        assert f"process {running.process.pid} on {socket.gethostname()}, for " in second.err
     cloud.lab.faults.clear()
     assert running.wait().status == 0
     me.converges("up", nodes=2)
@@ -462,7 +462,7 @@ def test_row_21_what_a_past_run_left_under_our_name_is_in_nobodys_way(
     else:
         assert [cloud.lab.store.groups[each].name for each in vm.groups] == [name]
     me.converges("up", nodes=1)
-    assert cloud.lab.left() == cloud.foreign
+    assert cloud.things() == cloud.foreign
 
 
 @pytest.mark.parametrize(

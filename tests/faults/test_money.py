@@ -12,8 +12,7 @@ import pytest
 from rain_deploy.core.bill import Bill
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.run import RunRecord
-from tests.faults.matrix import CLUSTER, Account, Home, account, until
-from tests.faults.matrix_commands import Commands
+from tests.faults.account import CLUSTER, Account, Home, account, until
 from tests.lab.machines import Instance
 
 PER_HOUR = 0.04946
@@ -26,10 +25,10 @@ def bill_of(cluster: Cluster) -> Bill:
 
 
 @pytest.fixture
-def another(tmp_path: Path, commands: Commands) -> Iterator[Account]:
+def another(tmp_path: Path) -> Iterator[Account]:
     """A second account of the same person."""
-    (tmp_path / "another").mkdir()
-    with account(tmp_path / "another", commands) as made:
+    with account(tmp_path / "another") as made:
+        made.seed_foreign()
         yield made
 
 

@@ -1,50 +1,62 @@
-"""An account at the lab and the homes of those who use it, for the rows of the fault matrix.
+"""An account at the lab that several people use, and the homes in which they type commands.
 
-What has to hold in every row is asked here: nothing that was ever made is lost from sight (A1), an error says
-what, what still costs and what to type (A3), the deadline of every command (A5, in matrix_commands), the next
-command converges (A6), no secret is told (A7), and what is a colleague's stays as it is.
+What has to hold in every row of the fault matrix is asked here: nothing that was ever made is lost from sight
+(A1), an error says what, what still costs and what to type (A3), each command has a deadline (A5, commands),
+the next command converges (A6), no secret is told (A7), and what is a colleague's stays as it is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
 import json
+import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+from rain_deploy.core.layout import ROOT_BASE, Layout
 from rain_deploy.core.owner import owner_tag
-from rain_deploy.core.spec import EngineSpec
+from rain_deploy.core.spec import EngineSpec, EnvironmentSpec
+from rain_deploy.parts.code import code_bundle
 from rain_deploy.parts.engine import engine_key
+from rain_deploy.parts.environment import environment_digest, node_lock
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.supply.cache import EngineCache
+from rain_deploy.parts.supply.resolve import resolve
 from rain_deploy.state import Store
-from tests.faults.crash_world import ENGINE, installed
+from tests.faults.commands import Done, Order, Running, start
+from tests.faults.crash_adapter import Kill
 from tests.faults.fake_transport import FakeMachines
 from tests.faults.link import Link
-from tests.faults.matrix_commands import Commands, Done, Order, Running
 from tests.lab.lab import Lab, Left
 from tests.lab.log import Request
 from tests.lab.store import Vm
+from tests.support.waiting import wait_for
 
 CLUSTER = "matrix"
 OWNER, COLLEAGUE = "me", "colleague"
 ZONES = ("ch-dk-2", "ch-gva-2")
+ENGINE = b"no engine"
 NETWORK = "127.8"
 LATENCY_S = 0.02
+"""Of an operation of the cloud: it is asked about while it is pending."""
 PATIENCE_S = 20.0
 """For what a test waits for to happen in another process."""
+Rule = tuple[str, int, int, str]
+"""Protocol, first port, last port, and from where."""
+Thing = tuple[str, str]
+"""Kind, and id (of a key its name): as the state records it."""
 
 
 def until(happens: Callable[[], bool], what: str) -> None:
     """Wait for something in another process."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not happens():
-        assert time.monotonic() < deadline_s, f"it never happened: {what}"
-        time.sleep(0.005)
+    wait_for(happens, PATIENCE_S, lambda: what)
 
 
 @dataclass
@@ -53,8 +65,8 @@ class Account:
 
     root: Path
     lab: Lab
-    commands: Commands
-    foreign: tuple[Left, ...] = ()
+    foreign: dict[Thing, str] = field(default_factory=dict)
+    """What must not be touched, as it was."""
     homes: list[Home] = field(default_factory=list)
 
     @property
@@ -73,13 +85,13 @@ class Account:
         lab.url = lab.url.replace(here, there)
         zones.update({name: url.replace(here, there) for name, url in zones.items()})
 
-    def home(self, owner: str = OWNER, *, at: Path | None = None) -> Home:
-        """Another person's, or another laptop's, in which an engine is cached."""
+    def home(self, owner: str = OWNER, cluster: str = CLUSTER, *, at: Path | None = None) -> Home:
+        """Another person's, or another laptop's, in which an engine is cached: nothing is built here."""
         path = at or self.root / f"home-{len(self.homes) + 1}"
         path.mkdir(mode=0o700)
         (path / "rain-deploy.toml").write_text(f'owner = "{owner}"\nprovider = "exoscale"\n')
         EngineCache(path).store(engine_key(EngineSpec()), DEBIAN_12.arch, DEBIAN_12.glibc, ENGINE)
-        made = Home(path, self)
+        made = Home(path, self, cluster)
         self.homes.append(made)
         return made
 
@@ -95,7 +107,7 @@ class Account:
             groups=[group.id],
         )
         self.lab.seed_instance(name="web")
-        self.foreign = self.lab.left()
+        self.foreign = self.things()
 
     def seed_of_colleague(self, cluster: str, *, expired: bool = False) -> None:
         """A machine of a colleague's cluster of some name."""
@@ -103,11 +115,37 @@ class Account:
         if expired:
             labels["rain-deploy-expires"] = f"t{int(time.time()) - 60}"
         vm = self.lab.seed_instance(name=f"rd-{cluster}-fedcba9876-1", labels=labels)
-        self.foreign += tuple(each for each in self.lab.left() if each.id == vm.id)
+        self.foreign |= {key: thing for key, thing in self.things().items() if key[1] == vm.id}
+
+    def populate(self) -> None:
+        """Bring up a colleague's cluster, whose name begins as ours does, and another one of mine."""
+        for owner, cluster, zone in zip((COLLEAGUE, OWNER), (f"{CLUSTER}-2", "another"), ZONES, strict=True):
+            self.home(owner, cluster).well("up", "--zone", zone)
+        self.foreign = self.things()
+
+    def things(self) -> dict[Thing, str]:
+        """All that exists, as it is."""
+        with self.lab.store.lock:
+            return {(kind, thing.id): _frozen(thing) for kind, _, thing in self.lab.store.left()}
 
     def ours(self, kind: str = "") -> list[Left]:
-        """What exists and was not there before the test."""
-        return [each for each in self.lab.left(seeded=False) if kind in {"", each.kind}]
+        """What exists beside what must not be touched, or was there before the test."""
+        return [
+            each
+            for each in self.lab.left(seeded=False)
+            if kind in {"", each.kind} and (each.kind, each.id) not in self.foreign
+        ]
+
+    def held(self) -> set[Thing]:
+        """The same, as the state records it."""
+        return {(each.kind, each.name if each.kind == "ssh-key" else each.id) for each in self.ours()}
+
+    def opened(self) -> list[list[Rule]]:
+        """The rules of each security group of mine, the one of the cluster that must not change first."""
+        with self.lab.store.lock:
+            groups = [group for group in self.lab.store.groups.values() if f"_o-{OWNER}-" in group.name]
+        groups.sort(key=lambda group: ("security-group", group.id) not in self.foreign)
+        return [sorted(_rule(group.id, rule) for rule in group.rules) for group in groups]
 
     def vm(self, node: str) -> Vm:
         """The instance of a node."""
@@ -158,12 +196,31 @@ class Account:
         for where, said in self.told():
             assert not any(secret in said for secret in secrets), f"a secret is told in {where}"
 
-    def check_foreign(self) -> None:
-        """Nothing of anybody else was touched."""
-        now = self.lab.left()
-        for each in self.foreign:
-            assert each in now, f"it is not as it was: {each}"
-        assert {vm.state for vm in self.lab.instances() if vm.seeded} == {"running"}
+    def touched(self) -> list[str]:
+        """Sentences about foreign things that are not as they were."""
+        now = self.things()
+        return [
+            f"foreign {kind} {name} was touched: {now.get((kind, name), 'deleted')}"
+            for (kind, name), thing in self.foreign.items()
+            if now.get((kind, name)) != thing
+        ]
+
+    def power_off(self, instance: str) -> None:
+        """As the machine itself does at its time limit."""
+        assert isinstance(self.lab.machines, FakeMachines)
+        self.lab.machines.power_off(instance)
+
+    def vanish(self, instance: str) -> None:
+        """As somebody does in the console."""
+        with self.lab.store.lock:
+            for zone in self.lab.store.zones.values():
+                zone.instances.pop(instance, None)
+        self.lab.machines.delete(instance)
+
+    def clean(self) -> None:
+        """Remove what a failed point has left, so that the next one starts as all do."""
+        self.home().run("gc", "--delete", "-c", CLUSTER)
+        assert not self.held(), f"the account cannot be cleaned: {self.held()}"
 
 
 @dataclass
@@ -172,6 +229,9 @@ class Home:
 
     path: Path
     account: Account
+    cluster: str = CLUSTER
+    deadlines: dict[str, float] = field(default_factory=dict)
+    """Of its commands, unless a command has others."""
     environ: dict[str, str] = field(default_factory=dict)
     """Beside what points at the lab."""
 
@@ -193,9 +253,14 @@ class Home:
         return "".join(path.read_text() for path in (self.path / "logs").glob("*.log"))
 
     def start(
-        self, *words: str, killed_at_write: int = 0, largest_file_bytes: int = 0, **patience: float
+        self,
+        *words: str,
+        kill: Kill | None = None,
+        killed_at_write: int = 0,
+        largest_file_bytes: int = 0,
+        **deadlines: float,
     ) -> Running:
-        """Start a command about the cluster."""
+        """Start a command, about the cluster unless it names another one or is ``gc``."""
         environ = {
             **self.account.lab.environ(),
             "RAIN_DEPLOY_HOME": str(self.path),
@@ -206,33 +271,30 @@ class Home:
             **self.environ,
         }
         order = Order(
-            (*words, "--yes", *(() if {"-c", "gc"} & {*words} else ("-c", CLUSTER))),
+            (*words, "--yes", *(() if {"-c", "gc"} & {*words} else ("-c", self.cluster))),
             str(self.path),
             str(self.account.machines),
             environ,
-            patience,
+            {**self.deadlines, **deadlines},
+            kill,
             killed_at_write,
             largest_file_bytes,
         )
-        return self.account.commands.start(order, self.account.root / "said")
+        return start(order, self.account.root / "said")
 
-    def run(self, *words: str, **how: float) -> Done:
+    def run(self, *words: str, **how: Any) -> Done:
         """One command to its end, and to the end of what it asked for."""
-        done = self.start(*words, **how).wait()  # type: ignore[arg-type]
+        done = self.start(*words, **how).wait()
         self.account.wait_until_quiet()
         return done
 
-    def run_beside(self, *words: str) -> Done:
-        """One command to its end while another is in flight."""
-        return self.start(*words).wait()
-
-    def well(self, *words: str, **how: float) -> Done:
+    def well(self, *words: str, **how: Any) -> Done:
         """One command, which has to succeed."""
         done = self.run(*words, **how)
         assert done.status == 0, str(done)
         return done
 
-    def ends(self, status: int, *words: str, **how: float) -> Done:
+    def ends(self, status: int, *words: str, **how: Any) -> Done:
         """One command that has to end so, having said what it should, with nothing lost from sight."""
         done = self.run(*words, **how)
         self.check(done, status)
@@ -282,10 +344,7 @@ class Home:
     def has(self, nodes: int) -> None:
         """So many machines, each of them once, and the state knows each."""
         assert self.nodes() == [f"node-{n}" for n in range(1, nodes + 1)]
-        cluster = self.store.cluster(CLUSTER)
-        assert cluster is not None
-        recorded = {ref.ref.rpartition("/")[2] for ref in self.store.resources(cluster.id)}
-        assert {each.id for each in self.account.ours("instance")} <= recorded
+        assert {("instance", each.id) for each in self.account.ours("instance")} <= self.recorded()
 
     def goes_down(self) -> None:
         """A6: ``down`` succeeds and leaves nothing, here or there."""
@@ -297,6 +356,17 @@ class Home:
     def lose_state(self) -> None:
         """As on another laptop."""
         self.state.unlink()
+
+    def recorded(self) -> set[Thing]:
+        """What the state file says to exist."""
+        cluster = self.store.cluster(self.cluster)
+        refs = self.store.resources(cluster.id) if cluster else ()
+        return {(ref.kind, ref.ref.rpartition("/")[2]) for ref in refs}
+
+    def machines(self) -> set[str]:
+        """The cloud's ids of the recorded nodes."""
+        cluster = self.store.cluster(self.cluster)
+        return {node.host.machine for node in cluster.nodes} if cluster else set()
 
 
 def instance_labels(owner: str, cluster: str, cluster_id: str, node: str = "node-1") -> dict[str, str]:
@@ -311,15 +381,45 @@ def instance_labels(owner: str, cluster: str, cluster_id: str, node: str = "node
     }
 
 
+def _rule(group: str, rule: Mapping[str, Any]) -> Rule:
+    source = rule["security-group"]["id"] if "security-group" in rule else rule["network"]
+    return rule["protocol"], rule["start-port"], rule["end-port"], "itself" if source == group else source
+
+
+def _frozen(thing: Any) -> str:
+    fields = {each.name: getattr(thing, each.name) for each in dataclasses.fields(thing)}
+    told = {name: value for name, value in fields.items() if name not in {"machine", "address_from_s"}}
+    return json.dumps(told, sort_keys=True, default=str)
+
+
+def installed() -> tuple[str, ...]:
+    """All that ``up`` puts on a node, so that no test waits for it."""
+    layout = Layout(ROOT_BASE, "")
+    environment = environment_digest(resolve(EnvironmentSpec(), node_lock()))
+    return (
+        layout.engine(hashlib.sha256(ENGINE).hexdigest()),
+        f"{layout.environment(environment)}/.ok",
+        f"{layout.code(code_bundle().digest)}/__main__.py",
+    )
+
+
 @contextlib.contextmanager
-def account(root: Path, commands: Commands) -> Iterator[Account]:
+def account(root: Path) -> Iterator[Account]:
     """An account; at its end it is checked that nothing foreign was touched and no secret told."""
     for name in ("machines", "said"):
-        (root / name).mkdir()
+        (root / name).mkdir(parents=True)
     machines = FakeMachines(root / "machines", NETWORK, installed())
     with Lab(machines, zones=ZONES, latency_s=LATENCY_S) as lab:
-        made = Account(root, lab, commands)
-        made.seed_foreign()
+        made = Account(root, lab)
         yield made
         made.check_secrets()
-        made.check_foreign()
+        assert not made.touched()
+
+
+@contextlib.contextmanager
+def populated_account(root: Path) -> Iterator[Account]:
+    """An account in which people have living clusters; everything in it goes at the end."""
+    with account(root) as made:
+        made.populate()
+        yield made
+    shutil.rmtree(root, ignore_errors=True)

@@ -19,7 +19,7 @@ def teach(machines: Path, verb: str, answer: object) -> None:
     (machines / f".{verb}.answer").write_text(json.dumps(answer))
 
 
-class MatrixTransport(FakeTransport):
+class TaughtTransport(FakeTransport):
     """Implements the transport."""
 
     def __init__(self, machines: Path) -> None:
