@@ -24,11 +24,11 @@ from rain_deploy.cli.main import main
 from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.core.events import EventSink, Notice
 from rain_deploy.errors import CredentialsError
-from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.parts.user_data import render as user_data
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.exoscale.account import find_account
-from rain_deploy.providers.exoscale.api import Api, Patience
+from rain_deploy.providers.exoscale.api import Api
+from rain_deploy.providers.exoscale.patience import Patience
 from rain_deploy.providers.exoscale.provider import ExoscaleProvider
 from rain_deploy.state import Store
 from rain_deploy.transport.local import LocalTransport
@@ -164,12 +164,12 @@ def _application(order: Order) -> Application:
             home=home,
             store=Store(home),
             transport=transport,
-            here=LocalTransport(),
+            local=LocalTransport(),
             provider_for=provider_for,
             emit=emit,
             confirm=confirm,
             cwd=home,
-            executor=SshExecutor(transport),
+            executor=transport.executor,
         )
 
     return Application(
