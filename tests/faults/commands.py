@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 import resource
@@ -151,6 +152,7 @@ def _application(order: Order) -> Application:
 
     @contextlib.contextmanager
     def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:
+        @functools.cache
         def provider_for(_name: str) -> Provider:
             account = find_account(order.environ, home=home)
             if account is None:
