@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.hosts import assign, question
@@ -76,8 +76,18 @@ def _hosts(ctx: Context, plan: Plan, hosts: tuple[Host, ...]) -> Iterator[CheckL
         failed = outcomes.errors.get(host.name)
         yield _refused(_subject(host), failed) if failed else _host(host, outcomes.values[host.name])
     if not outcomes.errors:
-        one = outcomes.values[asked[0].name]
-        yield from _parts(ctx, plan, {host: outcomes.values.get(host.name, one) for host in hosts})
+        found = outcomes.values
+        recorded = {node.name: node.facts for node in plan.cluster.nodes if shared}
+        one = found[asked[0].name]
+        facts = {host: _of_node(found.get(host.name, one), recorded.get(host.name)) for host in hosts}
+        yield from _parts(ctx, plan, facts)
+
+
+def _of_node(facts: Facts, recorded: Facts | None) -> Facts:
+    """Return the facts of a machine that nodes share, with what is recorded of one of them."""
+    if recorded is None:
+        return facts
+    return replace(facts, node_config_sha256=recorded.node_config_sha256, running=recorded.running)
 
 
 def _parts(ctx: Context, plan: Plan, facts: Mapping[Host, Facts]) -> Iterator[CheckLine]:
