@@ -110,12 +110,12 @@ class StateError(RainDeployError):
 
 
 def full(error: BaseException) -> bool:
-    """Whether the error says that a disk, or a user's part of it, is full."""
+    """Return whether the error says that a disk or the user's quota on it is full."""
     return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 def disk_full(path: Path, why: str = "cannot be written") -> StateError:
-    """For something in the home directory, or that directory itself."""
+    """Return the error for a full disk at ``path``, which is the home directory or something in it."""
     return StateError(
         f"the disk is full: {path} {why}",
         next_step="make room there, or set RAIN_DEPLOY_HOME to a directory with free space",

@@ -34,13 +34,13 @@ class StageReport:
 
 
 class Executor(Protocol):
-    """Runs stages on hosts.  The seam between what is to be done and how it reaches a machine."""
+    """Runs stages on hosts: the seam between what to do and how it reaches a machine."""
 
     def run(self, stages: Mapping[Host, Stage], base: str, emit: EventSink) -> Outcomes[StageReport]:
-        """Run each host's stage, all at once; the stages have one name.  ``base`` is our directory there.
+        """Run each host's stage, all at once; the stages share one name.  ``base`` is our directory there.
 
-        A host whose stage fails is an InstallFailed outcome that names the step and ends with its output.
-        Raises HostKeyError, before anything is done on any host, if one of them has a wrong key.
+        A failed stage is an InstallFailed outcome with the name of the step and the end of its output.
+        Raises HostKeyError, before anything runs on any host, if one of them has a wrong key.
         """
 
 
@@ -97,20 +97,18 @@ class _Listener:
         name, _, value = line[1:].partition("\t")
         if line.startswith(DATA):
             self.data.append((name, value))
-        elif line.startswith(MARK):
-            self._mark(self.stage.steps[int(name)].name, value)
-
-    def _mark(self, step: str, outcome: str) -> None:
-        now_s = time.monotonic()
-        if outcome == "started":
+        if not line.startswith(MARK):
+            return
+        step, now_s = self.stage.steps[int(name)].name, time.monotonic()
+        if value == "started":
             self.started_s[step] = now_s
             return
-        seconds = now_s - self.started_s.get(step, now_s)
-        if outcome == "done":
+        if value == "done":
             self.changed.append(step)
-        elif outcome == "failed":
+        elif value == "failed":
             self.failed.append(step)
-        self.emit(StepDone(self.host, self.stage.name, step, outcome, seconds))
+        seconds = now_s - self.started_s.get(step, now_s)
+        self.emit(StepDone(self.host, self.stage.name, step, value, seconds))
 
     def progress(self, line: str) -> None:
         if line.strip():

@@ -45,19 +45,19 @@ def _held(cluster: str, path: Path) -> int:
                 return handle
         except BlockingIOError as error:
             os.close(handle)
-            raise Locked(_holder(cluster, path), next_step="try again when it has ended") from error
+            raise Locked(
+                f"cluster {cluster} is being changed by {_holder(path)}",
+                next_step="try again when it has ended",
+            ) from error
         except FileNotFoundError:
             pass
         os.close(handle)
 
 
-def _holder(cluster: str, path: Path) -> str:
+def _holder(path: Path) -> str:
     try:
         holder = json.loads(path.read_text())
         age_s = time.time() - holder["since_s"]
-        return (
-            f"cluster {cluster} is being changed by `{holder['verb']}` "
-            f"(process {holder['pid']} on {holder['host']}, for {age_s:.0f} s)"
-        )
+        return f"`{holder['verb']}` (process {holder['pid']} on {holder['host']}, for {age_s:.0f} s)"
     except (OSError, ValueError, KeyError):
-        return f"cluster {cluster} is being changed by another command"
+        return "another command"

@@ -1,8 +1,7 @@
 """The record on the operator's machine: one SQLite file, every change durable at once.
 
-It holds clusters, their resources with the intents behind them, and runs.  Values go in and come out as
-frozen dataclasses of core; cattrs turns them into JSON.  The cloud's labels, not this file, are the truth
-about what exists.
+It holds clusters, their resources with the intents behind them, and runs: frozen dataclasses of core, which
+cattrs turns into JSON.  The cloud's labels, not this file, are the truth about what exists.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.run import RunRecord
 from rain_deploy.state.file import damaged, database, open_or_create
 from rain_deploy.state.lock import locked
-from rain_deploy.state.upgrade import cluster_row
 
 _CONVERTER = cattrs.preconf.json.make_converter()
 _CONVERTER.register_unstructure_hook(Path, str)
@@ -39,6 +37,7 @@ _CONVERTER.register_unstructure_hook(
 
 _DIGITS = 5
 """Hex digits: half of a cluster id identifies the home, half the cluster."""
+_BILL = ("quote", "account", "meters", "max_cost", "ttl_limit_s", "limit_s")
 Read = TypeVar("Read")
 
 
@@ -49,8 +48,6 @@ class Store:
         self._home = home
         self._path = home / "state.sqlite"
         open_or_create(self._path)
-
-    # ---- clusters
 
     def clusters(self) -> tuple[Cluster, ...]:
         """Return every recorded cluster, ordered by name."""
@@ -65,9 +62,9 @@ class Store:
         self._save("clusters", cluster.name, cluster.id, _json(cluster))
 
     def update_cluster(self, name: str, change: Callable[[Cluster], Cluster]) -> Cluster:
-        """Record what ``change`` makes of the cluster as it is now, and return it; nothing comes between.
+        """Record what ``change`` returns for the current cluster, in one transaction, and return it.
 
-        Raises LookupError where it is not on record.
+        Raises LookupError if the cluster is not on record.
         """
         with database(self._path) as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -81,10 +78,13 @@ class Store:
     def forget_cluster(self, cluster: Cluster) -> None:
         """Delete the cluster and its resources; its runs stay."""
         with database(self._path) as connection:
-            connection.execute("DELETE FROM resources WHERE cluster_id = ?", (cluster.id,))
-            connection.execute("DELETE FROM environments WHERE cluster_id = ?", (cluster.id,))
-            connection.execute("DELETE FROM clusters WHERE id = ?", (cluster.id,))
-            connection.execute("INSERT OR IGNORE INTO past VALUES (?)", (cluster.id,))
+            for statement in (
+                "DELETE FROM resources WHERE cluster_id = ?",
+                "DELETE FROM environments WHERE cluster_id = ?",
+                "DELETE FROM clusters WHERE id = ?",
+                "INSERT OR IGNORE INTO past VALUES (?)",
+            ):
+                connection.execute(statement, (cluster.id,))
 
     def next_cluster_id(self, name: str) -> str:
         """Return the id for a new cluster: unique to this home, and the same until a cluster is forgotten."""
@@ -107,8 +107,6 @@ class Store:
         """
         return locked(self._home / "locks", cluster, verb, lambda: self.cluster(cluster) is None)
 
-    # ---- machines and environments
-
     def save_facts(self, node: Node) -> None:
         """Keep the facts of a node's machine, but not of its cluster, for dry runs of later clusters."""
         if node.facts:
@@ -127,8 +125,6 @@ class Store:
         """Return ``asked`` and the environment that was kept for it."""
         rows = self._execute("SELECT asked, body FROM environments WHERE cluster_id = ?", cluster_id)
         return next(((asked, self._value(ResolvedEnvironment, body)) for asked, body in rows), None)
-
-    # ---- resources
 
     def save_intent(self, intent: Intent) -> None:
         """Record a create before each time it is sent; the record has the time of the last one."""
@@ -161,8 +157,6 @@ class Store:
         statement = "DELETE FROM resources WHERE cluster_id = ? AND kind = ? AND name = ?"
         self._execute(statement, resource.cluster_id, resource.kind, resource.name)
 
-    # ---- runs
-
     def runs(self, cluster: str | None = None) -> tuple[RunRecord, ...]:
         """Return the runs of a cluster, or all runs, oldest first; also those of deleted clusters."""
         return self._load(RunRecord, "runs WHERE ?1 IS NULL OR cluster = ?1 ORDER BY sequence", cluster)
@@ -185,8 +179,6 @@ class Store:
         """Delete the record of a run that never got in line."""
         self._execute("DELETE FROM runs WHERE id = ?", run.id)
 
-    # ---- rows
-
     def _execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with database(self._path) as connection:
             return connection.execute(statement, values).fetchall()
@@ -203,9 +195,28 @@ class Store:
         """Return the value in a row.  Raises StateError if this version did not write it."""
         try:
             row = json.loads(body)
-            return _CONVERTER.structure(cluster_row(row) if kind is Cluster else row, kind)
+            return _CONVERTER.structure(_today(row) if kind is Cluster else row, kind)
         except (ValueError, TypeError, AttributeError, KeyError, cattrs.errors.BaseValidationError) as error:
             raise damaged(self._path, f"it holds a {kind.__name__} that cannot be read") from error
+
+
+def _today(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a cluster's row in today's shape: no cluster is lost because its record is older.
+
+    Before, the settings of its machines were JSON text, and the fields of its bill stood alone.
+    """
+    if "spec_json" not in row:
+        return row
+    had = json.loads(row.pop("spec_json"))
+    machines = {
+        **{name: value for name, value in had.get("cloud", {}).items() if value is not None},
+        "hosts": had.get("hosts", ()),
+        "host_addresses": had.get("addresses", ()),
+        "trust_networks": had.get("trust", ()),
+        "ssh_port": had.get("ssh_port", 22),
+    }
+    bill = {name: row[name] for name in _BILL if name in row} if row.get("quote") else None
+    return {**row, "machines": machines, "bill": bill}
 
 
 def _json(value: object) -> str:
