@@ -139,7 +139,7 @@ def project(tmp_path: Path) -> Iterator[Path]:
     sys.path.insert(0, str(tmp_path))
     yield tmp_path
     sys.path.remove(str(tmp_path))
-    for name in ("helpers", "search"):
+    for name in ("helpers", "search", "package", "package.tools", "package.deep"):
         sys.modules.pop(name, None)
 
 
@@ -165,6 +165,20 @@ def test_a_function_goes_with_its_globals_its_modules_and_the_files_it_names(pro
     place, made = function_script(search.search, (3,), project)
     assert place == project / "search-function.py"
     assert answer(place, made, project) == {"x": 42, "table": "rain"}
+
+
+def test_a_function_of_a_package_finds_the_modules_beside_it(project: Path) -> None:
+    package = project / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from package import tools\n\n\ndef first():\n    return tools.one()\n"
+    )
+    (package / "tools.py").write_text("def one():\n    return 1\n")
+    (package / "deep.py").write_text("from . import tools\n\n\ndef second():\n    return tools.one() + 1\n")
+    for name, function, value in (("package", "first", 1), ("package.deep", "second", 2)):
+        place, made = function_script(getattr(importlib.import_module(name), function), (), project)
+        assert place.parent == project
+        assert answer(place, made, project) == value
 
 
 def test_a_closure_and_numbers_of_numpy_come_back_as_json(tmp_path: Path) -> None:
