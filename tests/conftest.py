@@ -21,12 +21,18 @@ SECONDS: collections.defaultdict[str, float] = collections.defaultdict(float)
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, unless they name another group; begin with the long files."""
+    """Keep the tests of a file in one process, but each slow one by itself, and begin with those."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.location[0]))
-    long = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in long)
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def _group(item: pytest.Item) -> str:
+    if item.get_closest_marker("tensorflow"):
+        return "tensorflow"  # one alone keeps all cores busy
+    alone = item.get_closest_marker("slow") or item.path.name.startswith("test_matrix_")
+    return item.nodeid if alone else item.location[0]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

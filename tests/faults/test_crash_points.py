@@ -53,6 +53,7 @@ def test_a_killed_command_loses_nothing(scene: Scene, series: Series, cloud: Acc
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("what comes late")
 @pytest.mark.parametrize("series", [Series.UP, Series.DOWN])
 @pytest.mark.parametrize(
     ("scene", "operation"),
