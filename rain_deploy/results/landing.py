@@ -1,4 +1,4 @@
-"""The results directory: what lies in it is replaced only when everything has arrived."""
+"""Moves results into their directory, and replaces what is there only when everything has arrived."""
 
 from __future__ import annotations
 
@@ -12,26 +12,23 @@ from pathlib import Path
 
 from rain_deploy.errors import InputError, Locked
 from rain_deploy.results import manifest
-from rain_deploy.results.names import encode_name
+from rain_deploy.results.stream import encode_name
 
 _LOCK_DEADLINE_S = 600.0
 
 
 def check_target(out: Path, run_id: str) -> None:
     """Raise InputError unless ``out`` can take the results of this run."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise InputError(f"the results directory {out} is a file", next_step="name another with --out")
     found = manifest.read(out)
-    if found is not None and found["run"] == run_id:
+    if not out.exists() or (found is not None and found["run"] == run_id):
         return
-    other = next((entry for entry in sorted(out.iterdir()) if entry.name != _partial(out).name), None)
-    if other is not None:
-        raise InputError(
-            f"the results directory {out} holds other files ({encode_name(other.name)})",
-            next_step="name another with --out",
-        )
+    problem = ""
+    if not out.is_dir():
+        problem = "is a file"
+    elif others := sorted({entry.name for entry in out.iterdir()} - {_partial(out).name}):
+        problem = f"holds other files ({encode_name(others[0])})"
+    if problem:
+        raise InputError(f"the results directory {out} {problem}", next_step="name another with --out")
 
 
 def _partial(out: Path) -> Path:
@@ -88,7 +85,8 @@ def clear(directory: Path) -> None:
 def land(partial: Path, out: Path, made: manifest.Manifest, names: list[str]) -> None:
     """Move ``names`` and a manifest from ``partial`` to ``out``; delete what only an earlier pull had.
 
-    Raises InputError if a file that is not of this run would be overwritten.
+    Directories that become empty are deleted too.  Raises InputError rather than overwrite a file that is
+    not of this run.
     """
     if not out.exists():
         manifest.write(partial, made)
@@ -107,18 +105,13 @@ def land(partial: Path, out: Path, made: manifest.Manifest, names: list[str]) ->
     # From here the manifest lists old and new files, so a pull after a kill knows that all are of this run.
     manifest.write(partial, manifest.claiming(made, gone)).replace(out / manifest.NAME)
     for name in gone:
-        _remove(out, name)
+        path = out / name
+        if path.resolve().is_relative_to(out.resolve()):
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty: other files stay
+                for above in path.relative_to(out).parents[:-1]:
+                    (out / above).rmdir()
     for name in names:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (partial / name).replace(out / name)
     manifest.write(partial, made).replace(out / manifest.NAME)
-
-
-def _remove(out: Path, name: str) -> None:
-    """Delete a file of an earlier pull, and the directories that it leaves empty."""
-    path = out / name
-    if path.resolve().is_relative_to(out.resolve()):
-        path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            for above in path.relative_to(out).parents[:-1]:
-                (out / above).rmdir()

@@ -1,4 +1,4 @@
-"""manifest.json: what a results directory holds and where it came from."""
+"""Writes and reads manifest.json: what a results directory holds and where it came from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rain_deploy.core.run import RunRecord
 from rain_deploy.node.wire import RunStatus
-from rain_deploy.results.names import decode_name, encode_name
+from rain_deploy.results.stream import decode_name, encode_name
 from rain_deploy.results.unpack import PulledFile
 
 NAME = "manifest.json"
@@ -18,11 +18,20 @@ Manifest = dict[str, object]
 
 
 def build(run: RunRecord, status: RunStatus, files: Iterable[PulledFile], *, complete: bool) -> Manifest:
-    """Return the manifest of one pull.  ``status`` is what the node said about the run.
+    """Return the manifest of one pull.  ``status`` is what the node reports about the run.
 
-    Paths are encoded by ``names.encode_name``: any JSON reader can read and print them safely.
-    ``complete`` is false if the run had not ended.
+    Paths are encoded by ``encode_name``, so any JSON reader can read and print them safely.  ``complete`` is
+    false if the run had not ended.
     """
+    listed = [
+        {
+            "path": encode_name(file.path),
+            "size_bytes": file.size_bytes,
+            "sha256": file.sha256,
+            **({"name_on_node": encode_name(file.origin)} if file.origin else {}),
+        }
+        for file in sorted(files, key=lambda file: file.path)
+    ]
     return {
         "version": VERSION,
         "run": run.id,
@@ -38,21 +47,12 @@ def build(run: RunRecord, status: RunStatus, files: Iterable[PulledFile], *, com
         "nodes": list(status.nodes),
         "missing_nodes": list(status.missing),
         "attempts": status.attempt,
-        "files": [_entry(file) for file in sorted(files, key=lambda file: file.path)],
+        "files": listed,
     }
-
-
-def _entry(file: PulledFile) -> dict[str, object]:
-    entry: dict[str, object] = {
-        "path": encode_name(file.path),
-        "size_bytes": file.size_bytes,
-        "sha256": file.sha256,
-    }
-    return entry | ({"name_on_node": encode_name(file.origin)} if file.origin else {})
 
 
 def claiming(manifest: Manifest, names: Iterable[str]) -> Manifest:
-    """Return the manifest for the time when files are replaced: incomplete, and with ``names`` as well."""
+    """Return the manifest to show while files are replaced: incomplete, and with ``names`` added."""
     entries = [*_entries(manifest), *({"path": encode_name(name)} for name in names)]
     return manifest | {"complete": False, "files": entries}
 
@@ -80,8 +80,5 @@ def paths(manifest: Manifest) -> frozenset[str]:
 
 def _entries(manifest: Manifest) -> list[dict[str, object]]:
     files = manifest.get("files")
-    return [
-        entry
-        for entry in (files if isinstance(files, list) else [])
-        if isinstance(entry, dict) and "path" in entry
-    ]
+    entries = files if isinstance(files, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and "path" in entry]

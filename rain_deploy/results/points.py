@@ -17,7 +17,7 @@ _LONGEST_LINE_BYTES = 1 << 20
 _BEFORE = ("task", "name")
 _AFTER = ("value", "state", "node", "started", "duration_s")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Starts of a text that a spreadsheet takes for a formula."""
+"""A spreadsheet runs a text that starts with one of these as a formula."""
 
 
 def read_rows(path: Path) -> Iterator[PointRow]:
@@ -93,12 +93,9 @@ def _cell(value: Parameter | None) -> str:
     if not isinstance(value, str):
         return str(value)
     text = value.encode("utf-8", "backslashreplace").decode()
-    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    if text.startswith(_FORMULA):
+        try:
+            float(text)
+        except ValueError:
+            return f"'{text}"
+    return text

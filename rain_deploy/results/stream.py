@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import tarfile
+import urllib.parse
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, Self, TypeVar, cast
 
 from rain_deploy.errors import PullFailed, UnsafeResults
-from rain_deploy.results.names import encode_name
 
 LONGEST_HEADER_BYTES = 1 << 20
 """How much may be sent between the contents of two files."""
@@ -130,21 +130,18 @@ class Archive:
             for number, member in enumerate(iter(tar.next, None), 1):
                 tar.members.clear()  # type: ignore[attr-defined]
                 tar.pax_headers = {}
-                self._check(member, number)
+                if member.issparse() or member.size < 0:
+                    raise tarfile.ReadError("a file with holes or of negative size")
+                if number > self._limits.files:
+                    raise too_much(f"more than {self._limits.files} files")
+                if self._received_bytes + member.size > self._limits.total_bytes:
+                    raise too_much(f"{encode_name(member.name)} of {member.size} bytes")
                 content = self._content(tar, member)
                 yield member, content
                 for _ in content:
                     pass
         while self.read(_PIECE_BYTES):
             self._header_bytes = 0
-
-    def _check(self, member: tarfile.TarInfo, number: int) -> None:
-        if member.issparse() or member.size < 0:
-            raise tarfile.ReadError("a file with holes or of negative size")
-        if number > self._limits.files:
-            raise too_much(f"more than {self._limits.files} files")
-        if self._received_bytes + member.size > self._limits.total_bytes:
-            raise too_much(f"{encode_name(member.name)} of {member.size} bytes")
 
     def _content(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
         self._header_bytes = 0
@@ -153,3 +150,18 @@ class Archive:
             while file and (piece := file.read(_PIECE_BYTES)):
                 self._header_bytes = 0
                 yield piece
+
+
+def encode_name(name: str) -> str:
+    """Return the name with ``%XX`` for ``%``, bytes that are not UTF-8, and characters that do not print."""
+    return "".join(
+        char
+        if char.isprintable() and char != "%"
+        else "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
+        for char in name
+    )
+
+
+def decode_name(text: str) -> str:
+    """Return the name that ``encode_name`` was given."""
+    return urllib.parse.unquote_to_bytes(text).decode("utf-8", "surrogateescape")

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rain_deploy.errors import PullFailed
-from rain_deploy.results.names import encode_name
-from rain_deploy.results.stream import Archive, CutError, Limits, piped, too_much
+from rain_deploy.results.stream import Archive, CutError, Limits, encode_name, piped, too_much
 
 SUMS = "sums.json"
 """Name of the member that maps the path of every other file to [size in bytes, sha256]."""
@@ -128,7 +127,7 @@ class _Unpacking:
             raise CutError
         refused = self._refused.keys() - self._files.keys()
         announced = {
-            "/".join(_parts(name)): sent for name, sent in _parsed(self._sums).items() if name not in refused
+            "/".join(_parts(name)): sent for name, sent in _parsed(self._sums) if name not in refused
         }
         for name, sent in announced.items():
             file = self._files.get(name)
@@ -205,9 +204,9 @@ def _parts(name: str) -> list[str]:
     return [part for part in name.split("/") if part not in {"", "."}]
 
 
-def _parsed(sums: bytes) -> dict[str, tuple[int, str]]:
+def _parsed(sums: bytes) -> list[tuple[str, tuple[int, str]]]:
     try:
         entries = json.loads(sums).items()
-        return {os.fsdecode(os.fsencode(name)): (int(size), str(hexed)) for name, (size, hexed) in entries}
+        return [(os.fsdecode(os.fsencode(name)), (int(size), str(hexed))) for name, (size, hexed) in entries]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise PullFailed(f"the node's {SUMS} cannot be parsed: {error}") from error

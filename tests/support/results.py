@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_deploy.results import manifest
-from rain_deploy.results.names import decode_name
+from rain_deploy.results.stream import decode_name
 
 
 def verify(directory: Path) -> tuple[str, ...]:
