@@ -1,4 +1,4 @@
-"""How the user's OpenSSH reaches a machine, as ``ssh -G`` and ``ssh-keygen -F`` answer.
+"""Finds out how the user's OpenSSH reaches a machine, by asking ``ssh -G`` and ``ssh-keygen -F``.
 
 They read Include, Match, tokens, and hashed and revoked keys exactly as the user's ``ssh`` does.  Nothing
 here opens a connection.
@@ -59,7 +59,10 @@ def look_up(entry: str, home: Path, *, via: str = "", depth: int = 0) -> Destina
         raise InputError(f"host entry {entry!r}: more than {MAX_HOPS} jumps, or ProxyJump leads in a circle")
     options, name = _arguments(entry)
     jump = ("-J", via) if via else ()
-    answer = _ask(("ssh", "-G", *_own_config(home), *options, *jump, "--", name), f"host entry {entry!r}")
+    config = home / ".ssh" / "config"
+    moved = home != Path(pwd.getpwuid(os.getuid()).pw_dir)  # ssh takes the home of the user database
+    own = ("-F", str(config)) if moved and config.is_file() else ()
+    answer = _ask(("ssh", "-G", *own, *options, *jump, "--", name), f"host entry {entry!r}")
     settings = _Settings(entry, answer.stdout, home)
     if answer.returncode:
         raise InputError(f"host entry {entry!r}: ssh refuses its configuration", details=answer.stderr)
@@ -109,13 +112,6 @@ def _arguments(entry: str) -> tuple[tuple[str, ...], str]:
     port = ("-p", match["port"]) if match["port"] else ()
     user = ("-l", match["user"]) if match["user"] else ()
     return (*port, *user), match["ip"] or match["name"]
-
-
-def _own_config(home: Path) -> tuple[str, ...]:
-    """Return the option that names the configuration in HOME, if the user database has another home."""
-    config = home / ".ssh" / "config"
-    elsewhere = home != Path(pwd.getpwuid(os.getuid()).pw_dir)
-    return ("-F", str(config)) if elsewhere and config.is_file() else ()
 
 
 def _ask(argv: tuple[str, ...], what: str) -> subprocess.CompletedProcess[str]:
@@ -194,26 +190,20 @@ class _Settings:
             )
         numbered = (address,) if port == SSH_PORT else (f"[{address}]:{port}", address)
         tokens = {"h": address, "n": name, "p": str(port), "r": user}
+        known = f"{self.one('userknownhostsfile')} {self.one('globalknownhostsfile')}".split()
+        known_hosts = [self._path(file, {}) for file in known if file != "none"]
+        identities = [self._path(file, tokens) for file in self._values.get("identityfile", ())]
         return Destination(
             command=command,
             address=address,
             port=port,
             user=user,
             key_names=(alias,) if (alias := self.one("hostkeyalias")) else numbered,
-            known_hosts=self._known_hosts(),
-            identity_files=self._identity_files(tokens),
+            known_hosts=tuple(dict.fromkeys([*known_hosts, self._home / ".ssh" / "known_hosts"])),
+            identity_files=tuple(filter(os.path.isfile, identities)),
             use_agent=self._use_agent(),
             jumps=jumps,
         )
-
-    def _known_hosts(self) -> tuple[Path, ...]:
-        listed = f"{self.one('userknownhostsfile')} {self.one('globalknownhostsfile')}".split()
-        files = [self._path(name, {}) for name in listed if name != "none"]
-        return tuple(dict.fromkeys([*files, self._home / ".ssh" / "known_hosts"]))
-
-    def _identity_files(self, tokens: dict[str, str]) -> tuple[Path, ...]:
-        files = (self._path(name, tokens) for name in self._values.get("identityfile", ()))
-        return tuple(file for file in files if os.path.isfile(file))  # noqa: PTH113 - as in _search
 
     def _path(self, text: str, tokens: dict[str, str]) -> Path:
         """Return the path that ``text`` means; ``ssh -G`` leaves ``~`` and tokens in it."""

@@ -1,8 +1,8 @@
-"""Machines that the user already has: used as they are, never powered off, never deleted.
+"""Uses machines that the user already has, and never powers them off or deletes them.
 
-``create`` makes nothing.  It records how a machine is reached (address, user, keys, jumps), so that a later
-change of the user's OpenSSH configuration does not move a living cluster.  Only ``preflight`` asks the
-network, to resolve names; a dry run leaves it out and opens no socket.
+``create`` only records how a machine is reached (address, user, keys, jumps), so that a later change of the
+user's OpenSSH configuration does not move a living cluster.  Only ``preflight`` asks the network, to resolve
+names; a dry run leaves it out and opens no socket.
 """
 
 from __future__ import annotations
@@ -178,12 +178,9 @@ def _jump_keys(hop: Destination, key_file: Path | None) -> tuple[str, ...]:
 def _demand(keys: tuple[str, ...], destination: Destination, name: str, key_file: Path | None) -> None:
     if keys:
         return
-    where = key_file or "your known_hosts"
-    step = (
-        f"add its key to {key_file}"
-        if key_file
-        else f"run `{destination.command}` once, and check the key it shows"
-    )
+    where, step = "your known_hosts", f"run `{destination.command}` once, and check the key it shows"
+    if key_file:
+        where, step = str(key_file), f"add its key to {key_file}"
     raise HostKeyError(f"{name}: its host key is not in {where}, or is revoked there", next_step=step)
 
 

@@ -74,7 +74,9 @@ class Server(asyncssh.SSHServer):
 
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
         del dest_port, orig_host, orig_port
-        return dest_host == "localhost" or _is_loopback(dest_host)
+        with contextlib.suppress(ValueError):  # it is a name
+            return ipaddress.ip_address(dest_host).is_loopback
+        return dest_host == "localhost"
 
 
 class Files(asyncssh.SFTPServer):
@@ -113,13 +115,6 @@ async def _serve(node: Node) -> None:
     await server.wait_closed()
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 Carriers = tuple["Carrier", ...]
 
 
@@ -144,13 +139,18 @@ class Session:
             _signal_group(child.pid, signal.SIGHUP)
         for carrier in carriers:
             carrier.close()
-        self._close_terminal()
+        terminal, self._terminal = self._terminal, None
+        if terminal is not None:
+            os.close(terminal)
         if child.stdin is not None:
             child.stdin.close()
         stdin.cancel()
         await child.wait()
-        if not closed.done():
-            self._report(child)
+        status = child.returncode or 0
+        if not closed.done() and status < 0:
+            self._process.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
+        elif not closed.done():
+            self._process.exit(status)
         await asyncio.gather(stdin, closed, ended, return_exceptions=True)
 
     async def _on_pipes(self) -> tuple[asyncio.subprocess.Process, Carriers]:
@@ -228,18 +228,6 @@ class Session:
         if self._terminal is not None:
             packed = struct.pack("HHHH", height, width, width_pixels, height_pixels)
             fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, packed)
-
-    def _close_terminal(self) -> None:
-        terminal, self._terminal = self._terminal, None
-        if terminal is not None:
-            os.close(terminal)
-
-    def _report(self, child: asyncio.subprocess.Process) -> None:
-        status = child.returncode or 0
-        if status < 0:
-            self._process.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
-        else:
-            self._process.exit(status)
 
 
 class Carrier:

@@ -68,7 +68,7 @@ class LocalServer:
         write_once(self.directory / "config.json", json.dumps(config).encode(), 0o600)
 
     def ensure(self) -> None:
-        """Start the server unless it runs; return once it runs, which may be before it answers."""
+        """Start the server unless it runs; return once it runs, perhaps before it answers."""
         deadline = time.monotonic() + DYING_S
         # One killed a moment ago still holds its lock, and one that has just started does not answer yet.
         while not (self._start() or self.answers()) and time.monotonic() < deadline:
@@ -124,11 +124,21 @@ class LocalServer:
             raise StateError(f"{self.directory} cannot be removed")
 
     def _spawn(self, lock: int) -> None:
+        """Start the server; of the caller's environment its processes get only PATH and LANG."""
         log, append = str(self.directory / "server.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": os.environ.get("LANG", "C.UTF-8"),
+            "HOME": str(self.directory / "home"),
+            "USER": user_name(),
+            "LOGNAME": user_name(),
+            "SHELL": "/bin/sh",
+            VARIABLE: self.node,
+        }
         os.posix_spawn(
             sys.executable,
             [sys.executable, "-P", str(_PROGRAM), str(self.directory / "config.json")],
-            _environment(self.node, self.directory / "home"),
+            environment,
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, lock, 3),
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -145,19 +155,6 @@ def user_name() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return str(os.getuid())
-
-
-def _environment(node: str, home: Path) -> dict[str, str]:
-    """Return the environment of the node's processes; only PATH and LANG are the caller's."""
-    return {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "LANG": os.environ.get("LANG", "C.UTF-8"),
-        "HOME": str(home),
-        "USER": user_name(),
-        "LOGNAME": user_name(),
-        "SHELL": "/bin/sh",
-        VARIABLE: node,
-    }
 
 
 def _prefix(path: Path) -> tuple[int, int]:
