@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.leftovers import Group, Key, groups
 from rain_deploy.cluster.lookup import hosts_of
 from rain_deploy.cluster.make import delete_one
 from rain_deploy.cluster.plan import plan_down
@@ -22,7 +23,7 @@ from rain_deploy.fleet.executor import StageReport
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.fleet.reach import meet
 from rain_deploy.parts.services import remove_stage, stop_stage
-from rain_deploy.providers.base import Provider
+from rain_deploy.providers.base import Cloud, Provider
 from rain_deploy.state.record import Record
 
 
@@ -94,6 +95,23 @@ def delete(
 def delete_found(provider: Provider, resources: tuple[Resource, ...]) -> Mapping[str, RainDeployError]:
     """Delete resources that no record here knows, the last made first; return why some are not gone."""
     return _by_kind(resources, provider.delete)[1]
+
+
+LAG_S = 60.0
+"""How long a list may still show what was observed to be gone."""
+PAUSE_S = 2.0
+
+
+def still_listed(
+    cloud: Cloud, deleted: Collection[Key], *, clock: Callable[[], float], pause: Callable[[float], None]
+) -> Mapping[Key, Group]:
+    """Return what the account lists, by group, once it no longer shows what was deleted or LAG_S are over."""
+    deadline_s = clock() + LAG_S
+    while True:
+        listed = groups(cloud.survey())
+        if clock() > deadline_s or not listed.keys() & set(deleted):
+            return listed
+        pause(PAUSE_S)
 
 
 def _by_kind(

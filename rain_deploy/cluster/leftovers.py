@@ -15,6 +15,22 @@ Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
+class GcLine:
+    """All that the account has of one cluster."""
+
+    cluster: str
+    id: str
+    owner: str
+    state: str
+    """``living``, ``left``, ``expired`` or ``foreign``."""
+    resources: tuple[str, ...]
+    action: str
+    """``kept``, ``to delete``, ``deleted`` or ``not deleted``."""
+    reason: str
+    next_step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Everything that the account has of one cluster of one owner."""
 
@@ -33,6 +49,11 @@ class Group:
         limits = [found.expires_s for found in self.found if found.is_machine]
         known = [limit for limit in limits if limit is not None]
         return max(known) if known and len(known) == len(limits) else None
+
+    def line(self, state: str, action: str, reason: str, next_step: str = "") -> GcLine:
+        """Return the group as it is shown."""
+        names = tuple(resource.label for resource in self.found)
+        return GcLine(self.cluster, self.id, self.owner, state, names, action, reason, next_step)
 
 
 @dataclass(frozen=True, slots=True)

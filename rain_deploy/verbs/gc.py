@@ -7,38 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.destroy import delete_found
-from rain_deploy.cluster.leftovers import Group, Here, Key, groups, judge
+from rain_deploy.cluster.destroy import delete_found, still_listed
+from rain_deploy.cluster.leftovers import GcLine, Group, Here, groups, judge
 from rain_deploy.cluster.plan import in_order_of_making
-from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
 from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import (
-    DownIncomplete,
-    Locked,
-    RainDeployError,
-)
-from rain_deploy.providers.base import Cloud
+from rain_deploy.errors import DownIncomplete, Locked, RainDeployError
 from rain_deploy.runs.home import not_pulled
 from rain_deploy.verbs.down import take_down
-
-
-@dataclass(frozen=True, slots=True)
-class GcLine:
-    """All that the account has of one cluster."""
-
-    cluster: str
-    id: str
-    owner: str
-    state: str
-    """``living``, ``left``, ``expired`` or ``foreign``."""
-    resources: tuple[str, ...]
-    action: str
-    """``kept``, ``to delete``, ``deleted`` or ``not deleted``."""
-    reason: str
-    next_step: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +46,6 @@ class GcResult(Result):
         )
 
 
-LAG_S = 60.0
-"""How long a list may still show what was observed to be gone."""
-PAUSE_S = 2.0
-
-
 def gc(
     ctx: Context,
     spec: ClusterSpec,
@@ -94,18 +67,14 @@ def gc(
     for key, group in found.items():  # by the record as it is after the survey
         verdict = judge(group, _here(ctx, group), mine, time.time(), named=named)
         action = "to delete" if verdict.goes else "kept"
-        lines[key] = _line(group, verdict.state, action, verdict.reason, verdict.next_step)
-    if delete:
-        tried = {
-            k: _deleted(ctx, spec, found[k], line) for k, line in lines.items() if line.action == "to delete"
-        }
-        lines |= tried | _looked_again(cloud, tried, clock=clock, pause=pause)
+        lines[key] = group.line(verdict.state, action, verdict.reason, verdict.next_step)
+    going = {key: line for key, line in lines.items() if delete and line.action == "to delete"}
+    if going:
+        tried = {key: _deleted(ctx, spec, found[key], line) for key, line in going.items()}
+        deleted = {key for key, line in tried.items() if line.action == "deleted"}
+        left = still_listed(cloud, deleted, clock=clock, pause=pause)
+        lines |= {key: _looked_again(line, left.get(key)) for key, line in tried.items()}
     return GcResult(lines=tuple(lines.values()), deleting=delete, cluster=cluster)
-
-
-def _line(group: Group, state: str, action: str, reason: str, next_step: str = "") -> GcLine:
-    names = tuple(resource.label for resource in group.found)
-    return GcLine(group.cluster, group.id, group.owner, state, names, action, reason, next_step)
 
 
 def _here(ctx: Context, group: Group) -> Here:
@@ -118,43 +87,26 @@ def _deleted(ctx: Context, spec: ClusterSpec, group: Group, line: GcLine) -> GcL
     ctx.emit(Notice(f"deleting what is left of cluster {group.cluster} ({group.id})"))
     recorded = _here(ctx, group).recorded
     try:
-        if recorded is not None:
-            return _deleted_recorded(ctx, recorded, line)
-        failed = delete_found(ctx.provider_for(spec.provider), in_order_of_making(group.found))
-    except RainDeployError as error:
-        return replace(line, action="not deleted", reason=error.message)
-    if failed:
-        return replace(line, action="not deleted", reason="; ".join(e.message for e in failed.values()))
-    return replace(line, action="deleted")
-
-
-def _deleted_recorded(ctx: Context, recorded: Cluster, line: GcLine) -> GcLine:
-    try:
+        if recorded is None:
+            failed = delete_found(ctx.provider_for(spec.provider), in_order_of_making(group.found))
+            reasons = "; ".join(error.message for error in failed.values())
+            return replace(line, action="not deleted" if failed else "deleted", reason=reasons or line.reason)
         with ctx.change(recorded.name, "gc") as record:
             if not record.known or record.cluster != recorded:
                 return replace(line, action="kept", reason="another command has changed it meanwhile")
             take_down(ctx, record, discard_results=True)
     except Locked as error:
         return replace(line, action="kept", reason=error.message)
+    except RainDeployError as error:
+        return replace(line, action="not deleted", reason=error.message)
     return replace(line, action="deleted")
 
 
-def _looked_again(
-    cloud: Cloud, tried: dict[Key, GcLine], *, clock: Callable[[], float], pause: Callable[[float], None]
-) -> dict[Key, GcLine]:
-    """Look at what the account still has of what was to be deleted; lists may lag behind."""
-    deadline_s = clock() + LAG_S
-    while tried:
-        left = {key: group for key, group in groups(cloud.survey()).items() if key in tried}
-        if clock() > deadline_s or not any(tried[key].action == "deleted" for key in left):
-            gone = {k: replace(line, action="deleted") for k, line in tried.items() if line.action != "kept"}
-            return gone | {key: _still_there(group, tried[key]) for key, group in left.items()}
-        pause(PAUSE_S)
-    return {}
-
-
-def _still_there(now: Group, line: GcLine) -> GcLine:
+def _looked_again(line: GcLine, left: Group | None) -> GcLine:
+    """Return the line after a look at what the account still has of it."""
     if line.action == "kept":
         return line
+    if left is None:
+        return replace(line, action="deleted")
     reason = "it was deleted and is still listed" if line.action == "deleted" else line.reason
-    return _line(now, line.state, "not deleted", reason, line.next_step)
+    return left.line(line.state, "not deleted", reason, line.next_step)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.faults.account import Account, Home
+from tests.faults.account import CLUSTER, Account, Home
 from tests.faults.conftest import cloud, me
+from tests.support.values import changed
 
 __all__ = ["cloud", "me"]
 
@@ -69,3 +73,52 @@ def test_the_plan_says_price_limit_and_what_opens(me: Home) -> None:
     assert planned["quote"]["per_hour"] * 4 == pytest.approx(4 * (0.04666 + 20 * 0.00014))
     assert "SSH" in told
     assert "to nobody else" in told
+
+
+# ---- `up` prints the plan that it executes
+
+
+def new(_: Home, __: Account) -> tuple[str, ...]:
+    return ("--nodes", "3")
+
+
+def grown(me: Home, _: Account) -> tuple[str, ...]:
+    me.well("up", "--nodes", "2")
+    return ("--nodes", "3")
+
+
+def one_missing(me: Home, cloud: Account) -> tuple[str, ...]:
+    me.well("up", "--nodes", "3")
+    cloud.delete_by_console(everything=False)
+    return ()
+
+
+def limit_passed(me: Home, _: Account) -> tuple[str, ...]:
+    me.well("up", "--nodes", "2")
+    past_s = time.time() - 60
+    me.store.update_cluster(CLUSTER, lambda now: changed(now, limit_s=past_s, ttl_limit_s=past_s))
+    return ()
+
+
+def without_hours(sentences: list[str]) -> list[str]:
+    """The hours of two commands may be a minute apart."""
+    return [re.sub(r"\b[0-9]{2}:[0-9]{2}\b", "HH:MM", sentence) for sentence in sentences]
+
+
+@pytest.mark.parametrize(("before", "creates"), [(new, 5), (grown, 1), (one_missing, 1), (limit_passed, 0)])
+def test_up_prints_the_plan_that_it_executes(
+    before: Callable[[Home, Account], tuple[str, ...]], creates: int, me: Home, cloud: Account
+) -> None:
+    words = before(me, cloud)
+    cloud.lab.log.clear()
+    planned = plan(me, *words)
+    assert made(cloud) == []
+    done = me.well("up", *words)
+    printed = without_hours([line.strip() for line in done.err.splitlines()])
+    offered = without_hours(planned["offer"])
+    assert offered, "each of these must be agreed to"
+    assert [line for line in printed if line in offered] == offered
+    assert len(planned["creates"]) == creates
+    assert sorted(without_names(planned["creates"])) == sorted(made(cloud))
+    assert plan(me)["creates"] == plan(me)["offer"] == [], "now it is as it was planned"
+    me.goes_down()

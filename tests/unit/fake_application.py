@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from rain_deploy.cli.app import Application
 from rain_deploy.cli.main import root
 from rain_deploy.cluster.context import Confirm, Context
+from rain_deploy.cluster.leftovers import GcLine
 from rain_deploy.cluster.lookup import NodeLine
 from rain_deploy.core.bill import Bill, Meter, Quote
 from rain_deploy.core.cluster import Cluster, Node
@@ -34,7 +35,7 @@ from rain_deploy.verbs.check import CheckLine, CheckResult
 from rain_deploy.verbs.copy import CopyResult
 from rain_deploy.verbs.down import DownResult
 from rain_deploy.verbs.extend import ExtendResult
-from rain_deploy.verbs.gc import GcLine, GcResult
+from rain_deploy.verbs.gc import GcResult
 from rain_deploy.verbs.list import ClusterLine, ListResult
 from rain_deploy.verbs.logs import LogsResult, PointsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult
