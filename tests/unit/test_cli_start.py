@@ -65,7 +65,7 @@ def test_the_real_application_works_with_closed_streams(closed: str, tmp_path: P
 def page() -> str:
     """docs/reference/exit-codes.md, from the enum and the tree in errors."""
     rows = re.findall(r"[├└]── \w+\s+(\d+)\s+(.*)", errors.__doc__ or "")
-    meanings = {0: "done", 1: "a bug in the tool; the log is named"} | {
+    meanings = {0: "done", 1: "a bug in rain-deploy; the message names the log"} | {
         int(code): said for code, said in rows
     }
     for code in (129, 130, 143):
@@ -75,8 +75,9 @@ def page() -> str:
         [
             "# Exit codes",
             "",
-            "A code never gets a second meaning.  An unknown one is a failure.  `ssh -- CMD` alone ends with",
-            "the status of the command; output that nobody reads any more ends a command with 141.",
+            "The meaning of a code never changes.  Treat an unknown code as a failure.",
+            "`ssh -- CMD` returns the exit code of CMD instead.  If nobody reads its output any more,",
+            "a command ends with 141.",
             "",
             "| code | meaning |",
             "|---|---|",
