@@ -1,4 +1,4 @@
-"""Verbs of the node code: ``python BUNDLE VERB ARGUMENT…``, each one exec from the laptop's side.
+"""Verbs of the node code: ``python BUNDLE VERB ARGUMENT…``; the laptop runs each with one exec.
 
 Answers are JSON or lines on stdout, messages go to stderr.  Exit codes: 0, 1 (failed, with the reason on
 stderr), 2 (wrong arguments), and those of ``wire``.
@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from .config import NotInstalled
+from .files import NotInstalled
 from .run.directory import NoSuchRun
 from .wire import to_json
 
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb; return its exit code.
 
     A verb's module is imported only here: one verb's libraries must not slow or break another's start.  Its
-    function gets the arguments by name, and returns an exit code, or an answer to be printed.
+    function gets the arguments by name, and returns an exit code, or an answer to print.
     """
     given = vars(_parser().parse_args(argv))
     module, _, function = given.pop("verb").rpartition(".")
@@ -49,14 +49,14 @@ def _parser() -> argparse.ArgumentParser:
 
     verb("keeper", ".service.keeper.keep", "node_dir")
     verb("supervisor", ".service.supervisor.supervise", "cluster_dir", "node_dir")
-    verb("job", ".run.job.run_job", "run_dir")
+    verb("job", ".run.directory.run_job", "run_dir")
     ensuring = verb("ensure", ".service.ensure.ensure", "node_dir")
     ensuring.add_argument("--supervisor", type=Path, metavar="CLUSTER_DIR")
     verb("queue", ".run.line.join", "run_dir").add_argument("--no-wait", action="store_true")
     verb("cancel", ".run.line.cancel", "run_dir")
     verb("interrupted", ".run.line.end_interrupted", "node_dir")
-    verb("runs", ".service.status.runs", "cluster_dir")
-    verb("status", ".service.status.status", "cluster_dir", "node_dir")
+    verb("runs", ".service.ensure.runs", "cluster_dir")
+    verb("status", ".service.ensure.status", "cluster_dir", "node_dir")
     verb("pack", ".run.pack.pack_to_stdout", "run_dir")
     following = verb("follow", ".run.follow.follow", "run_dir")
     for stream in ("out", "err", "points"):

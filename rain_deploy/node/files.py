@@ -1,23 +1,27 @@
-"""Small files that others read at any moment: JSON replaced atomically, logs kept short."""
+"""Small files that others read at any moment: JSON replaced atomically, short logs, the configuration."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import platform
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .wire import WireError, read, to_json
+from .wire import ClusterConfig, Member, NodeConfig, WireError, read, to_json
 
 Json = dict[str, Any]
 T = TypeVar("T")
 
 _LOG_LIMIT_BYTES = 5_000_000
 _CHUNK_BYTES = 65_536
+_SHOWN = {"rain-python": "rain", "tensorflow": "tensorflow", "tensorflow-cpu": "tensorflow"}
 
 
 def read_json(path: Path) -> Json | None:
-    """Return the object in a JSON file; None when there is none that can be read."""
+    """Return the object in a JSON file; None if it cannot be read."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -26,7 +30,7 @@ def read_json(path: Path) -> Json | None:
 
 
 def load(path: Path, kind: type[T]) -> T | None:
-    """Return what ``write_json`` wrote; None when there is none, or none of this shape."""
+    """Return what ``write_json`` wrote; None if the file is missing or not of this shape."""
     try:
         return read(kind, path.read_bytes())
     except (OSError, WireError):
@@ -45,7 +49,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def open_log(path: Path) -> int:
-    """Return a file descriptor that appends to a log; a log over 5 MB starts anew."""
+    """Return a file descriptor that appends to a log; a log over 5 MB is emptied first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     if os.fstat(descriptor).st_size > _LOG_LIMIT_BYTES:
@@ -64,14 +68,14 @@ def tail(path: Path, limit_bytes: int = 2000) -> str:
 
 
 class Tail:
-    """Bytes of a growing file, at most 64 KB at a time."""
+    """Reads a growing file, at most 64 KB at a time."""
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self._path = path
         self._offset = offset
 
     def read(self, *, whole_lines: bool = False) -> bytes:
-        """Return what was added since the last call; empty when nothing was."""
+        """Return what was added since the last call; empty if nothing was."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
@@ -87,14 +91,53 @@ class Tail:
 
     def json_lines(self) -> list[Json]:
         """Return the objects of the lines that were completed since the last call; skip other lines."""
-        values = []
+        values: list[Json] = []
         while data := self.read(whole_lines=True):
-            values += [value for line in data.splitlines() if isinstance(value := _json(line), dict)]
+            for line in data.splitlines():
+                with contextlib.suppress(ValueError):
+                    if isinstance(value := json.loads(line), dict):
+                        values.append(value)
         return values
 
 
-def _json(line: bytes) -> object:
+class NotInstalled(Exception):  # noqa: N818 - a fact about the node, worded as one
+    """node.json or cluster.json is absent or not of its shape."""
+
+
+def node_config(node_dir: Path) -> NodeConfig:
+    """Return the node's configuration.  Raises NotInstalled."""
+    return _load(node_dir / "node.json", NodeConfig)
+
+
+def members(config: NodeConfig) -> tuple[Member, ...]:
+    """Return the nodes whose governors a run waits for.  Raises NotInstalled."""
+    return _load(config.server_dir / "cluster.json", ClusterConfig).nodes
+
+
+def member_name(nodes: tuple[Member, ...], governor: str) -> str:
+    """Return the name of the node whose governor Rain calls ``address:port``, or that text when unknown.
+
+    The port is enough where the address differs: Rain names a governor by the address that it sees.
+    """
+    address, _, port = governor.rpartition(":")
+    same_port = [node for node in nodes if str(node.governor_port) == port]
+    exact = [node for node in same_port if node.address == address]
+    return (exact or same_port)[0].name if exact or len(same_port) == 1 else governor
+
+
+def versions(env: Path) -> dict[str, str]:
+    """Return the versions of Python, Rain and TensorFlow in an environment; nothing is imported."""
+    places = [str(path) for path in (env / "lib").glob("python3*/site-packages")]
+    found = {
+        label: distribution.version
+        for name, label in _SHOWN.items()
+        for distribution in distributions(name=name, path=places)
+    }
+    return {"python": platform.python_version(), **found}
+
+
+def _load(path: Path, kind: type[T]) -> T:
     try:
-        return json.loads(line)
-    except ValueError:
-        return None
+        return read(kind, path.read_bytes())
+    except (OSError, WireError) as error:
+        raise NotInstalled(f"{path}: {error}") from error

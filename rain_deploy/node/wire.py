@@ -1,9 +1,9 @@
-"""Everything that the laptop and the nodes say to each other, as values: files, answers, exit codes.
+"""All messages between the laptop and the nodes, as values: files, answers, exit codes.
 
-The one module of ``node/`` that the laptop imports.  It needs the standard library alone, and imports
-nothing of ``node/``.  ``to_json`` writes a value; ``from_json`` reads it and refuses what is not of its
-shape.  Keys that it does not know are passed over and keys with a default may be absent, so that a laptop
-and a node of different versions understand each other.
+This is the one module of ``node/`` that the laptop imports.  It needs only the standard library, and
+imports nothing of ``node/``.  ``to_json`` writes a value; ``from_json`` reads it and refuses another shape.
+Unknown keys are skipped and keys with a default may be absent, so that a laptop and a node of different
+versions understand each other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 Parameter = int | float | bool | str
 """The value of a task's parameter."""
 _GIVEN_AS: dict[type, set[type]] = {float: {int, float}, Path: {str}}
-"""Types in JSON of what is not given as itself."""
+"""The JSON types of values that JSON has no type for."""
 
 
 class WireError(ValueError):
@@ -36,7 +36,7 @@ class WireError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeConfig:
-    """node.json: what a node is told about itself.  Node code reads it anew whenever it uses it."""
+    """node.json: the configuration of a node.  Node code reads it each time it needs it."""
 
     node_dir: Path
     cluster_dir: Path

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from rain_deploy.node.config import node_config
-from rain_deploy.node.files import write_json
+from rain_deploy.node.files import node_config, write_json
 from rain_deploy.node.service.engine import Epoch
 from rain_deploy.node.service.keeper import Keeper
 from rain_deploy.node.service.process import end, leader, scan

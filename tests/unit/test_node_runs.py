@@ -9,15 +9,23 @@ from typing import Any
 
 import pytest
 
-from rain_deploy.node.config import NotInstalled, member_name, members, node_config
-from rain_deploy.node.files import Tail, open_log, read_json, tail, write_json
+from rain_deploy.node.files import (
+    NotInstalled,
+    Tail,
+    member_name,
+    members,
+    node_config,
+    open_log,
+    read_json,
+    tail,
+    write_json,
+)
 from rain_deploy.node.run.directory import Run, all_runs, load_run
 from rain_deploy.node.run.line import ahead, interrupted, queue, unfinished
 from rain_deploy.node.service.engine import (
     clients_registered,
     fresh_epoch,
     server_fault,
-    server_log,
     server_lost,
 )
 from rain_deploy.node.service.keeper import targets
@@ -209,15 +217,15 @@ not implemented
 
 def test_a_servers_log_tells_why_it_ended(tmp_path: Path) -> None:
     assert server_fault(tmp_path, NODES) == "it left no word"
-    server_log(tmp_path).write_text(SERVER_LOG)
+    (tmp_path / "server.log").write_text(SERVER_LOG)
     assert server_fault(tmp_path, NODES) == "the connection to node-2 was lost"
-    server_log(tmp_path).write_text(SERVER_LOG.replace("lost", "found"))
+    (tmp_path / "server.log").write_text(SERVER_LOG.replace("lost", "found"))
     assert server_fault(tmp_path, NODES) == "panicked at src/server/state.rs:91:9: not implemented"
 
 
 def test_clients_are_counted_in_the_servers_log(tmp_path: Path) -> None:
     assert clients_registered(tmp_path) == 0
-    server_log(tmp_path).write_text(SERVER_LOG)
+    (tmp_path / "server.log").write_text(SERVER_LOG)
     assert clients_registered(tmp_path) == 1
 
 

@@ -1,4 +1,4 @@
-"""The tasks of a run as rows, folded from Rain's events and the companion's notes.  Pure."""
+"""Makes rows of a run's tasks, from Rain's events and the companion's notes.  No I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from datetime import datetime
 
 from ..files import Json
 from ..wire import Parameter, PointRow
-from .events import Event
 
 Key = tuple[int, int]
 """Session and task, as Rain numbers them."""
@@ -18,6 +17,17 @@ _PAIR = re.compile(r"""(?<![\w.\-])([A-Za-z_][\w.\-]*)=(?:"([^"]*)"|'([^']*)'|([
 _INTEGER = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WORDS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A row of Rain's event log; ``data`` is its JSON."""
+
+    id: int
+    timestamp: str
+    """RFC 3339, nanoseconds."""
+    kind: str
+    data: Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +68,10 @@ class _Task:
 
 
 class Points:
-    """Rows by task.  ``changed()`` gives those that differ from what it gave before."""
+    """Rows by task.  ``changed()`` returns those that differ from what it returned before."""
 
     def __init__(self, blank: PointRow, *, node_name: Callable[[str], str], known: list[PointRow]) -> None:
-        """``blank`` has the fields that all rows share; ``known`` are rows that an earlier process gave."""
+        """``blank`` has the fields that all rows share; ``known`` are rows that an earlier process wrote."""
         self._blank = blank
         self._node_name = node_name
         self._tasks: dict[Key, _Task] = {}
@@ -75,7 +85,9 @@ class Points:
         match event.kind:
             case "ClientSubmit":
                 for spec in event.data["tasks"]:
-                    self._submitted(spec)
+                    task = self._task(*spec["id"])
+                    task.name = spec.get("name", "")
+                    task.named = parameters(task.name)
             case "TaskStarted":
                 task = self._task(*event.data["task"])
                 task.started_s, task.state = _epoch_s(event.timestamp), "running"
@@ -107,7 +119,7 @@ class Points:
         return bool(self._noted) and all(self._tasks[key].closed for key in self._noted)
 
     def changed(self) -> list[PointRow]:
-        """Return the rows that differ from what was given, in order of session and task."""
+        """Return the rows that differ from those returned before, in order of session and task."""
         rows = []
         sessions = {session for session, _ in self._touched}
         for key in sorted(key for key in self._tasks if key[0] in sessions):
@@ -121,11 +133,6 @@ class Points:
     def _task(self, session: int, number: int) -> _Task:
         self._touched.add((session, number))
         return self._tasks.setdefault((session, number), _Task(session, number))
-
-    def _submitted(self, spec: Json) -> None:
-        task = self._task(*spec["id"])
-        task.name = spec.get("name", "")
-        task.named = parameters(task.name)
 
     def _finished(self, task: _Task, info: Json) -> None:
         task.closed = True
@@ -171,7 +178,7 @@ def _epoch_s(timestamp: str) -> float:
 
 
 def _reason(error: str) -> str:
-    """Return the line of a task's error that says most: a traceback's last one, a program's first one."""
+    """Return the most useful line of a task's error: a traceback's last one, a program's first one."""
     lines = [line for line in error.splitlines() if line.strip() and line != "Task failed in executor"]
     if not lines:
         return ""

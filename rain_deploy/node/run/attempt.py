@@ -1,16 +1,16 @@
 """One attempt of a run, from the line to its end.
 
-Every step looks first at what is there, so after a kill the next supervisor goes on where the run stands.
+Each step first checks what exists, so after a kill the next supervisor continues where the run stands.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
-from ..config import member_name, members, versions
-from ..files import tail
+from ..files import member_name, members, tail, versions
 from ..points.recorder import Recorder
 from ..service.engine import (
     EngineFailed,
@@ -22,7 +22,7 @@ from ..service.engine import (
     start_server,
 )
 from ..service.probe import WarmProbe
-from ..service.process import Process, end, environment, leader, node_argv, scan, spawn
+from ..service.process import Process, end, environment, leader, node_argv, processes, spawn, wait_until
 from ..wire import Member, NodeConfig, Outcome, RunState
 from .directory import Run
 
@@ -30,16 +30,16 @@ _POLL_S = 0.02
 _POINTS_EVERY_S = 0.3
 _TERM_GRACE_S = 5.0
 _ENGINE_GRACE_S = 5.0
-"""How long a script may take to end by itself after its engine died."""
+"""How long a script may take to end by itself after Rain's server died."""
 _ENGINE_NOTICE_S = 0.3
-"""How long after a failed script the engine's end may be noticed: it may be the reason."""
+"""How long to wait for the server's end after a failed script: it may be the reason."""
 _GOVERNORS_DEADLINE_S = 30.0
+_TASK_FAILED = "rain.common.errors.TaskException: "
 _LOG_SETTLES_S = 1.5
 """Rain writes its event log once a second."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How a run ended."""
 
     outcome: Outcome
@@ -47,10 +47,9 @@ class Ending:
 
 
 class Attempt:
-    """Conducts one run.
+    """Brings one run to its end.
 
-    ``probe`` gives the process to ask for governors, if they are to be asked for; ``meanwhile`` is called
-    at every poll.
+    ``probe`` returns the process that asks for governors; ``meanwhile`` is called at every poll.
     """
 
     def __init__(
@@ -61,45 +60,52 @@ class Attempt:
         self._probe = probe
         self._meanwhile = meanwhile
         self._nodes: tuple[Member, ...] = members(config)
+        self._node_name = partial(member_name, self._nodes)
         # A node that joined after the run was shipped does not know it.
         known = [node for node in self._nodes if node.name in run.about.nodes]
         self._expected = tuple(known) or self._nodes
 
     def conduct(self) -> None:
-        """Bring the run to its end.  Raises OSError when the disk refuses."""
+        """Bring the run to its end.  Raises OSError, such as for a full disk."""
         run = self._run
         if run.status().state == RunState.QUEUED:
             epoch = next_epoch(self._config.server_dir)
             run.update(state=RunState.STARTING, epoch=epoch, versions=versions(self._config.env))
         try:
-            ending = None if self._job_began() else self._start()
+            began = (run.path / "job.json").exists() or self._leader("job")
+            ending = None if began else self._start()
         except EngineFailed as error:
             ending = Ending(Outcome.ENGINE, str(error))
         recorder = Recorder(run, self._node_name)
         ending = ending or self._follow(recorder)
         self._settle(recorder)
         end_servers(self._config)
-        self._finish(ending)
+        script = run.script_end
+        run.finish(
+            ending.outcome,
+            ending.message,
+            exit_code=script.exit_code if script else None,
+            started_s=(script.started_s if script else None) or run.status().started_s,
+            ended_s=(script.ended_s if script else None) or time.time(),
+        )
 
-    def _job_began(self) -> bool:
-        return (self._run.path / "job.json").exists() or self._job() is not None
-
-    def _job(self) -> Process | None:
-        found = leader(self._config.service, "job", self._run.path)
-        return found.process if found else None
-
-    def _server(self) -> Process | None:
-        found = leader(self._config.service, "server", self._run.attempt_dir)
+    def _leader(self, role: str) -> Process | None:
+        """Return the run's living job, or the server of this attempt."""
+        place = self._run.path if role == "job" else self._run.attempt_dir
+        found = leader(self._config.service, role, place)
         return found.process if found else None
 
     def _script(self) -> list[Process]:
         """Return the job and everything that the script started."""
-        return [found.process for found in scan(self._config.service, "job", self._run.path)]
+        return processes(self._config.service, "job", self._run.path)
 
     def _start(self) -> Ending | None:
-        """Start server, governors and job; return an ending if that fails.  Raises EngineFailed."""
+        """Start server and job, and wait for governors; return an ending if that fails.
+
+        Raises EngineFailed.
+        """
         run, epoch = self._run, self._run.attempt_dir
-        server = self._server()
+        server = self._leader("server")
         if server is None:
             if (epoch / "log").exists():
                 raise EngineFailed(f"Rain's server ended: {server_fault(epoch, self._nodes)}")
@@ -118,7 +124,7 @@ class Attempt:
         return None
 
     def _wait_for_governors(self, server: Process) -> set[str] | None:
-        """Return the nodes whose governors registered; None when the run was cancelled meanwhile."""
+        """Return the nodes whose governors registered; None if the run was cancelled meanwhile."""
         probe = self._probe()
         try:
             probe.ask(self._config.address, self._run.about.port, len(self._expected), _GOVERNORS_DEADLINE_S)
@@ -138,26 +144,25 @@ class Attempt:
     def _start_job(self) -> None:
         run = self._run
         Epoch(run.id, run.about.port, clients_registered(run.attempt_dir)).write(run.attempt_dir)
-        figures = run.path / "figures"
-        for directory in (figures, run.path / "companion"):
-            directory.mkdir(exist_ok=True)
+        for name in ("figures", "companion"):
+            (run.path / name).mkdir(exist_ok=True)
         env = {
             **environment(self._config, "job", run.path),
             "PYTHONUNBUFFERED": "1",
             "RAIN_DEPLOY_SERVER": f"{self._config.address}:{run.about.port}",
-            "RAIN_DEPLOY_FIGURES": str(figures),
+            "RAIN_DEPLOY_FIGURES": str(run.path / "figures"),
             "RAIN_DEPLOY_SCRIPT": "1",
             **run.companion_env(self._config.code),
             **run.extra_env(),
         }
-        logs = {"log": run.path / "stdout.log", "errors": run.path / "stderr.log"}
-        spawn(node_argv(self._config, "job", run.path), env=env, **logs)
+        argv = node_argv(self._config, "job", run.path)
+        spawn(argv, env=env, log=run.path / "stdout.log", errors=run.path / "stderr.log")
         run.update(state=RunState.RUNNING, started_s=time.time())
 
     def _follow(self, recorder: Recorder) -> Ending:
         """Wait for the job's end; return how it ended."""
         run = self._run
-        job, server = self._job(), self._server()
+        job, server = self._leader("job"), self._leader("server")
         if run.status().state != RunState.RUNNING:  # killed between the job's start and this line
             start = run.job_start
             run.update(state=RunState.RUNNING, started_s=start.started_s if start else None)
@@ -173,7 +178,7 @@ class Attempt:
                 recorded_s = time.monotonic()
             self._meanwhile()
             time.sleep(_POLL_S)
-        end(self._script, grace_s=2.0, deadline_s=10.0)  # what it left in the background ends with it
+        end(self._script, grace_s=2.0, deadline_s=10.0)  # nothing that it left in the background stays
         return ended or self._verdict(server)
 
     def _reason_to_end(self, job: Process, server: Process | None) -> Ending | None:
@@ -182,34 +187,30 @@ class Attempt:
         if self._run.about.timeout_s is not None and job.age_s() > self._run.about.timeout_s:
             return Ending(Outcome.TIMEOUT, f"the script did not end within {self._run.about.timeout_s:g} s")
         if server is None or not server.alive():
-            self._await_end(job, _ENGINE_GRACE_S)
+            wait_until(lambda: not job.alive() or self._run.cancelled, _ENGINE_GRACE_S)
             return self._engine_died()
         return None
 
-    def _await_end(self, job: Process, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while job.alive() and not self._run.cancelled and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
-
     def _engine_died(self) -> Ending:
-        """Return how a run ended whose server is gone; a failed task may have ended the script before."""
+        """Return how a run ended whose server is gone; a failed task may have ended the script before.
+
+        Then the script's last words name the task's failure.  An exception of the connection may follow:
+        leaving ``with session`` asks the server once more.
+        """
         fault = server_fault(self._run.attempt_dir, self._nodes)
-        if self._run.script_end and died_of_task(self._run):
-            return Ending(
-                Outcome.FAILED, f"a task failed and the script with it; then Rain's server ended: {fault}"
-            )
+        if self._run.script_end and _TASK_FAILED in tail(self._run.path / "stderr.log", 20_000):
+            message = f"a task failed and the script with it; then Rain's server ended: {fault}"
+            return Ending(Outcome.FAILED, message)
         return Ending(Outcome.ENGINE, f"Rain's server ended during the run: {fault}")
 
     def _end_script(self, job: Process) -> None:
         """End what the job started, but not the job, which records how the script ended."""
-        end(
-            lambda: [process for process in self._script() if process != job],
-            grace_s=_TERM_GRACE_S,
-            deadline_s=_TERM_GRACE_S + 10,
-        )
-        deadline = time.monotonic() + 2
-        while job.alive() and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
+
+        def others() -> list[Process]:
+            return [process for process in self._script() if process != job]
+
+        end(others, grace_s=_TERM_GRACE_S, deadline_s=_TERM_GRACE_S + 10)
+        wait_until(lambda: not job.alive(), 2.0)
 
     def _verdict(self, server: Process | None) -> Ending:
         script = self._run.script_end
@@ -217,45 +218,19 @@ class Attempt:
             return Ending(Outcome.LOST, "the script's process vanished without a trace")
         if script.exit_code == 0:
             return Ending(Outcome.DONE)
-        deadline = time.monotonic() + _ENGINE_NOTICE_S
-        while server and server.alive():
-            if time.monotonic() > deadline:
-                return Ending(Outcome.FAILED, f"the script ended with exit code {script.exit_code}")
-            time.sleep(_POLL_S)
-        return self._engine_died()
+        if server is None or wait_until(lambda: not server.alive(), _ENGINE_NOTICE_S):
+            return self._engine_died()
+        return Ending(Outcome.FAILED, f"the script ended with exit code {script.exit_code}")
 
     def _settle(self, recorder: Recorder) -> None:
-        """Read the event log to its end, for which Rain may need a second; not if no script connected."""
-        epoch, server = self._run.attempt_dir, self._server()
+        """Read the event log to its end, which Rain may write a second later; not if no script connected."""
+        epoch, server = self._run.attempt_dir, self._leader("server")
         clients = clients_registered(epoch)
         record = Epoch.read(epoch)
         if record and record.clients == clients:
             server = None
         deadline = time.monotonic() + _LOG_SETTLES_S
         recorder.step()
-        while not recorder.complete(clients) and server and server.alive():
-            if time.monotonic() > deadline:
-                break
+        while not recorder.complete(clients) and server and server.alive() and time.monotonic() <= deadline:
             time.sleep(_POLL_S)
             recorder.step()
-
-    def _finish(self, ending: Ending) -> None:
-        script = self._run.script_end
-        self._run.finish(
-            ending.outcome,
-            ending.message,
-            exit_code=script.exit_code if script else None,
-            started_s=(script.started_s if script else None) or self._run.status().started_s,
-            ended_s=(script.ended_s if script else None) or time.time(),
-        )
-
-    def _node_name(self, governor: str) -> str:
-        return member_name(self._nodes, governor)
-
-
-def died_of_task(run: Run) -> bool:
-    """Return True when the script's last words name a task's failure.
-
-    An exception of the connection may follow it: leaving ``with session`` asks the server once more.
-    """
-    return "rain.common.errors.TaskException: " in tail(run.path / "stderr.log", 20_000)

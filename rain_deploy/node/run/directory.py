@@ -1,12 +1,18 @@
-"""A run's directory on a node: everything about a run is in its files."""
+"""A run's directory on a node, which holds everything about the run, and the job that runs its script."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..files import load, read_json, write_json
+from ..service.process import identify
 from ..wire import RunDescription, RunState, RunStatus
 
 
@@ -39,7 +45,7 @@ class Run:
         return self.about.run
 
     def status(self) -> RunStatus:
-        """Return what state.json says; ``shipped`` where the run was not queued here."""
+        """Return what state.json says; ``shipped`` if the run was not queued here."""
         return load(self.path / "state.json", RunStatus) or RunStatus()
 
     def update(self, **changes: Any) -> RunStatus:
@@ -49,7 +55,7 @@ class Run:
         return status
 
     def finish(self, outcome: str, message: str = "", **changes: Any) -> RunStatus:
-        """Record that the run is over, and remove its variables.  Raises OSError."""
+        """Record that the run is over, and delete its variables.  Raises OSError."""
         self.forget_env()
         return self.update(state=RunState.FINISHED, outcome=outcome, message=message, **changes)
 
@@ -59,7 +65,7 @@ class Run:
 
     @property
     def cancelled(self) -> bool:
-        """True once somebody asked for its end."""
+        """True once somebody has cancelled the run."""
         return (self.path / "cancel").exists()
 
     @property
@@ -79,7 +85,7 @@ class Run:
         return {name: str(value) for name, value in (read_json(self.path / "env.json") or {}).items()}
 
     def forget_env(self) -> None:
-        """Remove the variables, which may be secrets."""
+        """Delete the variables, which may be secrets."""
         (self.path / "env.json").unlink(missing_ok=True)
 
     def companion_env(self, code: Path) -> dict[str, str]:
@@ -114,3 +120,32 @@ def all_runs(runs_dir: Path, skip: frozenset[str] = frozenset()) -> tuple[Run, .
         return ()
     found = (load_run(runs_dir / name) for name in names)
     return tuple(sorted((run for run in found if run), key=lambda run: (run.about.sequence, run.id)))
+
+
+def run_job(run_dir: Path) -> int:
+    """Run a run's script once, and record how it ended, even if the supervisor is gone by then.
+
+    Environment and output are the caller's.
+    """
+    run = the_run(run_dir)
+    # A handler, not SIG_IGN, which the script would inherit.  The job outlives the script to record its end.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    started_s = time.time()
+    myself = identify(os.getpid())
+    write_json(run_dir / "job.json", JobStart(started_s, myself.pid if myself else None))
+    files = run_dir / "files"
+    exit_code = _script(files / run.about.cwd, files / run.about.script, run.about.args)
+    write_json(run_dir / "exit.json", ScriptEnd(exit_code, started_s, time.time()))
+    return 0
+
+
+def _script(cwd: Path, script: Path, args: tuple[str, ...]) -> int:
+    """Run ``python script args`` in ``cwd``, with the script's path relative to it; return its exit code."""
+    name = os.path.relpath(script, cwd)
+    argv = [sys.executable, f"./{name}" if name.startswith("-") else name, *args]
+    env = {**os.environ, "PWD": str(cwd)}  # as a shell's cd leaves it; Rain's library warns of another
+    try:
+        return subprocess.run(argv, stdin=subprocess.DEVNULL, cwd=cwd, env=env, check=False).returncode
+    except OSError as error:
+        print(f"the script cannot be started: {error}", file=sys.stderr)
+        return 127

@@ -34,7 +34,7 @@ _ALIVE_EVERY_S = 10.0
 
 
 class Follower:
-    """Collects what a reader has not got yet."""
+    """Collects what was not sent to a reader yet."""
 
     def __init__(self, run: Run, out: int, err: int, points: int) -> None:
         self._run = run
@@ -68,7 +68,7 @@ class Follower:
 
 
 def follow(run_dir: Path, out: int, err: int, points: int) -> int:
-    """Send a run's lines until it is finished and all is sent, or the reader is gone."""
+    """Send a run's lines until it is finished and all are sent, or until the reader is gone."""
     run = the_run(run_dir)
     if run.status().state == RunState.SHIPPED:
         print("it was never in line", file=sys.stderr)
@@ -88,7 +88,7 @@ def follow(run_dir: Path, out: int, err: int, points: int) -> int:
 
 
 def _reader_gone(wait_s: float) -> bool:
-    """Wait; return True at once when the other end of stdout is closed."""
+    """Wait, and return True at once if the other end of stdout is closed."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     return bool(poll.poll(wait_s * 1000))

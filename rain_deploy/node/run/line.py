@@ -1,4 +1,4 @@
-"""The line in which runs wait on the server node: ``queue``, ``cancel``, ``interrupted``."""
+"""The line of waiting runs on the server node: ``queue``, ``cancel``, ``interrupted``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from ..config import node_config
-from ..files import write_json
+from ..files import node_config, write_json
 from ..service.ensure import supervisor_path
 from ..service.process import recorded
 from ..wire import BUSY, Outcome, RunState, RunStatus, StateLine, extended
@@ -26,7 +25,7 @@ def ahead(run: Run) -> int:
 
 
 def queue(run: Run) -> RunStatus:
-    """Put a run in line; one that is there stays as it is."""
+    """Put a run in line; one that is in line already stays as it is."""
     status = run.status()
     if status.state != RunState.SHIPPED:
         return status
@@ -36,7 +35,7 @@ def queue(run: Run) -> RunStatus:
 
 
 def state_line(run: Run) -> StateLine:
-    """Return how a run stands, and how many are before it while it waits."""
+    """Return a run's state and, while it waits, the number of runs before it."""
     status = run.status()
     return extended(status, StateLine, ahead=ahead(run) if status.state == RunState.QUEUED else 0)
 
@@ -54,7 +53,7 @@ def join(run_dir: Path, *, no_wait: bool) -> StateLine | int:
 
 
 def cancel(run_dir: Path) -> RunStatus:
-    """Ask for a run's end; one that was never in line ends here."""
+    """Ask for a run's end; a run that was never in line ends at once."""
     run = the_run(run_dir)
     (run.path / "cancel").touch()
     status = run.status()
@@ -64,7 +63,7 @@ def cancel(run_dir: Path) -> RunStatus:
 
 
 def end_interrupted(node_dir: Path) -> list[str]:
-    """End the runs that a power-off broke off, on a node without a supervisor; return their ids."""
+    """End the runs that a power-off interrupted, on a node without a supervisor; return their ids."""
     config = node_config(node_dir)
     supervised = recorded(supervisor_path(config).with_suffix(".pid"))
     return [] if supervised else interrupted(config.runs_dir)
@@ -73,7 +72,7 @@ def end_interrupted(node_dir: Path) -> list[str]:
 def interrupted(runs_dir: Path) -> list[str]:
     """End all runs that are not finished, and return their ids.
 
-    A script that ended badly while no supervisor was there to say so was ended by the power-off.
+    A script that ended badly while no supervisor ran was ended by the power-off.
     """
     broken = unfinished(runs_dir)
     for run in broken:

@@ -1,4 +1,4 @@
-"""``pack``: send a run's results as one tar stream, sums last."""
+"""``pack``: send a run's results as one tar stream, with the checksums last."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _TOP = ("stdout.log", "stderr.log", "points.jsonl", "state.json")
 _TREES = ("attempts", "figures", "files")
 _BLOCK_BYTES = 1 << 18
 _LEFT_OUT = "__pycache__"
-"""Written by Python itself, of no use anywhere else."""
+"""Python writes it, and it is of no use anywhere else."""
 
 
 class Measured:
-    """Reads exactly ``size`` bytes of a file that may grow or shrink meanwhile, and sums them.
+    """Reads exactly ``size`` bytes of a file that may grow or shrink meanwhile, and hashes them.
 
-    A tar member's size is announced before its content: what grows is cut, what shrinks is filled up.
+    A tar member's size is sent before its content: a file that grew is cut, one that shrank is filled up.
     """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
@@ -50,7 +50,9 @@ def pack(run: Run, output: BinaryIO) -> None:
     with tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_BLOCK_BYTES) as tar:
         for name in _members(run.path, run.about.cwd):
             if name.endswith("/"):
-                tar.addfile(_directory(name))
+                header = tarfile.TarInfo(name.rstrip("/"))
+                header.type, header.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(header)
             elif not _unchanged(run.path, name, shipped):
                 _add(tar, run.path, name, sums)
         content = json.dumps(sums, indent=0, sort_keys=True).encode("ascii")
@@ -80,9 +82,7 @@ def _members(root: Path, cwd: str) -> Iterator[str]:
 
 def _unchanged(root: Path, name: str, shipped: dict[str, str]) -> bool:
     digest = shipped.get(name.removeprefix("files/")) if name.startswith("files/") else None
-    if digest is None:
-        return False
-    file = _open_regular(root / name)
+    file = _open_regular(root / name) if digest is not None else None
     if file is None:
         return False
     with file:
@@ -113,9 +113,3 @@ def _add(tar: tarfile.TarFile, root: Path, name: str, sums: dict[str, list[int |
         measured = Measured(file, header.size)
         tar.addfile(header, measured)
         sums[name] = [header.size, measured.sum.hexdigest()]
-
-
-def _directory(name: str) -> tarfile.TarInfo:
-    header = tarfile.TarInfo(name.rstrip("/"))
-    header.type, header.mode = tarfile.DIRTYPE, 0o755
-    return header

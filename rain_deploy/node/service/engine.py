@@ -1,4 +1,4 @@
-"""Rain's two programs as our processes: how they are started, their epochs, what their logs say.
+"""Rain's server and governor: starts them, numbers their epochs, and reads their logs.
 
 An epoch is the life of one Rain process.  Rain panics on a directory that was used before, so each life
 gets a new one.
@@ -12,16 +12,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import member_name
-from ..files import Tail, load, tail, write_json
+from ..files import Tail, load, member_name, tail, write_json
 from ..run.directory import Run
 from ..wire import Member, NodeConfig
-from .process import Process, end, environment, scan, spawn
+from .process import Process, end, environment, processes, spawn
 
+SERVER_LOG, GOVERNOR_LOG = "server.log", "governor.log"
+"""Files in an epoch's directory that Rain's own output goes to."""
 _EPOCHS_KEPT = 3
 _READY_DEADLINE_S = 20.0
 _GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-"""Without it TensorFlow takes all of a GPU's memory for the first task."""
+"""Without it, TensorFlow takes all of a GPU's memory for the first task."""
 _THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -30,10 +31,10 @@ _THREADS = (
     "TF_NUM_INTEROP_THREADS",
 )
 _RUST = {"RUST_LOG": "info", "RUST_BACKTRACE": "0"}
-"""What Rain logs must not depend on the user's variables, because we read it."""
+"""We read Rain's logs, so they must not depend on the user's variables."""
 
 
-class EngineFailed(Exception):  # noqa: N818 - Rain's failure, told upwards
+class EngineFailed(Exception):  # noqa: N818 - Rain's failure, reported upwards
     """Rain failed; the message quotes its log."""
 
 
@@ -49,7 +50,7 @@ class Epoch:
 
     @classmethod
     def read(cls, directory: Path) -> Epoch | None:
-        """Return what was written into an epoch's directory."""
+        """Return what ``write`` wrote into an epoch's directory."""
         return load(directory / "epoch.json", cls)
 
     def write(self, directory: Path) -> None:
@@ -64,11 +65,6 @@ class _Counted:
     epoch: int
 
 
-def server_log(epoch: Path) -> Path:
-    """Return the file that a server's own output goes to."""
-    return epoch / "server.log"
-
-
 def start_server(config: NodeConfig, epoch: Path, port: int) -> Process:
     """Start a server in a fresh epoch directory and wait until it is ready.  Raises EngineFailed."""
     ready = epoch / "ready"
@@ -77,7 +73,7 @@ def start_server(config: NodeConfig, epoch: Path, port: int) -> Process:
     argv += ["--logdir", str(epoch / "log"), "--ready-file", str(ready)]
     env = {**environment(config, "server", epoch), **_RUST}
     try:
-        server = spawn(argv, log=server_log(epoch), env=env)
+        server = spawn(argv, log=epoch / SERVER_LOG, env=env)
     except OSError as error:
         raise EngineFailed(f"Rain's server cannot be started: {error}") from error
     deadline = time.monotonic() + _READY_DEADLINE_S
@@ -93,11 +89,7 @@ def start_server(config: NodeConfig, epoch: Path, port: int) -> Process:
 
 def end_servers(config: NodeConfig) -> None:
     """End every Rain server of this cluster."""
-    end(
-        lambda: [found.process for found in scan(config.service, "server")],
-        grace_s=2.0,
-        deadline_s=10.0,
-    )
+    end(lambda: processes(config.service, "server"), grace_s=2.0, deadline_s=10.0)
 
 
 def start_governor(config: NodeConfig, epoch: Path, port: int, run: Run | None) -> Process:
@@ -110,12 +102,7 @@ def start_governor(config: NodeConfig, epoch: Path, port: int, run: Run | None) 
     env = environment(config, "governor", epoch) | dict.fromkeys(_THREADS, "1") | _GPU | _RUST
     if run:
         env |= run.companion_env(config.code) | run.extra_env()
-    return spawn(argv, log=governor_log(epoch), env=env)
-
-
-def governor_log(epoch: Path) -> Path:
-    """Return the file that a governor's own output goes to."""
-    return epoch / "governor.log"
+    return spawn(argv, log=epoch / GOVERNOR_LOG, env=env)
 
 
 def server_lost(log: Tail) -> bool:
@@ -125,7 +112,7 @@ def server_lost(log: Tail) -> bool:
 
 def server_fault(epoch: Path, nodes: tuple[Member, ...]) -> str:
     """Return why a server ended: one line where its log allows it, else the log's end."""
-    text = tail(server_log(epoch), 20_000)
+    text = tail(epoch / SERVER_LOG, 20_000)
     if lost := re.findall(r"Connection to governor (\S+) lost", text):
         return f"the connection to {member_name(nodes, lost[0])} was lost"
     if panic := re.search(r"panicked at .*(?:\n.+)?", text):
@@ -134,9 +121,9 @@ def server_fault(epoch: Path, nodes: tuple[Member, ...]) -> str:
 
 
 def clients_registered(epoch: Path) -> int:
-    """Return how many clients the server has let in; its log has them a second before its event log."""
+    """Return how many clients the server has let in.  Its log has them a second before its event log."""
     try:
-        with server_log(epoch).open("rb") as file:
+        with (epoch / SERVER_LOG).open("rb") as file:
             return sum(line.rstrip().endswith(b"registered as client") for line in file)
     except OSError:
         return 0

@@ -1,17 +1,30 @@
-"""``ensure``: start the services of one node that do not run; one process per role."""
+"""``ensure``, ``status``, ``runs``: start a node's services, one process per role, and report what runs."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sys
 import time
 from functools import partial
 from pathlib import Path
 
-from ..config import node_config
-from ..wire import NodeConfig
-from .process import Process, end, environment, identify, node_argv, recorded, scan, spawn
+from ..files import node_config
+from ..run.directory import all_runs
+from ..wire import Life, ListedRun, NodeConfig, NodeStatus, extended
+from .process import (
+    Process,
+    end,
+    environment,
+    identify,
+    leader,
+    node_argv,
+    processes,
+    recorded,
+    spawn,
+    wait_until,
+)
 
 _START_DEADLINE_S = 10.0
 _RECORD_DEADLINE_S = 2.0
@@ -24,14 +37,14 @@ def keeper_path(config: NodeConfig) -> Path:
 
 
 def supervisor_path(config: NodeConfig) -> Path:
-    """Return the path of the run supervisor's lock, identity and log, likewise."""
+    """Return the path of the supervisor's lock, identity and log, without their suffixes."""
     return config.server_dir / "supervisor"
 
 
 def ensure(node_dir: Path, *, supervisor: Path | None) -> int:
-    """Start the services that do not run, or that run another node code; print their names.
+    """Start the services that do not run, or that run other node code; print their names.
 
-    A service may be replaced at any time, also during a run: the next one adopts what it finds.  Raises
+    A service may be replaced at any time, even during a run: the next one adopts what it finds.  Raises
     NotInstalled, OSError, TimeoutError.
     """
     config = node_config(node_dir)
@@ -40,7 +53,7 @@ def ensure(node_dir: Path, *, supervisor: Path | None) -> int:
         argv = node_argv(config, "supervisor", config.cluster_dir, config.node_dir)
         wanted.append(("supervisor", supervisor_path(config), argv))
     for role, path, argv in wanted:
-        running = partial(_processes, config, role)
+        running = partial(processes, config.service, role)
         if (found := running()) and all(_words(process) == argv for process in found):
             continue
         end(running, grace_s=5, deadline_s=10)
@@ -50,9 +63,9 @@ def ensure(node_dir: Path, *, supervisor: Path | None) -> int:
 
 
 def become_current(config: NodeConfig, role: str, path: Path, *places: Path) -> None:
-    """Execute the node code and environment that node.json names now, if this process runs others.
+    """Replace this process by the node code and environment that node.json names now, if they are others.
 
-    The process stays the same, so it stays the parent of what it started, and adopts it as after a kill.
+    The process keeps its pid, so it stays the parent of what it started, and adopts it as after a kill.
     """
     argv = node_argv(config, role, *places)
     if sys.orig_argv == argv or not (config.code / "__main__.py").exists():
@@ -70,15 +83,13 @@ def restart_absent(config: NodeConfig, other: Path) -> None:
         return
     argv = node_argv(config, "ensure", config.node_dir, "--supervisor", config.cluster_dir)
     helper = spawn(argv, log=other.with_suffix(".log"), env=environment(config, "ensure", config.node_dir))
-    deadline = time.monotonic() + _START_DEADLINE_S
-    while helper.alive() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: not helper.alive(), _START_DEADLINE_S)
 
 
 def hold(path: Path) -> bool:
-    """Lock ``path`` for the life of this process; False when another process holds it.
+    """Lock ``path`` for the life of this process; return False if another process holds it.
 
-    It is a kernel lock, which no crash leaves behind.  The holder's identity is written as ``<name>.pid``.
+    The kernel frees the lock when the process ends.  The holder's identity is written as ``<name>.pid``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
@@ -101,13 +112,8 @@ def _start(config: NodeConfig, role: str, path: Path, argv: list[str]) -> None:
         if not ended and not process.alive():  # another one may have the lock, and write its identity now
             ended, deadline = True, min(deadline, time.monotonic() + _RECORD_DEADLINE_S)
         if time.monotonic() > deadline:
-            log = path.with_suffix(".log")
-            raise TimeoutError(f"the {role} of {config.name} does not start; see {log}")
+            raise TimeoutError(f"the {role} of {config.name} does not start; see {path.with_suffix('.log')}")
         time.sleep(0.01)
-
-
-def _processes(config: NodeConfig, role: str) -> list[Process]:
-    return [found.process for found in scan(config.service, role)]
 
 
 def _words(process: Process) -> list[str]:
@@ -117,3 +123,26 @@ def _words(process: Process) -> list[str]:
     except OSError:
         return []
     return [os.fsdecode(word) for word in words.split(b"\0")[:-1]]
+
+
+def status(cluster_dir: Path, node_dir: Path) -> NodeStatus:
+    """Return services, governor, runs, load and disk of a node.  Raises NotInstalled."""
+    config = node_config(node_dir)
+    paths = {"keeper": keeper_path(config)}
+    if config.server:
+        paths["supervisor"] = supervisor_path(config)
+    running = {role: recorded(path.with_suffix(".pid")) for role, path in paths.items()}
+    found = leader(config.service, "governor")
+    ready = found is not None and (Path(found.place) / "ready").exists()
+    return NodeStatus(
+        services={role: process.pid if process else None for role, process in running.items()},
+        governor=Life(pid=found.process.pid, ready=ready) if found else None,
+        runs=runs(cluster_dir) if config.server else (),
+        load=os.getloadavg()[0],
+        disk_free_bytes=shutil.disk_usage(cluster_dir).free,
+    )
+
+
+def runs(cluster_dir: Path) -> tuple[ListedRun, ...]:
+    """Return every run that was shipped here, oldest first."""
+    return tuple(extended(run.status(), ListedRun, run=run.id) for run in all_runs(cluster_dir / "runs"))

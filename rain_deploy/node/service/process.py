@@ -1,4 +1,4 @@
-"""Processes by identity (pid and start time), started detached, found again by their environment."""
+"""Processes: identified by pid and start time, started detached, found again by their environment."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Process:
     """Clock ticks since boot."""
 
     def alive(self) -> bool:
-        """False also for a zombie; one that is our child is reaped."""
+        """Return False also for a zombie; one that is our child is reaped."""
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, os.WNOHANG)
         return identify(self.pid) == self
@@ -43,7 +43,7 @@ class Process:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - self.start_ticks / _TICKS_PER_S
 
     def record(self, path: Path) -> None:
-        """Write the identity for ``recorded``."""
+        """Write the identity, for ``recorded`` to read."""
         write_json(path, self)
 
 
@@ -76,8 +76,8 @@ def environment(config: NodeConfig, role: str, place: Path) -> dict[str, str]:
 
 def identify(pid: int) -> Process | None:
     """Return the identity of a living process; None when there is none or it is a zombie."""
-    fields = _stat(pid)
-    return None if fields is None or fields[0] in "ZX" else Process(pid, int(fields[19]))
+    living = _living(pid)
+    return living[0] if living else None
 
 
 def recorded(path: Path) -> Process | None:
@@ -111,11 +111,13 @@ def spawn(argv: Sequence[str], *, env: dict[str, str], log: Path, errors: Path |
 
 def scan(service: str, role: str | None = None, place: Path | None = None) -> tuple[Found, ...]:
     """Return every process with exactly this service (and role, and place), except the caller."""
-    return tuple(
-        found
-        for found in _ours(service)
-        if role in {None, found.role} and (place is None or found.place == str(place))
-    )
+    ours = (found for found in _ours(service) if role in {None, found.role})
+    return tuple(found for found in ours if place is None or found.place == str(place))
+
+
+def processes(service: str, role: str, place: Path | None = None) -> list[Process]:
+    """Return the processes of a role, and all that they started."""
+    return [found.process for found in scan(service, role, place)]
 
 
 def leader(service: str, role: str, place: Path | None = None) -> Found | None:
@@ -145,14 +147,26 @@ def end(find: Callable[[], Iterable[Process]], *, grace_s: float, deadline_s: fl
     return ()
 
 
+def wait_until(done: Callable[[], bool], deadline_s: float) -> bool:
+    """Return True as soon as ``done`` does; False once ``deadline_s`` seconds have passed."""
+    started = time.monotonic()
+    while not done():
+        if time.monotonic() - started > deadline_s:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 def group(pid: int) -> tuple[Process, ...]:
     """Return the living members of the process group that ``pid`` leads or led."""
-    members = ((number, _stat(number)) for number in _pids())
-    return tuple(
-        Process(number, int(fields[19]))
-        for number, fields in members
-        if fields and fields[0] not in "ZX" and int(fields[2]) == pid
-    )
+    living = map(_living, _pids())
+    return tuple(process for process, leader_pid in filter(None, living) if leader_pid == pid)
+
+
+def _living(pid: int) -> tuple[Process, int] | None:
+    """Return a living process and the leader of its process group; None for a zombie."""
+    fields = _stat(pid)
+    return None if fields is None or fields[0] in "ZX" else (Process(pid, int(fields[19])), int(fields[2]))
 
 
 def _stat(pid: int) -> list[str] | None:
@@ -175,14 +189,11 @@ def _ours(service: str) -> Iterator[Found]:
             environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        fields = _stat(pid) if pid != os.getpid() and wanted in environment else None
-        if fields and fields[0] not in "ZX":
-            yield Found(
-                Process(pid, int(fields[19])),
-                int(fields[2]) == pid,
-                _variable(environment, ROLE),
-                _variable(environment, PLACE),
-            )
+        living = _living(pid) if pid != os.getpid() and wanted in environment else None
+        if living:
+            process, leader_pid = living
+            role, place = _variable(environment, ROLE), _variable(environment, PLACE)
+            yield Found(process, leader_pid == pid, role, place)
 
 
 def _variable(environment: list[bytes], name: str) -> str:

@@ -1,4 +1,4 @@
-"""The run supervisor: conducts the runs in line one after the other; an idle server between them."""
+"""The supervisor: runs the queued runs one after the other, and keeps an idle server between them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import traceback
 from pathlib import Path
 
-from ..config import node_config
+from ..files import node_config
 from ..run.attempt import Attempt
 from ..run.directory import Run, all_runs
 from ..wire import NodeConfig, Outcome, RunState
@@ -18,39 +18,43 @@ from .process import Process, scan
 
 _POLL_S = 0.03
 _FAULT_PAUSE_S = 1.0
-_OTHER_EVERY_S = 1.0
+_KEEPER_EVERY_S = 1.0
 _LINE_EVERY_S = 0.3
 
 
 class Supervisor:
-    """Its state is in files and the process table, so a new one goes on after a kill."""
+    """Its state is in files and in the process table, so a new one continues where a killed one stopped."""
 
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
         self._idle: Process | None = None
         self._probe: WarmProbe | None = None
         self._finished: set[str] = set()
-        self._looked_at_other = 0.0
-        self._looked_at_line = 0.0
+        self._keeper_checked_s = 0.0
+        self._line_checked_s = 0.0
 
     def step(self) -> None:
-        """Conduct the next run, or keep the idle server.  Raises EngineFailed, NotInstalled, OSError."""
+        """Bring the next run to its end, or keep an idle server.
+
+        Raises EngineFailed, NotInstalled, OSError.
+        """
         self._config = node_config(self._config.node_dir)
-        self._look_after_keeper()
-        run = self._next_run()
-        if run is None:
+        self._check_keeper()
+        waiting = self._waiting()
+        if not waiting:
             self._keep_idle_server()
             time.sleep(_POLL_S)
             return
+        begun = [run for run in waiting if run.status().state != RunState.QUEUED]
         self._idle = None
-        Attempt(self._config, run, self._take_probe, self._meanwhile).conduct()
+        Attempt(self._config, (begun or waiting)[0], self._take_probe, self._meanwhile).conduct()
 
     def _take_probe(self) -> WarmProbe:
         probe, self._probe = self._probe or WarmProbe(self._config), None
         return probe
 
     def _waiting(self) -> list[Run]:
-        """Return the runs that are not finished, first in line first; end those cancelled in line."""
+        """Return the unfinished runs in the order of the line; end those that were cancelled in it."""
         waiting = []
         for run in all_runs(self._config.runs_dir, frozenset(self._finished)):
             status = run.status()
@@ -61,11 +65,6 @@ class Supervisor:
             elif status.waits_or_runs:
                 waiting.append(run)
         return waiting
-
-    def _next_run(self) -> Run | None:
-        waiting = self._waiting()
-        begun = [run for run in waiting if run.status().state != RunState.QUEUED]
-        return next(iter(begun or waiting), None)
 
     def _keep_idle_server(self) -> None:
         if self._idle and self._idle.alive():
@@ -81,14 +80,15 @@ class Supervisor:
         self._idle = start_server(self._config, fresh_epoch(idle_dir), self._config.idle_port)
 
     def _meanwhile(self) -> None:
-        self._look_after_keeper()
-        if time.monotonic() - self._looked_at_line > _LINE_EVERY_S:
-            self._looked_at_line = time.monotonic()
+        """Check the keeper and the line while a run goes on."""
+        self._check_keeper()
+        if time.monotonic() - self._line_checked_s > _LINE_EVERY_S:
+            self._line_checked_s = time.monotonic()
             self._waiting()
 
-    def _look_after_keeper(self) -> None:
-        if time.monotonic() - self._looked_at_other > _OTHER_EVERY_S:
-            self._looked_at_other = time.monotonic()
+    def _check_keeper(self) -> None:
+        if time.monotonic() - self._keeper_checked_s > _KEEPER_EVERY_S:
+            self._keeper_checked_s = time.monotonic()
             config = node_config(self._config.node_dir)
             places = (config.cluster_dir, config.node_dir)
             become_current(config, "supervisor", supervisor_path(config), *places)
