@@ -56,19 +56,20 @@ def _flat(parameter: inspect.Parameter, arguments: dict[str, Any]) -> Iterator[t
     elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
         yield from ((f"{parameter.name}[{i}]", item) for i, item in enumerate(value))
     else:
-        yield parameter.name, _scalar(value)
+        yield parameter.name, scalar(value)
 
 
 def _opened(text: str) -> bool | float | str | None:
     if len(text) > LONGEST:
         return None
     try:
-        return _scalar(_Unpickler(io.BytesIO(base64.b64decode(text))).load())
+        return scalar(_Unpickler(io.BytesIO(base64.b64decode(text))).load())
     except Exception:  # noqa: BLE001 - other pickles fail in as many ways as there are classes
         return None
 
 
-def _scalar(value: Any) -> bool | float | str | None:
+def scalar(value: Any) -> bool | float | str | None:
+    """Return a bool, number or text, also one that is numpy's; None for anything else."""
     if type(value).__module__ == "numpy" and value.ndim == 0:
         value = value.item()
     return value if isinstance(value, (bool, int, float, str)) else None

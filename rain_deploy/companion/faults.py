@@ -1,9 +1,10 @@
-"""Fail-open: an error in the companion is written to ``<run dir>/companion/faults.log`` and swallowed."""
+"""Writes errors in the companion to ``<run dir>/companion/faults.log`` and swallows them."""
 
 import os
 
 TYPE_CHECKING = False  # mypy reads it as True; importing typing would cost at every start of a Python
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
 
@@ -32,11 +33,19 @@ def _note(doing: str, fault: Exception) -> None:
     import traceback
     from pathlib import Path
 
-    from .files import append
+    if directory := os.environ.get("RAIN_DEPLOY_RUN_DIR"):
+        text = f"{doing}\n{''.join(traceback.format_exception(fault))}\n"
+        append(Path(directory, "companion", "faults.log"), text)
 
-    directory = os.environ.get("RAIN_DEPLOY_RUN_DIR")
-    if directory:
-        append(
-            Path(directory, "companion", "faults.log"),
-            f"{doing}\n{''.join(traceback.format_exception(fault))}\n",
-        )
+
+def append(path: "Path", text: str) -> None:
+    """Append ``text`` in one write, so that other processes that read and write see all of it.
+
+    Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)

@@ -13,9 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .arguments import scalar_arguments
-from .faults import FailOpen
-from .files import append
+from .arguments import scalar, scalar_arguments
+from .faults import FailOpen, append
 
 PLAIN_NUMBER = re.compile(r"\s{0,9}[+-]?(\d{1,30}\.?\d{0,30}|\.\d{1,30})([eE][+-]?\d{1,3})?\s{0,9}")
 """A text from ``get_str`` counts as a number if it contains nothing else."""
@@ -55,18 +54,11 @@ def _note_tasks(session: Any, tasks: list[Any]) -> None:
         parameters: dict[str, Any] = {}
         with FailOpen("reading a task's arguments"):
             parameters = scalar_arguments(task, functions)
-        lines.append(
-            json.dumps(
-                {
-                    "session": task.id.session_id,
-                    "task": task.id.id,
-                    "parameters": parameters,
-                    "kept": any(output.is_kept() for output in task.outputs),
-                }
-            )
-        )
+        kept = any(output.is_kept() for output in task.outputs)
+        note = {"session": task.id.session_id, "task": task.id.id, "parameters": parameters, "kept": kept}
+        lines.append(json.dumps(note) + "\n")
     if lines:
-        append(_directory / "tasks.jsonl", "\n".join(lines) + "\n")
+        append(_directory / "tasks.jsonl", "".join(lines))
 
 
 def _hook_load(instance: Any) -> None:
@@ -97,9 +89,8 @@ def _number_in(text: str) -> float | None:
 
 def _number_of(value: Any) -> float | None:
     """Return the value if it is a number, a numpy scalar or an array without dimensions; otherwise None."""
-    if type(value).__module__ == "numpy" and value.ndim == 0:
-        value = value.item()
-    return value if isinstance(value, (bool, int, float)) else None
+    number = scalar(value)
+    return None if isinstance(number, str) else number
 
 
 def _note_value(instance: Any, number: float | None) -> None:

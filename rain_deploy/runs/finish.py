@@ -1,4 +1,4 @@
-"""The end of a run: record how it went, pull its results, and return both as one result."""
+"""Ends a run: records how it went, pulls its results, and returns both as one result."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class PulledRun:
     files: int
     bytes: int
     finished: bool
-    """False: it still runs; this is what there was."""
+    """False: the run goes on, and these are its results so far."""
 
 
 PACK_DEADLINE_S = 6 * 3600.0
@@ -150,7 +150,7 @@ def pull_run(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatu
 def end_of(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus) -> RunResult:
     """Pull a run that has ended, and return how it went.
 
-    Raises PullFailed, which says how the script ended, when the results could not be pulled.
+    Raises PullFailed, whose message includes how the script ended, if the results could not be pulled.
     """
     try:
         outcome = _pulled(ctx, cluster, record, status)

@@ -1,4 +1,4 @@
-"""Put a run in line on the server node: its record, its port, its files on all nodes, the queue command."""
+"""Ships a run and puts it in line: its record, its port, its files on all nodes, the queue command."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from rain_deploy.runs.states import record_states, run_states, runs_of, unfinish
 
 
 def shipped(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -> RunRecord:
-    """Record a new run and bring it to all nodes.  The caller holds the cluster's lock.
+    """Record a new run and ship it to all nodes.  The caller holds the cluster's lock.
 
-    Any node that the run does not reach ends the command: then nothing is queued or recorded.
+    If the run does not reach every node, an error is raised, and nothing is queued or recorded.
     """
     recorded = [record for record in runs_of(ctx, cluster) if record.state != RunState.FINISHED]
     states = run_states(ctx, cluster) if recorded else {}  # the node is asked only where a run may be live
@@ -80,7 +80,7 @@ def _record(
 
 
 def _free_port(cluster: Cluster, sequence: int, live: Mapping[str, int]) -> int:
-    """Return the next port; all clusters of this home take turns, and an unfinished run keeps its own."""
+    """Return the next port that no unfinished run has; all clusters of this home take turns."""
     for turn in range(len(RUN_PORTS)):
         port = RUN_PORTS[(sequence + turn) % len(RUN_PORTS)]
         if port not in live.values():
@@ -100,7 +100,7 @@ def queue_and_follow(cluster: Cluster, record: RunRecord, spec: RunSpec) -> Comm
 
 
 def queue(ctx: Context, cluster: Cluster, record: RunRecord, spec: RunSpec) -> RunRecord:
-    """Queue the run and leave it to itself; return its record."""
+    """Queue the run, do not follow it, and return its record."""
     command = node_command(cluster, "queue", layout_of(cluster).run(record.id), *_flags(spec))
     try:
         result = ctx.transport.run(cluster.server.host, command)

@@ -1,7 +1,7 @@
-"""Collect what is shipped with a run: the script, modules and files that it names, and ``--files``.
+"""Collects what is shipped with a run: the script, the modules and files it names, and ``--files``.
 
-What a script names is found without running it (``source``).  Every file keeps its place relative to the
-script's working directory, so that the same relative paths and imports work on the nodes.
+The script is read, not run (``source``).  Every file keeps its place relative to the script's working
+directory, so that the same relative paths and imports work on the nodes.
 """
 
 from __future__ import annotations
@@ -140,10 +140,11 @@ class _Gathering:
             self._note_missing(module, entry.path, entry.line)
 
     def _add_path(self, path: Path, *, read: bool) -> None:
-        """Ship a file; of a directory, or the directory of a file yet to be written, ship the place alone."""
+        """Ship a file; ship a directory, or that of a file not written yet, as an empty directory."""
         kind = _kind(path)
         if stat.S_ISREG(kind):
-            if not self._held_back(path):
+            places = (*self._never, self._cwd / _RESULTS)
+            if not _NEVER & set(Path(self._name(path)).parts) and not any(map(path.is_relative_to, places)):
                 self._files.add(path)
             return
         place = path if stat.S_ISDIR(kind) else path.parent
@@ -155,10 +156,6 @@ class _Gathering:
             self._missing.append(
                 f"of directory {name} only files that are named go; --files {name} ships it all"
             )
-
-    def _held_back(self, path: Path) -> bool:
-        places = (*self._never, self._cwd / _RESULTS)
-        return bool(_NEVER & set(Path(self._name(path)).parts)) or any(map(path.is_relative_to, places))
 
     def _name(self, path: Path) -> str:
         return os.path.relpath(path, self._cwd)
@@ -189,7 +186,7 @@ class _Gathering:
         self._walk(path, frozenset(), named=True)
 
     def _walk(self, path: Path, above: frozenset[Path], *, named: bool = False) -> None:
-        """Add a file, or everything below a directory; ``above`` breaks circles of links."""
+        """Add a file, or everything below a directory; ``above`` stops at a link to a parent."""
         try:
             mode = path.stat().st_mode
             entries = sorted(path.iterdir()) if stat.S_ISDIR(mode) else []
@@ -202,15 +199,12 @@ class _Gathering:
             self._files.add(path)
         elif stat.S_ISDIR(mode) and (real := path.resolve()) not in above:
             self._directories.add(path)
-            for entry in entries:
-                if not self._left_out(entry):
+            for entry in entries:  # these are left out unless they are named themselves
+                never = entry.name in _NEVER or entry == self._cwd / _RESULTS
+                if not never and entry.resolve() not in self._never:
                     self._walk(entry, above | {real})
         elif named:
             raise InputError(f"--files {path}: neither a file nor a directory")
-
-    def _left_out(self, path: Path) -> bool:
-        """Return True for what is left out of a directory, unless it is named itself."""
-        return path.name in _NEVER or path == self._cwd / _RESULTS or path.resolve() in self._never
 
     # ---- the outcome
 
@@ -241,7 +235,7 @@ class _Gathering:
 
 
 def _kind(path: Path) -> int:
-    """Return the mode of what is there; 0 when nothing is, or when the text is not a path."""
+    """Return the mode of a path; 0 if nothing is there, or if the text is not a path."""
     try:
         return path.stat().st_mode
     except (OSError, ValueError):
@@ -249,7 +243,7 @@ def _kind(path: Path) -> int:
 
 
 def _resolve(place: Path, dotted: str) -> list[Path]:
-    """Return the files that ``import dotted`` reads below ``place``, as far as they are found there."""
+    """Return the files that ``import dotted`` reads, as far as they are below ``place``."""
     found: list[Path] = []
     for part in filter(str.isidentifier, dotted.split(".")):
         package = place / part / "__init__.py"

@@ -1,7 +1,7 @@
-"""Find a Python source's imports and the files that it names.  Nothing is executed.
+"""Finds a Python source's imports and the files that it names.  Nothing is executed.
 
-Paths are found as plain literals and as what is made of literals, of names bound to them and of
-``__file__`` by ``os.path.join``, ``Path(…) / …``, ``.parent`` and the like.
+A path may be a literal, or be made of literals, names bound to them and ``__file__``, by ``os.path.join``,
+``Path(…) / …``, ``.parent`` and the like.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def check_script(path: Path) -> None:
 
 
 def read_script(path: Path, file: str) -> Source:
-    """Return what the user's script says; ``file`` as for ``scan``.  Raises InputError."""
+    """Return what the user's script imports and names; ``file`` as for ``scan``.  Raises InputError."""
     try:
         return scan(path.read_bytes(), file)
     except OSError as error:
@@ -80,7 +80,7 @@ def read_script(path: Path, file: str) -> Source:
 
 
 def scan(data: bytes, file: str) -> Source:
-    """Return what a module's source says; ``file`` is its path, relative to the working directory.
+    """Return what a module imports and names; ``file`` is its path, relative to the working directory.
 
     Raises SyntaxError for what Python 3.11 does not parse, ValueError for bytes that are not text.
     """
@@ -126,7 +126,7 @@ def _called(call: ast.Call) -> str:
 
 
 class _Paths:
-    """Evaluates expressions that can have only one value, a text."""
+    """Evaluates expressions whose value is always the same text."""
 
     def __init__(self, tree: ast.Module, file: str) -> None:
         self._names = {"__file__": file}

@@ -53,12 +53,12 @@ def find_run(ctx: Context, cluster: str, run: str | None) -> RunRecord:
 
 
 def runs_of(ctx: Context, cluster: Cluster) -> tuple[RunRecord, ...]:
-    """Return the recorded runs of this very cluster: an earlier one may have had its name."""
+    """Return the recorded runs of this cluster, without those of an earlier one of the same name."""
     return tuple(record for record in ctx.store.runs(cluster.name) if record.cluster_id == cluster.id)
 
 
 def run_states(ctx: Context, cluster: Cluster) -> dict[str, ListedRun]:
-    """Return how every run stands that the server node holds, by run id."""
+    """Return the state of every run that the server node holds, by run id."""
     with understood(cluster, cluster.server.name):
         return read_runs(ask_server(ctx, cluster, "runs", layout_of(cluster).cluster))
 
@@ -93,14 +93,14 @@ def await_end(
 
 
 def record_state(ctx: Context, record: RunRecord, status: RunStatus) -> RunRecord:
-    """Record how the run stands; return the new record."""
+    """Record the run's state; return the new record."""
     new = replace(record, state=status.state, outcome=status.outcome, exit_code=status.exit_code)
     ctx.store.save_run(new)
     return new
 
 
 def record_states(ctx: Context, cluster: Cluster, states: Mapping[str, RunStatus]) -> None:
-    """Record what the server node said about runs: it may be powered off when somebody asks next."""
+    """Record the states that the server node reported: it may be powered off the next time."""
     for record in runs_of(ctx, cluster):
         now = states.get(record.id)
         if now and record.state not in {RunState.FINISHED, now.state}:
@@ -129,7 +129,7 @@ def run_line(record: RunRecord, status: RunStatus | None = None) -> RunLine:
 def holder(ctx: Context, record: RunRecord) -> Cluster | None:
     """Return the cluster whose server node has the run, awake; None when only the results here are left.
 
-    No machine is started, for money, to show what was pulled.
+    A rented machine is not started to show results that were pulled.
     """
     cluster = ctx.store.cluster(record.cluster)
     if cluster is None or cluster.id != record.cluster_id:

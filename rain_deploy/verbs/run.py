@@ -26,7 +26,7 @@ NAMES_SHOWN = 5
 def run(ctx: Context, name: str, spec: RunSpec) -> RunResult:
     """Run the script on the cluster and return with its results here, or at once with ``detach``."""
     cluster = living(ctx, name)
-    _heed_limit(ctx, cluster, then_off=spec.then_off)
+    _check_limit(ctx, cluster, then_off=spec.then_off)
     shipment = collect(spec.script, ctx.cwd, spec.files, never=(ctx.home,), function=spec.function)
     _agree(ctx, shipment)
     with contextlib.ExitStack() as locked:
@@ -55,8 +55,8 @@ def run(ctx: Context, name: str, spec: RunSpec) -> RunResult:
     return end_of(ctx, cluster, record, status)
 
 
-def _heed_limit(ctx: Context, cluster: Cluster, *, then_off: bool) -> None:
-    """Say when the machines power themselves off.  Raises InputError where that time has passed."""
+def _check_limit(ctx: Context, cluster: Cluster, *, then_off: bool) -> None:
+    """Report when the machines power themselves off.  Raises InputError if that time has passed."""
     if cluster.bill is None:
         if then_off:
             raise InputError(
@@ -77,7 +77,7 @@ def _heed_limit(ctx: Context, cluster: Cluster, *, then_off: bool) -> None:
 
 
 def _agree(ctx: Context, shipment: Shipment) -> None:
-    """Say what is shipped, and ask before much is.  Raises UsageError when the user does not agree."""
+    """Report what is shipped, and ask if it is large.  Raises UsageError if the user does not agree."""
     for sentence in shipment.missing:
         ctx.emit(Notice(sentence))
     names = ", ".join(file.path for file in shipment.files[:NAMES_SHOWN])

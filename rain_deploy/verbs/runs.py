@@ -1,4 +1,4 @@
-"""``runs``, ``attach``, ``cancel`` and ``pull``: what is done with runs that exist."""
+"""``runs``, ``attach``, ``cancel`` and ``pull``: list, follow, end and pull runs that exist."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CancelResult(Result):
     state: str
     outcome: str
     changed: bool
-    """False: it had ended before."""
+    """False: the run had ended before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class PullResult(Result):
 
 
 def runs(ctx: Context, name: str) -> RunsResult:
-    """Return every run of the cluster's name, as its server node reports it, else as recorded."""
+    """Return every run of a cluster of this name, as its server node reports it, else as recorded."""
     cluster = ctx.store.cluster(name)
     states = run_states(ctx, cluster) if cluster is not None and cluster.up else {}
     lines = tuple(run_line(record, states.get(record.id)) for record in ctx.store.runs(name))
@@ -78,9 +78,7 @@ def cancel(ctx: Context, name: str, run: str | None = None) -> CancelResult:
             ask_server(ctx, cluster, "cancel", layout_of(cluster).run(record.id))
     status = await_end(ctx, cluster, (record.id,))[record.id]
     record_state(ctx, record, status)
-    return CancelResult(
-        cluster=name, run=record.id, state=status.state, outcome=status.outcome, changed=changed
-    )
+    return CancelResult(name, record.id, status.state, status.outcome, changed)
 
 
 def pull(

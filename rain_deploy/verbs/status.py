@@ -19,7 +19,7 @@ from rain_deploy.runs.states import RunLine, record_states, run_line, runs_of, u
 
 @dataclass(frozen=True, slots=True)
 class StatusResult(Result):
-    """``status``: ``drift`` says in sentences what is not as recorded."""
+    """``status``: ``drift`` has a sentence for each difference from the record."""
 
     cluster: str
     provider: str
@@ -51,9 +51,9 @@ class StatusResult(Result):
 
 
 def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
-    """Ask every node at once.  A node that does not answer is drift; a wrong host key is an error.
+    """Ask all nodes in parallel.  A node that does not answer is drift; a wrong host key is an error.
 
-    Where machines are priced the cloud is asked first: a node whose machine does not run is not asked.
+    Where machines are priced, the cloud is asked first, and a node whose machine is off is not asked.
     """
     started_s = time.monotonic()
     cluster = recorded(ctx, name)
@@ -93,7 +93,7 @@ def _drift(
     off: Mapping[str, str],
     account: Account | None,
 ) -> tuple[str, ...]:
-    """Return sentences; for a node that is off, the cloud's."""
+    """Return a sentence for each difference from the record; for a node that is off, the cloud's."""
     unended = () if cluster.up else ("its last `up` did not end",)
     nodes = (
         f"{line.name}: its services do not run"
