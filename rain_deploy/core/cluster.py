@@ -73,6 +73,20 @@ class Cluster:
         return self.bill.limit_s if self.bill else None
 
     @property
+    def per_hour(self) -> float | None:
+        """Price of all its machines while they run; None where nothing is priced."""
+        return self.bill.per_hour if self.bill else None
+
+    @property
+    def currency(self) -> str:
+        """Currency of its prices; empty where nothing is priced."""
+        return self.bill.currency if self.bill else ""
+
+    def cost(self, now_s: float) -> float | None:
+        """Return what its machines have cost so far; None where nothing is priced."""
+        return self.bill.cost(now_s) if self.bill else None
+
+    @property
     def every_node(self) -> tuple[Node, ...]:
         """The nodes, and those that are left out."""
         return (*self.nodes, *self.left_out)

@@ -84,15 +84,14 @@ def take_down(ctx: Context, record: Record, *, discard_results: bool, out: Path 
     pulled = () if discard_results or not cluster.up else _bring_home(ctx, record, out)
     gone = destroy(ctx, record)
     end_records(ctx, cluster)
-    bill = cluster.bill
     return DownResult(
         cluster=cluster.name,
         deleted=gone.deleted,
         certificate=gone.certificate,
         pulled=pulled,
         seconds=time.monotonic() - started_s,
-        cost=bill.cost(time.time()) if bill else None,
-        currency=bill.currency if bill else "",
+        cost=cluster.cost(time.time()),
+        currency=cluster.currency,
     )
 
 

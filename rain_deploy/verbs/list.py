@@ -66,8 +66,8 @@ def _line(ctx: Context, cluster: Cluster, account: Account | None) -> ClusterLin
         runs=len(runs),
         active_run=active[0] if active else "",
         limit_s=cluster.limit_s,
-        cost=cluster.bill.cost(time.time()) if cluster.bill else None,
-        currency=cluster.bill.currency if cluster.bill else "",
+        cost=cluster.cost(time.time()),
+        currency=cluster.currency,
         state=_machines(cluster, account) if account else "",
     )
 

@@ -68,8 +68,8 @@ def scale(ctx: Context, spec: ClusterSpec, n: int) -> ScaleResult:
         removed=tuple(name for name in had if name not in names),
         nodes=node_lines(cluster, "ready"),
         seconds=time.monotonic() - started_s,
-        per_hour=cluster.bill.per_hour if cluster.bill else None,
-        currency=cluster.bill.currency if cluster.bill else "",
+        per_hour=cluster.per_hour,
+        currency=cluster.currency,
         limit_s=cluster.limit_s,
     )
 
