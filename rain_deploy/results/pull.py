@@ -116,7 +116,7 @@ def _landed(run: RunRecord, unpacked: Unpacked, partial: Path, out: Path) -> Pul
 
 
 def _status(path: Path) -> RunStatus:
-    """Return what the node says about the run; it may have sent anything."""
+    """Return the node's report about the run; the node may have sent anything."""
     try:
         with path.open("rb") as stream:
             value = json.loads(stream.read(_LONGEST_STATE_BYTES), parse_constant=lambda _: None)
@@ -127,12 +127,10 @@ def _status(path: Path) -> RunStatus:
 
 def _tables(directory: Path, rows: tuple[PointRow, ...]) -> list[PulledFile]:
     """Write the tables of points."""
-    with (directory / "points.csv").open("w", encoding="utf-8", newline="") as table:
-        points.write_csv(rows, table)
-    with (directory / "points.json").open("w", encoding="utf-8") as table:
-        points.write_json(rows, table)
     made = []
-    for name in ("points.csv", "points.json"):
+    for name, write in (("points.csv", points.write_csv), ("points.json", points.write_json)):
+        with (directory / name).open("w", encoding="utf-8", newline="") as table:
+            write(rows, table)
         data = (directory / name).read_bytes()
         made.append(PulledFile(name, len(data), hashlib.sha256(data).hexdigest()))
     return made

@@ -1,4 +1,4 @@
-"""Bytes over SSH channels: the streams of one command, and forwarded connections."""
+"""Moves bytes over SSH channels: the streams of one command, and forwarded connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One SSH connection, opened by fabric: pinned host keys, the host's login keys, a deadline, no stalls."""
+"""Opens an SSH connection with fabric: pinned host keys, the host's login keys, a deadline, no stalls."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ class _Login:
 
     def __init__(self, host: Host, gateway: fabric.Connection | None, timeout_s: float) -> None:
         self._host = host
-        self._algorithms = _host_key_algorithms(host)
+        kinds = dict.fromkeys(key.partition(" ")[0] for key in host.host_keys)
+        names = (name for kind in kinds for name in (_RSA if kind == "ssh-rsa" else (kind,)))
+        # The server has to prove that it owns one of the pinned keys, so only their algorithms are offered.
+        self._algorithms = tuple(name for name in names if name in _KEY_TYPES)
         if not self._algorithms:
             raise _unknown_key(host)
         self._late = threading.Event()
@@ -197,10 +200,3 @@ def _changed_key(host: Host, problem: str) -> HostKeyError:
         f"expected was {expected}; it is another machine, or somebody is in between",
         node=host.name,
     )
-
-
-def _host_key_algorithms(host: Host) -> tuple[str, ...]:
-    """Return the algorithms of the pinned keys, in their order: the server has to prove one of these keys."""
-    kinds = dict.fromkeys(key.partition(" ")[0] for key in host.host_keys)
-    names = (name for kind in kinds for name in (_RSA if kind == "ssh-rsa" else (kind,)))
-    return tuple(name for name in names if name in _KEY_TYPES)

@@ -1,4 +1,4 @@
-"""Commands on this machine, where nothing has to be reached."""
+"""Runs commands on this machine, where nothing has to be reached."""
 
 from __future__ import annotations
 

@@ -83,25 +83,23 @@ class SshTransport:
 
     def _link(self, host: Host) -> Link:
         """Return the link to this machine and login; hosts behind a jump host share the jump host's."""
-        jump = self._link(_last_jump(host)) if host.jumps else None
+        jump = None
+        if host.jumps:
+            *before, last = host.jumps
+            behind = Host(
+                name=f"jump host {last.address}",
+                address=last.address,
+                port=last.port,
+                user=last.user,
+                host_keys=last.host_keys,
+                identity_files=last.identity_files,
+                use_agent=host.use_agent,
+                jumps=tuple(before),
+            )
+            jump = self._link(behind)
         key = dataclasses.replace(host, cluster_address=None, base=None, installer_env=())
         with self._lock:
             return self._links.setdefault(key, Link(host, jump, self._connect_s))
-
-
-def _last_jump(host: Host) -> Host:
-    """Return the jump host next to ``host``, as a host behind the jumps before it."""
-    *before, jump = host.jumps
-    return Host(
-        name=f"jump host {jump.address}",
-        address=jump.address,
-        port=jump.port,
-        user=jump.user,
-        host_keys=jump.host_keys,
-        identity_files=jump.identity_files,
-        use_agent=host.use_agent,
-        jumps=tuple(before),
-    )
 
 
 class Link:
@@ -148,7 +146,14 @@ class Link:
         """Return the connection, open; threads that come together share one login."""
         with self._lock:
             if self._kept is None or not self._kept.is_connected:
-                self._kept = self._connect()
+                host, jump, connect_s = self._host, self._jump, self._connect_s
+                if jump is None:
+                    self._kept = open_connection(host, None, connect_s)
+                else:
+                    self._kept = jump._open(  # noqa: SLF001
+                        lambda gateway, _: open_connection(host, gateway, connect_s),
+                        f"cannot connect to {host.address} port {host.port}",
+                    )
             return self._kept
 
     def close(self) -> None:
@@ -158,20 +163,13 @@ class Link:
         if kept is not None:
             kept.client.close()
 
-    def _connect(self) -> fabric.Connection:
-        host, connect_s = self._host, self._connect_s
-        if self._jump is None:
-            return open_connection(host, None, connect_s)
-        refusal = f"cannot connect to {host.address} port {host.port}"
-        return self._jump._open(lambda gateway, _: open_connection(host, gateway, connect_s), refusal)  # noqa: SLF001
-
     def _open(
         self, work: _Work, refusal: str, deadline: float | None = None, pauses_s: tuple[float, ...] = ()
     ) -> Any:
         """Return what ``work`` opens on the live connection, within the seconds that it is given.
 
-        A kept connection that turns out to be dead is replaced once.  If the host lives and refuses, it is
-        asked again after each of ``pauses_s``.  Nothing but opening is repeated: no command runs twice.
+        A dead connection is replaced once.  A host that lives and refuses is asked again after each of
+        ``pauses_s``.  Only the opening is repeated: no command runs twice.
         """
         pauses, renewals = iter(pauses_s), iter((0.0,))
         while True:
