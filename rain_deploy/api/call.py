@@ -14,7 +14,7 @@ from typing import Any, TypedDict, Unpack
 from rain_deploy import wiring
 from rain_deploy.api.function import function_script
 from rain_deploy.cluster.context import Confirm, Context
-from rain_deploy.cluster.standing import add_standing
+from rain_deploy.cluster.lookup import add_standing
 from rain_deploy.core.events import Event, EventSink, Notice
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.errors import InputError, RainDeployError, UsageError

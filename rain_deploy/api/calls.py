@@ -15,11 +15,11 @@ import rain_deploy.verbs.sweep as sweep_verb
 import rain_deploy.verbs.up as up_verb
 from rain_deploy.api.call import Common, Place, Script, called, settings_of
 from rain_deploy.cluster.context import Confirm
+from rain_deploy.cluster.nodes.preview import PlanResult
 from rain_deploy.core.events import EventSink
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.verbs.down import DownResult
 from rain_deploy.verbs.logs import PointsResult
-from rain_deploy.verbs.plan import PlanResult
 from rain_deploy.verbs.runs import CancelResult, PullResult
 from rain_deploy.verbs.scale import ScaleResult
 from rain_deploy.verbs.status import StatusResult

@@ -179,7 +179,7 @@ class Session:
     def _with_rest(self, error: RainDeployError) -> RainDeployError:
         """Return ``error`` with what of the cluster exists, unless it says so itself, and what costs."""
         if self._ctx is not None:
-            from rain_deploy.cluster.standing import add_standing
+            from rain_deploy.cluster.lookup import add_standing
 
             add_standing(self._ctx, self.cluster, error)
         return error

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import delete, end_nodes
-from rain_deploy.cluster.hosts import assign, look_at_hosts, pinned
-from rain_deploy.cluster.install import bring_up, shared_of, wall_stages
 from rain_deploy.cluster.make import make
+from rain_deploy.cluster.nodes.hosts import assign, look_at_hosts, pinned
+from rain_deploy.cluster.nodes.install import bring_up, shared_of, wall_stages
+from rain_deploy.cluster.nodes.stages import run_stages
 from rain_deploy.cluster.plan import Plan
-from rain_deploy.cluster.stages import run_stages
 from rain_deploy.cluster.wake import wake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice

@@ -12,9 +12,9 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.leftovers import Group, Key, groups
 from rain_deploy.cluster.lookup import hosts_of
 from rain_deploy.cluster.make import delete_one
+from rain_deploy.cluster.nodes.stages import try_stages
 from rain_deploy.cluster.plan import plan_down
 from rain_deploy.cluster.seen import Account, Seen, ask, refuse_another_account
-from rain_deploy.cluster.stages import try_stages
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.machine import Resource
 from rain_deploy.core.spec import ClusterSpec

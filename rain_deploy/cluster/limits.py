@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.nodes.stages import run_stages
 from rain_deploy.cluster.seen import ask, has_moved
-from rain_deploy.cluster.stages import run_stages
 from rain_deploy.core.bill import Bill
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice

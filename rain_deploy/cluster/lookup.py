@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster, Node, Role
 from rain_deploy.core.machine import Host
+from rain_deploy.core.wording import hour, money
 from rain_deploy.errors import (
     EngineError,
     InputError,
+    RainDeployError,
 )
 from rain_deploy.parts.services import node_command
+from rain_deploy.parts.ssh_config import known_hosts_text, ssh_config_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +98,44 @@ def node_lines(cluster: Cluster, state: str) -> tuple[NodeLine, ...]:
         )
         for node in cluster.nodes
     )
+
+
+def standing(ctx: Context, name: str, *, costs_only: bool) -> str | None:
+    """Return a sentence about the cluster's machines as recorded; None where nothing is left.
+
+    ``costs_only``: also None where they cost nothing.  A machine whose create had no outcome counts: it may
+    exist.
+    """
+    cluster = ctx.store.cluster(name)
+    if cluster is None:
+        return None
+    bill, resources = cluster.bill, ctx.store.resources(cluster.id)
+    things = (resources or cluster.nodes) if bill else (cluster.nodes or resources)
+    machines = sum(resource.is_machine for resource in resources) or len(cluster.nodes)
+    costs = ""
+    if bill and machines:
+        limit = f"time limit {hour(bill.limit_s, time.time())}" if bill.limit_s else "no time limit"
+        costs = f" ({money(bill.quote.per_hour * machines, bill.currency)} per hour; {limit})"
+    if not things or (costs_only and not costs):
+        return None
+    names = ", ".join(thing.name for thing in things)
+    flag = "" if name == "default" else f" -c {name}"
+    return f"cluster {name}: {names}{costs}; remove it with: rain-deploy down{flag}"
+
+
+def add_standing(ctx: Context, name: str, error: RainDeployError) -> None:
+    """Add to an error what of the cluster exists, unless it says so itself, and what costs."""
+    with contextlib.suppress(RainDeployError):
+        said = error.still_running
+        rest = standing(ctx, name, costs_only=bool(said))
+        error.still_running = "; ".join(filter(None, (said, rest))) or None
+
+
+def write_ssh_config(ctx: Context, cluster: Cluster) -> Path:
+    """Write the configuration with which the system's ssh reaches the nodes, and return its path."""
+    directory = ctx.home / "clusters" / cluster.id
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    known_hosts, config = directory / "known_hosts", directory / "ssh_config"
+    known_hosts.write_text(known_hosts_text(cluster.id, hosts_of(cluster)))
+    config.write_text(ssh_config_text(cluster.id, hosts_of(cluster), known_hosts))
+    return config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.hosts import survivors
+from rain_deploy.cluster.nodes.hosts import survivors
 from rain_deploy.cluster.plan import Plan
 from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Intent, Resource, node_index

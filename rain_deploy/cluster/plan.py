@@ -67,8 +67,8 @@ def plan_down(seen: Seen) -> Plan:
 
 
 def in_order_of_making(resources: tuple[Resource, ...]) -> tuple[Resource, ...]:
-    """Return machines behind all else: they are made last and go first."""
-    return tuple(sorted(resources, key=lambda resource: resource.is_machine))
+    """Return machines, by number, behind all else: they are made last and go first."""
+    return tuple(sorted(resources, key=lambda resource: resource.index))
 
 
 def unrecorded(known: tuple[Resource, ...], listed: tuple[Resource, ...]) -> tuple[Resource, ...]:

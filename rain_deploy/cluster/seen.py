@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.resolution import decide_environment, known_environment
+from rain_deploy.cluster.nodes.resolution import decide_environment, known_environment
 from rain_deploy.core.bill import Quote
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.environment import ResolvedEnvironment
@@ -209,10 +209,8 @@ def refuse_another_account(seen: Seen) -> None:
 
 def is_offered(seen: Seen) -> bool:
     """Return True where machines must be paid for that are not paid for yet, or under other terms."""
-    bill, asked = seen.cluster.bill, seen.spec.max_cost
-    if bill is None or seen.missing > 0 or bill.passed(seen.now_s):
-        return True
-    return asked is not None and asked != bill.max_cost
+    bill = seen.cluster.bill
+    return bill is None or seen.missing > 0 or bill.passed(seen.now_s) or seen.spec.changes(bill)
 
 
 # ---- the wish, completed

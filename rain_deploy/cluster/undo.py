@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import delete, delete_unrecorded, destroy, end_nodes
+from rain_deploy.cluster.nodes.stages import run_stages
 from rain_deploy.cluster.plan import Plan
-from rain_deploy.cluster.stages import run_stages
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Resource

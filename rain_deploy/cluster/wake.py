@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TypeVar
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.hosts import BOOT_S
 from rain_deploy.cluster.limits import write_limit
 from rain_deploy.cluster.lookup import ask_server
+from rain_deploy.cluster.nodes.hosts import BOOT_S
 from rain_deploy.cluster.plan import is_lost
 from rain_deploy.cluster.seen import ASLEEP, account_of
 from rain_deploy.core.cluster import Cluster, Node

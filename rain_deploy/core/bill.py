@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from rain_deploy.core.machine import Machines, Resource
-from rain_deploy.core.wording import HOUR_S
+from rain_deploy.core.wording import HOUR_S, money
 
 DEFAULT_TTL_S = 12 * HOUR_S
 """From the making of a cluster to its time limit, unless another is asked for."""
@@ -102,6 +102,16 @@ class Bill:
             else:
                 rates.setdefault(found.ref, self.quote.per_hour)
         return sum(rates.values())
+
+    @property
+    def capped(self) -> bool:
+        """True where a sum limits the time."""
+        return self.max_cost is not None
+
+    @property
+    def cap(self) -> str:
+        """The sum that may be spent, in words."""
+        return money(self.max_cost or 0.0, self.currency)
 
     def cost(self, now_s: float) -> float:
         """Return what all machines have cost so far."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.stages import run_stages
+from rain_deploy.cluster.nodes.stages import run_stages
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.command import Command
 from rain_deploy.core.layout import RUN_PORTS

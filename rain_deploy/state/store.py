@@ -7,6 +7,7 @@ cattrs turns into JSON.  The cloud's labels, not this file, are the truth about 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import socket
@@ -19,6 +20,7 @@ import cattrs.errors
 import cattrs.preconf.json
 from cattrs.gen import make_dict_unstructure_fn, override
 
+from rain_deploy.core.bill import Bill
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.machine import Facts, Host, Intent, Resource
@@ -37,7 +39,7 @@ _CONVERTER.register_unstructure_hook(
 
 _DIGITS = 5
 """Hex digits: half of a cluster id identifies the home, half the cluster."""
-_BILL = ("quote", "account", "meters", "max_cost", "ttl_limit_s", "limit_s")
+_BILL = tuple(field.name for field in dataclasses.fields(Bill))
 Read = TypeVar("Read")
 
 

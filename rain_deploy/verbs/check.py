@@ -6,18 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.hosts import assign, question
-from rain_deploy.cluster.install import shared_of
+from rain_deploy.cluster.nodes.hosts import assign, question
+from rain_deploy.cluster.nodes.install import shared_of
+from rain_deploy.cluster.nodes.preview import planned_hosts
 from rain_deploy.cluster.plan import Plan, plan_up
 from rain_deploy.cluster.seen import look
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import ApiError, InputError, RainDeployError
+from rain_deploy.errors import ApiError, RainDeployError
 from rain_deploy.fleet.reach import gather_facts
 from rain_deploy.parts.listed import parts
 from rain_deploy.parts.part import lacking, refusals
-from rain_deploy.verbs.plan import planned_hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,7 @@ class CheckResult(Result):
     @property
     def problem(self) -> RainDeployError | None:
         errors = [line.error for line in self.findings if line.error]
-        if errors:
-            return max(errors, key=lambda error: error.exit_code)
-        refused = [f"{line.subject}: {line.text}" for line in self.findings if line.state == "refused"]
-        return InputError(f"up would refuse: {'; '.join(refused)}") if refused else None
+        return max(errors, key=lambda error: error.exit_code) if errors else None
 
 
 def check(ctx: Context, spec: ClusterSpec) -> CheckResult:
@@ -54,13 +51,12 @@ def check(ctx: Context, spec: ClusterSpec) -> CheckResult:
         hosts = () if provider.cloud else planned_hosts(provider, plan)  # rented machines do not exist yet
     except RainDeployError as error:
         return CheckResult(spec.provider, (_refused(spec.provider, error),))
-    account = plan.seen.account
-    accepted = (CheckLine("credentials", "ok", "accepted, and the clock here is right"),)
+    account, accepted = plan.seen.account, CheckLine("credentials", "ok", "accepted; the clock here is right")
     if account and account.silent:
-        accepted = (_refused("credentials", ApiError(f"the cloud did not answer: {account.silent}")),)
+        accepted = _refused("credentials", ApiError(f"the cloud did not answer: {account.silent}"))
     offered = plan.offer.sentences if plan.offer else ()
     findings = (
-        *(accepted if account else ()),
+        *((accepted,) if account else ()),
         *(CheckLine(spec.provider, "ok", sentence) for sentence in (*plan.seen.sentences, *offered)),
         *(_hosts(ctx, plan, hosts) if hosts else ()),
     )
@@ -76,11 +72,10 @@ def _hosts(ctx: Context, plan: Plan, hosts: tuple[Host, ...]) -> Iterator[CheckL
         failed = outcomes.errors.get(host.name)
         yield _refused(_subject(host), failed) if failed else _host(host, outcomes.values[host.name])
     if not outcomes.errors:
-        found = outcomes.values
         recorded = {node.name: node.facts for node in plan.cluster.nodes if shared}
-        one = found[asked[0].name]
-        facts = {host: _of_node(found.get(host.name, one), recorded.get(host.name)) for host in hosts}
-        yield from _parts(ctx, plan, facts)
+        one = outcomes.values[asked[0].name]
+        found = {host: outcomes.values.get(host.name, one) for host in hosts}
+        yield from _parts(ctx, plan, {h: _of_node(facts, recorded.get(h.name)) for h, facts in found.items()})
 
 
 def _of_node(facts: Facts, recorded: Facts | None) -> Facts:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import find_node, recorded
-from rain_deploy.cluster.stages import install_log
+from rain_deploy.cluster.nodes.stages import install_log
 from rain_deploy.cluster.wake import awake
 from rain_deploy.core.command import Command
 from rain_deploy.core.events import Event, PointSeen

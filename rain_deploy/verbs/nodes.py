@@ -1,19 +1,22 @@
-"""``ssh`` and ``exec``: a shell on one node, a command on all."""
+"""Reach nodes: ``ssh``, ``exec``, and Rain's ports on loopback here (``tunnel``, ``dashboard``)."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.lookup import find_node, hosts_of, recorded
+from rain_deploy.cluster.lookup import find_node, hosts_of, living, recorded, write_ssh_config
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.command import Command
+from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT
 from rain_deploy.core.machine import Host
 from rain_deploy.core.result import Result
 from rain_deploy.errors import RainDeployError, ScriptFailed
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.fleet.reach import meet
-from rain_deploy.parts.ssh_config import known_hosts_text, ssh_config_text
+from rain_deploy.runs.states import run_states, unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +50,8 @@ class ExecResult(Result):
 def ssh_argv(ctx: Context, name: str, node: int | None, argv: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return the arguments that run the system's ssh to a node with the generated ssh_config."""
     cluster = recorded(ctx, name)
-    directory = ctx.home / "clusters" / cluster.id
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    known_hosts = directory / "known_hosts"
-    config = directory / "ssh_config"
-    known_hosts.write_text(known_hosts_text(cluster.id, hosts_of(cluster)))
-    config.write_text(ssh_config_text(cluster.id, hosts_of(cluster), known_hosts))
     command = ("--", Command(argv).line()) if argv else ()
-    return ("ssh", "-F", str(config), find_node(cluster, node).name, *command)
+    return ("ssh", "-F", str(write_ssh_config(ctx, cluster)), find_node(cluster, node).name, *command)
 
 
 def check_reach(ctx: Context, name: str, node: int | None) -> None:
@@ -80,3 +77,42 @@ def exec_all(ctx: Context, name: str, node: int | None, argv: tuple[str, ...]) -
 def chosen_hosts(cluster: Cluster, node: int | None) -> tuple[Host, ...]:
     """Return the host of that node, or all hosts if ``node`` is None."""
     return (find_node(cluster, node).host,) if node else hosts_of(cluster)
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel(Result):
+    """An open port on loopback of this machine; it closes when the verb ends."""
+
+    cluster: str
+    port: int
+    target: str
+    """Where it leads, like ``node-1 127.0.0.1:7210``."""
+    url: str = ""
+    """The address of the dashboard, if this is one."""
+
+
+def tunnel(ctx: Context, name: str, port: int = 0) -> contextlib.AbstractContextManager[Tunnel]:
+    """Open Rain's client port on loopback: of the server of the active run, or else of the idle server."""
+    cluster = living(ctx, name)
+    active = unfinished(run_states(ctx, cluster))
+    ports = {record.id: record.port for record in ctx.store.runs(cluster.name)}
+    client_port = next((ports[run] for run in active if run in ports), IDLE_PORT)
+    return _forwarded(ctx, cluster, client_port, port)
+
+
+def dashboard(ctx: Context, name: str, port: int = 0) -> contextlib.AbstractContextManager[Tunnel]:
+    """Open Rain's dashboard on loopback.  Any user of this machine can reach it while it is open."""
+    return _forwarded(ctx, living(ctx, name), HTTP_PORT, port)
+
+
+@contextlib.contextmanager
+def _forwarded(ctx: Context, cluster: Cluster, remote_port: int, local_port: int) -> Iterator[Tunnel]:
+    server = cluster.server
+    forward = ctx.transport.forward(server.host, server.cluster_address, remote_port, local_port=local_port)
+    with contextlib.closing(forward):
+        yield Tunnel(
+            cluster=cluster.name,
+            port=forward.local_port,
+            target=f"{server.name} {server.cluster_address}:{remote_port}",
+            url=f"http://127.0.0.1:{forward.local_port}/" if remote_port == HTTP_PORT else "",
+        )

@@ -97,5 +97,5 @@ def _follow_cost(ctx: Context, record: Record) -> None:
     """Give every node the new limit: fewer or more machines spend --max-cost at another hour."""
     cluster = record.cluster
     cloud = ctx.provider_for(cluster.provider).cloud
-    if cloud and cluster.bill and cluster.bill.max_cost is not None:
+    if cloud and cluster.bill and cluster.bill.capped:
         move_limit(ctx, cloud, record, replace(cluster.bill, limit_s=cluster.bill.limit_at(time.time())))

@@ -9,6 +9,7 @@ from rain_deploy.cluster.apply import apply
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.limits import move_limit
 from rain_deploy.cluster.lookup import NodeLine, node_lines
+from rain_deploy.cluster.nodes.preview import PlanResult, preview
 from rain_deploy.cluster.offer import agree
 from rain_deploy.cluster.plan import Plan, plan_up
 from rain_deploy.cluster.seen import look
@@ -18,7 +19,6 @@ from rain_deploy.core.events import Notice
 from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.state.record import Record
-from rain_deploy.verbs.plan import PlanResult, preview
 
 
 @dataclass(frozen=True, slots=True)

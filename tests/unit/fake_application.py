@@ -17,6 +17,7 @@ from rain_deploy.cli.main import root
 from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.cluster.leftovers import GcLine
 from rain_deploy.cluster.lookup import NodeLine
+from rain_deploy.cluster.nodes.preview import HostPlan, PlanResult, StagePlan
 from rain_deploy.core.bill import Bill, Meter, Quote
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import CommandResult
@@ -38,13 +39,11 @@ from rain_deploy.verbs.extend import ExtendResult
 from rain_deploy.verbs.gc import GcResult
 from rain_deploy.verbs.list import ClusterLine, ListResult
 from rain_deploy.verbs.logs import LogsResult, PointsResult
-from rain_deploy.verbs.nodes import ExecLine, ExecResult
-from rain_deploy.verbs.plan import HostPlan, PlanResult, StagePlan
+from rain_deploy.verbs.nodes import ExecLine, ExecResult, Tunnel
 from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
 from rain_deploy.verbs.scale import ScaleResult
 from rain_deploy.verbs.status import StatusResult
 from rain_deploy.verbs.sweep import SweepResult
-from rain_deploy.verbs.tunnel import Tunnel
 from rain_deploy.verbs.up import UpResult
 
 NODES = (

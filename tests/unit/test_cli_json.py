@@ -17,6 +17,7 @@ import jsonschema
 import pytest
 
 from rain_deploy.cli.main import VERBS
+from rain_deploy.cluster.nodes.preview import PlanResult
 from rain_deploy.core import events
 from rain_deploy.core.result import Result
 from rain_deploy.errors import ExitCode, RainDeployError, StateError, Unreachable
@@ -31,7 +32,6 @@ from rain_deploy.verbs.gc import GcResult
 from rain_deploy.verbs.list import ListResult
 from rain_deploy.verbs.logs import LogsResult, PointsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult
-from rain_deploy.verbs.plan import PlanResult
 from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
 from rain_deploy.verbs.scale import ScaleResult
 from rain_deploy.verbs.status import StatusResult

@@ -10,7 +10,7 @@ import pytest
 
 from rain_deploy.cluster.apply import delete_surplus
 from rain_deploy.cluster.destroy import delete
-from rain_deploy.cluster.hosts import pinned
+from rain_deploy.cluster.nodes.hosts import pinned
 from rain_deploy.cluster.plan import plan_up
 from rain_deploy.cluster.seen import look
 from rain_deploy.core.bill import Bill

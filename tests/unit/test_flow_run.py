@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.hosts import assign, survivors
+from rain_deploy.cluster.nodes.hosts import assign, survivors
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.events import Event

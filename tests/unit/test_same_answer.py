@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.nodes.preview import PlanResult
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.events import EventSink
@@ -28,7 +29,6 @@ from rain_deploy.state import Store
 from rain_deploy.transport.base import Chunk
 from rain_deploy.transport.local import LocalTransport
 from rain_deploy.verbs.check import check
-from rain_deploy.verbs.plan import PlanResult
 from rain_deploy.verbs.up import up
 from tests.unit.fake_cloud import ME, PROVIDER, World
 

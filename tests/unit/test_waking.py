@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.cluster.hosts import BOOT_S
+from rain_deploy.cluster.nodes.hosts import BOOT_S
 from rain_deploy.cluster.wake import awake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Machines

@@ -20,7 +20,7 @@ _PORT = option(
 @_PORT
 def tunnel_command(session: Session, *, port: int | None) -> int:
     """Forward a port of this machine to Rain's client port, until Ctrl-C."""
-    from rain_deploy.verbs.tunnel import tunnel
+    from rain_deploy.verbs.nodes import tunnel
 
     with session.call(tunnel, session.cluster, port=port or 0) as opened:
         session.sink.pause()
@@ -35,7 +35,7 @@ def tunnel_command(session: Session, *, port: int | None) -> int:
 @option("--no-browser", is_flag=True, help="Only print the address.")
 def dashboard_command(session: Session, *, port: int | None, no_browser: bool) -> int:
     """Forward a port of this machine to Rain's dashboard and open it, until Ctrl-C."""
-    from rain_deploy.verbs.tunnel import dashboard
+    from rain_deploy.verbs.nodes import dashboard
 
     with session.call(dashboard, session.cluster, port=port or 0) as opened:
         session.sink.pause()

@@ -11,10 +11,10 @@ from rain_deploy.options.table import CLOUD
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
+    from rain_deploy.cluster.nodes.preview import PlanResult
     from rain_deploy.core.bill import Quote
     from rain_deploy.core.spec import ClusterSpec
     from rain_deploy.verbs.check import CheckResult
-    from rain_deploy.verbs.plan import PlanResult
     from rain_deploy.verbs.up import UpResult
 
 NAMES_SHOWN = 5

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.hosts import assign, question
-from rain_deploy.cluster.install import refuse, shared_of
 from rain_deploy.cluster.lookup import hosts_of
+from rain_deploy.cluster.nodes.hosts import assign, question
+from rain_deploy.cluster.nodes.install import refuse, shared_of
 from rain_deploy.cluster.plan import Plan
 from rain_deploy.core.bill import Quote
 from rain_deploy.core.cluster import Cluster

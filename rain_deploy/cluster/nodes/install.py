@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.hosts import survivors
+from rain_deploy.cluster.nodes.hosts import survivors
+from rain_deploy.cluster.nodes.rekey import rekey
+from rain_deploy.cluster.nodes.stages import run_stages, try_stages
 from rain_deploy.cluster.plan import Plan
-from rain_deploy.cluster.rekey import rekey
-from rain_deploy.cluster.stages import run_stages, try_stages
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.command import Command
 from rain_deploy.core.events import Notice

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.stages import run_stages
+from rain_deploy.cluster.nodes.stages import run_stages
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.parts.host_key import NEW_KEY, HostKey

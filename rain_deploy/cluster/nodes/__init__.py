@@ -1,0 +1,1 @@
+"""The nodes of a cluster: what their hosts are, and what each of them gets."""
