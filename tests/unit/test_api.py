@@ -192,7 +192,9 @@ def test_a_closure_and_numbers_of_numpy_come_back_as_json(tmp_path: Path) -> Non
     assert answer(tmp_path / place.name, sent, tmp_path) == {"all": [0.0, 1.5, 3.0], "best": 2.0}
 
 
-@pytest.mark.parametrize("function", [lambda: 1, functools.partial(print, "x"), RunResult], ids=str)
+@pytest.mark.parametrize(
+    "function", [lambda: 1, functools.partial(print, "x"), RunResult], ids=["lambda", "partial", "class"]
+)
 def test_whatever_can_be_called_has_a_name_for_its_script(
     function: Callable[..., object], tmp_path: Path
 ) -> None:
