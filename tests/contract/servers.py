@@ -133,4 +133,4 @@ class Sshds:
 
 def _keygen(path: Path) -> None:
     command = ["ssh-keygen", "-q", "-t", path.name.removeprefix("host_"), "-N", "", "-f", str(path)]
-    subprocess.run(command, check=True, timeout=30)
+    subprocess.run(command, check=True, timeout=120)

@@ -133,7 +133,7 @@ def test_row_69_a_protected_machine_is_told_and_the_others_go(me: Home, cloud: A
 
 @pytest.mark.parametrize("status", [409, 412])
 def test_row_69_a_group_goes_once_its_machines_have_left_it(status: int, me: Home, cloud: Account) -> None:
-    cloud.lab.faults.group_in_use_s, cloud.lab.faults.group_in_use_status = 0.3, status
+    cloud.lab.faults.group_in_use_s, cloud.lab.faults.group_in_use_status = 3.0, status
     me.goes_down()
     kinds = [each.operation for each in cloud.lab.log.changes if each.status == 200]
     assert kinds == ["delete-instance", "delete-instance", "delete-security-group", "delete-ssh-key"]

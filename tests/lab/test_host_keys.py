@@ -9,6 +9,7 @@ from tests.lab.conftest import FIRST_UP_S
 from tests.lab.lab import Lab
 from tests.lab.light import LightMachines
 from tests.local.command_line import CommandLine
+from tests.support.network import wait_for_port
 
 SCRIPT = "print('here')\n"
 
@@ -22,6 +23,7 @@ def another_key(machines: LightMachines, lab: Lab) -> None:
         (machine.directory / name).unlink(missing_ok=True)
     public_key(machine.directory / "host_key")
     machines.start(vm.id)
+    wait_for_port(vm.address, lab.ssh_port)
 
 
 @pytest.mark.slow

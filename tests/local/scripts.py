@@ -22,8 +22,8 @@ for task in tasks:
 
 WAITS = """\
 import pathlib, sys, time
-print("begun", flush=True)
 pathlib.Path("early.txt").write_text("early")
+print("begun", flush=True)
 while not pathlib.Path(sys.argv[1]).exists():
     time.sleep(0.02)
 print("gone on", flush=True)
