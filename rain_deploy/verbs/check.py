@@ -14,7 +14,7 @@ from rain_deploy.cluster.seen import look
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import ApiError, RainDeployError
+from rain_deploy.errors import ApiError, InputError, RainDeployError
 from rain_deploy.fleet.reach import gather_facts
 from rain_deploy.parts.listed import parts
 from rain_deploy.parts.part import lacking, refusals
@@ -40,7 +40,10 @@ class CheckResult(Result):
     @property
     def problem(self) -> RainDeployError | None:
         errors = [line.error for line in self.findings if line.error]
-        return max(errors, key=lambda error: error.exit_code) if errors else None
+        if errors:
+            return max(errors, key=lambda error: error.exit_code)
+        refused = [f"{line.subject}: {line.text}" for line in self.findings if line.state == "refused"]
+        return InputError(f"up would refuse: {'; '.join(refused)}") if refused else None
 
 
 def check(ctx: Context, spec: ClusterSpec) -> CheckResult:
@@ -73,9 +76,10 @@ def _hosts(ctx: Context, plan: Plan, hosts: tuple[Host, ...]) -> Iterator[CheckL
         yield _refused(_subject(host), failed) if failed else _host(host, outcomes.values[host.name])
     if not outcomes.errors:
         recorded = {node.name: node.facts for node in plan.cluster.nodes if shared}
-        one = outcomes.values[asked[0].name]
-        found = {host: outcomes.values.get(host.name, one) for host in hosts}
-        yield from _parts(ctx, plan, {h: _of_node(facts, recorded.get(h.name)) for h, facts in found.items()})
+        found, one = outcomes.values, outcomes.values[asked[0].name]
+        yield from _parts(
+            ctx, plan, {h: _of_node(found.get(h.name, one), recorded.get(h.name)) for h in hosts}
+        )
 
 
 def _of_node(facts: Facts, recorded: Facts | None) -> Facts:
