@@ -93,10 +93,16 @@ CASES = {
     ),
     "no wheel": inputs((*UP, "--with", "./a-1-py3-none-any.whl"), "--with", "a-1-py3-none-any.whl"),
     "wheel that is no archive": Case(
-        (*UP, "--with", "a-1-py3-none-any.whl"), 10, ("--with", "no wheel"), {"a-1-py3-none-any.whl": b"no"}
+        (*UP, "--with", "a-1-py3-none-any.whl"),
+        10,
+        ("--with", "not a wheel"),
+        {"a-1-py3-none-any.whl": b"no"},
     ),
     "wheel that is another archive": Case(
-        (*UP, "--with", "a-1-py3-none-any.whl"), 10, ("--with", "no wheel"), {"a-1-py3-none-any.whl": ZIPPED}
+        (*UP, "--with", "a-1-py3-none-any.whl"),
+        10,
+        ("--with", "not a wheel"),
+        {"a-1-py3-none-any.whl": ZIPPED},
     ),
     "--with of no package": inputs((*UP, "--with", "a b c"), "--with", "'a b c'"),
     "--with of an unknown package": inputs(
