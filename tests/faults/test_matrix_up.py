@@ -410,7 +410,7 @@ def test_row_17_an_api_that_accepts_and_never_answers_is_given_up(cloud: Account
 def test_row_18_the_same_cluster_again_makes_no_second_set(cloud: Account, me: Home) -> None:
     me.well("up", "--nodes", "2")
     changes = len(cloud.lab.log.changes)
-    assert "changed nothing" in me.well("up", "--nodes", "2").out
+    assert "nothing had to be changed" in me.well("up", "--nodes", "2").out
     assert len(cloud.lab.log.changes) == changes
     me.converges("up", nodes=2)
 
