@@ -20,7 +20,7 @@ SHORTEST_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What the user is told before money is spent, and the question."""
+    """What the user reads before money is spent, and the question to answer."""
 
     sentences: tuple[str, ...]
     question: str

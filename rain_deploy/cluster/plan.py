@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.offer import Offer, agreed, offer_of
-from rain_deploy.cluster.seen import ASLEEP, STARTING, Account, Seen, has_moved
+from rain_deploy.cluster.seen import ASLEEP, STARTING, Seen, has_moved
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.machine import Intent, Resource
 from rain_deploy.providers.base import Provider
@@ -110,8 +110,3 @@ def is_lost(node: Node, found: Resource) -> bool:
     return has_moved(node, found) and (
         found.state in {*ASLEEP, STARTING} or found.address != node.host.address
     )
-
-
-def machines_of(account: Account, cluster: Cluster, names: set[str]) -> tuple[Resource, ...]:
-    """Return the machines of these nodes that the account shows."""
-    return tuple(found for name, found in account.machines(cluster).items() if name in names)

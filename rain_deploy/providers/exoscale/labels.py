@@ -127,7 +127,7 @@ class Instance:
 
 
 def shared_resource(kind: str, name: str, ref: str) -> Resource | None:
-    """Return what the name of a key or group says, None for one of somebody else."""
+    """Return the resource that a key's or group's name describes; None if rain-deploy did not make it."""
     match = _SHARED.fullmatch(name)
     if match is None:
         return None
