@@ -11,7 +11,7 @@ import pytest
 
 from rain_deploy.core.run import RunRecord
 from tests.faults.account import CLUSTER, Account, Home, until
-from tests.faults.commands import Running
+from tests.faults.commands import HASTE, Running
 from tests.faults.taught_transport import teach
 from tests.lab.log import Request
 
@@ -133,7 +133,8 @@ def test_row_69_a_protected_machine_is_told_and_the_others_go(me: Home, cloud: A
 
 @pytest.mark.parametrize("status", [409, 412])
 def test_row_69_a_group_goes_once_its_machines_have_left_it(status: int, me: Home, cloud: Account) -> None:
-    cloud.lab.faults.group_in_use_s, cloud.lab.faults.group_in_use_status = 3.0, status
+    cloud.lab.faults.group_in_use_s, cloud.lab.faults.group_in_use_status = 180 / HASTE, status
+    me.deadlines["operation_s"] = 600.0  # as in the product: longer than the group is in use
     me.goes_down()
     kinds = [each.operation for each in cloud.lab.log.changes if each.status == 200]
     assert kinds == ["delete-instance", "delete-instance", "delete-security-group", "delete-ssh-key"]
