@@ -56,7 +56,7 @@ def context(home: Path, emit: EventSink, confirm: Confirm, cwd: Path | None = No
     """
     from rain_deploy.cluster.context import Context
     from rain_deploy.fleet.executor import SshExecutor
-    from rain_deploy.state import Store
+    from rain_deploy.state.store import Store
     from rain_deploy.transport.local import LocalTransport
     from rain_deploy.transport.ssh import SshTransport
 

@@ -15,8 +15,7 @@ from typing import Any
 
 import cloudpickle
 
-from rain_deploy.core.environment import NODE_PYTHON, NODE_PYTHON_TEXT
-from rain_deploy.core.spec import FunctionScript
+from rain_deploy.core.spec import NODE_PYTHON, NODE_PYTHON_TEXT, FunctionScript
 from rain_deploy.errors import InputError
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})

@@ -19,7 +19,7 @@ from rain_deploy.options.kinds import Kind
 from rain_deploy.options.table import CLUSTER_VERBS, EVERY_VERB, OPTIONS, RUN_VERBS, Group, Option, variable
 
 if TYPE_CHECKING:
-    from rain_deploy.core.result import Result
+    from rain_deploy.core.events import Result
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 SCRIPT_ENDS_OPTIONS = {"allow_interspersed_args": False}

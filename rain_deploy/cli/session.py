@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from rain_deploy.cli.app import Application, CommonOptions
     from rain_deploy.cli.show.progress import Sink
     from rain_deploy.cluster.context import Context
-    from rain_deploy.core.events import Event
-    from rain_deploy.core.result import Result
+    from rain_deploy.core.events import Event, Result
     from rain_deploy.core.spec import ClusterSpec
     from rain_deploy.options.spec import Settings
 

@@ -18,7 +18,7 @@ from rain_deploy.core.events import Notice
 from rain_deploy.errors import RainDeployError
 from rain_deploy.fleet.fanout import Outcomes
 from rain_deploy.parts.services import start_stage
-from rain_deploy.state.record import Record
+from rain_deploy.state.store import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ from rain_deploy.providers.base import Provider
 from rain_deploy.transport.base import Transport
 
 if TYPE_CHECKING:
-    from rain_deploy.state import Store
-    from rain_deploy.state.record import Record
+    from rain_deploy.state.store import Record, Store
 
 Confirm = Callable[[str], bool]
 """Asks the user one yes-or-no question.
@@ -47,7 +46,7 @@ class Context:
     @contextlib.contextmanager
     def change(self, name: str, verb: str) -> Iterator[Record]:
         """Hold a cluster while ``verb`` changes it.  Raises Locked, naming the holder, if it is held."""
-        from rain_deploy.state.record import Record  # noqa: PLC0415 - SQLite is not for --help
+        from rain_deploy.state.store import Record  # noqa: PLC0415 - SQLite is not for --help
 
         with self.store.lock(name, verb):
             yield Record(self.store, name)

@@ -24,7 +24,7 @@ from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.fleet.reach import meet
 from rain_deploy.parts.services import remove_stage, stop_stage
 from rain_deploy.providers.base import Cloud, Provider
-from rain_deploy.state.record import Record
+from rain_deploy.state.store import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Resource
-from rain_deploy.core.owner import owner_tag
-from rain_deploy.core.wording import hour
+from rain_deploy.core.text import hour, owner_tag
 
 Key = tuple[str, str, str]
 """Cluster id, cluster, owner: whoever can label a machine can give it another's id."""

@@ -14,7 +14,7 @@ from rain_deploy.errors import ApiError, HostKeyError, PartlyUp
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.parts.limit import limit_stage
 from rain_deploy.providers.base import Cloud
-from rain_deploy.state.record import Record
+from rain_deploy.state.store import Record
 
 
 def move_limit(ctx: Context, cloud: Cloud, record: Record, bill: Bill) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster, Node, Role
 from rain_deploy.core.machine import Host
-from rain_deploy.core.wording import hour, money
+from rain_deploy.core.text import hour, money
 from rain_deploy.errors import (
     EngineError,
     InputError,

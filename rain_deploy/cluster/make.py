@@ -12,7 +12,7 @@ from rain_deploy.core.machine import Intent, Resource, node_index
 from rain_deploy.errors import InputError, PartlyUp, QuotaError, RainDeployError
 from rain_deploy.fleet.fanout import Outcomes, fan_out
 from rain_deploy.providers.base import Provider
-from rain_deploy.state.record import Record
+from rain_deploy.state.store import Record
 
 
 def make(ctx: Context, record: Record, plan: Plan) -> tuple[Resource, ...]:

@@ -10,7 +10,7 @@ from rain_deploy.cluster.seen import Seen
 from rain_deploy.core.bill import DEFAULT_TTL_S, Bill
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
-from rain_deploy.core.wording import DAY_S, HOUR_S, hour, money
+from rain_deploy.core.text import DAY_S, HOUR_S, hour, money
 from rain_deploy.errors import InputError, UsageError
 
 _BUILDS = "engine: not cached; node-1 builds it first (3 to 5 minutes)"

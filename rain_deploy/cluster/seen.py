@@ -10,10 +10,9 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.nodes.resolution import decide_environment, known_environment
 from rain_deploy.core.bill import Quote
 from rain_deploy.core.cluster import Cluster, Node
-from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.machine import Resource
-from rain_deploy.core.owner import owner_tag
-from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.spec import ClusterSpec, ResolvedEnvironment
+from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import ApiError, CredentialsError, InputError
 from rain_deploy.parts.engine import engine_key
 from rain_deploy.parts.environment import refuse_template

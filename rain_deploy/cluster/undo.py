@@ -16,7 +16,7 @@ from rain_deploy.core.machine import Resource
 from rain_deploy.errors import RainDeployError, StateError
 from rain_deploy.fleet.fanout import Outcomes
 from rain_deploy.parts.services import start_stage
-from rain_deploy.state.record import Record
+from rain_deploy.state.store import Record
 
 
 @contextlib.contextmanager

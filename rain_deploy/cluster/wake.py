@@ -16,7 +16,7 @@ from rain_deploy.cluster.seen import ASLEEP, account_of
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Host, Resource
-from rain_deploy.core.wording import span
+from rain_deploy.core.text import span
 from rain_deploy.errors import Unreachable
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.parts.limit import BOOT_GRANT_S

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from rain_deploy.core.machine import Machines, Resource
-from rain_deploy.core.wording import HOUR_S, money
+from rain_deploy.core.text import HOUR_S, money
 
 DEFAULT_TTL_S = 12 * HOUR_S
 """From the making of a cluster to its time limit, unless another is asked for."""

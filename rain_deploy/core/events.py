@@ -1,10 +1,11 @@
-"""Events: what a verb reports while it works, as values handed to a sink; only cli prints them."""
+"""What a verb reports: events while it works, handed to a sink, and a result.  Only cli prints them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rain_deploy.errors import RainDeployError
 from rain_deploy.node.wire import PointRow
 
 
@@ -79,3 +80,14 @@ class PointSeen:
 
 Event = Notice | StageStarted | StepDone | StageEnded | Progress | ScriptOutput | RunChanged | PointSeen
 EventSink = Callable[[Event], None]
+
+
+class Result:
+    """Anything that a flow returns."""
+
+    __slots__ = ()
+
+    @property
+    def problem(self) -> RainDeployError | None:
+        """Why the command's exit code is not 0 although there is a result."""
+        return None

@@ -173,7 +173,7 @@ class Resource:
     ref: str = ""
     """The provider's own id; empty while the outcome of its creation is unknown."""
     owner: str = field(default="", compare=False)
-    """The owner's tag (``core.owner``); empty where it is not known."""
+    """The owner's tag x; empty where it is not known."""
     cluster: str = field(default="", compare=False)
     """The cluster's name, as labels or the resource's own name say; empty in the record."""
     recorded_s: float = field(default=0.0, compare=False)

@@ -1,4 +1,4 @@
-"""What the user wants: a cluster, its software, a run.  Built by config and cli, never changed."""
+"""What the user wants: a cluster, its software, a run.  Built by options, never changed."""
 
 from __future__ import annotations
 
@@ -102,3 +102,30 @@ class RunSpec:
     function: FunctionScript | None = None
     then_off: bool = False
     """Every node powers itself off once the run has ended."""
+
+
+NODE_PYTHON = (3, 11)
+"""The last Python that Rain's client has wheels for."""
+NODE_PYTHON_TEXT = "3.11"
+NODE_REQUIREMENTS = (
+    "cloudpickle",
+    "matplotlib",
+    "pycapnp<2",
+    "rain-python==0.4.0",
+    "scikit-learn",
+    "tensorflow",
+)
+"""Extra ``node`` of pyproject.toml, which an installed package cannot read (a test compares)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedEnvironment:
+    """Everything that decides what is installed on a node."""
+
+    lock_text: str
+    """Requirements with versions and hashes; names no index."""
+    wheels: tuple[tuple[str, bytes], ...] = ()
+    """(file name, content) of the user's own wheels."""
+    apt: tuple[str, ...] = ()
+    setup: str = ""
+    """Text of the user's set-up script; empty: none."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from rain_deploy.core.command import Command
 from rain_deploy.core.machine import Facts, Host
+from rain_deploy.core.step import Command
 from rain_deploy.errors import HostKeyError, InstallFailed, Unreachable
 from rain_deploy.fleet.fanout import Outcomes, fan_out
 from rain_deploy.parts.facts import parse_facts

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rain_deploy.core.address import parse_network, parse_peer_address
+from rain_deploy.core.text import parse_network, parse_peer_address
 from rain_deploy.errors import InputError
 
 LONGEST_S = 10 * 365 * 86_400.0

@@ -7,7 +7,7 @@ import posixpath
 import tarfile
 from pathlib import Path
 
-from rain_deploy.core.command import Command
+from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError
 from rain_deploy.parts.shell import render
 

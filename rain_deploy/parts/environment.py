@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rain_deploy.core.cluster import Node
-from rain_deploy.core.environment import NODE_PYTHON_TEXT, ResolvedEnvironment
 from rain_deploy.core.layout import Layout
+from rain_deploy.core.spec import NODE_PYTHON_TEXT, ResolvedEnvironment
 from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.errors import InputError
 from rain_deploy.parts.part import Part, facts_of, having

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import cattrs.preconf.json
 
-from rain_deploy.core.command import Command
-from rain_deploy.core.environment import NODE_PYTHON
 from rain_deploy.core.layout import ROOT_BASE, user_base
 from rain_deploy.core.machine import Facts, Host
+from rain_deploy.core.spec import NODE_PYTHON
+from rain_deploy.core.step import Command
 from rain_deploy.errors import InstallFailed
 from rain_deploy.parts.shell import PACKAGE, render
 

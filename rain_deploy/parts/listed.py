@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from rain_deploy.core.cluster import Cluster, Traits
-from rain_deploy.core.environment import ResolvedEnvironment
-from rain_deploy.core.spec import EngineSpec
+from rain_deploy.core.spec import EngineSpec, ResolvedEnvironment
 from rain_deploy.parts.code import Code
 from rain_deploy.parts.engine import Engine
 from rain_deploy.parts.environment import Environment

@@ -7,8 +7,7 @@ import json
 import os
 
 from rain_deploy.core.layout import Layout
-from rain_deploy.core.run import RunRecord
-from rain_deploy.core.shipment import Shipment
+from rain_deploy.core.run import RunRecord, Shipment
 from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.node.wire import RunDescription, to_json

@@ -11,9 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from rain_deploy.core.cluster import Cluster, Node
-from rain_deploy.core.command import Command
 from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT, RUN_PORTS, Layout
-from rain_deploy.core.step import PayloadFile, Stage, Step
+from rain_deploy.core.step import Command, PayloadFile, Stage, Step
 from rain_deploy.node.wire import ClusterConfig, Member, NodeConfig, to_json
 from rain_deploy.parts.part import Part, facts_of
 from rain_deploy.parts.shell import file_step, render

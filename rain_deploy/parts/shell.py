@@ -12,8 +12,7 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rain_deploy.core.command import Command
-from rain_deploy.core.step import PayloadFile, Stage, Step
+from rain_deploy.core.step import Command, PayloadFile, Stage, Step
 
 if TYPE_CHECKING:
     import jinja2

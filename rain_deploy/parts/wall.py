@@ -12,11 +12,11 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 
-from rain_deploy.core.address import Address, Network, parse_address, parse_network
 from rain_deploy.core.cluster import Node
 from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT, RUN_PORTS, Layout, governor_port
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.step import Stage, Step
+from rain_deploy.core.text import Address, Network, parse_address, parse_network
 from rain_deploy.errors import InputError
 from rain_deploy.parts.part import Part, facts_of
 from rain_deploy.parts.shell import packages_step, render

@@ -1,1 +1,1 @@
-"""Pulls the results of a run: unpacking, landing, manifest, points."""
+"""Pulls the results of a run: unpacking, landing, points."""

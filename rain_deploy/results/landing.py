@@ -1,25 +1,28 @@
-"""Moves results into their directory, and replaces what is there only when everything has arrived."""
+"""Moves results and their manifest into a directory, and replaces what is there only when all has arrived."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import InputError, Locked
-from rain_deploy.results import manifest
-from rain_deploy.results.stream import encode_name
+from rain_deploy.node.wire import RunStatus
+from rain_deploy.results.stream import decode_name, encode_name
+from rain_deploy.results.unpack import PulledFile
 
 _LOCK_DEADLINE_S = 600.0
 
 
 def check_target(out: Path, run_id: str) -> None:
     """Raise InputError unless ``out`` can take the results of this run."""
-    found = manifest.read(out)
+    found = read_manifest(out)
     if not out.exists() or (found is not None and found["run"] == run_id):
         return
     problem = ""
@@ -82,19 +85,19 @@ def clear(directory: Path) -> None:
             entry.unlink()
 
 
-def land(partial: Path, out: Path, made: manifest.Manifest, names: list[str]) -> None:
+def land(partial: Path, out: Path, made: Manifest, names: list[str]) -> None:
     """Move ``names`` and a manifest from ``partial`` to ``out``; delete what only an earlier pull had.
 
     Directories that become empty are deleted too.  Raises InputError rather than overwrite a file that is
     not of this run.
     """
     if not out.exists():
-        manifest.write(partial, made)
+        _write_manifest(partial, made)
         partial.chmod(0o755)
         partial.rename(out)
         return
-    found = manifest.read(out)
-    earlier = manifest.paths(found) if found else frozenset()
+    found = read_manifest(out)
+    earlier = listed_paths(found) if found else frozenset()
     gone = earlier.difference(names)
     foreign = [name for name in names if name not in earlier and os.path.lexists(out / name)]
     if foreign:
@@ -103,7 +106,7 @@ def land(partial: Path, out: Path, made: manifest.Manifest, names: list[str]) ->
             next_step="name another directory with --out",
         )
     # From here the manifest lists old and new files, so a pull after a kill knows that all are of this run.
-    manifest.write(partial, manifest.claiming(made, gone)).replace(out / manifest.NAME)
+    _write_manifest(partial, _claiming(made, gone)).replace(out / MANIFEST)
     for name in gone:
         path = out / name
         if path.resolve().is_relative_to(out.resolve()):
@@ -114,4 +117,79 @@ def land(partial: Path, out: Path, made: manifest.Manifest, names: list[str]) ->
     for name in names:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (partial / name).replace(out / name)
-    manifest.write(partial, made).replace(out / manifest.NAME)
+    _write_manifest(partial, made).replace(out / MANIFEST)
+
+
+MANIFEST = "manifest.json"
+_VERSION = 1
+
+Manifest = dict[str, object]
+
+
+def manifest_of(
+    run: RunRecord, status: RunStatus, files: Iterable[PulledFile], *, complete: bool
+) -> Manifest:
+    """Return the manifest of one pull.  ``status`` is what the node reports about the run.
+
+    Paths are encoded by ``encode_name``, so any JSON reader can read and print them safely.  ``complete`` is
+    false if the run had not ended.
+    """
+    listed = [
+        {
+            "path": encode_name(file.path),
+            "size_bytes": file.size_bytes,
+            "sha256": file.sha256,
+            **({"name_on_node": encode_name(file.origin)} if file.origin else {}),
+        }
+        for file in sorted(files, key=lambda file: file.path)
+    ]
+    return {
+        "version": _VERSION,
+        "run": run.id,
+        "script": run.script,
+        "script_sha256": run.script_sha256,
+        "args": list(run.args),
+        "exit_code": status.exit_code,
+        "outcome": status.outcome,
+        "complete": complete,
+        "versions": status.versions,
+        "started_s": status.started_s,
+        "ended_s": status.ended_s,
+        "nodes": list(status.nodes),
+        "missing_nodes": list(status.missing),
+        "attempts": status.attempt,
+        "files": listed,
+    }
+
+
+def _claiming(manifest: Manifest, names: Iterable[str]) -> Manifest:
+    """Return the manifest to show while files are replaced: incomplete, and with ``names`` added."""
+    entries = [*_entries(manifest), *({"path": encode_name(name)} for name in names)]
+    return manifest | {"complete": False, "files": entries}
+
+
+def _write_manifest(directory: Path, manifest: Manifest) -> Path:
+    """Write it to a directory that nobody reads yet, and return its path."""
+    path = directory / MANIFEST
+    path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="ascii")
+    return path
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """Return the manifest of a results directory, or None if none can be parsed."""
+    try:
+        manifest = json.loads((directory / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return manifest if isinstance(manifest, dict) and isinstance(manifest.get("run"), str) else None
+
+
+def listed_paths(manifest: Manifest) -> frozenset[str]:
+    """Return the names of its files, relative to the directory."""
+    return frozenset(decode_name(str(entry["path"])) for entry in _entries(manifest))
+
+
+def _entries(manifest: Manifest) -> list[dict[str, object]]:
+    files = manifest.get("files")
+    entries = files if isinstance(files, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and "path" in entry]

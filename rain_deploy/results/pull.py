@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rain_deploy.core.command import CommandResult
 from rain_deploy.core.run import RunRecord
+from rain_deploy.core.step import CommandResult
 from rain_deploy.errors import PullFailed, RainDeployError, Unreachable, UnsafeResults, full
 from rain_deploy.node.wire import PointRow, RunState, RunStatus, from_json
-from rain_deploy.results import manifest, points
-from rain_deploy.results.landing import check_target, clear, land, partial_directory
+from rain_deploy.results import points
+from rain_deploy.results.landing import check_target, clear, land, manifest_of, partial_directory
 from rain_deploy.results.stream import CutError, Limits
 from rain_deploy.results.unpack import PulledFile, Unpacked, receive
 
@@ -100,7 +100,7 @@ def _landed(run: RunRecord, unpacked: Unpacked, partial: Path, out: Path) -> Pul
     (partial / _STATE).unlink(missing_ok=True)  # the manifest takes its place
     files = [file for file in unpacked.files if file.path != _STATE] + _tables(partial, rows)
     finished = status.state == RunState.FINISHED
-    made = manifest.build(run, status, files, complete=finished)
+    made = manifest_of(run, status, files, complete=finished)
     land(partial, out, made, [file.path for file in files])
     pictures = {Path(file.path).with_suffix("") for file in files if file.path.startswith("figures/")}
     return PullOutcome(

@@ -10,7 +10,7 @@ from typing import Any
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.result import Result
+from rain_deploy.core.events import Result
 from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import (
     EndedEarly,
@@ -23,7 +23,7 @@ from rain_deploy.errors import (
 )
 from rain_deploy.node.wire import Outcome, RunStatus
 from rain_deploy.parts.services import layout_of, node_command
-from rain_deploy.results import manifest
+from rain_deploy.results.landing import read_manifest
 from rain_deploy.results.pull import PullOutcome
 from rain_deploy.results.pull import pull as pull_results
 from rain_deploy.runs.states import record_state
@@ -82,7 +82,7 @@ class RunResult(Result):
         """
         if self.problem:
             raise self.problem
-        made = manifest.read(self.results_dir) or {}
+        made = read_manifest(self.results_dir) or {}
         path = self.results_dir / "files" / Path(str(made.get("script", "none"))).with_suffix(".json")
         try:
             return json.loads(path.read_bytes())

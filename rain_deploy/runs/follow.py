@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from rain_deploy.cluster.answers import understood
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.command import Command
 from rain_deploy.core.events import Notice, PointSeen, RunChanged, ScriptOutput
 from rain_deploy.core.run import RunRecord
+from rain_deploy.core.step import Command
 from rain_deploy.errors import EngineError, InputError, Locked, Unreachable
 from rain_deploy.node.wire import (
     BUSY,

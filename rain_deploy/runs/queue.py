@@ -11,11 +11,10 @@ from pathlib import Path
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.nodes.stages import run_stages
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.command import Command
 from rain_deploy.core.layout import RUN_PORTS
-from rain_deploy.core.run import RunRecord, RunState
-from rain_deploy.core.shipment import Shipment
+from rain_deploy.core.run import RunRecord, RunState, Shipment
 from rain_deploy.core.spec import RunSpec
+from rain_deploy.core.step import Command
 from rain_deploy.errors import Locked, Unreachable
 from rain_deploy.parts.run import ship_stage
 from rain_deploy.parts.services import layout_of, node_argv, node_command

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from rain_deploy.core.shipment import Shipment, ShippedFile
+from rain_deploy.core.run import Shipment, ShippedFile
 from rain_deploy.core.spec import FunctionScript
 from rain_deploy.core.step import PayloadFile
 from rain_deploy.errors import InputError

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from rain_deploy.core.environment import NODE_PYTHON, NODE_PYTHON_TEXT
+from rain_deploy.core.spec import NODE_PYTHON, NODE_PYTHON_TEXT
 from rain_deploy.errors import InputError
 
 LONGEST_PATH = 1024

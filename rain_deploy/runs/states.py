@@ -12,8 +12,8 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import ask_server
 from rain_deploy.cluster.wake import awake
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.command import Command
 from rain_deploy.core.run import RunRecord
+from rain_deploy.core.step import Command
 from rain_deploy.errors import EngineError, InputError
 from rain_deploy.node.wire import ListedRun, RunState, RunStatus, read_runs
 from rain_deploy.parts.services import layout_of

@@ -1,16 +1,20 @@
-"""The state file: created whole, opened only if no other user could have written it."""
+"""The state file, opened only if no other user could have written it; and the locks of clusters beside it."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import json
 import os
+import socket
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rain_deploy.errors import StateError, disk_full, full
+from rain_deploy.errors import Locked, StateError, disk_full, full
 
 VERSION = 1
 _SCHEMA = """
@@ -116,3 +120,51 @@ def _refuse_strangers(path: Path) -> None:
             "the state was left as it is",
             next_step=f"if you trust what it says: chmod go-w {place}; otherwise {_ANOTHER}",
         )
+
+
+@contextlib.contextmanager
+def locked(directory: Path, cluster: str, verb: str, is_gone: Callable[[], bool]) -> Iterator[None]:
+    """Hold the cluster.  Raises Locked with the holder.  Deletes the lock file if the cluster ``is_gone``."""
+    path = directory / f"{cluster}.lock"
+    with translated(path):
+        directory.mkdir(mode=0o700, exist_ok=True)
+        handle = _held(cluster, path)
+    try:
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "verb": verb, "since_s": time.time()}
+        with translated(path):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(holder).encode(), 0)
+        yield
+    finally:
+        with contextlib.suppress(StateError, OSError):
+            if is_gone():
+                path.unlink()
+        os.close(handle)
+
+
+def _held(cluster: str, path: Path) -> int:
+    """Return a handle of the locked file, and not of one that its last holder has just deleted."""
+    while True:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except BlockingIOError as error:
+            os.close(handle)
+            raise Locked(
+                f"cluster {cluster} is being changed by {_holder(path)}",
+                next_step="try again when it has ended",
+            ) from error
+        except FileNotFoundError:
+            pass
+        os.close(handle)
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_text())
+        age_s = time.time() - holder["since_s"]
+        return f"`{holder['verb']}` (process {holder['pid']} on {holder['host']}, for {age_s:.0f} s)"
+    except (OSError, ValueError, KeyError):
+        return "another command"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.machine import Host
+from rain_deploy.core.step import Command, CommandResult
 
 Chunk = Callable[[bytes], None]
 """Receives bytes as they arrive, on the thread that called ``run``."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import paramiko
 
-from rain_deploy.core.command import Command
+from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError, RainDeployError
 from rain_deploy.transport.base import Chunk
 

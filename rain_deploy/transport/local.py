@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
-from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.machine import Host
+from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import Unreachable
 from rain_deploy.transport.base import Chunk, Forward
 

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.machine import Host
+from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import Unreachable
 from rain_deploy.transport.base import Chunk
 from rain_deploy.transport.channel import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
+from rain_deploy.core.events import Result
 from rain_deploy.core.machine import InstanceType
-from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import (
     InputError,

@@ -11,8 +11,8 @@ from rain_deploy.cluster.nodes.install import shared_of
 from rain_deploy.cluster.nodes.preview import planned_hosts
 from rain_deploy.cluster.plan import Plan, plan_up
 from rain_deploy.cluster.seen import look
+from rain_deploy.core.events import Result
 from rain_deploy.core.machine import Facts, Host
-from rain_deploy.core.result import Result
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import ApiError, InputError, RainDeployError
 from rain_deploy.fleet.reach import gather_facts

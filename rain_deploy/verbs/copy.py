@@ -11,9 +11,9 @@ from pathlib import Path
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import find_node, recorded
-from rain_deploy.core.command import Command
+from rain_deploy.core.events import Result
 from rain_deploy.core.machine import Host
-from rain_deploy.core.result import Result
+from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError, PullFailed, UnsafeResults
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.fleet.reach import meet

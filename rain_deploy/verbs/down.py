@@ -11,11 +11,11 @@ from rain_deploy.cluster.destroy import destroy, refuse_wrong_account, start_eve
 from rain_deploy.cluster.leftovers import groups
 from rain_deploy.cluster.seen import account_of
 from rain_deploy.cluster.wake import awake
-from rain_deploy.core.result import Result
+from rain_deploy.core.events import Result
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import EngineError, Unproved, Unreachable
 from rain_deploy.runs.home import end_records, not_deleted, not_pulled, pull_all
-from rain_deploy.state.record import Record
+from rain_deploy.state.store import Record
 
 
 @dataclass(frozen=True, slots=True)

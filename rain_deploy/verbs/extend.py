@@ -9,9 +9,8 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.limits import move_limit
 from rain_deploy.cluster.lookup import recorded
 from rain_deploy.core.bill import Bill
-from rain_deploy.core.events import Notice
-from rain_deploy.core.result import Result
-from rain_deploy.core.wording import hour, money
+from rain_deploy.core.events import Notice, Result
+from rain_deploy.core.text import hour, money
 from rain_deploy.errors import (
     InputError,
     UsageError,

@@ -10,10 +10,9 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import delete_found, still_listed
 from rain_deploy.cluster.leftovers import GcLine, Group, Here, groups, judge
 from rain_deploy.cluster.plan import in_order_of_making
-from rain_deploy.core.events import Notice
-from rain_deploy.core.owner import owner_tag
-from rain_deploy.core.result import Result
+from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import DownIncomplete, Locked, RainDeployError
 from rain_deploy.runs.home import not_pulled
 from rain_deploy.verbs.down import take_down

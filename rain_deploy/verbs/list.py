@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.seen import Account, account_of
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.result import Result
+from rain_deploy.core.events import Result
 from rain_deploy.core.run import RunState
 from rain_deploy.runs.states import runs_of
 

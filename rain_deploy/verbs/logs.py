@@ -10,9 +10,8 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import find_node, recorded
 from rain_deploy.cluster.nodes.stages import install_log
 from rain_deploy.cluster.wake import awake
-from rain_deploy.core.command import Command
-from rain_deploy.core.events import Event, PointSeen
-from rain_deploy.core.result import Result
+from rain_deploy.core.events import Event, PointSeen, Result
+from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError
 from rain_deploy.node.wire import PointRow, WireError
 from rain_deploy.parts.services import layout_of

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import find_node, hosts_of, living, recorded, write_ssh_config
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.command import Command
+from rain_deploy.core.events import Result
 from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT
 from rain_deploy.core.machine import Host
-from rain_deploy.core.result import Result
+from rain_deploy.core.step import Command
 from rain_deploy.errors import RainDeployError, ScriptFailed
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.fleet.reach import meet

@@ -10,8 +10,7 @@ from rain_deploy.cluster.lookup import living
 from rain_deploy.cluster.offer import limit_sentence
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, RunChanged
-from rain_deploy.core.run import RunState
-from rain_deploy.core.shipment import Shipment
+from rain_deploy.core.run import RunState, Shipment
 from rain_deploy.core.spec import RunSpec
 from rain_deploy.errors import InputError, Locked, UsageError
 from rain_deploy.runs.finish import RunResult, end_of

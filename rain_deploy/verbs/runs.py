@@ -11,8 +11,7 @@ from rain_deploy.cluster.lookup import ask_server, living
 from rain_deploy.cluster.offer import limit_sentence
 from rain_deploy.cluster.wake import awake
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.events import Notice
-from rain_deploy.core.result import Result
+from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.errors import InputError
 from rain_deploy.parts.services import layout_of

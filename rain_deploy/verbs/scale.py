@@ -13,11 +13,11 @@ from rain_deploy.cluster.lookup import NodeLine, living, node_lines
 from rain_deploy.cluster.plan import plan_up
 from rain_deploy.cluster.seen import look
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.result import Result
+from rain_deploy.core.events import Result
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import DownIncomplete, InputError, RainDeployError
 from rain_deploy.runs.states import run_states, unfinished
-from rain_deploy.state.record import Record
+from rain_deploy.state.store import Record
 from rain_deploy.verbs.up import carry_out
 
 

@@ -11,8 +11,7 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import NodeLine, recorded
 from rain_deploy.cluster.seen import Account, account_of, drift, out_of_reach
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.events import Notice
-from rain_deploy.core.result import Result
+from rain_deploy.core.events import Notice, Result
 from rain_deploy.errors import Drift, RainDeployError
 from rain_deploy.runs.states import RunLine, record_states, run_line, runs_of, unfinished
 

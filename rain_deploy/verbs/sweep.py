@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import delete
-from rain_deploy.core.events import Notice
-from rain_deploy.core.result import Result
+from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.spec import ClusterSpec, RunSpec
-from rain_deploy.core.wording import hour
+from rain_deploy.core.text import hour
 from rain_deploy.errors import (
     PullFailed,
     RainDeployError,

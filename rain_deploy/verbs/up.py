@@ -15,10 +15,9 @@ from rain_deploy.cluster.plan import Plan, plan_up
 from rain_deploy.cluster.seen import look
 from rain_deploy.cluster.undo import undone
 from rain_deploy.core.bill import Quote
-from rain_deploy.core.events import Notice
-from rain_deploy.core.result import Result
+from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.state.record import Record
+from rain_deploy.state.store import Record
 
 
 @dataclass(frozen=True, slots=True)

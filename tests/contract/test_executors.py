@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from rain_deploy.core.cluster import Cluster, Node
-from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.events import Event, StageEnded, StageStarted, StepDone
 from rain_deploy.core.layout import Layout
 from rain_deploy.core.machine import Host
 from rain_deploy.core.spec import EngineSpec
-from rain_deploy.core.step import Stage, Step, joined
+from rain_deploy.core.step import Command, CommandResult, Stage, Step, joined
 from rain_deploy.errors import HostKeyError, Unreachable
 from rain_deploy.fleet.executor import Executor, SshExecutor
 from rain_deploy.parts.code import Code

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.command import Command
 from rain_deploy.core.machine import Host, Machines
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.step import Command
 from rain_deploy.errors import HostKeyError
 from rain_deploy.providers.hosts.provider import HostsProvider
 from rain_deploy.transport.ssh import SshTransport

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rain_deploy.core.command import Command
+from rain_deploy.core.step import Command
 from rain_deploy.transport.ssh import SshTransport
 from tests.contract.provider_cases import ProviderCase, machines
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rain_deploy.core.command import Command
 from rain_deploy.core.machine import Host, Jump
+from rain_deploy.core.step import Command
 from rain_deploy.errors import HostKeyError, InputError, Unreachable
 from rain_deploy.providers.keys import public_key
 from rain_deploy.transport.connection import fingerprint

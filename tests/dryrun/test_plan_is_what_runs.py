@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from rain_deploy.providers.keys import public_key
-from rain_deploy.state import Store
+from rain_deploy.state.store import Store
 from tests.local.command_line import LocalCluster
 from tests.local.conftest import MakeCluster, MakeHome
 from tests.local.machines import Machine, User, filled, needs_machines, network, started

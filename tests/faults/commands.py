@@ -31,7 +31,7 @@ from rain_deploy.providers.exoscale.account import find_account
 from rain_deploy.providers.exoscale.api import Api
 from rain_deploy.providers.exoscale.patience import Patience
 from rain_deploy.providers.exoscale.provider import ExoscaleProvider
-from rain_deploy.state import Store
+from rain_deploy.state.store import Store
 from rain_deploy.transport.local import LocalTransport
 from tests.faults.crash_adapter import Calls, Kill, When
 from tests.faults.taught_transport import TaughtTransport

@@ -16,8 +16,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
 
-from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.machine import Host
+from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import HostKeyError, Unreachable
 from rain_deploy.transport.base import Chunk, Forward
 from tests.lab.machines import Instance, NoMachines

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.machine import Host
+from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.transport.base import Chunk
 from tests.faults.fake_transport import FakeTransport
 

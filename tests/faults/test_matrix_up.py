@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from rain_deploy.core.owner import owner_tag
+from rain_deploy.core.text import owner_tag
 from tests.faults.account import CLUSTER, COLLEAGUE, OWNER, Account, Home, until
 from tests.faults.commands import HASTE, Running
 from tests.faults.link import Link

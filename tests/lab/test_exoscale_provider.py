@@ -19,8 +19,8 @@ import pytest
 
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Intent, Resource
-from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import (
     ApiError,
     DownIncomplete,

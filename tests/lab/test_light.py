@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.machine import Facts, Host
+from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import HostKeyError, Unreachable
 from rain_deploy.fleet.reach import gather_facts
 from rain_deploy.parts.facts import facts_command

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.state import Store
 from rain_deploy.state.file import VERSION
+from rain_deploy.state.store import Store
 from tests.local.command_line import CommandLine, LocalCluster, Told, living_in
 
 UP = ("up", "--provider", "local")

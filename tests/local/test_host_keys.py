@@ -17,15 +17,14 @@ import rain_deploy
 from rain_deploy.cli.app import application
 from rain_deploy.cli.main import root
 from rain_deploy.core.cluster import Cluster, Node
-from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.machine import Host, Machines
 from rain_deploy.core.run import RunRecord, RunState
-from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.spec import ClusterSpec, ResolvedEnvironment
 from rain_deploy.parts.shell import templates_directory
 from rain_deploy.providers.hosts.provider import HostsProvider
 from rain_deploy.providers.keys import public_key
 from rain_deploy.providers.local.provider import LocalProvider
-from rain_deploy.state import Store
+from rain_deploy.state.store import Store
 
 SPEAKS_SSH = (
     ("up",),

@@ -6,13 +6,13 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from rain_deploy.results import manifest
+from rain_deploy.results.landing import read_manifest
 from rain_deploy.results.stream import decode_name
 
 
 def verify(directory: Path) -> tuple[str, ...]:
     """Return a sentence for each difference."""
-    found: dict[str, Any] | None = manifest.read(directory)
+    found: dict[str, Any] | None = read_manifest(directory)
     if found is None:
         return (f"{directory} has no manifest",)
     problems = [problem for entry in found["files"] if (problem := _problem(directory, entry))]

@@ -20,16 +20,16 @@ from rain_deploy.cluster.lookup import NodeLine
 from rain_deploy.cluster.nodes.preview import HostPlan, PlanResult, StagePlan
 from rain_deploy.core.bill import Bill, Meter, Quote
 from rain_deploy.core.cluster import Cluster, Node
-from rain_deploy.core.command import CommandResult
 from rain_deploy.core.events import Event, EventSink
 from rain_deploy.core.machine import Host, InstanceType
+from rain_deploy.core.step import CommandResult
 from rain_deploy.errors import InputError
 from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.node.wire import PointRow
 from rain_deploy.providers.base import Provider
 from rain_deploy.runs.finish import PulledRun, RunResult
 from rain_deploy.runs.states import RunLine
-from rain_deploy.state import Store
+from rain_deploy.state.store import Store
 from rain_deploy.transport.base import Forward
 from rain_deploy.verbs.catalog import TypesResult, ZoneLine, ZonesResult
 from rain_deploy.verbs.check import CheckLine, CheckResult

@@ -16,15 +16,15 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.seen import new_cluster
 from rain_deploy.core.bill import Bill, Meter, Quote
 from rain_deploy.core.cluster import Cluster, Node, Traits
-from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.events import Event
 from rain_deploy.core.machine import Host, InstanceType, Intent, Resource, Zone
-from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.step import Command, CommandResult
+from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import ApiError, DownIncomplete, HostKeyError, RainDeployError, Unreachable
 from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.parts.facts import DEBIAN_12
-from rain_deploy.state import Store
+from rain_deploy.state.store import Store
 from rain_deploy.transport.base import Chunk, Forward
 from tests.support.values import QUOTE, changed
 

@@ -12,7 +12,7 @@ import pytest
 from rain_deploy.cli.show import text
 from rain_deploy.core.machine import Machines
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.core.wording import hour
+from rain_deploy.core.text import hour
 from rain_deploy.errors import ApiError
 from tests.unit.fake_application import QUOTE, UP, World
 

@@ -13,7 +13,7 @@ import pytest
 
 from rain_deploy.core import events
 from rain_deploy.errors import HostKeyError, InstallFailed, Locked, RainDeployError, Unreachable
-from rain_deploy.state import Store
+from rain_deploy.state.store import Store
 from rain_deploy.verbs.check import CheckLine
 from rain_deploy.verbs.nodes import ExecLine
 from tests.unit.fake_application import World

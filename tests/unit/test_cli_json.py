@@ -19,7 +19,7 @@ import pytest
 from rain_deploy.cli.main import VERBS
 from rain_deploy.cluster.nodes.preview import PlanResult
 from rain_deploy.core import events
-from rain_deploy.core.result import Result
+from rain_deploy.core.events import Result
 from rain_deploy.errors import ExitCode, RainDeployError, StateError, Unreachable
 from rain_deploy.node.wire import PointRow
 from rain_deploy.runs.finish import RunResult

@@ -13,7 +13,7 @@ import pytest
 from exoscale.api.v2 import Client
 
 from rain_deploy.core.machine import Intent
-from rain_deploy.core.owner import owner_tag
+from rain_deploy.core.text import owner_tag
 from rain_deploy.providers.exoscale import labels as exoscale_labels
 from rain_deploy.providers.exoscale import network as exoscale_network
 from rain_deploy.providers.exoscale import prices as exoscale_prices

@@ -16,9 +16,9 @@ from rain_deploy.cluster.seen import look
 from rain_deploy.core.bill import Bill
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Intent, Resource
-from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import (
     ApiError,
     CredentialsError,
@@ -29,7 +29,7 @@ from rain_deploy.errors import (
     UsageError,
 )
 from rain_deploy.providers.base import Provider
-from rain_deploy.state.record import Record
+from rain_deploy.state.store import Record
 from rain_deploy.verbs.check import check
 from rain_deploy.verbs.down import down
 from rain_deploy.verbs.scale import scale

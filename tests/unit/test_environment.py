@@ -19,9 +19,9 @@ import pytest
 from uv import find_uv_bin
 
 from rain_deploy.core.cluster import Node
-from rain_deploy.core.environment import NODE_REQUIREMENTS, ResolvedEnvironment
 from rain_deploy.core.layout import Layout
 from rain_deploy.core.machine import Host
+from rain_deploy.core.spec import NODE_REQUIREMENTS, ResolvedEnvironment
 from rain_deploy.errors import InputError
 from rain_deploy.parts.environment import (
     Environment,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rain_deploy.core.machine import Intent
-from rain_deploy.core.owner import owner_tag
+from rain_deploy.core.text import owner_tag
 from rain_deploy.providers.exoscale.labels import (
     GROUP,
     INSTANCE,

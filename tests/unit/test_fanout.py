@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.machine import Facts, Host
+from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import HostKeyError, InstallFailed, RainDeployError, Unreachable
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.fleet.reach import gather_facts

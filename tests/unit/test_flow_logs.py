@@ -13,7 +13,7 @@ from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.machine import Host
 from rain_deploy.errors import InputError
 from rain_deploy.fleet.executor import SshExecutor
-from rain_deploy.state import Store
+from rain_deploy.state.store import Store
 from rain_deploy.transport.local import LocalTransport
 from rain_deploy.verbs.logs import NodeLog, node_log
 from tests.unit.fake_application import QUOTE, no_provider

@@ -15,12 +15,12 @@ import pytest
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.nodes.hosts import assign, survivors
 from rain_deploy.core.cluster import Cluster, Node
-from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.events import Event
 from rain_deploy.core.layout import RUN_PORTS
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.spec import ClusterSpec, RunSpec
+from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import EngineError, HostKeyError, InputError, Locked, Unreachable
 from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.fleet.fanout import Outcomes
@@ -29,7 +29,7 @@ from rain_deploy.providers.base import Provider
 from rain_deploy.providers.hosts.provider import HostsProvider
 from rain_deploy.runs.follow import RECONNECT_S, follow
 from rain_deploy.runs.states import CANCEL_S, await_end
-from rain_deploy.state import Store
+from rain_deploy.state.store import Store
 from rain_deploy.transport.base import Chunk, Forward
 from rain_deploy.verbs.run import run
 from tests.support.values import billed

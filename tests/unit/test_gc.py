@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.machine import Resource
-from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import DownIncomplete
-from rain_deploy.state import Store
+from rain_deploy.state.store import Store
 from rain_deploy.verbs.gc import GcResult, gc
 from tests.support.values import changed
 from tests.unit.fake_cloud import ME, World

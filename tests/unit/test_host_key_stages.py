@@ -16,16 +16,15 @@ import pytest
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.nodes.rekey import rekey
 from rain_deploy.core.cluster import Cluster, Node
-from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.machine import Facts, Host
+from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import HostKeyError, RainDeployError, Unreachable
 from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.host_key import HostKey
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.keys import public_key
-from rain_deploy.state import Store
-from rain_deploy.state.record import Record
+from rain_deploy.state.store import Record, Store
 from rain_deploy.transport.base import Chunk
 from rain_deploy.transport.local import LocalTransport
 from rain_deploy.transport.ssh import SshTransport

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.command import Command
 from rain_deploy.core.machine import Host, Resource
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.step import Command
 from rain_deploy.errors import Unreachable
 from rain_deploy.providers.local.processes import end_processes, pids_of
 from rain_deploy.providers.local.provider import LocalProvider, cluster_key, installer_environment

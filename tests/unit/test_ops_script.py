@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.layout import Layout
-from rain_deploy.core.run import RunRecord
-from rain_deploy.core.shipment import Shipment, ShippedFile
+from rain_deploy.core.run import RunRecord, Shipment, ShippedFile
 from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.step import PayloadFile, Stage
 from rain_deploy.parts.run import ship_stage

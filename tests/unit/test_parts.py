@@ -11,10 +11,9 @@ import pytest
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.nodes.install import bring_up
 from rain_deploy.core.cluster import Cluster, Node, Traits
-from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.events import EventSink
 from rain_deploy.core.machine import Facts, Host
-from rain_deploy.core.spec import ClusterSpec, EngineSpec
+from rain_deploy.core.spec import ClusterSpec, EngineSpec, ResolvedEnvironment
 from rain_deploy.core.step import Stage
 from rain_deploy.errors import InputError, RainDeployError
 from rain_deploy.fleet.executor import StageReport
@@ -23,8 +22,7 @@ from rain_deploy.parts.facts import DEBIAN_12, NEW_MACHINE
 from rain_deploy.parts.listed import Shared, parts
 from rain_deploy.parts.part import lacking, planned, refusals
 from rain_deploy.providers.base import Provider
-from rain_deploy.state import Store
-from rain_deploy.state.record import Record
+from rain_deploy.state.store import Record, Store
 from rain_deploy.transport.local import LocalTransport
 
 DEBIAN_13 = replace(DEBIAN_12, glibc="2.41", python="")

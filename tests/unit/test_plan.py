@@ -17,8 +17,8 @@ from rain_deploy.cluster.seen import Account, Seen, completed, is_offered
 from rain_deploy.core.bill import Bill
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.machine import Host, Intent, Resource, node_name
-from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import InputError
 from tests.support.values import QUOTE
 from tests.unit.fake_cloud import KEY, ME, FakeCloud

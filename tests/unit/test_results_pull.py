@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.command import CommandResult
 from rain_deploy.core.run import RunRecord
+from rain_deploy.core.step import CommandResult
 from rain_deploy.errors import InputError, PullFailed, RainDeployError, Unreachable, UnsafeResults
-from rain_deploy.results import manifest
-from rain_deploy.results.landing import check_target
+from rain_deploy.results.landing import check_target, listed_paths, read_manifest
 from rain_deploy.results.pull import PullOutcome, Stream, pull
 from rain_deploy.results.stream import Limits
 from tests.support.results import verify
@@ -91,7 +90,7 @@ def names(directory: Path) -> set[str]:
 
 
 def read(out: Path) -> dict[str, object]:
-    found = manifest.read(out)
+    found = read_manifest(out)
     assert found is not None
     return found
 
@@ -108,7 +107,7 @@ def test_everything_comes_home_and_the_manifest_verifies(tmp_path: Path, exists:
     assert names(tmp_path / "results") == {f"r1/{name}" for name in HOME}
     assert (out / "files/model/weights.bin").read_bytes() == FILES["files/model/weights.bin"]
     assert verify(out) == ()
-    assert manifest.paths(read(out)) == HOME - {"manifest.json"}
+    assert listed_paths(read(out)) == HOME - {"manifest.json"}
     assert (done.files, done.figures, done.points, done.failed_points, done.finished) == (1, 1, 1, 0, True)
     assert done.problem is None
 
@@ -252,7 +251,7 @@ def test_names_of_any_bytes_stand_in_a_manifest_that_any_reader_reads(tmp_path: 
     brought(tmp_path / "r1", Node(tar_of({**FILES, **odd})))
     text = (tmp_path / "r1/manifest.json").read_text(encoding="ascii")
     assert "\\ud" not in text
-    assert manifest.paths(read(tmp_path / "r1")) >= odd.keys()
+    assert listed_paths(read(tmp_path / "r1")) >= odd.keys()
     assert verify(tmp_path / "r1") == ()
 
 

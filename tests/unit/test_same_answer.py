@@ -14,18 +14,17 @@ import pytest
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.nodes.preview import PlanResult
 from rain_deploy.core.cluster import Cluster, Node
-from rain_deploy.core.command import Command, CommandResult
 from rain_deploy.core.events import EventSink
 from rain_deploy.core.machine import Facts, Host, Machines
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec
-from rain_deploy.core.step import Stage
+from rain_deploy.core.step import Command, CommandResult, Stage
 from rain_deploy.errors import InputError, InstallFailed
 from rain_deploy.fleet.executor import StageReport
 from rain_deploy.fleet.fanout import Outcomes
 from rain_deploy.parts.environment import refuse_template
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.providers.hosts.provider import HostsProvider
-from rain_deploy.state import Store
+from rain_deploy.state.store import Store
 from rain_deploy.transport.base import Chunk
 from rain_deploy.transport.local import LocalTransport
 from rain_deploy.verbs.check import check

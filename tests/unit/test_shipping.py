@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.shipment import Shipment
+from rain_deploy.core.run import Shipment
 from rain_deploy.core.step import PayloadFile
 from rain_deploy.errors import InputError
 from rain_deploy.runs.shipping import collect, payload

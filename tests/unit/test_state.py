@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.cluster import Cluster, Node
-from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.machine import Host, Intent, Machines, Resource
 from rain_deploy.core.run import RunRecord, RunState
+from rain_deploy.core.spec import ResolvedEnvironment
 from rain_deploy.errors import InputError, Locked, StateError
 from rain_deploy.parts.facts import DEBIAN_12
-from rain_deploy.state import Store
 from rain_deploy.state.file import VERSION
+from rain_deploy.state.store import Store
 from tests.support.values import QUOTE
 
 HOST = Host("node-1", "127.0.0.1", 22, "me", ("ssh-ed25519 AAAA",), identity_files=(Path("/k"),))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.machine import Resource
-from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.run import RunRecord, RunState
+from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import CredentialsError, Drift, HostKeyError
 from rain_deploy.providers.base import Provider
 from rain_deploy.verbs.list import list_clusters

@@ -14,7 +14,7 @@ from rain_deploy.errors import InstallFailed, RainDeployError
 from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.fleet.fanout import Outcomes
 from rain_deploy.providers.hosts.provider import HostsProvider
-from rain_deploy.state import Store
+from rain_deploy.state.store import Store
 from rain_deploy.transport.local import LocalTransport
 
 NAMES = ("node-1", "node-2", "node-3")

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from rain_deploy.cli.command import option, verb
 from rain_deploy.cli.show import text
-from rain_deploy.core.wording import DAY_S, HOUR_S, money
+from rain_deploy.core.text import DAY_S, HOUR_S, money
 from rain_deploy.options.table import CLOUD
 
 if TYPE_CHECKING:

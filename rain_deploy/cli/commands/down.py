@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rain_deploy.cli.command import option, verb
 from rain_deploy.cli.commands.account import account_spec
 from rain_deploy.cli.show import text
-from rain_deploy.core.wording import money
+from rain_deploy.core.text import money
 from rain_deploy.options.table import Group
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from rain_deploy.cli.show import text
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
-    from rain_deploy.core.result import Result
+    from rain_deploy.core.events import Result
     from rain_deploy.core.spec import RunSpec
     from rain_deploy.runs.finish import RunResult
     from rain_deploy.verbs.sweep import SweepResult

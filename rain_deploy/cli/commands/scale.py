@@ -9,7 +9,7 @@ import click
 
 from rain_deploy.cli.command import checks, verb
 from rain_deploy.cli.show import text
-from rain_deploy.core.wording import money
+from rain_deploy.core.text import money
 from rain_deploy.options.kinds import LIFETIME
 from rain_deploy.options.table import OPTIONS
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rain_deploy.cli.command import option, verb
 from rain_deploy.cli.show import text
-from rain_deploy.core.wording import hour, money
+from rain_deploy.core.text import hour, money
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rain_deploy.cli.command import verb
 from rain_deploy.cli.show import text
-from rain_deploy.core.wording import money
+from rain_deploy.core.text import money
 from rain_deploy.options.table import CLOUD
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from rain_deploy.core.wording import HOUR_S, MINUTE_S, hour
+from rain_deploy.core.text import HOUR_S, MINUTE_S, hour
 
 if TYPE_CHECKING:
     from rain_deploy.cluster.lookup import NodeLine

@@ -8,11 +8,11 @@ from typing import TypeVar
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster, Node
-from rain_deploy.core.command import Command
 from rain_deploy.core.events import EventSink, Notice
 from rain_deploy.core.layout import ROOT_BASE, governor_port, user_base
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.step import Command
 from rain_deploy.errors import HostKeyError, InputError
 from rain_deploy.fleet.fanout import Outcomes
 from rain_deploy.fleet.reach import gather_facts

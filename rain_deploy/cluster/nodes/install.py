@@ -12,10 +12,9 @@ from rain_deploy.cluster.nodes.rekey import rekey
 from rain_deploy.cluster.nodes.stages import run_stages, try_stages
 from rain_deploy.cluster.plan import Plan
 from rain_deploy.core.cluster import Cluster, Node
-from rain_deploy.core.command import Command
 from rain_deploy.core.events import Notice
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.core.step import Stage
+from rain_deploy.core.step import Command, Stage
 from rain_deploy.errors import InstallFailed
 from rain_deploy.fleet.executor import StageReport
 from rain_deploy.parts.code import code_bundle
@@ -29,7 +28,7 @@ from rain_deploy.parts.supply.cache import EngineCache
 from rain_deploy.parts.supply.uv import uv_pin, uv_program
 from rain_deploy.parts.wall import Wall
 from rain_deploy.providers.base import Provider
-from rain_deploy.state.record import Record
+from rain_deploy.state.store import Record
 
 ENGINE_DEADLINE_S = 300.0
 Reports = Mapping[str, StageReport]

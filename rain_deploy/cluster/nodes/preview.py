@@ -11,8 +11,8 @@ from rain_deploy.cluster.nodes.install import refuse, shared_of
 from rain_deploy.cluster.plan import Plan
 from rain_deploy.core.bill import Quote
 from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.events import Result
 from rain_deploy.core.machine import Facts, Host
-from rain_deploy.core.result import Result
 from rain_deploy.core.step import Stage
 from rain_deploy.parts.facts import DEBIAN_12, NEW_MACHINE
 from rain_deploy.parts.listed import parts

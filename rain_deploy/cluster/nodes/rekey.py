@@ -11,7 +11,7 @@ from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.parts.host_key import NEW_KEY, HostKey
 from rain_deploy.parts.part import after, stages_of
-from rain_deploy.state.record import Record
+from rain_deploy.state.store import Record
 
 
 def rekey(ctx: Context, record: Record, part: HostKey) -> Cluster:

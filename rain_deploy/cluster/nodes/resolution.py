@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.environment import ResolvedEnvironment
 from rain_deploy.core.events import Notice
-from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec
+from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec, ResolvedEnvironment
 from rain_deploy.parts.environment import check_packages, node_lock
 from rain_deploy.parts.supply.resolve import asked, resolve, unresolved
 

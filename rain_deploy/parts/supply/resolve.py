@@ -17,13 +17,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from rain_deploy.core.environment import (
+from rain_deploy.core.spec import (
     NODE_PYTHON,
     NODE_PYTHON_TEXT,
     NODE_REQUIREMENTS,
+    EnvironmentSpec,
     ResolvedEnvironment,
 )
-from rain_deploy.core.spec import EnvironmentSpec
 from rain_deploy.errors import InputError
 from rain_deploy.parts.supply.uv import run_uv
 

@@ -8,8 +8,8 @@ from itertools import chain
 from rain_deploy.core.bill import Quote
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import InstanceType, Resource, Zone
-from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import ApiError, InputError
 from rain_deploy.providers.exoscale.api import AT_ONCE, Api
 from rain_deploy.providers.exoscale.catalog import Catalog

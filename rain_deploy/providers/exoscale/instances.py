@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_deploy.core.machine import Intent, Resource
-from rain_deploy.core.owner import owner_tag
+from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import ApiError, PartlyUp, QuotaError, RainDeployError
 from rain_deploy.providers.exoscale.answers import Absent, Operation
 from rain_deploy.providers.exoscale.api import AT_ONCE, Api

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from rain_deploy.core.machine import Intent, Resource, node_index
-from rain_deploy.core.owner import owner_tag
+from rain_deploy.core.text import owner_tag
 
 KEY, GROUP, SPREAD, INSTANCE = "ssh-key", "security-group", "anti-affinity-group", "instance"
 KINDS = (KEY, GROUP, SPREAD, INSTANCE)

@@ -17,9 +17,9 @@ from http import HTTPStatus
 from ipaddress import IPv4Network
 from typing import Any
 
-from rain_deploy.core.address import parse_network
 from rain_deploy.core.layout import GOVERNOR_PORT_BASE, IDLE_PORT, MAX_NODES, RUN_PORTS
 from rain_deploy.core.machine import Intent
+from rain_deploy.core.text import parse_network
 from rain_deploy.errors import ApiError, InputError
 from rain_deploy.providers.exoscale.answers import Absent
 from rain_deploy.providers.exoscale.api import Api

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rain_deploy.core.cluster import Cluster, Traits
 from rain_deploy.core.machine import Host, Intent, Resource, node_name
-from rain_deploy.core.owner import owner_tag
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import PartlyUp, QuotaError, RainDeployError
 from rain_deploy.providers.exoscale.api import Api
 from rain_deploy.providers.exoscale.catalog import DEFAULT_USER, Catalog

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rain_deploy.core.address import is_address
+from rain_deploy.core.text import is_address
 from rain_deploy.errors import InputError
 
 ASK_DEADLINE_S = 20.0

@@ -16,10 +16,10 @@ from pathlib import Path
 import cattrs.preconf.json
 from cattrs.errors import ForbiddenExtraKeysError
 
-from rain_deploy.core.address import parse_peer_address
 from rain_deploy.core.cluster import Cluster, Traits
 from rain_deploy.core.machine import Host, Intent, Jump, Resource
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.text import parse_peer_address
 from rain_deploy.errors import HostKeyError, InputError, RainDeployError, StateError
 from rain_deploy.providers.hosts.openssh_config import Destination, bare_keys, known_keys, look_up
 

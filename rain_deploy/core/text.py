@@ -1,0 +1,82 @@
+"""Values as users read and write them: money, hours, addresses, owners."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+import time
+
+DAY_S = 86400
+HOUR_S = 3600
+MINUTE_S = 60
+
+
+def money(amount: float, currency: str) -> str:
+    """``0.18 CHF``; small amounts keep two significant digits."""
+    digits = 2 if amount == 0 or abs(amount) >= 0.1 else 4  # noqa: PLR2004  cents, else hundredths of them
+    return f"{amount:.{digits}f} {currency}"
+
+
+def hour(at_s: float, now_s: float) -> str:
+    """``23:40 (in 11 h 50 min)`` in local time; with its date where that is not today."""
+    at = time.localtime(at_s)
+    same_day = time.localtime(now_s)[:3] == at[:3]
+    shown = time.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M", at)
+    return f"{shown} (in {span(at_s - now_s)})" if at_s > now_s else f"{shown} ({span(now_s - at_s)} ago)"
+
+
+def span(seconds: float) -> str:
+    """``2 d 3 h``, ``11 h 50 min``, ``4 min`` or ``12 s``."""
+    left = round(seconds)
+    if left >= DAY_S:
+        return f"{left // DAY_S} d {left % DAY_S // HOUR_S} h"
+    if left >= HOUR_S:
+        return f"{left // HOUR_S} h {left % HOUR_S // MINUTE_S} min"
+    return f"{left // MINUTE_S} min" if left >= MINUTE_S else f"{left} s"
+
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def parse_network(text: str) -> Network:
+    """Return the network of a CIDR; an address alone is a network of one."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f'a network such as "10.0.0.0/24" ({error})') from error
+
+
+def parse_address(text: str) -> Address:
+    """Return the IP address."""
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError as error:
+        raise ValueError(f"an IP address, not {text!r}") from error
+
+
+def parse_peer_address(text: str) -> Address:
+    """Return the IP address at which other machines are to reach one."""
+    address = parse_address(text)
+    local = address.is_link_local and address.version == 6  # noqa: PLR2004 - IPv6 needs an interface with it
+    if address.is_unspecified or address.is_multicast or local:
+        raise ValueError(f"an address that other machines can use, not {text}")
+    return address
+
+
+def is_address(text: str) -> bool:
+    """True for an IP address without an interface."""
+    try:
+        return "%" not in str(parse_address(text))
+    except ValueError:
+        return False
+
+
+def owner_tag(owner: str) -> str:
+    """``owner`` in the letters that labels and names may have: lower case, digits, dashes; a letter first.
+
+    Two owners never share a tag: what the letters lose, the digest at its end keeps.
+    """
+    readable = re.sub(r"[^a-z0-9]+", "-", owner.lower()).strip("-")[:24].strip("-")
+    return f"o-{readable}-{hashlib.sha256(owner.encode()).hexdigest()[:8]}"
