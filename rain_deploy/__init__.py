@@ -13,70 +13,20 @@ The Python API: each verb of the command line is a function here, and returns th
 from __future__ import annotations
 
 __version__ = "0.1.0"
+# fmt: off
 __all__ = [
-    "CancelResult",
-    "CredentialsError",
-    "DownIncomplete",
-    "DownResult",
-    "EndedEarly",
-    "EngineError",
-    "InputError",
-    "Locked",
-    "PartlyUp",
-    "PlanResult",
-    "PointsFailed",
-    "PointsResult",
-    "PullFailed",
-    "PullResult",
-    "RainDeployError",
-    "RunResult",
-    "ScaleResult",
-    "ScriptFailed",
-    "StatusResult",
-    "SweepResult",
-    "Unreachable",
-    "UpResult",
-    "UsageError",
-    "attach",
-    "cancel",
-    "down",
-    "errors",
-    "events",
-    "plan",
-    "points",
-    "pull",
-    "run",
-    "scale",
-    "status",
-    "sweep",
-    "up",
+    "CancelResult", "CredentialsError", "DownIncomplete", "DownResult", "EndedEarly", "EngineError",
+    "InputError", "Locked", "PartlyUp", "PlanResult", "PointsFailed", "PointsResult", "PullFailed",
+    "PullResult", "RainDeployError", "RunResult", "ScaleResult", "ScriptFailed", "StatusResult",
+    "SweepResult", "Unreachable", "UpResult", "UsageError", "attach", "cancel", "down", "errors", "events",
+    "plan", "points", "pull", "run", "scale", "status", "sweep", "up",
 ]
+# fmt: on
 TYPE_CHECKING = False  # as in typing, whose import is half of ours
 if TYPE_CHECKING:
     from rain_deploy import errors
-    from rain_deploy.api.calls import (
-        CancelResult,
-        DownResult,
-        PlanResult,
-        PointsResult,
-        PullResult,
-        RunResult,
-        ScaleResult,
-        StatusResult,
-        SweepResult,
-        UpResult,
-        attach,
-        cancel,
-        down,
-        plan,
-        points,
-        pull,
-        run,
-        scale,
-        status,
-        sweep,
-        up,
-    )
+    from rain_deploy.api.calls import attach, cancel, down, plan, points, pull, run, scale, status, sweep, up
+    from rain_deploy.cluster.nodes.preview import PlanResult
     from rain_deploy.core import events
     from rain_deploy.errors import (
         CredentialsError,
@@ -93,6 +43,14 @@ if TYPE_CHECKING:
         Unreachable,
         UsageError,
     )
+    from rain_deploy.runs.finish import RunResult
+    from rain_deploy.verbs.down import DownResult
+    from rain_deploy.verbs.logs import PointsResult
+    from rain_deploy.verbs.runs import CancelResult, PullResult
+    from rain_deploy.verbs.scale import ScaleResult
+    from rain_deploy.verbs.status import StatusResult
+    from rain_deploy.verbs.sweep import SweepResult
+    from rain_deploy.verbs.up import UpResult
 else:
 
     def __getattr__(name: str) -> object:

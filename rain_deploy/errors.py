@@ -1,29 +1,7 @@
 """The errors that a user can meet, and the exit code of each.
 
-RainDeployError                 1   a bug in the tool when raised bare
-├── UsageError                  2   the command line alone is wrong
-├── Drift                       3   status --check: not as recorded
-├── InputError                 10   what the command line names is wrong; nothing was changed
-├── Locked                     11   somebody else is changing the cluster
-├── StateError                 12   state or home unreadable, unwritable, too new, disk full there
-├── CredentialsError           20   the cloud refused the key, or the clock here is wrong
-├── QuotaError                 21   quota or capacity is used up
-├── ApiError                   22   the cloud's API is unavailable or unclear in time
-├── PartlyUp                   23   some of what was wanted exists; all of it is recorded
-├── Unreachable                30   a node was not reached in time, or the connection was lost
-├── HostKeyError               31   a host key is unknown or has changed
-├── InstallFailed              32   a node could not be installed
-├── EngineError                40   Rain could not run
-├── ScriptFailed               41   the user's script failed by itself
-├── PointsFailed               42   the sweep ended and some points failed
-├── EndedEarly                 43   ended before the script did: cancel, --timeout, a limit
-├── PullFailed                 50   results are not all here; the nodes are kept
-├── UnsafeResults              51   results were refused because they are unsafe
-├── DownIncomplete             60   something could not be deleted
-└── Unproved                   61   it cannot be proved that nothing is left
-
-An interrupt is 128 + the signal's number.  Every message says what failed, where and why;
-``next_step`` is the exact command to type next; ``still_running`` says what goes on costing.
+Every message says what failed, where and why; ``next_step`` is the exact command to type next;
+``still_running`` says what goes on costing.
 """
 
 from __future__ import annotations
@@ -68,6 +46,10 @@ class RainDeployError(Exception):
 
     exit_code: ExitCode = ExitCode.BUG
 
+    def __init_subclass__(cls, *, exit_code: ExitCode | None = None) -> None:
+        if exit_code is not None:
+            cls.exit_code = exit_code
+
     def __init__(
         self,
         message: str,
@@ -89,24 +71,24 @@ class RainDeployError(Exception):
         return self.message
 
 
-class UsageError(RainDeployError):
-    exit_code = ExitCode.USAGE
+class UsageError(RainDeployError, exit_code=ExitCode.USAGE):
+    """The command line alone is wrong."""
 
 
-class Drift(RainDeployError):
-    exit_code = ExitCode.DRIFT
+class Drift(RainDeployError, exit_code=ExitCode.DRIFT):
+    """``status --check``: not as recorded."""
 
 
-class InputError(RainDeployError):
-    exit_code = ExitCode.INPUT
+class InputError(RainDeployError, exit_code=ExitCode.INPUT):
+    """What the command line names is wrong; nothing was changed."""
 
 
-class Locked(RainDeployError):
-    exit_code = ExitCode.LOCKED
+class Locked(RainDeployError, exit_code=ExitCode.LOCKED):
+    """Somebody else is changing the cluster."""
 
 
-class StateError(RainDeployError):
-    exit_code = ExitCode.STATE
+class StateError(RainDeployError, exit_code=ExitCode.STATE):
+    """State or home unreadable, unwritable, too new, disk full there."""
 
 
 def full(error: BaseException) -> bool:
@@ -122,61 +104,61 @@ def disk_full(path: Path, why: str = "cannot be written") -> StateError:
     )
 
 
-class CredentialsError(RainDeployError):
-    exit_code = ExitCode.CREDENTIALS
+class CredentialsError(RainDeployError, exit_code=ExitCode.CREDENTIALS):
+    """The cloud refused the key, or the clock here is wrong."""
 
 
-class QuotaError(RainDeployError):
-    exit_code = ExitCode.QUOTA
+class QuotaError(RainDeployError, exit_code=ExitCode.QUOTA):
+    """Quota or capacity is used up."""
 
 
-class ApiError(RainDeployError):
-    exit_code = ExitCode.API
+class ApiError(RainDeployError, exit_code=ExitCode.API):
+    """The cloud's API is unavailable or unclear in time."""
 
 
-class PartlyUp(RainDeployError):
-    exit_code = ExitCode.PARTLY_UP
+class PartlyUp(RainDeployError, exit_code=ExitCode.PARTLY_UP):
+    """Some of what was wanted exists; all of it is recorded."""
 
 
-class Unreachable(RainDeployError):
-    exit_code = ExitCode.UNREACHABLE
+class Unreachable(RainDeployError, exit_code=ExitCode.UNREACHABLE):
+    """A node was not reached in time, or the connection was lost."""
 
 
-class HostKeyError(RainDeployError):
-    exit_code = ExitCode.HOST_KEY
+class HostKeyError(RainDeployError, exit_code=ExitCode.HOST_KEY):
+    """A host key is unknown or has changed."""
 
 
-class InstallFailed(RainDeployError):
-    exit_code = ExitCode.INSTALL
+class InstallFailed(RainDeployError, exit_code=ExitCode.INSTALL):
+    """A node could not be installed."""
 
 
-class EngineError(RainDeployError):
-    exit_code = ExitCode.ENGINE
+class EngineError(RainDeployError, exit_code=ExitCode.ENGINE):
+    """The Rain engine could not run."""
 
 
-class ScriptFailed(RainDeployError):
-    exit_code = ExitCode.SCRIPT
+class ScriptFailed(RainDeployError, exit_code=ExitCode.SCRIPT):
+    """The user's script failed by itself."""
 
 
-class PointsFailed(RainDeployError):
-    exit_code = ExitCode.POINTS
+class PointsFailed(RainDeployError, exit_code=ExitCode.POINTS):
+    """The sweep ended and some points failed."""
 
 
-class EndedEarly(RainDeployError):
-    exit_code = ExitCode.ENDED_EARLY
+class EndedEarly(RainDeployError, exit_code=ExitCode.ENDED_EARLY):
+    """Ended before the script did: cancel, --timeout, a limit."""
 
 
-class PullFailed(RainDeployError):
-    exit_code = ExitCode.PULL
+class PullFailed(RainDeployError, exit_code=ExitCode.PULL):
+    """Results are not all here; the nodes are kept."""
 
 
-class UnsafeResults(RainDeployError):
-    exit_code = ExitCode.UNSAFE_RESULTS
+class UnsafeResults(RainDeployError, exit_code=ExitCode.UNSAFE_RESULTS):
+    """Results were refused because they are unsafe."""
 
 
-class DownIncomplete(RainDeployError):
-    exit_code = ExitCode.DOWN
+class DownIncomplete(RainDeployError, exit_code=ExitCode.DOWN):
+    """Something could not be deleted."""
 
 
-class Unproved(RainDeployError):
-    exit_code = ExitCode.UNPROVED
+class Unproved(RainDeployError, exit_code=ExitCode.UNPROVED):
+    """It cannot be proved that nothing is left."""

@@ -94,10 +94,6 @@ def _provider(name: str, home: Path, emit: EventSink) -> Provider:
         from rain_deploy.providers.hosts.provider import HostsProvider
 
         return HostsProvider()
-    return _exoscale(home, emit)
-
-
-def _exoscale(home: Path, emit: EventSink) -> Provider:
     from rain_deploy.core.events import Notice
     from rain_deploy.errors import CredentialsError
     from rain_deploy.options.spec import owner

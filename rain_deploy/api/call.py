@@ -9,43 +9,23 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 from rain_deploy import wiring
 from rain_deploy.api.function import function_script
+from rain_deploy.api.keywords import Place
 from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.cluster.lookup import add_standing
 from rain_deploy.core.events import Event, EventSink, Notice
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.errors import InputError, RainDeployError, UsageError
-from rain_deploy.options import spec, toml
-from rain_deploy.options.provider import choose_provider, refuse_rented
+from rain_deploy.options import spec
 from rain_deploy.options.spec import Settings
 from rain_deploy.options.table import OPTIONS, Group
 from rain_deploy.runs.source import check_script
 
-Place = str | os.PathLike[str]
 Script = Place | Callable[..., object]
 """A path, or a function that is sent and called on the server node."""
-
-
-class Common(TypedDict, total=False):
-    """Keywords that every function takes."""
-
-    cluster: str
-    """The cluster's name; "default" if it is not given."""
-    home: Place | None
-    """Where state, caches and keys are; RAIN_DEPLOY_HOME or the platform's place if it is not given."""
-    cwd: Place | None
-    """Where relative paths start and results go; the process's directory if it is not given."""
-    config: Place | None
-    """The file to read instead of ``rain-deploy.toml`` in ``cwd``."""
-    progress: EventSink | None
-    """Gets each event, from one thread at a time."""
-    yes: bool
-    """Answer yes to every question: money, and runs that would be ended."""
-    confirm: Confirm | None
-    """Asked instead: gets the question, returns the answer.  Without either nothing is spent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +41,7 @@ class Call:
     def cluster_spec(self, *, must_be_named: bool = True) -> ClusterSpec:
         """Return the spec of keywords and TOML.  Raises UsageError, InputError."""
         living = self.ctx.store.cluster(self.cluster)
-        provider = choose_provider(
+        provider = spec.choose_provider(
             self.given,
             self.toml,
             living=living.provider if living else None,
@@ -81,12 +61,6 @@ class Call:
         check_script(path)
         return spec.run_spec(path, tuple(map(str, args)), settings)
 
-    def refuse_rented(self) -> None:
-        """Raise InputError for settings of rented machines where the cluster has none."""
-        living = self.ctx.store.cluster(self.cluster)
-        if living is not None:
-            refuse_rented(living.provider, self.given)
-
 
 def settings_of(verb: str) -> dict[str, str]:
     """Return the settings that a verb takes as keywords, with their help."""
@@ -95,25 +69,8 @@ def settings_of(verb: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def called(verb: str, given: Mapping[str, object] | None = None, **common: Unpack[Common]) -> Iterator[Call]:
-    """Yield a call with its context, and close that at the end.
-
-    A traceback of its errors shows the next step, and what still runs and costs.
-    """
-    try:
-        with _opened(verb, given or {}, **common) as call:
-            yield call
-    except RainDeployError as error:
-        rest = (("next", error.next_step), ("still running", error.still_running))
-        for note in (f"{what}: {text}" for what, text in rest if text):
-            error.add_note(note)
-        raise
-
-
-@contextlib.contextmanager
-def _opened(
+def called(
     verb: str,
-    given: Mapping[str, object],
     *,
     cluster: str = "default",
     home: Place | None = None,
@@ -122,22 +79,40 @@ def _opened(
     progress: EventSink | None = None,
     yes: bool = False,
     confirm: Confirm | None = None,
+    **given: object,
 ) -> Iterator[Call]:
-    here = Path.cwd() / (cwd or "")
-    if not here.is_dir():
-        raise InputError(f"cwd: there is no directory {here}", next_step="name a directory that exists")
-    settings = spec.checked(_known(verb, given), here)
-    (name,) = spec.checked({"cluster": cluster}, here).values()
-    file = toml.load(here / config if config else None, here)
-    directory = Path.cwd() / Path(home).expanduser() if home else wiring.home(os.environ)
-    wiring.make_home(directory)
-    answer = _answer(yes=yes, confirm=confirm)
-    with wiring.context(directory, _one_at_a_time(progress), answer, here) as ctx:
-        try:
-            yield Call(ctx, name, settings, file, confirm is not None and not yes)
-        except RainDeployError as error:
-            add_standing(ctx, name, error)
-            raise
+    """Yield a call with its context, and close that at the end.
+
+    A traceback of its errors shows the next step, and what still runs and costs.
+    """
+    one_at_a_time = threading.Lock()
+
+    def emit(event: Event) -> None:
+        if progress is not None:
+            with one_at_a_time:
+                progress(event)
+
+    try:
+        here = Path.cwd() / (cwd or "")
+        if not here.is_dir():
+            raise InputError(f"cwd: there is no directory {here}", next_step="name a directory that exists")
+        settings = spec.checked(_known(verb, given), here)
+        (name,) = spec.checked({"cluster": cluster}, here).values()
+        file = spec.load(here / config if config else None, here)
+        directory = Path.cwd() / Path(home).expanduser() if home else wiring.home(os.environ)
+        wiring.make_home(directory)
+        answer = (lambda _question: True) if yes else confirm or _refuse
+        with wiring.context(directory, emit, answer, here) as ctx:
+            try:
+                yield Call(ctx, name, settings, file, confirm is not None and not yes)
+            except RainDeployError as error:
+                add_standing(ctx, name, error)
+                raise
+    except RainDeployError as error:
+        for what, text in (("next", error.next_step), ("still running", error.still_running)):
+            if text:
+                error.add_note(f"{what}: {text}")
+        raise
 
 
 def _known(verb: str, given: Mapping[str, object]) -> dict[str, object]:
@@ -157,27 +132,8 @@ def _plain(value: object) -> object:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _answer(*, yes: bool, confirm: Confirm | None) -> Confirm:
-    if yes:
-        return lambda _question: True
-    if confirm is not None:
-        return confirm
-
-    def refuse(question: str) -> bool:
-        raise UsageError(
-            f"{question} Nobody can be asked.",
-            next_step="pass yes=True, or confirm=, a function that gets the question and returns the answer",
-        )
-
-    return refuse
-
-
-def _one_at_a_time(progress: EventSink | None) -> EventSink:
-    lock = threading.Lock()
-
-    def emit(event: Event) -> None:
-        if progress is not None:
-            with lock:
-                progress(event)
-
-    return emit
+def _refuse(question: str) -> bool:
+    raise UsageError(
+        f"{question} Nobody can be asked.",
+        next_step="pass yes=True, or confirm=, a function that gets the question and returns the answer",
+    )

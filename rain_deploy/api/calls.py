@@ -13,10 +13,10 @@ import rain_deploy.verbs.scale as scale_verb
 import rain_deploy.verbs.status as status_verb
 import rain_deploy.verbs.sweep as sweep_verb
 import rain_deploy.verbs.up as up_verb
-from rain_deploy.api.call import Common, Place, Script, called, settings_of
-from rain_deploy.cluster.context import Confirm
+from rain_deploy.api.call import Script, called, settings_of
+from rain_deploy.api.keywords import ClusterKeywords, Common, Place, RunKeywords, SweepKeywords
 from rain_deploy.cluster.nodes.preview import PlanResult
-from rain_deploy.core.events import EventSink
+from rain_deploy.options.spec import refuse_rented
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.verbs.down import DownResult
 from rain_deploy.verbs.logs import PointsResult
@@ -26,27 +26,14 @@ from rain_deploy.verbs.status import StatusResult
 from rain_deploy.verbs.sweep import SweepResult
 from rain_deploy.verbs.up import UpResult
 
-__all__ = [
-    "CancelResult",
-    "DownResult",
-    "PlanResult",
-    "PointsResult",
-    "PullResult",
-    "RunResult",
-    "ScaleResult",
-    "StatusResult",
-    "SweepResult",
-    "UpResult",
-]
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def _takes(*verbs: str) -> Callable[[Function], Function]:
-    """Return a decorator that adds the settings of these verbs to the documentation of a function."""
+def _takes(verb: str) -> Callable[[Function], Function]:
+    """Return a decorator that adds the settings of this verb to the documentation of a function."""
 
     def decorate(function: Function) -> Function:
-        lines = {name: text for verb in verbs for name, text in settings_of(verb).items()}
-        listed = "".join(f"\n    {name}: {text}" for name, text in lines.items())
+        listed = "".join(f"\n    {name}: {text}" for name, text in settings_of(verb).items())
         function.__doc__ = f"{function.__doc__}\n\n    Settings:{listed}\n"
         return function
 
@@ -54,129 +41,46 @@ def _takes(*verbs: str) -> Callable[[Function], Function]:
 
 
 @_takes("up")
-def up(
-    *,
-    cluster: str = "default",
-    home: Place | None = None,
-    cwd: Place | None = None,
-    config: Place | None = None,
-    progress: EventSink | None = None,
-    yes: bool = False,
-    confirm: Confirm | None = None,
-    **settings: Any,
-) -> UpResult:
+def up(**keywords: Unpack[ClusterKeywords]) -> UpResult:
     """Bring a cluster up, or correct one that exists."""
-    with called(
-        "up",
-        settings,
-        cluster=cluster,
-        home=home,
-        cwd=cwd,
-        config=config,
-        progress=progress,
-        yes=yes,
-        confirm=confirm,
-    ) as call:
+    with called("up", **keywords) as call:
         return up_verb.bring_up(call.ctx, call.cluster_spec())
 
 
 @_takes("up")
-def plan(
-    *,
-    cluster: str = "default",
-    home: Place | None = None,
-    cwd: Place | None = None,
-    config: Place | None = None,
-    progress: EventSink | None = None,
-    yes: bool = False,
-    confirm: Confirm | None = None,
-    **settings: Any,
-) -> PlanResult:
+def plan(**keywords: Unpack[ClusterKeywords]) -> PlanResult:
     """Return what ``up`` would do with the same keywords.  Nothing is changed."""
-    with called(
-        "up",
-        settings,
-        cluster=cluster,
-        home=home,
-        cwd=cwd,
-        config=config,
-        progress=progress,
-        yes=yes,
-        confirm=confirm,
-    ) as call:
+    with called("up", **keywords) as call:
         result = up_verb.up(call.ctx, call.cluster_spec(must_be_named=False), dry_run=True)
     assert isinstance(result, PlanResult)
     return result
 
 
 @_takes("run")
-def run(
-    script: Script,
-    args: Sequence[Any] = (),
-    *,
-    cluster: str = "default",
-    home: Place | None = None,
-    cwd: Place | None = None,
-    config: Place | None = None,
-    progress: EventSink | None = None,
-    yes: bool = False,
-    confirm: Confirm | None = None,
-    **settings: Any,
-) -> RunResult:
+def run(script: Script, args: Sequence[Any] = (), **keywords: Unpack[RunKeywords]) -> RunResult:
     """Run a script or a function on the cluster, and return with its results pulled.
 
     A script that failed is no exception: look at ``problem`` of the result.  ``value`` is what a function
     returned, as JSON has it; it raises ``problem``.
     """
-    with called(
-        "run",
-        settings,
-        cluster=cluster,
-        home=home,
-        cwd=cwd,
-        config=config,
-        progress=progress,
-        yes=yes,
-        confirm=confirm,
-    ) as call:
+    with called("run", **keywords) as call:
         wanted = call.run_spec(script, args)
-        call.refuse_rented()
+        if living := call.ctx.store.cluster(call.cluster):
+            refuse_rented(living.provider, call.given)
         return run_verb.run(call.ctx, call.cluster, wanted)
 
 
-@_takes("up", "run")
-def sweep(
-    script: Script,
-    args: Sequence[Any] = (),
-    *,
-    cluster: str = "default",
-    home: Place | None = None,
-    cwd: Place | None = None,
-    config: Place | None = None,
-    progress: EventSink | None = None,
-    yes: bool = False,
-    confirm: Confirm | None = None,
-    **settings: Any,
-) -> SweepResult:
+@_takes("sweep")
+def sweep(script: Script, args: Sequence[Any] = (), **keywords: Unpack[SweepKeywords]) -> SweepResult:
     """Bring a cluster up, run a script or a function on it, pull the results, and take it down."""
-    with called(
-        "sweep",
-        settings,
-        cluster=cluster,
-        home=home,
-        cwd=cwd,
-        config=config,
-        progress=progress,
-        yes=yes,
-        confirm=confirm,
-    ) as call:
+    with called("sweep", **keywords) as call:
         wanted = call.run_spec(script, args)
         return sweep_verb.sweep(call.ctx, call.cluster_spec(), wanted)
 
 
 def scale(nodes: int, **common: Unpack[Common]) -> ScaleResult:
     """Grow or shrink a living cluster to this number of nodes."""
-    with called("up", {"nodes": nodes}, **common) as call:
+    with called("up", nodes=nodes, **common) as call:
         return scale_verb.scale(call.ctx, call.cluster_spec(must_be_named=False), nodes)
 
 
@@ -194,7 +98,7 @@ def points(run: str | None = None, *, follow: bool = False, **common: Unpack[Com
 
 def attach(run: str | None = None, *, out: Place | None = None, **common: Unpack[Common]) -> RunResult:
     """Follow a run (default: the last) from its first line to its end, and pull its results."""
-    with called("attach", {"out": out}, **common) as call:
+    with called("attach", out=out, **common) as call:
         return runs_verbs.attach(call.ctx, call.cluster, run, out=call.given.get("out"))
 
 
@@ -205,20 +109,15 @@ def cancel(run: str | None = None, **common: Unpack[Common]) -> CancelResult:
 
 
 def pull(
-    run: str | None = None,
-    *,
-    all_runs: bool = False,
-    out: Place | None = None,
-    **common: Unpack[Common],
+    run: str | None = None, *, all_runs: bool = False, out: Place | None = None, **common: Unpack[Common]
 ) -> PullResult:
     """Pull the results of a run (default: the last) again, or of all runs."""
-    with called("pull", {"out": out}, **common) as call:
+    with called("pull", out=out, **common) as call:
         return runs_verbs.pull(call.ctx, call.cluster, run, all_runs=all_runs, out=call.given.get("out"))
 
 
 def down(*, discard_results: bool = False, out: Place | None = None, **common: Unpack[Common]) -> DownResult:
     """Pull what is not pulled yet, delete everything of the cluster, and verify it."""
-    with called("down", {"out": out}, **common) as call:
-        return down_verb.down(
-            call.ctx, call.cluster, discard_results=discard_results, out=call.given.get("out")
-        )
+    with called("down", out=out, **common) as call:
+        out_dir = call.given.get("out")
+        return down_verb.down(call.ctx, call.cluster, discard_results=discard_results, out=out_dir)

@@ -68,7 +68,7 @@ class Session:
     @functools.cached_property
     def toml(self) -> Settings:
         """The settings of the config file.  InputError."""
-        from rain_deploy.options.toml import load
+        from rain_deploy.options.spec import load
 
         return load(self.options.config, Path.cwd())
 
@@ -101,7 +101,7 @@ class Session:
         ``must_be_named``: no provider is assumed where no user can object.  UsageError, InputError.
         """
         from rain_deploy.options import spec
-        from rain_deploy.options.provider import choose_provider
+        from rain_deploy.options.spec import choose_provider
 
         flags, toml = {**self.flags, **(given or {})}, self.toml
         living = self.ctx.store.cluster(self.cluster)

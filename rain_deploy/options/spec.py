@@ -1,23 +1,61 @@
-"""Settings of all sources together, and the ClusterSpec and RunSpec that they make."""
+"""Settings of all sources together, the provider that they choose, and the specs that they make."""
 
 from __future__ import annotations
 
+import difflib
 import getpass
 import hashlib
 import os
 import socket
-from collections.abc import Iterator, Mapping
+import tomllib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rain_deploy.core.machine import Machines
 from rain_deploy.core.spec import ClusterSpec, EngineSpec, EnvironmentSpec, RunSpec
-from rain_deploy.errors import InputError
+from rain_deploy.errors import InputError, UsageError
 from rain_deploy.options.kinds import read
-from rain_deploy.options.table import OPTIONS, Option
+from rain_deploy.options.table import CLOUD, OPTIONS, Group
 
 Settings = Mapping[str, Any]
 """Checked values by the name of their option; what is absent was not set."""
+KEYS = {option.toml: option for option in OPTIONS.values() if option.toml}
+
+
+def load(explicit: Path | None, cwd: Path) -> Settings:
+    """Return the settings of ``explicit`` (--config), else of ./rain-deploy.toml if any.  InputError."""
+    path = explicit if explicit is not None else cwd / "rain-deploy.toml"
+    if explicit is None and not path.exists():
+        return {}
+    content = read(path, "config file")
+    again = f"correct {path}, then type the same command again"
+    try:
+        document = tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not valid TOML: {error}", next_step=again) from error
+    settings: dict[str, Any] = {}
+    for key, value in _flat(document):
+        if key not in KEYS:
+            near = difflib.get_close_matches(key, [*KEYS, "engine"], n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(sorted(KEYS))}"
+            raise InputError(f"{path}: unknown key {key!r}; {hint}", next_step=again)
+        try:
+            settings[KEYS[key].name] = KEYS[key].kind.check(value, path.parent.absolute())
+        except ValueError as error:
+            message = f"{path}: {key}: expected {error}, got {value!r}"
+            raise InputError(message, next_step=again) from error
+    return settings
+
+
+def _flat(document: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    """Yield ``engine.url`` of a table ``engine``; ``env`` and ``prices`` are values themselves."""
+    for key, value in document.items():
+        if isinstance(value, dict) and key not in KEYS:
+            yield from ((f"{key}.{inner}", item) for inner, item in value.items())
+        else:
+            yield key, value
 
 
 def checked(values: Mapping[str, object], base: Path) -> Settings:
@@ -46,23 +84,19 @@ def selected(settings: Settings, *names: str) -> Settings:
 
 def cluster_spec(name: str, provider: tuple[str, str], settings: Settings) -> ClusterSpec:
     """Return the spec of a cluster on ``provider`` (its name, and why this one).  InputError."""
-    fields = _fields("cluster", settings)
     listed = len(settings.get("hosts", ())) if provider[0] == "hosts" else 0
     nodes = settings.get("nodes") or listed or None
-    _refuse_numbers(settings, nodes, listed)
-    _refuse_files(settings)
+    _refuse(settings, nodes, listed)
+    fields = _fields("cluster", settings)
+    own = {**fields[""], "nodes": nodes, "owner": owner(settings)}
     return ClusterSpec(
-        **{
-            **fields[""],
-            "name": name,
-            "provider": provider[0],
-            "provider_reason": provider[1],
-            "nodes": nodes,
-            "owner": owner(settings),
-            "environment": EnvironmentSpec(**fields.get("environment", {})),
-            "engine": EngineSpec(**fields.get("engine", {})),
-            "machines": Machines(**fields.get("machines", {})),
-        }
+        name=name,
+        provider=provider[0],
+        provider_reason=provider[1],
+        environment=EnvironmentSpec(**fields["environment"]),
+        engine=EngineSpec(**fields["engine"]),
+        machines=Machines(**fields["machines"]),
+        **own,
     )
 
 
@@ -82,36 +116,32 @@ def owner(settings: Settings) -> str:
     return f"{user}-{hashlib.sha256(f'{user}@{socket.gethostname()}'.encode()).hexdigest()[:8]}"
 
 
-def _fields(spec: str, settings: Settings) -> dict[str, dict[str, Any]]:
+def _fields(spec: str, settings: Settings) -> Mapping[str, dict[str, Any]]:
     """Return the fields that settings fill, by the part of the spec that they are in ("": itself)."""
-    found: dict[str, dict[str, Any]] = {"": {}}
+    found: dict[str, dict[str, Any]] = defaultdict(dict)
     for name, value in settings.items():
-        for target, filled in _targets(OPTIONS[name], value):
+        targets = OPTIONS[name].to.split()
+        filled: list[object]
+        match name:
+            case "packages":
+                wheels = tuple(item for item in value if isinstance(item, Path))
+                filled = [tuple(item for item in value if item not in wheels), wheels]
+            case "hosts":
+                filled = [tuple(entry for entry, _ in value), tuple(pair for pair in value if pair[1])]
+            case "prices":
+                filled = [tuple(pair for pair in value if pair[0] != "currency"), dict(value).get("currency")]
+            case _:
+                filled = [value] * len(targets)
+        for target, content in zip(targets, filled, strict=True):
             root, _, path = target.partition(".")
+            part, _, field = path.rpartition(".")
             if root == spec:
-                part, _, field = path.rpartition(".")
-                found.setdefault(part, {})[field] = filled
+                found[part][field] = content
     return found
 
 
-def _targets(option: Option, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield (field, value) pairs."""
-    targets = option.to.split()
-    match option.name:
-        case "packages":
-            names = tuple(item for item in value if isinstance(item, str))
-            yield from zip(targets, (names, tuple(item for item in value if item not in names)), strict=True)
-        case "hosts":
-            entries = tuple(entry for entry, _ in value)
-            yield from zip(targets, (entries, tuple(pair for pair in value if pair[1])), strict=True)
-        case "prices":
-            prices = tuple(pair for pair in value if pair[0] != "currency")
-            yield from zip(targets, (prices, dict(value).get("currency")), strict=True)
-        case _:
-            yield from ((target, value) for target in targets)
-
-
-def _refuse_numbers(settings: Settings, nodes: int | None, listed: int) -> None:
+def _refuse(settings: Settings, nodes: int | None, listed: int) -> None:
+    """Raise InputError for numbers that contradict each other, and for files that cannot be read."""
     if listed and nodes and nodes > listed:
         raise InputError(
             f"{nodes} nodes need {nodes} hosts, but {listed} are listed",
@@ -128,19 +158,66 @@ def _refuse_numbers(settings: Settings, nodes: int | None, listed: int) -> None:
             "engine.url and engine.sha256 belong together: one of them is missing",
             next_step="name both in the config file, or none",
         )
-
-
-def _refuse_files(settings: Settings) -> None:
-    for name, what in (
-        ("requirements", "requirements file"),
-        ("setup", "setup script"),
-        ("host_key", "host key file"),
-    ):
-        if name in settings:
-            read(settings[name], what)
+    files = {"requirements": "requirements file", "setup": "setup script", "host_key": "host key file"}
+    for name in files.keys() & settings:
+        read(settings[name], files[name])
     for wheel in settings.get("packages", ()):
         if isinstance(wheel, Path) and not wheel.is_file():
             raise InputError(
                 f"--with: wheel {wheel} does not exist or is not a file",
                 next_step="name a wheel file that exists",
             )
+
+
+def choose_provider(
+    flags: Settings,
+    toml: Settings,
+    *,
+    living: str | None,
+    credentials: Callable[[], str | None],
+    must_be_named: bool,
+) -> tuple[str, str]:
+    """Return the provider, and why this one.
+
+    ``living`` is that of the cluster of this name, which counts as named; ``credentials`` says where those of
+    the cloud are.  UsageError when it ``must_be_named`` and is not; InputError for hosts given to another and
+    for flags about rented machines given to a provider that rents none.
+    """
+    named = (
+        (flags.get("provider"), "named on the command line or in the environment"),
+        (toml.get("provider"), "named in the config file"),
+        ("hosts" if flags.get("hosts") or toml.get("hosts") else None, "because hosts are listed"),
+        (living, "as when this cluster was made"),
+    )
+    provider, reason = next((pair for pair in named if pair[0]), (None, ""))
+    if flags.get("hosts") and provider != "hosts":
+        raise InputError(
+            f"hosts are listed, but the provider is {provider}",
+            next_step="rain-deploy up --provider hosts --hosts …",
+        )
+    if provider is None:
+        if must_be_named:
+            raise UsageError(
+                "no provider given; pass --provider when not interactive",
+                next_step=f"add --provider local, or --provider {CLOUD}",
+            )
+        found = credentials()
+        provider, reason = (
+            (CLOUD, f"no provider given, and its credentials were found: {found}")
+            if found
+            else ("local", "no provider given, and no cloud credentials were found")
+        )
+    refuse_rented(provider, flags)
+    return provider, reason
+
+
+def refuse_rented(provider: str, flags: Settings) -> None:
+    """Raise InputError if ``flags`` about rented machines are given to a provider that rents none."""
+    rented = [OPTIONS[name] for name, value in flags.items() if value and name in OPTIONS]
+    given = [o.flags[-1] for o in rented if o.group is Group.RENTED or o.name == "then_off"]
+    if given and provider != CLOUD:
+        raise InputError(
+            f"{', '.join(given)}: only for machines that rain-deploy rents; those of provider {provider} "
+            "cost nothing here and are never powered off",
+            next_step=f"leave out {' and '.join(given)}, or use --provider {CLOUD}",
+        )

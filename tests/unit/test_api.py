@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 
 import rain_deploy
+from rain_deploy.api.call import settings_of
 from rain_deploy.api.function import function_script
+from rain_deploy.api.keywords import ClusterKeywords, Common, RunKeywords, SweepKeywords
 from rain_deploy.core.spec import FunctionScript
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.runs.shipping import collect
@@ -56,6 +58,14 @@ def test_the_help_of_a_function_lists_its_settings() -> None:
     assert "max_cost: Power the machines off before" in str(rain_deploy.up.__doc__)
     assert "then_off: " in str(rain_deploy.run.__doc__)
     assert "disk_size: " not in str(rain_deploy.run.__doc__)
+
+
+@pytest.mark.parametrize(
+    ("verb", "keywords"), [("up", ClusterKeywords), ("run", RunKeywords), ("sweep", SweepKeywords)]
+)
+def test_an_editor_knows_every_setting(verb: str, keywords: type) -> None:
+    common = set(Common.__annotations__)
+    assert set(keywords.__annotations__) == common | set(settings_of(verb))
 
 
 def test_the_page_shows_the_example_and_names_only_what_there_is() -> None:

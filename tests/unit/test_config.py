@@ -13,10 +13,17 @@ from rain_deploy.core.machine import Machines
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.errors import InputError, UsageError
 from rain_deploy.options.kinds import HOSTS, duration_s
-from rain_deploy.options.provider import choose_provider
-from rain_deploy.options.spec import Settings, checked, cluster_spec, merged, run_spec
+from rain_deploy.options.spec import (
+    KEYS,
+    Settings,
+    checked,
+    choose_provider,
+    cluster_spec,
+    load,
+    merged,
+    run_spec,
+)
 from rain_deploy.options.table import OPTIONS
-from rain_deploy.options.toml import KEYS, load
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "rain-deploy.toml"
 LOCAL = ("local", "named")

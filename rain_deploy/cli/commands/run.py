@@ -70,7 +70,7 @@ def run_command(session: Session, *, script: Path, args: tuple[str, ...]) -> Run
 
     Everything after SCRIPT belongs to the script. Ctrl-C stops following; the run goes on.
     """
-    from rain_deploy.options.provider import refuse_rented
+    from rain_deploy.options.spec import refuse_rented
     from rain_deploy.verbs.run import run
 
     wanted = run_spec(session, script, args)
