@@ -9,30 +9,93 @@ governor's environment.
 import os
 import sys
 
-from .hooks import ImportHooks
-
 TYPE_CHECKING = False  # mypy reads it as True; importing typing would cost at every start of a Python
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from pathlib import Path
     from types import ModuleType
+    from typing import Any
 
 
-def _figures(module: "ModuleType") -> None:
-    from . import figures
+class FailOpen:
+    """``with FailOpen("what"):`` notes errors of its body and swallows them, but neither Ctrl-C nor exits.
 
-    figures.hook(module)
+    The notes are in ``companion/faults.log`` of the run's directory.
+    """
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, fault: BaseException | None, _trace: object) -> bool:
+        if not isinstance(fault, Exception):
+            return False
+        try:
+            import traceback
+            from pathlib import Path
+
+            if directory := os.environ.get("RAIN_DEPLOY_RUN_DIR"):
+                text = f"{self._doing}\n{''.join(traceback.format_exception(fault))}\n"
+                append(Path(directory, "companion", "faults.log"), text)
+        except Exception:  # noqa: BLE001 - a full disk: it cannot be reported anywhere
+            return True
+        return True
 
 
-def _points(module: "ModuleType") -> None:
-    from . import points
+def append(path: "Path", text: str) -> None:
+    """Append ``text`` in one write, so that other processes that read and write see all of it.
 
-    points.hook(module)
+    Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+class ImportHooks:
+    """A meta path finder that lets later finders find a module, and hooks it right after it is loaded."""
+
+    def __init__(self, names: "set[str]") -> None:
+        self._names = names
+
+    def find_spec(
+        self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
+        if name in self._names:
+            with FailOpen(f"finding {name}"):
+                for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
+                    spec = finder.find_spec(name, path, target)
+                    if spec is not None:
+                        _hook_after_loading(spec.loader)
+                        return spec
+        return None
+
+
+def _hook_after_loading(loader: "Any") -> None:
+    load = loader.exec_module
+
+    def exec_module(module: "ModuleType") -> None:
+        load(module)
+        with FailOpen(f"hooking {module.__name__}"):
+            if module.__name__.startswith("matplotlib."):
+                from .figures import hook
+            else:
+                from .points import hook
+            hook(module)
+
+    loader.exec_module = exec_module
 
 
 if os.environ.get("RAIN_DEPLOY_SCRIPT"):
-    acts: "dict[str, Callable[[ModuleType], None]]" = {}
+    names = set()
     if os.environ.get("RAIN_DEPLOY_FIGURES"):
-        acts |= dict.fromkeys(("matplotlib.figure", "matplotlib.pyplot"), _figures)
+        names |= {"matplotlib.figure", "matplotlib.pyplot"}
     if os.environ.get("RAIN_DEPLOY_RUN_DIR"):
-        acts |= dict.fromkeys(("rain.client.session", "rain.common.data_instance"), _points)
-    sys.meta_path.insert(0, ImportHooks(acts))
+        names |= {"rain.client.session", "rain.common.data_instance"}
+    sys.meta_path.insert(0, ImportHooks(names))

@@ -6,21 +6,34 @@ Frames of ``plt.pause`` and of an animation's writer do not count as figures.
 """
 
 import atexit
+import contextlib
 import functools
+import hashlib
+import io
+import itertools
 import os
+import warnings
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import matplotlib as mpl
 from matplotlib.backend_bases import CloseEvent
 from matplotlib.figure import Figure
 
-from .album import Album
-from .faults import FailOpen
+from . import FailOpen
 
 FILE_BACKENDS = frozenset({"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"})
 """matplotlib's backends without a window.  Any other becomes Agg, because a node has no screen."""
+LOOKS = ("bbox_extra_artists", "bbox_inches", "dpi", "edgecolor", "facecolor", "pad_inches", "transparent")
+"""Arguments of the script's savefig that apply to our pictures too; the others are for its own file."""
 
-_album = Album(os.environ["RAIN_DEPLOY_FIGURES"], Figure.savefig)
+_directory = Path(os.environ["RAIN_DEPLOY_FIGURES"])
+_save = Figure.savefig
+_numbers = itertools.count(1)
+_kept: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
+"""Maps a figure to a digest of how it looked when it was kept."""
 
 
 def hook(module: ModuleType) -> None:
@@ -29,7 +42,6 @@ def hook(module: ModuleType) -> None:
         _hook_figure(module.Figure)
     else:
         _hook_pyplot(module)
-        atexit.register(_keep_at_exit, module, os.getpid())
 
 
 def _hook_figure(figure: Any) -> None:
@@ -41,7 +53,7 @@ def _hook_figure(figure: Any) -> None:
         result = save(self, *args, **kwargs)
         if not frame_of_animation:
             with FailOpen("keeping a saved figure"):
-                _album.keep(self, kwargs)
+                _keep(self, **{name: value for name, value in kwargs.items() if name in LOOKS})
         return result
 
     @functools.wraps(show)
@@ -49,7 +61,7 @@ def _hook_figure(figure: Any) -> None:
         if self.canvas.manager is None:
             return show(self, *args, **kwargs)  # raises what matplotlib raises
         with FailOpen("keeping a shown figure"):
-            _album.keep(self)
+            _keep(self)
         return None
 
     figure.savefig, figure.show = savefig, show_one
@@ -57,7 +69,7 @@ def _hook_figure(figure: Any) -> None:
 
 def _hook_pyplot(pyplot: Any) -> None:
     switch, pause = pyplot.switch_backend, pyplot.pause
-    pausing = False
+    pausing, process = False, os.getpid()
 
     @functools.wraps(switch)
     def switch_backend(newbackend: Any) -> Any:
@@ -70,7 +82,11 @@ def _hook_pyplot(pyplot: Any) -> None:
         _keep_open(pyplot)
         block = args[0] if args else kwargs.get("block")
         if block or (block is None and not pyplot.isinteractive()):
-            _close_all(pyplot)
+            # Send the close events that a window would send; Agg has no windows.
+            for figure in _open_figures(pyplot):
+                with FailOpen("sending a close event"):
+                    figure.canvas.callbacks.process("close_event", CloseEvent("close_event", figure.canvas))
+            pyplot.close("all")
 
     @functools.wraps(pause)
     def pause_without_keeping(*args: Any, **kwargs: Any) -> Any:
@@ -81,13 +97,12 @@ def _hook_pyplot(pyplot: Any) -> None:
         finally:
             pausing = False
 
+    def keep_at_exit() -> None:
+        if os.getpid() == process:  # a forked child holds figures of its parent
+            _keep_open(pyplot)
+
     pyplot.switch_backend, pyplot.show, pyplot.pause = switch_backend, show, pause_without_keeping
-
-
-def _keep_open(pyplot: Any) -> None:
-    for figure in _open_figures(pyplot):
-        with FailOpen("keeping an open figure"):
-            _album.keep(figure)
+    atexit.register(keep_at_exit)
 
 
 def _open_figures(pyplot: Any) -> list[Figure]:
@@ -97,14 +112,46 @@ def _open_figures(pyplot: Any) -> list[Figure]:
     return []
 
 
-def _close_all(pyplot: Any) -> None:
-    """Close the figures and send the close events that a window would send; Agg has no windows."""
+def _keep_open(pyplot: Any) -> None:
     for figure in _open_figures(pyplot):
-        with FailOpen("sending a close event"):
-            figure.canvas.callbacks.process("close_event", CloseEvent("close_event", figure.canvas))
-    pyplot.close("all")
+        with FailOpen("keeping an open figure"):
+            _keep(figure)
 
 
-def _keep_at_exit(pyplot: Any, process: int) -> None:
-    if os.getpid() == process:  # a forked child holds figures of its parent
-        _keep_open(pyplot)
+def _keep(figure: Any, **looks: Any) -> None:
+    """Save the figure as PNG and SVG under the next number, unless it looks as when it was last saved.
+
+    Processes may share the directory: making the PNG claims its number.  Raises OSError, and whatever
+    drawing raises.
+    """
+    look = hashlib.sha256(_drawn(figure, "rgba")).digest()
+    if _kept.get(figure) == look:
+        return
+    part = _part(_drawn(figure, "png", **looks))
+    try:
+        while True:
+            png = _directory / f"{next(_numbers):02}.png"
+            with contextlib.suppress(FileExistsError):  # a hard link raises it, a rename would not
+                png.hardlink_to(part)
+                break
+    finally:
+        part.unlink()
+    _kept[figure] = look
+    _part(_drawn(figure, "svg", metadata={"Date": None}, **looks)).replace(png.with_suffix(".svg"))
+
+
+def _drawn(figure: Any, kind: str, **looks: Any) -> bytes:
+    target = io.BytesIO()
+    # The script did not ask for this drawing, so its warnings would only confuse.
+    with warnings.catch_warnings(), mpl.rc_context({"svg.hashsalt": "rain-deploy"}):
+        warnings.simplefilter("ignore")
+        _save(figure, target, format=kind, **looks)
+    return target.getvalue()
+
+
+def _part(content: bytes) -> Path:
+    """Write a picture to a file that nobody takes for one: no half picture ever has a number."""
+    _directory.mkdir(parents=True, exist_ok=True)
+    path = _directory / f".{os.getpid()}.part"
+    path.write_bytes(content)
+    return path

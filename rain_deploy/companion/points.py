@@ -3,25 +3,37 @@
 ``companion/tasks.jsonl`` gets a line for each submitted task.  ``companion/values.jsonl`` gets one for each
 task whose output was loaded and is a number (the first one, if there are several).  Python's json writes NaN
 and Infinity as such.
+
+Parameters are read from the message that Rain is about to send, in which each argument is pickled
+separately.  Only pickles of a bool, a number or a short text are opened, so none of the user's code runs
+here.  (Wrapping the call instead would show up in Rain's "Task created at".)
 """
 
+import base64
 import functools
+import inspect
+import io
 import json
 import os
+import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .arguments import scalar, scalar_arguments
-from .faults import FailOpen, append
+from . import FailOpen, append
 
 PLAIN_NUMBER = re.compile(r"\s{0,9}[+-]?(\d{1,30}\.?\d{0,30}|\.\d{1,30})([eE][+-]?\d{1,3})?\s{0,9}")
 """A text from ``get_str`` counts as a number if it contains nothing else."""
+LONGEST = 500
+"""Length of the longest base64 pickle that is opened; a longer text is data, not a parameter."""
+NUMPY = {("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar"), ("numpy", "dtype")}
 
 _directory = Path(os.environ["RAIN_DEPLOY_RUN_DIR"], "companion")
 _producers: dict[Any, Any] = {}
 """Maps the id of an object that was not loaded yet to the id of the task that makes it."""
+_signature = functools.cache(inspect.signature)
 
 
 def hook(module: ModuleType) -> None:
@@ -40,25 +52,69 @@ def _hook_submit(session: Any) -> None:
         tasks = list(self._tasks)
         result = submit(self)
         with FailOpen("noting submitted tasks"):
-            _note_tasks(self, tasks)
+            functions = {blob.id: function for function, blob in self._static_data.items()}
+            if tasks:
+                append(_directory / "tasks.jsonl", "".join(_note_of(task, functions) for task in tasks))
         return result
 
     session.submit = submit_and_note
 
 
-def _note_tasks(session: Any, tasks: list[Any]) -> None:
-    functions = {blob.id: function for function, blob in session._static_data.items()}  # noqa: SLF001
-    lines = []
-    for task in tasks:
-        _producers.update((output.id, task.id) for output in task.outputs)
-        parameters: dict[str, Any] = {}
-        with FailOpen("reading a task's arguments"):
-            parameters = scalar_arguments(task, functions)
-        kept = any(output.is_kept() for output in task.outputs)
-        note = {"session": task.id.session_id, "task": task.id.id, "parameters": parameters, "kept": kept}
-        lines.append(json.dumps(note) + "\n")
-    if lines:
-        append(_directory / "tasks.jsonl", "".join(lines))
+def _note_of(task: Any, functions: dict[Any, Callable[..., Any]]) -> str:
+    """Return the line of a task, and remember it for the values of its outputs."""
+    _producers.update((output.id, task.id) for output in task.outputs)
+    parameters: dict[str, Any] = {}
+    with FailOpen("reading a task's arguments"):
+        parameters = _scalar_arguments(task, functions)
+    kept = any(output.is_kept() for output in task.outputs)
+    note = {"session": task.id.session_id, "task": task.id.id, "parameters": parameters, "kept": kept}
+    return json.dumps(note) + "\n"
+
+
+def _scalar_arguments(task: Any, functions: dict[Any, Callable[..., Any]]) -> dict[str, Any]:
+    """Return bools, numbers and short texts by name, with defaults; nothing for built-in tasks.
+
+    ``functions`` maps the id of an object that holds a pickled function to that function.
+    """
+    if task.spec.task_type != "py/":
+        return {}
+    config = task.spec.config
+    keywords = {name: _opened(text) for name, text in config["kwargs"].items()}
+    call = _signature(functions[task.inputs[0].id]).bind(None, *map(_opened, config["args"]), **keywords)
+    call.apply_defaults()
+    found: dict[str, Any] = {}
+    for parameter in list(call.signature.parameters.values())[1:]:
+        value = call.arguments[parameter.name]
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            found |= value
+        elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            found |= {f"{parameter.name}[{i}]": item for i, item in enumerate(value)}
+        else:
+            found[parameter.name] = _scalar(value)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _opened(text: str) -> bool | float | str | None:
+    if len(text) > LONGEST:
+        return None
+    try:
+        return _scalar(_Unpickler(io.BytesIO(base64.b64decode(text))).load())
+    except Exception:  # noqa: BLE001 - other pickles fail in as many ways as there are classes
+        return None
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in NUMPY:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name} is not a scalar")
+
+
+def _scalar(value: Any) -> bool | float | str | None:
+    """Return a bool, number or text, also one that is numpy's; None for anything else."""
+    if type(value).__module__ == "numpy" and value.ndim == 0:
+        value = value.item()
+    return value if isinstance(value, (bool, int, float, str)) else None
 
 
 def _hook_load(instance: Any) -> None:
@@ -68,33 +124,22 @@ def _hook_load(instance: Any) -> None:
     def load_and_note(self: Any, *args: Any, **kwargs: Any) -> Any:
         value = load(self, *args, **kwargs)
         with FailOpen("noting a loaded value"):
-            _note_value(self, _number_of(value))
+            _note_value(self, _scalar(value))
         return value
 
     @functools.wraps(get_str)
     def get_str_and_note(self: Any) -> Any:
         text = get_str(self)
         with FailOpen("noting a read value"):
-            _note_value(self, _number_in(text))
+            if PLAIN_NUMBER.fullmatch(text):
+                _note_value(self, int(text) if text.strip().lstrip("+-").isdigit() else float(text))
         return text
 
     instance.load, instance.get_str = load_and_note, get_str_and_note
 
 
-def _number_in(text: str) -> float | None:
-    if not PLAIN_NUMBER.fullmatch(text):
-        return None
-    return int(text) if text.strip().lstrip("+-").isdigit() else float(text)
-
-
-def _number_of(value: Any) -> float | None:
-    """Return the value if it is a number, a numpy scalar or an array without dimensions; otherwise None."""
-    number = scalar(value)
-    return None if isinstance(number, str) else number
-
-
-def _note_value(instance: Any, number: float | None) -> None:
-    task = None if number is None else _producers.pop(instance._object_id, None)  # noqa: SLF001
+def _note_value(instance: Any, value: Any) -> None:
+    task = _producers.pop(instance._object_id, None) if isinstance(value, int | float) else None  # noqa: SLF001
     if task is not None:
-        line = json.dumps({"session": task.session_id, "task": task.id, "value": number})
+        line = json.dumps({"session": task.session_id, "task": task.id, "value": value})
         append(_directory / "values.jsonl", line + "\n")

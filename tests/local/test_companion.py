@@ -67,14 +67,14 @@ PARAMETERS = [
 ]
 
 BREAKS = {
-    "at the hook of an import": ("hooks.py", "            return _with("),
+    "at the hook of an import": ("__init__.py", "                        _hook_after_loading("),
     "at the import of points": ("points.py", "PLAIN_NUMBER ="),
     "at hooking submit": ("points.py", "    submit = session.submit"),
-    "at noting tasks": ("points.py", "    functions = {"),
-    "at reading arguments": ("arguments.py", '    if task.spec.task_type != "py/":'),
+    "at noting tasks": ("points.py", "            functions = {"),
+    "at reading arguments": ("points.py", '    if task.spec.task_type != "py/":'),
     "at hooking load": ("points.py", "    load, get_str ="),
-    "at noting a value": ("points.py", "    task = None if number is None"),
-    "at writing": ("faults.py", "    descriptor = os.open"),
+    "at noting a value": ("points.py", "    task = _producers.pop("),
+    "at writing": ("__init__.py", "    descriptor = os.open"),
 }
 
 
