@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rain_deploy.node.points.rows import Event, Points, TaskNote, ValueNote
+from rain_deploy.node.points import Event, Points, TaskNote, ValueNote
 from rain_deploy.node.wire import PointRow, from_json, to_json
 
 T0 = "2026-11-24T08:30:57.948482259+00:00"

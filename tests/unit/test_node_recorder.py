@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rain_deploy.node.files import write_json
-from rain_deploy.node.points.recorder import Recorder
+from rain_deploy.node.points import Recorder
 from rain_deploy.node.run.directory import Run, load_run
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 from ..files import member_name, members, tail, versions
-from ..points.recorder import Recorder
+from ..points import Recorder
 from ..service.engine import (
     EngineFailed,
     Epoch,
