@@ -22,7 +22,7 @@ from rain_deploy.errors import InputError, RainDeployError, UsageError
 from rain_deploy.options import spec
 from rain_deploy.options.spec import Settings
 from rain_deploy.options.table import OPTIONS, Group
-from rain_deploy.runs.source import check_script
+from rain_deploy.runs.source import read_script
 
 Script = Place | Callable[..., object]
 """A path, or a function that is sent and called on the server node."""
@@ -58,7 +58,7 @@ class Call:
             place, function = function_script(script, tuple(args), self.ctx.cwd)
             return replace(spec.run_spec(place, (), settings), function=function)
         path = self.ctx.cwd / script
-        check_script(path)
+        read_script(path)
         return spec.run_spec(path, tuple(map(str, args)), settings)
 
 

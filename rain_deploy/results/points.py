@@ -53,10 +53,9 @@ def write_csv(rows: tuple[PointRow, ...], stream: IO[str]) -> None:
     starts with an apostrophe.
     """
     names = list(dict.fromkeys(name for row in rows for name in row.parameters))
-    fixed = {*_BEFORE, *_AFTER}
+    headed = [f"{name} (parameter)" if name in _BEFORE + _AFTER else name for name in names]
     writer = csv.writer(stream, lineterminator="\n")
-    headed = [_cell(f"{name} (parameter)" if name in fixed else name) for name in names]
-    writer.writerow([*_BEFORE, *headed, *_AFTER])
+    writer.writerow([*_BEFORE, *map(_cell, headed), *_AFTER])
     for row in rows:
         given = (row.parameters.get(name) for name in names)
         after = (row.value, row.state, row.node, _time(row.started_s), row.duration_s)
@@ -88,10 +87,8 @@ def _time(seconds: float | None) -> str:
 
 
 def _cell(value: Parameter | None) -> str:
-    if value is None:
-        return ""
     if not isinstance(value, str):
-        return str(value)
+        return "" if value is None else str(value)
     text = value.encode("utf-8", "backslashreplace").decode()
     if text.startswith(_FORMULA):
         try:

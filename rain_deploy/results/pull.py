@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.step import CommandResult
-from rain_deploy.errors import PullFailed, RainDeployError, Unreachable, UnsafeResults, full
-from rain_deploy.node.wire import PointRow, RunState, RunStatus, from_json
+from rain_deploy.errors import PullFailed, Unreachable, UnsafeResults, full
+from rain_deploy.node.wire import RunState, RunStatus, from_json
 from rain_deploy.results import points
 from rain_deploy.results.landing import check_target, clear, land, manifest_of, partial_directory
 from rain_deploy.results.stream import CutError, Limits
@@ -29,53 +29,47 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class PullOutcome:
-    """What ``results_dir`` holds now."""
+class PulledRun:
+    """A run's results directory, as it is now."""
 
+    run: str
     results_dir: Path
-    files: int
-    """Files that the script wrote."""
     figures: int
     """Pictures; PNG and SVG of one count once."""
     points: int
-    failed_points: int
-    size_bytes: int
+    files: int
+    """Files that the script wrote."""
+    bytes: int
     finished: bool
-    """False while the run goes on: these are the results so far."""
-    refused: tuple[str, ...] = ()
-    """Names that the node sent and that were refused, encoded for print."""
-
-    @property
-    def problem(self) -> RainDeployError | None:
-        if not self.refused:
-            return None
-        more = len(self.refused) - _SHOWN
-        shown = "; ".join(self.refused[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-        return UnsafeResults(
-            f"{len(self.refused)} of the results were refused as unsafe, the rest is in {self.results_dir}",
-            details=shown,
-        )
+    """False: the run goes on, and these are its results so far."""
+    failed_points: int = 0
 
 
-def pull(
-    stream: Stream, run: RunRecord, out: Path, *, again: str, limits: Limits | None = None
-) -> PullOutcome:
+def pull(stream: Stream, run: RunRecord, out: Path, *, again: str, limits: Limits | None = None) -> PulledRun:
     """Fill ``out``, and replace only what an earlier pull of the same run left there.
 
     ``again`` is the command that pulls once more.  Raises InputError (``out`` holds other files),
     PullFailed (connection lost, damaged stream, disk full, ``out`` not writable; nothing half-made is
-    left), UnsafeResults (a limit passed).  Refused files do not raise: see ``PullOutcome.problem``.
+    left), UnsafeResults (a limit passed; or, once the rest is in ``out``, for names that were refused).
     """
     try:
         check_target(out, run.id)
         with partial_directory(out) as partial:
-            return _landed(run, _received(stream, partial, limits), partial, out)
+            unpacked = _received(stream, partial, limits)
+            pulled = _landed(run, unpacked, partial, out)
     except OSError as error:
         why = "the disk is full" if full(error) else f"it cannot be written: {error.strerror}"
         raise PullFailed(f"no results in {out}: {why}", next_step=f"{again} --out DIR") from error
     except PullFailed as error:
         error.next_step = again
         raise
+    if refused := unpacked.refused:
+        more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
+        raise UnsafeResults(
+            f"{len(refused)} of the results were refused as unsafe, the rest is in {out}",
+            details="; ".join(refused[:_SHOWN]) + more,
+        )
+    return pulled
 
 
 def _received(stream: Stream, partial: Path, limits: Limits | None) -> Unpacked:
@@ -94,24 +88,27 @@ def _received(stream: Stream, partial: Path, limits: Limits | None) -> Unpacked:
     return receive(send, partial, limits, top=_TOP)
 
 
-def _landed(run: RunRecord, unpacked: Unpacked, partial: Path, out: Path) -> PullOutcome:
+def _landed(run: RunRecord, unpacked: Unpacked, partial: Path, out: Path) -> PulledRun:
+    """Write the tables of points, and move everything to ``out`` with its manifest."""
     status = _status(partial / _STATE)
-    rows = points.fold(points.read_rows(partial / _ROWS))
     (partial / _STATE).unlink(missing_ok=True)  # the manifest takes its place
-    files = [file for file in unpacked.files if file.path != _STATE] + _tables(partial, rows)
-    finished = status.state == RunState.FINISHED
-    made = manifest_of(run, status, files, complete=finished)
-    land(partial, out, made, [file.path for file in files])
-    pictures = {Path(file.path).with_suffix("") for file in files if file.path.startswith("figures/")}
-    return PullOutcome(
+    files = [file for file in unpacked.files if file.path != _STATE]
+    rows = points.fold(points.read_rows(partial / _ROWS))
+    for name, write in (("points.csv", points.write_csv), ("points.json", points.write_json)):
+        with (partial / name).open("w", encoding="utf-8", newline="") as table:
+            write(rows, table)
+        data = (partial / name).read_bytes()
+        files.append(PulledFile(name, len(data), hashlib.sha256(data).hexdigest()))
+    land(partial, out, manifest_of(run, status, files))
+    return PulledRun(
+        run=run.id,
         results_dir=out,
-        files=sum(file.path.startswith("files/") for file in files),
-        figures=len(pictures),
+        figures=len({Path(file.path).with_suffix("") for file in files if file.path.startswith("figures/")}),
         points=len(rows),
+        files=sum(file.path.startswith("files/") for file in files),
+        bytes=sum(file.size_bytes for file in files),
+        finished=status.state == RunState.FINISHED,
         failed_points=sum(row.state == "failed" for row in rows),
-        size_bytes=sum(file.size_bytes for file in files),
-        finished=finished,
-        refused=unpacked.refused,
     )
 
 
@@ -123,14 +120,3 @@ def _status(path: Path) -> RunStatus:
         return from_json(RunStatus, value)
     except (FileNotFoundError, ValueError, RecursionError):
         return RunStatus()
-
-
-def _tables(directory: Path, rows: tuple[PointRow, ...]) -> list[PulledFile]:
-    """Write the tables of points."""
-    made = []
-    for name, write in (("points.csv", points.write_csv), ("points.json", points.write_json)):
-        with (directory / name).open("w", encoding="utf-8", newline="") as table:
-            write(rows, table)
-        data = (directory / name).read_bytes()
-        made.append(PulledFile(name, len(data), hashlib.sha256(data).hexdigest()))
-    return made

@@ -6,23 +6,19 @@ damaged header for the end of the archive; ``Archive`` forbids all three.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import tarfile
 import urllib.parse
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Self, TypeVar, cast
+from typing import BinaryIO, Self, cast
 
 from rain_deploy.errors import PullFailed, UnsafeResults
 
-LONGEST_HEADER_BYTES = 1 << 20
+_LONGEST_HEADER_BYTES = 1 << 20
 """How much may be sent between the contents of two files."""
 _PIECE_BYTES = 1 << 16
-_MALFORMED = (tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError)
+MALFORMED = (tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError)
 """What tarfile raises for bytes that are not a tar."""
-Made = TypeVar("Made")
 
 
 class CutError(PullFailed):
@@ -34,10 +30,9 @@ class CutError(PullFailed):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is accepted from a node."""
+    """How much is accepted from a node; ``files`` counts members of any kind."""
 
     files: int = 200_000
-    """Members of any kind."""
     file_bytes: int = 20 * 10**9
     total_bytes: int = 100 * 10**9
 
@@ -45,29 +40,6 @@ class Limits:
 def too_much(what: str) -> UnsafeResults:
     """Return the error for a limit that was passed."""
     return UnsafeResults(f"the results were refused: {what}")
-
-
-def piped(send: Callable[[Callable[[bytes], None]], None], read: Callable[[BinaryIO], Made]) -> Made:
-    """Return what ``read`` makes of the bytes that ``send`` hands to its sink.
-
-    ``send`` runs on the calling thread and ``read`` on another, with one pipe between them.  When ``read``
-    fails, ``send`` is stopped and that error is raised; otherwise an error of ``send`` is raised.
-    """
-    here, there = os.pipe()
-
-    def reading() -> Made:
-        with os.fdopen(here, "rb") as stream:
-            return read(stream)
-
-    with ThreadPoolExecutor(1) as pool:
-        made = pool.submit(reading)
-        with contextlib.suppress(BrokenPipeError), os.fdopen(there, "wb") as stream:
-
-            def sink(chunk: bytes) -> None:
-                stream.write(chunk)
-
-            send(sink)
-        return made.result()
 
 
 class _Header(tarfile.TarInfo):
@@ -85,8 +57,8 @@ class _Header(tarfile.TarInfo):
 class Archive:
     """The members of a tar in a stream.
 
-    All methods raise UnsafeResults when a limit is passed.  ``translated`` turns what tarfile raises for a
-    stream that is cut or damaged into CutError and PullFailed.
+    All methods raise UnsafeResults when a limit is passed, and one of ``MALFORMED`` for a stream that is
+    damaged, or cut: then it has ``ended``.
     """
 
     def __init__(self, stream: BinaryIO, limits: Limits) -> None:
@@ -94,38 +66,24 @@ class Archive:
         self._limits = limits
         self._received_bytes = 0
         self._header_bytes = 0
-        self._ended = False
-
-    @contextlib.contextmanager
-    def translated(self) -> Iterator[None]:
-        try:
-            yield
-        except _MALFORMED as error:
-            if self._ended:
-                raise CutError from error
-            raise PullFailed(f"what the node sent is damaged: {error}") from error
+        self.ended = False
 
     def read(self, size: int) -> bytes:
         """Return the next bytes of the stream; tarfile calls this."""
         data = self._stream.read(size)
-        self._ended = not data
+        self.ended = not data
         self._received_bytes += len(data)
         self._header_bytes += len(data)
         if self._received_bytes > self._limits.total_bytes + 4096 * self._limits.files:
             raise too_much(f"more than {self._limits.total_bytes} bytes")
-        if self._header_bytes > LONGEST_HEADER_BYTES + 2 * _PIECE_BYTES:
-            raise tarfile.ReadError(f"a header of more than {LONGEST_HEADER_BYTES} bytes")
+        if self._header_bytes > _LONGEST_HEADER_BYTES + 2 * _PIECE_BYTES:
+            raise tarfile.ReadError(f"a header of more than {_LONGEST_HEADER_BYTES} bytes")
         return data
 
     def members(self) -> Iterator[tuple[tarfile.TarInfo, Iterator[bytes]]]:
         """Yield each member with its content; names that are not UTF-8 hold surrogate escapes."""
         with tarfile.open(
-            fileobj=cast("BinaryIO", self),
-            mode="r|",
-            bufsize=_PIECE_BYTES,
-            tarinfo=_Header,
-            encoding="utf-8",
-            errors="surrogateescape",
+            fileobj=cast("BinaryIO", self), mode="r|", bufsize=_PIECE_BYTES, tarinfo=_Header, encoding="utf-8"
         ) as tar:
             for number, member in enumerate(iter(tar.next, None), 1):
                 tar.members.clear()  # type: ignore[attr-defined]

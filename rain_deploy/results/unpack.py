@@ -14,12 +14,13 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
 from rain_deploy.errors import PullFailed
-from rain_deploy.results.stream import Archive, CutError, Limits, encode_name, piped, too_much
+from rain_deploy.results.stream import MALFORMED, Archive, CutError, Limits, encode_name, too_much
 
 SUMS = "sums.json"
 """Name of the member that maps the path of every other file to [size in bytes, sha256]."""
@@ -48,13 +49,11 @@ class PulledFile:
     """Its name on the node, if this file system cannot hold that."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unpacked:
-    """The result of a complete stream."""
+class Unpacked(NamedTuple):
+    """The files of a complete stream, and the names that were refused: encoded for print, with the reason."""
 
     files: tuple[PulledFile, ...]
     refused: tuple[str, ...]
-    """Names, encoded for print, with the reason."""
 
 
 def receive(
@@ -72,24 +71,27 @@ def receive(
     member sums.json, so a cut or damaged stream is never taken for the whole.
 
     Raises PullFailed (damaged stream; CutError if it was cut), UnsafeResults (a limit passed), OSError, and
-    what ``send`` raises.
+    what ``send`` raises.  ``send`` runs on the calling thread, and is stopped when the unpacking fails.
     """
     limits = limits or Limits()
     target.mkdir(parents=True, exist_ok=True)
+    here, there = os.pipe()
 
-    def unpack(stream: BinaryIO) -> Unpacked:
-        root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        archive = Archive(stream, limits)
-        unpacking = _Unpacking(root, limits, top)
-        try:
-            with archive.translated():
-                for member, content in archive.members():
-                    unpacking.take(member, content, keep_sums=sums)
-        finally:
-            os.close(root)
-        return unpacking.checked() if sums else unpacking.done()
+    def unpack() -> Unpacked:
+        with os.fdopen(here, "rb") as stream, contextlib.ExitStack() as stack:
+            root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, root)
+            return _Unpacking(root, limits, top).unpack(Archive(stream, limits), sums=sums)
 
-    return piped(send, unpack)
+    with ThreadPoolExecutor(1) as pool:
+        unpacked = pool.submit(unpack)
+        with contextlib.suppress(BrokenPipeError), os.fdopen(there, "wb") as pipe:
+
+            def sink(chunk: bytes) -> None:
+                pipe.write(chunk)
+
+            send(sink)
+        return unpacked.result()
 
 
 class _Unpacking:
@@ -101,43 +103,26 @@ class _Unpacking:
         self._refused: dict[str, str] = {}
         self._sums: bytes | None = None
 
-    def take(self, member: tarfile.TarInfo, content: Iterable[bytes], *, keep_sums: bool) -> None:
-        """Write a member to its place, or refuse it."""
-        if keep_sums and member.name == SUMS and member.isreg():
-            if member.size > _SUMS_LONGEST_BYTES:
-                raise too_much(f"{SUMS} of {member.size} bytes")
-            self._sums = b"".join(content)
-        elif why := self._objection(member):
-            self._refused[member.name] = why
-        else:
-            try:
-                self._make(member, content)
-            except OSError as error:
-                if error.errno not in _IMPOSSIBLE:
-                    raise
-                self._refused[member.name] = f"no place for it here: {error.strerror}"
-
-    def done(self) -> Unpacked:
+    def unpack(self, archive: Archive, *, sums: bool) -> Unpacked:
+        """Write each member to its place or refuse it; ``sums``: compare all with the sender's hashes."""
+        try:
+            for member, content in archive.members():
+                if sums and member.name == SUMS and member.isreg():
+                    if member.size > _SUMS_LONGEST_BYTES:
+                        raise too_much(f"{SUMS} of {member.size} bytes")
+                    self._sums = b"".join(content)
+                elif why := self._objection(member):
+                    self._refused[member.name] = why
+                else:
+                    self._make(member, content)
+        except MALFORMED as error:
+            if archive.ended:
+                raise CutError from error
+            raise PullFailed(f"what the node sent is damaged: {error}") from error
+        if sums:
+            self._check_sums()
         refused = (f"{encode_name(name)} ({why})" for name, why in self._refused.items())
         return Unpacked(tuple(self._files.values()), tuple(refused))
-
-    def checked(self) -> Unpacked:
-        """Return what was made after comparing it with the hashes of the sender."""
-        if self._sums is None:
-            raise CutError
-        refused = self._refused.keys() - self._files.keys()
-        announced = {
-            "/".join(_parts(name)): sent for name, sent in _parsed(self._sums) if name not in refused
-        }
-        for name, sent in announced.items():
-            file = self._files.get(name)
-            if file is None:
-                raise PullFailed(f"{encode_name(name)} was announced but did not arrive")
-            if sent != (file.size_bytes, file.sha256):
-                raise PullFailed(f"{encode_name(name)} was damaged on the way: its hash differs")
-        for name in self._files.keys() - announced.keys():
-            raise PullFailed(f"{encode_name(name)} arrived without its hash")
-        return self.done()
 
     def _objection(self, member: tarfile.TarInfo) -> str:
         """Return why this member is refused, or an empty string."""
@@ -155,18 +140,24 @@ class _Unpacking:
 
     def _make(self, member: tarfile.TarInfo, content: Iterable[bytes]) -> None:
         parts = _parts(member.name)
-        if member.isdir():
-            with self._directory(parts):
-                return
-        with self._directory(parts[:-1]) as parent:
-            stored, descriptor = _new_file(parts[-1], parent, 0o755 if member.mode & 0o100 else 0o644)
-        digest = hashlib.sha256()
-        with os.fdopen(descriptor, "wb") as file:
-            for piece in content:
-                digest.update(piece)
-                file.write(piece)
-        name, path = "/".join(parts), "/".join([*parts[:-1], stored])
-        self._files[name] = PulledFile(path, member.size, digest.hexdigest(), name if path != name else "")
+        try:
+            with self._directory(parts if member.isdir() else parts[:-1]) as parent:
+                if member.isdir():
+                    return
+                stored, descriptor = _new_file(parts[-1], parent, 0o755 if member.mode & 0o100 else 0o644)
+            digest = hashlib.sha256()
+            with os.fdopen(descriptor, "wb") as file:
+                for piece in content:
+                    digest.update(piece)
+                    file.write(piece)
+        except OSError as error:
+            if error.errno not in _IMPOSSIBLE:
+                raise
+            self._refused[member.name] = f"no place for it here: {error.strerror}"
+        else:
+            name, path = "/".join(parts), "/".join([*parts[:-1], stored])
+            origin = name if path != name else ""
+            self._files[name] = PulledFile(path, member.size, digest.hexdigest(), origin)
 
     @contextlib.contextmanager
     def _directory(self, parts: list[str]) -> Iterator[int]:
@@ -182,6 +173,27 @@ class _Unpacking:
             yield handle
         finally:
             os.close(handle)
+
+    def _check_sums(self) -> None:
+        if self._sums is None:
+            raise CutError
+        refused = self._refused.keys() - self._files.keys()
+        try:
+            announced = {
+                "/".join(_parts(name)): (int(size), str(hexed))
+                for sent, (size, hexed) in json.loads(self._sums).items()
+                if (name := os.fsdecode(os.fsencode(sent))) not in refused
+            }
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise PullFailed(f"the node's {SUMS} cannot be parsed: {error}") from error
+        for name, sent in announced.items():
+            file = self._files.get(name)
+            if file is None:
+                raise PullFailed(f"{encode_name(name)} was announced but did not arrive")
+            if sent != (file.size_bytes, file.sha256):
+                raise PullFailed(f"{encode_name(name)} was damaged on the way: its hash differs")
+        for name in self._files.keys() - announced.keys():
+            raise PullFailed(f"{encode_name(name)} arrived without its hash")
 
 
 def _new_file(leaf: str, parent: int, mode: int) -> tuple[str, int]:
@@ -202,11 +214,3 @@ def _new_file(leaf: str, parent: int, mode: int) -> tuple[str, int]:
 
 def _parts(name: str) -> list[str]:
     return [part for part in name.split("/") if part not in {"", "."}]
-
-
-def _parsed(sums: bytes) -> list[tuple[str, tuple[int, str]]]:
-    try:
-        entries = json.loads(sums).items()
-        return [(os.fsdecode(os.fsencode(name)), (int(size), str(hexed))) for name, (size, hexed) in entries]
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise PullFailed(f"the node's {SUMS} cannot be parsed: {error}") from error

@@ -1,17 +1,19 @@
-"""Ends a run: records how it went, pulls its results, and returns both as one result."""
+"""Ends runs: records how they went, pulls their results, and leaves nothing behind when a cluster goes."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.lookup import ask_server
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.events import Result
-from rain_deploy.core.run import RunRecord
+from rain_deploy.core.events import Notice, Result
+from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.errors import (
     EndedEarly,
     EngineError,
@@ -20,13 +22,17 @@ from rain_deploy.errors import (
     PullFailed,
     RainDeployError,
     ScriptFailed,
+    Unreachable,
+    UsageError,
 )
-from rain_deploy.node.wire import Outcome, RunStatus
+from rain_deploy.node.wire import ListedRun, Outcome, RunStatus
 from rain_deploy.parts.services import layout_of, node_command
 from rain_deploy.results.landing import read_manifest
-from rain_deploy.results.pull import PullOutcome
-from rain_deploy.results.pull import pull as pull_results
-from rain_deploy.runs.states import record_state
+from rain_deploy.results.pull import PulledRun, pull
+from rain_deploy.runs.states import await_end, record_state, run_states, runs_of, unfinished
+
+PACK_DEADLINE_S = 6 * 3600.0
+"""How long one stream of results may take: 100 GB, the most that is accepted, at 5 MB/s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +60,25 @@ class RunResult(Result):
 
     @property
     def problem(self) -> RainDeployError | None:
-        run, outcome, where = f"run {self.run}", self.outcome, f"{self.run} -c {self.cluster}"
-        if outcome in {Outcome.DONE, Outcome.FAILED} and self.failed_points:
-            return PointsFailed(
-                f"{run}: {self.failed_points} points failed",
-                details=self.message or None,
-                next_step=f"rain-deploy points {where}",
-            )
-        if outcome == Outcome.FAILED:
-            message = f"{run}: the script {_ending(self.exit_code)}"
-            return ScriptFailed(message, next_step=f"rain-deploy logs {where}")
-        if outcome in {Outcome.CANCELLED, Outcome.TIMEOUT, Outcome.LIMIT}:
-            how = {Outcome.TIMEOUT: "timed out", Outcome.LIMIT: "stopped"}.get(Outcome(outcome), outcome)
-            why = f" ({self.message})" if self.message else ""
-            message = f"{run}: {how} before its script ended{why}"
-            return EndedEarly(message, next_step=f"rain-deploy logs {where}")
-        if outcome in {Outcome.ENGINE, Outcome.LOST}:
-            message = f"{run}: {self.message or 'Rain could not run it'}"
-            return EngineError(message, next_step=f"rain-deploy status -c {self.cluster}")
+        run, where, code = f"run {self.run}", f"{self.run} -c {self.cluster}", self.exit_code
+        match self.outcome:
+            case Outcome.DONE | Outcome.FAILED if self.failed_points:
+                message = f"{run}: {self.failed_points} points failed"
+                details = self.message or None
+                return PointsFailed(message, details=details, next_step=f"rain-deploy points {where}")
+            case Outcome.FAILED:
+                ending = "ended without an exit code" if code is None else f"ended with exit code {code}"
+                if code is not None and code < 0:
+                    ending = f"was killed by signal {-code}"
+                return ScriptFailed(f"{run}: the script {ending}", next_step=f"rain-deploy logs {where}")
+            case Outcome.CANCELLED | Outcome.TIMEOUT | Outcome.LIMIT as outcome:
+                how = {Outcome.TIMEOUT: "timed out", Outcome.LIMIT: "stopped"}.get(Outcome(outcome), outcome)
+                why = f" ({self.message})" if self.message else ""
+                message = f"{run}: {how} before its script ended{why}"
+                return EndedEarly(message, next_step=f"rain-deploy logs {where}")
+            case Outcome.ENGINE | Outcome.LOST:
+                message = f"{run}: {self.message or 'Rain could not run it'}"
+                return EngineError(message, next_step=f"rain-deploy status -c {self.cluster}")
         return None
 
     @property
@@ -93,58 +100,19 @@ class RunResult(Result):
             ) from error
 
 
-def _ending(exit_code: int | None) -> str:
-    if exit_code is None:
-        return "ended without an exit code"
-    return f"was killed by signal {-exit_code}" if exit_code < 0 else f"ended with exit code {exit_code}"
-
-
-@dataclass(frozen=True, slots=True)
-class PulledRun:
-    """A run's results directory, as it is now."""
-
-    run: str
-    results_dir: Path
-    figures: int
-    points: int
-    files: int
-    bytes: int
-    finished: bool
-    """False: the run goes on, and these are its results so far."""
-
-
-PACK_DEADLINE_S = 6 * 3600.0
-"""How long one stream of results may take: 100 GB, the most that is accepted, at 5 MB/s."""
-
-
-def _pulled(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus) -> PullOutcome:
+def pull_run(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus) -> PulledRun:
+    """Pull the run's results to ``record.out``, and record that they are there."""
     record = record_state(ctx, record, status)
     pack = node_command(cluster, "pack", layout_of(cluster).run(record.id), deadline_s=PACK_DEADLINE_S)
-    outcome = pull_results(
+    pulled = pull(
         lambda sink: ctx.transport.run(cluster.server.host, pack, on_stdout=sink),
         record,
         record.out,
         again=f"rain-deploy pull {record.id} -c {cluster.name}",
     )
-    if outcome.problem:
-        raise outcome.problem
-    if outcome.finished:
+    if pulled.finished:
         ctx.store.save_run(replace(record, pulled=True))
-    return outcome
-
-
-def pull_run(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus) -> PulledRun:
-    """Pull the run's results to ``record.out``, and record that they are there."""
-    outcome = _pulled(ctx, cluster, record, status)
-    return PulledRun(
-        run=record.id,
-        results_dir=outcome.results_dir,
-        figures=outcome.figures,
-        points=outcome.points,
-        files=outcome.files,
-        bytes=outcome.size_bytes,
-        finished=outcome.finished,
-    )
+    return pulled
 
 
 def end_of(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus) -> RunResult:
@@ -153,7 +121,7 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus)
     Raises PullFailed, whose message includes how the script ended, if the results could not be pulled.
     """
     try:
-        outcome = _pulled(ctx, cluster, record, status)
+        pulled = pull_run(ctx, cluster, record, status)
     except PullFailed as error:
         error.message += f" (the run itself: {status.outcome}, exit code {status.exit_code})"
         error.still_running = f"the nodes of {cluster.name}, which hold the results"
@@ -164,12 +132,78 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus)
         state=status.state,
         outcome=status.outcome,
         exit_code=status.exit_code,
-        results_dir=outcome.results_dir,
+        results_dir=pulled.results_dir,
         seconds=(status.ended_s or time.time()) - status.started_s if status.started_s else 0.0,
-        figures=outcome.figures,
-        points=outcome.points,
-        files=outcome.files,
-        failed_points=outcome.failed_points,
+        figures=pulled.figures,
+        points=pulled.points,
+        files=pulled.files,
+        failed_points=pulled.failed_points,
         message=status.message,
         limit_s=cluster.limit_s,
     )
+
+
+def not_pulled(ctx: Context, cluster: Cluster) -> tuple[RunRecord, ...]:
+    """Return the cluster's runs whose results are not all here."""
+    return tuple(run for run in runs_of(ctx, cluster) if not run.pulled)
+
+
+def pull_all(
+    ctx: Context, cluster: Cluster, runs: tuple[RunRecord, ...], out: Path | None
+) -> tuple[str, ...]:
+    """Cancel what runs, if the user agrees, and pull these runs; return the ids of those pulled.
+
+    ``out``: a directory for all, instead of the one recorded for each.  Raises PullFailed, UsageError.
+    """
+    pulled = []
+    try:
+        states = _cancel(ctx, cluster)
+        for run in runs:
+            if run.id not in states:
+                ctx.emit(Notice(f"run {run.id}: not on {cluster.server.name}, so nothing is pulled"))
+            elif states[run.id].state != RunState.SHIPPED:
+                target = out / run.id if out else run.out
+                ctx.emit(Notice(f"run {run.id}: pulling results to {target}"))
+                pull_run(ctx, cluster, replace(run, out=target), states[run.id])
+                pulled.append(run.id)
+    except (Unreachable, EngineError, PullFailed) as error:
+        raise not_deleted(cluster, error) from error
+    return tuple(pulled)
+
+
+def _cancel(ctx: Context, cluster: Cluster) -> Mapping[str, ListedRun]:
+    """End what runs and return the states after it; what does not end is left to the end of all services."""
+    states = run_states(ctx, cluster)
+    active = unfinished(states)
+    if not active:
+        return states
+    if not ctx.confirm(f"{', '.join(active)} is still active on {cluster.name}. Cancel it?"):
+        raise UsageError(
+            f"cluster {cluster.name} has an active run and was left as it is",
+            next_step=f"rain-deploy attach -c {cluster.name}",
+        )
+    for run in reversed(active):
+        ask_server(ctx, cluster, "cancel", layout_of(cluster).run(run))
+    try:
+        return await_end(ctx, cluster, active)
+    except EngineError as error:
+        ctx.emit(Notice(f"{error.message}; what is there of it is pulled"))
+        return run_states(ctx, cluster)
+
+
+def not_deleted(cluster: Cluster, error: Unreachable | EngineError | PullFailed) -> PullFailed:
+    """Return the error of a ``down`` that stops because results would be lost."""
+    return PullFailed(
+        f"results could not be pulled, so nothing was deleted: {error.message}",
+        node=error.node,
+        details=error.details,
+        still_running=f"the {len(cluster.nodes)} nodes of {cluster.name}",
+        next_step=f"rain-deploy down -c {cluster.name} --out DIR, or --discard-results to lose them",
+    )
+
+
+def end_records(ctx: Context, cluster: Cluster) -> None:
+    """Record that the cluster's runs are over: it is gone."""
+    for run in runs_of(ctx, cluster):
+        if run.state != RunState.FINISHED:
+            ctx.store.save_run(replace(run, state=RunState.FINISHED, outcome="cancelled"))

@@ -1,17 +1,22 @@
-"""Follow a run over one exec channel; continue a lost connection where it broke."""
+"""Ships a run, puts it in line, and follows it over one exec channel, also after a lost connection."""
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from rain_deploy.cluster.answers import understood
 from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.nodes.stages import run_stages
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, PointSeen, RunChanged, ScriptOutput
-from rain_deploy.core.run import RunRecord
-from rain_deploy.core.step import Command
+from rain_deploy.core.layout import RUN_PORTS
+from rain_deploy.core.run import RunRecord, RunState, Shipment
+from rain_deploy.core.spec import RunSpec
+from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import EngineError, InputError, Locked, Unreachable
 from rain_deploy.node.wire import (
     BUSY,
@@ -23,11 +28,97 @@ from rain_deploy.node.wire import (
     StateLine,
     read_line,
 )
-from rain_deploy.parts.services import layout_of, node_command
+from rain_deploy.parts.run import ship_stage
+from rain_deploy.parts.services import layout_of, node_argv
+from rain_deploy.results.landing import check_target
+from rain_deploy.runs.shipping import payload
+from rain_deploy.runs.states import record_states, run_states, runs_of, unfinished
 
 RECONNECT_S = 600.0
 """How long a lost connection is tried again before the command gives up; the run goes on meanwhile."""
+QUEUE_DEADLINE_S = 60.0
 PAUSES_S = (0.2, 1.0, 2.0, 5.0)
+
+
+def shipped(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -> RunRecord:
+    """Record a new run and ship it to all nodes.  The caller holds the cluster's lock.
+
+    If the run does not reach every node, an error is raised, and nothing is queued or recorded.
+    """
+    recorded = [record for record in runs_of(ctx, cluster) if record.state != RunState.FINISHED]
+    states = run_states(ctx, cluster) if recorded else {}  # the node is asked only where a run may be live
+    record_states(ctx, cluster, states)
+    active = unfinished(states)
+    live = tuple(record.id for record in recorded if record.id in active)
+    taken = {record.port for record in recorded if record.id in live}
+    record = ctx.store.add_run(
+        lambda sequence: _new_run(ctx, cluster, spec, shipment, sequence=sequence, taken=taken)
+    )
+    try:
+        names = tuple(node.name for node in cluster.nodes)
+        files = payload(shipment)
+        stage = ship_stage(layout_of(cluster), record, spec, shipment, files, live=live, nodes=names)
+        run_stages(ctx, cluster, "ship", dict.fromkeys(names, stage))
+    except BaseException:
+        ctx.store.forget_run(record)
+        raise
+    return record
+
+
+def _new_run(
+    ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment, *, sequence: int, taken: set[int]
+) -> RunRecord:
+    """Return a new run with an id that no other run has, in this home or another.
+
+    Its port is the next that no unfinished run has; all clusters of this home take turns.
+    """
+    created_s = time.time()
+    stem = "".join(c if c.isalnum() else "-" for c in Path(shipment.script).stem)[:40]
+    when = time.strftime("%Y%m%d-%H%M%S", time.localtime(created_s))
+    run_id = f"{when}-{sequence}-{cluster.id[:4]}-{stem}"
+    out = (spec.out or ctx.cwd / "results" / run_id).absolute()
+    check_target(out, run_id)
+    turns = (RUN_PORTS[(sequence + turn) % len(RUN_PORTS)] for turn in range(len(RUN_PORTS)))
+    port = next((port for port in turns if port not in taken), None)
+    if port is None:
+        raise Locked(
+            f"{len(RUN_PORTS)} runs wait or run on {cluster.name}, and no more fit in line",
+            next_step=f"rain-deploy runs -c {cluster.name}",
+        )
+    return RunRecord(
+        id=run_id,
+        cluster_id=cluster.id,
+        cluster=cluster.name,
+        sequence=sequence,
+        port=port,
+        script=shipment.script,
+        args=spec.args,
+        script_sha256=shipment.script_sha256,
+        created_s=created_s,
+        out=out,
+    )
+
+
+def queue(ctx: Context, cluster: Cluster, record: RunRecord, spec: RunSpec) -> RunRecord:
+    """Queue the run, do not follow it, and return its record."""
+    try:
+        command = Command(_queue_argv(cluster, record, spec), deadline_s=QUEUE_DEADLINE_S)
+        result = ctx.transport.run(cluster.server.host, command)
+    except Unreachable as error:
+        error.still_running = f"run {record.id}, if it came into line before the connection was lost"
+        error.next_step = f"rain-deploy runs -c {cluster.name}"
+        raise
+    if result.exit_status != 0:
+        ctx.store.forget_run(record)
+        raise _refused(record, result)
+    queued = replace(record, state=RunState.QUEUED)
+    ctx.store.save_run(queued)
+    return queued
+
+
+def _queue_argv(cluster: Cluster, record: RunRecord, spec: RunSpec) -> tuple[str, ...]:
+    flags = () if spec.wait else ("--no-wait",)
+    return node_argv(cluster, "queue", layout_of(cluster).run(record.id), *flags)
 
 
 @dataclass(slots=True)
@@ -56,19 +147,16 @@ class _Follower:
                     self.offsets["points"] += line.bytes
                     self.ctx.emit(PointSeen(line.row))
                 case StateLine() as line:
-                    self._changed(line)
+                    before, self.status = self.status, line
+                    if before is None:
+                        self.in_line()
+                    if before is None or (before.state, before.ahead) != (line.state, line.ahead):
+                        detail = f"{line.ahead} before it" if line.ahead else line.message
+                        self.ctx.emit(RunChanged(self.run, line.state, detail))
                 case EndLine():
                     self.ended = True
                 case None:
                     pass
-
-    def _changed(self, status: StateLine) -> None:
-        before, self.status = self.status, status
-        if before is None:
-            self.in_line()
-        if before is None or (before.state, before.ahead) != (status.state, status.ahead):
-            detail = f"{status.ahead} before it" if status.ahead else status.message
-            self.ctx.emit(RunChanged(self.run, status.state, detail))
 
 
 def follow(
@@ -76,25 +164,30 @@ def follow(
     cluster: Cluster,
     record: RunRecord,
     *,
-    first: Command | None = None,
+    queued: RunSpec | None = None,
     in_line: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> RunStatus:
     """Emit the run's output, points and changes from their beginning; return its final state.
 
-    ``first`` is used for the first connection in place of the plain follow (it queues the run too), and
-    ``in_line`` is called when the node answers that the run is in line.  Raises Locked when the node refuses
-    to queue, Unreachable when the connection cannot be restored.
+    With ``queued``, what its run asks for, the first connection queues it too; ``in_line`` is called when
+    the node answers that the run is in line.  Raises Locked when the node refuses to queue, Unreachable when
+    the connection cannot be restored.
     """
     follower = _Follower(ctx, record.id, in_line)
-    command = first or follow_command(cluster, record)
+    plain = node_argv(cluster, "follow", layout_of(cluster).run(record.id))
+    argv = plain
+    if queued:
+        queue_line = shlex.join(_queue_argv(cluster, record, queued))
+        argv = ("sh", "-c", f"{queue_line} && exec {shlex.join(plain)}")
     lost_s: float | None = None
     tries = 0
     while not follower.ended:
         heard = follower.heard
         try:
             with understood(cluster, cluster.server.name):
+                command = Command(argv, deadline_s=None)
                 result = ctx.transport.run(cluster.server.host, command, on_stdout=follower)
         except Unreachable as error:
             if follower.heard > heard:
@@ -110,30 +203,26 @@ def follow(
             tries += 1
         else:
             if not follower.ended:
-                raise refused(record, result.exit_status, result.stderr)
+                raise _refused(record, result)
         follower.rest = b""
         if follower.status:
-            command = follow_command(cluster, record, follower.offsets)
+            argv = plain + tuple(
+                word for key, offset in follower.offsets.items() for word in (f"--{key}", str(offset))
+            )
     assert follower.status
     return follower.status
 
 
-def refused(record: RunRecord, exit_status: int, stderr: bytes) -> Locked | InputError | EngineError:
-    """Return the error for a queue or follow that the node ended with ``exit_status``."""
-    details = stderr.decode(errors="replace").strip()[-2000:]
+def _refused(record: RunRecord, result: CommandResult) -> Locked | InputError | EngineError:
+    """Return the error for a queue or follow that the node refused."""
+    details = result.stderr.decode(errors="replace").strip()[-2000:]
     again = f"rain-deploy run -c {record.cluster} {record.script}"
-    if exit_status == BUSY:
+    if result.exit_status == BUSY:
         return Locked(
             f"run {record.id} was not started: {details}", next_step=f"{again}, which waits in line"
         )
-    if exit_status == NOT_IN_LINE:
+    if result.exit_status == NOT_IN_LINE:
         message = f"run {record.id} was never in line: the command that shipped it was ended before"
         return InputError(message, next_step=again)
-    return EngineError(f"run {record.id} cannot be followed (exit {exit_status})", details=details)
-
-
-def follow_command(cluster: Cluster, record: RunRecord, offsets: dict[str, int] | None = None) -> Command:
-    """Return the command that follows the run from the given byte offsets, and does not queue it."""
-    run_dir = layout_of(cluster).run(record.id)
-    flags = [word for key, value in (offsets or {}).items() for word in (f"--{key}", str(value))]
-    return node_command(cluster, "follow", run_dir, *flags, deadline_s=None)
+    message = f"run {record.id} cannot be followed (exit {result.exit_status})"
+    return EngineError(message, details=details)

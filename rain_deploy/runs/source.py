@@ -55,15 +55,13 @@ class Source:
     """Added to ``sys.path``."""
 
 
-def check_script(path: Path) -> None:
-    """Raise InputError unless the path is a file that parses as Python of the nodes."""
-    read_script(path, str(path))
+def read_script(path: Path, file: str = "") -> Source:
+    """Return what the user's script imports and names; ``file`` as for ``scan``, by default the path.
 
-
-def read_script(path: Path, file: str) -> Source:
-    """Return what the user's script imports and names; ``file`` as for ``scan``.  Raises InputError."""
+    Raises InputError unless the path is a file that parses as Python of the nodes.
+    """
     try:
-        return scan(path.read_bytes(), file)
+        return scan(path.read_bytes(), file or str(path))
     except OSError as error:
         message = f"script {path} cannot be read: {error.strerror}"
         raise InputError(message, next_step="name a Python script that exists") from error

@@ -14,7 +14,7 @@ from rain_deploy.cluster.wake import awake
 from rain_deploy.core.events import Result
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import EngineError, Unproved, Unreachable
-from rain_deploy.runs.home import end_records, not_deleted, not_pulled, pull_all
+from rain_deploy.runs.finish import end_records, not_deleted, not_pulled, pull_all
 from rain_deploy.state.store import Record
 
 

@@ -14,7 +14,7 @@ from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import DownIncomplete, Locked, RainDeployError
-from rain_deploy.runs.home import not_pulled
+from rain_deploy.runs.finish import not_pulled
 from rain_deploy.verbs.down import take_down
 
 

@@ -14,8 +14,7 @@ from rain_deploy.core.run import RunState, Shipment
 from rain_deploy.core.spec import RunSpec
 from rain_deploy.errors import InputError, Locked, UsageError
 from rain_deploy.runs.finish import RunResult, end_of
-from rain_deploy.runs.follow import follow
-from rain_deploy.runs.queue import queue, queue_and_follow, shipped
+from rain_deploy.runs.follow import follow, queue, shipped
 from rain_deploy.runs.shipping import ASK_ABOVE_BYTES, collect
 
 NAMES_SHOWN = 5
@@ -45,9 +44,8 @@ def run(ctx: Context, name: str, spec: RunSpec) -> RunResult:
                 detached=True,
                 limit_s=cluster.limit_s,
             )
-        command = queue_and_follow(cluster, record, spec)
         try:
-            status = follow(ctx, cluster, record, first=command, in_line=locked.close)
+            status = follow(ctx, cluster, record, queued=spec, in_line=locked.close)
         except Locked:
             ctx.store.forget_run(record)
             raise

@@ -15,7 +15,8 @@ from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.errors import InputError
 from rain_deploy.parts.services import layout_of
-from rain_deploy.runs.finish import PulledRun, RunResult, end_of, pull_run
+from rain_deploy.results.pull import PulledRun
+from rain_deploy.runs.finish import RunResult, end_of, pull_run
 from rain_deploy.runs.follow import follow
 from rain_deploy.runs.states import RunLine, await_end, find_run, record_state, run_line, run_states
 

@@ -27,7 +27,8 @@ from rain_deploy.errors import InputError
 from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.node.wire import PointRow
 from rain_deploy.providers.base import Provider
-from rain_deploy.runs.finish import PulledRun, RunResult
+from rain_deploy.results.pull import PulledRun
+from rain_deploy.runs.finish import RunResult
 from rain_deploy.runs.states import RunLine
 from rain_deploy.state.store import Store
 from rain_deploy.transport.base import Forward

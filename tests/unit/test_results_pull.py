@@ -18,7 +18,7 @@ from rain_deploy.core.run import RunRecord
 from rain_deploy.core.step import CommandResult
 from rain_deploy.errors import InputError, PullFailed, RainDeployError, Unreachable, UnsafeResults
 from rain_deploy.results.landing import check_target, listed_paths, read_manifest
-from rain_deploy.results.pull import PullOutcome, Stream, pull
+from rain_deploy.results.pull import PulledRun, Stream, pull
 from rain_deploy.results.stream import Limits
 from tests.support.results import verify
 
@@ -81,7 +81,7 @@ class Node:
         return CommandResult(self._exit_status, b"", b"no space")
 
 
-def brought(out: Path, stream: Stream | None = None, run: str = "r1") -> PullOutcome:
+def brought(out: Path, stream: Stream | None = None, run: str = "r1") -> PulledRun:
     return pull(stream or Node(tar_of(FILES)), run_record(run), out, again=AGAIN)
 
 
@@ -109,7 +109,6 @@ def test_everything_comes_home_and_the_manifest_verifies(tmp_path: Path, exists:
     assert verify(out) == ()
     assert listed_paths(read(out)) == HOME - {"manifest.json"}
     assert (done.files, done.figures, done.points, done.failed_points, done.finished) == (1, 1, 1, 0, True)
-    assert done.problem is None
 
 
 def test_the_manifest_says_where_results_came_from(tmp_path: Path) -> None:
@@ -199,7 +198,7 @@ def test_a_file_of_the_user_in_the_way_of_a_new_one_is_kept(tmp_path: Path) -> N
 def test_a_lost_connection_is_tried_again(tmp_path: Path) -> None:
     data = tar_of(FILES)
     node = Node(data, len(data) // 2, 100)
-    assert brought(tmp_path / "r1", node).problem is None
+    assert brought(tmp_path / "r1", node).finished
     assert node.asked == 3
     assert names(tmp_path) == {f"r1/{name}" for name in HOME}
     assert verify(tmp_path / "r1") == ()
@@ -231,10 +230,13 @@ def test_a_failed_pull_leaves_what_was_there(tmp_path: Path, why: str, earlier: 
 
 
 def test_what_is_refused_is_named_and_the_rest_is_home(tmp_path: Path) -> None:
-    done = brought(tmp_path / "r1", Node(tar_of({**FILES, "../\x1b[2Jout": b"", "manifest.json": b"{}"})))
-    problem = done.problem
-    assert isinstance(problem, UnsafeResults)
-    assert problem.details == "../%1B[2Jout (path that leads out); manifest.json (not a part of results)"
+    with pytest.raises(
+        UnsafeResults, match="2 of the results were refused as unsafe, the rest is in"
+    ) as refused:
+        brought(tmp_path / "r1", Node(tar_of({**FILES, "../\x1b[2Jout": b"", "manifest.json": b"{}"})))
+    assert (
+        refused.value.details == "../%1B[2Jout (path that leads out); manifest.json (not a part of results)"
+    )
     assert names(tmp_path) == {f"r1/{name}" for name in HOME}
     assert verify(tmp_path / "r1") == ()
 

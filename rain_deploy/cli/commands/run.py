@@ -50,10 +50,10 @@ def script_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
 def run_spec(session: Session, script: Path, args: tuple[str, ...]) -> RunSpec:
     """Return what is to be run, once the script has been looked at.  InputError."""
     from rain_deploy.options import spec
-    from rain_deploy.runs.source import check_script
+    from rain_deploy.runs.source import read_script
 
     path = Path.cwd() / script
-    check_script(path)
+    read_script(path)
     return spec.run_spec(path, args, spec.merged(session.flags, session.toml))
 
 
