@@ -97,7 +97,7 @@ def _provider(name: str, home: Path, emit: EventSink) -> Provider:
     from rain_deploy.core.events import Notice
     from rain_deploy.errors import CredentialsError
     from rain_deploy.options.spec import owner
-    from rain_deploy.parts.user_data import render
+    from rain_deploy.parts.machine import user_data
     from rain_deploy.providers.exoscale.account import find_account
     from rain_deploy.providers.exoscale.api import Api
     from rain_deploy.providers.exoscale.provider import ExoscaleProvider
@@ -109,4 +109,4 @@ def _provider(name: str, home: Path, emit: EventSink) -> Provider:
             next_step="set EXOSCALE_API_KEY and EXOSCALE_API_SECRET, or run: exo config",
         )
     api = Api(account, notice=lambda message: emit(Notice(message)))
-    return ExoscaleProvider(home, api, render, owner=owner({}))
+    return ExoscaleProvider(home, api, user_data, owner=owner({}))

@@ -12,7 +12,7 @@ from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
 from rain_deploy.errors import ApiError, HostKeyError, PartlyUp
 from rain_deploy.fleet.fanout import fan_out
-from rain_deploy.parts.limit import limit_stage
+from rain_deploy.parts.machine import limit_stage
 from rain_deploy.providers.base import Cloud
 from rain_deploy.state.store import Record
 

@@ -16,8 +16,8 @@ from rain_deploy.errors import (
     InputError,
     RainDeployError,
 )
+from rain_deploy.parts.access import known_hosts_text, ssh_config_text
 from rain_deploy.parts.services import node_command
-from rain_deploy.parts.ssh_config import known_hosts_text, ssh_config_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from rain_deploy.core.machine import Host, Resource
 from rain_deploy.core.text import span
 from rain_deploy.errors import Unreachable
 from rain_deploy.fleet.fanout import fan_out
-from rain_deploy.parts.limit import BOOT_GRANT_S
+from rain_deploy.parts.machine import BOOT_GRANT_S
 from rain_deploy.parts.services import layout_of
 from rain_deploy.providers.base import Provider
 

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rain_deploy.core.cluster import Node
-from rain_deploy.core.layout import Layout
 from rain_deploy.core.spec import EngineSpec
 from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.errors import InputError
 from rain_deploy.parts.environment import no_python
-from rain_deploy.parts.part import Part, facts_of, having
+from rain_deploy.parts.part import Part, Shared, facts_of, having
 from rain_deploy.parts.shell import PACKAGE, packages_step, program_step, render
 
 ENGINE = "engine"
@@ -48,80 +47,69 @@ def build_packages(missing: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Engine(Part):
-    """The engine.  Where none is known yet, the node ``maker`` makes it, and it is handed on from there."""
+    """The engine.  Where none is known yet, the server node makes it, and it is handed on from there."""
 
-    layout: Layout
-    spec: EngineSpec
-    sha256: str
-    """Digest of the engine; empty: it is still to be made."""
-    maker: str
-    """Name of the server node."""
-    binary: bytes | None = None
-    """The engine itself, where it is kept on this machine."""
-    installs_packages: bool = False
-    """What the build lacks may be installed where there is root."""
-    shared_machine: bool = False
-    """All nodes have what one of them has."""
+    shared: Shared
     stage_name = "install"
 
-    def refusals(self, nodes: tuple[Node, ...]) -> Iterator[InputError]:
-        for node in nodes:
-            if self.sha256 or node.name != self.maker:
-                continue
-            facts = facts_of(node)
-            if not facts.python:
-                yield no_python(node)
-            if self.spec.url or not facts.missing_tools or (self.installs_packages and facts.root):
-                continue
+    @property
+    def _path(self) -> str:
+        return self.shared.layout.engine(self.shared.cluster.engine_sha256)
+
+    def _makes(self, node: Node) -> bool:
+        """Return True for the node that makes the engine."""
+        cluster = self.shared.cluster
+        return not cluster.engine_sha256 and node.name == cluster.server.name
+
+    def refusals(self, node: Node) -> Iterator[InputError]:
+        facts, shared = facts_of(node), self.shared
+        if not self._makes(node):
+            return
+        if not facts.python:
+            yield no_python(node)
+        installs = shared.traits.installs_packages and facts.root
+        if facts.missing_tools and not shared.engine.url and not installs:
+            packages = " ".join(build_packages(facts.missing_tools))
             yield InputError(
                 "no Rain engine is cached on this machine, and "
                 f"{node.name} cannot build one: {', '.join(facts.missing_tools)} missing",
                 node=node.name,
-                next_step="sudo apt-get install --no-install-recommends "
-                + " ".join(build_packages(facts.missing_tools)),
+                next_step=f"sudo apt-get install --no-install-recommends {packages}",
             )
 
     def lacks(self, node: Node) -> str | None:
-        facts = facts_of(node)
-        if self.sha256:
-            there = self.layout.engine(self.sha256) in facts.have
-            return None if there else "the Rain engine will be sent"
-        if node.name != self.maker:
-            return f"the Rain engine will be sent from {self.maker}"
-        if self.spec.url:
-            return f"the Rain engine will be downloaded from {self.spec.url}"
+        facts, cluster, url = facts_of(node), self.shared.cluster, self.shared.engine.url
+        if cluster.engine_sha256:
+            return None if self._path in facts.have else "the Rain engine will be sent"
+        if not self._makes(node):
+            return f"the Rain engine will be sent from {cluster.server.name}"
+        if url:
+            return f"the Rain engine will be downloaded from {url}"
         packages = ", ".join(build_packages(facts.missing_tools))
         first = f"{packages} will be installed, and " if packages else ""
         return f"{first}the Rain engine will be built (3 to 5 minutes)"
 
     def stage(self, node: Node) -> Stage:
         """Place the engine, or make it and report its digest as data ENGINE."""
-        if self.sha256:
-            target = self.layout.engine(self.sha256)
-            step = program_step("engine", "engine/rain", target, self.sha256, parallel=True)
-            sent = self.binary is not None and target not in facts_of(node).have
-            payload = (PayloadFile("engine/rain", self.binary or b"", 0o755),) if sent else ()
-            return Stage(self.stage_name, (step,), payload, deadline_s=DEADLINE_S, installs=True)
-        if node.name != self.maker:
-            return Stage(self.stage_name, ())
-        steps, files = self._made(node)
-        return Stage(self.stage_name, steps, files, deadline_s=DEADLINE_S, installs=True)
-
-    def _made(self, node: Node) -> tuple[tuple[Step, ...], tuple[PayloadFile, ...]]:
-        facts, url = facts_of(node), self.spec.url
-        script = PayloadFile(
-            "engine/build_engine.py", (PACKAGE / "parts/scripts/build_engine.py").read_bytes()
-        )
-        act = render(
-            "engine.sh.j2", python=facts.python, cache=self.layout.engines, url=url, sha256=self.spec.sha256
-        )
-        # The script itself finds what an earlier call of it made.
-        made = Step(name="engine", act=act, parallel=True)
-        if url:
-            return (made,), (script,)
-        packages = build_packages(facts.missing_tools)
-        tools = (packages_step("build tools", packages),) if packages else ()
-        return (*tools, made), (script, PayloadFile("engine/engine.lock", engine_lock().encode()))
+        facts, shared, spec = facts_of(node), self.shared, self.shared.engine
+        steps: list[Step] = []
+        payload: list[PayloadFile] = []
+        if sha256 := shared.cluster.engine_sha256:
+            steps.append(program_step("engine", "engine/rain", self._path, sha256, parallel=True))
+            if shared.binary is not None and self._path not in facts.have:
+                payload.append(PayloadFile("engine/rain", shared.binary, 0o755))
+        elif self._makes(node):
+            script = (PACKAGE / "parts/scripts/build_engine.py").read_bytes()
+            payload.append(PayloadFile("engine/build_engine.py", script))
+            if not spec.url:
+                payload.append(PayloadFile("engine/engine.lock", engine_lock().encode()))
+                if packages := build_packages(facts.missing_tools):
+                    steps.append(packages_step("build tools", packages))
+            values = {"python": facts.python, "cache": shared.layout.engines}
+            act = render("engine.sh.j2", **values, url=spec.url, sha256=spec.sha256)
+            # The script itself finds what an earlier call of it made.
+            steps.append(Step("engine", act=act, parallel=True))
+        return Stage(self.stage_name, tuple(steps), tuple(payload), deadline_s=DEADLINE_S, installs=True)
 
     def done(self, node: Node) -> Node:
-        return having(node, self.layout.engine(self.sha256)) if self.sha256 else node
+        return having(node, self._path) if self.shared.cluster.engine_sha256 else node

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rain_deploy.core.cluster import Node
-from rain_deploy.core.layout import Layout
 from rain_deploy.core.spec import NODE_PYTHON_TEXT, ResolvedEnvironment
 from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.errors import InputError
-from rain_deploy.parts.part import Part, facts_of, having
+from rain_deploy.parts.part import Part, Shared, facts_of, having
 from rain_deploy.parts.shell import PACKAGE, packages_step, program_step, render
 from rain_deploy.parts.supply.uv import uv_pin
 
@@ -40,7 +39,6 @@ def compat_files() -> tuple[tuple[str, bytes], ...]:
     return tuple((file.name, file.read_bytes()) for file in files if file.suffix in {".py", ".pth"})
 
 
-@functools.lru_cache(maxsize=8)
 def environment_digest(environment: ResolvedEnvironment) -> str:
     """Return the environment's name: any change of what it is made from changes it."""
     digest = hashlib.sha256(f"{NODE_PYTHON_TEXT}\n".encode())
@@ -56,54 +54,43 @@ def check_packages(apt: tuple[str, ...]) -> None:
     """Refuse names that apt-get would not take as a package to install.  Raises InputError."""
     for package in apt:
         if not _APT_NAME.fullmatch(package):
-            raise InputError(
-                f"apt: {package!r} is not a Debian package name",
-                next_step="correct `apt` in the config file",
-            )
+            message = f"apt: {package!r} is not a Debian package name"
+            raise InputError(message, next_step="correct `apt` in the config file")
 
 
 @dataclass(frozen=True, slots=True)
 class Environment(Part):
     """The Python environment."""
 
-    layout: Layout
-    environment: ResolvedEnvironment
-    uv: bytes | None = None
-    """The program of ``uv_pin``; may be None where the nodes have it."""
+    shared: Shared
     stage_name = "install"
 
     @property
-    def digest(self) -> str:
-        return environment_digest(self.environment)
-
-    @property
-    def path(self) -> str:
+    def _path(self) -> str:
         """Usable only when ``.ok`` exists in it."""
-        return self.layout.environment(self.digest)
+        return self.shared.layout.environment(self.shared.cluster.env_digest)
 
-    def refusals(self, nodes: tuple[Node, ...]) -> Iterator[InputError]:
-        for node in nodes:
-            facts, needed = facts_of(node), self.lacks(node)
-            if facts.arch != "x86_64":
-                yield InputError(f"it is {facts.arch}; nodes are x86-64 Linux", node=node.name)
-            if (self.environment.apt or self.environment.setup) and not facts.root:
-                yield InputError(
-                    f"`apt` and `setup` need root, and {facts.user} has neither root nor passwordless sudo "
-                    "there",
-                    node=node.name,
-                    next_step="leave apt and setup out, or use an account with root",
-                )
-            if needed and not facts.python:
-                yield no_python(node)
-            if needed and facts.disk_free_bytes < DISK_BYTES:
-                yield InputError(
-                    f"{facts.disk_free_bytes >> 20} MiB of disk are free; {DISK_BYTES >> 20} MiB are needed",
-                    node=node.name,
-                    next_step="free disk space there, or use machines with a larger disk",
-                )
+    def refusals(self, node: Node) -> Iterator[InputError]:
+        facts, needed, name = facts_of(node), self.lacks(node), node.name
+        if facts.arch != "x86_64":
+            yield InputError(f"it is {facts.arch}; nodes are x86-64 Linux", node=name)
+        if (self.shared.environment.apt or self.shared.environment.setup) and not facts.root:
+            yield InputError(
+                f"`apt` and `setup` need root, and {facts.user} has neither root nor passwordless sudo there",
+                node=name,
+                next_step="leave apt and setup out, or use an account with root",
+            )
+        if needed and not facts.python:
+            yield no_python(node)
+        if needed and facts.disk_free_bytes < DISK_BYTES:
+            yield InputError(
+                f"{facts.disk_free_bytes >> 20} MiB of disk are free; {DISK_BYTES >> 20} MiB are needed",
+                node=name,
+                next_step="free disk space there, or use machines with a larger disk",
+            )
 
     def lacks(self, node: Node) -> str | None:
-        there = f"{self.path}/.ok" in facts_of(node).have
+        there = f"{self._path}/.ok" in facts_of(node).have
         return None if there else "the Python environment will be installed (2 GB of disk)"
 
     def stage(self, node: Node) -> Stage:
@@ -111,58 +98,37 @@ class Environment(Part):
 
         The payload leaves out what the node has.
         """
-        facts, setup = facts_of(node), self.environment.setup
-        steps = [packages_step("apt packages", self.environment.apt)] if self.environment.apt else []
+        facts, layout, environment = facts_of(node), self.shared.layout, self.shared.environment
+        uv = layout.uv(uv_pin().binary_sha256)
+        steps = [packages_step("apt packages", environment.apt)] if environment.apt else []
         payload = []
-        if setup:
-            steps.append(self._setup(setup))
+        if setup := environment.setup:
+            line, marker = setup.partition("\n")[0], f"{self._path}.setup"
+            interpreter = shlex.join(line[2:].split() if line.startswith("#!") else ["sh"])
+            values = {"directory": layout.environments, "marker": marker, "interpreter": interpreter}
+            act = render("setup.sh.j2", **values)
+            steps.append(Step("set-up script", act, check=f"[ -e {shlex.quote(marker)} ]", makes=marker))
             payload.append(PayloadFile("env/setup", setup.encode()))
         if self.lacks(node):
-            pin, program = uv_pin().binary_sha256, self.layout.uv(uv_pin().binary_sha256)
-            steps.append(program_step("uv", "env/uv", program, pin))
-            payload.append(PayloadFile("env/requirements.txt", self.environment.lock_text.encode()))
-            payload += [PayloadFile(f"env/wheels/{name}", data) for name, data in self.environment.wheels]
+            steps.append(program_step("uv", "env/uv", uv, uv_pin().binary_sha256))
+            payload.append(PayloadFile("env/requirements.txt", environment.lock_text.encode()))
+            payload += [PayloadFile(f"env/wheels/{name}", data) for name, data in environment.wheels]
             payload += [PayloadFile(f"env/compat/{name}", data) for name, data in compat_files()]
-            if self.uv is not None and program not in facts.have:
-                payload.append(PayloadFile("env/uv", self.uv, 0o755))
-        steps.append(self._built(facts.python))
+            if self.shared.uv is not None and uv not in facts.have:
+                payload.append(PayloadFile("env/uv", self.shared.uv, 0o755))
+        steps.append(self._build(uv, facts.python))
         return Stage(self.stage_name, tuple(steps), tuple(payload), deadline_s=DEADLINE_S, installs=True)
 
-    def _setup(self, text: str) -> Step:
-        """Return the step that runs the set-up script once per machine and environment."""
-        marker = f"{self.path}.setup"
-        first_line = text.partition("\n")[0]
-        interpreter = first_line.removeprefix("#!").split() if first_line.startswith("#!") else ["sh"]
-        act = render(
-            "setup.sh.j2",
-            directory=self.layout.environments,
-            marker=marker,
-            interpreter=shlex.join(interpreter),
-        )
-        return Step("set-up script", act, check=f"[ -e {shlex.quote(marker)} ]", makes=marker)
-
-    def _built(self, python: str) -> Step:
-        ready = f"[ -e {shlex.quote(self.path)}/.ok ]"
-        act = render(
-            "environment.sh.j2",
-            directory=self.layout.environments,
-            path=self.path,
-            python=python,
-            uv=self.layout.uv(uv_pin().binary_sha256),
-            version=NODE_PYTHON_TEXT,
-        )
-        runs = f"{shlex.quote(self.path)}/bin/python -I -c 'import rain.client'"
-        return Step(
-            "environment",
-            act,
-            check=ready,
-            verify=f"{ready} && {runs}",
-            parallel=True,
-            makes=f"{self.path}/.ok",
-        )
+    def _build(self, uv: str, python: str) -> Step:
+        path, directory = self._path, self.shared.layout.environments
+        values = {"directory": directory, "path": path, "python": python, "uv": uv}
+        act = render("environment.sh.j2", **values, version=NODE_PYTHON_TEXT)
+        ready = f"[ -e {shlex.quote(path)}/.ok ]"
+        works = f"{ready} && {shlex.quote(path)}/bin/python -I -c 'import rain.client'"
+        return Step("environment", act, ready, works, parallel=True, makes=f"{path}/.ok")
 
     def done(self, node: Node) -> Node:
-        return having(node, f"{self.path}/.ok")
+        return having(node, f"{self._path}/.ok")
 
 
 def refuse_template(name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from dataclasses import replace
 
@@ -34,26 +33,9 @@ DEBIAN_12 = Facts(
 """What a dry run assumes of a host that nothing is known about."""
 NEW_MACHINE = replace(DEBIAN_12, one_time_host_key=True)
 """What it assumes of a machine that is still to be made."""
-_WITHOUT_PYTHON = {
-    "systemd": False,
-    "marked": False,
-    "glibc": "",
-    "cpus": 1,
-    "memory_bytes": 0,
-    "disk_free_bytes": 0,
-    "python": "",
-    "machine_id": "",
-    "route_address": "",
-}
-"""Facts that a host without Python does not give."""
 _FIND_TOOLS = {"PATH", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"}
 """Variables of the installer that the question uses; others may be secrets, and it is an argument."""
 _JSON = cattrs.preconf.json.make_converter(detailed_validation=False)
-
-
-@functools.cache
-def _probe() -> str:
-    return (PACKAGE / "parts/scripts/probe.py").read_text("ascii")
 
 
 def facts_command(host: Host, cluster_id: str, *, route_to: str = "", tools: bool = False) -> Command:
@@ -69,7 +51,8 @@ def facts_command(host: Host, cluster_id: str, *, route_to: str = "", tools: boo
         "tools": render("tools.sh.j2") if tools else "",
     }
     exports = [(name, value) for name, value in host.installer_env if name in _FIND_TOOLS]
-    script = render("facts.sh.j2", exports=exports, probe=_probe())
+    probe = (PACKAGE / "parts/scripts/probe.py").read_text("ascii")
+    script = render("facts.sh.j2", exports=exports, probe=probe)
     return Command(argv=("sh", "-c", script, "facts", json.dumps(question)), deadline_s=60.0)
 
 
@@ -77,10 +60,7 @@ def parse_facts(host: Host, text: str) -> Facts:
     """Return the facts in a host's answer.  Raises InstallFailed for an answer that is not one."""
     answer = text.strip().rpartition("\n")[2]  # a shell's start-up files may print something first
     try:
-        return _JSON.structure({**_WITHOUT_PYTHON, **json.loads(answer)}, Facts)
+        return _JSON.loads(answer, Facts)
     except (ValueError, TypeError, KeyError) as error:
-        raise InstallFailed(
-            "it cannot be used: it did not answer as a Linux host does",
-            node=host.name,
-            details=text[-2000:],
-        ) from error
+        message = "it cannot be used: it did not answer as a Linux host does"
+        raise InstallFailed(message, node=host.name, details=text[-2000:]) from error

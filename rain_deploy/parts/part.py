@@ -5,13 +5,18 @@ from __future__ import annotations
 import abc
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from rain_deploy.core.cluster import Node
+from rain_deploy.core.cluster import Cluster, Node, Traits
+from rain_deploy.core.layout import Layout
 from rain_deploy.core.machine import Facts
+from rain_deploy.core.spec import EngineSpec, ResolvedEnvironment
 from rain_deploy.core.step import Stage, joined
 from rain_deploy.errors import RainDeployError
+
+Stages = Mapping[str, Stage]
+"""Stages of one name, by node, for the nodes that lack something."""
 
 
 class Part(abc.ABC):
@@ -20,9 +25,9 @@ class Part(abc.ABC):
     stage_name: ClassVar[str]
     """Neighbours in the list with the same name are one stage: one exec channel on each node."""
 
-    def refusals(self, nodes: tuple[Node, ...]) -> Iterable[RainDeployError]:
-        """Return why nodes cannot get it, before anything is changed on any of them."""
-        del nodes
+    def refusals(self, node: Node) -> Iterable[RainDeployError]:
+        """Return why the node cannot get it, before anything is changed on any node."""
+        del node
         return ()
 
     @abc.abstractmethod
@@ -38,8 +43,29 @@ class Part(abc.ABC):
         return node
 
 
-Stages = Mapping[str, Stage]
-"""Stages of one name, by node, for the nodes that lack something."""
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all nodes of a cluster share: all that parts are made from."""
+
+    cluster: Cluster
+    """With facts of its nodes and digests of what they get; no ``engine_sha256`` if it is to be made."""
+    traits: Traits
+    environment: ResolvedEnvironment
+    engine: EngineSpec
+    trust: tuple[str, ...] = ()
+    """Networks whose hosts may reach the Rain ports."""
+    new: frozenset[str] = frozenset()
+    """Names of nodes that are new."""
+    grown: bool = False
+    """The cluster got another number of nodes."""
+    binary: bytes | None = None
+    """The engine, where it is kept on this machine."""
+    uv: bytes | None = None
+    """The program of ``uv_pin``; may be None where the nodes have it."""
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.cluster.base, self.cluster.id)
 
 
 def facts_of(node: Node) -> Facts:
@@ -56,7 +82,7 @@ def having(node: Node, path: str) -> Node:
 
 def refusals(parts: Iterable[Part], nodes: tuple[Node, ...]) -> tuple[RainDeployError, ...]:
     """Return every reason why the nodes cannot get the parts, each once."""
-    found = (error for part in parts for error in part.refusals(nodes))
+    found = (error for part in parts for node in nodes for error in part.refusals(node))
     return tuple({(error.node, error.message): error for error in found}.values())
 
 

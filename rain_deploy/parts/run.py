@@ -11,23 +11,7 @@ from rain_deploy.core.run import RunRecord, Shipment
 from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.node.wire import RunDescription, to_json
-
-_SAME = '(cd "$R" && sha256sum --quiet -c -- "$S/sums")'
-"""Check that the run directory has everything of the payload, byte for byte."""
-
-_PLACE = """\
-cd "$S/run/files"
-xargs -0 mkdir -p -- <"$S/directories"
-mkdir -p -- "${R%/*}"
-touch -- "$S/run/run.json"  # tells the program of the time limit when the run came
-if ! mv -fT -- "$S/run" "$R" 2>"$S/error"; then
-  # Nodes that share a machine share the directory: the first to come wins, the step's check compares.
-  [ -d "$R" ] || { cat "$S/error"; exit 1; }
-fi
-for e in "${R%/*}"/*/env.json; do
-  r=${e%/env.json}
-  case " $LIVE " in *" ${r##*/} "*) ;; *) rm -f -- "$e" ;; esac
-done"""
+from rain_deploy.parts.shell import render
 
 
 def ship_stage(
@@ -61,15 +45,17 @@ def ship_stage(
         nodes=nodes,
     )
     placed = (
-        PayloadFile("run.json", _json(to_json(described))),
-        PayloadFile("shipped.json", _json(dict(shipment.digests))),
-        PayloadFile("env.json", _json(dict(spec.env)), 0o600),
+        _json("run.json", to_json(described)),
+        _json("shipped.json", dict(shipment.digests)),
+        _json("env.json", dict(spec.env), 0o600),
         *(PayloadFile(f"files/{file.path}", file.data, file.mode) for file in files),
     )
     directories = b"".join(os.fsencode(f"./{name}") + b"\0" for name in (".", *shipment.directories))
+    # The run directory has everything of the payload, byte for byte:
+    same = '(cd "$R" && sha256sum --quiet -c -- "$S/sums")'
     return Stage(
-        name="ship",
-        steps=(Step(name=f"run {run.id}", check=_SAME, act=_PLACE, verify=_SAME),),
+        "ship",
+        (Step(f"run {run.id}", act=render("run.sh.j2"), check=same, verify=same),),
         payload=(
             PayloadFile("sums", b"".join(map(_sum_line, placed))),
             PayloadFile("directories", directories),
@@ -79,9 +65,9 @@ def ship_stage(
     )
 
 
-def _json(value: object) -> bytes:
-    """Return ASCII, so that names of any bytes arrive."""
-    return json.dumps(value, indent=1, sort_keys=True).encode("ascii")
+def _json(path: str, value: object, mode: int = 0o644) -> PayloadFile:
+    """Return a file of ASCII text, so that names of any bytes arrive."""
+    return PayloadFile(path, json.dumps(value, indent=1, sort_keys=True).encode("ascii"), mode)
 
 
 def _sum_line(file: PayloadFile) -> bytes:

@@ -1,25 +1,75 @@
-"""Our services on nodes: their configuration, and the commands that start, ask and stop them."""
+"""Our code and our services on nodes: how they get there, and what starts, asks and stops them."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ipaddress
 import json
 import re
 import shlex
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT, RUN_PORTS, Layout
 from rain_deploy.core.step import Command, PayloadFile, Stage, Step
 from rain_deploy.node.wire import ClusterConfig, Member, NodeConfig, to_json
-from rain_deploy.parts.part import Part, facts_of
-from rain_deploy.parts.shell import file_step, render
+from rain_deploy.parts.part import Part, Shared, facts_of, having
+from rain_deploy.parts.shell import PACKAGE, file_step, render
 from rain_deploy.parts.wall import wall_removal_step
 
 PROBE_DEADLINE_S = 60
 """How long the governors may take to register after ``up`` started them."""
+
+
+class CodeBundle(NamedTuple):
+    """Files relative to ``layout.code(digest)``."""
+
+    digest: str
+    files: tuple[PayloadFile, ...]
+
+
+@functools.cache
+def code_bundle() -> CodeBundle:
+    """Return the node code of this installation: node/, the companion, and the launcher."""
+    node, companion = PACKAGE / "node", PACKAGE / "companion"
+    places = [("__main__.py", node / "launch.py")]
+    places += [(f"node/{path.relative_to(node)}", path) for path in sorted(node.rglob("*.py"))]
+    places += [(f"site/rain_deploy_companion/{path.name}", path) for path in sorted(companion.glob("*.py"))]
+    files = tuple(PayloadFile(place, path.read_bytes()) for place, path in places)
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.path} {len(file.data)}\n".encode() + file.data)
+    return CodeBundle(digest.hexdigest()[:16], files)
+
+
+@dataclass(frozen=True, slots=True)
+class Code(Part):
+    """The node code, placed by its digest."""
+
+    shared: Shared
+    stage_name = "install"
+
+    @property
+    def _main(self) -> str:
+        return f"{self.shared.layout.code(code_bundle().digest)}/__main__.py"
+
+    def lacks(self, node: Node) -> str | None:
+        return None if self._main in facts_of(node).have else "the node code will be sent"
+
+    def stage(self, node: Node) -> Stage:
+        """Place the bundle by rename: nodes that share a machine may do it at once."""
+        del node
+        layout, bundle, there = self.shared.layout, code_bundle(), f"[ -e {shlex.quote(self._main)} ]"
+        codes, target = shlex.quote(layout.codes), shlex.quote(layout.code(bundle.digest))
+        act = f'mkdir -p {codes}\nmv -T "$S/code" {target} 2>/dev/null || {there}'
+        payload = tuple(PayloadFile(f"code/{file.path}", file.data) for file in bundle.files)
+        return Stage(self.stage_name, (Step("node code", act, there, there, makes=self._main),), payload)
+
+    def done(self, node: Node) -> Node:
+        return having(node, self._main)
 
 
 class Services(Part):
@@ -38,18 +88,16 @@ class Services(Part):
             self._stale.add(cluster.server.name)
 
     def lacks(self, node: Node) -> str | None:
-        if node.name not in self._stale:
-            return None
-        return f"{' and '.join(self._names(node))} will be configured and started"
+        names = " and ".join(self._names(node))
+        return f"{names} will be configured and started" if node.name in self._stale else None
 
     def stage(self, node: Node) -> Stage:
-        active = facts_of(self._cluster.server).active_run
-        return start_stage(self._cluster, node, probe=not active)
+        return start_stage(self._cluster, node, probe=not facts_of(self._cluster.server).active_run)
 
     def done(self, node: Node) -> Node:
         facts = facts_of(node)
         running = tuple(dict.fromkeys((*facts.running, *self._names(node))))
-        sha256 = node_config_sha256(self._cluster, node)
+        sha256 = hashlib.sha256(_node_config(self._cluster, node)).hexdigest()
         return replace(node, facts=replace(facts, node_config_sha256=sha256, running=running))
 
     def _names(self, node: Node) -> tuple[str, ...]:
@@ -61,10 +109,48 @@ def layout_of(cluster: Cluster) -> Layout:
     return Layout(cluster.base, cluster.id)
 
 
-def node_config(cluster: Cluster, node: Node) -> bytes:
-    """Return node.json of one node."""
+def node_argv(cluster: Cluster, verb: str, *args: str) -> tuple[str, ...]:
+    """Return the argument vector of a verb of our node code."""
     layout = layout_of(cluster)
-    index = node.host.index
+    python = f"{layout.environment(cluster.env_digest)}/bin/python"
+    return (python, layout.code(cluster.code_digest), verb, *args)
+
+
+def node_command(cluster: Cluster, verb: str, *args: str, deadline_s: float | None = 60.0) -> Command:
+    """Return a verb of our node code as a command."""
+    return Command(node_argv(cluster, verb, *args), deadline_s=deadline_s)
+
+
+def start_stage(cluster: Cluster, node: Node, *, probe: bool) -> Stage:
+    """Return the stage that configures and starts one node.
+
+    With ``probe``, the server's stage waits, through Rain's own client, until all governors are registered.
+    """
+    layout, server, count = layout_of(cluster), cluster.server, len(cluster.nodes)
+    node_dir = layout.node(node.host.index)
+    payload = [PayloadFile("node.json", _node_config(cluster, node))]
+    steps = [file_step(payload[0], f"{node_dir}/node.json")]
+    ensure = node_argv(cluster, "ensure", node_dir)
+    if node.name == server.name:
+        members = (
+            Member(name=each.name, address=each.cluster_address, governor_port=each.governor_port)
+            for each in cluster.nodes
+        )
+        payload.append(PayloadFile("cluster.json", _json(ClusterConfig(nodes=tuple(members)))))
+        steps.append(file_step(payload[1], f"{layout.server}/cluster.json"))
+        ensure = (*ensure, "--supervisor", layout.cluster)
+    started = f'started=$({shlex.join(ensure)})\nfor s in $started; do data started "$s"; done'
+    steps.append(Step("services", act=started))
+    if node.name == server.name and probe:
+        words = (server.cluster_address, str(IDLE_PORT), "--expect", str(count))
+        ask = node_argv(cluster, "probe", *words, "--deadline", str(PROBE_DEADLINE_S))
+        steps.append(Step(f"{count} governor{'s' * (count > 1)} registered", act=shlex.join(ask)))
+    return Stage("start", tuple(steps), tuple(payload), deadline_s=PROBE_DEADLINE_S + 60)
+
+
+def _node_config(cluster: Cluster, node: Node) -> bytes:
+    """Return node.json of one node."""
+    layout, index = layout_of(cluster), node.host.index
     config = NodeConfig(
         node_dir=Path(layout.node(index)),
         cluster_dir=Path(layout.cluster),
@@ -81,82 +167,12 @@ def node_config(cluster: Cluster, node: Node) -> bytes:
         cpus=node.cpus,
         server=index == cluster.server.host.index,
     )
-    return _text(config)
+    return _json(config)
 
 
-def node_config_sha256(cluster: Cluster, node: Node) -> str:
-    """Return the digest of node.json that the facts of an up-to-date node have."""
-    return hashlib.sha256(node_config(cluster, node)).hexdigest()
-
-
-def cluster_config(cluster: Cluster) -> bytes:
-    """Return cluster.json of the server node."""
-    members = (
-        Member(name=node.name, address=node.cluster_address, governor_port=node.governor_port)
-        for node in cluster.nodes
-    )
-    return _text(ClusterConfig(nodes=tuple(members)))
-
-
-def _text(message: NodeConfig | ClusterConfig) -> bytes:
+def _json(message: NodeConfig | ClusterConfig) -> bytes:
     """Return a file's content, one key a line: shell text on the nodes reads it too."""
     return json.dumps(to_json(message), indent=1, sort_keys=True).encode()
-
-
-def node_argv(cluster: Cluster, verb: str, *args: str) -> tuple[str, ...]:
-    """Return the argument vector of a verb of our node code."""
-    layout = layout_of(cluster)
-    python = f"{layout.environment(cluster.env_digest)}/bin/python"
-    return (python, layout.code(cluster.code_digest), verb, *args)
-
-
-def node_command(cluster: Cluster, verb: str, *args: str, deadline_s: float | None = 60.0) -> Command:
-    """Return a verb of our node code as a command."""
-    return Command(node_argv(cluster, verb, *args), deadline_s=deadline_s)
-
-
-def start_stage(cluster: Cluster, node: Node, *, probe: bool) -> Stage:
-    """Return the stage that configures and starts one node; the server's has the proof through Rain."""
-    layout, is_server = layout_of(cluster), node.name == cluster.server.name
-    node_dir = layout.node(node.host.index)
-    payload = [PayloadFile("node.json", node_config(cluster, node))]
-    steps = [file_step(payload[0], f"{node_dir}/node.json")]
-    ensure = node_argv(cluster, "ensure", node_dir)
-    if is_server:
-        payload.append(PayloadFile("cluster.json", cluster_config(cluster)))
-        steps.append(file_step(payload[1], f"{layout.server}/cluster.json"))
-        ensure = (*ensure, "--supervisor", layout.cluster)
-    started = f'started=$({shlex.join(ensure)})\nfor s in $started; do data started "$s"; done'
-    steps.append(Step(name="services", act=started))
-    if is_server and probe:
-        steps.append(probe_step(cluster))
-    return Stage("start", tuple(steps), tuple(payload), deadline_s=PROBE_DEADLINE_S + 60)
-
-
-def probe_step(cluster: Cluster) -> Step:
-    """Return the step that waits, through Rain's own client, until all governors are registered."""
-    argv = node_argv(
-        cluster,
-        "probe",
-        cluster.server.cluster_address,
-        str(IDLE_PORT),
-        "--expect",
-        str(len(cluster.nodes)),
-        "--deadline",
-        str(PROBE_DEADLINE_S),
-    )
-    count = len(cluster.nodes)
-    return Step(name=f"{count} governor{'s' * (count > 1)} registered", act=shlex.join(argv))
-
-
-def listening_pattern(address: str, ports: tuple[int, ...]) -> str:
-    """Return a pattern (ERE) for lines of /proc/net/tcp and tcp6 that listen at the address or at any."""
-    packed = ipaddress.ip_address(address).packed
-    words = [packed[i : i + 4] for i in range(0, len(packed), 4)]
-    own = "".join(word[::-1].hex().upper() for word in words)
-    every = "0" * len(own)
-    listed = "|".join(f"{port:04X}" for port in ports)
-    return f"^ *[0-9]+: ({own}|{every}):({listed}) [0-9A-F]+:[0-9A-F]+ 0A "
 
 
 def stop_stage(cluster: Cluster, node: Node) -> Stage:
@@ -165,11 +181,13 @@ def stop_stage(cluster: Cluster, node: Node) -> Stage:
     config = f"{layout_of(cluster).node(node.host.index)}/node.json"
     steps = [Step("processes", act=render("stop.sh.j2", service=service, node_config=config))]
     if re.fullmatch(r"[0-9a-fA-F.:]+", node.cluster_address):
-        ports = (node.governor_port,)
-        if node is cluster.server:
-            ports = (*ports, IDLE_PORT, HTTP_PORT, *RUN_PORTS)
-        pattern = shlex.quote(listening_pattern(node.cluster_address, ports))
-        look = f"! cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -qE {pattern}"
+        of_server = (IDLE_PORT, HTTP_PORT, *RUN_PORTS) if node is cluster.server else ()
+        listed = "|".join(f"{port:04X}" for port in (node.governor_port, *of_server))
+        packed = ipaddress.ip_address(node.cluster_address).packed
+        own = "".join(packed[i : i + 4][::-1].hex().upper() for i in range(0, len(packed), 4))
+        # Lines of /proc/net/tcp and tcp6 that listen at the address or at any:
+        pattern = f"^ *[0-9]+: ({own}|{'0' * len(own)}):({listed}) [0-9A-F]+:[0-9A-F]+ 0A "
+        look = f"! cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -qE {shlex.quote(pattern)}"
         absent = shlex.quote(f"listening Rain ports on {node.cluster_address} (/proc/net/tcp)")
         steps.append(Step("ports", act=f"data absent {absent}", verify=look))
     return Stage("stop", tuple(steps), deadline_s=60.0)

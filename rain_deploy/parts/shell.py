@@ -23,8 +23,6 @@ MARK = "\x1e"
 """Starts a line that reports on a step: index, tab, outcome."""
 DATA = "\x1d"
 """Starts a line that reports a value: name, tab, value."""
-EXPORTS = "exports"
-"""Name of the payload's file with the installer's environment."""
 
 
 def templates_directory() -> Path:
@@ -68,34 +66,24 @@ def pack(files: tuple[PayloadFile, ...]) -> bytes:
     return buffer.getvalue()
 
 
-def stage_script(stage: Stage, base: str, *, exports: bool = False) -> str:
-    """Return the POSIX sh text of a stage; ``base`` is what its steps call ``$B``.
-
-    With ``exports`` it reads environment variables from the payload's file of that name.
-    """
-    return render(
-        "stage.sh.j2",
-        steps=stage.steps,
-        groups=_groups(stage.steps),
-        variables=(("B", base), *stage.variables),
-        exports=exports,
-        payload=exports or bool(stage.payload),
-    )
-
-
 def stage_command(stage: Stage, base: str, exports: tuple[tuple[str, str], ...] = ()) -> Command:
-    """Return the stage as a command for one exec channel.
+    """Return the stage as a command for one exec channel: POSIX sh text, with the payload on its stdin.
 
-    ``exports`` is environment for this script alone.  It may hold secrets, so it is never an argument.
+    ``base`` is what its steps call ``$B``.  ``exports`` is environment for this script alone.  It may hold
+    secrets, so it is a file of the payload and never an argument.
     """
     lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in exports)
-    exported = (PayloadFile(EXPORTS, os.fsencode(lines), 0o600),) if exports else ()
+    exported = (PayloadFile("exports", os.fsencode(lines), 0o600),) if exports else ()
     payload = (*exported, *stage.payload)
-    return Command(
-        argv=("sh", "-c", stage_script(stage, base, exports=bool(exports))),
-        stdin=pack(payload) if payload else None,
-        deadline_s=stage.deadline_s,
+    script = render(
+        "stage.sh.j2",
+        steps=stage.steps,
+        variables=(("B", base), *stage.variables),
+        exports=bool(exports),
+        payload=bool(payload),
     )
+    stdin = pack(payload) if payload else None
+    return Command(argv=("sh", "-c", script), stdin=stdin, deadline_s=stage.deadline_s)
 
 
 def packages_step(name: str, packages: tuple[str, ...], *, present: str = "") -> Step:
@@ -131,14 +119,3 @@ def file_step(file: PayloadFile, target: str) -> Step:
         makes=target,
         sha256=hashlib.sha256(file.data).hexdigest(),
     )
-
-
-def _groups(steps: tuple[Step, ...]) -> list[list[int]]:
-    """Return the steps' indices in groups that run together: neighbours that are ``parallel``."""
-    groups: list[list[int]] = []
-    for index, step in enumerate(steps):
-        if step.parallel and groups and steps[groups[-1][-1]].parallel:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    return groups

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address
 
-from rain_deploy.core.cluster import Node
+from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT, RUN_PORTS, Layout, governor_port
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.step import Stage, Step
-from rain_deploy.core.text import Address, Network, parse_address, parse_network
+from rain_deploy.core.text import Address, parse_address, parse_network
 from rain_deploy.errors import InputError
 from rain_deploy.parts.part import Part, facts_of
 from rain_deploy.parts.shell import packages_step, render
@@ -32,19 +33,19 @@ class Wall(Part):
 
     stage_name = "wall"
 
-    def __init__(self, layout: Layout, nodes: tuple[Node, ...], trust: tuple[str, ...]) -> None:
-        addresses = {node.name: node.cluster_address for node in nodes}
+    def __init__(self, cluster: Cluster, trust: tuple[str, ...]) -> None:
+        addresses = {node.name: node.cluster_address for node in cluster.nodes}
         self._refused: tuple[InputError, ...] = ()
         self._steps: tuple[Step, ...] = ()
         try:
-            if needs_wall(addresses, {node.name: facts_of(node) for node in nodes}, trust):
-                self._steps = wall_steps(layout, addresses)
+            if needs_wall(addresses, {node.name: facts_of(node) for node in cluster.nodes}, trust):
+                self._steps = wall_steps(Layout(cluster.base, cluster.id), addresses)
         except InputError as error:
             self._refused = (error,)
 
-    def refusals(self, nodes: tuple[Node, ...]) -> Iterator[InputError]:
-        del nodes
-        yield from self._refused
+    def refusals(self, node: Node) -> tuple[InputError, ...]:
+        del node
+        return self._refused
 
     def lacks(self, node: Node) -> str | None:
         del node
@@ -63,7 +64,9 @@ def cluster_addresses(
     A single machine that can have no wall and no trusted network keeps to loopback.
     """
     walled = bool(trust) or all(fact.root for fact in facts.values())
-    alone = _machines(facts) == 1 and not walled
+    # Several SSH servers may be one machine, and copies of one disk share the id.
+    machines = {(fact.machine_id, fact.hostname, fact.route_address) for fact in facts.values()}
+    alone = len(machines) == 1 and not walled
     return {
         host.name: host.cluster_address
         or (LOOPBACK if alone else facts[host.name].route_address or host.address)
@@ -77,7 +80,7 @@ def needs_wall(addresses: Mapping[str, str], facts: Mapping[str, Facts], trust: 
     Not needed where only the machine itself reaches the addresses, or where they lie in a trusted network.
     Raises InputError where it is needed and a host has no root, and for loopback mixed with other addresses.
     """
-    networks = tuple(map(_network, trust))
+    networks = tuple(map(parse_network, trust))
     parsed = {name: _address(name, text) for name, text in addresses.items()}
     inner = [name for name, address in parsed.items() if address.is_loopback]
     if len(inner) == len(parsed):
@@ -114,18 +117,14 @@ def wall_text(cluster_id: str, peers: Iterable[str], nodes: int) -> str:
 
     Governor ports are closed only as far as there are nodes, so that no other service is closed.
     """
-    allowed = sorted({_address(cluster_id, peer) for peer in peers}, key=lambda ip: (ip.version, int(ip)))
+    allowed = sorted(set(map(parse_address, peers)), key=int)
+    governors = f"{governor_port(1)}-{governor_port(nodes)}" if nodes > 1 else governor_port(1)
     return render(
         "wall.nft.j2",
         table=table_name(cluster_id),
-        v4=[ip for ip in allowed if ip.version == 4],  # noqa: PLR2004  IPv4
-        v6=[ip for ip in allowed if ip.version == 6],  # noqa: PLR2004  IPv6
-        ports=[
-            IDLE_PORT,
-            HTTP_PORT,
-            f"{RUN_PORTS.start}-{RUN_PORTS.stop - 1}",
-            f"{governor_port(1)}-{governor_port(nodes)}" if nodes > 1 else governor_port(1),
-        ],
+        v4=[ip for ip in allowed if isinstance(ip, IPv4Address)],
+        v6=[ip for ip in allowed if isinstance(ip, IPv6Address)],
+        ports=[IDLE_PORT, HTTP_PORT, f"{RUN_PORTS.start}-{RUN_PORTS.stop - 1}", governors],
     )
 
 
@@ -142,12 +141,8 @@ def wall_steps(layout: Layout, addresses: Mapping[str, str]) -> tuple[Step, ...]
     same = f'{_PATH}; {now} && [ "$now" = "$(cat {record})" ]'
     apply = f"{_PATH}\nprintf %s {shlex.quote(text)} | $SUDO nft -f -"
     keep = f'{now}\nmkdir -p {shlex.quote(layout.cluster)}\necho "$now" >{record}.$$\nmv {record}.$$ {record}'
-    return (
-        packages_step("nftables", ("nftables",), present=f"{_PATH}; command -v nft"),
-        Step(
-            "wall", f"{apply}\n{keep}", check=same, verify=same, makes=f"{layout.cluster}/wall", sha256=digest
-        ),
-    )
+    nft = packages_step("nftables", ("nftables",), present=f"{_PATH}; command -v nft")
+    return nft, Step("wall", f"{apply}\n{keep}", same, same, makes=f"{layout.cluster}/wall", sha256=digest)
 
 
 def wall_removal_step(cluster_id: str) -> Step:
@@ -157,25 +152,8 @@ def wall_removal_step(cluster_id: str) -> Step:
     gone = f'tables=$($SUDO nft list tables inet) && ! echo "$tables" | grep -qx "table inet {table}"'
     look = f"{_PATH}; {none} || {{ {gone}; }}"
     absent = shlex.quote(f"packet filter table {table}")
-    return Step(
-        name="wall",
-        check=look,
-        act=f"{_PATH}\n$SUDO nft delete table inet {table}\ndata absent {absent}",
-        verify=f"({look}) >/dev/null",
-    )
-
-
-def _machines(facts: Mapping[str, Facts]) -> int:
-    """Count the machines: several SSH servers may be one, and copies of one disk share the id."""
-    return len({(fact.machine_id, fact.hostname, fact.route_address) for fact in facts.values()})
-
-
-def _network(text: str) -> Network:
-    try:
-        return parse_network(text)
-    except ValueError as error:
-        message = f"--trust-network {text}: expected {error}"
-        raise InputError(message, next_step="--trust-network 10.0.0.0/24") from error
+    act = f"{_PATH}\n$SUDO nft delete table inet {table}\ndata absent {absent}"
+    return Step("wall", act, check=look, verify=f"({look}) >/dev/null")
 
 
 def _address(node: str, text: str) -> Address:

@@ -14,7 +14,7 @@ from pathlib import Path
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Host, Machines, Resource
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.parts.user_data import render
+from rain_deploy.parts.machine import user_data
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.exoscale.account import Account
 from rain_deploy.providers.exoscale.api import Api
@@ -102,7 +102,7 @@ def exoscale_case(home: Path) -> ProviderCase:
     lab = Lab(light, host=f"{NETWORK}.0.1", latency_s=0.02, ssh_port=LIGHT_PORT)
     lab.__enter__()
     account = Account(lab.key, lab.secret, lab.zone, lab.url, "the suite")
-    provider = ExoscaleProvider(home, Api(account, patience=Patience(settle_s=2.0)), render, owner="owner")
+    provider = ExoscaleProvider(home, Api(account, patience=Patience(settle_s=2.0)), user_data, owner="owner")
     spec = ClusterSpec("suite", "exoscale", "test", machines=Machines(ssh_port=LIGHT_PORT))
     cluster = Cluster("0123456789", "suite", "exoscale", 0.0, machines=spec.machines, owner="owner")
 

@@ -11,19 +11,18 @@ from typing import Any
 
 import pytest
 
-from rain_deploy.core.cluster import Cluster, Node
+from rain_deploy.core.cluster import Cluster, Node, Traits
 from rain_deploy.core.events import Event, StageEnded, StageStarted, StepDone
-from rain_deploy.core.layout import Layout
 from rain_deploy.core.machine import Host
-from rain_deploy.core.spec import EngineSpec
+from rain_deploy.core.spec import EngineSpec, ResolvedEnvironment
 from rain_deploy.core.step import Command, CommandResult, Stage, Step, joined
 from rain_deploy.errors import HostKeyError, Unreachable
 from rain_deploy.fleet.executor import Executor, SshExecutor
-from rain_deploy.parts.code import Code
 from rain_deploy.parts.engine import Engine
 from rain_deploy.parts.facts import DEBIAN_12
-from rain_deploy.parts.limit import limit_stage
-from rain_deploy.parts.services import remove_stage, start_stage, stop_stage
+from rain_deploy.parts.machine import limit_stage
+from rain_deploy.parts.part import Shared
+from rain_deploy.parts.services import Code, remove_stage, start_stage, stop_stage
 from rain_deploy.transport.base import Chunk
 from rain_deploy.transport.local import LocalTransport
 from tests.support.fake_executor import FakeExecutor, Machine
@@ -31,6 +30,7 @@ from tests.support.fake_executor import FakeExecutor, Machine
 RAIN = b"an engine"
 SHA256 = hashlib.sha256(RAIN).hexdigest()
 HOST = Host("node-1", "127.3.0.1", 22, "me", ())
+TRAITS = Traits(owned=False, installs_packages=False, needs_wall=False, shared_machine=False)
 NODE_CODE = """\
 #!/bin/sh
 [ "$2" = ensure ] || exit 0
@@ -75,12 +75,10 @@ def cluster(base: Path) -> Cluster:
 
 def life(base: Path, machine: Path) -> Iterator[Stage]:
     """What happens to a node from its first ``up`` to ``down``, everything of it twice."""
-    made, layout = cluster(base), Layout(str(base), "ab12")
+    made = cluster(base)
     node = made.server
-    install = joined(
-        part.stage(node)
-        for part in (Code(layout), Engine(layout, EngineSpec(), SHA256, maker="node-1", binary=RAIN))
-    )
+    shared = Shared(made, TRAITS, ResolvedEnvironment(""), EngineSpec(), binary=RAIN)
+    install = joined(part.stage(node) for part in (Code(shared), Engine(shared)))
     limit = limit_stage(1_800_000_000.0)
     limit = replace(limit, variables=(*limit.variables, ("RAIN_DEPLOY_MACHINE", str(machine))))
     busy = replace(made, nodes=(replace(node, cpus=3),))

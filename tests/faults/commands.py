@@ -25,7 +25,7 @@ from rain_deploy.cli.main import main
 from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.core.events import EventSink, Notice
 from rain_deploy.errors import CredentialsError
-from rain_deploy.parts.user_data import render as user_data
+from rain_deploy.parts.machine import user_data
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.exoscale.account import find_account
 from rain_deploy.providers.exoscale.api import Api

@@ -10,7 +10,7 @@ from pathlib import Path
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Resource
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.parts import user_data
+from rain_deploy.parts.machine import user_data
 from rain_deploy.providers.exoscale.account import Account
 from rain_deploy.providers.exoscale.api import Api
 from rain_deploy.providers.exoscale.patience import Patience
@@ -30,7 +30,7 @@ def provider(lab: Lab, home: Path) -> ExoscaleProvider:
     key, secret = lab.add_key(allowed=frozenset(documented()))
     patience = Patience(pause=lambda seconds: time.sleep(min(seconds, 0.02)), settle_s=0.2, source_ip_s=2.0)
     account = Account(key, secret, lab.zone, lab.url, "the test")
-    return ExoscaleProvider(home, Api(account, patience=patience), user_data.render, owner=OWNER)
+    return ExoscaleProvider(home, Api(account, patience=patience), user_data, owner=OWNER)
 
 
 def up(lab: Lab, home: Path, spec: ClusterSpec, before: tuple[Resource, ...] = ()) -> tuple[Resource, ...]:

@@ -18,7 +18,7 @@ from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import HostKeyError, Unreachable
 from rain_deploy.fleet.reach import gather_facts
 from rain_deploy.parts.facts import facts_command
-from rain_deploy.parts.user_data import render
+from rain_deploy.parts.machine import user_data
 from rain_deploy.providers.keys import public_key
 from rain_deploy.providers.local.processes import pids_of
 from rain_deploy.transport.ssh import SshTransport
@@ -41,7 +41,7 @@ class Bench:
 
     def instance(self, name: str, *, limit_s: float | None = None, idle_s: float | None = None) -> Instance:
         public = public_key(self.host_key)
-        told = render(
+        told = user_data(
             host_key_private=self.host_key.read_text(encoding="ascii"),
             host_key_public=public,
             limit_s=limit_s,

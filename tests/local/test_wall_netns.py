@@ -16,7 +16,7 @@ import pytest
 
 from rain_deploy.core.layout import Layout
 from rain_deploy.core.step import Stage, Step
-from rain_deploy.parts.shell import stage_script
+from rain_deploy.parts.shell import stage_command
 from rain_deploy.parts.wall import wall_removal_step, wall_steps
 
 pytestmark = [
@@ -88,7 +88,7 @@ class Machine:
 
     def apply(self, *steps: Step) -> list[str]:
         """Outcomes of the steps (the package nftables, then the table), run as a stage of the product is."""
-        out = self.run("sh", "-c", stage_script(Stage("wall", steps), str(self.base)))
+        out = self.run(*stage_command(Stage("wall", steps), str(self.base)).argv)
         lines = [line[1:].split("\t") for line in out.split("\n") if line.startswith("\x1e")]
         return [outcome for _, outcome in lines if outcome != "started"]
 

@@ -120,6 +120,8 @@ def test_an_unknown_key_like_no_other_is_refused_with_all_valid_ones(tmp_path: P
         ('timeout = "soon"', "timeout: expected a duration above zero"),
         ("timeout = true", "timeout: expected a duration above zero"),
         ('trust_network = ["10.0.0.1/8"]', "trust_network: expected a network such as"),
+        ('trust_network = ["10.0.0.0/33"]', "trust_network: expected a network such as"),
+        ('trust_network = ["example.org"]', "trust_network: expected a network such as"),
         ('hosts = ["a", "a"]', "hosts: expected at least one host, and none twice"),
         ('hosts = ["a adress=1.2.3.4"]', "hosts: expected host entries such as"),
         ('hosts = ["a address=1.2.3"]', "hosts: expected an IP address, not '1.2.3'"),

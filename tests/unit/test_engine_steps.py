@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.cluster import Node
+from rain_deploy.core.cluster import Cluster, Node, Traits
 from rain_deploy.core.layout import Layout
 from rain_deploy.core.machine import Facts, Host
-from rain_deploy.core.spec import EngineSpec
+from rain_deploy.core.spec import EngineSpec, ResolvedEnvironment
 from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.parts.engine import Engine, build_packages, engine_key, engine_lock
 from rain_deploy.parts.facts import DEBIAN_12
+from rain_deploy.parts.part import Shared
 from rain_deploy.parts.scripts.build_engine import Pin, locked, read_pins, render_lock
 from rain_deploy.parts.shell import packages_step, render, stage_command
 
@@ -55,12 +56,21 @@ def run(layout: Layout, steps: tuple[Step, ...], payload: tuple[PayloadFile, ...
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
+def shared(
+    layout: Layout, node: Node, spec: EngineSpec, *, sha256: str = "", binary: bytes | None = None
+) -> Shared:
+    """A cluster of one node, on which nothing is installed unasked."""
+    traits = Traits(owned=False, installs_packages=False, needs_wall=False, shared_machine=False)
+    cluster = Cluster("c1", "one", "hosts", 0.0, (node,), base=layout.base, engine_sha256=sha256)
+    return Shared(cluster, traits, ResolvedEnvironment(""), spec, binary=binary)
+
+
 def engine_steps(
     layout: Layout, facts: Facts, spec: EngineSpec, *, sha256: str = "", binary: bytes | None = None
 ) -> tuple[tuple[Step, ...], tuple[PayloadFile, ...]]:
     """What the server node gets."""
     node = Node("node-1", HOST, facts)
-    stage = Engine(layout, spec, sha256, maker=node.name, binary=binary).stage(node)
+    stage = Engine(shared(layout, node, spec, sha256=sha256, binary=binary)).stage(node)
     return stage.steps, stage.payload
 
 
@@ -125,14 +135,15 @@ def test_a_build_installs_what_it_lacks_first(layout: Layout) -> None:
 def test_missing_tools_are_refused_with_the_one_command_that_brings_them(layout: Layout) -> None:
     missing = ("capnp", "cargo", "rustc", "cc", "libsqlite3.so")
     node = Node("node-1", HOST, replace(DEBIAN_12, missing_tools=missing))
-    (error,) = Engine(layout, EngineSpec(), "", maker=node.name).refusals((node,))
+    unasked = shared(layout, node, EngineSpec())
+    (error,) = Engine(unasked).refusals(node)
     assert error.node == "node-1"
     assert error.next_step == (
         "sudo apt-get install --no-install-recommends capnproto cargo-web rustc-web gcc libc6-dev "
         "libsqlite3-dev pkg-config"
     )
-    allowed = Engine(layout, EngineSpec(), "", maker=node.name, installs_packages=True)
-    assert list(allowed.refusals((node,))) == []
+    allowed = Engine(replace(unasked, traits=replace(unasked.traits, installs_packages=True)))
+    assert list(allowed.refusals(node)) == []
     assert allowed.lacks(node) == (
         f"{', '.join(build_packages(missing))} will be installed, and the Rain engine will be built "
         "(3 to 5 minutes)"

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from rain_deploy.core.cluster import Node
+from rain_deploy.core.cluster import Cluster, Node, Traits
 from rain_deploy.core.layout import Layout
 from rain_deploy.core.machine import Host
-from rain_deploy.core.spec import NODE_REQUIREMENTS, ResolvedEnvironment
+from rain_deploy.core.spec import NODE_REQUIREMENTS, EngineSpec, ResolvedEnvironment
 from rain_deploy.errors import InputError
 from rain_deploy.parts.environment import (
     Environment,
@@ -31,6 +31,7 @@ from rain_deploy.parts.environment import (
     node_lock,
 )
 from rain_deploy.parts.facts import DEBIAN_12
+from rain_deploy.parts.part import Shared
 from rain_deploy.parts.shell import stage_command, templates_directory
 from rain_deploy.parts.supply.uv import uv_environment, uv_pin
 
@@ -74,10 +75,17 @@ def small(tmp_path: Path) -> ResolvedEnvironment:
     return ResolvedEnvironment(lock, wheels=(wheel,))
 
 
+def part(layout: Layout, environment: ResolvedEnvironment, uv: bytes | None = None) -> Environment:
+    digest = environment_digest(environment)
+    cluster = Cluster("c1", "one", "hosts", 0.0, (NODE,), base=layout.base, env_digest=digest)
+    traits = Traits(owned=False, installs_packages=True, needs_wall=False, shared_machine=False)
+    return Environment(Shared(cluster, traits, environment, EngineSpec(), uv=uv))
+
+
 def start(
     layout: Layout, environment: ResolvedEnvironment, uv: bytes | None = None
 ) -> subprocess.Popen[bytes]:
-    stage = Environment(layout, environment, uv).stage(NODE)
+    stage = part(layout, environment, uv).stage(NODE)
     command = stage_command(stage, layout.base, OFFLINE)
     with tempfile.TemporaryFile() as stdin:
         stdin.write(command.stdin or b"")
@@ -153,7 +161,7 @@ def test_an_environment_is_built_once(layout: Layout, small: ResolvedEnvironment
 
 
 def test_a_host_that_has_it_is_sent_nothing(layout: Layout, small: ResolvedEnvironment) -> None:
-    environment = Environment(layout, small, b"uv")
+    environment = part(layout, small, b"uv")
     stage = environment.stage(environment.done(NODE))
     assert ([step.name for step in stage.steps], stage.payload) == (["environment"], ())
 

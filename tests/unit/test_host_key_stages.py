@@ -21,7 +21,7 @@ from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import HostKeyError, RainDeployError, Unreachable
 from rain_deploy.fleet.executor import SshExecutor
 from rain_deploy.parts.facts import DEBIAN_12
-from rain_deploy.parts.host_key import HostKey
+from rain_deploy.parts.machine import HostKey
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.keys import public_key
 from rain_deploy.state.store import Record, Store

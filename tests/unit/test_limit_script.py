@@ -15,7 +15,7 @@ import pytest
 from rain_deploy.core.layout import IDLE_PORT
 from rain_deploy.core.step import Stage
 from rain_deploy.node.files import write_json
-from rain_deploy.parts.limit import limit_program, limit_stage
+from rain_deploy.parts.machine import limit_program, limit_stage
 from rain_deploy.parts.shell import stage_command
 
 BOOT = 1_800_000_000

@@ -19,8 +19,8 @@ from rain_deploy.errors import InputError, RainDeployError
 from rain_deploy.fleet.executor import StageReport
 from rain_deploy.fleet.fanout import Outcomes
 from rain_deploy.parts.facts import DEBIAN_12, NEW_MACHINE
-from rain_deploy.parts.listed import Shared, parts
-from rain_deploy.parts.part import lacking, planned, refusals
+from rain_deploy.parts.listed import parts
+from rain_deploy.parts.part import Shared, lacking, planned, refusals
 from rain_deploy.providers.base import Provider
 from rain_deploy.state.store import Record, Store
 from rain_deploy.transport.local import LocalTransport

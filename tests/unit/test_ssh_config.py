@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.machine import Host, Jump
-from rain_deploy.parts.ssh_config import known_hosts_text, ssh_config_text
+from rain_deploy.parts.access import known_hosts_text, ssh_config_text
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client here")
 

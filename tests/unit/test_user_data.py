@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import rain_deploy
+from rain_deploy.parts.machine import user_data
 from rain_deploy.parts.shell import templates_directory
-from rain_deploy.parts.user_data import render
 from rain_deploy.providers.keys import public_key
 
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
@@ -22,7 +22,7 @@ PUBLIC = "ssh-ed25519 AAAA"
 
 
 def told(limit_s: float | None = 1_800_000_000.9, idle_s: float | None = 3600.0) -> dict[str, Any]:
-    text = render(host_key_private=PRIVATE, host_key_public=PUBLIC, limit_s=limit_s, idle_s=idle_s)
+    text = user_data(host_key_private=PRIVATE, host_key_public=PUBLIC, limit_s=limit_s, idle_s=idle_s)
     first, rest = text.split(b"\n", 1)
     assert first == b"#cloud-config"
     value: dict[str, Any] = json.loads(rest)
@@ -36,7 +36,7 @@ def files(**times: float | None) -> dict[str, dict[str, str]]:
 def test_a_real_key_survives_and_everything_fits_what_the_cloud_takes(tmp_path: Path) -> None:
     public = public_key(tmp_path / "key")
     private = (tmp_path / "key").read_text(encoding="ascii")
-    text = render(host_key_private=private, host_key_public=public, limit_s=None, idle_s=None)
+    text = user_data(host_key_private=private, host_key_public=public, limit_s=None, idle_s=None)
     assert len(text) < 24 * 1024
     assert len(base64.b64encode(text)) < 32768
     assert json.loads(text.partition(b"\n")[2])["ssh_keys"] == {

@@ -17,13 +17,12 @@ from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.step import Command, Stage
 from rain_deploy.errors import InstallFailed
 from rain_deploy.fleet.executor import StageReport
-from rain_deploy.parts.code import code_bundle
 from rain_deploy.parts.engine import ENGINE, engine_key
 from rain_deploy.parts.environment import environment_digest
-from rain_deploy.parts.host_key import HostKey
-from rain_deploy.parts.listed import Shared, first_parts, last_parts, parts, software
-from rain_deploy.parts.part import Part, after, facts_of, groups, having, refusals, stages_of
-from rain_deploy.parts.services import layout_of
+from rain_deploy.parts.listed import first_parts, last_parts, parts, software
+from rain_deploy.parts.machine import HostKey
+from rain_deploy.parts.part import Part, Shared, after, facts_of, groups, having, refusals, stages_of
+from rain_deploy.parts.services import code_bundle, layout_of
 from rain_deploy.parts.supply.cache import EngineCache
 from rain_deploy.parts.supply.uv import uv_pin, uv_program
 from rain_deploy.parts.wall import Wall
@@ -101,10 +100,10 @@ def wall_stages(provider: Provider, cluster: Cluster, trust: tuple[str, ...]) ->
     """Return what closes the Rain ports of a cluster's nodes.  Raises InputError where that cannot be."""
     if not provider.traits.needs_wall:
         return {}
-    wall = Wall(layout_of(cluster), cluster.nodes, trust)
-    for error in wall.refusals(cluster.nodes):
+    wall = (Wall(cluster, trust),)
+    for error in refusals(wall, cluster.nodes):
         raise error
-    return stages_of((wall,), cluster.nodes)
+    return stages_of(wall, cluster.nodes)
 
 
 def _run(ctx: Context, record: Record, group: tuple[Part, ...]) -> tuple[Cluster, Reports]:

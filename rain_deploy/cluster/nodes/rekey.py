@@ -9,7 +9,7 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.nodes.stages import run_stages
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.fleet.fanout import fan_out
-from rain_deploy.parts.host_key import NEW_KEY, HostKey
+from rain_deploy.parts.machine import NEW_KEY, HostKey
 from rain_deploy.parts.part import after, stages_of
 from rain_deploy.state.store import Record
 

@@ -6,6 +6,7 @@ argument.  It only reads.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import json
@@ -24,13 +25,20 @@ MACHINE = "/var/lib/rain-deploy-machine"
 def main() -> None:
     """Answer the question in the last argument."""
     question = json.loads(sys.argv[-1])
-    uid = os.getuid()
-    told = os.environ.get("RAIN_DEPLOY_BASE", "")
-    bases = ([told] if told else []) + [base.replace("UID", str(uid)) for base in question["bases"]]
-    disk = os.statvfs(existing(bases[0]))
+    uid, wanted_base = os.getuid(), os.environ.get("RAIN_DEPLOY_BASE", "")
+    bases = [base.replace("UID", str(uid)) for base in question["bases"]]
+    bases = [wanted_base, *bases] if wanted_base else bases
+    existing = bases[0]
+    while not os.path.isdir(existing):
+        existing = os.path.dirname(existing) or "/"
+    disk, user = os.statvfs(existing), str(uid)
+    with contextlib.suppress(KeyError):
+        user = pwd.getpwuid(uid).pw_name
+    tools = ("sh", "-c", question["tools"] or ":")
+    missing = subprocess.check_output(tools, stdin=DEVNULL, stderr=DEVNULL, timeout=40)
     found = {
         "uid": uid,
-        "user": name_of(uid),
+        "user": user,
         "sudo": uid != 0 and succeeds("sudo", "-n", "true"),
         "systemd": os.path.isdir("/run/systemd/system"),
         "marked": os.path.exists(f"{MACHINE}/mark"),
@@ -42,10 +50,10 @@ def main() -> None:
         "disk_free_bytes": disk.f_bavail * disk.f_frsize,
         "python": sys.argv[-2] if list(sys.version_info[:2]) == question["python"] else "",
         "hostname": os.uname().nodename,
-        "machine_id": text("/etc/machine-id").strip(),
+        "machine_id": read("/etc/machine-id").decode(errors="replace").strip(),
         "route_address": route_address(question["route_to"]),
-        "missing_tools": missing(question["tools"]),
-        "base": told,
+        "missing_tools": missing.decode().split(),
+        "base": wanted_base,
         **ours(question, [base for base in bases if os.path.isdir(base)]),
     }
     print(json.dumps(found))
@@ -59,12 +67,13 @@ def ours(question: dict[str, Any], bases: list[str]) -> dict[str, Any]:
     for base in bases:
         own = f"{base}/clusters/{cluster}"
         node = "{}/nodes/{index}".format(own, **question)
-        config = sha256(f"{node}/node.json") or config
+        content = read(f"{node}/node.json")
+        if content:
+            config = hashlib.sha256(content).hexdigest()
         pids = {"governor": f"{node}/governor/keeper.pid", "supervisor": f"{own}/server/supervisor.pid"}
         running += [name for name, path in pids.items() if service_of(path) == service]
-        for keeper in (
-            glob.glob(f"{base}/clusters/*/nodes/*/governor/keeper.pid") if question["alone"] else []
-        ):
+        keepers = f"{base}/clusters/*/nodes/*/governor/keeper.pid"
+        for keeper in glob.glob(keepers) if question["alone"] else []:
             directory = os.path.dirname(os.path.dirname(keeper))
             other = directory.split("/")[-3]
             if other != cluster and service_of(keeper).startswith(f"{other}/"):
@@ -86,50 +95,28 @@ def ours(question: dict[str, Any], bases: list[str]) -> dict[str, Any]:
 def service_of(pid_file: str) -> str:
     """Return RAIN_DEPLOY_SERVICE of the process that a pid file names; empty if it does not run."""
     name = "RAIN_DEPLOY_SERVICE="
-    variables = text("/proc/{}/environ".format(parsed(pid_file).get("pid"))).split("\0")
+    variables = (
+        read("/proc/{}/environ".format(parsed(pid_file).get("pid"))).decode(errors="replace").split("\0")
+    )
     return next((each[len(name) :] for each in variables if each.startswith(name)), "")
 
 
 def parsed(path: str) -> dict[str, Any]:
     """Return the JSON object of a file; empty if there is none."""
     try:
-        value = json.loads(text(path))
+        value = json.loads(read(path))
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 
 
-def text(path: str) -> str:
-    """Return a file's text; empty if it cannot be read."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def sha256(path: str) -> str:
-    """Return a file's digest; empty if it cannot be read."""
+def read(path: str) -> bytes:
+    """Return a file's content; empty if it cannot be read."""
     try:
         with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
+            return file.read()
     except OSError:
-        return ""
-
-
-def name_of(uid: int) -> str:
-    """Return the user's name, or the number."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def existing(path: str) -> str:
-    """Return the nearest directory above ``path`` that exists."""
-    while not os.path.isdir(path):
-        path = os.path.dirname(path) or "/"
-    return path
+        return b""
 
 
 def succeeds(*argv: str) -> bool:
@@ -138,14 +125,6 @@ def succeeds(*argv: str) -> bool:
         return subprocess.call(argv, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, timeout=20) == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
-
-
-def missing(probe: str) -> list[str]:
-    """Return what the shell text ``probe`` names, a line each."""
-    if not probe:
-        return []
-    answer = subprocess.check_output(["sh", "-c", probe], stdin=DEVNULL, stderr=DEVNULL, timeout=40)
-    return answer.decode().split()
 
 
 def route_address(target: str) -> str:

@@ -1,17 +1,46 @@
-"""The commands that copy files to and from a node and place them as ``scp -r`` does."""
+"""The user's own way to nodes: a configuration for the system's ssh, and copies as ``scp -r`` makes them."""
 
 from __future__ import annotations
 
 import io
 import posixpath
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
+from rain_deploy.core.machine import Host, Jump
 from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError
 from rain_deploy.parts.shell import render
 
 COPY_DEADLINE_S = 3600.0
+
+
+def ssh_config_text(cluster_id: str, hosts: tuple[Host, ...], known_hosts_file: Path) -> str:
+    """Return text for ``ssh -F FILE node-1``; ``known_hosts_file`` has what ``known_hosts_text`` returns."""
+
+    def quoted(path: Path) -> str:
+        """Return a path as one word of ssh_config, in which ``%`` starts a token."""
+        text = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+        return f'"{text}"'
+
+    machines = [(*machine, host) for host in hosts for machine in _ways(cluster_id, host)]
+    values = {"cluster_id": cluster_id, "known_hosts_file": known_hosts_file}
+    return render("ssh_config.j2", **values, machines=machines, quoted=quoted)
+
+
+def known_hosts_text(cluster_id: str, hosts: tuple[Host, ...]) -> str:
+    """Return lines ``alias keytype base64``: a key belongs to its machine, whose address may change."""
+    ways = (way for host in hosts for way in _ways(cluster_id, host))
+    return "".join(f"{alias} {key}\n" for _name, alias, way in ways for key in way.host_keys)
+
+
+def _ways(cluster_id: str, host: Host) -> Iterator[tuple[str, str, Host | Jump]]:
+    """Yield (name, alias of its keys, itself) of the host and of each hop on the way to it."""
+    alias = f"rain-deploy-{cluster_id}-{host.name}"
+    yield host.name, alias, host
+    for number, jump in enumerate(host.jumps, start=1):
+        yield f"{host.name}-jump-{number}", f"{alias}-jump-{number}", jump
 
 
 def push_command(source: Path, destination: str) -> tuple[Command, tuple[int, ...]]:
