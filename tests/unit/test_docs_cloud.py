@@ -14,9 +14,9 @@ from exoscale.api.v2 import Client
 
 from rain_deploy.core.machine import Intent
 from rain_deploy.core.text import owner_tag
+from rain_deploy.providers.exoscale import catalog as exoscale_catalog
 from rain_deploy.providers.exoscale import labels as exoscale_labels
 from rain_deploy.providers.exoscale import network as exoscale_network
-from rain_deploy.providers.exoscale import prices as exoscale_prices
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/exoscale.md").read_text("utf-8")
@@ -65,7 +65,7 @@ def test_calls_are_found_however_they_are_spelled(operation: str) -> None:
 
 
 def test_the_date_of_the_price_table_is_told() -> None:
-    (date,) = re.findall(r"\d{4}-\d\d-\d\d", exoscale_prices.TABLE_SOURCE)
+    (date,) = re.findall(r"\d{4}-\d\d-\d\d", exoscale_catalog.TABLE_SOURCE)
     assert f"**{date}**" in PAGE
 
 

@@ -38,7 +38,7 @@ def test_an_instance_is_read_back_as_it_was_meant(
     cluster: str, cluster_id: str, owner: str, limit_s: int | None, index: int
 ) -> None:
     meant = Intent(cluster_id, cluster, INSTANCE, f"node-{index}", owner, expires_s=limit_s)
-    found = Instance.parse({"id": "u1", "labels": labels(meant), "state": "running"}, "ch-dk-2").resource()
+    found = Instance.parse({"id": "u1", "labels": labels(meant), "state": "running"}, "ch-dk-2").ours
     assert found is not None
     assert (found.cluster_id, found.name) == (cluster_id, f"node-{index}")
     assert (found.ref, found.zone, found.state) == ("ch-dk-2/u1", "ch-dk-2", "running")
@@ -81,17 +81,17 @@ def test_what_people_made_is_none_of_ours() -> None:
     for name in ("default", "rain-deploy", "rain-deploy_ada_demo_ab12cd34ef", "my-rain-deploy_o-a_b_c"):
         assert shared_resource(GROUP, name, "r") is None
     for told in ({}, {"rain-deploy": "v2"}, {"rain-deploy-owner": "o-me-12345678"}):
-        assert Instance.parse({"id": "u1", "labels": told}, "ch-dk-2").resource() is None
-    assert Instance.parse({"id": "u1"}, "ch-dk-2").resource() is None
+        assert Instance.parse({"id": "u1", "labels": told}, "ch-dk-2").ours is None
+    assert Instance.parse({"id": "u1"}, "ch-dk-2").ours is None
 
 
 def test_a_member_of_a_pool_is_the_pool_s() -> None:
     row = {"id": "u1", "labels": labels(intent(INSTANCE, "node-1")), "manager": {"id": "p"}}
-    assert Instance.parse(row, "ch-dk-2").resource() is None
+    assert Instance.parse(row, "ch-dk-2").ours is None
 
 
 def test_labels_that_somebody_damaged_make_nobody_s_instance_of_it() -> None:
-    found = Instance.parse({"id": "u1", "labels": {"rain-deploy": "v1"}}, "ch-dk-2").resource()
+    found = Instance.parse({"id": "u1", "labels": {"rain-deploy": "v1"}}, "ch-dk-2").ours
     assert found is not None
     assert (found.owner, found.cluster, found.cluster_id, found.expires_s) == ("", "", "", None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rain_deploy.providers.exoscale.prices import prices
+from rain_deploy.providers.exoscale.catalog import prices
 from tests.support.values import cluster_spec
 
 

@@ -25,14 +25,12 @@ if TYPE_CHECKING:
 
 SKEW_S = 300.0
 """A clock that differs from the API's by more is wrong; signatures are valid for 600 s."""
-_LONGEST = 400
 _QUOTA = re.compile(r"\bquota|\blimits? (has been |have been |is |was )?(reached|exceeded)", re.IGNORECASE)
 _CAPACITY = re.compile(
     r"\bcapacity\b|\b(insufficient|not enough|no more|lack of|out of)\b.{0,40}\b(resource|host|stock)",
     re.IGNORECASE,
 )
 _BLOB = re.compile(r"[A-Za-z0-9+/=_-]{120,}")
-_LATER = {"busy", "unavailable", "interrupted"}
 _REASONS = {
     "conflict": "something else was changing it at the same time",
     "fault": "a fault on Exoscale's side",
@@ -45,13 +43,15 @@ _REASONS = {
 
 
 class NoAnswer(Exception):
-    """No proper answer came.  ``nothing_done``: the request had no effect, so it may be repeated."""
+    """No proper answer came.  ``nothing_done``: the request had no effect, so it may be repeated.
+
+    ``after_s``: seconds that the API asked to wait; 0: it did not.
+    """
 
     def __init__(self, why: str, *, nothing_done: bool = False, after_s: float = 0.0) -> None:
         super().__init__(why)
         self.nothing_done = nothing_done
         self.after_s = after_s
-        """Seconds that the API asked to wait; 0: it did not."""
 
 
 class Absent(InputError):
@@ -63,23 +63,14 @@ class Refused(InputError):
 
     def __init__(self, operation: str, status: int, words: str) -> None:
         super().__init__(f"Exoscale refused {operation} ({status}): {words}")
+        words = words.lower()
         self.status = status
-        self._words = words.lower()
-
-    @property
-    def name_taken(self) -> bool:
+        self.name_taken = "already" in words
         """Something already has the name that was to be given."""
-        return "already" in self._words
-
-    @property
-    def in_use(self) -> bool:
+        self.in_use = not self.name_taken and (status in {409, 412} or "in use" in words)
         """Something still uses what was to be deleted, perhaps for minutes after its own deletion."""
-        return not self.name_taken and (self.status in {409, 412} or "in use" in self._words)
-
-    @property
-    def protected(self) -> bool:
+        self.protected = "protect" in words
         """Somebody has protected it against deletion."""
-        return "protect" in self._words
 
 
 class Unclear(ApiError):
@@ -130,13 +121,13 @@ class Operation:
             return self.state == "success"
         if short := out_of_room(what, self.message):
             raise short
-        if self.reason in _LATER:
+        if self.reason in {"busy", "unavailable", "interrupted"}:
             raise ApiError(f"{what}: Exoscale says {self.reason}{words}", next_step="the same command, later")
         why = _REASONS.get(self.reason, "no reason was given")
         raise PartlyUp(f"{what} failed at Exoscale ({self.reason}: {why}){words}")
 
 
-def cut(text: str, longest: int = _LONGEST) -> str:
+def cut(text: str, longest: int = 400) -> str:
     """Return the start of ``text`` without blobs (user-data holds a host key) and control characters."""
     visible = "".join(letter if letter.isprintable() else " " for letter in text)
     short = _BLOB.sub(lambda blob: f"[{len(blob[0])} characters]", visible)
@@ -166,13 +157,17 @@ def understand(
         body = json.loads(response.content)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise NoAnswer(f"{status}", nothing_done=True, after_s=_retry_after_s(response))
-    if status < HTTPStatus.MULTIPLE_CHOICES and _fits(body, schema):
+    # A list or object as promised: with one of the known properties, or empty, as absent values are left out.
+    known = schema.get("properties", {})
+    is_object = isinstance(body, dict) and (not body or not known or not known.keys().isdisjoint(body))
+    fits = isinstance(body, list) if schema.get("type") == "array" else is_object
+    if status < HTTPStatus.MULTIPLE_CHOICES and fits:
         return body
     if not isinstance(body, dict):
         raise NoAnswer(f"{status}, and no JSON of the API")
-    words = cut(_words(body))
+    words = _words(body)
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        raise _denied(operation, status, words, source=source, ahead=ahead)
+        raise clock_error(ahead) or _denied(operation, status, words, source)
     if status == HTTPStatus.NOT_FOUND:
         raise Absent(f"{operation}: it does not exist at Exoscale: {words}")
     by_a_proxy = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}  # for its own reasons
@@ -211,9 +206,7 @@ def clock_error(ahead: float | None) -> CredentialsError | None:
     )
 
 
-def _denied(operation: str, status: int, words: str, *, source: str, ahead: float | None) -> CredentialsError:
-    if wrong_clock := clock_error(ahead):
-        return wrong_clock
+def _denied(operation: str, status: int, words: str, source: str) -> CredentialsError:
     if "role policy" in words.lower() or "not enabled" in words.lower():
         return CredentialsError(
             f"the API key may not do {operation} ({status}): {words}; the key is from {source}",
@@ -226,23 +219,12 @@ def _denied(operation: str, status: int, words: str, *, source: str, ahead: floa
     )
 
 
-def _fits(body: Any, schema: dict[str, Any]) -> bool:
-    """Return True for a list or object as promised: with one of the known properties, or empty.
-
-    The API leaves absent values out, so an empty object fits.
-    """
-    if schema.get("type") == "array":
-        return isinstance(body, list)
-    known = schema.get("properties", {})
-    return isinstance(body, dict) and (not body or not known or not known.keys().isdisjoint(body))
-
-
 def _words(body: dict[str, Any]) -> str:
     """Return the text of an error, in whichever of the API's forms."""
     words = [body.get(key) for key in ("message", "error", "title", "detail")]
     more = body.get("errors")
     words += [one.get("message") for one in more if isinstance(one, dict)] if isinstance(more, list) else []
-    return "; ".join(dict.fromkeys(word for word in words if isinstance(word, str))) or "no message"
+    return cut("; ".join(dict.fromkeys(word for word in words if isinstance(word, str))) or "no message")
 
 
 def _retry_after_s(response: requests.Response) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from rain_deploy.errors import ApiError, CredentialsError, InputError
 from rain_deploy.providers.exoscale import answers
 from rain_deploy.providers.exoscale.account import Account
 from rain_deploy.providers.exoscale.answers import Absent, NoAnswer, Operation, Refused, Unclear
-from rain_deploy.providers.exoscale.patience import Patience
+from rain_deploy.providers.exoscale.patience import Patience, Watch
 from rain_deploy.providers.exoscale.sdk import LIST_ZONES, Call, Connections, default_endpoint
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ DEFAULT_ZONE = "ch-dk-2"
 """The zone of ``exo`` where neither environment nor account name one."""
 AT_ONCE = 16
 """Requests of one command that wait for answers at the same time."""
-_LONGEST_RAW = 4000
-_LONGEST_ASKED_S = 30.0
-"""One look at an operation does not wait longer, whatever the API asks for."""
 Rows = tuple[dict[str, Any], ...]
 _log = logging.getLogger("rain_deploy.providers.exoscale")
 
@@ -73,7 +71,7 @@ class Api:
         """Return the endpoint of every zone.  Raises ApiError; InputError for a wrong endpoint."""
         if not self._zones:
             try:
-                found = self._until_answered(Call(LIST_ZONES, None, {}), repeat_unclear=True)
+                found = self.read(LIST_ZONES)
             except (Absent, Refused, CredentialsError) as error:
                 raise InputError(
                     f"{self._endpoint(LIST_ZONES, None)} does not answer as Exoscale's API v2: {error}",
@@ -91,7 +89,7 @@ class Api:
     def read(self, operation: str, *, zone: str | None = None, **arguments: Any) -> Any:
         """Return what a GET answers.  Raises Absent, Refused, CredentialsError; ApiError at the deadline."""
         call = Call(operation, zone, arguments)
-        if call.verb != "get":
+        if call.described["verb"] != "get":
             raise ValueError(f"{operation} is not a read")
         return self._until_answered(call, repeat_unclear=True)
 
@@ -109,7 +107,10 @@ class Api:
             began_s, rows = self._listed.get(key, (float("-inf"), ()))
             if began_s < (self._born_s if since_s is None else since_s):
                 began_s = self.now_s
-                rows = _rows(self.read(operation, zone=zone, **arguments))
+                answer = self.read(operation, zone=zone, **arguments)
+                if isinstance(answer, dict):  # the list is bare or under a name
+                    answer = next((value for value in answer.values() if isinstance(value, list)), [])
+                rows = tuple(answer)
                 self._listed[key] = began_s, rows
             return rows
 
@@ -124,9 +125,9 @@ class Api:
         QuotaError, CredentialsError when nothing was done.  With a wrong clock nothing is created.
         """
         call = Call(operation, zone, arguments)
-        if call.verb == "get":
+        if call.described["verb"] == "get":
             raise ValueError(f"{operation} is not a write")
-        if call.verb == "post" and (wrong_clock := answers.clock_error(self.ahead_s)):
+        if call.described["verb"] == "post" and (wrong_clock := answers.clock_error(self.ahead_s)):
             raise wrong_clock
         try:
             answer = self._until_answered(call, repeat_unclear=False)
@@ -147,11 +148,12 @@ class Api:
         if not operation.id:
             raise Unclear(what, "the answer has no id of an operation")
         try:
-            answer = self._once(Call("get-operation", operation.zone, {"id": operation.id}), self._timeout())
+            answer = self._once(Call("get-operation", operation.zone, {"id": operation.id}))
         except NoAnswer as no:
             if no.after_s:
-                self._say_wait(no)
-                self.patience.pause(self.patience.spread(min(no.after_s, _LONGEST_ASKED_S)))
+                self._say(no, 0.0)
+                # One look does not wait longer, whatever the API asks for.
+                self.patience.pause(self.patience.spread(min(no.after_s, 30.0)))
             return False
         except (Absent, Refused):
             return False
@@ -162,68 +164,50 @@ class Api:
 
     def wait(self, operation: Operation, *, what: str) -> None:
         """Wait until an operation succeeded.  Raises as ``is_done``; ApiError after ``operation_s``."""
-        if operation.succeeded(what):
+        rounds = self.patience.rounds(self.patience.operation_s)
+        next(rounds)  # the answer was the first look
+        if operation.succeeded(what) or any(self.is_done(operation, what=what) for _ in rounds):
             return
-        watch = self.patience.watch(self.patience.operation_s)
-        for pause_s in self.patience.pauses():
-            watch.pause(pause_s)
-            if self.is_done(operation, what=what):
-                return
-            if watch.over:
-                break
         raise ApiError(
             f"{what}: not finished at Exoscale after {self.patience.operation_s:.0f} s",
             next_step="rain-deploy status shows what came of it, rain-deploy down deletes it",
         )
 
     def _until_answered(self, call: Call, *, repeat_unclear: bool) -> Any:
-        watch = self.patience.watch(self.patience.api_s)
+        watch = Watch(self.patience, self.patience.api_s)
         for pause_s in self.patience.pauses():
             try:
-                return self._once(call, self._timeout(watch.left_s if repeat_unclear else None))
+                return self._once(call, watch.left_s if repeat_unclear else math.inf)
             except NoAnswer as no:
                 if not (repeat_unclear or no.nothing_done):
                     raise
                 left_s = watch.left_s
                 if left_s <= max(0.0, no.after_s):
-                    raise self._gave_up(call, no) from no
-                if no.after_s:
-                    self._say_wait(no)
-                    watch.pause(self.patience.spread(no.after_s))
-                else:
-                    self._say(f"Exoscale's API does not answer ({no}): trying again", left_s)
-                    watch.pause(min(pause_s, left_s))
+                    asked = f"it asks to wait {no.after_s:.0f} s"
+                    tried = asked if no.after_s else f"tried for {self.patience.api_s:.0f} s"
+                    raise ApiError(
+                        f"Exoscale's API did not do {call.operation}: {no}; {tried}",
+                        next_step="the same command, later; Exoscale's status page lists outages",
+                    ) from no
+                self._say(no, left_s)
+                watch.pause(self.patience.spread(no.after_s) if no.after_s else min(pause_s, left_s))
         raise AssertionError
 
-    def _gave_up(self, call: Call, no: NoAnswer) -> ApiError:
-        asked = f"it asks to wait {no.after_s:.0f} s"
-        tried = asked if no.after_s else f"tried for {self.patience.api_s:.0f} s"
-        return ApiError(
-            f"Exoscale's API did not do {call.operation}: {no}; {tried}",
-            next_step="the same command, later; Exoscale's status page lists outages",
-        )
-
-    def _say_wait(self, no: NoAnswer) -> None:
-        self._say(f"Exoscale's API asks to wait {no.after_s:.0f} s ({no})", no.after_s)
-
-    def _say(self, sentence: str, quiet_s: float) -> None:
-        """Send one notice for all threads, and no other for ``quiet_s``."""
+    def _say(self, no: NoAnswer, left_s: float) -> None:
+        """Say once for all threads that there is something to wait for, and nothing else meanwhile."""
         now_s = self.now_s
         with self._lock:
             if now_s < self._quiet_until_s:
                 return
-            self._quiet_until_s = now_s + quiet_s
-        self.notice(sentence)
+            self._quiet_until_s = now_s + (no.after_s or left_s)
+        asked = f"Exoscale's API asks to wait {no.after_s:.0f} s ({no})"
+        self.notice(asked if no.after_s else f"Exoscale's API does not answer ({no}): trying again")
 
-    def _timeout(self, left_s: float | None = None) -> tuple[float, float]:
-        """Return (connect, answer) in seconds.  A write gets its full time: cut short it would be unclear."""
-        connect_s, answer_s = self.patience.connect_s, self.patience.answer_s
-        if left_s is None:
-            return connect_s, answer_s
-        return min(connect_s, max(left_s, 1.0)), min(answer_s, max(left_s, 1.0))
-
-    def _once(self, call: Call, timeout: tuple[float, float]) -> Any:
+    def _once(self, call: Call, left_s: float = math.inf) -> Any:
         """Send one request and return its answer.  Raises its error, NoAnswer for anything improper."""
+        # A write gets its full time: cut short it would be unclear.
+        limit_s = max(left_s, 1.0)
+        timeout = min(self.patience.connect_s, limit_s), min(self.patience.answer_s, limit_s)
         endpoint = self._endpoint(call.operation, call.zone)
         sent_s = time.time()
         response = self._connections.send(call, endpoint, timeout)
@@ -236,7 +220,7 @@ class Api:
                 response, call.operation, call.schema, source=self.account.source, ahead=ahead
             )
         except Exception:
-            _log.debug("%s answered: %r", call.operation, answers.cut(response.text, _LONGEST_RAW))
+            _log.debug("%s answered: %r", call.operation, answers.cut(response.text, 4000))
             raise
 
     def _endpoint(self, operation: str, zone: str | None) -> str:
@@ -247,10 +231,3 @@ class Api:
         if name not in zones:
             raise InputError(f"Exoscale has no zone {name!r}; it has {', '.join(sorted(zones))}")
         return zones[name]
-
-
-def _rows(answer: Any) -> Rows:
-    """Return the one list in an answer, which is bare or under a name."""
-    if isinstance(answer, dict):
-        answer = next((value for value in answer.values() if isinstance(value, list)), [])
-    return tuple(answer)

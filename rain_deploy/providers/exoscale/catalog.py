@@ -6,7 +6,7 @@ Looked up once per process; reads only.  Refusals name what is valid.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rain_deploy.core.bill import Quote
@@ -14,7 +14,6 @@ from rain_deploy.core.machine import InstanceType, Machines
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import InputError, QuotaError
 from rain_deploy.providers.exoscale.api import Api
-from rain_deploy.providers.exoscale.prices import prices
 
 DEFAULT_TYPE = "standard.medium"
 DEFAULT_TEMPLATE = "Linux Debian 12 (Bookworm) 64-bit"
@@ -22,7 +21,6 @@ DEFAULT_USER = "debian"
 """Login of the default template."""
 DEFAULT_DISK_GIB = 20
 UNLIMITED = -1
-GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +44,6 @@ class Kind:
     gpus: int
     authorized: bool
     zones: tuple[str, ...]
-
-    @classmethod
-    def parse(cls, row: Mapping[str, Any]) -> Kind:
-        return cls(
-            id=row["id"],
-            name=f"{row.get('family', '')}.{row.get('size', '')}",
-            cpus=row.get("cpus", 0),
-            memory_bytes=row.get("memory", 0),
-            gpus=row.get("gpus", 0),
-            authorized=row.get("authorized", False),
-            zones=tuple(row.get("zones", ())),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +81,19 @@ class Catalog:
             disk_size_gib=machines.disk_size_gib or DEFAULT_DISK_GIB,
         )
 
-    def request(self, machine: Machine) -> dict[str, Any]:
-        """Return the part of a create call that says what kind of machine it is."""
-        return {
-            "disk_size": machine.disk_size_gib,
-            "instance_type": {"id": self.kind(machine.instance_type, machine.zone).id},
-            "template": {"id": self.template(machine.template, machine.zone).id},
-        }
-
     def kinds(self, zone: str | None) -> tuple[Kind, ...]:
-        return tuple(map(Kind.parse, self._api.rows("list-instance-types", zone=zone)))
+        return tuple(
+            Kind(
+                id=row["id"],
+                name=f"{row.get('family', '')}.{row.get('size', '')}",
+                cpus=row.get("cpus", 0),
+                memory_bytes=row.get("memory", 0),
+                gpus=row.get("gpus", 0),
+                authorized=row.get("authorized", False),
+                zones=tuple(row.get("zones", ())),
+            )
+            for row in self._api.rows("list-instance-types", zone=zone)
+        )
 
     def kind(self, name: str, zone: str) -> Kind:
         """Return an instance type that this account may use in ``zone``."""
@@ -112,7 +101,7 @@ class Catalog:
         usable = {kind.name: kind for kind in offered if kind.authorized and zone in kind.zones}
         if name in usable:
             return usable[name]
-        elsewhere = self.elsewhere(name, zone)
+        elsewhere = self._elsewhere(name, zone)
         why = "is not for this account" if any(kind.name == name for kind in offered) else "is not known"
         why = f"is not in zone {zone}" if elsewhere else why
         raise InputError(
@@ -120,17 +109,17 @@ class Catalog:
             next_step=elsewhere or f"rain-deploy types --zone {zone}",
         )
 
-    def elsewhere(self, name: str, zone: str) -> str | None:
+    def no_room(self, error: QuotaError, machines: Machines) -> QuotaError:
+        """Return the error with another zone as the next step, if there is one."""
+        machine = self.wanted(machines)
+        other = self._elsewhere(machine.instance_type, machine.zone)
+        return QuotaError(error.message, node=error.node, next_step=other or error.next_step)
+
+    def _elsewhere(self, name: str, zone: str) -> str | None:
         """Return what to do when ``zone`` has no room for this type; None where no other zone has it."""
         zones = next((kind.zones for kind in self.kinds(zone) if kind.authorized and kind.name == name), ())
         others = [other for other in zones if other != zone]
         return f"--zone {others[0]}: this type is in {', '.join(others)} too" if others else None
-
-    def no_room(self, error: QuotaError, machines: Machines) -> QuotaError:
-        """Return the error with another zone as the next step, if there is one."""
-        machine = self.wanted(machines)
-        other = self.elsewhere(machine.instance_type, machine.zone)
-        return QuotaError(error.message, node=error.node, next_step=other or error.next_step)
 
     def template(self, wanted: str, zone: str) -> Template:
         """Return a template by exact name or id: public before private, the newest of one name."""
@@ -142,18 +131,18 @@ class Catalog:
             names += [each.name for each in offered]
         raise InputError(f"no template {wanted!r} in zone {zone}; there are {_names(names, '; ')}")
 
-    def template_by_id(self, template_id: str, zone: str) -> Template:
-        """Return the template of an existing machine, also one that is no longer offered."""
+    def login(self, template_id: str, zone: str) -> str:
+        """Return the login of an existing machine by its template, also one that is no longer offered."""
         for template in self._templates(zone, "public"):
             if template.id == template_id:
-                return template
-        return Template.parse(self._api.read("get-template", zone=zone, id=template_id))
+                return template.default_user
+        return Template.parse(self._api.read("get-template", zone=zone, id=template_id)).default_user
 
-    def user_if_known(self, wanted: str, zone: str) -> str | None:
-        """Return the login of a template if this process has fetched the list; sends no request."""
-        rows = self._api.known_rows("list-templates", zone=zone, visibility="public")
-        known = (template for template in map(Template.parse, rows) if wanted in {template.name, template.id})
-        return next((template.default_user for template in known), None)
+    def login_if_known(self, machine: Machine) -> str:
+        """Return the login of a machine as far as this process knows its template; sends no request."""
+        rows = self._api.known_rows("list-templates", zone=machine.zone, visibility="public")
+        known = (each for each in map(Template.parse, rows) if machine.template in {each.name, each.id})
+        return next((template.default_user for template in known), "") or DEFAULT_USER
 
     def types(self, zone: str, spec: ClusterSpec) -> tuple[InstanceType, ...]:
         """Return all types with their price in a zone, cheapest first, those without a price last."""
@@ -180,8 +169,19 @@ class Catalog:
         """
         machine = self.wanted(spec.machines)
         kind = self.kind(machine.instance_type, machine.zone)
-        self._check_template(kind, machine, spec)
-        left = self._quota_left(kind, machine, more)
+        if kind.gpus and not spec.machines.template:
+            raise InputError(
+                f"{kind.name} has a GPU, and the default template has no driver for it",
+                next_step="--template NAME of one with the NVIDIA driver",
+            )
+        template = self.template(machine.template, machine.zone)
+        needed = -(-template.size_bytes // (1 << 30))
+        if machine.disk_size_gib < needed:
+            raise InputError(
+                f"template {template.name!r} needs a disk of {needed} GiB, not {machine.disk_size_gib}",
+                next_step=f"--disk-size {needed}",
+            )
+        left = self._quota_left(kind, machine.zone, more)
         table = prices(spec)
         per_hour = table.machine(kind.name, machine.disk_size_gib)
         if per_hour is None:
@@ -190,10 +190,7 @@ class Catalog:
                 next_step=f'give it in the config file: prices = {{ "{kind.name}" = 0.50, disk = 0.00014 }}',
             )
         return Quote(
-            zone=machine.zone,
-            instance_type=kind.name,
-            template=machine.template,
-            disk_size_gib=machine.disk_size_gib,
+            **asdict(machine),
             cpus=kind.cpus,
             memory_bytes=kind.memory_bytes,
             gpus=kind.gpus,
@@ -205,42 +202,24 @@ class Catalog:
             opens=opens,
         )
 
-    def _check_template(self, kind: Kind, machine: Machine, spec: ClusterSpec) -> None:
-        if kind.gpus and not spec.machines.template:
-            raise InputError(
-                f"{kind.name} has a GPU, and the default template has no driver for it",
-                next_step="--template NAME of one with the NVIDIA driver",
-            )
-        template = self.template(machine.template, machine.zone)
-        needed = -(-template.size_bytes // GIB)
-        if machine.disk_size_gib < needed:
-            raise InputError(
-                f"template {template.name!r} needs a disk of {needed} GiB, not {machine.disk_size_gib}",
-                next_step=f"--disk-size {needed}",
-            )
-
-    def _quota_left(self, kind: Kind, machine: Machine, more: int) -> int | None:
-        """Return how many instances may still be made; for GPU types the GPU quota counts too."""
-        left = self._unused("instance")
-        gpus = self._unused(kind.name.partition(".")[0]) if kind.gpus else None
+    def _quota_left(self, kind: Kind, zone: str, more: int) -> int | None:
+        """Return how many instances may still be made, None: any number; the GPU quota counts too."""
+        unused: dict[str, int] = {}
+        for row in self._api.rows("list-quotas", since_s=self._api.now_s):
+            if (limit := int(row.get("limit", UNLIMITED))) != UNLIMITED:
+                unused.setdefault(row.get("resource", ""), max(0, limit - int(row.get("usage", 0))))
+        left = unused.get("instance")
+        gpus = unused.get(kind.name.partition(".")[0]) if kind.gpus else None
         if gpus is not None:
             left = min(gpus // kind.gpus, gpus if left is None else left)
         if left is not None and more > left:
             what = f"{kind.name} machines" if gpus is not None else "instances"
-            other = self.elsewhere(kind.name, machine.zone)
             ask = "ask for more in Exoscale's portal (Organization, Quotas)"
             raise QuotaError(
                 f"the quota of this account allows {left} more {what}, but {more} are needed",
-                next_step=f"{ask}; {other}" if other else ask,
+                next_step="; ".join(filter(None, (ask, self._elsewhere(kind.name, zone)))),
             )
         return left
-
-    def _unused(self, resource: str) -> int | None:
-        """Return what is left of a quota; None: no limit, or the API names none."""
-        for row in self._api.rows("list-quotas", since_s=self._api.now_s):
-            if row.get("resource") == resource and (limit := row.get("limit", UNLIMITED)) != UNLIMITED:
-                return max(0, int(limit) - int(row.get("usage", 0)))
-        return None
 
     def _templates(self, zone: str, visibility: str) -> tuple[Template, ...]:
         return tuple(map(Template.parse, self._api.rows("list-templates", zone=zone, visibility=visibility)))
@@ -248,3 +227,66 @@ class Catalog:
 
 def _names(names: Iterable[str], between: str = ", ") -> str:
     return between.join(sorted(set(names))) or "none"
+
+
+DISK = "disk"
+CURRENCY = "CHF"
+TABLE_CURRENCIES = frozenset({"CHF", "EUR", "USD"})
+TABLE_SOURCE = "Exoscale's price list of 2025-08-22, unverified for today, without VAT"
+_SIZES = {
+    "standard": {
+        "micro": 0.00729,
+        "tiny": 0.01458,
+        "small": 0.02333,
+        "medium": 0.04666,
+        "large": 0.09333,
+        "extra-large": 0.18667,
+        "huge": 0.37334,
+        "mega": 0.74667,
+        "titan": 1.49333,
+        "jumbo": 2.24,
+        "colossus": 2.98666,
+    },
+    "cpu": {"extra-large": 0.23333, "huge": 0.46666, "mega": 0.93333, "titan": 1.86667},
+    "memory": {"extra-large": 0.14, "huge": 0.28, "mega": 0.56, "titan": 1.12},
+}
+TABLE: Mapping[str, float] = {
+    DISK: 0.00014,
+    **{f"{family}.{size}": price for family, sizes in _SIZES.items() for size, price in sizes.items()},
+}
+"""Price per hour of a running machine; of ``disk``, per GiB and hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Prices in ``currency``.  ``own``: names whose price the user's config file gives."""
+
+    table: Mapping[str, float]
+    currency: str
+    own: frozenset[str]
+
+    def machine(self, instance_type: str, disk_gib: int) -> float | None:
+        """Return the price per hour of a running machine with its disk; None: not in the table."""
+        running, disk = self.table.get(instance_type), self.disk(disk_gib)
+        return None if running is None or disk is None else running + disk
+
+    def disk(self, disk_gib: int) -> float | None:
+        """Return the price per hour of a stopped machine: Exoscale goes on charging its disk."""
+        per_gib = self.table.get(DISK)
+        return None if per_gib is None else per_gib * disk_gib
+
+    def source(self, instance_type: str) -> str:
+        """Return where the price of such a machine comes from, with the date of the table if it is used."""
+        asked = {instance_type, DISK}
+        if asked <= self.own:
+            return "the config file"
+        ours = " and ".join(sorted(asked & self.own))
+        return f"{TABLE_SOURCE}; {ours} from the config file" if ours else TABLE_SOURCE
+
+
+def prices(spec: ClusterSpec) -> Prices:
+    """Return the table with the user's prices over it; in a currency that the table lacks, those alone."""
+    currency = spec.currency or CURRENCY
+    own = dict(spec.prices)
+    table = {**TABLE, **own} if currency.upper() in TABLE_CURRENCIES else own
+    return Prices(table, currency, frozenset(own))

@@ -7,16 +7,15 @@ import contextlib
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from rain_deploy.core.machine import Intent, Resource
 from rain_deploy.core.text import owner_tag
-from rain_deploy.errors import ApiError, PartlyUp, QuotaError, RainDeployError
+from rain_deploy.errors import ApiError, DownIncomplete, PartlyUp, QuotaError, RainDeployError
 from rain_deploy.providers.exoscale.answers import Absent, Operation
 from rain_deploy.providers.exoscale.api import AT_ONCE, Api
 from rain_deploy.providers.exoscale.catalog import Catalog
 from rain_deploy.providers.exoscale.labels import Instance, expiry_label, in_order, instance_name, labels
-from rain_deploy.providers.exoscale.once import await_absence, delete, done_once, made_once
+from rain_deploy.providers.exoscale.once import delete, done_once, made_once
 from rain_deploy.providers.keys import public_key
 
 _GOING = frozenset({"destroying", "destroyed", "expunging"})
@@ -34,23 +33,31 @@ class Instances:
         self._operations: dict[str, Operation] = {}
         """By reference: begun by this process and not known to have ended."""
 
-    def host_keys(self, cluster_id: str, node: str) -> tuple[str, ...]:
-        """Return the key that the machine shows at its first boot; none where this home did not make it."""
-        private = self._host_key(cluster_id, node)
-        return (public_key(private),) if private.exists() else ()
+    def host_key(self, cluster_id: str, node: str) -> Path:
+        """Return the file of a machine's first private host key; missing if another home made it."""
+        return self._home / "clusters" / cluster_id / "host_keys" / node
 
     def create(
         self, intent: Intent, group: str, key: str, spread: str | None, *, unsettled_s: float | None
     ) -> str:
         """Return its reference ``zone/uuid`` as soon as its id is known; adopt an instance that exists."""
-        zone = self._catalog.wanted(intent.machines).zone
-        if unsettled_s is None:
-            if ref := self._adopt(intent, zone, since_s=None):
-                return ref
-            private = self._host_key(intent.cluster_id, intent.name)
-            for path in (private, private.with_name(f"{private.name}.pub")):
-                path.unlink(missing_ok=True)  # whoever was on an earlier machine may have read that key
-        body = self._body(intent, group, key, spread)
+        machine = self._catalog.wanted(intent.machines)
+        zone = machine.zone
+        if unsettled_s is None and (ref := self._adopt(intent, zone, since_s=None)):
+            return ref
+        user_data = self._first_boot(intent, new_key=unsettled_s is None)
+        body = {
+            "name": instance_name(intent),
+            "disk_size": machine.disk_size_gib,
+            "instance_type": {"id": self._catalog.kind(machine.instance_type, zone).id},
+            "template": {"id": self._catalog.template(machine.template, zone).id},
+            "ssh_keys": [{"name": key}],
+            "security_groups": [{"id": group}],
+            "anti_affinity_groups": [{"id": spread}] if spread else [],
+            "public_ip_assignment": "inet4",
+            "user_data": base64.b64encode(user_data).decode(),
+            "labels": labels(intent),
+        }
 
         def make() -> str:
             operation = self._api.write("create-instance", zone=zone, **body)
@@ -66,6 +73,21 @@ class Instances:
             return made_once(self._api, find, make, what=what, unsettled_s=unsettled_s)
         except QuotaError as error:
             raise self._catalog.no_room(error, intent.machines) from error
+
+    def _first_boot(self, intent: Intent, *, new_key: bool) -> bytes:
+        """Return what the machine does at its first boot; make its host key."""
+        host_key = self.host_key(intent.cluster_id, intent.name)
+        for path in (host_key, host_key.with_name(f"{host_key.name}.pub")) if new_key else ():
+            path.unlink(missing_ok=True)  # whoever was on an earlier machine may have read that key
+        host_key.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        host_key.parent.mkdir(exist_ok=True, mode=0o700)
+        public = public_key(host_key)
+        return self._user_data(
+            host_key_private=host_key.read_text(encoding="ascii"),
+            host_key_public=public,
+            limit_s=intent.expires_s,
+            idle_s=intent.machines.idle_s,
+        )
 
     def revive(self, ref: str) -> bool:
         """Start it where it is stopped, without waiting.  Return False where it is gone or going."""
@@ -118,11 +140,17 @@ class Instances:
             raise error
 
     def delete(self, ref: str, what: str) -> None:
-        """Delete it and wait until it is gone.  Raises DownIncomplete."""
+        """Delete it and wait until a read answers 404: accepted is not gone.  Raises DownIncomplete."""
         zone, _, instance = ref.partition("/")
         self._operations.pop(ref, None)
         delete(self._api, "delete-instance", what, zone=zone, id=instance)
-        await_absence(self._api, "get-instance", what, zone=zone, id=instance)
+        with contextlib.suppress(Absent):
+            for _ in self._api.patience.rounds(self._api.patience.settle_s):
+                self._read(ref)
+            raise DownIncomplete(
+                f"{what}: its delete was accepted, but it is still there",
+                next_step="the same command again, later",
+            )
 
     def set_expiry(self, resources: tuple[Resource, ...], expires_s: float | None) -> None:
         """Write the time limit into the labels.  Raises PartlyUp for one that is gone, after all others."""
@@ -136,15 +164,14 @@ class Instances:
     def _relabel(self, found: Instance, expires_s: float | None) -> None:
         """Replace the labels, which Exoscale takes only as a whole; ``found`` was read just before."""
         wanted = {**found.labels, **expiry_label(expires_s)}
-        if wanted == found.labels:
-            return
         what = f"labels of {found.name}"
 
         def write() -> None:
             operation = self._api.write("update-instance", zone=found.zone, id=found.id, labels=wanted)
             self._api.wait(operation, what=what)
 
-        done_once(self._api, lambda: self._read(found.ref).labels == wanted, write, what=what)
+        if wanted != found.labels:
+            done_once(self._api, lambda: self._read(found.ref).labels == wanted, write, what=what)
 
     def _listed(self, zone: str, since_s: float | None) -> tuple[Instance, ...]:
         rows = self._api.rows("list-instances", zone=zone, since_s=since_s)
@@ -157,62 +184,28 @@ class Instances:
     def _is_settled(self, resource: Resource, since_s: float, errors: dict[str, RainDeployError]) -> bool:
         """Return True if it runs, or if it never will: then ``errors`` says why."""
         try:
-            return self._has_ended(resource.ref) and self._runs(resource, since_s)
+            operation = self._operations.get(resource.ref)
+            if operation and not self._api.is_done(operation):
+                return False
+            self._operations.pop(resource.ref, None)
+            found = self.existing((resource.ref,), since_s).get(resource.ref)
+            if found is None or found.state in _GOING:
+                raise gone(resource)
+            if found.state == "error":
+                broken = f"{resource.name} came up in Exoscale's state error"
+                raise PartlyUp(broken, next_step="rain-deploy up again")
         except RainDeployError as error:
             error.node = resource.name
             errors[resource.name] = error
             return True
-
-    def _has_ended(self, ref: str) -> bool:
-        """Return True once the operation that this process began there has ended, or where there is none."""
-        operation = self._operations.get(ref)
-        if operation and not self._api.is_done(operation):
-            return False
-        self._operations.pop(ref, None)
-        return True
-
-    def _runs(self, resource: Resource, since_s: float) -> bool:
-        found = self.existing((resource.ref,), since_s).get(resource.ref)
-        if found is None or found.state in _GOING:
-            raise gone(resource)
-        if found.state == "error":
-            broken = f"{resource.name} came up in Exoscale's state error"
-            raise PartlyUp(broken, next_step="rain-deploy up again")
         return found.state == "running"
-
-    def _body(self, intent: Intent, group: str, key: str, spread: str | None) -> dict[str, Any]:
-        host_key = self._host_key(intent.cluster_id, intent.name)
-        host_key.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        host_key.parent.mkdir(exist_ok=True, mode=0o700)
-        public = public_key(host_key)
-        user_data = self._user_data(
-            host_key_private=host_key.read_text(encoding="ascii"),
-            host_key_public=public,
-            limit_s=intent.expires_s,
-            idle_s=intent.machines.idle_s,
-        )
-        return {
-            "name": instance_name(intent),
-            **self._catalog.request(self._catalog.wanted(intent.machines)),
-            "ssh_keys": [{"name": key}],
-            "security_groups": [{"id": group}],
-            "anti_affinity_groups": [{"id": spread}] if spread else [],
-            "public_ip_assignment": "inet4",
-            "user_data": base64.b64encode(user_data).decode(),
-            "labels": labels(intent),
-        }
 
     def _adopt(self, intent: Intent, zone: str, *, since_s: float | None) -> str | None:
         """Return the oldest instance that the labels give to this intent; start it if it is stopped."""
         wanted = owner_tag(intent.owner), intent.cluster_id, intent.name
-        ours = filter(
-            None, (each.resource() for each in self._listed(zone, since_s) if each.state not in _GOING)
-        )
+        ours = [each.ours for each in self._listed(zone, since_s) if each.ours and each.state not in _GOING]
         same = [each for each in ours if (each.owner, each.cluster_id, each.name) == wanted]
         return next(filter(self.revive, (each.ref for each in sorted(same, key=in_order))), None)
-
-    def _host_key(self, cluster_id: str, node: str) -> Path:
-        return self._home / "clusters" / cluster_id / "host_keys" / node
 
 
 def gone(resource: Resource) -> PartlyUp:

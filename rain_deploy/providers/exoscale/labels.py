@@ -6,9 +6,10 @@ keeps two clusters of one name apart.  Anything without these marks is never tou
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,9 +19,8 @@ from rain_deploy.core.text import owner_tag
 KEY, GROUP, SPREAD, INSTANCE = "ssh-key", "security-group", "anti-affinity-group", "instance"
 KINDS = (KEY, GROUP, SPREAD, INSTANCE)
 """In the order of creation: each needs those before it."""
-PER_SPREAD = 8
-"""Instances that one anti-affinity group takes."""
-_FIRST = {KEY: "ssh", GROUP: "group", SPREAD: "spread"}
+NAMES = {KEY: "ssh", GROUP: "group", SPREAD: "spread"}
+"""Our names of what machines share; anti-affinity groups have a number too: ``spread-1``."""
 _SHARED = re.compile(r"rain-deploy_(o-[a-z0-9-]+)_([a-z0-9-]+)_([0-9a-z-]+)(?:_([1-9][0-9]{0,2}))?")
 _MARK = ("rain-deploy", "v1")
 _OWNER, _CLUSTER, _ID, _NODE, _EXPIRES = (
@@ -50,20 +50,10 @@ def instance_name(intent: Intent) -> str:
     return f"rd-{intent.cluster}-{intent.cluster_id}-{node_index(intent.name)}"
 
 
-def spread_name(number: int) -> str:
-    """Return our name of an anti-affinity group."""
-    return f"spread-{number}"
-
-
-def _spread_number(name: str) -> int:
-    number = name.removeprefix("spread-")
-    return int(number) if number.isdecimal() else 0
-
-
 def shared_name(intent: Intent) -> str:
     """Return the name of a key or group at Exoscale; anti-affinity groups are numbered."""
     name = f"rain-deploy_{owner_tag(intent.owner)}_{intent.cluster}_{intent.cluster_id}"
-    return f"{name}_{_spread_number(intent.name)}" if intent.kind == SPREAD else name
+    return f"{name}_{intent.name.removeprefix('spread-')}" if intent.kind == SPREAD else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,54 +66,43 @@ class Instance:
     state: str
     address: str
     """Empty until it has one."""
-    type_id: str
     template_id: str
     labels: Mapping[str, str]
-    pooled: bool
-    """It belongs to an instance pool, and has the pool's labels."""
-    created: str
-
-    @classmethod
-    def parse(cls, row: Mapping[str, Any], zone: str) -> Instance:
-        return cls(
-            zone=zone,
-            id=row["id"],
-            name=row.get("name", ""),
-            state=row.get("state", ""),
-            address=row.get("public-ip", ""),
-            type_id=(row.get("instance-type") or {}).get("id", ""),
-            template_id=(row.get("template") or {}).get("id", ""),
-            labels=row.get("labels") or {},
-            pooled=bool(row.get("manager")),
-            created=row.get("created-at", ""),
-        )
+    ours: Resource | None
+    """What the labels say; None for one of somebody else, or of a pool, whose labels it has."""
 
     @property
     def ref(self) -> str:
         """The reference that is recorded."""
         return f"{self.zone}/{self.id}"
 
-    def resource(self, types: Mapping[str, str] | None = None) -> Resource | None:
-        """Return what the labels say, None for an instance of somebody else or of a pool.
-
-        ``types``: names of instance types by id.
-        """
-        if self.labels.get(_MARK[0]) != _MARK[1] or self.pooled:
-            return None
-        return Resource(
-            self.labels.get(_ID, "").removeprefix("i-"),
+    @classmethod
+    def parse(cls, row: Mapping[str, Any], zone: str, types: Mapping[str, str] | None = None) -> Instance:
+        """Return what a row of a list says.  ``types``: names of instance types by id."""
+        labels, template = row.get("labels") or {}, row.get("template") or {}
+        name, state, address = row.get("name", ""), row.get("state", ""), row.get("public-ip", "")
+        found = cls(zone, row["id"], name, state, address, template.get("id", ""), labels, None)
+        if labels.get(_MARK[0]) != _MARK[1] or row.get("manager"):
+            return found
+        type_id = (row.get("instance-type") or {}).get("id", "")
+        limit, created_s = labels.get(_EXPIRES, ""), None
+        with contextlib.suppress(ValueError):
+            created_s = datetime.fromisoformat(row.get("created-at", "")).timestamp()
+        ours = Resource(
+            labels.get(_ID, "").removeprefix("i-"),
             INSTANCE,
-            self.labels.get(_NODE, ""),
-            self.ref,
-            owner=self.labels.get(_OWNER, ""),
-            cluster=self.labels.get(_CLUSTER, "").removeprefix("c-"),
-            zone=self.zone,
-            state=self.state,
-            address=self.address,
-            instance_type=(types or {}).get(self.type_id, self.type_id),
-            created_s=_moment(self.created),
-            expires_s=_expiry(self.labels.get(_EXPIRES, "")),
+            labels.get(_NODE, ""),
+            found.ref,
+            owner=labels.get(_OWNER, ""),
+            cluster=labels.get(_CLUSTER, "").removeprefix("c-"),
+            zone=zone,
+            state=state,
+            address=address,
+            instance_type=(types or {}).get(type_id, type_id),
+            created_s=created_s,
+            expires_s=float(limit[1:]) if re.fullmatch(r"t[0-9]{1,12}", limit) else None,
         )
+        return replace(found, ours=ours)
 
 
 def shared_resource(kind: str, name: str, ref: str) -> Resource | None:
@@ -132,22 +111,11 @@ def shared_resource(kind: str, name: str, ref: str) -> Resource | None:
     if match is None:
         return None
     owner, cluster, cluster_id, number = match.groups()
-    own = f"{_FIRST[kind]}-{number}" if number else _FIRST[kind]
+    own = f"{NAMES[kind]}-{number}" if number else NAMES[kind]
     return Resource(cluster_id, kind, own, ref, owner=owner, cluster=cluster)
 
 
 def in_order(found: Resource) -> tuple[object, ...]:
-    """Return a sorting key: by cluster, then in the order of creation."""
-    number = _spread_number(found.name) if found.kind == SPREAD else found.index
-    return found.cluster, found.cluster_id, KINDS.index(found.kind), number, found.created_s or 0.0
-
-
-def _moment(text: str) -> float | None:
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return None
-
-
-def _expiry(text: str) -> float | None:
-    return float(text[1:]) if re.fullmatch(r"t[0-9]{1,12}", text) else None
+    """Return a sorting key: by cluster, then in the order of creation (shorter names, smaller numbers)."""
+    kind = KINDS.index(found.kind)
+    return found.cluster, found.cluster_id, kind, len(found.name), found.name, found.created_s or 0.0

@@ -8,9 +8,10 @@ operator's address: the event of a change that was just made holds it.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -23,7 +24,7 @@ from rain_deploy.core.text import parse_network
 from rain_deploy.errors import ApiError, InputError
 from rain_deploy.providers.exoscale.answers import Absent
 from rain_deploy.providers.exoscale.api import Api
-from rain_deploy.providers.exoscale.labels import shared_name
+from rain_deploy.providers.exoscale.labels import GROUP, shared_name
 from rain_deploy.providers.exoscale.once import READ_S, delete, done_once, made_once
 
 RAIN_PORTS = (
@@ -115,45 +116,60 @@ class Network:
 
         A key of our name with other content belongs to a home that was lost: it stays, ours gets a suffix.
         """
-        name = shared_name(intent)
-        for suffix in ("", *(f"_{number}" for number in range(2, _MOST_KEYS + 1))):
-            found = self._fingerprint(name + suffix)
-            if found == fingerprint(public):
-                return name + suffix
-            if found is None:
-                return self._register(intent, name + suffix, public)
-        raise InputError(f"the SSH key {name} exists at Exoscale {_MOST_KEYS} times, never with our content")
+
+        def fingerprint(name: str) -> str | None:
+            with contextlib.suppress(Absent):
+                return str(self._api.read("get-ssh-key", name=name)["fingerprint"])
+            return None
+
+        # Exoscale shows MD5 in hexadecimal, with colons.
+        ours = hashlib.md5(base64.b64decode(public.split()[1]), usedforsecurity=False).digest().hex(":")
+        own = shared_name(intent)
+        for name in (own, *(f"{own}_{number}" for number in range(2, _MOST_KEYS + 1))):
+            if (found := fingerprint(name)) in {None, ours}:
+                break
+        else:
+            raise InputError(
+                f"the SSH key {own} exists at Exoscale {_MOST_KEYS} times, never with our content"
+            )
+
+        def register() -> str:
+            self._api.wait(self._api.write("register-ssh-key", name=name, public_key=public), what=name)
+            return name
+
+        def find() -> str | None:
+            return name if fingerprint(name) == ours else None
+
+        if found:
+            return name
+        return made_once(self._api, find, register, what=f"{intent.name} ({name})", settle_s=READ_S)
 
     def group(self, intent: Intent, ref: str, *, unsettled: bool) -> str:
-        """Return the id of the cluster's security group, once its rules are as they should be.
+        """Return the id of a group; a security group's rules are as they should be then.
 
         ``unsettled``: an earlier command may have made it, from another address than this one.
         """
-        known = self._existing(intent, ref)
+        known = None
+        if ref:
+            with contextlib.suppress(Absent):
+                known = str(self._api.read(f"get-{intent.kind}", id=ref)["id"])
+        known = known or self.find(intent, fresh=ref != "")
         made = known or self._made(intent)
         fresh = known is None and not unsettled
         try:
-            _Rules(self._api, made, intent).ensure(fresh=fresh)
+            if intent.kind == GROUP:
+                _Rules(self._api, made, intent).ensure(fresh=fresh)
         except InputError:  # means that nothing was made
             if fresh:
                 delete(self._api, "delete-security-group", shared_name(intent), id=made)
             raise
         return made
 
-    def spread(self, intent: Intent, ref: str) -> str:
-        """Return the id of an anti-affinity group."""
-        return self._existing(intent, ref) or self._made(intent)
-
-    def find(self, intent: Intent, *, fresh: bool) -> str | None:
+    def find(self, intent: Intent, *, fresh: bool = True) -> str | None:
         """Return the id by the name (a key's id is its name).  ``fresh``: as of now, not as first fetched."""
         rows = self._api.rows(f"list-{intent.kind}s", since_s=self._api.now_s if fresh else None)
         name = shared_name(intent)
         return next((str(row.get("id", name)) for row in rows if row["name"] == name), None)
-
-    def _existing(self, intent: Intent, ref: str) -> str | None:
-        """Return the id of a group, which is ``ref`` as far as it was recorded."""
-        known = _or_none(lambda: str(self._api.read(f"get-{intent.kind}", id=ref)["id"])) if ref else None
-        return known or self.find(intent, fresh=ref != "")
 
     def _made(self, intent: Intent) -> str:
         """Make a group.  A name can be taken only once, so there cannot be two."""
@@ -165,20 +181,7 @@ class Network:
             self._api.wait(begun, what=name)
             return begun.made
 
-        return made_once(self._api, lambda: self.find(intent, fresh=True), make, what=name, settle_s=READ_S)
-
-    def _register(self, intent: Intent, name: str, public: str) -> str:
-        def make() -> str:
-            self._api.wait(self._api.write("register-ssh-key", name=name, public_key=public), what=name)
-            return name
-
-        def find() -> str | None:
-            return name if self._fingerprint(name) == fingerprint(public) else None
-
-        return made_once(self._api, find, make, what=f"{intent.name} ({name})", settle_s=READ_S)
-
-    def _fingerprint(self, name: str) -> str | None:
-        return _or_none(lambda: str(self._api.read("get-ssh-key", name=name)["fingerprint"]))
+        return made_once(self._api, lambda: self.find(intent), make, what=name, settle_s=READ_S)
 
 
 class _Rules:
@@ -201,22 +204,20 @@ class _Rules:
         had = tuple(rule for rule in rules if rule.is_ssh(self._port, self._group))
         closed = not self._allowed and not had
         earlier: Collection[str] = ()
-        first, *others = rain_rules(self._group)
-        if (
-            closed and not fresh
-        ):  # the events so far may name another address: make sure that there is a new one
+        rain = rain_rules(self._group)
+        if closed and not fresh:
+            # The events so far may name another address: make sure that there is a new one.
             earlier = self._events().keys()
-            for rule in (rule for rule in rules if rule == first):
+            for rule in (rule for rule in rules if rule == rain[0]):
                 self._drop(rule)
-            rules = tuple(rule for rule in rules if rule != first)
-        for rule in (first, *others):
+            rules = tuple(rule for rule in rules if rule != rain[0])
+        for rule in rain:
             self._add(rule, rules)
         wanted = ssh_rules(self._port, (self._operator(earlier),)) if closed else self._allowed
         for rule in wanted:
             self._add(rule, rules)
-        for rule in had if wanted else ():
-            if rule not in wanted:
-                self._drop(rule)
+        for rule in (rule for rule in had if wanted and rule not in wanted):
+            self._drop(rule)
         self._check(wanted)
         self._report(wanted, had)
 
@@ -300,20 +301,7 @@ class _Rules:
         delete(self._api, "delete-rule-from-security-group", what, id=self._group, rule_id=rule.id)
 
 
-def fingerprint(public: str) -> str:
-    """Return the fingerprint as Exoscale shows it: MD5 in hexadecimal, with colons."""
-    digest = hashlib.md5(base64.b64decode(public.split()[1]), usedforsecurity=False).hexdigest()
-    return ":".join(digest[at : at + 2] for at in range(0, len(digest), 2))
-
-
 def _rules(api: Api, group: str) -> tuple[Rule, ...]:
     """Return the ingress rules of a group as they are now."""
     rows = api.read("get-security-group", id=group).get("rules") or ()
     return tuple(Rule.parse(row) for row in rows if row.get("flow-direction") == "ingress")
-
-
-def _or_none(read: Callable[[], str]) -> str | None:
-    try:
-        return read()
-    except Absent:
-        return None

@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from rain_deploy.errors import ApiError, DownIncomplete, InputError, PartlyUp, QuotaError, RainDeployError
+from rain_deploy.errors import ApiError, DownIncomplete, InputError, PartlyUp, QuotaError
 from rain_deploy.providers.exoscale.answers import Absent, Refused, Unclear
 from rain_deploy.providers.exoscale.api import Api
-from rain_deploy.providers.exoscale.patience import Patience
 
 T = TypeVar("T")
 READ_S = 4.0
@@ -40,27 +39,31 @@ def made_once(
     settle_s = patience.settle_s if settle_s is None else settle_s
     if unsettled_s is not None:
         left_s = settle_s - max(0.0, time.time() - unsettled_s)
-        if (found := search(patience, find, left_s)) is not None:
+        if (found := patience.search(find, left_s)) is not None:
             return found
     # Not a Watch: a long search would look like a suspension.
     deadline_s = patience.clock() + patience.api_s
-    attempts_without_outcome = 0
+    without_outcome = False
     while True:
         try:
             return make()
-        except (InputError, QuotaError) as error:
+        except (InputError, QuotaError, Unclear) as error:
+            unclear = isinstance(error, Unclear)
+            without_outcome |= unclear
             taken = isinstance(error, Refused) and error.name_taken  # by one that no list shows yet
-            if taken and (found := search(patience, find, patience.settle_s)) is not None:
+            if (unclear or taken) and (
+                found := patience.search(find, patience.settle_s if taken else settle_s)
+            ) is not None:
                 return found
-            if attempts_without_outcome:
-                raise _unknown(what, error) from error
-            raise
-        except Unclear as error:
-            attempts_without_outcome += 1
-            if (found := search(patience, find, settle_s)) is not None:
-                return found
-            if patience.clock() >= deadline_s:
-                raise _unknown(what, error) from error
+            if not without_outcome:
+                raise
+            if unclear and patience.clock() < deadline_s:
+                continue
+            # Not the refusal itself, which would claim that nothing was made.
+            raise ApiError(
+                f"{what}: Exoscale did not say whether it was made, and does not show it ({error.message})",
+                next_step="repeat the command: it searches for it first",
+            ) from error
 
 
 def done_once(api: Api, is_done: Callable[[], bool], do: Callable[[], None], *, what: str) -> None:
@@ -71,22 +74,6 @@ def done_once(api: Api, is_done: Callable[[], bool], do: Callable[[], None], *, 
         return True
 
     made_once(api, lambda: is_done() or None, make, what=what, settle_s=READ_S)
-
-
-def _unknown(what: str, error: RainDeployError) -> ApiError:
-    """Return an error that does not claim that nothing was made, as the refusal itself would."""
-    return ApiError(
-        f"{what}: Exoscale did not say whether it was made, and does not show it ({error.message})",
-        next_step="repeat the command: it searches for it first",
-    )
-
-
-def search(patience: Patience, find: Callable[[], T | None], limit_s: float) -> T | None:
-    """Look at least once, and again until something is found or ``limit_s`` have passed: lists lag."""
-    for _ in patience.rounds(limit_s):
-        if (found := find()) is not None:
-            return found
-    return None
 
 
 def delete(api: Api, operation: str, what: str, *, zone: str | None = None, **arguments: Any) -> None:
@@ -115,15 +102,3 @@ def delete(api: Api, operation: str, what: str, *, zone: str | None = None, **ar
         else:
             return
         patience.pause(pause_s)
-
-
-def await_absence(api: Api, operation: str, what: str, *, zone: str, **arguments: Any) -> None:
-    """Wait until a read answers 404.  Raises DownIncomplete for what was deleted and is still there."""
-    for _ in api.patience.rounds(api.patience.settle_s):
-        try:
-            api.read(operation, zone=zone, **arguments)
-        except Absent:
-            return
-    raise DownIncomplete(
-        f"{what}: its delete was accepted, but it is still there", next_step="the same command again, later"
-    )

@@ -6,7 +6,9 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
+T = TypeVar("T")
 _FIRST_S, _GROWTH, _LONGEST_S, _JITTER = 0.2, 1.6, 3.0, 0.2
 _random = random.SystemRandom()
 SUSPENDED_S = 120.0
@@ -39,26 +41,27 @@ class Patience:
 
     def rounds(self, limit_s: float) -> Iterator[None]:
         """Yield at once, then after each pause, the last time when ``limit_s`` has passed."""
-        watch = self.watch(limit_s)
+        watch = Watch(self, limit_s)
         for pause_s in self.pauses():
             yield
-            if watch.over:
+            if watch.left_s <= 0:
                 return
             watch.pause(pause_s)
+
+    def search(self, find: Callable[[], T | None], limit_s: float) -> T | None:
+        """Look at least once, and again until something is found or ``limit_s`` have passed: lists lag."""
+        looks = (find() for _ in self.rounds(limit_s))
+        return next((found for found in looks if found is not None), None)
 
     def spread(self, seconds: float) -> float:
         """Return a little more than ``seconds``, so that threads do not all come back at once."""
         return seconds + _random.uniform(0, 0.1 + seconds * _JITTER)
 
-    def watch(self, limit_s: float) -> Watch:
-        """Start a deadline."""
-        return Watch(self, limit_s)
-
 
 class Watch:
     """A deadline that does not count the time in which this process was suspended (closed laptop, SIGSTOP).
 
-    Make an attempt first and read ``over`` after it, so that an attempt follows every suspension.
+    Make an attempt first and read ``left_s`` after it, so that an attempt follows every suspension.
     Not thread-safe.
     """
 
@@ -72,10 +75,6 @@ class Watch:
         """Seconds that are left; negative when the deadline has passed."""
         self._count(0.0)
         return self._left_s
-
-    @property
-    def over(self) -> bool:
-        return self.left_s <= 0
 
     def pause(self, seconds: float) -> None:
         self._count(0.0)

@@ -7,55 +7,130 @@ alone say what exists, so nothing here needs a state file.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 
+from rain_deploy.core.bill import Quote
 from rain_deploy.core.cluster import Cluster, Traits
-from rain_deploy.core.machine import Host, Intent, Resource, node_name
+from rain_deploy.core.machine import Host, InstanceType, Intent, Resource, Zone, node_name
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
-from rain_deploy.errors import PartlyUp, QuotaError, RainDeployError
-from rain_deploy.providers.exoscale.api import Api
-from rain_deploy.providers.exoscale.catalog import DEFAULT_USER, Catalog
-from rain_deploy.providers.exoscale.cloud import ExoscaleCloud
-from rain_deploy.providers.exoscale.instances import Instances, gone
+from rain_deploy.errors import ApiError, InputError, PartlyUp, QuotaError, RainDeployError
+from rain_deploy.providers.exoscale.api import AT_ONCE, Api
+from rain_deploy.providers.exoscale.catalog import Catalog
+from rain_deploy.providers.exoscale.instances import Instances, UserData, gone
 from rain_deploy.providers.exoscale.labels import (
     GROUP,
     INSTANCE,
     KEY,
-    PER_SPREAD,
+    KINDS,
+    NAMES,
     SPREAD,
     Instance,
+    in_order,
     instance_name,
-    spread_name,
+    shared_resource,
 )
-from rain_deploy.providers.exoscale.network import Network, ssh_rules
-from rain_deploy.providers.exoscale.once import delete, search
+from rain_deploy.providers.exoscale.network import Network, is_open, ssh_rules, will_open
+from rain_deploy.providers.exoscale.once import delete
 from rain_deploy.providers.keys import cluster_key, public_key
 
-_DELETE = {KEY: ("delete-ssh-key", "name"), GROUP: ("delete-security-group", "id")}
-_DELETE |= {SPREAD: ("delete-anti-affinity-group", "id")}
+_PER_SPREAD = 8
+"""Instances that one anti-affinity group takes."""
+_DELETE = {
+    KEY: ("delete-ssh-key", "name"),
+    GROUP: ("delete-security-group", "id"),
+    SPREAD: ("delete-anti-affinity-group", "id"),
+}
 
 
 class ExoscaleProvider:
-    """Implements ``providers.base.Provider`` with files in ``home``.
+    """Implements ``Provider`` and ``Cloud`` of ``providers.base`` with files in ``home``.  Thread-safe.
 
     ``user_data`` renders what a machine does at its first boot.  ``owner``: who gives the commands.
     """
 
     traits = Traits(owned=True, installs_packages=True, needs_wall=False, shared_machine=False)
 
-    def __init__(self, home: Path, api: Api, user_data: Callable[..., bytes], *, owner: str) -> None:
+    def __init__(self, home: Path, api: Api, user_data: UserData, *, owner: str) -> None:
         self._home = home.absolute()
         self._api = api
         self._owner = owner
         self._catalog = Catalog(api)
         self._network = Network(api)
         self._instances = Instances(self._home, api, self._catalog, user_data)
-        self.cloud = ExoscaleCloud(api, self._catalog, self._instances, owner=owner)
         self._made: dict[tuple[str, str, str], str] = {}
         """By cluster id, kind and name: references that this process knows to exist."""
+
+    @property
+    def cloud(self) -> ExoscaleProvider:
+        return self
+
+    # ---- Cloud
+
+    @property
+    def account(self) -> str:
+        return self._api.account.key
+
+    def zones(self) -> tuple[Zone, ...]:
+        return tuple(map(Zone, sorted(self._api.zones(), key=lambda name: name != self._api.zone)))
+
+    def types(self, zone: str | None, spec: ClusterSpec) -> tuple[InstanceType, ...]:
+        return self._catalog.types(zone or self._api.zone, spec)
+
+    def quote(self, spec: ClusterSpec, cluster: Cluster, more: int) -> Quote:
+        found = self.survey()
+        owner = owner_tag(cluster.owner or spec.owner or self._owner)
+        for other in found:  # names are unique in an account
+            if other.cluster != cluster.name or (other.cluster_id == cluster.id and other.owner == owner):
+                continue
+            if other.owner != owner:
+                raise InputError(
+                    f"cluster {cluster.name} exists in this account already; its owner is {other.owner}",
+                    next_step="another name with -c",
+                )
+            raise InputError(
+                f"you have a cluster {cluster.name} in this account already, made from another home"
+                f" (id {other.cluster_id})",
+                next_step=f"rain-deploy gc -c {cluster.name} shows it; or another name with -c",
+            )
+        groups = (each.ref for each in found if each.kind == GROUP and each.cluster_id == cluster.id)
+        group, port = next(groups, None), spec.machines.ssh_port
+        if group is None or spec.allow_ip:
+            return self._catalog.quote(spec, more, will_open(port, spec.allow_ip))
+        return self._catalog.quote(spec, more, is_open(self._api, group, port))
+
+    def survey(self, kinds: tuple[str, ...] = KINDS) -> tuple[Resource, ...]:
+        """Return what exists, in the order of creation, read in every zone by labels and names alone."""
+        since_s = self._api.now_s
+
+        def read(kind: str, zone: str) -> tuple[Resource | None, ...]:
+            try:
+                rows = self._api.rows(f"list-{kind}s", zone=zone or None, since_s=since_s)
+                types = {each.id: each.name for each in self._catalog.kinds(None)} if zone and rows else {}
+            except ApiError as error:
+                where = f"zone {zone}" if zone else f"the {kind}s of the account"
+                raise ApiError(
+                    f"{where} cannot be read: {error.message}", next_step=error.next_step
+                ) from error
+            if zone:
+                return tuple(Instance.parse(row, zone, types).ours for row in rows)
+            return tuple(shared_resource(kind, row["name"], str(row.get("id", row["name"]))) for row in rows)
+
+        lists = [
+            (kind, zone) for kind in kinds for zone in (self._api.zones() if kind == INSTANCE else ("",))
+        ]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            found = chain.from_iterable(pool.map(read, *zip(*lists, strict=True)))
+            return tuple(sorted(filter(None, found), key=in_order))
+
+    def set_expiry(self, resources: tuple[Resource, ...], expires_s: float | None) -> None:
+        self._instances.set_expiry(tuple(each for each in resources if each.is_machine), expires_s)
+
+    # ---- Provider
 
     def preflight(self, spec: ClusterSpec) -> tuple[str, ...]:
         """Send no request: the quote says what opens to whom."""
@@ -65,20 +140,18 @@ class ExoscaleProvider:
     def intents(self, spec: ClusterSpec, cluster: Cluster, nodes: int) -> tuple[Intent, ...]:
         machines = replace(spec.machines, **asdict(self._catalog.wanted(spec.machines)))
         owner = cluster.owner or spec.owner or self._owner
-        spreads = -(-nodes // PER_SPREAD) if machines.anti_affinity else 0
-
-        def shared(kind: str, name: str) -> Intent:
-            return Intent(cluster.id, cluster.name, kind, name, owner, machines, allow_ip=spec.allow_ip)
-
-        def instance(index: int) -> Intent:
-            spread = spread_name((index - 1) // PER_SPREAD + 1) if spreads else ""
-            return replace(shared(INSTANCE, node_name(index)), spread=spread, expires_s=cluster.limit_s)
-
+        key = Intent(cluster.id, cluster.name, KEY, NAMES[KEY], owner, machines, allow_ip=spec.allow_ip)
+        indexes = range(1, nodes + 1)
+        spread = {
+            index: f"{NAMES[SPREAD]}-{(index - 1) // _PER_SPREAD + 1}"
+            for index in (indexes if machines.anti_affinity else ())
+        }
+        machine = replace(key, kind=INSTANCE, expires_s=cluster.limit_s)
         return (
-            shared(KEY, "ssh"),
-            shared(GROUP, "group"),
-            *(shared(SPREAD, spread_name(number)) for number in range(1, spreads + 1)),
-            *map(instance, range(1, nodes + 1)),
+            key,
+            replace(key, kind=GROUP, name=NAMES[GROUP]),
+            *(replace(key, kind=SPREAD, name=name) for name in dict.fromkeys(spread.values())),
+            *(replace(machine, name=node_name(at), spread=spread.get(at, "")) for at in indexes),
         )
 
     def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> Resource:
@@ -88,15 +161,39 @@ class ExoscaleProvider:
         self._made[key] = made
         return Resource(*key, made, owner=owner_tag(intent.owner))
 
+    def _create(self, intent: Intent, ref: str, unsettled_s: float | None) -> str:
+        if intent.kind == KEY:
+            return self._network.key(intent, public_key(cluster_key(self._home, intent.cluster_id)))
+        if intent.kind in {GROUP, SPREAD}:
+            return self._network.group(intent, ref, unsettled=unsettled_s is not None)
+        if ref and self._instances.revive(ref):
+            return ref
+        return self._instances.create(
+            intent,
+            group=self._needed(intent, GROUP, NAMES[GROUP]),
+            key=self._needed(intent, KEY, NAMES[KEY]),
+            spread=self._needed(intent, SPREAD, intent.spread) if intent.spread else None,
+            unsettled_s=unsettled_s,
+        )
+
+    def _needed(self, intent: Intent, kind: str, name: str) -> str:
+        """Return what was made before the machine that needs it: by this process or, by its name, earlier."""
+        made = self._made.get((intent.cluster_id, kind, name))
+        made = made or self._network.find(replace(intent, kind=kind, name=name))
+        if made is None:
+            raise PartlyUp(f"{intent.name} needs {kind} {name}, which does not exist", node=intent.name)
+        return made
+
     def settle(self, cluster: Cluster, resources: tuple[Resource, ...]) -> Mapping[str, RainDeployError]:
-        errors = self._instances.settle(_machines(resources))
+        errors = self._instances.settle(tuple(each for each in resources if each.kind == INSTANCE))
         return {
             name: self._catalog.no_room(error, cluster.machines) if isinstance(error, QuotaError) else error
             for name, error in errors.items()
         }
 
     def hosts(self, cluster: Cluster, resources: tuple[Resource, ...]) -> tuple[Host, ...]:
-        wanted = sorted(_machines(resources), key=lambda each: each.index)
+        machines = (each for each in resources if each.kind == INSTANCE)
+        wanted = sorted(machines, key=lambda each: each.index)
         without_address: list[str] = []
         for _ in self._api.patience.rounds(self._api.patience.settle_s):
             existing = self._instances.existing([each.ref for each in wanted], self._api.now_s)
@@ -110,20 +207,35 @@ class ExoscaleProvider:
         late = f"{name} has no address at Exoscale after {self._api.patience.settle_s:.0f} s"
         raise PartlyUp(late, node=name, next_step=f"rain-deploy status -c {cluster.name}")
 
+    def _host(self, cluster: Cluster, resource: Resource, found: Instance) -> Host:
+        recorded = (node.host.user for node in cluster.nodes if node.name == resource.name)
+        host_key = self._instances.host_key(resource.cluster_id, resource.name)
+        return Host(
+            name=resource.name,
+            address=found.address,
+            port=cluster.machines.ssh_port,
+            # Its template may be gone by now.
+            user=next(recorded, "") or self._catalog.login(found.template_id, found.zone),
+            host_keys=(public_key(host_key),) if host_key.exists() else (),
+            label=found.name,
+            identity_files=(cluster_key(self._home, resource.cluster_id),),
+            cluster_address=found.address,
+            machine=found.id,
+        )
+
     def preview(self, intents: tuple[Intent, ...]) -> tuple[Host, ...]:
         """Return hosts with the machine's name as address: Exoscale gives the address when it makes it."""
         hosts = []
         for intent in (each for each in intents if each.kind == INSTANCE):
-            machine = self._catalog.wanted(intent.machines)
             name, port = instance_name(intent), intent.machines.ssh_port
-            user = self._catalog.user_if_known(machine.template, machine.zone) or DEFAULT_USER
+            user = self._catalog.login_if_known(self._catalog.wanted(intent.machines))
             hosts.append(Host(intent.name, name, port, user, host_keys=(), label=name, cluster_address=name))
         return tuple(hosts)
 
     def list(self, owner: str) -> tuple[Resource, ...]:
         """Return everything with the owner's tag in labels or name, in the order of creation."""
         tag = owner_tag(owner or self._owner)
-        return tuple(found for found in self.cloud.survey() if found.owner == tag)
+        return tuple(found for found in self.survey() if found.owner == tag)
 
     def start(self, ref: Resource) -> None:
         if ref.kind == INSTANCE:
@@ -131,66 +243,20 @@ class ExoscaleProvider:
 
     def delete(self, ref: Resource) -> None:
         """Delete it; without an id, everything that has its label or name, once lists are settled."""
-        for target in (ref.ref,) if ref.ref else self._unrecorded(ref):
+        owner = ref.owner or owner_tag(self._owner)
+
+        def find() -> tuple[str, ...] | None:
+            wanted = ref.cluster_id, ref.name, owner
+            found = self.survey((ref.kind,))
+            same = (each for each in found if (each.cluster_id, each.name, each.owner) == wanted)
+            return tuple(each.ref for each in same) or None
+
+        patience = self._api.patience
+        left_s = patience.settle_s - max(0.0, time.time() - ref.recorded_s)
+        for target in (ref.ref,) if ref.ref else patience.search(find, left_s) or ():
             if ref.kind == INSTANCE:
                 self._instances.delete(target, ref.label)
             else:
                 operation, argument = _DELETE[ref.kind]
                 delete(self._api, operation, ref.label, **{argument: target})
         self._made.pop((ref.cluster_id, ref.kind, ref.name), None)
-
-    def _create(self, intent: Intent, ref: str, unsettled_s: float | None) -> str:
-        if intent.kind == KEY:
-            return self._network.key(intent, public_key(cluster_key(self._home, intent.cluster_id)))
-        if intent.kind == GROUP:
-            return self._network.group(intent, ref, unsettled=unsettled_s is not None)
-        if intent.kind == SPREAD:
-            return self._network.spread(intent, ref)
-        if ref and self._instances.revive(ref):
-            return ref
-        return self._instances.create(
-            intent,
-            group=self._needed(intent, GROUP, "group"),
-            key=self._needed(intent, KEY, "ssh"),
-            spread=self._needed(intent, SPREAD, intent.spread) if intent.spread else None,
-            unsettled_s=unsettled_s,
-        )
-
-    def _needed(self, intent: Intent, kind: str, name: str) -> str:
-        """Return what was made before the machine that needs it: by this process or, by its name, earlier."""
-        made = self._made.get((intent.cluster_id, kind, name))
-        made = made or self._network.find(replace(intent, kind=kind, name=name), fresh=True)
-        if made is None:
-            raise PartlyUp(f"{intent.name} needs {kind} {name}, which does not exist", node=intent.name)
-        return made
-
-    def _host(self, cluster: Cluster, resource: Resource, found: Instance) -> Host:
-        recorded = (node.host.user for node in cluster.nodes if node.name == resource.name)
-        user = next(recorded, None)  # its template may be gone by now
-        return Host(
-            name=resource.name,
-            address=found.address,
-            port=cluster.machines.ssh_port,
-            user=user or self._catalog.template_by_id(found.template_id, found.zone).default_user,
-            host_keys=self._instances.host_keys(resource.cluster_id, resource.name),
-            label=found.name,
-            identity_files=(cluster_key(self._home, resource.cluster_id),),
-            cluster_address=found.address,
-            machine=found.id,
-        )
-
-    def _unrecorded(self, ref: Resource) -> tuple[str, ...]:
-        """Return the ids of what may have come of an intent without outcome, once lists are settled."""
-        left_s = self._api.patience.settle_s - max(0.0, time.time() - ref.recorded_s)
-        owner = ref.owner or owner_tag(self._owner)
-
-        def find() -> tuple[str, ...] | None:
-            found = self.cloud.survey((ref.kind,))
-            same = (each for each in found if (each.cluster_id, each.name) == (ref.cluster_id, ref.name))
-            return tuple(each.ref for each in same if each.owner == owner) or None
-
-        return search(self._api.patience, find, left_s) or ()
-
-
-def _machines(resources: tuple[Resource, ...]) -> tuple[Resource, ...]:
-    return tuple(resource for resource in resources if resource.kind == INSTANCE)
