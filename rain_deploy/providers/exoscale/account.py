@@ -20,13 +20,8 @@ from rain_deploy.errors import CredentialsError, InputError
 SECRET_COMMAND_S = 120.0
 """A person may have to type a passphrase."""
 _KEYS = ("EXOSCALE_API_KEY", "EXOSCALE_KEY", "CLOUDSTACK_KEY", "CLOUDSTACK_API_KEY")
-_SECRETS = (
-    "EXOSCALE_API_SECRET",
-    "EXOSCALE_SECRET",
-    "EXOSCALE_SECRET_KEY",
-    "CLOUDSTACK_SECRET",
-    "CLOUDSTACK_SECRET_KEY",
-)
+_SECRETS = ("EXOSCALE_API_SECRET", "EXOSCALE_SECRET", "EXOSCALE_SECRET_KEY")
+_SECRETS += ("CLOUDSTACK_SECRET", "CLOUDSTACK_SECRET_KEY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +73,15 @@ def find_account(
         source, key, secret = profile.where, profile.text("key"), _secret(profile, secret_command_s)
     else:
         return None
+    for what, value in (("key", key), ("secret", secret)):
+        if not value:
+            raise CredentialsError(f"there is no API {what} in {source}", next_step="exo config")
+        if not (value.isascii() and value.isprintable()) or " " in value:  # no part of a header
+            raise CredentialsError(f"the API {what} from {source} has invalid characters (a line end?)")
     zone, endpoint = (profile.text("defaultZone"), profile.text("endpoint")) if profile else ("", "")
     return Account(
-        key=_usable(key, "key", source),
-        secret=_usable(secret, "secret", source),
+        key=key,
+        secret=secret,
         zone=environ.get("EXOSCALE_ZONE") or zone or None,
         endpoint=(environ.get("EXOSCALE_API_ENDPOINT") or endpoint).rstrip("/") or None,
         source=source,
@@ -90,8 +90,8 @@ def find_account(
 
 def credentials_found(environ: Mapping[str, str], home: Path, *, here: Path | None = None) -> str | None:
     """Return where ``find_account`` would take the key from, without running anything.  Raises InputError."""
-    profile = _profile(environ, home, here or Path.cwd())
-    if pair := _pair(environ):
+    profile, pair = _profile(environ, home, here or Path.cwd()), _pair(environ)
+    if pair:
         return pair[0]
     return profile.where if profile else None
 
@@ -108,10 +108,18 @@ def _pair(environ: Mapping[str, str]) -> tuple[str, str, str] | None:
 
 def _profile(environ: Mapping[str, str], home: Path, here: Path) -> _Profile | None:
     """Return the chosen account of the config file; None without a file."""
-    path = _config_file(environ, home, here)
+    named = environ.get("EXOSCALE_CONFIG")
+    path = here / named if named else _config_file(environ, home, here)
     if path is None:
         return None
-    config = _lower(_parsed(path))
+    try:
+        config = _lower(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(f"Exoscale's config file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"Exoscale's config file {path} is not UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"Exoscale's config file {path} is not TOML: {error}") from None
     accounts = config.get("accounts", [])
     if not isinstance(accounts, list) or not all(isinstance(account, dict) for account in accounts):
         raise InputError(f"accounts is not a list of tables in {path}")
@@ -127,9 +135,7 @@ def _profile(environ: Mapping[str, str], home: Path, here: Path) -> _Profile | N
 
 
 def _config_file(environ: Mapping[str, str], home: Path, here: Path) -> Path | None:
-    """Return EXOSCALE_CONFIG, else the first file in the places where ``exo`` looks, in its order."""
-    if named := environ.get("EXOSCALE_CONFIG"):
-        return here / named
+    """Return the first file in the places where ``exo`` looks, in its order."""
     if sys.platform == "darwin":
         config = home / "Library/Application Support"
     else:
@@ -137,17 +143,6 @@ def _config_file(environ: Mapping[str, str], home: Path, here: Path) -> Path | N
     places = (config / "exoscale", home / ".exoscale", home, here)
     paths = (place / name for place in places for name in ("exoscale.toml", "exoscale"))
     return next((path for path in paths if path.is_file()), None)
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"Exoscale's config file {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"Exoscale's config file {path} is not UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"Exoscale's config file {path} is not TOML: {error}") from None
 
 
 def _lower(value: Any) -> Any:
@@ -181,12 +176,3 @@ def _secret(profile: _Profile, limit_s: float) -> str:
         f"the secretCommand of {profile.where}, {command[0]!r}, {why}",
         next_step="run it by hand: it must print the API secret",
     )
-
-
-def _usable(value: str, what: str, source: str) -> str:
-    """Return a value that can be part of a header: visible characters only."""
-    if not value:
-        raise CredentialsError(f"there is no API {what} in {source}", next_step="exo config")
-    if not (value.isascii() and value.isprintable()) or " " in value:
-        raise CredentialsError(f"the API {what} from {source} has invalid characters (a line end?)")
-    return value
