@@ -20,8 +20,10 @@ from rain_deploy.errors import CredentialsError, InputError
 SECRET_COMMAND_S = 120.0
 """A person may have to type a passphrase."""
 _KEYS = ("EXOSCALE_API_KEY", "EXOSCALE_KEY", "CLOUDSTACK_KEY", "CLOUDSTACK_API_KEY")
-_SECRETS = ("EXOSCALE_API_SECRET", "EXOSCALE_SECRET", "EXOSCALE_SECRET_KEY")
-_SECRETS += ("CLOUDSTACK_SECRET", "CLOUDSTACK_SECRET_KEY")
+_SECRETS = (
+    *("EXOSCALE_API_SECRET", "EXOSCALE_SECRET", "EXOSCALE_SECRET_KEY"),
+    *("CLOUDSTACK_SECRET", "CLOUDSTACK_SECRET_KEY"),
+)
 
 
 @dataclass(frozen=True, slots=True)
