@@ -21,7 +21,7 @@ from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.errors import InputError, RainDeployError, UsageError
 from rain_deploy.options import spec
 from rain_deploy.options.spec import Settings
-from rain_deploy.options.table import OPTIONS, Group
+from rain_deploy.options.table import OPTIONS, Group, Option
 from rain_deploy.runs.source import read_script
 
 Script = Place | Callable[..., object]
@@ -65,7 +65,13 @@ class Call:
 def settings_of(verb: str) -> dict[str, str]:
     """Return the settings that a verb takes as keywords, with their help."""
     rows = (row for row in OPTIONS.values() if verb in row.verbs and row.group is not Group.COMMON)
-    return {row.name: row.help for row in rows if row.name != "dry_run"}
+    return {row.name: _keyword_help(row) for row in rows if row.name != "dry_run"}
+
+
+def _keyword_help(row: Option) -> str:
+    """Return the help of a keyword; that of ``--no-wait`` is about ``wait=False``."""
+    negative = row.flags and row.flags[-1].startswith("--no-")
+    return f"If False, {row.help[0].lower()}{row.help[1:]}" if negative else row.help
 
 
 @contextlib.contextmanager

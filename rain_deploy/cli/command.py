@@ -28,12 +28,12 @@ SHOWN = 40
 """Letters of a wrong value in a message."""
 _DURATIONS = "A DURATION is a number of seconds, or 30s, 60m, 12h, 2d."
 _AMOUNTS = (
-    "An AMOUNT is in the currency of the prices: CHF, unless [prices] in rain-deploy.toml names another."
+    "An AMOUNT is in the currency of the prices: CHF, unless [prices] in rain-deploy.toml sets another."
 )
 _SOURCES = (
-    "Options can also come from the environment (RAIN_DEPLOY_{0} for --{1}) and from rain-deploy.toml (key "
-    "{1}; the reference lists all keys). The command line wins over the environment, the environment over "
-    "the file; --with, --files and --env are combined."
+    "You can also set options in the environment (RAIN_DEPLOY_{0} for --{1}) and in rain-deploy.toml (key "
+    "{1}; docs/reference/options.md lists all keys). The command line wins over the environment, and the "
+    "environment wins over the file. The values of --with, --files and --env are combined."
 )
 
 

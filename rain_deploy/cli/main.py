@@ -22,31 +22,31 @@ if TYPE_CHECKING:
     from rain_deploy.cli.app import Application
 
 VERBS = {
-    "up": ("up", "Bring up a cluster, or correct one that exists."),
+    "up": ("up", "Create a cluster, or repair an existing one."),
     "run": ("run", "Run a script on the cluster and pull its results."),
-    "down": ("down", "Pull what is not pulled, delete everything, verify it."),
-    "sweep": ("run", "Do up, run and down in one."),
-    "status": ("status", "Show one cluster, node by node."),
+    "down": ("down", "Pull the results, delete the cluster, and check that nothing is left."),
+    "sweep": ("run", "Do up, run and down with one command."),
+    "status": ("status", "Show the state of a cluster and its nodes."),
     "list": ("status", "Show all clusters."),
     "runs": ("runs", "Show the runs of a cluster."),
     "attach": ("runs", "Follow a run from its first line and pull its results."),
     "logs": ("logs", "Show the output of a run, or the log of a node."),
-    "cancel": ("runs", "End a run."),
-    "points": ("logs", "Show one row per point of a run."),
+    "cancel": ("runs", "Cancel a run."),
+    "points": ("logs", "Show the points of a run as a table."),
     "pull": ("runs", "Pull the results of a run again."),
     "ssh": ("nodes", "Open a shell on one node, or run a command there."),
     "exec": ("nodes", "Run a command on all nodes."),
     "push": ("nodes", "Copy a file or directory to the nodes."),
     "fetch": ("nodes", "Copy a file or directory from a node."),
-    "tunnel": ("tunnel", "Forward Rain's client port to this machine."),
+    "tunnel": ("tunnel", "Forward a local port to Rain's client port."),
     "dashboard": ("tunnel", "Open Rain's dashboard."),
-    "scale": ("scale", "Grow or shrink a cluster."),
-    "extend": ("scale", "Move the time limit of a cluster."),
-    "gc": ("account", "Show everything of rain-deploy in the account; delete what is left over."),
-    "types": ("account", "Show the instance types with their prices."),
-    "zones": ("account", "Show the zones."),
-    "check": ("up", "Show what up would install or refuse; change nothing."),
-    "completion": ("completion", "Print the completion script of a shell."),
+    "scale": ("scale", "Add nodes to a cluster, or remove some."),
+    "extend": ("scale", "Change the time limit of a cluster."),
+    "gc": ("account", "Find clusters that are left in the cloud account, and delete them."),
+    "types": ("account", "Show the instance types that you can rent, with prices."),
+    "zones": ("account", "Show the zones where you can rent machines."),
+    "check": ("up", "Show what up would install or refuse, but change nothing."),
+    "completion": ("completion", "Print the completion script for a shell."),
 }
 """Verb -> (module of ``commands``, line of the help); the help imports no module."""
 
@@ -125,7 +125,7 @@ class Root(click.Group):
 )
 @click.version_option(__version__, prog_name="rain-deploy")
 def root() -> None:
-    """Run an unedited Rain script on N machines: up, run, down."""
+    """Run a Rain script on N machines, without editing it: up, run, down."""
 
 
 def main(app: Application | None = None) -> NoReturn:

@@ -22,14 +22,16 @@ REFERENCE = (ROOT / "docs/reference.md").read_text("utf-8")
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("ansible/*.md")]
 HEAD = """# Options
 
-Made from the table in the code (`rain_deploy/options/table.py`) and the commands.
+This page is generated from the code: `rain_deploy/options/table.py` and the commands.
 
-The command line wins over the environment, and the environment over `rain-deploy.toml`; `--with` and
-`--files` add up, `--env` adds up by name.  Paths in the file are relative to it.  In the environment several
-values are separated by spaces, several paths by colons.
+The command line wins over the environment, and the environment wins over `rain-deploy.toml`.  The values of
+`--with`, `--files` and `--env` are combined; if all three set the same variable, the same order decides.
+
+Paths in the file are relative to the file.  In an environment variable, separate several values with spaces,
+and several paths with colons.
 
 A DURATION is a number of seconds, or `30s`, `60m`, `12h`, `2d`.  An AMOUNT is in the currency of the prices:
-CHF, unless `prices` names another.
+CHF, unless `prices` sets another.
 """
 COLUMNS = "| option | verbs | what it does | environment | rain-deploy.toml |"
 

@@ -56,7 +56,7 @@ def types_command(session: Session) -> TypesResult:
 
 @verb("zones", zones_text, examples=("zones", "zones --json"))
 def zones_command(session: Session) -> ZonesResult:
-    """Show the zones in which the cloud makes machines."""
+    """Show the zones where you can rent machines."""
     from rain_deploy.verbs.catalog import zones
 
     return session.call(zones, _spec(session))
@@ -111,10 +111,11 @@ def account_spec(session: Session) -> ClusterSpec:
 @option("--delete", is_flag=True, help="Delete what is left over. [default: only show it]")
 @click.pass_context
 def gc_command(click_context: click.Context, session: Session, *, delete: bool) -> GcResult:
-    """Show everything of rain-deploy in the account, in every zone, by owner.
+    """Find clusters that are left in the cloud account, in all zones.
 
-    A cluster is left over if it carries your owner label and either has no living record in this home
-    directory or has passed its time limit. One of another home that has not passed it must be named with -c.
+    It shows the clusters of all owners. --delete deletes only your own, if their time limit has passed or if
+    there is no record of them here. It keeps a cluster that another machine may still use, and one with
+    results that are not pulled yet; add -c NAME to delete such a cluster too.
     """
     from rain_deploy.verbs.gc import gc
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 @click.pass_context
 def completion_command(click_context: click.Context, session: Session, *, shell: str) -> int:
-    """Print the completion script of SHELL; with bash: eval "$(rain-deploy completion bash)"."""
+    """Print the completion script for a shell. For bash: eval "$(rain-deploy completion bash)"."""
     from click.shell_completion import get_completion_class
 
     del session

@@ -35,10 +35,10 @@ def down_text(result: DownResult) -> text.Text:
     "--discard-results", is_flag=True, group=Group.OUTPUT, help="Do not pull results that are not here yet."
 )
 def down_command(session: Session, *, discard_results: bool) -> DownResult:
-    """Pull results that are not here yet, delete everything of the cluster, and verify it.
+    """Pull the results that are not here yet, delete the cluster, and check that nothing is left.
 
-    While a run is active it asks first; --yes cancels the run. With no record of the cluster it asks the
-    cloud account, where credentials are found, and names what it finds there.
+    If a run is active, it asks first; --yes cancels the run. If there is no record of the cluster on this
+    machine, it looks in your cloud account and shows what it finds there, but deletes nothing.
     """
     from rain_deploy.verbs.down import down
 

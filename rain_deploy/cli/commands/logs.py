@@ -28,8 +28,8 @@ def logs_text(result: LogsResult) -> text.Text:
 
 @verb("logs", logs_text, follows=True, examples=("logs -f", "logs --node 2 --install"))
 @run_argument
-@option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
-@option("--node", kind=NODE, metavar="N", help="Show the log of this node's governor.")
+@option("-f", "--follow", is_flag=True, help="Keep printing until the run ends.")
+@option("--node", kind=NODE, metavar="N", help="Show the logs of Rain on this node.")
 @option("--boot", is_flag=True, help="Show what a rented machine printed when it first booted.")
 @option("--install", is_flag=True, help="Show what the installation printed.")
 def logs_command(
@@ -99,12 +99,12 @@ def _show(row: PointRow, *, json: bool, every_task: bool) -> None:
 @verb("points", points_text, follows=True, examples=("points", "points --follow"))
 @run_argument
 @option("--follow", is_flag=True, help="Print a line for each point that changes, until the run ends.")
-@option("--all", "every_task", is_flag=True, group=Group.OUTPUT, help="Show tasks that are no points, too.")
+@option("--all", "every_task", is_flag=True, group=Group.OUTPUT, help="Also show tasks that are not points.")
 @option("--csv", "as_csv", is_flag=True, group=Group.OUTPUT, help="Print CSV instead of a table.")
 def points_command(
     session: Session, *, run: str | None, follow: bool, every_task: bool, as_csv: bool
 ) -> PointsResult | int:
-    """Show a row for each point of RUN (default: the last)."""
+    """Show the points of RUN (default: the last) as a table, one row per point."""
     from rain_deploy.results.points import fold, write_csv
     from rain_deploy.verbs.logs import points
 

@@ -55,7 +55,7 @@ class AfterDashes(Command):
 @click.argument("node", required=False, callback=checks(NODE), metavar="[N]")
 @click.pass_context
 def ssh_command(click_context: click.Context, session: Session, *, node: int | None) -> ExecResult | int:
-    """Open a shell on node N (default: the first), or run CMD there and return its exit status."""
+    """Open a shell on node N (default: the first), or run CMD there and return its exit code."""
     from rain_deploy.verbs.nodes import check_reach, exec_all, ssh_argv
 
     command: tuple[str, ...] = click_context.meta[_COMMAND]
@@ -82,10 +82,10 @@ def ssh_command(click_context: click.Context, session: Session, *, node: int | N
     examples=("exec -- df -h /", "exec --node 2 -- python3 --version"),
     context_settings={"allow_interspersed_args": False},
 )
-@option("--node", kind=NODE, metavar="N", help="Run it on this node only.")
+@option("--node", kind=NODE, metavar="N", help="Run CMD on this node only.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 def exec_command(session: Session, *, node: int | None, command: tuple[str, ...]) -> ExecResult:
-    """Run CMD on all nodes at once; exit with 41 if it fails on any."""
+    """Run CMD on all nodes at once. The exit code is 41 if CMD fails on any node."""
     from rain_deploy.verbs.nodes import exec_all
 
     return session.call(exec_all, session.cluster, node, command)
@@ -107,7 +107,7 @@ def copy_text(result: CopyResult) -> text.Text:
 @click.argument("destination", metavar="DST")
 @option("--node", kind=NODE, metavar="N", help="Copy to this node only.")
 def push_command(session: Session, *, source: Path, destination: str, node: int | None) -> CopyResult:
-    """Copy SRC, a file or directory here, to DST on every node."""
+    """Copy the local file or directory SRC to DST on every node."""
     from rain_deploy.verbs.copy import push
 
     return session.call(push, session.cluster, Path.cwd() / source, destination, node=node)
@@ -118,7 +118,7 @@ def push_command(session: Session, *, source: Path, destination: str, node: int 
 @click.argument("destination", metavar="DST", type=_HERE)
 @option("--node", kind=NODE, metavar="N", help="Copy from this node. [default: the first]")
 def fetch_command(session: Session, *, source: str, destination: Path, node: int | None) -> CopyResult:
-    """Copy SRC, a file or directory on a node, to DST here."""
+    """Copy the file or directory SRC from a node to the local path DST."""
     from rain_deploy.verbs.copy import fetch
 
     return session.call(fetch, session.cluster, source, Path.cwd() / destination, node=node)

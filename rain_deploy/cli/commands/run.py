@@ -66,9 +66,9 @@ def run_spec(session: Session, script: Path, args: tuple[str, ...]) -> RunSpec:
 )
 @script_arguments
 def run_command(session: Session, *, script: Path, args: tuple[str, ...]) -> RunResult:
-    """Run SCRIPT with ARGS on the cluster, unedited, and pull its results.
+    """Run SCRIPT with ARGS on the cluster and pull its results.
 
-    Everything after SCRIPT belongs to the script. Ctrl-C stops following; the run goes on.
+    Everything after SCRIPT is passed to the script. Ctrl-C detaches; the run continues.
     """
     from rain_deploy.options.spec import refuse_rented
     from rain_deploy.verbs.run import run
@@ -98,9 +98,9 @@ def sweep_text(result: SweepResult) -> text.Text:
 )
 @script_arguments
 def sweep_command(session: Session, *, script: Path, args: tuple[str, ...]) -> Result:
-    """Bring up a cluster, run SCRIPT with ARGS on it, pull the results, delete the cluster.
+    """Create a cluster, run SCRIPT with ARGS on it, pull the results, and delete the cluster.
 
-    The cluster is deleted also when the script fails or Ctrl-C comes.
+    It also deletes the cluster if the script fails or you press Ctrl-C.
     """
     from rain_deploy.verbs.sweep import sweep
     from rain_deploy.verbs.up import up

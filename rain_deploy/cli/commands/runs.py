@@ -70,7 +70,7 @@ def runs_command(session: Session) -> RunsResult:
 def attach_command(session: Session, *, run: str | None) -> RunResult:
     """Follow RUN (default: the last) from its first line and pull its results.
 
-    Ctrl-C stops following; the run goes on.
+    Ctrl-C detaches; the run continues.
     """
     from rain_deploy.verbs.runs import attach
 
@@ -80,7 +80,7 @@ def attach_command(session: Session, *, run: str | None) -> RunResult:
 @verb("cancel", cancel_text, done=True, examples=("cancel", "cancel 20261124-093601-5-3af3"))
 @run_argument
 def cancel_command(session: Session, *, run: str | None) -> CancelResult:
-    """End RUN (default: the last)."""
+    """Cancel RUN (default: the last)."""
     from rain_deploy.verbs.runs import cancel
 
     return session.call(cancel, session.cluster, run)

@@ -48,10 +48,10 @@ def extend_text(result: ExtendResult) -> text.Text:
 @verb("scale", scale_text, done=True, examples=("scale 8", "scale 2 -c mine"))
 @click.argument("nodes", metavar="N", callback=checks(OPTIONS["nodes"].kind))
 def scale_command(session: Session, *, nodes: int) -> ScaleResult:
-    """Grow or shrink the cluster to N nodes.
+    """Add or remove nodes until the cluster has N.
 
-    Healthy nodes stay as they are if a new one fails. The cluster can grow while a run is active, but not
-    shrink.
+    If a new node fails, the existing nodes stay as they are. You can add nodes while a run is waiting or
+    active, but not remove them.
     """
     from rain_deploy.verbs.scale import scale
 
@@ -63,9 +63,10 @@ def scale_command(session: Session, *, nodes: int) -> ScaleResult:
 @verb("extend", extend_text, done=True, examples=("extend 2h", "extend none -c mine"))
 @click.argument("duration", metavar="DURATION", callback=checks(LIFETIME))
 def extend_command(session: Session, *, duration: float) -> ExtendResult:
-    """Move the time limit by DURATION, from now if it has passed; none removes the limit.
+    """Extend the time limit of the cluster by DURATION. "none" removes the limit.
 
-    At its limit each machine powers itself off. If --max-cost is spent earlier, that is the limit.
+    At the limit, each machine powers itself off. If the limit has passed, DURATION counts from now. If
+    --max-cost would be spent before the new limit, the machines power themselves off then.
     """
     from rain_deploy.verbs.extend import extend
 

@@ -61,9 +61,9 @@ def _row(line: ClusterLine) -> tuple[str, ...]:
 
 
 @verb("status", status_text, examples=("status", "status -c mine --check"))
-@option("--check", is_flag=True, help="Exit with 3 unless everything is as recorded.")
+@option("--check", is_flag=True, help="Exit with 3 if anything differs from the record.")
 def status_command(session: Session, *, check: bool) -> StatusResult:
-    """Show one cluster, node by node, as its machines report it."""
+    """Show the state of a cluster and of each of its nodes."""
     from rain_deploy.verbs.status import status
 
     return session.call(status, session.cluster, check=check)
@@ -71,7 +71,7 @@ def status_command(session: Session, *, check: bool) -> StatusResult:
 
 @verb("list", list_text, examples=("list", "list --json"))
 def list_command(session: Session) -> ListResult:
-    """Show all clusters of this home directory, with their cost so far and time limit."""
+    """Show all clusters in RAIN_DEPLOY_HOME, with their cost so far and their time limit."""
     from rain_deploy.verbs.list import list_clusters
 
     return session.call(list_clusters)

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
 
 _PORT = option(
-    "--port", kind=whole(0, 65535), metavar="N", help="Listen on this port here. [default: a free one]"
+    "--port", kind=whole(0, 65535), metavar="N", help="Listen on this local port. [default: a free port]"
 )
 
 
 @verb("tunnel", interactive=True, examples=("tunnel", "tunnel --port 7210"))
 @_PORT
 def tunnel_command(session: Session, *, port: int | None) -> int:
-    """Forward a port of this machine to Rain's client port, until Ctrl-C."""
+    """Forward a local port to Rain's client port, until Ctrl-C."""
     from rain_deploy.verbs.nodes import tunnel
 
     with session.call(tunnel, session.cluster, port=port or 0) as opened:
@@ -34,7 +34,7 @@ def tunnel_command(session: Session, *, port: int | None) -> int:
 @_PORT
 @option("--no-browser", is_flag=True, help="Only print the address.")
 def dashboard_command(session: Session, *, port: int | None, no_browser: bool) -> int:
-    """Forward a port of this machine to Rain's dashboard and open it, until Ctrl-C."""
+    """Forward a local port to Rain's dashboard until Ctrl-C, and open it in the browser."""
     from rain_deploy.verbs.nodes import dashboard
 
     with session.call(dashboard, session.cluster, port=port or 0) as opened:

@@ -99,9 +99,9 @@ def announced(session: Session, *, must_be_named: bool = False) -> ClusterSpec:
     ),
 )
 def up_command(session: Session) -> UpResult | PlanResult:
-    """Bring up a cluster: N machines, a Rain governor on each, a Rain server on the first.
+    """Create a cluster of N machines, with a Rain governor on each and a Rain server on the first.
 
-    Run it again to correct the cluster: what is as it should be is left alone.
+    Run it again to repair the cluster: it changes only what is missing or wrong.
     """
     from rain_deploy.verbs.up import up
 
@@ -114,7 +114,7 @@ def up_command(session: Session) -> UpResult | PlanResult:
 
 @verb("check", check_text, examples=("check --provider local", "check --hosts alice@10.0.0.5,alice@10.0.0.6"))
 def check_command(session: Session) -> CheckResult:
-    """Look at what up needs and say what it would install or refuse; change nothing."""
+    """Show what up would install or refuse, but change nothing."""
     from rain_deploy.verbs.check import check
 
     return session.call(check, announced(session))
