@@ -149,11 +149,10 @@ def help_of(row: Option) -> str:
 def verb(
     name: str,
     show: Show | None = None,
-    *,
+    *examples: str,
     done: bool = False,
     interactive: bool = False,
     follows: bool = False,
-    examples: tuple[str, ...] = (),
     cls: type[Command] = Command,
     **settings: Any,
 ) -> Decorator:

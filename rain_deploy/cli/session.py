@@ -95,24 +95,23 @@ class Session:
         returned: Returned = self.app.call_verb(verb, self.ctx, *arguments, **named)
         return returned
 
-    def cluster_spec(self, given: Settings | None = None, *, must_be_named: bool = False) -> ClusterSpec:
-        """Return the spec of flags, environment and TOML; ``given`` stands for more flags.
+    def cluster_spec(self, *, must_be_named: bool = False) -> ClusterSpec:
+        """Return the spec of flags, environment and TOML.
 
         ``must_be_named``: no provider is assumed where no user can object.  UsageError, InputError.
         """
         from rain_deploy.options import spec
-        from rain_deploy.options.spec import choose_provider
 
-        flags, toml = {**self.flags, **(given or {})}, self.toml
+        toml = self.toml  # what is wrong with it is said before the home is opened
         living = self.ctx.store.cluster(self.cluster)
-        provider = choose_provider(
-            flags,
+        provider = spec.choose_provider(
+            self.flags,
             toml,
             living=living.provider if living else None,
             credentials=self.app.credentials,
             must_be_named=must_be_named and (self.options.yes or not self.app.interactive),
         )
-        return spec.cluster_spec(self.cluster, provider, spec.merged(flags, toml))
+        return spec.cluster_spec(self.cluster, provider, spec.merged(self.flags, toml))
 
     def say(self, sentence: str, *, warning: bool = False) -> None:
         """Tell the user, as a verb would."""

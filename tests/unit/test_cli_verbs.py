@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
-from rain_deploy.cli.commands.logs import points_text
-from rain_deploy.cli.commands.run import run_text
-from rain_deploy.cli.commands.up import up_text
+from rain_deploy.cli.commands.clusters import up_text
+from rain_deploy.cli.commands.runs import points_text, run_text
 from rain_deploy.cli.main import VERBS, root
 from rain_deploy.core import events
 from rain_deploy.errors import ApiError

@@ -1,4 +1,4 @@
-"""rain-deploy types, zones and gc: what the cloud offers, and what of ours is in the account."""
+"""rain-deploy types, zones, gc and completion: what the cloud offers, what of ours it has; completion."""
 
 from __future__ import annotations
 
@@ -19,25 +19,33 @@ if TYPE_CHECKING:
     from rain_deploy.verbs.gc import GcResult
 
 
+def account_spec(session: Session) -> ClusterSpec:
+    """Return in which cloud and zone to look, and for whose resources."""
+    from rain_deploy.options.spec import cluster_spec, merged, selected
+
+    settings = selected(merged(session.flags, session.toml), "zone", "prices", "owner")
+    return cluster_spec(session.cluster, (session.flags.get("provider", CLOUD), "named"), settings)
+
+
 def types_text(result: TypesResult) -> text.Text:
     """Return a row for each type; those that the account may not use say so."""
-    rows = [
-        (
-            kind.name,
-            str(kind.cpus),
-            f"{kind.memory_bytes / 2**30:g} GiB",
-            str(kind.gpus) if kind.gpus else "",
-            *(
-                "?" if kind.per_hour is None else money(kind.per_hour * n, kind.currency)
-                for n in (1, DAY_S // HOUR_S)
-            ),
-            "" if kind.available else "not for this account here",
-        )
-        for kind in result.types
-    ]
+    rows = []
+    for kind in result.types:
+        price, gpus = kind.per_hour, str(kind.gpus) if kind.gpus else ""
+        costs = ["?" if price is None else money(price * n, kind.currency) for n in (1, DAY_S // HOUR_S)]
+        size = (str(kind.cpus), f"{kind.memory_bytes / 2**30:g} GiB", gpus)
+        rows.append((kind.name, *size, *costs, "" if kind.available else "not for this account here"))
     head = ("TYPE", ">CPUS", ">MEMORY", ">GPUS", ">PER HOUR", ">PER DAY", "")
     source = f"; prices without disk: {text.clean(result.source)}" if result.source else ""
     return [text.table(head, rows), f"zone {result.zone}{source}"]
+
+
+@verb("types", types_text, "types", "types --zone de-fra-1")
+def types_command(session: Session) -> TypesResult:
+    """Show the instance types of a zone with their prices, cheapest first."""
+    from rain_deploy.verbs.catalog import types
+
+    return session.call(types, account_spec(session))
 
 
 def zones_text(result: ZonesResult) -> text.Text:
@@ -46,68 +54,38 @@ def zones_text(result: ZonesResult) -> text.Text:
     return [text.table(("ZONE", ""), rows)]
 
 
-@verb("types", types_text, examples=("types", "types --zone de-fra-1"))
-def types_command(session: Session) -> TypesResult:
-    """Show the instance types of a zone with their prices, cheapest first."""
-    from rain_deploy.verbs.catalog import types
-
-    return session.call(types, _spec(session))
-
-
-@verb("zones", zones_text, examples=("zones", "zones --json"))
+@verb("zones", zones_text, "zones", "zones --json")
 def zones_command(session: Session) -> ZonesResult:
     """Show the zones where you can rent machines."""
     from rain_deploy.verbs.catalog import zones
 
-    return session.call(zones, _spec(session))
-
-
-def _spec(session: Session) -> ClusterSpec:
-    from rain_deploy.options.spec import cluster_spec, merged, selected
-
-    settings = selected(merged(session.flags, session.toml), "zone", "prices", "owner")
-    return cluster_spec(session.cluster, (session.flags.get("provider", CLOUD), "named"), settings)
+    return session.call(zones, account_spec(session))
 
 
 def gc_text(result: GcResult) -> text.Text:
     """Return a row for each cluster in the account, what of it is deleted, and how to delete it."""
-    if not result.lines:
+    lines = result.lines
+    if not lines:
         of = f" for cluster {result.cluster}" if result.cluster else ""
         return [f"the account holds nothing of rain-deploy{of}"]
-    rows = [
-        (line.cluster, line.id, line.owner, line.state, line.action, line.reason) for line in result.lines
-    ]
-    head = ("CLUSTER", "ID", "OWNER", "STATE", "ACTION", "WHY")
+    rows = [(line.cluster, line.id, line.owner, line.state, line.action, line.reason) for line in lines]
+    dry_run = "dry run; there is nothing to delete"
+    if any(line.action == "to delete" for line in lines):
+        dry_run = f"dry run; nothing was deleted; to delete: {result.delete_command}"
     return [
-        text.table(head, rows, wrap=True),
+        text.table(("CLUSTER", "ID", "OWNER", "STATE", "ACTION", "WHY"), rows, wrap=True),
         *(
             f"{line.action}: {text.clean(resource)} of {line.cluster} ({line.id})"
-            for line in result.lines
+            for line in lines
             if line.action != "kept"
             for resource in line.resources
         ),
-        *(f"to remove it: {text.clean(line.next_step)}" for line in result.lines if line.next_step),
-        *_dry_run(result),
+        *(f"to remove it: {text.clean(line.next_step)}" for line in lines if line.next_step),
+        *([] if result.deleting else [dry_run]),
     ]
 
 
-def _dry_run(result: GcResult) -> list[str]:
-    if result.deleting:
-        return []
-    if any(line.action == "to delete" for line in result.lines):
-        return [f"dry run; nothing was deleted; to delete: {result.delete_command}"]
-    return ["dry run; there is nothing to delete"]
-
-
-def account_spec(session: Session) -> ClusterSpec:
-    """Return whose resources in which cloud are looked for."""
-    from rain_deploy.options.spec import cluster_spec, selected
-
-    provider = (CLOUD, "the one that is priced")
-    return cluster_spec(session.cluster, provider, selected(session.toml, "owner"))
-
-
-@verb("gc", gc_text, examples=("gc", "gc --delete -c mine"))
+@verb("gc", gc_text, "gc", "gc --delete -c mine")
 @option("--delete", is_flag=True, help="Delete what is left over. [default: only show it]")
 @click.pass_context
 def gc_command(click_context: click.Context, session: Session, *, delete: bool) -> GcResult:
@@ -119,6 +97,20 @@ def gc_command(click_context: click.Context, session: Session, *, delete: bool) 
     """
     from rain_deploy.verbs.gc import gc
 
-    spec = account_spec(session)
     named = click_context.get_parameter_source("cluster") is not ParameterSource.DEFAULT
-    return session.call(gc, spec, session.cluster if named else None, delete=delete)
+    return session.call(gc, account_spec(session), session.cluster if named else None, delete=delete)
+
+
+@verb("completion", interactive=True)
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+@click.pass_context
+def completion_command(click_context: click.Context, session: Session, *, shell: str) -> int:
+    """Print the completion script for a shell. For bash: eval "$(rain-deploy completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    del session
+    made = get_completion_class(shell)
+    assert made is not None
+    root = click_context.find_root().command
+    click.echo(made(root, {}, "rain-deploy", "_RAIN_DEPLOY_COMPLETE").source())
+    return 0

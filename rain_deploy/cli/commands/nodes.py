@@ -1,61 +1,65 @@
-"""rain-deploy ssh, exec, push and fetch: a shell, commands and files on one node or all."""
+"""rain-deploy ssh, exec, push, fetch, tunnel and dashboard: a shell, commands, files and ports of nodes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from rain_deploy.cli.command import NODE, Command, checks, option, verb
+from rain_deploy.cli.command import NODE, SCRIPT_ENDS_OPTIONS, Command, checks, option, verb
 from rain_deploy.cli.show import text
+from rain_deploy.options.kinds import whole
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
     from rain_deploy.verbs.copy import CopyResult
-    from rain_deploy.verbs.nodes import ExecResult
+    from rain_deploy.verbs.nodes import ExecResult, Tunnel
 
 
 _COMMAND = "rain_deploy.ssh_command"
+_HERE = click.Path(path_type=Path)
+_PORT = option(
+    "--port", kind=whole(0, 65535), metavar="N", help="Listen on this local port. [default: a free port]"
+)
 SSH_FAILED = 255
 """What ssh returns for its own errors; a remote command may return it too."""
 
 
 def exec_text(result: ExecResult) -> text.Text:
     """Return the output of each node, each line after the node's name if there are several."""
-    alone = len(result.nodes) == 1
     lines: text.Text = []
     for node in result.nodes:
-        prefix = b"" if alone else f"{node.node} | ".encode()
-        text.echo(_prefixed(node.stderr, prefix), nl=False, err=True)
-        lines.append(_prefixed(node.stdout, prefix))
+        prefix = b"" if len(result.nodes) == 1 else f"{node.node} | ".encode()
+        err, out = (
+            b"".join(prefix + line for line in output.splitlines(keepends=True))
+            for output in (node.stderr, node.stdout)
+        )
+        text.echo(err, nl=False, err=True)
+        lines.append(out)
     return lines
-
-
-def _prefixed(output: bytes, prefix: bytes) -> bytes:
-    return b"".join(prefix + line for line in output.splitlines(keepends=True)) if prefix else output
 
 
 class AfterDashes(Command):
     """A command whose words after ``--`` are a command of their own."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        before, after = args, []
-        if "--" in args:
-            cut = args.index("--")
-            before, after = args[:cut], args[cut + 1 :]
-        ctx.meta[_COMMAND] = tuple(after)
-        return super().parse_args(ctx, before)
+        cut = args.index("--") if "--" in args else len(args)
+        ctx.meta[_COMMAND] = tuple(args[cut + 1 :])
+        return super().parse_args(ctx, args[:cut])
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[-- CMD...]"]
 
 
-@verb("ssh", exec_text, cls=AfterDashes, examples=("ssh 2", "ssh 2 -- nproc"))
+@verb("ssh", exec_text, "ssh 2", "ssh 2 -- nproc", cls=AfterDashes)
 @click.argument("node", required=False, callback=checks(NODE), metavar="[N]")
 @click.pass_context
 def ssh_command(click_context: click.Context, session: Session, *, node: int | None) -> ExecResult | int:
     """Open a shell on node N (default: the first), or run CMD there and return its exit code."""
+    from rain_deploy.cli.show import envelope
     from rain_deploy.verbs.nodes import check_reach, exec_all, ssh_argv
 
     command: tuple[str, ...] = click_context.meta[_COMMAND]
@@ -70,8 +74,6 @@ def ssh_command(click_context: click.Context, session: Session, *, node: int | N
     remote = result.nodes[0].exit_status
     if remote is None:
         return result
-    from rain_deploy.cli.show import envelope
-
     text.echo(envelope.document("ssh", result, result.problem, exit_code=remote))
     return remote
 
@@ -79,8 +81,9 @@ def ssh_command(click_context: click.Context, session: Session, *, node: int | N
 @verb(
     "exec",
     exec_text,
-    examples=("exec -- df -h /", "exec --node 2 -- python3 --version"),
-    context_settings={"allow_interspersed_args": False},
+    "exec -- df -h /",
+    "exec --node 2 -- python3 --version",
+    context_settings=SCRIPT_ENDS_OPTIONS,
 )
 @option("--node", kind=NODE, metavar="N", help="Run CMD on this node only.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
@@ -91,9 +94,6 @@ def exec_command(session: Session, *, node: int | None, command: tuple[str, ...]
     return session.call(exec_all, session.cluster, node, command)
 
 
-_HERE = click.Path(path_type=Path)
-
-
 def copy_text(result: CopyResult) -> text.Text:
     """Return what went where, and how much."""
     return [
@@ -102,7 +102,7 @@ def copy_text(result: CopyResult) -> text.Text:
     ]
 
 
-@verb("push", copy_text, done=True, examples=("push data /tmp/data", "push --node 2 model.h5 /tmp/"))
+@verb("push", copy_text, "push data /tmp/data", "push --node 2 model.h5 /tmp/", done=True)
 @click.argument("source", metavar="SRC", type=_HERE)
 @click.argument("destination", metavar="DST")
 @option("--node", kind=NODE, metavar="N", help="Copy to this node only.")
@@ -113,7 +113,7 @@ def push_command(session: Session, *, source: Path, destination: str, node: int 
     return session.call(push, session.cluster, Path.cwd() / source, destination, node=node)
 
 
-@verb("fetch", copy_text, done=True, examples=("fetch /tmp/model.h5 .", "fetch --node 2 /var/log/syslog ."))
+@verb("fetch", copy_text, "fetch /tmp/model.h5 .", "fetch --node 2 /var/log/syslog .", done=True)
 @click.argument("source", metavar="SRC")
 @click.argument("destination", metavar="DST", type=_HERE)
 @option("--node", kind=NODE, metavar="N", help="Copy from this node. [default: the first]")
@@ -122,3 +122,39 @@ def fetch_command(session: Session, *, source: str, destination: Path, node: int
     from rain_deploy.verbs.copy import fetch
 
     return session.call(fetch, session.cluster, source, Path.cwd() / destination, node=node)
+
+
+@verb("tunnel", None, "tunnel", "tunnel --port 7210", interactive=True)
+@_PORT
+def tunnel_command(session: Session, *, port: int | None) -> int:
+    """Forward a local port to Rain's client port, until Ctrl-C."""
+    from rain_deploy.verbs.nodes import tunnel
+
+    return _keep_open(session, tunnel, port)
+
+
+@verb("dashboard", None, "dashboard", "dashboard --no-browser --port 8080", interactive=True)
+@_PORT
+@option("--no-browser", is_flag=True, help="Only print the address.")
+def dashboard_command(session: Session, *, port: int | None, no_browser: bool) -> int:
+    """Forward a local port to Rain's dashboard until Ctrl-C, and open it in the browser."""
+    from rain_deploy.verbs.nodes import dashboard
+
+    return _keep_open(session, dashboard, port, browse=not no_browser)
+
+
+def _keep_open(
+    session: Session,
+    forward: Callable[..., AbstractContextManager[Tunnel]],
+    port: int | None,
+    *,
+    browse: bool = False,
+) -> int:
+    with session.call(forward, session.cluster, port=port or 0) as opened:
+        session.sink.pause()
+        text.echo(opened.url or f"127.0.0.1:{opened.port}")
+        session.say(f"forwarded to {opened.target}; Ctrl-C closes it")
+        if browse:
+            session.app.browse(opened.url)
+        session.app.wait()
+    return 0

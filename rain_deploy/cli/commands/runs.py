@@ -1,48 +1,168 @@
-"""rain-deploy runs, attach, cancel, pull: a run, by id or the last one."""
+"""rain-deploy run, sweep, runs, attach, cancel, pull, logs and points: a script on the cluster, followed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rain_deploy.cli.command import option, run_argument, verb
-from rain_deploy.cli.commands.run import run_text
+from rain_deploy.cli.command import NODE, SCRIPT_ENDS_OPTIONS, option, run_argument, verb
+from rain_deploy.cli.commands.clusters import announced, down_text
 from rain_deploy.cli.show import text
 from rain_deploy.options.table import Group
 
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
+    from rain_deploy.core.events import Result
+    from rain_deploy.core.spec import RunSpec
+    from rain_deploy.node.wire import Parameter, PointRow
     from rain_deploy.runs.finish import RunResult
-    from rain_deploy.runs.states import RunLine
+    from rain_deploy.verbs.logs import LogsResult, PointsResult
     from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
+    from rain_deploy.verbs.sweep import SweepResult
+
+
+def run_text(result: RunResult) -> text.Text:
+    """Return how the run stands and what it brought."""
+    ends = [f"cluster {result.cluster}: {text.limit(result.limit_s)}"] if result.limit_s else []
+    if result.detached:
+        again = f"rain-deploy attach {result.run}{text.cluster_flag(result.cluster)}"
+        return [f"run {result.run} is {result.state}", *ends, f"next: {again}"]
+    failed = f" ({result.failed_points} failed)" if result.failed_points else ""
+    brought = [
+        text.count(result.figures, "figure") if result.figures else "",
+        text.count(result.points, "point") + failed if result.points else "",
+        f"{text.count(result.files, 'file')} written by the script" if result.files else "",
+    ]
+    return [
+        f"run {result.run}: {result.outcome or result.state}, {text.seconds(result.seconds)}",
+        f"results: {text.near(result.results_dir)}",
+        "  " + (", ".join(filter(None, brought)) or "only what it printed: stdout.log, stderr.log"),
+        *ends,
+    ]
+
+
+def script_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a command with SCRIPT and its arguments."""
+    arguments = click.argument("args", nargs=-1, type=click.UNPROCESSED)(command)
+    return click.argument("script", type=click.Path(path_type=Path))(arguments)
+
+
+def run_spec(session: Session, script: Path, args: tuple[str, ...]) -> RunSpec:
+    """Return what is to be run, once the script has been looked at.  InputError."""
+    from rain_deploy.options import spec
+    from rain_deploy.runs.source import read_script
+
+    path = Path.cwd() / script
+    read_script(path)
+    return spec.run_spec(path, args, spec.merged(session.flags, session.toml))
+
+
+@verb(
+    "run",
+    run_text,
+    "run hsearch.py",
+    "run --files data --env SEED=1 --timeout 2h train.py --epochs 5",
+    done=True,
+    context_settings=SCRIPT_ENDS_OPTIONS,
+)
+@script_arguments
+def run_command(session: Session, *, script: Path, args: tuple[str, ...]) -> RunResult:
+    """Run SCRIPT with ARGS on the cluster and pull its results.
+
+    Everything after SCRIPT is passed to the script. Ctrl-C detaches; the run continues.
+    """
+    from rain_deploy.options.spec import refuse_rented
+    from rain_deploy.verbs.run import run
+
+    wanted = run_spec(session, script, args)
+    if living := session.ctx.store.cluster(session.cluster):
+        refuse_rented(living.provider, session.flags)
+    return session.call(run, session.cluster, wanted)
+
+
+def sweep_text(result: SweepResult) -> text.Text:
+    """Return the run's result, and that the cluster is down."""
+    lines = run_text(result.run) if result.run else []
+    return lines + (down_text(result.down)[-1:] if result.down else [])
+
+
+@verb(
+    "sweep",
+    sweep_text,
+    "sweep --provider local --nodes 2 hsearch.py",
+    "sweep --nodes 4 --max-cost 10 train.py --fast",
+    done=True,
+    context_settings=SCRIPT_ENDS_OPTIONS,
+)
+@script_arguments
+def sweep_command(session: Session, *, script: Path, args: tuple[str, ...]) -> Result:
+    """Create a cluster, run SCRIPT with ARGS on it, pull the results, and delete the cluster.
+
+    It also deletes the cluster if the script fails or you press Ctrl-C.
+    """
+    from rain_deploy.verbs.sweep import sweep
+    from rain_deploy.verbs.up import up
+
+    wanted = run_spec(session, script, args)
+    spec = announced(session)
+    if session.flags.get("dry_run"):
+        return session.call(up, spec, dry_run=True)
+    return session.call(sweep, spec, wanted)
 
 
 def runs_text(result: RunsResult) -> text.Text:
     """Return a row for each run."""
-    if not result.runs:
-        return [f"cluster {result.cluster}: no runs"]
+    rows = []
+    for run in result.runs:
+        state = run.outcome or run.state
+        shown = f"{state} ({run.exit_code})" if run.exit_code else state
+        took = run.ended_s - run.started_s if run.started_s and run.ended_s else None
+        times = (text.moment(run.created_s), text.seconds(took))
+        rows.append(
+            (run.run, shown, *times, "pulled" if run.pulled else "", " ".join((run.script, *run.args)))
+        )
     head = ("RUN", "STATE", "TYPED", ">TOOK", "RESULTS", "SCRIPT")
-    return [text.table(head, [_row(run) for run in result.runs])]
+    return [text.table(head, rows) if rows else f"cluster {result.cluster}: no runs"]
 
 
-def _row(run: RunLine) -> tuple[str, ...]:
-    took = run.ended_s - run.started_s if run.started_s and run.ended_s else None
-    state = run.outcome or run.state
-    return (
-        run.run,
-        f"{state} ({run.exit_code})" if run.exit_code else state,
-        text.moment(run.created_s),
-        text.seconds(took),
-        "pulled" if run.pulled else "",
-        " ".join((run.script, *run.args)),
-    )
+@verb("runs", runs_text, "runs", "runs -c mine --json")
+def runs_command(session: Session) -> RunsResult:
+    """Show the runs of a cluster, oldest first."""
+    from rain_deploy.verbs.runs import runs
+
+    return session.call(runs, session.cluster)
+
+
+@verb("attach", run_text, "attach", "attach --out results/again 20261124-093601-5-3af3", done=True)
+@run_argument
+def attach_command(session: Session, *, run: str | None) -> RunResult:
+    """Follow RUN (default: the last) from its first line and pull its results.
+
+    Ctrl-C detaches; the run continues.
+    """
+    from rain_deploy.verbs.runs import attach
+
+    return session.call(attach, session.cluster, run, out=session.flags.get("out"))
 
 
 def cancel_text(result: CancelResult) -> text.Text:
     """Return whether the run was cancelled or had ended before."""
     done = "cancelled" if result.changed else f"had ended before ({result.outcome or result.state})"
     return [f"run {result.run}: {done}"]
+
+
+@verb("cancel", cancel_text, "cancel", "cancel 20261124-093601-5-3af3", done=True)
+@run_argument
+def cancel_command(session: Session, *, run: str | None) -> CancelResult:
+    """Cancel RUN (default: the last)."""
+    from rain_deploy.verbs.runs import cancel
+
+    return session.call(cancel, session.cluster, run)
 
 
 def pull_text(result: PullResult) -> text.Text:
@@ -57,36 +177,7 @@ def pull_text(result: PullResult) -> text.Text:
     ]
 
 
-@verb("runs", runs_text, examples=("runs", "runs -c mine --json"))
-def runs_command(session: Session) -> RunsResult:
-    """Show the runs of a cluster, oldest first."""
-    from rain_deploy.verbs.runs import runs
-
-    return session.call(runs, session.cluster)
-
-
-@verb("attach", run_text, done=True, examples=("attach", "attach --out results/again 20261124-093601-5-3af3"))
-@run_argument
-def attach_command(session: Session, *, run: str | None) -> RunResult:
-    """Follow RUN (default: the last) from its first line and pull its results.
-
-    Ctrl-C detaches; the run continues.
-    """
-    from rain_deploy.verbs.runs import attach
-
-    return session.call(attach, session.cluster, run, out=session.flags.get("out"))
-
-
-@verb("cancel", cancel_text, done=True, examples=("cancel", "cancel 20261124-093601-5-3af3"))
-@run_argument
-def cancel_command(session: Session, *, run: str | None) -> CancelResult:
-    """Cancel RUN (default: the last)."""
-    from rain_deploy.verbs.runs import cancel
-
-    return session.call(cancel, session.cluster, run)
-
-
-@verb("pull", pull_text, done=True, examples=("pull", "pull --all"))
+@verb("pull", pull_text, "pull", "pull --all", done=True)
 @run_argument
 @option("--all", "all_runs", is_flag=True, group=Group.OUTPUT, help="Pull the results of every run.")
 def pull_command(session: Session, *, run: str | None, all_runs: bool) -> PullResult:
@@ -96,3 +187,93 @@ def pull_command(session: Session, *, run: str | None, all_runs: bool) -> PullRe
     if run and all_runs:
         raise click.UsageError("name a run or say --all, not both")
     return session.call(pull, session.cluster, run, all_runs=all_runs, out=session.flags.get("out"))
+
+
+def logs_text(result: LogsResult) -> text.Text:
+    """Return what was printed, unchanged; what went to stderr goes to stderr."""
+    if result.stderr:
+        text.echo(result.stderr, nl=False, err=True)
+    return [result.stdout]
+
+
+@verb("logs", logs_text, "logs -f", "logs --node 2 --install", follows=True)
+@run_argument
+@option("-f", "--follow", is_flag=True, help="Keep printing until the run ends.")
+@option("--node", kind=NODE, metavar="N", help="Show the logs of Rain on this node.")
+@option("--boot", is_flag=True, help="Show what a rented machine printed when it first booted.")
+@option("--install", is_flag=True, help="Show what the installation printed.")
+def logs_command(
+    session: Session, *, run: str | None, follow: bool, node: int | None, boot: bool, install: bool
+) -> LogsResult:
+    """Show what the script of RUN (default: the last) printed, or a node's log."""
+    from rain_deploy.verbs.logs import NodeLog, node_log, script_log
+
+    if follow and (node is not None or boot or install):
+        raise click.UsageError("--follow follows the script; leave out --node, --boot and --install")
+    if boot and install:
+        raise click.UsageError("--boot and --install are two logs; name one")
+    if node is None and not boot and not install:
+        return session.call(script_log, session.cluster, run, follow=follow)
+    log = NodeLog.BOOT if boot else NodeLog.INSTALL if install else NodeLog.SERVICES
+    return session.call(node_log, session.cluster, node, log)
+
+
+def points_text(result: PointsResult) -> text.Text:
+    """Return a column per parameter and a row per point."""
+    if not result.rows:
+        return [f"run {result.run}: no points"]
+    names = list(dict.fromkeys(name for row in result.rows for name in row.parameters))
+    rows = []
+    for row in result.rows:
+        given = (_cell(row.parameters.get(name)) for name in names)
+        why = row.message if row.state == "failed" else ""
+        stood = (row.state, row.node or "", text.seconds(row.duration_s), why)
+        rows.append((str(row.task), *given, _cell(row.value), *stood))
+    head = (">TASK", *(f">{name}" for name in names), ">VALUE", "STATE", "NODE", ">TOOK", "WHY")
+    return [text.table(head, rows)]
+
+
+def _cell(value: Parameter | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _line(row: PointRow) -> str:
+    """Return ``3 lr=0.1 units=32: 0.93 (finished on node-2)`` of a point that changed."""
+    name = row.name or " ".join(f"{key}={value}" for key, value in row.parameters.items())
+    value = "" if row.value is None else f": {_cell(row.value)}"
+    node = f" on {row.node}" if row.node else ""
+    why = f": {row.message}" if row.state == "failed" and row.message else ""
+    return text.clean(f"{row.task} {name}{value} ({row.state}{node}){why}")
+
+
+@verb("points", points_text, "points", "points --follow", follows=True)
+@run_argument
+@option("--follow", is_flag=True, help="Print a line for each point that changes, until the run ends.")
+@option("--all", "every_task", is_flag=True, group=Group.OUTPUT, help="Also show tasks that are not points.")
+@option("--csv", "as_csv", is_flag=True, group=Group.OUTPUT, help="Print CSV instead of a table.")
+def points_command(
+    session: Session, *, run: str | None, follow: bool, every_task: bool, as_csv: bool
+) -> PointsResult | int:
+    """Show the points of RUN (default: the last) as a table, one row per point."""
+    from rain_deploy.cli.show.envelope import event
+    from rain_deploy.results.points import fold, write_csv
+    from rain_deploy.verbs.logs import points
+
+    def show(row: PointRow) -> None:
+        if every_task or row.point:
+            text.echo(event("point", row=row) if session.options.json else _line(row))
+
+    if as_csv and (follow or session.options.json):
+        raise click.UsageError("--csv takes neither --follow nor --json")
+    if follow:
+        session.sink.on_point = show
+    found = session.call(points, session.cluster, run, follow=follow)
+    result = replace(found, rows=fold(found.rows, all_=every_task))
+    if as_csv:
+        table = io.StringIO()
+        write_csv(result.rows, table)
+        text.echo(table.getvalue(), nl=False)
+        return 0
+    return 0 if follow and not session.options.json else result

@@ -9,14 +9,11 @@ import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import click
 
 from rain_deploy.core.text import HOUR_S, MINUTE_S, hour
-
-if TYPE_CHECKING:
-    from rain_deploy.cluster.lookup import NodeLine
 
 Text = list[str | bytes]
 """What a command shows: lines of text, and bytes as they are."""
@@ -136,22 +133,3 @@ def near(path: Path) -> str:
 def cluster_flag(cluster: str) -> str:
     """Return what a command needs to act on ``cluster``: nothing for the default one."""
     return "" if cluster == "default" else f" -c {cluster}"
-
-
-def nodes_table(lines: Sequence[NodeLine]) -> str:
-    """Return a row for each node."""
-    head = ("NODE", "ROLE", "STATE", ">CPUS", ">LOAD", ">DISK FREE", "ADDRESS", "MACHINE")
-    rows = [
-        (
-            node.name,
-            node.role,
-            node.state,
-            str(node.cpus),
-            "" if node.load is None else f"{node.load:.2f}",
-            size(node.disk_free_bytes),
-            node.address,
-            node.label,
-        )
-        for node in lines
-    ]
-    return table(head, rows)

@@ -1,0 +1,270 @@
+"""rain-deploy up, check, scale, extend, status, list and down: a cluster from beginning to end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from rain_deploy.cli.command import checks, option, verb
+from rain_deploy.cli.commands.account import account_spec
+from rain_deploy.cli.show import text
+from rain_deploy.core.text import hour, money
+from rain_deploy.options.kinds import LIFETIME
+from rain_deploy.options.table import CLOUD, OPTIONS, Group
+
+if TYPE_CHECKING:
+    from rain_deploy.cli.session import Session
+    from rain_deploy.cluster.lookup import NodeLine
+    from rain_deploy.cluster.nodes.preview import PlanResult
+    from rain_deploy.core.spec import ClusterSpec
+    from rain_deploy.verbs.check import CheckResult
+    from rain_deploy.verbs.down import DownResult
+    from rain_deploy.verbs.extend import ExtendResult
+    from rain_deploy.verbs.list import ListResult
+    from rain_deploy.verbs.scale import ScaleResult
+    from rain_deploy.verbs.status import StatusResult
+    from rain_deploy.verbs.up import UpResult
+
+NAMES_SHOWN = 5
+"""Nodes in one line, before "and N more"."""
+
+
+def up_text(result: UpResult) -> text.Text:
+    """Return what was changed, the nodes, what they cost, and what to type next."""
+    size, quote = text.count(len(result.nodes), "node"), result.quote
+    where: dict[str, list[str]] = {}  # each change once, with the nodes on which it was made
+    for change in result.changed:
+        node, colon, what = change.partition(": ")
+        where.setdefault(what if colon else change, []).extend([node] if colon else [])
+    changes = []
+    for what, nodes in where.items():
+        more = f" and {len(nodes) - NAMES_SHOWN} more" if len(nodes) > NAMES_SHOWN else ""
+        names = ", ".join(nodes[:NAMES_SHOWN]) + more
+        changes.append(text.clean(f"  {what}: {names}" if nodes else f"  {what}"))
+    head = f"changed, with {text.count(result.started, 'process')} started:" if result.started else "changed:"
+    costs = []
+    if quote:
+        each = (quote.per_hour, quote.stopped_per_hour)
+        running, off = (money(price * len(result.nodes), quote.currency) for price in each)
+        costs = [f"{running} per hour, {off} while powered off; {text.limit(result.limit_s)}"]
+    return [
+        f"cluster {result.cluster} is up: {size} ({result.provider}), {text.seconds(result.seconds)}",
+        *((head, *changes) if changes else ("nothing had to be changed on the nodes",)),
+        _nodes_table(result.nodes),
+        *costs,
+        f"next: rain-deploy run{text.cluster_flag(result.cluster)} SCRIPT",
+    ]
+
+
+def _nodes_table(nodes: Sequence[NodeLine]) -> str:
+    head = ("NODE", "ROLE", "STATE", ">CPUS", ">LOAD", ">DISK FREE", "ADDRESS", "MACHINE")
+    rows = []
+    for node in nodes:
+        load = "" if node.load is None else f"{node.load:.2f}"
+        numbers = (str(node.cpus), load, text.size(node.disk_free_bytes))
+        rows.append((node.name, node.role, node.state, *numbers, node.address, node.label))
+    return text.table(head, rows)
+
+
+def plan_text(result: PlanResult) -> text.Text:
+    """Return what would be made, and the commands that would run on each node."""
+    lines: text.Text = [
+        f"cluster {result.cluster}, provider {result.provider}; nothing was done",
+        f"facts: {text.clean(result.facts)}",
+        *(text.clean(sentence) for sentence in result.offer),
+        *(f"would make: {text.clean(thing)}" for thing in result.creates),
+    ]
+    for host in result.hosts:
+        lines.append(f"\n# {host.host} {host.label}".rstrip())
+        for stage in host.stages:
+            lines += [f"\n## {host.host}: {stage.stage}", text.clean(stage.command)]
+    return lines
+
+
+def announced(session: Session) -> ClusterSpec:
+    """Return the cluster that is wanted; say its provider and why, and, in red, if everybody may try SSH.
+
+    With --dry-run the session shows a plan from now on.
+    """
+    dry_run = bool(session.flags.get("dry_run"))
+    if dry_run:
+        session.show, session.done = plan_text, False
+    spec = session.cluster_spec(must_be_named=not dry_run and session.verb != "check")
+    session.say(f"provider {spec.provider}: {spec.provider_reason}")
+    everybody = [net for net in spec.allow_ip if net.endswith("/0")]
+    if everybody and spec.provider == CLOUD:
+        session.say(f"SSH will be open to EVERY ADDRESS: {' and '.join(everybody)}", warning=True)
+    return spec
+
+
+@verb(
+    "up",
+    up_text,
+    "up --provider local --nodes 2",
+    "up --nodes 4 --instance-type cpu.huge --ttl 3h",
+    done=True,
+)
+def up_command(session: Session) -> UpResult | PlanResult:
+    """Create a cluster of N machines, with a Rain governor on each and a Rain server on the first.
+
+    Run it again to repair the cluster: it changes only what is missing or wrong.
+    """
+    from rain_deploy.verbs.up import up
+
+    return session.call(up, announced(session), dry_run=bool(session.flags.get("dry_run")))
+
+
+def check_text(result: CheckResult) -> text.Text:
+    """Return a row for each thing that was looked at."""
+    rows = [(line.subject, line.state, line.text) for line in result.findings]
+    return [text.table(("WHAT", "STATE", "FOUND"), rows, wrap=True)]
+
+
+@verb("check", check_text, "check --provider local", "check --hosts alice@10.0.0.5,alice@10.0.0.6")
+def check_command(session: Session) -> CheckResult:
+    """Show what up would install or refuse, but change nothing."""
+    from rain_deploy.verbs.check import check
+
+    return session.call(check, announced(session))
+
+
+def scale_text(result: ScaleResult) -> text.Text:
+    """Return what was added and removed, the nodes, and what they cost now."""
+    now, hourly = text.count(result.after, "node"), result.per_hour
+    if not (result.added or result.removed):
+        return [f"cluster {result.cluster} has {now} as before", _nodes_table(result.nodes)]
+    changes = (("added", result.added), ("removed", result.removed))
+    costs = [] if hourly is None else [f"costs {money(hourly, result.currency)} per hour; "]
+    return [
+        f"cluster {result.cluster} has {now} now, {result.before} before, {text.seconds(result.seconds)}",
+        *(f"{what}: {', '.join(names)}" for what, names in changes if names),
+        _nodes_table(result.nodes),
+        *(f"{cost}{text.limit(result.limit_s)}" for cost in costs),
+    ]
+
+
+@verb("scale", scale_text, "scale 8", "scale 2 -c mine", done=True)
+@click.argument("nodes", metavar="N", callback=checks(OPTIONS["nodes"].kind))
+def scale_command(session: Session, *, nodes: int) -> ScaleResult:
+    """Add or remove nodes until the cluster has N.
+
+    If a new node fails, the existing nodes stay as they are. You can add nodes while a run is waiting or
+    active, but not remove them.
+    """
+    from rain_deploy.verbs.scale import scale
+
+    living = session.ctx.store.cluster(session.cluster)
+    provider = {"provider": living.provider} if living else {}
+    session.flags = {**session.flags, "nodes": nodes, **provider}
+    return session.call(scale, session.cluster_spec(), nodes)
+
+
+def extend_text(result: ExtendResult) -> text.Text:
+    """Return the new time limit, and what the cluster costs until then."""
+    unreachable = "no node was reachable; only the labels were updated"
+    return [
+        f"cluster {result.cluster}: {text.limit(result.limit_s)}",
+        f"costs {money(result.per_hour, result.currency)} per hour",
+        f"updated {', '.join(result.nodes)}" if result.nodes else unreachable,
+    ]
+
+
+@verb("extend", extend_text, "extend 2h", "extend none -c mine", done=True)
+@click.argument("duration", metavar="DURATION", callback=checks(LIFETIME))
+def extend_command(session: Session, *, duration: float) -> ExtendResult:
+    """Extend the time limit of the cluster by DURATION. "none" removes the limit.
+
+    At the limit, each machine powers itself off. If the limit has passed, DURATION counts from now. If
+    --max-cost would be spent before the new limit, the machines power themselves off then.
+    """
+    from rain_deploy.verbs.extend import extend
+
+    return session.call(extend, session.cluster, None if math.isinf(duration) else duration)
+
+
+def status_text(result: StatusResult) -> text.Text:
+    """Return the cluster's state, its cost, a row for each node, its run, and what has drifted."""
+    run, rain = result.run, "Rain does not answer"
+    if result.governors is not None:
+        rain = f"{text.count(result.governors, 'governor')} registered with Rain"
+    costs = []
+    if result.cost is not None:
+        hourly = result.per_hour
+        rate = "" if hourly is None else f"{money(hourly, result.currency)} per hour; "
+        so_far = money(result.cost, result.currency)
+        costs = [f"cost so far {so_far}; {rate}{text.limit(result.limit_s)}"]
+    return [
+        f"cluster {result.cluster}: {result.provider}, {text.count(len(result.nodes), 'node')}, {rain}",
+        *costs,
+        _nodes_table(result.nodes),
+        f"run {run.run}: {run.outcome or run.state}, {run.script}" if run else "no run yet",
+        *(f"not as recorded: {text.clean(line)}" for line in result.drift),
+    ]
+
+
+@verb("status", status_text, "status", "status -c mine --check")
+@option("--check", is_flag=True, help="Exit with 3 if anything differs from the record.")
+def status_command(session: Session, *, check: bool) -> StatusResult:
+    """Show the state of a cluster and of each of its nodes."""
+    from rain_deploy.verbs.status import status
+
+    return session.call(status, session.cluster, check=check)
+
+
+def list_text(result: ListResult) -> text.Text:
+    """Return a row for each cluster."""
+    if not result.clusters:
+        return ["no clusters"]
+    head = ("CLUSTER", "PROVIDER", ">NODES", "STATE", "MADE", ">COST", "TIME LIMIT", ">RUNS", "ACTIVE RUN")
+    rows = []
+    for line in result.clusters:
+        state = ", ".join(filter(None, ("up" if line.up else "not up", line.state)))
+        limit = hour(line.limit_s, time.time()) if line.limit_s else "none"
+        costs = ("", "") if line.cost is None else (money(line.cost, line.currency), limit)
+        made = (str(line.nodes), state, text.moment(line.created_s))
+        rows.append((line.name, line.provider, *made, *costs, str(line.runs), line.active_run))
+    return [text.table(head, rows)]
+
+
+@verb("list", list_text, "list", "list --json")
+def list_command(session: Session) -> ListResult:
+    """Show all clusters in RAIN_DEPLOY_HOME, with their cost so far and their time limit."""
+    from rain_deploy.verbs.list import list_clusters
+
+    return session.call(list_clusters)
+
+
+def down_text(result: DownResult) -> text.Text:
+    """Return what was pulled and deleted, and how it was verified."""
+    if result.nothing:
+        looked = "; ".join(result.certificate) or f"to look in an account: rain-deploy gc -c {result.cluster}"
+        return [f"cluster {result.cluster}: no record of it here; {looked}"]
+    cost = f"; it cost {money(result.cost, result.currency)}" if result.cost is not None else ""
+    return [
+        *(f"pulled: {run}" for run in result.pulled),
+        *(f"deleted: {text.clean(thing)}" for thing in result.deleted),
+        "verified: nothing is left",
+        *(f"  {text.clean(line)}" for line in result.certificate),
+        f"cluster {result.cluster} is down, {text.seconds(result.seconds)}{cost}",
+    ]
+
+
+@verb("down", down_text, "down", "down -c mine --discard-results --yes", done=True)
+@option(
+    "--discard-results", is_flag=True, group=Group.OUTPUT, help="Do not pull results that are not here yet."
+)
+def down_command(session: Session, *, discard_results: bool) -> DownResult:
+    """Pull the results that are not here yet, delete the cluster, and check that nothing is left.
+
+    If a run is active, it asks first; --yes cancels the run. If there is no record of the cluster on this
+    machine, it looks in your cloud account and shows what it finds there, but deletes nothing.
+    """
+    from rain_deploy.verbs.down import down
+
+    out = session.flags.get("out")
+    account = account_spec(session) if session.app.credentials() else None
+    return session.call(down, session.cluster, discard_results=discard_results, out=out, account=account)
