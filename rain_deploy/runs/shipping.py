@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from rain_deploy.core.run import Shipment, ShippedFile
 from rain_deploy.core.spec import FunctionScript
 from rain_deploy.core.step import PayloadFile
 from rain_deploy.errors import InputError
-from rain_deploy.runs.source import Import, Source, read_script, scan
+from rain_deploy.runs.source import Source, read_script, scan
 
 ASK_ABOVE_BYTES = 100_000_000
 """Shipping more than this needs the user's agreement."""
@@ -86,8 +85,6 @@ class _Gathering:
         self._directories: set[Path] = {cwd}
         self._missing: list[str] = []
 
-    # ---- the script and its modules
-
     def add_script(self) -> None:
         """Add the script, or a function's module, and breadth first all modules that are found from it."""
         first = self._function.module if self._function else self._script
@@ -97,47 +94,52 @@ class _Gathering:
         todo = [(first, read_script(first, self._name(first)))]
         while todo:
             module, source = todo.pop(0)
-            self._search += [place for text in source.search if (place := self._local(text)) is not None]
+            for text in source.search:
+                place = Path(os.path.normpath(self._cwd / text))
+                if not text.startswith("/") or any(map(place.is_relative_to, self._bases)):
+                    self._search.append(place)
             self._add_named(module, source)
-            for found in self._modules(module, source.imports):
-                self._files.add(found)
-                if found.suffix == ".py":
-                    todo.append((found, self._scan(found)))
+            for found in [path for wanted in source.imports for path in self._modules(module, wanted)]:
+                if found not in self._files:
+                    self._files.add(found)
+                    if found.suffix == ".py":
+                        todo.append((found, self._scan(found)))
 
     def _scan(self, module: Path) -> Source:
         """Return what a module names; nothing when it does not parse: the script may never import it."""
         try:
             return scan(module.read_bytes(), self._name(module))
         except (SyntaxError, ValueError):
-            return Source((), (), (), ())
+            return Source()
         except OSError as error:
             raise _unreadable(module, error) from error
 
-    def _local(self, text: str) -> Path | None:
-        """Return an addition to ``sys.path``, unless it lies outside the script's directories."""
-        place = Path(os.path.normpath(self._cwd / text))
-        return place if not text.startswith("/") or any(map(place.is_relative_to, self._bases)) else None
-
-    def _modules(self, module: Path, imports: tuple[Import, ...]) -> Iterator[Path]:
-        """Yield the local files of these imports that were not seen before."""
-        for wanted in imports:
-            places = self._search
-            if wanted.level:
-                package = module.parents[min(wanted.level, len(module.parents)) - 1]
-                inside = any(package.is_relative_to(place) for place in self._search)
-                places = [package] if inside else []
-            found = next(filter(None, (_resolve(place, wanted.name) for place in places)), [])
-            yield from (path for path in found if path not in self._files)
-
-    # ---- the files that they name
+    def _modules(self, module: Path, wanted: str) -> list[Path]:
+        """Return the local files of an import."""
+        name = wanted.lstrip(".")
+        places = self._search
+        if level := len(wanted) - len(name):
+            package = module.parents[min(level, len(module.parents)) - 1]
+            places = [package] if any(map(package.is_relative_to, self._search)) else []
+        return next(filter(None, (_resolve(place, name) for place in places)), [])
 
     def _add_named(self, module: Path, source: Source) -> None:
-        read = {entry.path for entry in source.reads}
+        """Add the files that a module names, and note what it reads and is not shipped."""
+        read = {text for text, _ in source.reads}
         for text in source.paths:
             for base in self._bases:
                 self._add_path(Path(os.path.normpath(base / text)), read=text in read)
-        for entry in source.reads:
-            self._note_missing(module, entry.path, entry.line)
+        for text, line in source.reads:
+            where = f"{self._name(module)}, line {line}"
+            if "://" in text or "\n" in text or not Path(text).suffix:
+                continue
+            if text.startswith("/"):
+                if _kind(Path(text)) and not text.startswith(_SYSTEM):
+                    self._missing.append(
+                        f"{where} reads {text}, which stays here: name it relative to the script, and --files"
+                    )
+            elif not any(_kind(base / text) for base in self._bases):
+                self._missing.append(f"{where} reads {text}, which is not here; --files PATH ships more")
 
     def _add_path(self, path: Path, *, read: bool) -> None:
         """Ship a file; ship a directory, or that of a file not written yet, as an empty directory."""
@@ -148,40 +150,26 @@ class _Gathering:
                 self._files.add(path)
             return
         place = path if stat.S_ISDIR(kind) else path.parent
-        if not stat.S_ISDIR(_kind(place)) or self._cwd.is_relative_to(place):
-            return
-        self._directories.add(place)
-        if read and place == path:
-            name = self._name(place)
-            self._missing.append(
-                f"of directory {name} only files that are named go; --files {name} ships it all"
-            )
+        if stat.S_ISDIR(_kind(place)) and not self._cwd.is_relative_to(place):
+            self._directories.add(place)
+            if read and place == path:
+                name = self._name(place)
+                self._missing.append(
+                    f"of directory {name} only files that are named go; --files {name} ships it all"
+                )
 
     def _name(self, path: Path) -> str:
         return os.path.relpath(path, self._cwd)
 
-    def _note_missing(self, module: Path, text: str, line: int) -> None:
-        if "://" in text or "\n" in text or not Path(text).suffix:
-            return
-        where = f"{self._name(module)}, line {line}"
-        if text.startswith("/"):
-            if _kind(Path(text)) and not text.startswith(_SYSTEM):
-                self._missing.append(
-                    f"{where} reads {text}, which stays here: name it relative to the script, and --files"
-                )
-        elif not any(_kind(base / text) for base in self._bases):
-            self._missing.append(f"{where} reads {text}, which is not here; --files PATH ships more")
-
-    # ---- --files
-
     def add_extra(self, given: Path) -> None:
+        """Add what ``--files`` names."""
         path = Path(os.path.normpath(self._cwd / given))
         if given.is_absolute() and not any(map(path.is_relative_to, self._bases)):
             raise InputError(
                 f"--files {given} lies outside {self._cwd}, so it would have another name on the nodes",
                 next_step=f"copy it into {self._cwd} and name it relative to that",
             )
-        if any(path.resolve().is_relative_to(place) for place in self._never):
+        if any(map(path.resolve().is_relative_to, self._never)):
             raise InputError(f"--files {given} is never shipped: it belongs to rain-deploy itself")
         self._walk(path, frozenset(), named=True)
 
@@ -205,8 +193,6 @@ class _Gathering:
                     self._walk(entry, above | {real})
         elif named:
             raise InputError(f"--files {path}: neither a file nor a directory")
-
-    # ---- the outcome
 
     def shipment(self) -> Shipment:
         root = Path(os.path.commonpath([self._cwd, self._script.parent, *self._files, *self._directories]))

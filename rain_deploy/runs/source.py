@@ -10,10 +10,8 @@ import ast
 import importlib.util
 import posixpath
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from rain_deploy.core.spec import NODE_PYTHON, NODE_PYTHON_TEXT
 from rain_deploy.errors import InputError
@@ -28,30 +26,17 @@ _READERS = frozenset(_READ_FILES | _READ_DIRECTORIES)
 _PATH_READERS = frozenset({"open", "read_text", "read_bytes", "iterdir", "glob", "rglob"})
 
 
-class Import(NamedTuple):
-    """A dotted name that may be a module; ``level`` counts the dots of a relative import."""
-
-    level: int
-    name: str
-
-
-class Read(NamedTuple):
-    """A path that the source opens to read."""
-
-    path: str
-    line: int
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
     """What one module imports and names."""
 
-    imports: tuple[Import, ...]
-    paths: tuple[str, ...]
+    imports: tuple[str, ...] = ()
+    """Dotted names that may be modules; each leading dot is a level of a relative import."""
+    paths: tuple[str, ...] = ()
     """Relative to the working directory, or as the author means them."""
-    reads: tuple[Read, ...]
-    """Paths also passed to another call are left out, because that call may write them."""
-    search: tuple[str, ...]
+    reads: tuple[tuple[str, int], ...] = ()
+    """(path, line) of what it opens to read, unless another call has the path too and may write it."""
+    search: tuple[str, ...] = ()
     """Added to ``sys.path``."""
 
 
@@ -86,139 +71,108 @@ def scan(data: bytes, file: str) -> Source:
         warnings.simplefilter("ignore", SyntaxWarning)
         tree = ast.parse(data, file, feature_version=NODE_PYTHON)
     importlib.util.decode_source(data)  # raises also for bytes in comments, which the parser does not read
-    paths = _Paths(tree, file)
-    reads, others = _calls(tree, paths)
+    found = _Scan(tree, file)
     return Source(
-        imports=tuple(dict.fromkeys(_imports(tree))),
-        paths=tuple(dict.fromkeys(paths.found(tree))),
-        reads=tuple(read for read in reads if read.path not in others),
-        search=tuple(_search(tree, paths)),
+        imports=tuple(dict.fromkeys(found.imports)),
+        paths=tuple(dict.fromkeys(found.paths)),
+        reads=tuple(read for read in found.reads if read[0] not in found.others),
+        search=tuple(found.search),
     )
 
 
-def _imports(tree: ast.Module) -> Iterator[Import]:
-    for node in ast.walk(tree):
+class _Scan:
+    """What a module names.  Evaluates expressions whose value is always the same text."""
+
+    def __init__(self, tree: ast.Module, file: str) -> None:
+        self.imports: list[str] = []
+        self.paths: list[str] = []
+        self.reads: list[tuple[str, int]] = []
+        self.others: set[str] = set()
+        """Texts that are arguments of calls that do not read."""
+        self.search: list[str] = []
+        self._names = {"__file__": file}
+        for node in tree.body:
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value) if text := self._text(value):
+                    self._names[name] = text
+        for inner in ast.walk(tree):
+            self._take(inner)
+
+    def _take(self, node: ast.AST) -> None:
         match node:
             case ast.Import(names=names):
-                yield from (Import(0, alias.name) for alias in names)
+                self.imports += [alias.name for alias in names]
             case ast.ImportFrom(module=module, names=names, level=level):
-                parts = (module,) if module else ()
-                yield Import(level, module or "")
-                yield from (Import(level, ".".join((*parts, alias.name))) for alias in names)
-            case ast.Call(args=[ast.Constant(value=str() as name), *_]) if _called(node) in {
-                "import_module",
-                "__import__",
-            }:
-                bare = name.lstrip(".")
-                yield Import(len(name) - len(bare), bare)
-            case _:
-                pass
+                base = "." * level + (f"{module}." if module else "")
+                self.imports += [base, *(base + alias.name for alias in names)]
+            case ast.Call(
+                func=ast.Name(id="import_module" | "__import__")
+                | ast.Attribute(attr="import_module" | "__import__"),
+                args=[ast.Constant(value=str() as name), *_],
+            ):
+                self.imports.append(name)
+            case ast.Call(
+                func=ast.Attribute(attr="append" | "insert", value=ast.Attribute(attr="path")),
+                args=[*_, last],
+            ) if text := self._text(last):
+                self.search.append(text)
+        if isinstance(node, ast.Constant | ast.BinOp | ast.Call | ast.Attribute):
+            text = self._text(node)
+            if text is None and isinstance(node, ast.Call):
+                self._take_call(node)
+            elif text and len(text) <= LONGEST_PATH and text[0] != "/" and not {"\0", "\n"} & set(text):
+                self.paths.append(text)
+
+    def _take_call(self, call: ast.Call) -> None:
+        name, read = _called(call), None
+        base = self._text(call.func.value) if isinstance(call.func, ast.Attribute) else None
+        if base is not None and name in _PATH_READERS:
+            read = base if _opens_to_read(call, 0) else None
+        elif call.args and (name in _READERS or name.startswith("read_")):
+            read = self._text(call.args[0]) if _opens_to_read(call, 1) else None
+        if read:
+            self.reads.append((read, call.lineno))
+        else:
+            arguments = map(self._text, (*call.args, *(keyword.value for keyword in call.keywords)))
+            self.others.update(filter(None, (base, *arguments)))
+
+    def _text(self, node: ast.expr) -> str | None:
+        text: str | None = None
+        match node:
+            case ast.Constant(value=str() as value):
+                text = value
+            case ast.Name(id=name):
+                text = self._names.get(name)
+            case ast.BinOp(left=left, op=ast.Div(), right=right):
+                text = self._join(left, right)
+            case (
+                ast.Attribute(value=inner, attr="parent")
+                | ast.Call(func=ast.Name(id="dirname") | ast.Attribute(attr="dirname"), args=[inner])
+            ):
+                below = self._text(inner)
+                text = None if below is None else posixpath.normpath(posixpath.join(below, ".."))
+            case ast.Call(func=ast.Attribute(value=base, attr=name), args=args) if name in _KEEP_BASE:
+                text = self._join(base, *args)
+            case ast.Call(args=[_, *_] as args) if _called(node) in _KEEP_ARGUMENT:
+                text = self._join(*args)
+        return text
+
+    def _join(self, *nodes: ast.expr) -> str | None:
+        texts = [text for text in map(self._text, nodes) if text is not None]
+        return posixpath.join(*texts) if len(texts) == len(nodes) else None
 
 
 def _called(call: ast.Call) -> str:
     match call.func:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name
-        case _:
-            return ""
+    return ""
 
 
-class _Paths:
-    """Evaluates expressions whose value is always the same text."""
-
-    def __init__(self, tree: ast.Module, file: str) -> None:
-        self._names = {"__file__": file}
-        for node in tree.body:
-            match node:
-                case ast.Assign(targets=[ast.Name(id=name)], value=value) if text := self.text(value):
-                    self._names[name] = text
-                case _:
-                    pass
-
-    def found(self, tree: ast.Module) -> Iterator[str]:
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Constant | ast.BinOp | ast.Call | ast.Attribute):
-                text = self.text(node) or "/"
-                if len(text) <= LONGEST_PATH and text[0] != "/" and not {"\0", "\n"} & set(text):
-                    yield text
-
-    def text(self, node: ast.expr) -> str | None:
-        match node:
-            case ast.Constant(value=str() as value):
-                return value
-            case ast.Name(id=name):
-                return self._names.get(name)
-            case ast.BinOp(left=left, op=ast.Div(), right=right):
-                return self._join(left, right)
-            case ast.Attribute(value=inner, attr="parent"):
-                return self._parent(inner)
-            case ast.Call():
-                return self._call(node)
-            case _:
-                return None
-
-    def _call(self, call: ast.Call) -> str | None:
-        name = _called(call)
-        if isinstance(call.func, ast.Attribute) and name in _KEEP_BASE:
-            return self._join(call.func.value, *call.args)
-        if name == "dirname" and len(call.args) == 1:
-            return self._parent(call.args[0])
-        return self._join(*call.args) if name in _KEEP_ARGUMENT and call.args else None
-
-    def _parent(self, node: ast.expr) -> str | None:
-        text = self.text(node)
-        return None if text is None else posixpath.normpath(posixpath.join(text, ".."))
-
-    def _join(self, *nodes: ast.expr) -> str | None:
-        texts = [text for text in map(self.text, nodes) if text is not None]
-        return posixpath.join(*texts) if len(texts) == len(nodes) else None
-
-
-def _calls(tree: ast.Module, paths: _Paths) -> tuple[list[Read], set[str]]:
-    """Return the reads, and every text that is an argument of any other call."""
-    reads: list[Read] = []
-    others: set[str] = set()
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or paths.text(node) is not None:
-            continue
-        if read := _read(node, paths):
-            reads.append(Read(read, node.lineno))
-        else:
-            arguments = (*node.args, *(keyword.value for keyword in node.keywords))
-            others.update(text for text in map(paths.text, arguments) if text)
-            if isinstance(node.func, ast.Attribute) and (text := paths.text(node.func.value)):
-                others.add(text)
-    return reads, others
-
-
-def _read(call: ast.Call, paths: _Paths) -> str | None:
-    """Return the path that this call reads."""
-    name = _called(call)
-    base = paths.text(call.func.value) if isinstance(call.func, ast.Attribute) else None
-    if base is not None and name in _PATH_READERS:
-        return base if _mode(call, 0) else None
-    if call.args and (name in _READERS or name.startswith("read_")):
-        return paths.text(call.args[0]) if name != "open" or _mode(call, 1) else None
-    return None
-
-
-def _mode(call: ast.Call, position: int) -> bool:
-    """Return True unless the call's mode makes the file."""
+def _opens_to_read(call: ast.Call, position: int) -> bool:
+    """Return True unless this is an ``open`` whose mode, its argument at ``position``, makes the file."""
     given = [keyword.value for keyword in call.keywords if keyword.arg == "mode"]
     match (given or call.args[position : position + 1])[:1]:
         case [ast.Constant(value=str() as mode)] if _called(call) == "open":
             return not set(mode) & set("wax")
-        case _:
-            return True
-
-
-def _search(tree: ast.Module, paths: _Paths) -> Iterator[str]:
-    for node in ast.walk(tree):
-        match node:
-            case ast.Call(
-                func=ast.Attribute(attr="append" | "insert", value=ast.Attribute(attr="path")),
-                args=[*_, last],
-            ) if text := paths.text(last):
-                yield text
-            case _:
-                pass
+    return True
