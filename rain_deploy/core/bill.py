@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from rain_deploy.core.machine import Machines, Resource
-from rain_deploy.core.text import HOUR_S, money
+from rain_deploy.core.text import HOUR_S
 
 DEFAULT_TTL_S = 12 * HOUR_S
 """From the making of a cluster to its time limit, unless another is asked for."""
@@ -15,7 +15,10 @@ DEFAULT_TTL_S = 12 * HOUR_S
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What machines of a cluster cost and open, before any is made."""
+    """What machines of a cluster cost and open, before any is made.
+
+    Prices are of one node with its disk; one that is powered off costs its disk.
+    """
 
     zone: str
     instance_type: str
@@ -25,9 +28,7 @@ class Quote:
     memory_bytes: int
     gpus: int
     per_hour: float
-    """One running node, with its disk."""
     stopped_per_hour: float
-    """One node that is powered off: its disk."""
     currency: str
     source: str
     """Where the prices come from, with the date of their table."""
@@ -102,16 +103,6 @@ class Bill:
             else:
                 rates.setdefault(found.ref, self.quote.per_hour)
         return sum(rates.values())
-
-    @property
-    def capped(self) -> bool:
-        """True where a sum limits the time."""
-        return self.max_cost is not None
-
-    @property
-    def cap(self) -> str:
-        """The sum that may be spent, in words."""
-        return money(self.max_cost or 0.0, self.currency)
 
     def cost(self, now_s: float) -> float:
         """Return what all machines have cost so far."""

@@ -58,24 +58,18 @@ class Cluster:
     engine_sha256: str = ""
     code_digest: str = ""
     machines: Machines = field(default_factory=Machines)
-    """What its machines have in common."""
     up: bool = False
     """True once ``up`` saw every governor register."""
     left_out: tuple[Node, ...] = ()
     """Nodes without which a later ``up`` went on, by --min-nodes: something may run on them."""
     owner: str = ""
     bill: Bill | None = None
-    """What its machines cost; None where nothing is priced."""
+    """None where nothing is priced."""
 
     @property
     def limit_s(self) -> float | None:
         """When its machines power themselves off; None: never."""
         return self.bill.limit_s if self.bill else None
-
-    @property
-    def per_hour(self) -> float | None:
-        """Price of all its machines while they run; None where nothing is priced."""
-        return self.bill.per_hour if self.bill else None
 
     @property
     def currency(self) -> str:
@@ -98,11 +92,7 @@ class Cluster:
 
     def with_nodes(self, change: Callable[[Node], Node]) -> Cluster:
         """Return the cluster with each node, also of those left out, as ``change`` returns it."""
-        return replace(
-            self,
-            nodes=tuple(map(change, self.nodes)),
-            left_out=tuple(map(change, self.left_out)),
-        )
+        return replace(self, nodes=tuple(map(change, self.nodes)), left_out=tuple(map(change, self.left_out)))
 
     def without(self, names: Collection[str]) -> Cluster:
         """Return the cluster without the nodes of these names."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 IDLE_PORT = 7210
 """Rain's client port between runs; also what the user's script names."""
 HTTP_PORT = 7222
@@ -37,34 +35,23 @@ def governor_port(index: int) -> int:
     return GOVERNOR_PORT_BASE + index
 
 
-@dataclass(frozen=True, slots=True)
 class Layout:
     """Paths under ``base`` for one cluster."""
 
-    base: str
-    cluster_id: str
-
-    @property
-    def engines(self) -> str:
-        return f"{self.base}/cache/engine"
-
-    @property
-    def environments(self) -> str:
-        return f"{self.base}/cache/envs"
-
-    @property
-    def codes(self) -> str:
-        return f"{self.base}/cache/code"
-
-    @property
-    def uvs(self) -> str:
-        return f"{self.base}/cache/uv"
+    def __init__(self, base: str, cluster_id: str) -> None:
+        self.base = base
+        self.cluster_id = cluster_id
+        self.engines = f"{base}/cache/engine"
+        self.environments = f"{base}/cache/envs"
+        self.codes = f"{base}/cache/code"
+        self.cluster = f"{base}/clusters/{cluster_id}"
+        self.server = f"{self.cluster}/server"
 
     def engine(self, sha256: str) -> str:
         return f"{self.engines}/{sha256}/rain"
 
     def uv(self, sha256: str) -> str:
-        return f"{self.uvs}/{sha256}/uv"
+        return f"{self.base}/cache/uv/{sha256}/uv"
 
     def environment(self, digest: str) -> str:
         """Usable only when ``<path>/.ok`` exists."""
@@ -74,20 +61,8 @@ class Layout:
         """``python <this directory> VERB …`` runs node code."""
         return f"{self.codes}/{digest}"
 
-    @property
-    def cluster(self) -> str:
-        return f"{self.base}/clusters/{self.cluster_id}"
-
     def node(self, index: int) -> str:
         return f"{self.cluster}/nodes/{index}"
 
-    @property
-    def server(self) -> str:
-        return f"{self.cluster}/server"
-
-    @property
-    def runs(self) -> str:
-        return f"{self.cluster}/runs"
-
     def run(self, run_id: str) -> str:
-        return f"{self.runs}/{run_id}"
+        return f"{self.cluster}/runs/{run_id}"

@@ -71,10 +71,5 @@ class Shipment:
         return sum(file.size_bytes for file in self.files)
 
     @property
-    def digests(self) -> tuple[tuple[str, str], ...]:
-        """Path and sha256 of each file."""
-        return tuple((file.path, file.sha256) for file in self.files)
-
-    @property
     def script_sha256(self) -> str:
         return next(file.sha256 for file in self.files if file.path == self.script)

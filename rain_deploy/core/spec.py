@@ -14,15 +14,14 @@ class EnvironmentSpec:
     """What is installed on each node beside the locked set of our own (extra ``node``)."""
 
     requirements: Path | None = None
-    """A requirements file of the user (--requirements)."""
     packages: tuple[str, ...] = ()
     """Names with or without version (--with)."""
     wheels: tuple[Path, ...] = ()
     """Local wheel files (--with ./x.whl)."""
     apt: tuple[str, ...] = ()
-    """Debian packages (TOML ``apt``); needs root on the nodes."""
+    """Debian packages; needs root on the nodes, as ``setup`` does."""
     setup: Path | None = None
-    """A shell script run once per node (TOML ``setup``); needs root on the nodes."""
+    """A shell script run once per node."""
     upgrade: bool = False
     """Resolve again instead of using the resolution that the cluster was made with."""
 
@@ -48,7 +47,7 @@ class ClusterSpec:
     min_nodes: int | None = None
     cpus_per_node: int | None = None
     machines: Machines = field(default_factory=Machines)
-    """What its machines have in common.  Where nothing is said: what the cluster has, else the default."""
+    """Where nothing is said: what the cluster has, else the default."""
     host_keys: Path | None = None
     """A known_hosts file (--host-key) used instead of the user's own."""
     environment: EnvironmentSpec = EnvironmentSpec()

@@ -46,7 +46,7 @@ def ship_stage(
     )
     placed = (
         _json("run.json", to_json(described)),
-        _json("shipped.json", dict(shipment.digests)),
+        _json("shipped.json", {file.path: file.sha256 for file in shipment.files}),
         _json("env.json", dict(spec.env), 0o600),
         *(PayloadFile(f"files/{file.path}", file.data, file.mode) for file in files),
     )

@@ -65,8 +65,17 @@ def open_or_create(path: Path) -> None:
     """Create the file if it is missing, and raise StateError if it cannot be trusted or read."""
     with translated(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not path.exists():
-            _create(path)
+        if not path.exists():  # it is made whole or not at all; of two processes, the first one wins
+            handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".state-")
+            os.close(handle)
+            try:
+                with contextlib.closing(sqlite3.connect(draft)) as connection:
+                    connection.execute("PRAGMA synchronous = FULL")
+                    connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+                with contextlib.suppress(FileExistsError):
+                    os.link(draft, path)
+            finally:
+                Path(draft).unlink(missing_ok=True)
         _refuse_strangers(path)
     with database(path) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -89,20 +98,6 @@ def database(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
 
 
-def _create(path: Path) -> None:
-    """Create the whole file or nothing; if two processes do so at once, the first one wins."""
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".state-")
-    os.close(handle)
-    try:
-        with contextlib.closing(sqlite3.connect(draft)) as connection:
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
-
-
 def _refuse_strangers(path: Path) -> None:
     """Raise StateError if another user could have written it: we delete and dial what it names."""
     if (owner := path.stat().st_uid) != os.geteuid():
@@ -111,10 +106,10 @@ def _refuse_strangers(path: Path) -> None:
             "it was left as it is",
             next_step=f"as that user, or: {_ANOTHER}",
         )
-    folder_mode, mode = path.parent.stat().st_mode, path.stat().st_mode
-    open_folder = folder_mode & stat.S_IWOTH and not folder_mode & stat.S_ISVTX
-    if open_folder or mode & (stat.S_IWGRP | stat.S_IWOTH):
-        place, mode = (path.parent, folder_mode) if open_folder else (path, mode)
+    folder, file = path.parent.stat().st_mode, path.stat().st_mode
+    open_folder = folder & stat.S_IWOTH and not folder & stat.S_ISVTX
+    if open_folder or file & (stat.S_IWGRP | stat.S_IWOTH):
+        place, mode = (path.parent, folder) if open_folder else (path, file)
         raise StateError(
             f"{place} can be written by other users of this machine (mode {stat.S_IMODE(mode):o}); "
             "the state was left as it is",
@@ -128,7 +123,19 @@ def locked(directory: Path, cluster: str, verb: str, is_gone: Callable[[], bool]
     path = directory / f"{cluster}.lock"
     with translated(path):
         directory.mkdir(mode=0o700, exist_ok=True)
-        handle = _held(cluster, path)
+        while True:
+            handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(handle), path.stat()):
+                    break  # else its last holder has just deleted it
+            except BlockingIOError as error:
+                os.close(handle)
+                message = f"cluster {cluster} is being changed by {_holder(path)}"
+                raise Locked(message, next_step="try again when it has ended") from error
+            except FileNotFoundError:
+                pass
+            os.close(handle)
     try:
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "verb": verb, "since_s": time.time()}
         with translated(path):
@@ -139,25 +146,6 @@ def locked(directory: Path, cluster: str, verb: str, is_gone: Callable[[], bool]
         with contextlib.suppress(StateError, OSError):
             if is_gone():
                 path.unlink()
-        os.close(handle)
-
-
-def _held(cluster: str, path: Path) -> int:
-    """Return a handle of the locked file, and not of one that its last holder has just deleted."""
-    while True:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                return handle
-        except BlockingIOError as error:
-            os.close(handle)
-            raise Locked(
-                f"cluster {cluster} is being changed by {_holder(path)}",
-                next_step="try again when it has ended",
-            ) from error
-        except FileNotFoundError:
-            pass
         os.close(handle)
 
 

@@ -64,7 +64,7 @@ def _moved(ctx: Context, name: str, bill: Bill, duration_s: float | None) -> Bil
     bill = replace(bill, ttl_limit_s=wanted_s)
     limit_s = bill.limit_at(now_s)
     if limit_s is not None and (wanted_s is None or limit_s < wanted_s):
-        said = f"--max-cost {bill.cap} is spent at {hour(limit_s, now_s)}"
+        said = f"--max-cost {money(bill.max_cost or 0.0, bill.currency)} is spent at {hour(limit_s, now_s)}"
         if limit_s <= now_s:
             raise InputError(f"{said}, so the time limit of {name} was left as it is")
         ctx.emit(Notice(f"{said}: that is the time limit, because it is the earlier"))

@@ -68,7 +68,7 @@ def scale(ctx: Context, spec: ClusterSpec, n: int) -> ScaleResult:
         removed=tuple(name for name in had if name not in names),
         nodes=node_lines(cluster, "ready"),
         seconds=time.monotonic() - started_s,
-        per_hour=cluster.per_hour,
+        per_hour=cluster.bill.per_hour if cluster.bill else None,
         currency=cluster.currency,
         limit_s=cluster.limit_s,
     )
@@ -97,5 +97,5 @@ def _follow_cost(ctx: Context, record: Record) -> None:
     """Give every node the new limit: fewer or more machines spend --max-cost at another hour."""
     cluster = record.cluster
     cloud = ctx.provider_for(cluster.provider).cloud
-    if cloud and cluster.bill and cluster.bill.capped:
+    if cloud and cluster.bill and cluster.bill.max_cost is not None:
         move_limit(ctx, cloud, record, replace(cluster.bill, limit_s=cluster.bill.limit_at(time.time())))

@@ -339,5 +339,5 @@ def test_digests_are_of_what_is_sent(project: Path) -> None:
     lay(project, {"src/main.py": "x = 1\n"})
     shipment = of(project, "src/main.py")
     sent = {file.path: hashlib.sha256(file.data).hexdigest() for file in payload(shipment)}
-    assert dict(shipment.digests) == sent
+    assert {file.path: file.sha256 for file in shipment.files} == sent
     assert shipment.script_sha256 == sent["src/main.py"]
