@@ -20,13 +20,12 @@ _CHUNK_BYTES = 65_536
 _SHOWN = {"rain-python": "rain", "tensorflow": "tensorflow", "tensorflow-cpu": "tensorflow"}
 
 
-def read_json(path: Path) -> Json | None:
-    """Return the object in a JSON file; None if it cannot be read."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
+def read_json(path: Path) -> Json:
+    """Return the object in a JSON file; an empty one if it cannot be read."""
+    with contextlib.suppress(OSError, ValueError):
+        if isinstance(value := json.loads(path.read_bytes()), dict):
+            return value
+    return {}
 
 
 def load(path: Path, kind: type[T]) -> T | None:

@@ -50,8 +50,7 @@ def test_a_service_that_does_not_start_is_an_error_that_names_its_log(node_dir: 
 def test_a_service_that_another_one_started_meanwhile_is_started(node_dir: Path) -> None:
     def other() -> None:
         time.sleep(0.5)
-        if myself := identify(os.getpid()):
-            myself.record(node_dir / "governor/keeper.pid")
+        write_json(node_dir / "governor/keeper.pid", identify(os.getpid()))
 
     starting = threading.Thread(target=other)
     starting.start()

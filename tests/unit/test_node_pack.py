@@ -43,7 +43,7 @@ def _sha(data: bytes) -> str:
 
 def _packed(run: Run) -> bytes:
     output = io.BytesIO()
-    pack(run, output)
+    assert pack(run.path, output) == 0
     return output.getvalue()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from rain_deploy.node.files import write_json
 from rain_deploy.node.service.process import (
     PLACE,
     ROLE,
@@ -73,9 +74,9 @@ def test_a_zombie_is_not_alive() -> None:
 
 def test_a_recorded_identity_is_believed_only_while_it_lives(tmp_path: Path, service: str) -> None:
     process = start(service, tmp_path, "import time; time.sleep(60)")
-    process.record(tmp_path / "x.pid")
+    write_json(tmp_path / "x.pid", process)
     assert recorded(tmp_path / "x.pid") == process
-    Process(process.pid, process.start_ticks - 5).record(tmp_path / "x.pid")
+    write_json(tmp_path / "x.pid", Process(process.pid, process.start_ticks - 5))
     assert recorded(tmp_path / "x.pid") is None
     assert recorded(tmp_path / "absent.pid") is None
 

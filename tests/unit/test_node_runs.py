@@ -20,17 +20,12 @@ from rain_deploy.node.files import (
     tail,
     write_json,
 )
-from rain_deploy.node.run.directory import Run, all_runs, load_run
-from rain_deploy.node.run.line import ahead, interrupted, queue, unfinished
-from rain_deploy.node.service.engine import (
-    clients_registered,
-    fresh_epoch,
-    server_fault,
-    server_lost,
-)
+from rain_deploy.node.run.directory import Run, all_runs, join, load_run, state_line, unfinished
+from rain_deploy.node.service.engine import clients_registered, fresh_epoch, server_fault
+from rain_deploy.node.service.ensure import interrupted
 from rain_deploy.node.service.keeper import targets
 from rain_deploy.node.service.process import node_argv
-from rain_deploy.node.wire import Member, Outcome, RunState
+from rain_deploy.node.wire import Member, NodeConfig, Outcome, RunState, StateLine
 
 
 def ship(runs: Path, name: str, sequence: int, port: int = 7230, **more: Any) -> Run:
@@ -41,14 +36,38 @@ def ship(runs: Path, name: str, sequence: int, port: int = 7230, **more: Any) ->
     return run
 
 
+def config_of(directory: Path) -> NodeConfig:
+    return NodeConfig(
+        cluster_dir=directory,
+        node_dir=directory,
+        name="node-1",
+        service="c/1",
+        env=Path("/e"),
+        engine=Path("/e/rain"),
+        code=Path("/c"),
+        address="10.0.0.1",
+        governor_port=7301,
+        server_address="10.0.0.1",
+        idle_port=7210,
+        http_port=7222,
+        cpus=2,
+        server=True,
+    )
+
+
+def queue(run: Run) -> StateLine:
+    answer = join(run.path, no_wait=False)
+    assert isinstance(answer, StateLine)
+    return answer
+
+
 def test_runs_wait_in_the_order_of_their_sequence(tmp_path: Path) -> None:
-    last, first, shipped = ship(tmp_path, "b", 3), ship(tmp_path, "c", 1), ship(tmp_path, "a", 2)
-    queue(last)
-    queue(first)
-    assert [run.id for run in unfinished(tmp_path)] == ["c", "b"]
-    assert (ahead(first), ahead(last), ahead(shipped)) == (0, 1, 1)
+    last, first, late = ship(tmp_path, "b", 3), ship(tmp_path, "c", 1), ship(tmp_path, "a", 2)
+    assert (queue(last).ahead, queue(first).ahead, queue(late).ahead) == (0, 0, 1)
+    assert [run.id for run in unfinished(tmp_path)] == ["c", "a", "b"]
+    assert state_line(last).ahead == 2
     first.finish(Outcome.DONE)
-    assert ahead(last) == 0
+    assert state_line(last).ahead == 1
 
 
 def test_queueing_twice_changes_nothing(tmp_path: Path) -> None:
@@ -59,7 +78,9 @@ def test_queueing_twice_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_runs_that_a_power_off_broke_off_are_over_and_keep_no_variables(tmp_path: Path) -> None:
-    running, ended, waiting, killed, shipped = (ship(tmp_path, name, n) for n, name in enumerate("abcde"))
+    write_json(tmp_path / "node.json", config_of(tmp_path))
+    runs = tmp_path / "runs"
+    running, ended, waiting, killed, shipped = (ship(runs, name, n) for n, name in enumerate("abcde"))
     for run in (running, ended, waiting, killed):
         queue(run)
         write_json(run.path / "env.json", {"KEY": "secret"})
@@ -126,7 +147,7 @@ def test_json_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) ->
     assert read_json(path) == {"a": 2}
     assert [entry.name for entry in path.parent.iterdir()] == ["state.json"]
     path.write_text("[1]")
-    assert read_json(path) is None
+    assert read_json(path) == {}
 
 
 def test_a_log_over_five_megabytes_starts_anew(tmp_path: Path) -> None:
@@ -179,23 +200,7 @@ def test_a_node_that_was_not_installed_says_which_file_is_absent(tmp_path: Path)
 
 
 def test_members_need_a_cluster_file(tmp_path: Path) -> None:
-    text = {
-        "cluster_dir": str(tmp_path),
-        "node_dir": str(tmp_path),
-        "name": "node-1",
-        "service": "c/1",
-        "env": "/e",
-        "engine": "/e/rain",
-        "code": "/c",
-        "address": "10.0.0.1",
-        "governor_port": 7301,
-        "server_address": "10.0.0.1",
-        "idle_port": 7210,
-        "http_port": 7222,
-        "cpus": 2,
-        "server": True,
-    }
-    write_json(tmp_path / "node.json", text)
+    write_json(tmp_path / "node.json", config_of(tmp_path))
     config = node_config(tmp_path)
     with pytest.raises(NotInstalled, match=r"cluster\.json"):
         members(config)
@@ -227,15 +232,3 @@ def test_clients_are_counted_in_the_servers_log(tmp_path: Path) -> None:
     assert clients_registered(tmp_path) == 0
     (tmp_path / "server.log").write_text(SERVER_LOG)
     assert clients_registered(tmp_path) == 1
-
-
-def test_a_governors_log_tells_that_its_server_is_gone(tmp_path: Path) -> None:
-    path = tmp_path / "governor.log"
-    log = Tail(path)
-    path.write_text(" INFO x: Connected to server; registering as governor\n")
-    assert not server_lost(log)
-    with path.open("a") as file:
-        file.write(
-            "ERROR 2026-11-24T08:39:27Z: rain::governor::rpc::control: Lost connection to the server\n"
-        )
-    assert server_lost(log)

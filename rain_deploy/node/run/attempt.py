@@ -8,23 +8,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
-from ..files import member_name, members, tail, versions
+from ..files import load, member_name, members, tail, versions, write_json
 from ..points import Recorder
 from ..service.engine import (
     EngineFailed,
     Epoch,
+    WarmProbe,
     clients_registered,
     end_servers,
     next_epoch,
     server_fault,
     start_server,
 )
-from ..service.probe import WarmProbe
 from ..service.process import Process, end, environment, leader, node_argv, processes, spawn, wait_until
-from ..wire import Member, NodeConfig, Outcome, RunState
-from .directory import Run
+from ..wire import NodeConfig, Outcome, RunState
+from .directory import Run, Script
 
 _POLL_S = 0.02
 _POINTS_EVERY_S = 0.3
@@ -37,13 +36,8 @@ _GOVERNORS_DEADLINE_S = 30.0
 _TASK_FAILED = "rain.common.errors.TaskException: "
 _LOG_SETTLES_S = 1.5
 """Rain writes its event log once a second."""
-
-
-class Ending(NamedTuple):
-    """How a run ended."""
-
-    outcome: Outcome
-    message: str = ""
+Ending = tuple[Outcome, str]
+"""How a run ended, with a message."""
 
 
 class Attempt:
@@ -59,7 +53,7 @@ class Attempt:
         self._run = run
         self._probe = probe
         self._meanwhile = meanwhile
-        self._nodes: tuple[Member, ...] = members(config)
+        self._nodes = members(config)
         self._node_name = partial(member_name, self._nodes)
         # A node that joined after the run was shipped does not know it.
         known = [node for node in self._nodes if node.name in run.about.nodes]
@@ -75,19 +69,14 @@ class Attempt:
             began = (run.path / "job.json").exists() or self._leader("job")
             ending = None if began else self._start()
         except EngineFailed as error:
-            ending = Ending(Outcome.ENGINE, str(error))
+            ending = Outcome.ENGINE, str(error)
         recorder = Recorder(run, self._node_name)
-        ending = ending or self._follow(recorder)
+        outcome, message = ending or self._follow(recorder)
         self._settle(recorder)
         end_servers(self._config)
-        script = run.script_end
-        run.finish(
-            ending.outcome,
-            ending.message,
-            exit_code=script.exit_code if script else None,
-            started_s=(script.started_s if script else None) or run.status().started_s,
-            ended_s=(script.ended_s if script else None) or time.time(),
-        )
+        script = run.script_end or Script()
+        started_s, ended_s = script.started_s or run.status().started_s, script.ended_s or time.time()
+        run.finish(outcome, message, exit_code=script.exit_code, started_s=started_s, ended_s=ended_s)
 
     def _leader(self, role: str) -> Process | None:
         """Return the run's living job, or the server of this attempt."""
@@ -114,12 +103,11 @@ class Attempt:
             server = start_server(self._config, epoch, run.about.port)
         registered = self._wait_for_governors(server)
         if registered is None:
-            return Ending(Outcome.CANCELLED, "cancelled before the script was started")
-        missing = [node.name for node in self._expected if node.name not in registered]
-        run.update(nodes=tuple(sorted(registered)), missing=tuple(missing))
-        needed = run.about.min_nodes or len(self._expected)
-        if len(registered) < needed:
-            return Ending(Outcome.ENGINE, f"governors that did not register: {', '.join(missing)}")
+            return Outcome.CANCELLED, "cancelled before the script was started"
+        missing = tuple(node.name for node in self._expected if node.name not in registered)
+        run.update(nodes=tuple(sorted(registered)), missing=missing)
+        if len(registered) < (run.about.min_nodes or len(self._expected)):
+            return Outcome.ENGINE, f"governors that did not register: {', '.join(missing)}"
         self._start_job()
         return None
 
@@ -142,8 +130,8 @@ class Attempt:
             probe.close()
 
     def _start_job(self) -> None:
-        run = self._run
-        Epoch(run.id, run.about.port, clients_registered(run.attempt_dir)).write(run.attempt_dir)
+        run, epoch = self._run, self._run.attempt_dir
+        write_json(epoch / "epoch.json", Epoch(run.id, run.about.port, clients_registered(epoch)))
         for name in ("figures", "companion"):
             (run.path / name).mkdir(exist_ok=True)
         env = {
@@ -164,14 +152,19 @@ class Attempt:
         run = self._run
         job, server = self._leader("job"), self._leader("server")
         if run.status().state != RunState.RUNNING:  # killed between the job's start and this line
-            start = run.job_start
-            run.update(state=RunState.RUNNING, started_s=start.started_s if start else None)
+            start = load(run.path / "job.json", Script) or Script()
+            run.update(state=RunState.RUNNING, started_s=start.started_s)
         recorded_s = 0.0
         ended: Ending | None = None
         while job and not run.script_end and job.alive():
-            ended = self._reason_to_end(job, server)
-            if ended:
-                self._end_script(job)
+            if ended := self._reason_to_end(job, server):
+                # What the job started, but not the job, which records how the script ended.
+                end(
+                    lambda: [process for process in self._script() if process != job],
+                    grace_s=_TERM_GRACE_S,
+                    deadline_s=_TERM_GRACE_S + 10,
+                )
+                wait_until(lambda: not job.alive(), 2.0)
                 break
             if time.monotonic() - recorded_s > _POINTS_EVERY_S:
                 recorder.step()
@@ -179,13 +172,22 @@ class Attempt:
             self._meanwhile()
             time.sleep(_POLL_S)
         end(self._script, grace_s=2.0, deadline_s=10.0)  # nothing that it left in the background stays
-        return ended or self._verdict(server)
+        if ended:
+            return ended
+        script = run.script_end
+        if script is None:
+            return Outcome.LOST, "the script's process vanished without a trace"
+        if script.exit_code == 0:
+            return Outcome.DONE, ""
+        if server is None or wait_until(lambda: not server.alive(), _ENGINE_NOTICE_S):
+            return self._engine_died()
+        return Outcome.FAILED, f"the script ended with exit code {script.exit_code}"
 
     def _reason_to_end(self, job: Process, server: Process | None) -> Ending | None:
         if self._run.cancelled:
-            return Ending(Outcome.CANCELLED, "cancelled")
+            return Outcome.CANCELLED, "cancelled"
         if self._run.about.timeout_s is not None and job.age_s() > self._run.about.timeout_s:
-            return Ending(Outcome.TIMEOUT, f"the script did not end within {self._run.about.timeout_s:g} s")
+            return Outcome.TIMEOUT, f"the script did not end within {self._run.about.timeout_s:g} s"
         if server is None or not server.alive():
             wait_until(lambda: not job.alive() or self._run.cancelled, _ENGINE_GRACE_S)
             return self._engine_died()
@@ -199,34 +201,14 @@ class Attempt:
         """
         fault = server_fault(self._run.attempt_dir, self._nodes)
         if self._run.script_end and _TASK_FAILED in tail(self._run.path / "stderr.log", 20_000):
-            message = f"a task failed and the script with it; then Rain's server ended: {fault}"
-            return Ending(Outcome.FAILED, message)
-        return Ending(Outcome.ENGINE, f"Rain's server ended during the run: {fault}")
-
-    def _end_script(self, job: Process) -> None:
-        """End what the job started, but not the job, which records how the script ended."""
-
-        def others() -> list[Process]:
-            return [process for process in self._script() if process != job]
-
-        end(others, grace_s=_TERM_GRACE_S, deadline_s=_TERM_GRACE_S + 10)
-        wait_until(lambda: not job.alive(), 2.0)
-
-    def _verdict(self, server: Process | None) -> Ending:
-        script = self._run.script_end
-        if script is None:
-            return Ending(Outcome.LOST, "the script's process vanished without a trace")
-        if script.exit_code == 0:
-            return Ending(Outcome.DONE)
-        if server is None or wait_until(lambda: not server.alive(), _ENGINE_NOTICE_S):
-            return self._engine_died()
-        return Ending(Outcome.FAILED, f"the script ended with exit code {script.exit_code}")
+            return Outcome.FAILED, f"a task failed and the script with it; then Rain's server ended: {fault}"
+        return Outcome.ENGINE, f"Rain's server ended during the run: {fault}"
 
     def _settle(self, recorder: Recorder) -> None:
         """Read the event log to its end, which Rain may write a second later; not if no script connected."""
         epoch, server = self._run.attempt_dir, self._leader("server")
         clients = clients_registered(epoch)
-        record = Epoch.read(epoch)
+        record = load(epoch / "epoch.json", Epoch)
         if record and record.clients == clients:
             server = None
         deadline = time.monotonic() + _LOG_SETTLES_S

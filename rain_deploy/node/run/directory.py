@@ -1,4 +1,4 @@
-"""A run's directory on a node, which holds everything about the run, and the job that runs its script."""
+"""A run on a node: its directory, which holds everything about it, its place in line, and its job."""
 
 from __future__ import annotations
 
@@ -12,25 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from ..files import load, read_json, write_json
-from ..service.process import identify
-from ..wire import RunDescription, RunState, RunStatus
+from ..wire import BUSY, Outcome, RunDescription, RunState, RunStatus, StateLine, extended
 
 
 @dataclass(frozen=True, slots=True)
-class JobStart:
-    """job.json: the script is being started."""
+class Script:
+    """job.json once the script is being started, and exit.json once it has ended."""
 
-    started_s: float
-    pid: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ScriptEnd:
-    """exit.json: how the script ended."""
-
-    exit_code: int
     started_s: float | None = None
     ended_s: float | None = None
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +64,12 @@ class Run:
         return self.path / "epochs" / str(self.status().attempt)
 
     @property
-    def job_start(self) -> JobStart | None:
-        return load(self.path / "job.json", JobStart)
-
-    @property
-    def script_end(self) -> ScriptEnd | None:
-        return load(self.path / "exit.json", ScriptEnd)
+    def script_end(self) -> Script | None:
+        return load(self.path / "exit.json", Script)
 
     def extra_env(self) -> dict[str, str]:
         """Return the variables of ``--env``."""
-        return {name: str(value) for name, value in (read_json(self.path / "env.json") or {}).items()}
+        return {name: str(value) for name, value in read_json(self.path / "env.json").items()}
 
     def forget_env(self) -> None:
         """Delete the variables, which may be secrets."""
@@ -122,30 +109,60 @@ def all_runs(runs_dir: Path, skip: frozenset[str] = frozenset()) -> tuple[Run, .
     return tuple(sorted((run for run in found if run), key=lambda run: (run.about.sequence, run.id)))
 
 
+def unfinished(runs_dir: Path) -> tuple[Run, ...]:
+    """Return the queued and active runs, first in line first."""
+    return tuple(run for run in all_runs(runs_dir) if run.status().waits_or_runs)
+
+
+def state_line(run: Run) -> StateLine:
+    """Return a run's state and, while it waits, the number of runs before it."""
+    status, ahead = run.status(), 0
+    if status.state == RunState.QUEUED:
+        place = (run.about.sequence, run.id)
+        ahead = sum((other.about.sequence, other.id) < place for other in unfinished(run.path.parent))
+    return extended(status, StateLine, ahead=ahead)
+
+
+def join(run_dir: Path, *, no_wait: bool) -> StateLine | int:
+    """Queue a run, unless it is in line; with ``no_wait`` only if no other run is in line."""
+    run = the_run(run_dir)
+    others = [other.id for other in unfinished(run_dir.parent) if other.id != run.id]
+    if no_wait and others:
+        run.forget_env()
+        print(f"other runs are not finished: {', '.join(others)}", file=sys.stderr)
+        return BUSY
+    if run.status().state == RunState.SHIPPED:
+        run.update(state=RunState.QUEUED, queued_s=time.time())
+    return state_line(run)
+
+
+def cancel(run_dir: Path) -> RunStatus:
+    """Ask for a run's end; a run that was never in line ends at once."""
+    run = the_run(run_dir)
+    (run.path / "cancel").touch()
+    status = run.status()
+    if status.state != RunState.SHIPPED:
+        return status
+    return run.finish(Outcome.CANCELLED, "never in line", ended_s=time.time())
+
+
 def run_job(run_dir: Path) -> int:
     """Run a run's script once, and record how it ended, even if the supervisor is gone by then.
 
     Environment and output are the caller's.
     """
-    run = the_run(run_dir)
+    run, started_s = the_run(run_dir), time.time()
     # A handler, not SIG_IGN, which the script would inherit.  The job outlives the script to record its end.
     signal.signal(signal.SIGTERM, lambda _number, _frame: None)
-    started_s = time.time()
-    myself = identify(os.getpid())
-    write_json(run_dir / "job.json", JobStart(started_s, myself.pid if myself else None))
-    files = run_dir / "files"
-    exit_code = _script(files / run.about.cwd, files / run.about.script, run.about.args)
-    write_json(run_dir / "exit.json", ScriptEnd(exit_code, started_s, time.time()))
-    return 0
-
-
-def _script(cwd: Path, script: Path, args: tuple[str, ...]) -> int:
-    """Run ``python script args`` in ``cwd``, with the script's path relative to it; return its exit code."""
-    name = os.path.relpath(script, cwd)
-    argv = [sys.executable, f"./{name}" if name.startswith("-") else name, *args]
+    write_json(run_dir / "job.json", Script(started_s))
+    cwd = run_dir / "files" / run.about.cwd
+    name = os.path.relpath(run_dir / "files" / run.about.script, cwd)
+    argv = [sys.executable, f"./{name}" if name.startswith("-") else name, *run.about.args]
     env = {**os.environ, "PWD": str(cwd)}  # as a shell's cd leaves it; Rain's library warns of another
     try:
-        return subprocess.run(argv, stdin=subprocess.DEVNULL, cwd=cwd, env=env, check=False).returncode
+        exit_code = subprocess.run(argv, stdin=subprocess.DEVNULL, cwd=cwd, env=env, check=False).returncode
     except OSError as error:
         print(f"the script cannot be started: {error}", file=sys.stderr)
-        return 127
+        exit_code = 127
+    write_json(run_dir / "exit.json", Script(started_s, time.time(), exit_code))
+    return 0

@@ -23,8 +23,7 @@ from ..wire import (
     from_json,
     to_json,
 )
-from .directory import Run, the_run
-from .line import state_line
+from .directory import Run, state_line, the_run
 
 _EAGER_S = 1.0
 _EAGER_POLL_S = 0.02
@@ -33,53 +32,23 @@ _ALIVE_EVERY_S = 10.0
 """The state is sent again this often, so that a reader that is gone is noticed."""
 
 
-class Follower:
-    """Collects what was not sent to a reader yet."""
-
-    def __init__(self, run: Run, out: int, err: int, points: int) -> None:
-        self._run = run
-        self._streams = {"out": Tail(run.path / "stdout.log", out), "err": Tail(run.path / "stderr.log", err)}
-        self._points = Tail(run.path / "points.jsonl", points)
-        self._sent: StateLine | None = None
-        self._sent_s = 0.0
-
-    def batches(self) -> Iterator[list[FollowLine]]:
-        """Yield lists of lines to send, empty ones to wait after, until all of a finished run is sent."""
-        while True:
-            state = state_line(self._run)  # before the files: once it is finished they are complete
-            if state != self._sent or time.monotonic() - self._sent_s > _ALIVE_EVERY_S:
-                self._sent, self._sent_s = state, time.monotonic()
-                yield [state]
-            while lines := self._new():
-                yield lines
-            if state.state == RunState.FINISHED:
-                yield [EndLine()]
-                return
-            yield []
-
-    def _new(self) -> list[FollowLine]:
-        lines: list[FollowLine] = [
-            OutputLine(t=kind, d=data.decode("utf-8", "surrogateescape"))
-            for kind, stream in self._streams.items()
-            if (data := stream.read())
-        ]
-        rows = self._points.read(whole_lines=True).splitlines(keepends=True)
-        return lines + [PointLine(row=from_json(PointRow, json.loads(row)), bytes=len(row)) for row in rows]
-
-
 def follow(run_dir: Path, out: int, err: int, points: int) -> int:
     """Send a run's lines until it is finished and all are sent, or until the reader is gone."""
     run = the_run(run_dir)
     if run.status().state == RunState.SHIPPED:
         print("it was never in line", file=sys.stderr)
         return NOT_IN_LINE
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
     started = time.monotonic()
     try:
-        for lines in Follower(run, out, err, points).batches():
+        for lines in _batches(run, out, err, points):
             if lines:
                 sys.stdout.write("".join(json.dumps(to_json(line)) + "\n" for line in lines))
                 sys.stdout.flush()
-            elif _reader_gone(_EAGER_POLL_S if time.monotonic() - started < _EAGER_S else _POLL_S):
+                continue
+            wait_s = _EAGER_POLL_S if time.monotonic() - started < _EAGER_S else _POLL_S
+            if poll.poll(wait_s * 1000):  # at once when the other end of stdout is closed
                 break
     except BrokenPipeError:
         # The interpreter's own flush at exit would fail once more.
@@ -87,8 +56,30 @@ def follow(run_dir: Path, out: int, err: int, points: int) -> int:
     return 0
 
 
-def _reader_gone(wait_s: float) -> bool:
-    """Wait, and return True at once if the other end of stdout is closed."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    return bool(poll.poll(wait_s * 1000))
+def _batches(run: Run, out: int, err: int, points: int) -> Iterator[list[FollowLine]]:
+    """Yield lists of lines to send, empty ones to wait after, until all of a finished run is sent."""
+    streams = {"out": Tail(run.path / "stdout.log", out), "err": Tail(run.path / "stderr.log", err)}
+    rows = Tail(run.path / "points.jsonl", points)
+    sent: StateLine | None = None
+    sent_s = 0.0
+    while True:
+        state = state_line(run)  # before the files: once it is finished they are complete
+        if state != sent or time.monotonic() - sent_s > _ALIVE_EVERY_S:
+            sent, sent_s = state, time.monotonic()
+            yield [state]
+        while lines := _new_lines(streams, rows):
+            yield lines
+        if state.state == RunState.FINISHED:
+            yield [EndLine()]
+            return
+        yield []
+
+
+def _new_lines(streams: dict[str, Tail], rows: Tail) -> list[FollowLine]:
+    lines: list[FollowLine] = [
+        OutputLine(t=kind, d=data.decode("utf-8", "surrogateescape"))
+        for kind, stream in streams.items()
+        if (data := stream.read())
+    ]
+    new = rows.read(whole_lines=True).splitlines(keepends=True)
+    return lines + [PointLine(row=from_json(PointRow, json.loads(row)), bytes=len(row)) for row in new]

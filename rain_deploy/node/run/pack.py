@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..files import read_json
-from .directory import Run, the_run
+from .directory import the_run
 
 _TOP = ("stdout.log", "stderr.log", "points.jsonl", "state.json")
 _TREES = ("attempts", "figures", "files")
@@ -43,28 +43,24 @@ class Measured:
         return data
 
 
-def pack(run: Run, output: BinaryIO) -> None:
+def pack(run_dir: Path, output: BinaryIO = sys.stdout.buffer) -> int:
     """Write the tar.  Its last member, sums.json, maps each path to [size, sha256].  Raises OSError."""
+    run = the_run(run_dir)
     sums: dict[str, list[int | str]] = {}
-    shipped = read_json(run.path / "shipped.json") or {}
+    shipped = {f"files/{name}": digest for name, digest in read_json(run_dir / "shipped.json").items()}
     with tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_BLOCK_BYTES) as tar:
-        for name in _members(run.path, run.about.cwd):
+        for name in _members(run_dir, run.about.cwd):
             if name.endswith("/"):
                 header = tarfile.TarInfo(name.rstrip("/"))
                 header.type, header.mode = tarfile.DIRTYPE, 0o755
                 tar.addfile(header)
-            elif not _unchanged(run.path, name, shipped):
-                _add(tar, run.path, name, sums)
+            elif sent := _add(tar, run_dir, name, shipped.get(name)):
+                sums[name] = sent
         content = json.dumps(sums, indent=0, sort_keys=True).encode("ascii")
         header = tarfile.TarInfo("sums.json")
         header.size = len(content)
         tar.addfile(header, io.BytesIO(content))
-
-
-def pack_to_stdout(run_dir: Path) -> int:
-    """Pack the run in a directory to stdout."""
-    pack(the_run(run_dir), sys.stdout.buffer)
-    sys.stdout.buffer.flush()
+    output.flush()
     return 0
 
 
@@ -80,36 +76,22 @@ def _members(root: Path, cwd: str) -> Iterator[str]:
                 yield f"{place}/"
 
 
-def _unchanged(root: Path, name: str, shipped: dict[str, str]) -> bool:
-    digest = shipped.get(name.removeprefix("files/")) if name.startswith("files/") else None
-    file = _open_regular(root / name) if digest is not None else None
-    if file is None:
-        return False
-    with file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == digest  # type: ignore[arg-type]
-
-
-def _open_regular(path: Path) -> BinaryIO | None:
-    """Open a regular file; None for anything else.  No link is followed, no pipe is waited for."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+def _add(tar: tarfile.TarFile, root: Path, name: str, shipped: str | None) -> list[int | str] | None:
+    """Add a regular file, unless it is as it was shipped; return its size and digest if it was added."""
+    try:  # no link is followed, no pipe is waited for
+        file = os.fdopen(os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
     except OSError:
         return None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        return None
-    return os.fdopen(descriptor, "rb")
-
-
-def _add(tar: tarfile.TarFile, root: Path, name: str, sums: dict[str, list[int | str]]) -> None:
-    file = _open_regular(root / name)
-    if file is None:
-        return
     with file:
         facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            return None
+        if shipped and hashlib.file_digest(file, "sha256").hexdigest() == shipped:
+            return None
+        file.seek(0)
         header = tarfile.TarInfo(name)
         header.size, header.mtime = facts.st_size, int(facts.st_mtime)
         header.mode = 0o755 if facts.st_mode & 0o100 else 0o644
         measured = Measured(file, header.size)
         tar.addfile(header, measured)
-        sums[name] = [header.size, measured.sum.hexdigest()]
+        return [header.size, measured.sum.hexdigest()]

@@ -1,4 +1,4 @@
-"""Rain's server and governor: starts them, numbers their epochs, and reads their logs.
+"""Rain's server and governor: starts them, numbers their epochs, reads their logs, asks for governors.
 
 An epoch is the life of one Rain process.  Rain panics on a directory that was used before, so each life
 gets a new one.
@@ -6,13 +6,19 @@ gets a new one.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ..files import Tail, load, member_name, tail, write_json
+from ..files import load, member_name, tail, write_json
 from ..run.directory import Run
 from ..wire import Member, NodeConfig
 from .process import Process, end, environment, processes, spawn
@@ -21,6 +27,7 @@ SERVER_LOG, GOVERNOR_LOG = "server.log", "governor.log"
 """Files in an epoch's directory that Rain's own output goes to."""
 _EPOCHS_KEPT = 3
 _READY_DEADLINE_S = 20.0
+_PROBE_POLL_S = 0.02
 _GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 """Without it, TensorFlow takes all of a GPU's memory for the first task."""
 _THREADS = (
@@ -47,15 +54,6 @@ class Epoch:
     port: int
     clients: int | None = None
     """Clients that the server had let in before the script was started."""
-
-    @classmethod
-    def read(cls, directory: Path) -> Epoch | None:
-        """Return what ``write`` wrote into an epoch's directory."""
-        return load(directory / "epoch.json", cls)
-
-    def write(self, directory: Path) -> None:
-        """Write it into the epoch's directory.  Raises OSError."""
-        write_json(directory / "epoch.json", self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +92,7 @@ def end_servers(config: NodeConfig) -> None:
 
 def start_governor(config: NodeConfig, epoch: Path, port: int, run: Run | None) -> Process:
     """Start this node's governor for the server at ``port``.  Raises OSError."""
-    Epoch(run.id if run else "", port).write(epoch)
+    write_json(epoch / "epoch.json", Epoch(run.id if run else "", port))
     argv = [str(config.engine), "governor", f"--cpus={config.cpus}"]
     argv += ["--listen", f"{config.address}:{config.governor_port}"]
     argv += ["--workdir", str(epoch / "work"), "--logdir", str(epoch / "log")]
@@ -103,11 +101,6 @@ def start_governor(config: NodeConfig, epoch: Path, port: int, run: Run | None) 
     if run:
         env |= run.companion_env(config.code) | run.extra_env()
     return spawn(argv, log=epoch / GOVERNOR_LOG, env=env)
-
-
-def server_lost(log: Tail) -> bool:
-    """Return True once a governor's log says that its server is gone; it may run on for 5 s."""
-    return b"Lost connection to the server" in log.read(whole_lines=True)
 
 
 def server_fault(epoch: Path, nodes: tuple[Member, ...]) -> str:
@@ -147,3 +140,73 @@ def next_epoch(server_dir: Path) -> int:
     number = last.epoch + 1 if last else 1
     write_json(path, _Counted(number))
     return number
+
+
+def probe(host: str, port: int, *, expect: int, deadline_s: float, warm: bool) -> int:
+    """Print ``{"governors": […]}`` once ``expect`` are registered, or at the deadline.
+
+    With ``warm``, read the arguments from stdin, after Rain is imported: the run that is to come does not
+    wait for the import.  Returns 0 if all are registered, else 1.
+    """
+    import rain.client  # noqa: PLC0415 - takes 0.2 s, and nothing else needs it
+
+    if warm:
+        words = sys.stdin.readline().split()
+        if not words:
+            return 0  # its parent is gone, or needs no answer any more
+        host, port, expect, deadline_s = words[0], int(words[1]), int(words[2]), float(words[3])
+    # A call of Rain's client has no deadline and blocks the interpreter, so the kernel ends the process.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, deadline_s + 2)
+    deadline = time.monotonic() + deadline_s
+    client: Any = None
+    while True:
+        try:
+            if client is None:
+                client = rain.client.Client(host, port)
+            governors = [
+                {"governor": one["governor_id"], "cpus": one["resources"]["cpus"]}
+                for one in client.get_server_info()["governors"]
+            ]
+        except Exception:  # noqa: BLE001 - Rain's client raises whatever its RPC library raises
+            client, governors = None, []
+        if len(governors) >= expect or time.monotonic() > deadline:
+            break
+        time.sleep(_PROBE_POLL_S)
+    print(json.dumps({"governors": governors}), flush=True)
+    return 0 if len(governors) >= expect else 1
+
+
+class WarmProbe:
+    """A ``probe`` process that has imported Rain and waits to be asked."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        argv = [config.python, str(config.code), "probe", "--warm"]
+        env = environment(config, "probe", config.server_dir)
+        pipe = subprocess.PIPE
+        self._child = subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=env, start_new_session=True)
+
+    def ask(self, host: str, port: int, expect: int, deadline_s: float) -> None:
+        """Ask once.  The answer can be read when ``answered`` returns True."""
+        assert self._child.stdin
+        with contextlib.suppress(OSError):
+            self._child.stdin.write(f"{host} {port} {expect} {deadline_s}\n".encode())
+            self._child.stdin.close()
+
+    def answered(self) -> bool:
+        return self._child.poll() is not None
+
+    def governors(self) -> tuple[str, ...]:
+        """Return ``address:port`` of the registered governors; none if there is no answer."""
+        assert self._child.stdout
+        self._child.kill()
+        answer = self._child.stdout.read()
+        try:
+            return tuple(one["governor"] for one in json.loads(answer)["governors"])
+        except (ValueError, KeyError):
+            return ()
+
+    def close(self) -> None:
+        """End the process, whether or not it was asked."""
+        with contextlib.suppress(OSError), self._child:
+            self._child.kill()

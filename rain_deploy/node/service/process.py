@@ -8,10 +8,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from ..files import load, open_log, write_json
+from ..files import load, open_log
 from ..wire import NodeConfig
 
 SERVICE = "RAIN_DEPLOY_SERVICE"
@@ -31,6 +32,8 @@ class Process:
     pid: int
     start_ticks: int
     """Clock ticks since boot."""
+    group: int = field(default=0, compare=False)
+    """The process that leads its process group."""
 
     def alive(self) -> bool:
         """Return False also for a zombie; one that is our child is reaped."""
@@ -42,19 +45,13 @@ class Process:
         """Return the seconds since it started, by a clock that nobody sets."""
         return time.clock_gettime(time.CLOCK_BOOTTIME) - self.start_ticks / _TICKS_PER_S
 
-    def record(self, path: Path) -> None:
-        """Write the identity, for ``recorded`` to read."""
-        write_json(path, self)
 
-
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A process of ours as the process table shows it."""
 
     process: Process
     leader: bool
     """It leads a process group: we started it ourselves."""
-    role: str
     place: str
 
 
@@ -76,8 +73,12 @@ def environment(config: NodeConfig, role: str, place: Path) -> dict[str, str]:
 
 def identify(pid: int) -> Process | None:
     """Return the identity of a living process; None when there is none or it is a zombie."""
-    living = _living(pid)
-    return living[0] if living else None
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()  # 0 state, 2 process group, 19 start time
+    return None if fields[0] in "ZX" else Process(pid, int(fields[19]), int(fields[2]))
 
 
 def recorded(path: Path) -> Process | None:
@@ -87,32 +88,34 @@ def recorded(path: Path) -> Process | None:
 
 
 def spawn(argv: Sequence[str], *, env: dict[str, str], log: Path, errors: Path | None = None) -> Process:
-    """Start a program in a session of its own, output to ``log``, or in part to ``errors``.
-
-    Raises OSError.
-    """
-    output, error_output = open_log(log), open_log(errors or log)
+    """Start a program in a session of its own; its stderr goes to ``errors`` if given.  Raises OSError."""
+    out, err = open_log(log), open_log(errors or log)
     try:
         child = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=error_output,
-            env=env,
-            start_new_session=True,
+            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env, start_new_session=True
         )
     finally:
-        os.close(output)
-        os.close(error_output)
+        os.close(out)
+        os.close(err)
     child.returncode = 0  # not Popen's to wait for: Process.alive reaps it, or another parent does
-    fields = _stat(child.pid)
-    return Process(child.pid, int(fields[19]) if fields else 0)
+    return identify(child.pid) or Process(child.pid, 0)
 
 
 def scan(service: str, role: str | None = None, place: Path | None = None) -> tuple[Found, ...]:
     """Return every process with exactly this service (and role, and place), except the caller."""
-    ours = (found for found in _ours(service) if role in {None, found.role})
-    return tuple(found for found in ours if place is None or found.place == str(place))
+    marks = {SERVICE: service, ROLE: role, PLACE: place}
+    wanted = {os.fsencode(f"{name}={value}") for name, value in marks.items() if value is not None}
+    start = f"{PLACE}=".encode()
+    found = []
+    for pid in _pids():
+        try:
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if pid != os.getpid() and wanted.issubset(variables) and (process := identify(pid)):
+            places = [os.fsdecode(one.removeprefix(start)) for one in variables if one.startswith(start)]
+            found.append(Found(process, process.group == pid, places[0] if places else ""))
+    return tuple(found)
 
 
 def processes(service: str, role: str, place: Path | None = None) -> list[Process]:
@@ -159,43 +162,8 @@ def wait_until(done: Callable[[], bool], deadline_s: float) -> bool:
 
 def group(pid: int) -> tuple[Process, ...]:
     """Return the living members of the process group that ``pid`` leads or led."""
-    living = map(_living, _pids())
-    return tuple(process for process, leader_pid in filter(None, living) if leader_pid == pid)
-
-
-def _living(pid: int) -> tuple[Process, int] | None:
-    """Return a living process and the leader of its process group; None for a zombie."""
-    fields = _stat(pid)
-    return None if fields is None or fields[0] in "ZX" else (Process(pid, int(fields[19])), int(fields[2]))
-
-
-def _stat(pid: int) -> list[str] | None:
-    """Return the fields of /proc/PID/stat from the state on: 0 state, 2 process group, 19 start time."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    return text.rpartition(")")[2].split()
+    return tuple(process for process in map(identify, _pids()) if process and process.group == pid)
 
 
 def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - names only, and often
-
-
-def _ours(service: str) -> Iterator[Found]:
-    wanted = f"{SERVICE}={service}".encode()
-    for pid in _pids():
-        try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        living = _living(pid) if pid != os.getpid() and wanted in environment else None
-        if living:
-            process, leader_pid = living
-            role, place = _variable(environment, ROLE), _variable(environment, PLACE)
-            yield Found(process, leader_pid == pid, role, place)
-
-
-def _variable(environment: list[bytes], name: str) -> str:
-    start = f"{name}=".encode()
-    return next((os.fsdecode(item[len(start) :]) for item in environment if item.startswith(start)), "")

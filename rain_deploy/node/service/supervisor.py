@@ -10,27 +10,25 @@ from pathlib import Path
 from ..files import node_config
 from ..run.attempt import Attempt
 from ..run.directory import Run, all_runs
-from ..wire import NodeConfig, Outcome, RunState
-from .engine import EngineFailed, end_servers, fresh_epoch, next_epoch, start_server
-from .ensure import become_current, hold, keeper_path, restart_absent, supervisor_path
-from .probe import WarmProbe
+from ..wire import Outcome, RunState
+from .engine import EngineFailed, WarmProbe, end_servers, fresh_epoch, next_epoch, start_server
+from .ensure import Service
 from .process import Process, scan
 
 _POLL_S = 0.03
 _FAULT_PAUSE_S = 1.0
-_KEEPER_EVERY_S = 1.0
 _LINE_EVERY_S = 0.3
 
 
 class Supervisor:
     """Its state is in files and in the process table, so a new one continues where a killed one stopped."""
 
-    def __init__(self, config: NodeConfig) -> None:
-        self._config = config
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._config = service.config
         self._idle: Process | None = None
         self._probe: WarmProbe | None = None
         self._finished: set[str] = set()
-        self._keeper_checked_s = 0.0
         self._line_checked_s = 0.0
 
     def step(self) -> None:
@@ -39,7 +37,7 @@ class Supervisor:
         Raises EngineFailed, NotInstalled, OSError.
         """
         self._config = node_config(self._config.node_dir)
-        self._check_keeper()
+        self._service.look_after()
         waiting = self._waiting()
         if not waiting:
             self._keep_idle_server()
@@ -81,26 +79,18 @@ class Supervisor:
 
     def _meanwhile(self) -> None:
         """Check the keeper and the line while a run goes on."""
-        self._check_keeper()
+        self._service.look_after()
         if time.monotonic() - self._line_checked_s > _LINE_EVERY_S:
             self._line_checked_s = time.monotonic()
             self._waiting()
 
-    def _check_keeper(self) -> None:
-        if time.monotonic() - self._keeper_checked_s > _KEEPER_EVERY_S:
-            self._keeper_checked_s = time.monotonic()
-            config = node_config(self._config.node_dir)
-            places = (config.cluster_dir, config.node_dir)
-            become_current(config, "supervisor", supervisor_path(config), *places)
-            restart_absent(config, keeper_path(config))
-
 
 def supervise(cluster_dir: Path, node_dir: Path) -> int:
     """Supervise the runs of a cluster until the node is stopped; return 0 at once if another does."""
-    config = node_config(node_dir)
-    if not hold(supervisor_path(config)):
+    service = Service(node_config(node_dir), "supervisor")
+    if not service.hold():
         return 0
-    supervisor = Supervisor(config)
+    supervisor = Supervisor(service)
     while (cluster_dir / "server").exists():
         try:
             supervisor.step()
