@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from rain_deploy.cli.app import CommonOptions
-from rain_deploy.cli.complete import complete
+from rain_deploy import wiring
 from rain_deploy.cli.session import Session, Show
 from rain_deploy.core.layout import MAX_NODES
 from rain_deploy.options.kinds import Kind
-from rain_deploy.options.table import CLUSTER_VERBS, EVERY_VERB, OPTIONS, RUN_VERBS, Group, Option, variable
+from rain_deploy.options.table import (
+    CLOUD,
+    CLUSTER_VERBS,
+    EVERY_VERB,
+    OPTIONS,
+    RUN_VERBS,
+    Group,
+    Option,
+    variable,
+)
 
 if TYPE_CHECKING:
+    from rain_deploy.cluster.context import Context
     from rain_deploy.core.events import Result
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -66,18 +75,15 @@ class Command(click.Command):
             with formatter.section("Examples"):
                 for example in self.examples:
                     formatter.write(f"  rain-deploy {example}\n")
-        for note in self._notes(ctx):
-            formatter.write_paragraph()
-            formatter.write_text(note)
-
-    def _notes(self, ctx: click.Context) -> list[str]:
         shown = {parameter.metavar for parameter in self.get_params(ctx)}
         example = "nodes" if self.name in CLUSTER_VERBS else "timeout"
-        return [
+        for note in (
             *([_DURATIONS] if "DURATION" in shown else []),
             *([_AMOUNTS] if "AMOUNT" in shown else []),
             *([_SOURCES.format(example.upper(), example)] if self.name in CLUSTER_VERBS + RUN_VERBS else []),
-        ]
+        ):
+            formatter.write_paragraph()
+            formatter.write_text(note)
 
 
 def _node(value: object, _base: Path) -> int:
@@ -121,20 +127,50 @@ def run_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("run", required=False, shell_complete=complete)(command)
 
 
+def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the values of an option or of the argument RUN that begin with ``incomplete``.
+
+    It answers nothing rather than fail.
+    """
+    row, app = OPTIONS.get(str(parameter.name)), ctx.obj
+    found: list[str] = []
+    if row and row.kind.choices:
+        found = list(row.kind.choices)
+    else:
+        with contextlib.suppress(Exception):
+            home = wiring.home(app.environ)
+            with app.make_context(home, lambda _event: None, lambda _question: False) as context:
+                found = _names(row.kind.completes if row else "runs", context, ctx)
+    return [value for value in found if value.startswith(incomplete)]
+
+
+def _names(what: str, context: Context, ctx: click.Context) -> list[str]:
+    from rain_deploy.options.spec import cluster_spec
+    from rain_deploy.verbs.catalog import types, zones
+    from rain_deploy.verbs.runs import runs
+
+    call, zone = ctx.obj.call_verb, ctx.params.get("zone")
+    if what == "clusters":
+        return [cluster.name for cluster in context.store.clusters()]
+    if what == "runs":
+        return [line.run for line in call(runs, context, ctx.params.get("cluster") or "default").runs]
+    spec = cluster_spec("default", (CLOUD, ""), {"zone": zone} if zone else {})
+    if what == "zones":
+        return [zone.name for zone in call(zones, context, spec).zones]
+    return [kind.name for kind in call(types, context, spec).types]
+
+
 def from_table(row: Option) -> Decorator:
     """Return the click option of a row of the table."""
-    long = row.flags[-1]
     form: dict[str, Any] = {"type": click.Path() if row.kind.path else str, "multiple": row.kind.many}
-    return click.option(
+    return option(
         *row.flags,
         row.name,
-        cls=Flag,
         group=row.group,
-        envvar=row.variable,
         metavar=row.metavar or ("|".join(row.kind.choices) or None),
         help=help_of(row),
         is_eager=row.name == "json",  # errors of other options are shown as it says
-        callback=checks(row.kind, negate=long.startswith("--no-")),
+        callback=checks(row.kind, negate=row.flags[-1].startswith("--no-")),
         shell_complete=complete if row.kind.choices or row.kind.completes else None,
         **({"is_flag": True} if row.kind.switch else form),
     )
@@ -163,7 +199,6 @@ def verb(
     --follow and --json it prints JSON Lines.  Options of the table are in ``session.flags``.
     """
     rows = [row for row in OPTIONS.values() if row.flags and (name in row.verbs or row.verbs == EVERY_VERB)]
-    common = {field.name for field in fields(CommonOptions)}
 
     def decorate(function: Callable[..., Result | int]) -> click.Command:
         @click.pass_context
@@ -171,23 +206,16 @@ def verb(
         def command(click_context: click.Context, /, **parameters: Any) -> int:
             taken = {row.name: parameters.pop(row.name) for row in rows}
             given = {key: value for key, value in taken.items() if value is not None}
-            options = CommonOptions(**{key: given.pop(key) for key in common & set(given)})
-            session = Session(
-                click_context.obj,
-                name,
-                options,
-                flags=given,
-                show=show,
-                done=done,
-                follows=follows and bool(parameters.get("follow")),
-            )
-
-            def act() -> Result | int:
-                if interactive and options.json:
-                    raise click.UsageError(f"{name} is interactive and takes no --json", click_context)
-                return function(session, **parameters)
-
-            return session.perform(act)
+            common = {
+                row.name: given.pop(row.name)
+                for row in rows
+                if row.group is Group.COMMON and row.name in given
+            }
+            followed = follows and bool(parameters.get("follow"))
+            session = Session(click_context.obj, name, given, show, done, followed, **common)
+            if interactive and session.json:
+                raise click.UsageError(f"{name} is interactive and takes no --json", click_context)
+            return session.perform(functools.partial(function, session, **parameters))
 
         for row in reversed(rows):
             command = from_table(row)(command)

@@ -23,7 +23,7 @@ class Stopped(KeyboardInterrupt):
         self.signum = signum
 
 
-def interrupted(stop: KeyboardInterrupt, message: str, **more: str | None) -> RainDeployError:
+def interrupted(stop: BaseException, message: str, **more: str | None) -> RainDeployError:
     """Return an interrupt as an error, whose exit code is 128 + the signal's number."""
     error = RainDeployError(message, **more)
     error.exit_code = ExitCode(128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT))
@@ -41,24 +41,19 @@ def report(
     error: RainDeployError | None, verb: str, *, json: bool, result: object = None, log: Path | None = None
 ) -> int:
     """Show ``error`` as text on stderr, or it and ``result`` as one JSON document; return the exit code."""
-    shown = str(log) if log and log.exists() else None
+    code = int(error.exit_code) if error else 0
+    shown = str(log) if error and log and log.exists() else None
     if json:
         from rain_deploy.cli.show import envelope
 
-        echo(envelope.document(verb, result, error, log=shown if error else None))
+        echo(envelope.document(verb, result, error, log=shown))
     elif error:
-        echo(_text(error, shown), err=True)
-    return int(error.exit_code) if error else 0
-
-
-def _text(error: RainDeployError, log: str | None) -> str:
-    node = f" {error.node}" if error.node else ""
-    lines = [click.style(f"error[RD{int(error.exit_code)}]{node}: ", fg="red") + text.clean(error.message)]
-    lines += [f"  | {line}" for line in text.last_lines(error.details or "")]
-    if error.still_running:
-        lines.append(f"still running: {text.clean(error.still_running)}")
-    if error.next_step:
-        lines.append(f"next: {text.clean(error.next_step)}")
-    if log:
-        lines.append(f"log: {log}")
-    return "\n".join(lines)
+        node = f" {error.node}" if error.node else ""
+        rest = (("still running", error.still_running), ("next", error.next_step), ("log", shown))
+        lines = [
+            click.style(f"error[RD{code}]{node}: ", fg="red") + text.clean(error.message),
+            *(f"  | {line}" for line in text.last_lines(error.details or "")),
+            *(f"{what}: {text.clean(said)}" for what, said in rest if said),
+        ]
+        echo("\n".join(lines), err=True)
+    return code

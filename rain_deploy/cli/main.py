@@ -19,7 +19,7 @@ from rain_deploy.cli import failure
 from rain_deploy.errors import InputError, RainDeployError
 
 if TYPE_CHECKING:
-    from rain_deploy.cli.app import Application
+    from rain_deploy.cli.session import Application
 
 VERBS = {
     "up": ("clusters", "Create a cluster, or repair an existing one."),
@@ -131,9 +131,9 @@ def root() -> None:
 def main(app: Application | None = None) -> NoReturn:
     """Entry point of the installed command, with the real application unless one is given."""
     if app is None:
-        from rain_deploy.cli.app import application
+        from rain_deploy.cli.session import Application
 
-        app = application()
+        app = Application()
     interrupts = _Interrupts()
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) is signal.SIG_DFL:  # ignored under nohup, and it stays so

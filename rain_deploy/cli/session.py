@@ -4,85 +4,117 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
+import os
+import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+import webbrowser
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
+from rain_deploy import wiring
 from rain_deploy.cli import failure
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.text import ReaderGone, Text, echo, is_terminal
 from rain_deploy.errors import RainDeployError, UsageError
 
 if TYPE_CHECKING:
-    from rain_deploy.cli.app import Application, CommonOptions
     from rain_deploy.cli.show.progress import Sink
-    from rain_deploy.cluster.context import Context
-    from rain_deploy.core.events import Event, Result
+    from rain_deploy.cluster.context import Confirm, Context
+    from rain_deploy.core.events import Event, EventSink, Result
     from rain_deploy.core.spec import ClusterSpec
     from rain_deploy.options.spec import Settings
+
+    MakeContext = Callable[[Path, EventSink, Confirm], AbstractContextManager[Context]]
 
 Show = Callable[[Any], Text]
 """Turns a verb's result into what stdout gets."""
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
+KEPT_LOGS = 50
+_LOG = logging.getLogger("rain_deploy.cli")
 
 
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What a command is given from outside, so that a test can give it something else."""
+
+    make_context: MakeContext = wiring.context
+    """(home, sink, confirm) -> the verbs' Context, closed when the command ends."""
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    credentials: Callable[[], str | None] = wiring.credentials
+    """Says in words where the cloud's credentials are; None: nowhere.  Raises InputError."""
+    interactive: bool = field(default_factory=lambda: is_terminal(sys.stdin) and is_terminal(sys.stderr))
+    """Somebody sits at a terminal and can answer."""
+    terminal: bool = field(
+        default_factory=lambda: is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+    )
+    """Progress may be shown in place."""
+    call: Callable[[tuple[str, ...]], int] = subprocess.call
+    """Runs a program in the foreground, on our own terminal; returns its exit status."""
+    browse: Callable[[str], object] = webbrowser.open
+    """Opens an address in the user's browser."""
+    wait: Callable[[], object] = field(default_factory=lambda: threading.Event().wait)
+    """Returns when the user has had enough; normally never, by KeyboardInterrupt."""
+    call_verb: Callable[..., Any] = lambda verb, *arguments, **named: verb(*arguments, **named)
+    """Calls a verb with its context and arguments."""
+
+
+@dataclass
 class Session:
     """What a command function gets.  Everything expensive is made when it is first asked for."""
 
-    def __init__(
-        self,
-        app: Application,
-        verb: str,
-        options: CommonOptions,
-        *,
-        flags: Settings,
-        show: Show | None,
-        done: bool,
-        follows: bool,
-    ) -> None:
-        """``flags``: options of the table that were given, on the command line or in the environment."""
-        self.app = app
-        self.verb = verb
-        self.options = options
-        self.flags = flags
-        self.cluster = options.cluster
-        self.show = show
-        self.done = done
-        self._follows = follows
-        self._logging = contextlib.ExitStack()
-        self._closing = contextlib.ExitStack()
-        self._log: Path | None = None
-        self._ctx: Context | None = None
+    app: Application
+    verb: str
+    flags: Settings
+    """Options of the table that were given, on the command line or in the environment."""
+    show: Show | None
+    done: bool
+    follows: bool
+    cluster: str = "default"
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    yes: bool = False
+    config: Path | None = None
+    _logging: ExitStack = field(default_factory=ExitStack)
+    _closing: ExitStack = field(default_factory=ExitStack)
+    _log: Path | None = None
+    _ctx: Context | None = None
 
     @functools.cached_property
     def sink(self) -> Sink:
         """Where this command's events go."""
-        from rain_deploy.cli.show.progress import sink
+        from rain_deploy.cli.show import progress
 
-        return sink(self.options, terminal=self._terminal(), follows=self._follows)
+        if self.json and self.follows:
+            return progress.JsonLines()
+        if self.quiet:
+            return progress.Sink(script_to_stderr=self.json)
+        kind = progress.Spinner if self.app.terminal else progress.Lines
+        return kind(verbose=self.verbose, script_to_stderr=self.json)
 
     @functools.cached_property
     def toml(self) -> Settings:
         """The settings of the config file.  InputError."""
         from rain_deploy.options.spec import load
 
-        return load(self.options.config, Path.cwd())
+        return load(self.config, Path.cwd())
 
     @property
     def ctx(self) -> Context:
         """The verbs' context; opens home, log, store and transport.  StateError."""
         if self._ctx is None:
-            from rain_deploy.cli.log import debug_log
-            from rain_deploy.wiring import home
-
-            directory = home(self.app.environ)
-            self._log = self._logging.enter_context(debug_log(directory, self.verb))
-            making = self.app.make_context(directory, self._emit, self._confirm)
-            self._ctx = self._closing.enter_context(making)
+            home = wiring.home(self.app.environ)
+            self._log = self._logging.enter_context(debug_log(home, self.verb))
+            self._ctx = self._closing.enter_context(self.app.make_context(home, self._emit, self._confirm))
         return self._ctx
 
     def call(
@@ -109,7 +141,7 @@ class Session:
             toml,
             living=living.provider if living else None,
             credentials=self.app.credentials,
-            must_be_named=must_be_named and (self.options.yes or not self.app.interactive),
+            must_be_named=must_be_named and (self.yes or not self.app.interactive),
         )
         return spec.cluster_spec(self.cluster, provider, spec.merged(self.flags, toml))
 
@@ -123,56 +155,40 @@ class Session:
         """Run the command, show its result or error, and return the exit code; click's own exits pass."""
         try:
             with self._logging:
-                return self._perform(command)
+                try:
+                    with self._closing:
+                        result = command()
+                    if isinstance(result, int):
+                        return result
+                    return self._show(result, self._with_rest(result.problem) if result.problem else None)
+                except (click.exceptions.Exit, ReaderGone):
+                    raise
+                except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the end of the line: all are rendered
+                    return self._show(None, self._failure(error))
         except ReaderGone:
             # Python flushes stdout once more at its end; nobody reads it any more.
             with contextlib.suppress(OSError):
                 sys.stdout.close()
             return failure.BROKEN_PIPE
 
-    def _perform(self, command: Callable[[], Result | int]) -> int:
-        try:
-            with self._closing:
-                result = command()
-            if isinstance(result, int):
-                return result
-            return self._show(result, self._with_rest(result.problem) if result.problem else None)
-        except (click.exceptions.Exit, ReaderGone):
-            raise
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the end of the line: all are rendered
-            return self._show(None, self._failure(error))
-
     def _failure(self, error: BaseException) -> RainDeployError:
-        self._note(f"{self.verb} ends here", error)
-        match error:
-            case click.Abort():
-                return self._interrupted(KeyboardInterrupt())
-            case click.ClickException():
-                return failure.from_click(error, self.verb)
-            case KeyboardInterrupt():
-                return self._interrupted(error)
-            case RainDeployError():
-                return self._with_rest(error)
+        _LOG.debug("%s ends here", self.verb, exc_info=error)
+        if isinstance(error, click.ClickException):
+            return failure.from_click(error, self.verb)
+        if isinstance(error, KeyboardInterrupt | click.Abort):
+            run, flag = self.sink.run, text.cluster_flag(self.cluster)
+            if self.verb in {"run", "attach", "logs", "points"} and run:
+                return failure.interrupted(
+                    error,
+                    f"stopped following run {run}",
+                    still_running=f"run {run} goes on; end it with: rain-deploy cancel {run}{flag}",
+                    next_step=f"rain-deploy attach {run}{flag}",
+                )
+            return self._with_rest(failure.interrupted(error, f"{self.verb} was interrupted"))
+        if isinstance(error, RainDeployError):
+            return self._with_rest(error)
         bug = f"a bug in rain-deploy: {type(error).__name__}: {error}"
         return self._with_rest(RainDeployError(bug, next_step="report it with the log"))
-
-    def _show(self, result: Result | None, error: RainDeployError | None) -> int:
-        self.sink.pause()
-        silent = self.options.json or (self.done and self.options.quiet)
-        for piece in self.show(result) if result and self.show and not silent else ():
-            echo(piece, nl=isinstance(piece, str))
-        return failure.report(error, self.verb, json=self.options.json, result=result, log=self._log)
-
-    def _interrupted(self, stop: KeyboardInterrupt) -> RainDeployError:
-        run, flag = self.sink.run, text.cluster_flag(self.cluster)
-        if self.verb in {"run", "attach", "logs", "points"} and run:
-            return failure.interrupted(
-                stop,
-                f"stopped following run {run}",
-                still_running=f"run {run} goes on; end it with: rain-deploy cancel {run}{flag}",
-                next_step=f"rain-deploy attach {run}{flag}",
-            )
-        return self._with_rest(failure.interrupted(stop, f"{self.verb} was interrupted"))
 
     def _with_rest(self, error: RainDeployError) -> RainDeployError:
         """Return ``error`` with what of the cluster exists, unless it says so itself, and what costs."""
@@ -182,21 +198,19 @@ class Session:
             add_standing(self._ctx, self.cluster, error)
         return error
 
+    def _show(self, result: Result | None, error: RainDeployError | None) -> int:
+        self.sink.pause()
+        silent = self.json or (self.done and self.quiet)
+        for piece in self.show(result) if result and self.show and not silent else ():
+            echo(piece, nl=isinstance(piece, str))
+        return failure.report(error, self.verb, json=self.json, result=result, log=self._log)
+
     def _emit(self, event: Event) -> None:
-        self._note(event.__class__.__name__ if hasattr(event, "data") else str(event))
+        _LOG.debug("%s", type(event).__name__ if hasattr(event, "data") else event)
         self.sink(event)
 
-    def _terminal(self) -> bool:
-        return is_terminal(sys.stderr) and self.app.environ.get("TERM") != "dumb"
-
-    def _note(self, line: str, error: BaseException | None = None) -> None:
-        if self._log is not None:
-            import logging
-
-            logging.getLogger("rain_deploy.cli").debug(line, exc_info=error)
-
     def _confirm(self, question: str) -> bool:
-        if self.options.yes:
+        if self.yes:
             return True
         if not self.app.interactive:
             raise UsageError(
@@ -205,3 +219,32 @@ class Session:
             )
         self.sink.pause()
         return click.confirm(question, err=True)
+
+
+@contextlib.contextmanager
+def debug_log(home: Path, verb: str) -> Iterator[Path]:
+    """Make the home directory (0700) and write this command's log in it (0600).
+
+    StateError if that is not possible: no state could be written either.
+    """
+    wiring.make_home(home, "logs")
+    path = home / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{verb}-{os.getpid()}.log"
+    try:
+        path.touch(mode=0o600)
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise wiring.unwritable(home, error) from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"))
+    logging.raiseExceptions = False  # nor is a full disk shown here: the command's own error says it
+    root = logging.getLogger()
+    root.addHandler(handler)
+    logging.getLogger("rain_deploy").setLevel(logging.DEBUG)
+    try:
+        with contextlib.suppress(OSError):
+            for old in sorted(path.parent.glob("*.log"))[:-KEPT_LOGS]:
+                old.unlink()
+        yield path
+    finally:
+        root.removeHandler(handler)
+        with contextlib.suppress(OSError):  # a full disk must not hide what the command has to say
+            handler.close()

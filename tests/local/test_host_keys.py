@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import rain_deploy
-from rain_deploy.cli.app import application
 from rain_deploy.cli.main import root
+from rain_deploy.cli.session import Application
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.machine import Host, Machines
 from rain_deploy.core.run import RunRecord, RunState
@@ -139,7 +139,7 @@ def known(machines: Known, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> K
 
 
 def type_in(*words: str) -> Result:
-    return CliRunner().invoke(root, list(words), obj=application())
+    return CliRunner().invoke(root, list(words), obj=Application())
 
 
 @pytest.mark.smoke

@@ -19,8 +19,8 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from rain_deploy.cli.app import Application
 from rain_deploy.cli.main import root
+from rain_deploy.cli.session import Application
 from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import EventSink

@@ -12,8 +12,8 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from rain_deploy.cli.app import Application
 from rain_deploy.cli.main import root
+from rain_deploy.cli.session import Application
 from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.cluster.leftovers import GcLine
 from rain_deploy.cluster.lookup import NodeLine

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from rain_deploy import errors
-from rain_deploy.cli.app import CommonOptions
+from rain_deploy.cli.session import Application, Session
 from rain_deploy.cli.show import text
-from rain_deploy.cli.show.progress import JsonLines, Lines, Sink, Spinner, sink
+from rain_deploy.cli.show.progress import JsonLines, Lines, Sink, Spinner
 from rain_deploy.core import events
 from rain_deploy.node.wire import PointRow
 
@@ -89,16 +89,17 @@ def test_the_page_of_exit_codes_is_current() -> None:
     assert PAGE.read_text(encoding="utf-8") == page()
 
 
-def options(*, json: bool = False, quiet: bool = False, verbose: bool = False) -> CommonOptions:
-    return CommonOptions("default", json=json, quiet=quiet, verbose=verbose, yes=False, config=None)
+def sink(*, terminal: bool, follows: bool, json: bool = False, quiet: bool = False) -> Sink:
+    app = Application(terminal=terminal)
+    return Session(app, "logs", {}, None, done=False, follows=follows, json=json, quiet=quiet).sink
 
 
 def test_progress_fits_who_reads_it() -> None:
-    assert type(sink(options(), terminal=True, follows=False)) is Spinner
-    assert type(sink(options(), terminal=False, follows=False)) is Lines
-    assert type(sink(options(quiet=True), terminal=True, follows=False)) is Sink
-    assert type(sink(options(json=True), terminal=True, follows=True)) is JsonLines
-    assert type(sink(options(json=True), terminal=False, follows=False)) is Lines
+    assert type(sink(terminal=True, follows=False)) is Spinner
+    assert type(sink(terminal=False, follows=False)) is Lines
+    assert type(sink(quiet=True, terminal=True, follows=False)) is Sink
+    assert type(sink(json=True, terminal=True, follows=True)) is JsonLines
+    assert type(sink(json=True, terminal=False, follows=False)) is Lines
 
 
 STAGE = (

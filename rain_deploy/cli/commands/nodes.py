@@ -63,7 +63,7 @@ def ssh_command(click_context: click.Context, session: Session, *, node: int | N
     from rain_deploy.verbs.nodes import check_reach, exec_all, ssh_argv
 
     command: tuple[str, ...] = click_context.meta[_COMMAND]
-    if not session.options.json:
+    if not session.json:
         status = session.app.call(session.call(ssh_argv, session.cluster, node, command))
         if status == SSH_FAILED:
             session.call(check_reach, session.cluster, node)

@@ -263,9 +263,9 @@ def points_command(
 
     def show(row: PointRow) -> None:
         if every_task or row.point:
-            text.echo(event("point", row=row) if session.options.json else _line(row))
+            text.echo(event("point", row=row) if session.json else _line(row))
 
-    if as_csv and (follow or session.options.json):
+    if as_csv and (follow or session.json):
         raise click.UsageError("--csv takes neither --follow nor --json")
     if follow:
         session.sink.on_point = show
@@ -276,4 +276,4 @@ def points_command(
         write_csv(result.rows, table)
         text.echo(table.getvalue(), nl=False)
         return 0
-    return 0 if follow and not session.options.json else result
+    return 0 if follow and not session.json else result

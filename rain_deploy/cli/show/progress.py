@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from rich.status import Status
 
-    from rain_deploy.cli.app import CommonOptions
     from rain_deploy.node.wire import PointRow
 
 QUIET_S = 20.0
@@ -189,16 +188,6 @@ class JsonLines(Sink):
                 echo(envelope.event("output", stream=event.stream, text=event.data))
             case RunChanged():
                 echo(envelope.event("run", run=event.run, state=event.state, detail=event.detail))
-
-
-def sink(options: CommonOptions, *, terminal: bool, follows: bool) -> Sink:
-    """Return the sink that fits the flags; ``follows``: the verb prints JSON Lines with --json."""
-    if options.json and follows:
-        return JsonLines()
-    if options.quiet:
-        return Sink(script_to_stderr=options.json)
-    kind = Spinner if terminal else Lines
-    return kind(verbose=options.verbose, script_to_stderr=options.json)
 
 
 def _step(event: StepDone) -> str:
