@@ -15,7 +15,7 @@ from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.errors import InputError
 from rain_deploy.parts.part import Part, Shared, facts_of, having
 from rain_deploy.parts.shell import PACKAGE, packages_step, program_step, render
-from rain_deploy.parts.supply.uv import uv_pin
+from rain_deploy.parts.supply.cache import uv_pin
 
 DEADLINE_S = 3600.0
 """An installation on a slow machine, with its downloads."""

@@ -10,8 +10,7 @@ import pytest
 from uv import find_uv_bin
 
 from rain_deploy.errors import InputError, StateError
-from rain_deploy.parts.supply.cache import EngineCache
-from rain_deploy.parts.supply.uv import uv_pin, uv_program
+from rain_deploy.parts.supply.cache import EngineCache, uv_pin, uv_program
 
 RAIN, SHA256 = b"an engine", hashlib.sha256(b"an engine").hexdigest()
 

@@ -33,7 +33,7 @@ from rain_deploy.parts.environment import (
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.part import Shared
 from rain_deploy.parts.shell import stage_command, templates_directory
-from rain_deploy.parts.supply.uv import uv_environment, uv_pin
+from rain_deploy.parts.supply.cache import uv_environment, uv_pin
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE = Node("node-1", Host("node-1", "127.0.0.1", 22, "me", ()), replace(DEBIAN_12, python=sys.executable))

@@ -23,8 +23,7 @@ from rain_deploy.parts.listed import first_parts, last_parts, parts, software
 from rain_deploy.parts.machine import HostKey
 from rain_deploy.parts.part import Part, Shared, after, facts_of, groups, having, refusals, stages_of
 from rain_deploy.parts.services import code_bundle, layout_of
-from rain_deploy.parts.supply.cache import EngineCache
-from rain_deploy.parts.supply.uv import uv_pin, uv_program
+from rain_deploy.parts.supply.cache import EngineCache, uv_pin, uv_program
 from rain_deploy.parts.wall import Wall
 from rain_deploy.providers.base import Provider
 from rain_deploy.state.store import Record

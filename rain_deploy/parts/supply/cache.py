@@ -1,17 +1,27 @@
-"""Programs for the nodes that are kept on the operator's machine.
+"""Programs for the nodes that are kept on the operator's machine: engines and uv; and how uv is called here.
 
 ``HOME/cache/engine/ARCH-glibcVERSION/<sha256>/rain`` is an engine; ``…/from/<key>`` names the one made from
-``key``.  Entries appear by rename; a damaged one counts as absent and is removed.
+``key``.  ``HOME/cache/uv/<sha256>/uv`` is a uv.  Entries appear by rename; a damaged one counts as absent and
+is removed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import os
+import subprocess
+import sys
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from rain_deploy.errors import StateError, disk_full, full
+from rain_deploy.errors import InputError, StateError, disk_full, full
+from rain_deploy.parts.shell import PACKAGE
+
+UV_DEADLINE_S = 900.0
 
 
 class EngineCache:
@@ -22,29 +32,93 @@ class EngineCache:
 
     def find(self, key: str, arch: str, glibc: str) -> tuple[str, bytes] | None:
         """Return (sha256, binary) of an engine made from ``key`` that runs on a host of this kind."""
-        newest = _version(glibc)
-        kinds = [
-            (_version(path.name.partition("-glibc")[2]), path) for path in self._root.glob(f"{arch}-glibc*")
-        ]
+        kinds = ((_version(kind.name), kind) for kind in self._root.glob(f"{arch}-glibc*"))
         for built, kind in sorted(kinds, reverse=True):
-            if built > newest:
-                continue
-            with contextlib.suppress(OSError):
-                sha256 = (kind / "from" / key).read_text("ascii").strip()
-                if (binary := whole(kind / sha256 / "rain", sha256)) is not None:
-                    return sha256, binary
+            if built <= _version(glibc):
+                with contextlib.suppress(OSError):
+                    sha256 = (kind / "from" / key).read_text("ascii").strip()
+                    if (binary := _whole(kind / sha256 / "rain", sha256)) is not None:
+                        return sha256, binary
         return None
 
     def store(self, key: str, arch: str, glibc: str, binary: bytes) -> str:
         """Keep an engine that was made from ``key`` on a host of this kind; return its SHA-256."""
         sha256 = hashlib.sha256(binary).hexdigest()
         kind = self._root / f"{arch}-glibc{glibc}"
-        keep(kind / sha256 / "rain", binary)
-        keep(kind / "from" / key, f"{sha256}\n".encode())
+        _keep(kind / sha256 / "rain", binary)
+        _keep(kind / "from" / key, f"{sha256}\n".encode())
         return sha256
 
 
-def whole(path: Path, sha256: str, *, remove: bool = True) -> bytes | None:
+@dataclass(frozen=True, slots=True)
+class UvPin:
+    """The uv that builds environments; digests of its wheel for x86-64 Linux and of the program in it."""
+
+    version: str
+    wheel_sha256: str
+    binary_sha256: str
+
+
+@functools.cache
+def uv_pin() -> UvPin:
+    """Return the uv that nodes get."""
+    _name, *fields = (PACKAGE / "parts/locks/uv.lock").read_text("ascii").split()
+    return UvPin(*fields)
+
+
+def uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return uv's environment: it trusts the system's certificates unless ``environ`` says otherwise."""
+    return {**environ} if "UV_NATIVE_TLS" in environ else {"UV_SYSTEM_CERTS": "1", **environ}
+
+
+def run_uv(*arguments: str, late: str) -> subprocess.CompletedProcess[str]:
+    """Run uv for this Python and return how it ended.  Raises InputError ``late`` after UV_DEADLINE_S."""
+    from uv import find_uv_bin  # noqa: PLC0415  only where uv is needed
+
+    argv = [find_uv_bin(), *arguments, "--quiet", "--color", "never", "--python", sys.executable]
+    environ = uv_environment(os.environ)
+    try:
+        return subprocess.run(
+            argv, capture_output=True, text=True, timeout=UV_DEADLINE_S, env=environ, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InputError(
+            f"{late} within {UV_DEADLINE_S:.0f} s",
+            next_step="check that the package index answers, then type the same command again",
+        ) from error
+
+
+def uv_program(home: Path, pin: UvPin) -> bytes:
+    """Return the pinned uv for x86-64 Linux: from this installation, the cache, or the package index.
+
+    Raises InputError if it cannot be fetched, StateError if it cannot be kept.
+    """
+    from uv import find_uv_bin  # noqa: PLC0415  only where a node needs it
+
+    kept = home / "cache/uv" / pin.binary_sha256 / "uv"
+    for path in (Path(find_uv_bin()), kept):
+        with contextlib.suppress(OSError):
+            if (program := _whole(path, pin.binary_sha256, remove=path == kept)) is not None:
+                return program
+    with tempfile.TemporaryDirectory(prefix="rain-deploy-") as directory:
+        work = Path(directory)
+        (work / "uv.txt").write_text(f"uv=={pin.version} --hash=sha256:{pin.wheel_sha256}\n")
+        done = run_uv(
+            *("pip", "install", "--target", str(work / "out"), "--python-platform", "x86_64-manylinux_2_17"),
+            *("--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(work / "uv.txt")),
+            late=f"uv {pin.version} was not fetched",
+        )
+        if done.returncode:
+            message = f"uv {pin.version} for the nodes cannot be fetched from the package index"
+            raise InputError(message, details=done.stderr.strip()[-2000:])
+        program = (work / "out/bin/uv").read_bytes()
+    if hashlib.sha256(program).hexdigest() != pin.binary_sha256:
+        raise InputError(f"uv {pin.version} from the package index is not the program that is pinned")
+    _keep(kept, program)
+    return program
+
+
+def _whole(path: Path, sha256: str, *, remove: bool = True) -> bytes | None:
     """Return the file's content if it has this digest; else None, and ``remove`` it."""
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() == sha256:
@@ -54,19 +128,13 @@ def whole(path: Path, sha256: str, *, remove: bool = True) -> bytes | None:
     return None
 
 
-def keep(path: Path, content: bytes) -> None:
+def _keep(path: Path, content: bytes) -> None:
     """Write a file of the cache, by rename.  Raises StateError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
-            new = Path(file.name)
-            try:
-                file.write(content)
-                file.flush()
-                new.replace(path)
-            except OSError:
-                new.unlink(missing_ok=True)
-                raise
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as draft:
+            (Path(draft) / path.name).write_bytes(content)
+            (Path(draft) / path.name).replace(path)
     except OSError as error:
         if full(error):
             raise disk_full(path) from error
@@ -74,5 +142,5 @@ def keep(path: Path, content: bytes) -> None:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    """Return a version of glibc as numbers; an unknown one is older than all."""
-    return tuple(int(part) for part in text.split(".") if part.isdigit())
+    """Return the version of glibc at the end of a text as numbers; an unknown one is older than all."""
+    return tuple(int(part) for part in text.rpartition("glibc")[2].split(".") if part.isdigit())

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from rain_deploy.core.spec import (
@@ -25,15 +25,13 @@ from rain_deploy.core.spec import (
     ResolvedEnvironment,
 )
 from rain_deploy.errors import InputError
-from rain_deploy.parts.supply.uv import run_uv
+from rain_deploy.parts.supply.cache import run_uv
 
 _REFUSED = re.compile(
     r"\s*(-e|--editable|-i|--(?:extra-)?index-url|-f|--find-links|--no-index)\b"
     r"|(?:.*@\s*)?((?:\.{0,2}/|file:|(?:git|hg|svn|bzr)\+)\S*|(?!https?://)[^\s@]+\.whl$)"
 )
 _NESTED = re.compile(r"\s*(?:-r|--requirement)[\s=]+(.+?)\s*(?:#.*)?$")
-_OTHER_WHEEL = f"name a wheel for x86-64 Linux and Python {NODE_PYTHON_TEXT}"
-_GLIBC_MINORS = range(40, 4, -1)
 
 
 def resolve(spec: EnvironmentSpec, base_lock: str) -> ResolvedEnvironment:
@@ -43,10 +41,16 @@ def resolve(spec: EnvironmentSpec, base_lock: str) -> ResolvedEnvironment:
     and wheels that nodes cannot install, and requirements that conflict.
     """
     wheels = tuple((path.name, _wheel(path)) for path in spec.wheels)
-    without = unresolved(spec, base_lock)
+    environment = unresolved(spec, base_lock)
     if not (spec.requirements or spec.packages or wheels):
-        return without
-    return replace(without, lock_text=_own_hashes(_compiled(spec, base_lock, wheels), wheels), wheels=wheels)
+        return environment
+    lock = _compiled(spec, base_lock, wheels)
+    for file_name, content in wheels:  # the user's own wheels are pinned to those very files
+        name, version = parse_wheel_filename(file_name)[:2]
+        own = f"{name}=={version} \\\n    --hash=sha256:{hashlib.sha256(content).hexdigest()}\n"
+        head = re.escape(f"{name}=={version}")
+        lock = own.join(re.split(rf"(?m)^{head} \\\n(?:    --hash=\S+(?: \\)?\n)+", lock))
+    return replace(environment, lock_text=lock, wheels=wheels)
 
 
 def unresolved(spec: EnvironmentSpec, base_lock: str) -> ResolvedEnvironment:
@@ -57,31 +61,25 @@ def unresolved(spec: EnvironmentSpec, base_lock: str) -> ResolvedEnvironment:
 
 def asked(spec: EnvironmentSpec, base_lock: str) -> str:
     """Return the digest of all that ``resolve`` reads: if it is the same, a kept resolution still holds."""
-    digest = hashlib.sha256(repr((base_lock, spec.packages, spec.apt)).encode())
     texts = list(_requirement_files(spec.requirements)) if spec.requirements else []
     setup = _text(spec.setup, "setup") if spec.setup else ""
-    digest.update(repr((texts, setup)).encode())
-    for path in spec.wheels:
-        digest.update(repr((path.name, hashlib.sha256(_wheel(path)).hexdigest())).encode())
-    return digest.hexdigest()
+    wheels = [(path.name, hashlib.sha256(_wheel(path)).hexdigest()) for path in spec.wheels]
+    read = ((base_lock, spec.packages, spec.apt), (texts, setup), *wheels)
+    return hashlib.sha256("".join(map(repr, read)).encode()).hexdigest()
 
 
 def _text(path: Path, flag: str) -> str:
+    """Return the text of a file that ``flag`` names.  Raises InputError if it cannot be read."""
     try:
         return path.read_bytes().decode("utf-8")
-    except IsADirectoryError as error:
-        raise InputError(
-            f"{flag}: {path} is a directory, not a file", next_step=f"name a file for {flag}"
-        ) from error
     except OSError as error:
-        raise InputError(
-            f"{flag}: {path} cannot be read: {error.strerror}", next_step=f"name a file for {flag}"
-        ) from error
+        is_directory = isinstance(error, IsADirectoryError)
+        problem = "is a directory, not a file" if is_directory else f"cannot be read: {error.strerror}"
+        raise InputError(f"{flag}: {path} {problem}", next_step=f"name a file for {flag}") from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"{flag}: {path}, line {line}, is not UTF-8", next_step=f"save {path} as UTF-8"
-        ) from error
+        message = f"{flag}: {path}, line {line}, is not UTF-8"
+        raise InputError(message, next_step=f"save {path} as UTF-8") from error
 
 
 def _requirement_files(path: Path, seen: frozenset[Path] = frozenset()) -> Iterator[str]:
@@ -99,46 +97,37 @@ def _requirement_files(path: Path, seen: frozenset[Path] = frozenset()) -> Itera
             yield from _requirement_files(other, seen | {path, other})
 
 
-def _node_tags() -> frozenset[Tag]:
-    platforms = [f"manylinux_2_{minor}_x86_64" for minor in _GLIBC_MINORS]
-    platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
-    interpreter = "cp{}{}".format(*NODE_PYTHON)
-    tags = (
-        *cpython_tags(NODE_PYTHON, [interpreter], platforms),
-        *compatible_tags(NODE_PYTHON, interpreter, platforms),
-    )
-    return frozenset(tags)
-
-
 def _wheel(path: Path) -> bytes:
     """Return the content of a wheel.  Raises InputError unless a node can install it."""
     try:
         tags = parse_wheel_filename(path.name)[3]
         content = path.read_bytes()
         with zipfile.ZipFile(path) as archive:
-            named = any(name.endswith(".dist-info/METADATA") for name in archive.namelist())
+            complete = any(name.endswith(".dist-info/METADATA") for name in archive.namelist())
     except InvalidWheelFilename as error:
-        raise InputError(
-            f"--with: {path} is not named like a wheel: {error}", next_step=_OTHER_WHEEL
-        ) from error
+        problem = f"{path} is not named like a wheel: {error}"
     except OSError as error:
-        raise InputError(
-            f"--with: the wheel {path} cannot be read: {error.strerror}", next_step=_OTHER_WHEEL
-        ) from error
+        problem = f"the wheel {path} cannot be read: {error.strerror}"
     except zipfile.BadZipFile as error:
-        raise InputError(f"--with: {path} is not a wheel: {error}", next_step=_OTHER_WHEEL) from error
-    if not named:
-        raise InputError(f"--with: {path} is not a wheel: it has no package metadata", next_step=_OTHER_WHEEL)
-    if not tags & _node_tags():
-        raise InputError(
-            f"--with: {path} does not fit the nodes: x86-64 Linux with Python {NODE_PYTHON_TEXT}",
-            next_step=_OTHER_WHEEL,
-        )
-    return content
+        problem = f"{path} is not a wheel: {error}"
+    else:
+        platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(40, 4, -1)]
+        platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
+        interpreter = "cp{}{}".format(*NODE_PYTHON)
+        binary = cpython_tags(NODE_PYTHON, [interpreter], platforms)
+        fitting = (*binary, *compatible_tags(NODE_PYTHON, interpreter, platforms))
+        if not complete:
+            problem = f"{path} is not a wheel: it has no package metadata"
+        elif tags.isdisjoint(fitting):
+            problem = f"{path} does not fit the nodes: x86-64 Linux with Python {NODE_PYTHON_TEXT}"
+        else:
+            return content
+    next_step = f"name a wheel for x86-64 Linux and Python {NODE_PYTHON_TEXT}"
+    raise InputError(f"--with: {problem}", next_step=next_step)
 
 
-def _wanted(spec: EnvironmentSpec, wheels: tuple[tuple[str, bytes], ...]) -> list[str]:
-    """Return the requirement lines of the command line."""
+def _compiled(spec: EnvironmentSpec, base_lock: str, wheels: tuple[tuple[str, bytes], ...]) -> str:
+    """Return the lock that uv makes of our own and the user's requirements."""
     for package in spec.packages:
         try:
             Requirement(package)
@@ -148,17 +137,13 @@ def _wanted(spec: EnvironmentSpec, wheels: tuple[tuple[str, bytes], ...]) -> lis
                 f"--with: {package!r} is neither a package nor a wheel: {reason}",
                 next_step="name it as --with NAME, --with NAME==VERSION or --with FILE.whl",
             ) from error
-    pins = [parse_wheel_filename(name)[:2] for name, _content in wheels]
-    return [*spec.packages, *(f"{name}=={version}" for name, version in pins)]
-
-
-def _compiled(spec: EnvironmentSpec, base_lock: str, wheels: tuple[tuple[str, bytes], ...]) -> str:
+    pins = ["{}=={}".format(*parse_wheel_filename(name)[:2]) for name, _content in wheels]
     with tempfile.TemporaryDirectory(prefix="rain-deploy-") as directory:
         work = Path(directory)
         (work / "wheels").mkdir()
         for name, content in wheels:
             (work / "wheels" / name).write_bytes(content)
-        (work / "own.in").write_text("\n".join([*NODE_REQUIREMENTS, *_wanted(spec, wheels), ""]))
+        (work / "own.in").write_text("\n".join([*NODE_REQUIREMENTS, *spec.packages, *pins, ""]))
         lock = work / "lock.txt"
         lock.write_text(base_lock)  # uv keeps the versions that it finds in its output
         sources = [str(work / "own.in")]
@@ -197,14 +182,3 @@ def _where(spec: EnvironmentSpec, printed: str) -> str:
         if name and re.search(rf"(?<![\w-]){re.escape(name[1])}(?![\w-])", printed, re.IGNORECASE):
             return f"requirements: {path}, line {number}: {line.strip()}"
     return f"requirements: {path}"
-
-
-def _own_hashes(lock: str, wheels: tuple[tuple[str, bytes], ...]) -> str:
-    """Return the lock with the user's own wheels pinned to those very files."""
-    for file_name, content in wheels:
-        name, version = parse_wheel_filename(file_name)[:2]
-        head = re.escape(f"{name}=={version}")
-        own = f"{name}=={version} \\\n    --hash=sha256:{hashlib.sha256(content).hexdigest()}\n"
-        block = re.compile(rf"^{head} \\\n(?:    --hash=\S+(?: \\)?\n)+", re.MULTILINE)
-        lock = own.join(block.split(lock))
-    return lock
