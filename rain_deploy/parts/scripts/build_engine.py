@@ -18,17 +18,14 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 import tomllib
 import urllib.request
-from collections import deque
-from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
 CRATE = "rain_server"
 TARGET = "x86_64-unknown-linux-gnu"
-WAIT_S = 3600.0
+WAIT_S = 3600
 """How long to wait for another build of the same machine."""
 SILENCE_S = 120.0
 """A download that says nothing for so long has failed."""
@@ -55,18 +52,18 @@ class Pin(NamedTuple):
 
 
 def read_pins(text: str) -> frozenset[Pin]:
-    """Lines ``name version sha256``."""
+    """Return the pins of lines ``name version sha256``."""
     return frozenset(Pin(*line.split()) for line in text.splitlines() if line.strip())
 
 
 def locked(cargo_lock: str) -> frozenset[Pin]:
-    """The packages that a Cargo.lock takes from a registry."""
+    """Return the packages that a Cargo.lock takes from a registry."""
     packages = tomllib.loads(cargo_lock)["package"]
     return frozenset(Pin(p["name"], p["version"], p["checksum"]) for p in packages if "source" in p)
 
 
 def render_lock(own: str, pins: frozenset[Pin]) -> str:
-    """Cargo's own lock with our packages in place of its; cargo fills in who needs whom."""
+    """Return cargo's own lock with our packages in place of its; cargo fills in who needs whom."""
     lock = tomllib.loads(own)
     source = next(package["source"] for package in lock["package"] if "source" in package)
     roots = [package for package in lock["package"] if "source" not in package]
@@ -78,77 +75,73 @@ def render_lock(own: str, pins: frozenset[Pin]) -> str:
     return "\n".join([f"version = {lock['version']}\n", *blocks])
 
 
-def pin(project: Path, pins: frozenset[Pin], cargo: Cargo) -> None:
+def _cargo(*args: str, cwd: Path, total: int = 0) -> list[str]:
+    """Run cargo and return the lines that it printed.  A signal that ends us ends cargo and its children too.
+
+    With ``total``, say which of so many packages it compiles.
+    """
+    process = subprocess.Popen(
+        ["cargo", *args],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    lines: list[str] = []
+    compiled = 0
+    try:
+        for line in process.stdout or ():
+            lines.append(line)
+            if total and line.split()[:1] == ["Compiling"]:
+                compiled += 1
+                _say(f"Compiling {line.split()[1]} {compiled}/{total}")
+        if process.wait():
+            raise BuildError(f"cargo {args[0]} failed:\n{''.join(lines[-30:])}")
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+    return lines
+
+
+def _pin(project: Path, pins: frozenset[Pin]) -> None:
     """Make ``project`` depend on exactly ``pins``, and have them on this machine."""
-    cargo.run("generate-lockfile", cwd=project)
+    _cargo("generate-lockfile", cwd=project)
     lock = project / "Cargo.lock"
     lock.write_text(render_lock(lock.read_text(), pins))
-    cargo.run("fetch", "--target", TARGET, cwd=project)
+    _cargo("fetch", "--target", TARGET, cwd=project)
     if (found := locked(lock.read_text())) != pins:
         differing = ", ".join(sorted({f"{p.name} {p.version}" for p in found ^ pins}))
         raise BuildError(f"cargo does not keep the locked set of packages; it differs in: {differing}")
 
 
-class Cargo:
-    """Cargo with its folders inside the cache, except for a cargo home that the user already has."""
-
-    def __init__(self, work: Path) -> None:
-        home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
-        self.home = home if home.is_dir() else work / "cargo"
-        self._environment = {
-            **os.environ,
-            "CARGO_HOME": str(self.home),
-            "CARGO_TARGET_DIR": str(work / "target"),
-            "CARGO_PROFILE_RELEASE_STRIP": "symbols",
-            "CARGO_TERM_COLOR": "never",
-            "CARGO_TERM_PROGRESS_WHEN": "never",
-        }
-
-    def lines(self, *args: str, cwd: Path) -> Generator[str, None, None]:
-        """Run cargo and yield what it says; ended with its children when the caller ends early."""
-        process = subprocess.Popen(
-            ["cargo", *args],
-            cwd=cwd,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        tail: deque[str] = deque(maxlen=30)
-        try:
-            for line in process.stdout or ():
-                tail.append(line)
-                yield line
-            if process.wait():
-                raise BuildError(f"cargo {args[0]} failed:\n{''.join(tail)}")
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait()
-
-    def run(self, *args: str, cwd: Path) -> list[str]:
-        return list(self.lines(*args, cwd=cwd))
-
-
-def build(cache: Path, pins: frozenset[Pin]) -> Path:
-    """Compile the engine; returns the binary, inside ``cache/.build``."""
-    work = cache / ".build"
-    cargo = Cargo(work)
-    source = unpack_crate(work, pins, cargo)
-    pin(source, frozenset(p for p in pins if p.name != CRATE), cargo)
-    tree = cargo.run("tree", "--target", TARGET, "--edges", "normal,build", "--prefix", "none", cwd=source)
+def _build(work: Path, pins: frozenset[Pin]) -> Path:
+    """Compile the engine inside ``work``, except for a cargo home that the user has; return the binary."""
+    home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
+    home = (
+        home if home.is_dir() else work / "cargo"
+    )  # only a cargo home that the user has is outside the cache
+    os.environ |= {
+        "CARGO_HOME": str(home),
+        "CARGO_TARGET_DIR": str(work / "target"),
+        "CARGO_PROFILE_RELEASE_STRIP": "symbols",
+        "CARGO_TERM_COLOR": "never",
+        "CARGO_TERM_PROGRESS_WHEN": "never",
+    }
+    source = _unpack_crate(work, pins, home)
+    _pin(source, frozenset(p for p in pins if p.name != CRATE))
+    tree = _cargo("tree", "--target", TARGET, "--edges", "normal,build", "--prefix", "none", cwd=source)
     total = len({tuple(line.split()[:2]) for line in tree})  # name and version; marks may follow
-    out = work / "out"
-    install = ("install", "--path", ".", "--locked", "--force", "--no-track", "--root", str(out))
-    show_compiling(cargo.lines(*install, cwd=source), total)
-    return out / "bin/rain"
+    flags = ("--path", ".", "--locked", "--force", "--no-track", "--root", str(work / "out"))
+    _cargo("install", *flags, cwd=source, total=total)
+    return work / "out/bin/rain"
 
 
-def unpack_crate(work: Path, pins: frozenset[Pin], cargo: Cargo) -> Path:
-    """The crate's source in a folder of its own.  Cargo fetches it for a project that depends on it."""
+def _unpack_crate(work: Path, pins: frozenset[Pin], home: Path) -> Path:
+    """Return a folder with the crate's source.  Cargo fetches it for a project that depends on it."""
     crate = next(p for p in pins if p.name == CRATE)
     fetcher, sources = work / "fetcher", work / "source"
     for folder in (fetcher, sources):
@@ -156,9 +149,9 @@ def unpack_crate(work: Path, pins: frozenset[Pin], cargo: Cargo) -> Path:
     (fetcher / "src").mkdir(parents=True)
     (fetcher / "src/lib.rs").touch()
     (fetcher / "Cargo.toml").write_text(FETCHER.format(version=crate.version) + "\n[workspace]\n")
-    pin(fetcher, pins, cargo)
-    for archive in cargo.home.glob(f"registry/cache/*/{CRATE}-{crate.version}.crate"):
-        if sha256_of(archive) == crate.sha256:
+    _pin(fetcher, pins)
+    for archive in home.glob(f"registry/cache/*/{CRATE}-{crate.version}.crate"):
+        if _sha256_of(archive) == crate.sha256:
             with tarfile.open(archive) as tar:
                 tar.extractall(sources)  # noqa: S202 - its hash is ours
             source = sources / f"{CRATE}-{crate.version}"
@@ -168,29 +161,16 @@ def unpack_crate(work: Path, pins: frozenset[Pin], cargo: Cargo) -> Path:
     raise BuildError(f"cargo did not fetch {CRATE} {crate.version} with the SHA-256 {crate.sha256}")
 
 
-def show_compiling(lines: Generator[str, None, None], total: int) -> None:
-    """Say how far cargo is; a signal that ends us ends cargo too."""
-    done = 0
-    with contextlib.closing(lines):
-        for line in lines:
-            word, _, rest = line.strip().partition(" ")
-            if word == "Compiling":
-                done += 1
-                say(f"Compiling {rest.split()[0]} {done}/{total}")
-
-
-def download(cache: Path, url: str, sha256: str) -> Path:
-    """Fetch the binary, or an archive that holds it; nothing is kept when the hash is not ``sha256``."""
-    work = cache / ".build"
-    work.mkdir(exist_ok=True)
+def _download(work: Path, url: str, sha256: str) -> Path:
+    """Fetch the binary, or an archive that holds it, into ``work``.  Refuse one with another hash."""
     archive, binary = work / "download", work / "rain"
-    say(f"Downloading {url}")
+    _say(f"Downloading {url}")
     try:
         with urllib.request.urlopen(url, timeout=SILENCE_S) as response, archive.open("wb") as out:  # noqa: S310
             shutil.copyfileobj(response, out)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise BuildError(f"cannot download {url}: {error}") from error
-    if (found := sha256_of(archive)) != sha256:
+    if (found := _sha256_of(archive)) != sha256:
         raise BuildError(f"{url} has the SHA-256 {found}, not {sha256}")
     if not tarfile.is_tarfile(archive):
         return archive
@@ -204,94 +184,76 @@ def download(cache: Path, url: str, sha256: str) -> Path:
     return binary
 
 
-def cached(cache: Path, key: str) -> str | None:
-    """Digest of the binary that ``key`` gave before, if it is still whole."""
-    with contextlib.suppress(OSError):
-        sha256 = (cache / "from" / key).read_text().strip()
-        if sha256_of(cache / sha256 / "rain") == sha256:
-            return sha256
-    return None
-
-
-def install(cache: Path, binary: Path, key: str) -> str:
-    """Check that the binary runs here and give it its place in the cache; returns its SHA-256."""
+def _install(cache: Path, binary: Path, key: str) -> str:
+    """Check that the binary runs here and give it its place in the cache; return its SHA-256."""
     binary.chmod(0o755)
+    argv = [binary, "--version"]
     try:
-        answer = subprocess.run(
-            [binary, "--version"], capture_output=True, text=True, timeout=60, check=False
-        )
+        answer = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(f"the engine does not run on this machine: {error}") from error
     if answer.returncode or not answer.stdout.startswith("Rain "):
         raise BuildError(f"the engine does not run on this machine: {answer.stderr.strip() or answer.stdout}")
-    sha256 = sha256_of(binary)
-    (cache / sha256).mkdir(exist_ok=True)
+    sha256, note = _sha256_of(binary), binary.with_name("note")
+    for folder in (sha256, "from"):
+        (cache / folder).mkdir(exist_ok=True)
     binary.replace(cache / sha256 / "rain")
-    (cache / "from").mkdir(exist_ok=True)
-    note = cache / ".build/note"
     note.write_text(sha256 + "\n")
     note.replace(cache / "from" / key)
     return sha256
 
 
-def sha256_of(path: Path) -> str:
-    """Digest of a file."""
+def _sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@contextlib.contextmanager
-def alone(cache: Path) -> Iterator[None]:
-    """One at a time on this machine; a second one waits."""
-    deadline = time.monotonic() + WAIT_S
-    with (cache / ".lock").open("w") as lock:
-        if not taken(lock):
-            say("Waiting for another build of the engine on this machine")
-            while not taken(lock):
-                if time.monotonic() > deadline:
-                    raise BuildError(f"another build held {lock.name} for {WAIT_S:.0f} s")
-                time.sleep(0.2)
-        yield
+def _take(lock: IO[str]) -> None:
+    """Take the lock, which one build at a time has on this machine; wait for another one."""
 
+    def give_up(*_signal: object) -> None:
+        raise BuildError(f"another build held {lock.name} for {WAIT_S} s")
 
-def taken(lock: IO[str]) -> bool:
-    """Take the lock if nobody has it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
-    return True
+        _say("Waiting for another build of the engine on this machine")
+        signal.signal(signal.SIGALRM, give_up)
+        signal.alarm(WAIT_S)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        signal.alarm(0)
 
 
-def say(text: str) -> None:
-    """A line of progress, seen at once."""
+def _say(text: str) -> None:
+    """Print a line of progress, seen at once."""
     print(text, file=sys.stderr, flush=True)
 
 
-def bring(options: argparse.Namespace) -> str:
-    """The SHA-256 of the engine that the options ask for, which is then in the cache."""
-    cache: Path = options.cache.absolute()
+def _bring(cache: Path, options: argparse.Namespace) -> str:
+    """Return the SHA-256 of the engine that the options ask for, which is then in the cache."""
     cache.mkdir(parents=True, exist_ok=True)
-    key = options.sha256 if options.url else sha256_of(options.lock)
-    with alone(cache):
-        if sha256 := cached(cache, key):
-            return sha256
-        work = cache / ".build"
+    key = options.sha256 if options.url else _sha256_of(options.lock)
+    with (cache / ".lock").open("w") as lock:
+        _take(lock)
+        with contextlib.suppress(OSError):
+            sha256 = (cache / "from" / key).read_text().strip()
+            if _sha256_of(cache / sha256 / "rain") == sha256:
+                return sha256
+        work = cache / (".download" if options.url else ".build")
         work.mkdir(exist_ok=True)
         if options.url:
             try:
-                return install(cache, download(cache, options.url, options.sha256), key)
+                return _install(cache, _download(work, options.url, options.sha256), key)
             finally:
-                for name in ("download", "rain"):
-                    (work / name).unlink(missing_ok=True)
-        sha256 = install(cache, build(cache, read_pins(options.lock.read_text())), key)
+                shutil.rmtree(work, ignore_errors=True)
+        sha256 = _install(cache, _build(work, read_pins(options.lock.read_text())), key)
         # Only after success: the parts of an interrupted build are used by the next one.
         shutil.rmtree(work, ignore_errors=True)
         return sha256
 
 
 def main() -> int:
-    """Exit status of the script."""
+    """Return the exit status of the script."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, required=True)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -303,9 +265,9 @@ def main() -> int:
         signal.signal(number, lambda received, _frame: sys.exit(128 + received))
     os.environ["PATH"] += os.pathsep + str(Path.home() / ".cargo/bin")
     try:
-        print(bring(options))
+        print(_bring(options.cache.absolute(), options))
     except (BuildError, OSError) as error:
-        say(f"engine: {error}")
+        _say(f"engine: {error}")
         return 1
     return 0
 
