@@ -24,21 +24,14 @@ SLICE_BYTES = 32 * 1024
 """How much is sent at once: paramiko copies all that is left for every packet."""
 READ_BYTES = 4 * 1024 * 1024
 """More than a window, so that one read empties a buffer."""
-
 LOST = (paramiko.SSHException, EOFError, OSError)
 """The errors of paramiko once a connection or a channel is gone."""
 
 
-class NoExitStatusError(Exception):
-    """The channel ended without the command's exit status."""
-
-
 def seconds_left(deadline: float | None) -> float | None:
     """Return the seconds until ``deadline``, a time of ``time.monotonic``.  Raises TimeoutError after it."""
-    if deadline is None:
-        return None
-    left = deadline - time.monotonic()
-    if left <= 0:
+    left = None if deadline is None else deadline - time.monotonic()
+    if left is not None and left <= 0:
         raise TimeoutError
     return left
 
@@ -64,36 +57,31 @@ def closing_after(seconds: float, close: Callable[[], object]) -> Iterator[threa
 def execute(
     channel: paramiko.Channel, command: Command, deadline: float | None, on_stdout: Chunk, on_stderr: Chunk
 ) -> int:
-    """Run ``command`` on a new ``channel``, return its exit status and close the channel.
+    """Run ``command`` on a new ``channel`` and return its exit status, -1 for none; close the channel.
 
     This is not ``fabric.Connection.run``, which starts three threads per command, polls, decodes the output
     to text, and has no deadline for a server that stops answering.
 
-    Raises TimeoutError after ``deadline`` and NoExitStatusError; exceptions of the chunks pass through.
+    Raises TimeoutError after ``deadline``; exceptions of the chunks pass through.
     """
     line, stdin = command.line().encode("utf-8", "surrogateescape"), command.stdin or b""
-    close_connection = channel.get_transport().close
+    limit_s, close_connection = command.deadline_s or OPEN_S, channel.get_transport().close
     try:
-        with closing_after((command.deadline_s or OPEN_S) + STUCK_S, close_connection) as watchdog:
+        with closing_after(limit_s + STUCK_S, close_connection) as watchdog:
             try:
                 channel.exec_command(line)
-            except LOST as error:
-                raise NoExitStatusError from error
+            except LOST:
+                return -1
             if deadline is None:
                 watchdog.cancel()
-            if stdin:
-                threading.Thread(target=_send, args=(channel, stdin), daemon=True).start()
-            else:
-                _send(channel, b"")
-            _receive(channel, deadline, on_stdout, on_stderr)
+            threading.Thread(target=_send, args=(channel, stdin), daemon=True).start()
+            if not _receive(channel, deadline, on_stdout, on_stderr):
+                return -1
             if not channel.status_event.wait(seconds_left(deadline)):
                 raise TimeoutError
-            status = channel.recv_exit_status()
+            return channel.recv_exit_status()
     finally:
         hang_up(channel)
-    if status < 0:
-        raise NoExitStatusError
-    return status
 
 
 class _Wakeup(threading.Event):
@@ -116,7 +104,8 @@ def _send(channel: paramiko.Channel, data: bytes) -> None:
         channel.shutdown_write()
 
 
-def _receive(channel: paramiko.Channel, deadline: float | None, on_stdout: Chunk, on_stderr: Chunk) -> None:
+def _receive(channel: paramiko.Channel, deadline: float | None, on_stdout: Chunk, on_stderr: Chunk) -> bool:
+    """Hand on what the command prints until it ends.  Return False if the connection is lost."""
     wakeup = _Wakeup()
     channel.in_buffer.set_event(wakeup)
     channel.in_stderr_buffer.set_event(wakeup)
@@ -133,11 +122,11 @@ def _receive(channel: paramiko.Channel, deadline: float | None, on_stdout: Chunk
                 idle = False
                 try:
                     data = receive(READ_BYTES)
-                except LOST as error:  # a read also sends: it tells the server that there is room for more
-                    raise NoExitStatusError from error
+                except LOST:  # a read also sends: it tells the server that there is room for more
+                    return False
                 chunk(data)
         if idle and ended:
-            return
+            return True
         left = seconds_left(deadline)
         if idle:
             wakeup.wait(left)

@@ -27,9 +27,6 @@ WINDOW_BYTES = 2 * 1024 * 1024
 _RSA = ("rsa-sha2-512", "rsa-sha2-256")
 _KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", *_RSA)
 
-# The user's fabric.yml and ~/.ssh/config must not change where this tool connects to.
-_SETTINGS = {"load_ssh_configs": False}
-
 
 def open_connection(host: Host, gateway: fabric.Connection | None, timeout_s: float) -> fabric.Connection:
     """Log in to ``host``, through its jump host ``gateway`` if it has one.
@@ -75,8 +72,9 @@ class _Login:
             host.address,
             user=host.user,
             port=host.port,
-            # One of its own: a connection empties and fills its settings, and others open at the same time.
-            config=fabric.Config(lazy=True, overrides=_SETTINGS),
+            # The user's fabric.yml and ~/.ssh/config must not change where this tool connects to.
+            # Settings of its own: a connection empties and fills them, and others open at the same time.
+            config=fabric.Config(lazy=True, overrides={"load_ssh_configs": False}),
             gateway=False if gateway is None else gateway,
             connect_kwargs={
                 "allow_agent": host.use_agent,

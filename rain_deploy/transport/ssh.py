@@ -16,14 +16,7 @@ from rain_deploy.core.machine import Host
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import Unreachable
 from rain_deploy.transport.base import Chunk
-from rain_deploy.transport.channel import (
-    LOST,
-    OPEN_S,
-    NoExitStatusError,
-    PortForward,
-    execute,
-    seconds_left,
-)
+from rain_deploy.transport.channel import LOST, OPEN_S, PortForward, execute, seconds_left
 from rain_deploy.transport.connection import open_connection
 
 if TYPE_CHECKING:
@@ -55,13 +48,17 @@ class SshTransport:
         out, err = bytearray(), bytearray()
         command.line()  # an argument that cannot be sent is an error before anything is opened
         deadline = None if command.deadline_s is None else time.monotonic() + command.deadline_s
+        link = self._link(host)
         try:
-            status = self._link(host).run(command, deadline, on_stdout or out.extend, on_stderr or err.extend)
-        except (TimeoutError, NoExitStatusError) as error:
-            problem = "has no exit status: it was killed or the connection was lost"
-            if isinstance(error, TimeoutError):
-                problem = f"did not end within {command.deadline_s:g} s"
-            raise Unreachable(f"{host.title}: the command {problem}", node=host.name) from error
+            status = link.run(command, deadline, on_stdout or out.extend, on_stderr or err.extend)
+        except TimeoutError as error:
+            message = f"{host.title}: the command did not end within {command.deadline_s:g} s"
+            raise Unreachable(message, node=host.name) from error
+        if status < 0:
+            message = (
+                f"{host.title}: the command has no exit status: it was killed or the connection was lost"
+            )
+            raise Unreachable(message, node=host.name)
         return CommandResult(status, bytes(out), bytes(err))
 
     def forward(self, host: Host, address: str, port: int, *, local_port: int = 0) -> PortForward:
@@ -124,11 +121,10 @@ class Link:
         if not self._sessions.acquire(timeout=seconds_left(deadline)):
             raise TimeoutError
         try:
+            # The server may still count a session that has just ended, so it is asked again.
             channel: paramiko.Channel = self._open(
                 lambda used, s: used.transport.open_session(timeout=s),
-                "refuses another session",
-                deadline,
-                REFUSED_PAUSES_S,  # the server may still count a session that has just ended
+                *("refuses another session", deadline, REFUSED_PAUSES_S),
             )
             return execute(channel, command, deadline, on_stdout, on_stderr)
         finally:

@@ -187,7 +187,7 @@ def _download(work: Path, url: str, sha256: str) -> Path:
 def _install(cache: Path, binary: Path, key: str) -> str:
     """Check that the binary runs here and give it its place in the cache; return its SHA-256."""
     binary.chmod(0o755)
-    argv = [binary, "--version"]
+    argv = [str(binary), "--version"]
     try:
         answer = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
