@@ -1,4 +1,4 @@
-"""Search for the best support vector machine, on two nodes of this machine, from Python."""
+"""Search for the best support vector machine, on two nodes on this machine, from Python."""
 
 import rain_deploy
 

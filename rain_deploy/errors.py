@@ -1,7 +1,7 @@
-"""The errors that a user can meet, and the exit code of each.
+"""The errors that users see, and the exit code of each.
 
-Every message says what failed, where and why; ``next_step`` is the exact command to type next;
-``still_running`` says what goes on costing.
+Every message says what failed, where and why.  ``next_step`` is the next command to type.  ``still_running``
+says what still exists and may cost money.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class ExitCode(enum.IntEnum):
-    """Exit codes of the command line; a code is never given a second meaning."""
+    """Exit codes of the command line.  The meaning of a code never changes."""
 
     DONE = 0
     BUG = 1
@@ -42,7 +42,7 @@ class ExitCode(enum.IntEnum):
 
 
 class RainDeployError(Exception):
-    """Root of all errors that the command line renders; raised bare, it is a bug of ours."""
+    """Base class of all errors.  If this class itself is raised, it is a bug in rain-deploy."""
 
     exit_code: ExitCode = ExitCode.BUG
 
@@ -72,23 +72,23 @@ class RainDeployError(Exception):
 
 
 class UsageError(RainDeployError, exit_code=ExitCode.USAGE):
-    """The command line alone is wrong."""
+    """The command line is wrong, or nobody answered a question with yes."""
 
 
 class Drift(RainDeployError, exit_code=ExitCode.DRIFT):
-    """``status --check``: not as recorded."""
+    """``status --check`` found a difference from the record."""
 
 
 class InputError(RainDeployError, exit_code=ExitCode.INPUT):
-    """What the command line names is wrong; nothing was changed."""
+    """The input is wrong, such as a file, a host or an option; nothing was changed."""
 
 
 class Locked(RainDeployError, exit_code=ExitCode.LOCKED):
-    """Somebody else is changing the cluster."""
+    """Another command or run is using the cluster."""
 
 
 class StateError(RainDeployError, exit_code=ExitCode.STATE):
-    """State or home unreadable, unwritable, too new, disk full there."""
+    """The home directory cannot be read or written, is from a newer version, or its disk is full."""
 
 
 def full(error: BaseException) -> bool:
@@ -105,23 +105,23 @@ def disk_full(path: Path, why: str = "cannot be written") -> StateError:
 
 
 class CredentialsError(RainDeployError, exit_code=ExitCode.CREDENTIALS):
-    """The cloud refused the key, or the clock here is wrong."""
+    """No credentials were found, the cloud refused them, or the clock of this machine is wrong."""
 
 
 class QuotaError(RainDeployError, exit_code=ExitCode.QUOTA):
-    """Quota or capacity is used up."""
+    """A quota, or the capacity of the zone, is used up."""
 
 
 class ApiError(RainDeployError, exit_code=ExitCode.API):
-    """The cloud's API is unavailable or unclear in time."""
+    """The API of the cloud gave no answer in time, or no clear answer."""
 
 
 class PartlyUp(RainDeployError, exit_code=ExitCode.PARTLY_UP):
-    """Some of what was wanted exists; all of it is recorded."""
+    """Only a part of the cluster was created; the record contains this part."""
 
 
 class Unreachable(RainDeployError, exit_code=ExitCode.UNREACHABLE):
-    """A node was not reached in time, or the connection was lost."""
+    """A node could not be reached in time, or the connection was lost."""
 
 
 class HostKeyError(RainDeployError, exit_code=ExitCode.HOST_KEY):
@@ -129,7 +129,7 @@ class HostKeyError(RainDeployError, exit_code=ExitCode.HOST_KEY):
 
 
 class InstallFailed(RainDeployError, exit_code=ExitCode.INSTALL):
-    """A node could not be installed."""
+    """The installation of a node failed."""
 
 
 class EngineError(RainDeployError, exit_code=ExitCode.ENGINE):
@@ -137,19 +137,19 @@ class EngineError(RainDeployError, exit_code=ExitCode.ENGINE):
 
 
 class ScriptFailed(RainDeployError, exit_code=ExitCode.SCRIPT):
-    """The user's script failed by itself."""
+    """The script failed, or a command of ``exec`` failed on a node."""
 
 
 class PointsFailed(RainDeployError, exit_code=ExitCode.POINTS):
-    """The sweep ended and some points failed."""
+    """The run ended, and some points failed."""
 
 
 class EndedEarly(RainDeployError, exit_code=ExitCode.ENDED_EARLY):
-    """Ended before the script did: cancel, --timeout, a limit."""
+    """``cancel``, ``--timeout`` or a time limit ended the run before the script finished."""
 
 
 class PullFailed(RainDeployError, exit_code=ExitCode.PULL):
-    """Results are not all here; the nodes are kept."""
+    """Some results could not be pulled; the nodes are kept."""
 
 
 class UnsafeResults(RainDeployError, exit_code=ExitCode.UNSAFE_RESULTS):
@@ -161,4 +161,4 @@ class DownIncomplete(RainDeployError, exit_code=ExitCode.DOWN):
 
 
 class Unproved(RainDeployError, exit_code=ExitCode.UNPROVED):
-    """It cannot be proved that nothing is left."""
+    """It could not be verified that nothing is left."""
