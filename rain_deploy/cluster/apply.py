@@ -2,75 +2,144 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import delete, end_nodes
-from rain_deploy.cluster.make import make
-from rain_deploy.cluster.nodes.hosts import assign, look_at_hosts, pinned
-from rain_deploy.cluster.nodes.install import bring_up, shared_of, wall_stages
-from rain_deploy.cluster.nodes.stages import run_stages
-from rain_deploy.cluster.plan import Plan
-from rain_deploy.cluster.wake import wake
+from rain_deploy.cluster.hosts import assign, look_at_hosts, run_stages, survivors
+from rain_deploy.cluster.install import bring_up, shared_of
+from rain_deploy.cluster.plan import Plan, limit_sentence
+from rain_deploy.cluster.power import wake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
-from rain_deploy.errors import RainDeployError
-from rain_deploy.fleet.fanout import Outcomes
+from rain_deploy.core.machine import Intent, Resource, node_index
+from rain_deploy.errors import InputError, PartlyUp, QuotaError, RainDeployError, UsageError
+from rain_deploy.fleet.fanout import Outcomes, fan_out
+from rain_deploy.parts.part import refusals, stages_of
 from rain_deploy.parts.services import start_stage
+from rain_deploy.parts.wall import Wall
+from rain_deploy.providers.base import Provider
 from rain_deploy.state.store import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What was changed on the nodes."""
+def agree(ctx: Context, plan: Plan) -> None:
+    """Show the plan's offer and ask.  Raises UsageError, with nothing made, when the user does not agree."""
+    seen, cluster = plan.seen, plan.seen.cluster
+    if seen.account and (silent := seen.account.silent):
+        unknown = f"so it is unknown what there is of {cluster.name}"
+        ctx.emit(Notice(f"the cloud did not answer, {unknown}: {silent}"))
+    sentences = plan.offer
+    if not (sentences or seen.recorded):  # an offer says it too
+        sentences = seen.sentences
+    elif not sentences and cluster.bill and seen.spec.ttl_s is not None:
+        limit = limit_sentence(cluster, seen.now_s)
+        sentences = (f"{limit}; `rain-deploy extend` moves it, --ttl does not",)
+    for sentence in sentences:
+        ctx.emit(Notice(sentence))
+    if plan.question and not ctx.confirm(plan.question):
+        again = f"rain-deploy up -c {cluster.name}"
+        raise UsageError("nothing was made: you did not agree", next_step=again)
 
-    cluster: Cluster
-    changed: tuple[str, ...]
-    """One sentence per thing."""
-    started: int
-    """Processes started that outlive the command."""
 
-
-def apply(ctx: Context, record: Record, plan: Plan) -> Applied:
+def apply(ctx: Context, record: Record, plan: Plan) -> tuple[Cluster, tuple[str, ...], int]:
     """Bring the cluster to the plan's nodes: machines, software, services, and the proof through Rain.
 
-    Raises what kept it from that; what was made until then is on record.
+    Returns the cluster, a sentence for each thing that was changed on nodes, and how many processes were
+    started that outlive the command.  Raises what kept it from that; what was made until then is on record.
     """
-    spec, provider = plan.seen.spec, ctx.provider_for(plan.cluster.provider)
+    spec = plan.seen.spec
     delete_surplus(ctx, record, plan)
     if plan.start:
         wake(ctx, record.cluster, plan.start)
     machines = make(ctx, record, plan)
-    before = record.cluster
-    hosts = pinned(before, provider.hosts(before, machines))
-    facts = look_at_hosts(ctx, provider, spec, before, hosts)
-    cluster = assign(ctx.emit, provider, spec, before, facts)
-    shared = shared_of(ctx, plan, cluster)
-    cluster, changed, count = bring_up(ctx, record, spec, shared)
+    cluster = record.cluster
+    cluster = assign(ctx, spec, cluster, look_at_hosts(ctx, spec, cluster, machines))
+    cluster, changed, count = bring_up(ctx, record, spec, shared_of(ctx, plan, cluster))
     cluster = record.change(nodes=cluster.nodes, up=True)
     for node in cluster.nodes:
         ctx.store.save_facts(node)
-    return Applied(cluster, changed, count)
+    return cluster, changed, count
 
 
 def delete_surplus(ctx: Context, record: Record, plan: Plan) -> None:
     """Delete the machines that the plan has no node for.  Raises why one of them is still there."""
     if not plan.delete:
         return
-    names = [machine.name for machine in plan.delete]
-    ctx.emit(Notice(f"deleting {', '.join(names)} of {plan.cluster.name}: not among the nodes asked for"))
+    names = ", ".join(machine.name for machine in plan.delete)
+    ctx.emit(Notice(f"deleting {names} of {plan.cluster.name}: not among the nodes asked for"))
     gone, failed = delete(ctx, record, plan.delete)
     record.drop_nodes({machine.name for machine in gone})
     Outcomes({}, failed).require()
+
+
+def make(ctx: Context, record: Record, plan: Plan) -> tuple[Resource, ...]:
+    """Create what is missing, wait until all machines run, and return the machines that do.
+
+    A machine that was made here and does not come to run is deleted and made once more; one that lived before
+    never is, because of what is on its disk.  Raises the first failure if fewer than ``min_nodes`` are left.
+    """
+    provider, cluster = ctx.provider_for(plan.cluster.provider), record.cluster
+    alive = {node.name for node in cluster.every_node} if cluster.up else set()
+    lived = {resource.ref for resource in record.resources if resource.ref and resource.name in alive}
+    machines = tuple(intent for intent in plan.intents if node_index(intent.name))
+    made: list[Resource] = []
+    errors: dict[str, RainDeployError] = {}
+    for kind, of_kind in itertools.groupby(plan.intents, key=lambda intent: intent.kind):
+        missing = [intent.name for intent in plan.create if intent.kind == kind and node_index(intent.name)]
+        if missing and cluster.bill:
+            ctx.emit(Notice(f"making {', '.join(missing)}, and waiting until they run"))
+        outcomes = _create(provider, record, tuple(of_kind))
+        made += outcomes.values.values()
+        errors |= outcomes.errors
+        if any(not node_index(name) for name in errors):
+            Outcomes({}, errors).require()
+    errors |= provider.settle(record.cluster, tuple(made))
+    broken = tuple(r for r in made if r.ref not in lived and isinstance(errors.get(r.name), PartlyUp))
+    if broken:
+        for machine in broken:
+            why = errors.pop(machine.name).message
+            ctx.emit(Notice(f"{machine.name}: {why}; it is deleted and made once more"))
+        _, failed = delete(ctx, record, broken)
+        Outcomes({}, failed).require()
+        names = {machine.name for machine in broken}
+        outcomes = _create(provider, record, tuple(intent for intent in machines if intent.name in names))
+        errors |= outcomes.errors
+        errors |= provider.settle(record.cluster, tuple(outcomes.values.values()))
+    left = survivors(ctx, plan.seen.spec, tuple(m.name for m in machines), Outcomes({}, errors))
+    return tuple(resource for resource in record.resources if resource.name in left and resource.ref)
+
+
+def _create(provider: Provider, record: Record, intents: tuple[Intent, ...]) -> Outcomes[Resource]:
+    """Create all that is intended at once.  An intent is on disk before its call, an id once it is known."""
+    recorded = {(resource.kind, resource.name): resource for resource in record.resources}
+
+    def create(intent: Intent) -> Resource:
+        earlier = recorded.get((intent.kind, intent.name))
+        if earlier is None or not earlier.ref:  # from now on it may have been sent
+            record.intend(intent)
+        try:
+            unsettled_s = earlier.recorded_s if earlier and not earlier.ref else None
+            made = provider.create(intent, earlier.ref if earlier else "", unsettled_s=unsettled_s)
+        except RainDeployError as error:
+            if earlier is None and isinstance(error, InputError | QuotaError):  # refused: nothing was made
+                record.forget(Resource(intent.cluster_id, intent.kind, intent.name))
+            raise
+        record.made(made)
+        return made
+
+    try:
+        return fan_out(intents, create, finish=True)
+    finally:  # Ctrl-C, too, waits for what was begun
+        record.meter()
 
 
 def shrink(ctx: Context, record: Record, plan: Plan) -> Mapping[str, RainDeployError]:
     """Take the plan's nodes out of a living cluster; return why a machine of theirs is still there, by name.
 
     Each step is on record before the next, so the next ``scale`` ends what this one has begun.
+    Raises InputError where the Rain ports of the nodes that stay cannot be closed.
     """
-    provider = ctx.provider_for(plan.cluster.provider)
     names = {node.name for node in plan.leave} | {machine.name for machine in plan.delete}
     ctx.emit(Notice(f"removing {', '.join(sorted(names))} of {plan.cluster.name}"))
     end_nodes(ctx, record.cluster, plan.leave)
@@ -80,7 +149,11 @@ def shrink(ctx: Context, record: Record, plan: Plan) -> Mapping[str, RainDeployE
     record.change(nodes=nodes, left_out=tuple(left_out.values()))
     _, failed = delete(ctx, record, plan.delete)
     cluster = record.drop_nodes(names - failed.keys())
-    run_stages(ctx, cluster, "wall", wall_stages(provider, cluster, plan.seen.spec.machines.trust_networks))
+    if ctx.provider_for(cluster.provider).traits.needs_wall:
+        wall = (Wall(cluster, plan.seen.spec.machines.trust_networks),)
+        for error in refusals(wall, cluster.nodes):
+            raise error
+        run_stages(ctx, cluster, stages_of(wall, cluster.nodes)).require()
     server = cluster.server
-    run_stages(ctx, cluster, "start", {server.name: start_stage(cluster, server, probe=True)})
+    run_stages(ctx, cluster, {server.name: start_stage(cluster, server, probe=True)}).require()
     return failed

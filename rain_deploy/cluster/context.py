@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,9 @@ class Context:
     """Absolute directory of the command; ``results/<run>`` lies under it unless ``--out`` is given."""
     executor: Executor
     """Runs stages on hosts, over ``transport``."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds, for deadlines."""
+    pause: Callable[[float], None] = time.sleep
 
     @contextlib.contextmanager
     def change(self, name: str, verb: str) -> Iterator[Record]:

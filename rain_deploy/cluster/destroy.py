@@ -5,47 +5,49 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.leftovers import Group, Key, groups
+from rain_deploy.cluster.hosts import run_stages
 from rain_deploy.cluster.lookup import hosts_of
-from rain_deploy.cluster.make import delete_one
-from rain_deploy.cluster.nodes.stages import try_stages
-from rain_deploy.cluster.plan import plan_down
+from rain_deploy.cluster.plan import Plan, plan_down
 from rain_deploy.cluster.seen import Account, Seen, ask, refuse_another_account
 from rain_deploy.core.cluster import Cluster, Node
+from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Resource
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import DownIncomplete, HostKeyError, RainDeployError, Unproved, Unreachable
-from rain_deploy.fleet.executor import StageReport
-from rain_deploy.fleet.fanout import fan_out
-from rain_deploy.fleet.reach import meet
-from rain_deploy.parts.services import remove_stage, stop_stage
-from rain_deploy.providers.base import Cloud, Provider
+from rain_deploy.errors import (
+    DownIncomplete,
+    HostKeyError,
+    RainDeployError,
+    StateError,
+    Unproved,
+    Unreachable,
+)
+from rain_deploy.fleet.fanout import Outcomes, fan_out, meet
+from rain_deploy.parts.services import remove_stage, start_stage, stop_stage
+from rain_deploy.providers.base import Provider
 from rain_deploy.state.store import Record
 
-
-@dataclass(frozen=True, slots=True)
-class Destroyed:
-    """What was deleted, and what was looked at afterwards."""
-
-    deleted: tuple[str, ...]
-    certificate: tuple[str, ...]
+Gone = tuple[tuple[Resource, ...], Mapping[str, RainDeployError]]
+"""Resources that are gone, and why others are not, by name."""
 
 
-def destroy(ctx: Context, record: Record) -> Destroyed:
-    """Delete the cluster and forget it.  Raises what could not be deleted or proved to be gone."""
+def destroy(ctx: Context, record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Delete the cluster and forget it; return what was deleted, and what was then looked at and absent.
+
+    Raises what could not be deleted or proved to be gone.
+    """
     cluster = record.cluster.whole
     provider = ctx.provider_for(cluster.provider)
-    absent: tuple[str, ...] = ()
+    absent: list[str] = []
     if provider.cloud is None and cluster.nodes:  # a rented machine takes everything with it
         absent = _end_everything(ctx, provider, record)
-    plan = plan_down(replace(_seen(record), account=Account(_list(provider, cluster))))
+    plan = plan_down(replace(_seen(record), account=Account(_listed(provider, cluster))))
     record.change(up=False)  # from here on it does not live, also when this command is killed
     gone, failed = delete(ctx, record, plan.delete)
-    left = [resource.label for resource in _list(provider, cluster)]
+    left = [resource.label for resource in _listed(provider, cluster)]
     if failed or left:
         reasons = "; ".join([*(error.message for error in failed.values()), *left])
         raise DownIncomplete(
@@ -56,7 +58,7 @@ def destroy(ctx: Context, record: Record) -> Destroyed:
     record.end()
     shutil.rmtree(ctx.home / "clusters" / cluster.id, ignore_errors=True)
     verified = f"{cluster.provider}: listed again, no resource of {cluster.name} is left"
-    return Destroyed(tuple(resource.label for resource in gone), (*absent, verified))
+    return tuple(resource.label for resource in gone), (*absent, verified)
 
 
 def start_everything(ctx: Context, record: Record) -> None:
@@ -81,62 +83,31 @@ def refuse_wrong_account(ctx: Context, record: Record) -> None:
         refuse_another_account(replace(_seen(record), account=ask(cloud)))
 
 
-def delete(
-    ctx: Context, record: Record, resources: tuple[Resource, ...]
-) -> tuple[tuple[Resource, ...], Mapping[str, RainDeployError]]:
-    """Delete resources, the last made first.  Return what is gone, and why the others are not, by name.
+def delete(ctx: Context, record: Record, resources: tuple[Resource, ...]) -> Gone:
+    """Delete resources, and forget each once it is observed to be gone."""
+    provider = ctx.provider_for(record.cluster.provider)
+
+    def delete_one(resource: Resource) -> None:
+        provider.delete(resource)
+        record.forget(resource)
+
+    return by_kind(resources, delete_one)
+
+
+def by_kind(resources: tuple[Resource, ...], delete_one: Callable[[Resource], None]) -> Gone:
+    """Delete resources, the last made first.
 
     A kind is tried once all of those made after it are gone: a group cannot go before its machines.
     """
-    provider = ctx.provider_for(record.cluster.provider)
-    return _by_kind(resources, lambda one: delete_one(provider, record, one))
-
-
-def delete_found(provider: Provider, resources: tuple[Resource, ...]) -> Mapping[str, RainDeployError]:
-    """Delete resources that no record here knows, the last made first; return why some are not gone."""
-    return _by_kind(resources, provider.delete)[1]
-
-
-LAG_S = 60.0
-"""How long a list may still show what was observed to be gone."""
-PAUSE_S = 2.0
-
-
-def still_listed(
-    cloud: Cloud, deleted: Collection[Key], *, clock: Callable[[], float], pause: Callable[[float], None]
-) -> Mapping[Key, Group]:
-    """Return what the account lists, by group, once it no longer shows what was deleted or LAG_S are over."""
-    deadline_s = clock() + LAG_S
-    while True:
-        listed = groups(cloud.survey())
-        if clock() > deadline_s or not listed.keys() & set(deleted):
-            return listed
-        pause(PAUSE_S)
-
-
-def _by_kind(
-    resources: tuple[Resource, ...], delete_it: Callable[[Resource], None]
-) -> tuple[tuple[Resource, ...], Mapping[str, RainDeployError]]:
     gone: list[Resource] = []
     errors: Mapping[str, RainDeployError] = {}
     for _, of_kind in itertools.groupby(reversed(resources), key=lambda resource: resource.kind):
         group = tuple(of_kind)[::-1]
-        errors = fan_out(group, delete_it, finish=True).errors
+        errors = fan_out(group, delete_one, finish=True).errors
         gone += [resource for resource in group if resource.name not in errors]
         if errors:
             break
     return tuple(gone), errors
-
-
-def delete_unrecorded(provider: Provider, cluster: Cluster, kept: Collection[str]) -> tuple[str, ...]:
-    """Delete the machines that the account lists of a cluster, except ``kept``; nothing is recorded.
-
-    Returns their names.  Raises DownIncomplete, ApiError, CredentialsError.
-    """
-    listed = (resource for resource in provider.list(cluster.owner) if resource.cluster_id == cluster.id)
-    machines = tuple(r for r in listed if r.is_machine and r.name not in kept)
-    fan_out(machines, provider.delete, finish=True).require()
-    return tuple(machine.name for machine in machines)
 
 
 def end_nodes(ctx: Context, cluster: Cluster, nodes: tuple[Node, ...]) -> None:
@@ -144,20 +115,19 @@ def end_nodes(ctx: Context, cluster: Cluster, nodes: tuple[Node, ...]) -> None:
 
     A rented machine is deleted next, so it need not answer; others must.
     """
-    provider = ctx.provider_for(cluster.provider)
-    cluster = cluster.whole
+    provider, cluster = ctx.provider_for(cluster.provider), cluster.whole
     stop = {node.name: stop_stage(cluster, node) for node in nodes}
     if provider.cloud:
         with contextlib.suppress(RainDeployError):
-            try_stages(ctx, cluster, "stop", stop)
+            run_stages(ctx, cluster, stop)
         return
-    try_stages(ctx, cluster, "stop", stop).require()
+    run_stages(ctx, cluster, stop).require()
     if not provider.traits.shared_machine:
         files = remove_stage(cluster, wall=provider.traits.needs_wall)
-        try_stages(ctx, cluster, "remove", {node.name: files for node in nodes}).require()
+        run_stages(ctx, cluster, dict.fromkeys(stop, files)).require()
 
 
-def _end_everything(ctx: Context, provider: Provider, record: Record) -> tuple[str, ...]:
+def _end_everything(ctx: Context, provider: Provider, record: Record) -> list[str]:
     """End all services and remove all files; return what was found absent.
 
     There are two barriers: nothing of the cluster runs anywhere before its files are removed.
@@ -166,34 +136,27 @@ def _end_everything(ctx: Context, provider: Provider, record: Record) -> tuple[s
     start_everything(ctx, record)
     stop = {node.name: stop_stage(cluster, node) for node in cluster.nodes}
     remove = remove_stage(cluster, wall=provider.traits.needs_wall)
-    lines: list[str] = []
-    for name, stages in (("stop", stop), ("remove", dict.fromkeys(stop, remove))):
-        outcomes = try_stages(ctx, cluster, name, stages)
+    absent: list[str] = []
+    for stages in (stop, dict.fromkeys(stop, remove)):
+        outcomes = run_stages(ctx, cluster, stages)
         if outcomes.errors:
-            raise _incomplete(cluster, outcomes.errors)
-        lines += [line for node in cluster.nodes for line in _absent(node, outcomes.values[node.name])]
-    return tuple(lines)
+            name, first = next(iter(outcomes.errors.items()))
+            if isinstance(first, HostKeyError):
+                raise first
+            names = ", ".join(outcomes.errors)
+            raise (Unproved if isinstance(first, Unreachable) else DownIncomplete)(
+                f"down of {cluster.name} is not complete on {names}: {first.message}",
+                node=name,
+                details=first.details,
+                still_running=f"what rain-deploy started on {names}",
+                next_step=f"rain-deploy down -c {cluster.name}",
+            )
+        reports = ((name, outcomes.values[name]) for name in stop)
+        absent += [f"{name}: no {line}" for name, report in reports for line in report.values("absent")]
+    return absent
 
 
-def _absent(node: Node, report: StageReport) -> list[str]:
-    return [f"{node.name}: no {line}" for line in report.values("absent")]
-
-
-def _incomplete(cluster: Cluster, errors: Mapping[str, RainDeployError]) -> RainDeployError:
-    name, first = next(iter(errors.items()))
-    kind = Unproved if isinstance(first, Unreachable) else DownIncomplete
-    if isinstance(first, HostKeyError):
-        return first
-    return kind(
-        f"down of {cluster.name} is not complete on {', '.join(errors)}: {first.message}",
-        node=name,
-        details=first.details,
-        still_running=f"what rain-deploy started on {', '.join(errors)}",
-        next_step=f"rain-deploy down -c {cluster.name}",
-    )
-
-
-def _list(provider: Provider, cluster: Cluster) -> tuple[Resource, ...]:
+def _listed(provider: Provider, cluster: Cluster) -> tuple[Resource, ...]:
     """What the provider itself finds of the cluster."""
     return tuple(r for r in provider.list(cluster.owner) if r.cluster_id == cluster.id)
 
@@ -202,3 +165,89 @@ def _seen(record: Record) -> Seen:
     cluster = record.cluster
     spec = ClusterSpec(cluster.name, cluster.provider, "as recorded")
     return Seen(spec, cluster, recorded=True, resources=record.resources, now_s=0.0)
+
+
+@contextlib.contextmanager
+def undone(ctx: Context, record: Record, plan: Plan, *, keep: bool) -> Iterator[None]:
+    """Undo an ``up`` inside that is stopped or fails: what it made goes, what was there before stays.
+
+    A second failure is reported and never hides the first.  ``keep`` (--keep-partial): everything stays, and
+    the error says so.
+    """
+    try:
+        yield
+    except BaseException as error:
+        name = plan.cluster.name
+        made, next_step = f"what up made of {name}", f"rain-deploy down -c {name}"
+        if keep:
+            left = f"{made} (--keep-partial): {', '.join(r.label for r in record.resources) or 'nothing'}"
+            notice, next_step = left, f"rain-deploy up -c {name} to go on, or {next_step}"
+        elif why := _undo(ctx, record, plan):
+            left, notice = f"{made}: {why}", f"not everything is removed of {made}: {why}"
+        else:
+            raise
+        if isinstance(error, RainDeployError):
+            error.still_running, error.next_step = left, next_step
+        else:
+            ctx.emit(Notice(f"{notice}; next: {next_step}"))
+        raise
+
+
+def _undo(ctx: Context, record: Record, plan: Plan) -> str:
+    """Undo what was done of the plan; return why not all of it is undone, empty where it is."""
+    try:
+        if plan.seen.recorded:
+            _take_back(ctx, record, plan)
+        else:
+            ctx.emit(Notice(f"up failed; removing what up made of {plan.cluster.name}"))
+            destroy(ctx, record)
+    except RainDeployError as error:
+        if not (isinstance(error, StateError) and plan.cluster.bill):
+            return error.message
+        # Nothing can be recorded any more, and machines cost: they are deleted all the same.
+        provider = ctx.provider_for(plan.cluster.provider)
+        kept = {resource.name for resource in plan.seen.resources}
+        try:
+            listed = _listed(provider, plan.cluster)
+            machines = tuple(found for found in listed if found.is_machine and found.name not in kept)
+            fan_out(machines, provider.delete, finish=True).require()
+        except RainDeployError as second:
+            return f"{error.message}; {second.message}"
+        names = ", ".join(machine.name for machine in machines)
+        return f"{error.message}; everything that costs is deleted ({names or 'there was no machine'})"
+    return ""
+
+
+def _take_back(ctx: Context, record: Record, plan: Plan) -> None:
+    """Leave the cluster without the machines that this ``up`` added; its server stops waiting for them."""
+    now, was = record.cluster, plan.seen.cluster
+    kept = {(resource.kind, resource.name) for resource in plan.seen.resources}
+    added = tuple(r for r in record.resources if (r.kind, r.name) not in kept)
+    names = {resource.name for resource in added if resource.is_machine}
+    before = _as_before(was.without({machine.name for machine in plan.delete}), now, names)
+    record.save(before)
+    if not added:
+        return
+    ctx.emit(Notice(f"up failed; removing {', '.join(sorted(names))} of {was.name}"))
+    fresh = tuple(node for node in now.nodes if node.name in names)
+    if not plan.cluster.bill:  # a rented machine that goes needs no more
+        end_nodes(ctx, now, fresh)
+    _, failed = delete(ctx, record, added)
+    Outcomes({}, failed).require()
+    if fresh and before.up:
+        server = before.server
+        run_stages(ctx, before, {server.name: start_stage(before, server, probe=False)}).require()
+
+
+def _as_before(before: Cluster, now: Cluster, added: set[str]) -> Cluster:
+    """Return the cluster as it was, with its machines as they are: keys, addresses and meters may be new."""
+    if not before.up:
+        return now.without(added)
+    nodes = {node.name: node for node in now.every_node}
+
+    def with_host(node: Node) -> Node:
+        known = nodes.get(node.name, node)
+        return replace(node, host=known.host, cluster_address=known.cluster_address)
+
+    bill = before.bill and now.bill and replace(before.bill, meters=now.bill.meters)
+    return replace(before.with_nodes(with_host), bill=bill or now.bill)

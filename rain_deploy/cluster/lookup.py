@@ -1,23 +1,27 @@
-"""What several flows ask of the record: a cluster that is up, a run by id or the last one."""
+"""What verbs ask of a cluster's record and of its nodes, and where the two do not agree."""
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.seen import ASLEEP, RUNNING, Account, has_moved
 from rain_deploy.core.cluster import Cluster, Node, Role
 from rain_deploy.core.machine import Host
 from rain_deploy.core.text import hour, money
-from rain_deploy.errors import (
-    EngineError,
-    InputError,
-    RainDeployError,
-)
+from rain_deploy.errors import EngineError, InputError, RainDeployError, Unreachable
+from rain_deploy.fleet.fanout import fan_out
+from rain_deploy.node.wire import NodeStatus, WireError, read
 from rain_deploy.parts.access import known_hosts_text, ssh_config_text
-from rain_deploy.parts.services import node_command
+from rain_deploy.parts.services import layout_of, node_command
+
+STATUS_DEADLINE_S = 20.0
+NO_SERVICES = "no services"
+"""The state of a node that answers, but does not run all of our services; its machine is not stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,44 +42,39 @@ class NodeLine:
 
 
 def recorded(ctx: Context, name: str) -> Cluster:
-    """The recorded cluster.  Raises InputError when there is none."""
-    cluster = ctx.store.cluster(name)
-    if cluster is None:
-        known = ", ".join(c.name for c in ctx.store.clusters()) or "none"
-        raise InputError(
-            f"there is no cluster {name} (clusters here: {known})",
-            next_step=f"rain-deploy up -c {name} --nodes 2",
-        )
-    return cluster
+    """Return the recorded cluster.  Raises InputError when there is none."""
+    if cluster := ctx.store.cluster(name):
+        return cluster
+    known = ", ".join(c.name for c in ctx.store.clusters()) or "none"
+    message = f"there is no cluster {name} (clusters here: {known})"
+    raise InputError(message, next_step=f"rain-deploy up -c {name} --nodes 2")
 
 
 def living(ctx: Context, name: str) -> Cluster:
-    """A cluster that ``up`` has finished.  Raises InputError otherwise."""
+    """Return a cluster that ``up`` has finished.  Raises InputError otherwise."""
     cluster = recorded(ctx, name)
     if not cluster.up:
-        raise InputError(
-            f"cluster {name} is not up: its last `up` did not end",
-            next_step=f"rain-deploy up -c {name}",
-        )
+        message = f"cluster {name} is not up: its last `up` did not end"
+        raise InputError(message, next_step=f"rain-deploy up -c {name}")
     return cluster
 
 
 def hosts_of(cluster: Cluster) -> tuple[Host, ...]:
-    """Server first."""
+    """Return the nodes' hosts, server first."""
     return tuple(node.host for node in cluster.nodes)
 
 
 def find_node(cluster: Cluster, index: int | None) -> Node:
-    """A node by number; the server node when none is named."""
+    """Return a node by number; the server node when none is named."""
     for node in cluster.nodes:
         if node.host.index == (index or cluster.server.host.index):
             return node
     raise InputError(f"cluster {cluster.name} has no node {index}; it has {len(cluster.nodes)}")
 
 
-def ask_server(ctx: Context, cluster: Cluster, verb: str, *args: str, deadline_s: float = 60.0) -> str:
-    """Output of a verb of our node code on the server node; EngineError when it fails."""
-    result = ctx.transport.run(cluster.server.host, node_command(cluster, verb, *args, deadline_s=deadline_s))
+def ask_server(ctx: Context, cluster: Cluster, verb: str, *args: str) -> str:
+    """Return the output of a verb of our node code on the server node; EngineError when it fails."""
+    result = ctx.transport.run(cluster.server.host, node_command(cluster, verb, *args))
     if result.exit_status != 0:
         raise EngineError(
             f"`{verb}` failed on the server node (exit {result.exit_status})",
@@ -85,50 +84,153 @@ def ask_server(ctx: Context, cluster: Cluster, verb: str, *args: str, deadline_s
     return result.stdout.decode(errors="replace")
 
 
-def node_lines(cluster: Cluster, state: str) -> tuple[NodeLine, ...]:
-    """The recorded nodes, all in one state."""
-    return tuple(
-        NodeLine(
-            name=node.name,
-            role=Role.SERVER if node is cluster.server else Role.GOVERNOR,
-            address=node.cluster_address,
-            state=state,
-            cpus=node.cpus,
-            label=node.host.label,
-        )
-        for node in cluster.nodes
+@contextlib.contextmanager
+def understood(cluster: Cluster, node: str) -> Iterator[None]:
+    """Translate WireError: a node's answer is not of the shape that this version reads."""
+    try:
+        yield
+    except WireError as error:
+        raise EngineError(
+            f"the answer of {node} cannot be read: {error}",
+            node=node,
+            next_step=f"rain-deploy up -c {cluster.name}, which brings this version's code to the nodes",
+        ) from error
+
+
+def node_answers(ctx: Context, cluster: Cluster, *, without: Collection[str]) -> Mapping[str, NodeStatus]:
+    """Ask all nodes at once, except those named in ``without``; return the answers by node name.
+
+    A node that cannot be reached has no answer; a wrong host key is an error.
+    """
+    layout = layout_of(cluster)
+
+    def ask(host: Host) -> NodeStatus:
+        places = layout.cluster, layout.node(host.index)
+        command = node_command(cluster, "status", *places, deadline_s=STATUS_DEADLINE_S)
+        result = ctx.transport.run(host, command)
+        with understood(cluster, host.name):
+            return read(NodeStatus, result.stdout) if result.exit_status == 0 else NodeStatus()
+
+    asked = tuple(node.host for node in cluster.nodes if node.name not in without)
+    outcomes = fan_out(asked if cluster.up else (), ask)
+    for error in outcomes.errors.values():
+        if not isinstance(error, Unreachable):
+            raise error
+    return outcomes.values
+
+
+def node_line(cluster: Cluster, node: Node, state: str, answer: NodeStatus | None = None) -> NodeLine:
+    """Return a node in that state, with what it answered."""
+    return NodeLine(
+        name=node.name,
+        role=Role.SERVER if node is cluster.server else Role.GOVERNOR,
+        address=node.cluster_address,
+        state=state,
+        cpus=node.cpus,
+        label=node.host.label,
+        load=answer.load if answer else None,
+        disk_free_bytes=answer.disk_free_bytes if answer else None,
     )
 
 
-def standing(ctx: Context, name: str, *, costs_only: bool) -> str | None:
-    """Return a sentence about the cluster's machines as recorded; None where nothing is left.
+def state_of(answer: NodeStatus | None) -> str:
+    """Return ``ready`` where every service runs and the governor is registered."""
+    if answer is None:
+        return "unreachable"
+    if not answer.services or None in answer.services.values():
+        return NO_SERVICES
+    return "ready" if answer.governor and answer.governor.ready else "starting"
 
-    ``costs_only``: also None where they cost nothing.  A machine whose create had no outcome counts: it may
-    exist.
-    """
-    cluster = ctx.store.cluster(name)
-    if cluster is None:
-        return None
-    bill, resources = cluster.bill, ctx.store.resources(cluster.id)
-    things = (resources or cluster.nodes) if bill else (cluster.nodes or resources)
-    machines = sum(resource.is_machine for resource in resources) or len(cluster.nodes)
-    costs = ""
-    if bill and machines:
-        limit = f"time limit {hour(bill.limit_s, time.time())}" if bill.limit_s else "no time limit"
-        costs = f" ({money(bill.quote.per_hour * machines, bill.currency)} per hour; {limit})"
-    if not things or (costs_only and not costs):
-        return None
-    names = ", ".join(thing.name for thing in things)
-    flag = "" if name == "default" else f" -c {name}"
-    return f"cluster {name}: {names}{costs}; remove it with: rain-deploy down{flag}"
+
+def node_lines(cluster: Cluster, state: str) -> tuple[NodeLine, ...]:
+    """Return the recorded nodes, all in one state."""
+    return tuple(node_line(cluster, node, state) for node in cluster.nodes)
+
+
+def machine_lines(ctx: Context, cluster: Cluster, account: Account) -> tuple[NodeLine, ...]:
+    """Return the recorded machines that are not nodes yet, as the cloud has them: an ``up`` was killed."""
+    nodes, machines = {node.name for node in cluster.nodes}, account.machines(cluster)
+    cpus = cluster.bill.quote.cpus if cluster.bill else 0
+    return tuple(
+        NodeLine(name, Role.SERVER if name == "node-1" else Role.GOVERNOR, found.address, found.state, cpus)
+        for name in (resource.name for resource in ctx.store.resources(cluster.id))
+        if name not in nodes and (found := machines.get(name))
+    )
+
+
+def out_of_reach(cluster: Cluster, account: Account | None) -> Mapping[str, str]:
+    """Return the nodes that need not be asked over SSH, each with its state as NodeLine names it."""
+    if account is None or account.silent:
+        return {}
+    machines, states = account.machines(cluster), {}
+    for node in cluster.nodes:
+        found = machines.get(node.name)
+        if found is None:
+            states[node.name] = "gone"
+        elif has_moved(node, found):
+            states[node.name] = "stopped" if found.state in ASLEEP else "unreachable"
+    return states
+
+
+def drift(
+    ctx: Context, cluster: Cluster, account: Account | None, answered: Iterable[NodeLine]
+) -> Iterator[str]:
+    """Yield a sentence for each difference from the record: of nodes that were asked, and of the account."""
+    if not cluster.up:
+        yield "its last `up` did not end"
+    for line in answered:
+        if line.state == NO_SERVICES:
+            yield f"{line.name}: its services do not run"
+        elif line.state != "ready":
+            yield f"{line.name} is {line.state}"
+    if account:
+        yield from _account_drift(ctx, cluster, account)
+    yield from (f"{node.name} is left out" for node in cluster.left_out)
+
+
+def _account_drift(ctx: Context, cluster: Cluster, account: Account) -> Iterator[str]:
+    if account.silent:
+        yield f"the cloud did not answer, so the state of the machines is unknown: {account.silent}"
+        return
+    machines, resources = account.machines(cluster), ctx.store.resources(cluster.id)
+    on_record = {resource.name for resource in resources if resource.is_machine}
+    addresses = {node.name: node.host.address for node in cluster.every_node}
+    for name in sorted(on_record - machines.keys()):
+        yield f"{name}: its machine is gone"
+    for name, found in sorted(machines.items()):
+        if name not in on_record:
+            yield f"{name}: a machine of this cluster that is not on record ({found.ref})"
+        elif found.state != RUNNING:
+            yield f"{name}: its machine is {found.state}"
+        elif name not in addresses:
+            yield f"{name}: its machine runs and is not a node yet ({found.ref})"
+        elif addresses[name] != found.address:
+            yield f"{name}: its machine has another address now ({found.address})"
 
 
 def add_standing(ctx: Context, name: str, error: RainDeployError) -> None:
-    """Add to an error what of the cluster exists, unless it says so itself, and what costs."""
+    """Add to an error what of the cluster exists as recorded, unless it says so itself, and what costs.
+
+    A machine whose create had no outcome counts: it may exist.
+    """
     with contextlib.suppress(RainDeployError):
-        said = error.still_running
-        rest = standing(ctx, name, costs_only=bool(said))
-        error.still_running = "; ".join(filter(None, (said, rest))) or None
+        cluster = ctx.store.cluster(name)
+        if cluster is None:
+            return
+        bill, resources = cluster.bill, ctx.store.resources(cluster.id)
+        things = (resources or cluster.nodes) if bill else (cluster.nodes or resources)
+        machines = sum(resource.is_machine for resource in resources) or len(cluster.nodes)
+        costs = ""
+        if bill and machines:
+            limit = f"time limit {hour(bill.limit_s, time.time())}" if bill.limit_s else "no time limit"
+            costs = f" ({money(bill.quote.per_hour * machines, bill.currency)} per hour; {limit})"
+        reported = error.still_running
+        if not things or (reported and not costs):
+            return
+        names = ", ".join(thing.name for thing in things)
+        flag = "" if name == "default" else f" -c {name}"
+        rest = f"cluster {name}: {names}{costs}; remove it with: rain-deploy down{flag}"
+        error.still_running = f"{reported}; {rest}" if reported else rest
 
 
 def write_ssh_config(ctx: Context, cluster: Cluster) -> Path:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
-from rain_deploy.cluster.offer import Offer, agreed, offer_of
-from rain_deploy.cluster.seen import ASLEEP, STARTING, Seen, has_moved
+from rain_deploy.cluster.seen import Seen, is_lost
+from rain_deploy.core.bill import DEFAULT_TTL_S, Bill
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.machine import Intent, Resource
+from rain_deploy.core.text import DAY_S, HOUR_S, hour, money
+from rain_deploy.errors import InputError
 from rain_deploy.providers.base import Provider
+
+_BUILDS = "engine: not cached; node-1 builds it first (3 to 5 minutes)"
+SHORTEST_S = 60.0
+"""Nothing is computed in less: a first boot alone takes longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +35,9 @@ class Plan:
     """What does not exist yet."""
     intents: tuple[Intent, ...] = ()
     """All that shall exist; an intent whose outcome is unknown may be among them."""
-    offer: Offer | None = None
+    offer: tuple[str, ...] = ()
+    """What the user reads before money is spent: what is made, opened, paid, and when it ends."""
+    question: str = ""
     """What the user must agree to before anything is done."""
 
     @property
@@ -41,29 +50,46 @@ def plan_up(provider: Provider, seen: Seen, *, shrink: bool = False) -> Plan:
     """Return the plan that leads to the nodes wished for.
 
     ``shrink``: nodes above that number leave; without it no living node is ever touched.
+    Raises InputError where --max-cost would be spent at once.
     """
-    cluster = agreed(seen)
+    was, cluster, account = seen.cluster, _agreed(seen), seen.account
     intents = provider.intents(seen.spec, cluster, seen.nodes)
     there = {(resource.kind, resource.name) for resource in seen.existing}
+    # Recorded machines above the number leave, or a command that was killed made them.
+    living = {node.name for node in was.nodes} if was.up and not shrink else set()
+    above = (r for r in seen.resources if r.index > seen.nodes and r.name not in living)
+    # A machine that does not run and is no node yet is started by its create.
+    shown = account.machines(was) if was.up and account else {}
+    pairs = ((node, shown.get(node.name)) for node in was.nodes if node.host.index <= seen.nodes)
+    offer, question = _offer(seen, cluster) if seen.quote else ((), "")
     return Plan(
         seen=seen,
         cluster=cluster,
-        leave=tuple(n for n in seen.cluster.every_node if n.host.index > seen.nodes) if shrink else (),
-        delete=_above(provider, seen, shrink=shrink),
-        start=_to_start(seen),
+        leave=tuple(n for n in was.every_node if n.host.index > seen.nodes) if shrink else (),
+        delete=tuple(above) if provider.cloud or shrink else (),
+        start=tuple(found for node, found in pairs if found and is_lost(node, found)),
         create=tuple(intent for intent in intents if (intent.kind, intent.name) not in there),
         intents=intents,
-        offer=offer_of(seen, cluster) if seen.quote else None,
+        offer=offer,
+        question=question,
     )
 
 
 def plan_down(seen: Seen) -> Plan:
-    """Return the plan that leaves nothing of the cluster, also of what is not on record."""
+    """Return the plan that leaves nothing of the cluster, also of what is not on record.
+
+    A record without an id stands for everything of its name: ``delete`` looks for it.
+    """
+    refs = {(resource.kind, resource.name): resource.ref for resource in seen.resources}
+
+    def is_another(found: Resource) -> bool:
+        ref = refs.get((found.kind, found.name))
+        return ref is None if not ref else found.ref not in {"", ref}
+
     mine = seen.account.all_of(seen.cluster) if seen.account else ()
-    everything = in_order_of_making((*seen.resources, *unrecorded(seen.resources, mine)))
-    return Plan(
-        seen=seen, cluster=replace(seen.cluster, up=False), leave=seen.cluster.every_node, delete=everything
-    )
+    everything = in_order_of_making((*seen.resources, *filter(is_another, mine)))
+    gone = replace(seen.cluster, up=False)
+    return Plan(seen=seen, cluster=gone, leave=seen.cluster.every_node, delete=everything)
 
 
 def in_order_of_making(resources: tuple[Resource, ...]) -> tuple[Resource, ...]:
@@ -71,42 +97,61 @@ def in_order_of_making(resources: tuple[Resource, ...]) -> tuple[Resource, ...]:
     return tuple(sorted(resources, key=lambda resource: resource.index))
 
 
-def unrecorded(known: tuple[Resource, ...], listed: tuple[Resource, ...]) -> tuple[Resource, ...]:
-    """Return what exists besides what is on record, also a second one of a name.
+def _agreed(seen: Seen) -> Cluster:
+    """Return the cluster with the bill that the user is asked to agree to; as it is where nothing is priced.
 
-    A record without an id stands for everything of its name: ``delete`` looks for it.
+    A time limit that has not passed stays; a new one is as asked, else 12 h.
     """
-    refs = {(resource.kind, resource.name): resource.ref for resource in known}
-
-    def is_another(resource: Resource) -> bool:
-        ref = refs.get((resource.kind, resource.name))
-        return ref is None if not ref else resource.ref not in {"", ref}
-
-    return tuple(filter(is_another, listed))
-
-
-def _above(provider: Provider, seen: Seen, *, shrink: bool) -> tuple[Resource, ...]:
-    """Recorded machines above the number wished for: they leave, or a command that was killed made them."""
-    if provider.cloud is None and not shrink:
-        return ()
-    living = {node.name for node in seen.cluster.nodes} if seen.cluster.up and not shrink else set()
-    return tuple(r for r in seen.resources if r.index > seen.nodes and r.name not in living)
-
-
-def _to_start(seen: Seen) -> tuple[Resource, ...]:
-    """Machines of living nodes that do not run, or not where they are recorded.
-
-    One that does not run and is no node yet is started by its create.
-    """
-    if not seen.cluster.up or seen.account is None or seen.account.silent:
-        return ()
-    nodes = (node for node in seen.cluster.nodes if node.host.index <= seen.nodes)
-    pairs = ((node, seen.machine(node)) for node in nodes)
-    return tuple(found for node, found in pairs if found and is_lost(node, found))
-
-
-def is_lost(node: Node, found: Resource) -> bool:
-    """Return True where a node's machine is powered off, starts, or has another address."""
-    return has_moved(node, found) and (
-        found.state in {*ASLEEP, STARTING} or found.address != node.host.address
+    quote, cluster, now_s = seen.quote, seen.cluster, seen.now_s
+    if quote is None:
+        return cluster
+    had = cluster.bill or Bill(quote)
+    ttl_limit_s = had.ttl_limit_s
+    if not cluster.up if ttl_limit_s is None else ttl_limit_s <= now_s:
+        ttl_s = DEFAULT_TTL_S if seen.spec.ttl_s is None else seen.spec.ttl_s
+        ttl_limit_s = None if math.isinf(ttl_s) else now_s + ttl_s
+    bill = replace(
+        had,
+        quote=quote,
+        account=seen.account.key if seen.account else "",
+        ttl_limit_s=ttl_limit_s,
+        max_cost=seen.spec.max_cost or had.max_cost,
     )
+    limit_s = bill.limit_at(now_s, per_hour=quote.per_hour * seen.nodes)
+    if bill.max_cost is not None and limit_s is not None and limit_s - now_s < SHORTEST_S:
+        raise InputError(
+            f"--max-cost {bill.max_cost:g}: {seen.nodes} machines spend that within {SHORTEST_S:.0f} s, "
+            f"at {money(quote.per_hour * seen.nodes, quote.currency)} per hour",
+            next_step="give a higher --max-cost, or fewer --nodes",
+        )
+    return replace(cluster, bill=replace(bill, limit_s=limit_s), machines=quote.settings(cluster.machines))
+
+
+def _offer(seen: Seen, cluster: Cluster) -> tuple[tuple[str, ...], str]:
+    """Return what is offered (what is made, what it costs and opens, when it ends), and the question."""
+    assert seen.quote is not None
+    quote, nodes, more = seen.quote, seen.nodes, seen.missing
+    hourly, paid = quote.per_hour * nodes, quote.currency
+    per_hour = money(hourly, paid)
+    per_day, off = money(hourly * DAY_S / HOUR_S, paid), money(quote.stopped_per_hour * nodes, paid)
+    left = "no limit" if quote.quota_left is None else f"{quote.quota_left} instances"
+    until = f"until {hour(cluster.limit_s, seen.now_s)}" if cluster.limit_s else "WITHOUT a time limit"
+    made = more if more > 0 else f"as before, {nodes}"
+    what = f"Make {more} {'machine' if more == 1 else 'machines'}" if more > 0 else "Go on"
+    sentences = (
+        f"{made} x {quote.instance_type} ({quote.size}) in {quote.zone}, {quote.template}",
+        f"price of all {nodes}: {per_hour} per hour, {per_day} per day; powered off {off} per hour",
+        f"prices: {quote.source}",
+        f"quota left: {left}",
+        *quote.opens,
+        limit_sentence(cluster, seen.now_s),
+        *(() if seen.engine_cached or cluster.up else (_BUILDS,)),
+    )
+    return sentences, f"{what}, {per_hour} per hour for all {nodes}, {until}?"
+
+
+def limit_sentence(cluster: Cluster, now_s: float) -> str:
+    """Return when the machines end by themselves, and what they cost then."""
+    if cluster.limit_s is None:
+        return "time limit: none; the machines cost until `down`"
+    return f"time limit: each machine powers itself off at {hour(cluster.limit_s, now_s)}"

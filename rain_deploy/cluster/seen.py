@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.nodes.resolution import decide_environment, known_environment
 from rain_deploy.core.bill import Quote
 from rain_deploy.core.cluster import Cluster, Node
+from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Resource
-from rain_deploy.core.spec import ClusterSpec, ResolvedEnvironment
+from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec, ResolvedEnvironment
 from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import ApiError, CredentialsError, InputError
 from rain_deploy.parts.engine import engine_key
-from rain_deploy.parts.environment import refuse_template
+from rain_deploy.parts.environment import check_packages, node_lock, refuse_template
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.supply.cache import EngineCache
+from rain_deploy.parts.supply.resolve import asked, resolve, unresolved
 from rain_deploy.providers.base import Cloud
 
 RUNNING, STARTING = "running", "starting"
@@ -25,6 +25,8 @@ ASLEEP = frozenset({"stopped", "stopping"})
 """States of a machine that has powered itself off: it can be started."""
 GOING = frozenset({"destroying", "destroyed", "expunging"})
 """States of a machine that was deleted."""
+_SETTLED = ("zone", "instance_type", "disk_size_gib", "template", "anti_affinity", "idle_s")
+"""Fields of Machines that a living cluster cannot change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,36 +92,22 @@ class Seen:
     @property
     def existing(self) -> tuple[Resource, ...]:
         """What exists: as recorded where nobody can be asked, else what the account shows."""
-        account = self.account
         made = tuple(resource for resource in self.resources if resource.ref)
-        if account is None or account.silent:
+        if self.account is None or self.account.silent:
             return made
-        shown = {(found.kind, found.ref) for found in account.of(self.cluster)}
-        mine = tuple(resource for resource in made if (resource.kind, resource.ref) in shown)
-        names = {(resource.kind, resource.name) for resource in mine}
-        others = (found for found in account.of(self.cluster) if (found.kind, found.name) not in names)
-        return (*mine, *{(found.kind, found.name): found for found in others}.values())
+        found = self.account.of(self.cluster)
+        shown = {(each.kind, each.ref) for each in found}
+        mine = {(each.kind, each.name): each for each in made if (each.kind, each.ref) in shown}
+        return tuple(({(each.kind, each.name): each for each in found} | mine).values())
 
     @property
     def missing(self) -> int:
         """How many of the machines that are wished for do not exist."""
         return self.nodes - sum(0 < resource.index <= self.nodes for resource in self.existing)
 
-    def machine(self, node: Node) -> Resource | None:
-        """Return what the account shows of a node's machine."""
-        account = self.account
-        if account is None or account.silent:
-            return None
-        return account.machines(self.cluster).get(node.name)
-
 
 def look(
-    ctx: Context,
-    spec: ClusterSpec,
-    *,
-    preflight: bool = True,
-    resolve: bool = True,
-    shrink: bool = False,
+    ctx: Context, spec: ClusterSpec, *, preflight: bool = True, resolve: bool = True, shrink: bool = False
 ) -> Seen:
     """Look at the record, the account and what was wished for.  Nothing is changed.
 
@@ -127,16 +115,12 @@ def look(
     new are resolved, which does.  ``shrink``: fewer nodes may be wished for than live.
     Raises what ``up`` refuses: InputError, CredentialsError, QuotaError, ApiError.
     """
-    provider = ctx.provider_for(spec.provider)
-    recorded = ctx.store.cluster(spec.name)
+    provider, recorded = ctx.provider_for(spec.provider), ctx.store.cluster(spec.name)
     cluster = recorded or new_cluster(ctx, spec)
     resources = ctx.store.resources(cluster.id)
     spec = completed(spec, cluster, resources, shrink=shrink)
     sentences = provider.preflight(spec) if preflight else ()
-    if resolve:
-        environment, complete = decide_environment(ctx, spec, cluster), True
-    else:
-        environment, complete = known_environment(ctx, spec, cluster)
+    environment, complete = _environment(ctx, spec.environment, cluster, resolving=resolve)
     cached = EngineCache(ctx.home).find(engine_key(spec.engine), DEBIAN_12.arch, DEBIAN_12.glibc)
     seen = Seen(
         spec=spec,
@@ -144,25 +128,21 @@ def look(
         recorded=recorded is not None,
         resources=resources,
         now_s=time.time(),
-        engine_cached=cached is not None,
-        sentences=sentences,
         environment=environment,
         resolved=complete,
+        engine_cached=cached is not None,
+        sentences=sentences,
     )
-    free = shrink and seen.nodes <= len(cluster.nodes)  # no machine is made
-    return priced(provider.cloud, seen, free=free) if provider.cloud else seen
-
-
-def priced(cloud: Cloud, seen: Seen, *, free: bool = False) -> Seen:
-    """Return what is seen with the account and, where machines must be paid for, their price."""
-    seen = replace(seen, account=ask(cloud) if seen.resources else Account(key=cloud.account))
+    if not (cloud := provider.cloud):
+        return seen
+    seen = replace(seen, account=ask(cloud) if resources else Account(key=cloud.account))
     refuse_another_account(seen)
-    if is_offered(seen) and not free:
-        quote = cloud.quote(seen.spec, seen.cluster, max(seen.missing, 0))
-        if seen.missing > 0:
-            refuse_template(quote.template)
-        seen = replace(seen, quote=quote)
-    return seen
+    if not is_offered(seen) or (shrink and seen.nodes <= len(cluster.nodes)):  # no machine is made
+        return seen
+    quote = cloud.quote(spec, cluster, max(seen.missing, 0))
+    if seen.missing > 0:
+        refuse_template(quote.template)
+    return replace(seen, quote=quote)
 
 
 def ask(cloud: Cloud) -> Account:
@@ -212,10 +192,14 @@ def is_offered(seen: Seen) -> bool:
     return bill is None or seen.missing > 0 or bill.passed(seen.now_s) or seen.spec.changes(bill)
 
 
-# ---- the wish, completed
+def has_moved(node: Node, found: Resource) -> bool:
+    """Return True where a node's machine does not run at the address that is recorded."""
+    return found.state != RUNNING or found.address != node.host.address
 
-_SETTLED = ("zone", "instance_type", "disk_size_gib", "template", "anti_affinity", "idle_s")
-"""Fields of Machines that a living cluster cannot change."""
+
+def is_lost(node: Node, found: Resource) -> bool:
+    """Return True where a node's machine is powered off, starts, or has another address."""
+    return found.state in {*ASLEEP, STARTING} or found.address != node.host.address
 
 
 def new_cluster(ctx: Context, spec: ClusterSpec) -> Cluster:
@@ -237,20 +221,19 @@ def completed(
 
     Raises InputError for machines of another kind, another provider, and fewer nodes than live.
     """
+    another = f"rain-deploy down -c {cluster.name}, or another name with -c"
     if cluster.provider != spec.provider:
-        raise InputError(
-            f"cluster {cluster.name} is of provider {cluster.provider}, not {spec.provider}",
-            next_step=f"rain-deploy down -c {cluster.name}, or another name with -c",
-        )
+        message = f"cluster {cluster.name} is of provider {cluster.provider}, not {spec.provider}"
+        raise InputError(message, next_step=another)
     for name in _SETTLED:
-        asked, has = getattr(spec.machines, name), getattr(cluster.machines, name)
-        if asked and has and asked != has:
-            raise InputError(
-                f"the machines of cluster {cluster.name} have {name.replace('_', '-')} {has}, not {asked}",
-                next_step=f"rain-deploy down -c {cluster.name}, or another name with -c",
-            )
-    nodes = _wanted(spec, cluster, resources)
-    living = len(cluster.nodes)
+        wanted, has = getattr(spec.machines, name), getattr(cluster.machines, name)
+        if wanted and has and wanted != has:
+            setting = name.replace("_", "-")
+            message = f"the machines of cluster {cluster.name} have {setting} {has}, not {wanted}"
+            raise InputError(message, next_step=another)
+    living, begun = len(cluster.nodes), sum(resource.is_machine for resource in resources)
+    listed = 0 if living else len(spec.machines.hosts)
+    nodes = spec.nodes or max(living, begun, listed, 1)  # as an ``up`` before had them, ended or not
     if nodes < living and not shrink and (cluster.up or cluster.bill is None):
         raise InputError(
             f"cluster {cluster.name} has {living} nodes; up does not remove nodes (asked for: {nodes})",
@@ -260,51 +243,26 @@ def completed(
     return replace(spec, owner=cluster.owner or spec.owner, machines=machines, nodes=nodes)
 
 
-def _wanted(spec: ClusterSpec, cluster: Cluster, resources: tuple[Resource, ...]) -> int:
-    """As asked, else the nodes of an ``up`` before, whether it ended or not."""
-    if spec.nodes:
-        return spec.nodes
-    living = len(cluster.nodes)
-    begun = sum(resource.is_machine for resource in resources)
-    return max(living, begun, 0 if living else len(spec.machines.hosts), 1)
+def _environment(
+    ctx: Context, wanted: EnvironmentSpec, cluster: Cluster, *, resolving: bool
+) -> tuple[ResolvedEnvironment, bool]:
+    """Return the environment, and True if that is all of it.  One that is kept stays until another is wanted.
 
-
-# ---- record and account do not agree
-
-
-def drift(cluster: Cluster, resources: tuple[Resource, ...], account: Account) -> tuple[str, ...]:
-    """Return sentences: what the record and the account do not agree on."""
-    if account.silent:
-        return (f"the cloud did not answer, so the state of the machines is unknown: {account.silent}",)
-    machines = account.machines(cluster)
-    recorded = {resource.name for resource in resources if resource.is_machine}
-    addresses = {node.name: node.host.address for node in cluster.every_node}
-    lines = [f"{name}: its machine is gone" for name in sorted(recorded - machines.keys())]
-    for name, found in sorted(machines.items()):
-        if name not in recorded:
-            lines.append(f"{name}: a machine of this cluster that is not on record ({found.ref})")
-        elif found.state != RUNNING:
-            lines.append(f"{name}: its machine is {found.state}")
-        elif name not in addresses:
-            lines.append(f"{name}: its machine runs and is not a node yet ({found.ref})")
-        elif addresses[name] != found.address:
-            lines.append(f"{name}: its machine has another address now ({found.address})")
-    return tuple(lines)
-
-
-def out_of_reach(cluster: Cluster, account: Account) -> Mapping[str, str]:
-    """Return the nodes that need not be asked over SSH, each with its state as NodeLine names it."""
-    machines = account.machines(cluster)
-    states = {}
-    for node in cluster.nodes:
-        found = machines.get(node.name)
-        if found is None:
-            states[node.name] = "gone"
-        elif has_moved(node, found):
-            states[node.name] = "stopped" if found.state in ASLEEP else "unreachable"
-    return {} if account.silent else states
-
-
-def has_moved(node: Node, found: Resource) -> bool:
-    """Return True where a node's machine does not run at the address that is recorded."""
-    return found.state != RUNNING or found.address != node.host.address
+    Without ``resolving`` no network is asked: it lacks the user's requirements if no environment is kept.
+    Raises InputError, before anything is changed, for what cannot be read or resolved.
+    """
+    check_packages(wanted.apt)
+    kept = None if wanted.upgrade else ctx.store.environment(cluster.id)
+    lock, requires = node_lock(), wanted.requirements or wanted.packages or wanted.wheels
+    if kept and (not resolving or wanted == EnvironmentSpec()):
+        return kept[1], True
+    if not resolving:
+        return unresolved(wanted, lock), not (wanted.upgrade or requires)
+    question = asked(wanted, lock)
+    if kept and kept[0] == question:
+        return kept[1], True
+    if requires:
+        ctx.emit(Notice("resolving the requirements"))
+    environment = resolve(wanted, lock)
+    ctx.store.save_environment(cluster.id, question, environment)
+    return environment, True

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from rain_deploy.core.events import EventSink, Progress, StageEnded, StageStarted, StepDone
 from rain_deploy.core.machine import Host
 from rain_deploy.core.step import Stage
 from rain_deploy.errors import InstallFailed
-from rain_deploy.fleet.fanout import Outcomes, fan_out
-from rain_deploy.fleet.reach import meet
+from rain_deploy.fleet.fanout import Outcomes, fan_out, meet
 from rain_deploy.parts.shell import DATA, MARK, stage_command
 from rain_deploy.transport.base import Transport
 
@@ -72,26 +72,21 @@ class SshExecutor:
         err.close()
         if result.exit_status != 0:
             what = ", ".join(listener.failed) or "preparing"
-            raise InstallFailed(
-                f"{stage.name}: {what} failed (exit {result.exit_status})",
-                node=host.name,
-                details="\n".join(listener.tail),
-            )
+            message = f"{stage.name}: {what} failed (exit {result.exit_status})"
+            raise InstallFailed(message, node=host.name, details="\n".join(listener.tail))
         return StageReport(tuple(listener.changed), tuple(listener.data))
 
 
-@dataclass(slots=True)
 class _Listener:
     """Collects the report of one host while its script runs."""
 
-    host: str
-    stage: Stage
-    emit: EventSink
-    changed: list[str] = field(default_factory=list)
-    data: list[tuple[str, str]] = field(default_factory=list)
-    tail: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    started_s: dict[str, float] = field(default_factory=dict)
+    def __init__(self, host: str, stage: Stage, emit: EventSink) -> None:
+        self.host, self.stage, self.emit = host, stage, emit
+        self.changed: list[str] = []
+        self.failed: list[str] = []
+        self.data: list[tuple[str, str]] = []
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.started_s: dict[str, float] = {}
 
     def report(self, line: str) -> None:
         name, _, value = line[1:].partition("\t")
@@ -107,12 +102,11 @@ class _Listener:
             self.changed.append(step)
         elif value == "failed":
             self.failed.append(step)
-        seconds = now_s - self.started_s.get(step, now_s)
-        self.emit(StepDone(self.host, self.stage.name, step, value, seconds))
+        self.emit(StepDone(self.host, self.stage.name, step, value, now_s - self.started_s.get(step, now_s)))
 
     def progress(self, line: str) -> None:
         if line.strip():
-            self.tail = [*self.tail[-TAIL_LINES + 1 :], line]
+            self.tail.append(line)
             self.emit(Progress(self.host, line))
 
 
@@ -120,8 +114,7 @@ class _Lines:
     """Cuts a stream of bytes into lines of text."""
 
     def __init__(self, receive: Callable[[str], None]) -> None:
-        self._receive = receive
-        self._rest = b""
+        self._receive, self._rest = receive, b""
 
     def __call__(self, chunk: bytes) -> None:
         *lines, self._rest = (self._rest + chunk).split(b"\n")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from rain_deploy.errors import HostKeyError, RainDeployError
+from rain_deploy.core.machine import Facts, Host
+from rain_deploy.core.step import Command
+from rain_deploy.errors import HostKeyError, InstallFailed, RainDeployError, Unreachable
+from rain_deploy.parts.facts import parse_facts
+from rain_deploy.transport.base import Transport
 
 
 class Named(Protocol):
@@ -22,6 +27,9 @@ N = TypeVar("N", bound=Named)
 
 MAX_AT_ONCE = 64
 """Threads of one fan-out; measured: more of them gain nothing."""
+WAITING_S = 10.0
+PAUSE_S = 1.0
+"""Pause between two tries of a host that does not answer yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +71,66 @@ def fan_out(hosts: tuple[N, ...], work: Callable[[N], T], *, finish: bool = Fals
         raise
     pool.shutdown()
     return Outcomes(values, errors)
+
+
+def meet(transport: Transport, hosts: tuple[Host, ...]) -> None:
+    """Connect to all hosts before anything is done on any.  Raises HostKeyError if one has a wrong key.
+
+    A host that does not answer is left to the work that follows.
+    """
+    for error in fan_out(hosts, transport.connect).errors.values():
+        if isinstance(error, HostKeyError):
+            raise error
+
+
+def once_it_answers(
+    work: Callable[[], T],
+    wait_s: float = 0.0,
+    *,
+    waiting: Callable[[str], None] = lambda _why: None,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> T:
+    """Return what ``work`` on a host returns; a host that is unreachable is tried again for ``wait_s``.
+
+    It may still be booting.  After WAITING_S ``waiting`` is called once, with the reason.
+    """
+    began_s, reported = clock(), False
+    while True:
+        try:
+            return work()
+        except Unreachable as error:
+            if clock() + PAUSE_S > began_s + wait_s:
+                raise
+            if not reported and clock() > began_s + WAITING_S:
+                reported = True
+                waiting(error.message)
+            pause(PAUSE_S)
+
+
+def gather_facts(
+    transport: Transport,
+    hosts: tuple[Host, ...],
+    question: Callable[[Host], Command],
+    *,
+    wait_s: Callable[[Host], float] = lambda _: 0.0,
+    waiting: Callable[[Host, str], None] = lambda _host, _why: None,
+) -> Outcomes[Facts]:
+    """Return the facts of every host, over one exec channel each; see ``once_it_answers``.
+
+    A wrong host key is never tried again.
+    """
+
+    def one(host: Host) -> Facts:
+        result = once_it_answers(
+            lambda: transport.run(host, question(host)), wait_s(host), waiting=lambda why: waiting(host, why)
+        )
+        if result.exit_status != 0:
+            raise InstallFailed(
+                f"its facts could not be read (exit {result.exit_status})",
+                node=host.name,
+                details=result.stderr.decode(errors="replace")[-2000:],
+            )
+        return parse_facts(host, result.stdout.decode(errors="replace"))
+
+    return fan_out(hosts, one)

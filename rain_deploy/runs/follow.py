@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rain_deploy.cluster.answers import understood
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.nodes.stages import run_stages
+from rain_deploy.cluster.hosts import run_stages
+from rain_deploy.cluster.lookup import understood
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, PointSeen, RunChanged, ScriptOutput
 from rain_deploy.core.layout import RUN_PORTS
@@ -58,7 +58,7 @@ def shipped(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -
         names = tuple(node.name for node in cluster.nodes)
         files = payload(shipment)
         stage = ship_stage(layout_of(cluster), record, spec, shipment, files, live=live, nodes=names)
-        run_stages(ctx, cluster, "ship", dict.fromkeys(names, stage))
+        run_stages(ctx, cluster, dict.fromkeys(names, stage)).require()
     except BaseException:
         ctx.store.forget_run(record)
         raise

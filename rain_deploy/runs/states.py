@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rain_deploy.cluster.answers import understood
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.lookup import ask_server
-from rain_deploy.cluster.wake import awake
+from rain_deploy.cluster.lookup import ask_server, understood
+from rain_deploy.cluster.power import awake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.step import Command

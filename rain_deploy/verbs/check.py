@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.nodes.hosts import assign, question
-from rain_deploy.cluster.nodes.install import shared_of
-from rain_deploy.cluster.nodes.preview import planned_hosts
+from rain_deploy.cluster.hosts import assign, question
+from rain_deploy.cluster.install import shared_of
 from rain_deploy.cluster.plan import Plan, plan_up
+from rain_deploy.cluster.preview import planned_hosts
 from rain_deploy.cluster.seen import look
 from rain_deploy.core.events import Result
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import ApiError, InputError, RainDeployError
-from rain_deploy.fleet.reach import gather_facts
+from rain_deploy.fleet.fanout import gather_facts
 from rain_deploy.parts.listed import parts
 from rain_deploy.parts.part import lacking, refusals
 
@@ -57,50 +57,49 @@ def check(ctx: Context, spec: ClusterSpec) -> CheckResult:
     account, accepted = plan.seen.account, CheckLine("credentials", "ok", "accepted; the clock here is right")
     if account and account.silent:
         accepted = _refused("credentials", ApiError(f"the cloud did not answer: {account.silent}"))
-    offered = plan.offer.sentences if plan.offer else ()
     findings = (
         *((accepted,) if account else ()),
-        *(CheckLine(spec.provider, "ok", sentence) for sentence in (*plan.seen.sentences, *offered)),
+        *(CheckLine(spec.provider, "ok", sentence) for sentence in (*plan.seen.sentences, *plan.offer)),
         *(_hosts(ctx, plan, hosts) if hosts else ()),
     )
     return CheckResult(spec.provider, findings)
 
 
 def _hosts(ctx: Context, plan: Plan, hosts: tuple[Host, ...]) -> Iterator[CheckLine]:
-    """Yield what is found on machines that exist."""
+    """Yield what is found on machines that exist.  Of one that all nodes share, one node is shown."""
     shared = ctx.provider_for(plan.cluster.provider).traits.shared_machine
     asked, transport = (hosts[:1], ctx.local) if shared else (hosts, ctx.transport)
     outcomes = gather_facts(transport, asked, lambda host: question(plan.cluster, host, hosts[0]))
     for host in asked:
-        failed = outcomes.errors.get(host.name)
-        yield _refused(_subject(host), failed) if failed else _host(host, outcomes.values[host.name])
+        if failed := outcomes.errors.get(host.name):
+            yield _refused(_subject(host), failed)
+            continue
+        facts = outcomes.values[host.name]
+        rights = "root" if facts.uid == 0 else "sudo" if facts.sudo else "no root"
+        memory = f"{facts.memory_bytes >> 20} MiB of memory"
+        found = f"{facts.cpus} CPUs, {memory}, glibc {facts.glibc}, {rights}"
+        yield CheckLine(_subject(host), "ok", found)
     if not outcomes.errors:
+        one = outcomes.values[asked[0].name]
+        every = {host: outcomes.values.get(host.name, one) for host in hosts}
         recorded = {node.name: node.facts for node in plan.cluster.nodes if shared}
-        found, one = outcomes.values, outcomes.values[asked[0].name]
-        yield from _parts(
-            ctx, plan, {h: _of_node(found.get(h.name, one), recorded.get(h.name)) for h in hosts}
-        )
+        for host, facts in every.items():  # what is recorded of a node is not asked of the machine
+            if known := recorded.get(host.name):
+                running, config = known.running, known.node_config_sha256
+                every[host] = replace(facts, node_config_sha256=config, running=running)
+        yield from _parts(ctx, plan, every, len(asked))
 
 
-def _of_node(facts: Facts, recorded: Facts | None) -> Facts:
-    """Return the facts of a machine that nodes share, with what is recorded of one of them."""
-    if recorded is None:
-        return facts
-    return replace(facts, node_config_sha256=recorded.node_config_sha256, running=recorded.running)
-
-
-def _parts(ctx: Context, plan: Plan, facts: Mapping[Host, Facts]) -> Iterator[CheckLine]:
+def _parts(ctx: Context, plan: Plan, facts: Mapping[Host, Facts], shown: int) -> Iterator[CheckLine]:
     """Yield what each node would get or be refused, from the very list that ``up`` works through."""
-    provider = ctx.provider_for(plan.cluster.provider)
     try:
-        cluster = assign(ctx.emit, provider, plan.seen.spec, plan.cluster, facts)
+        cluster = assign(ctx, plan.seen.spec, plan.cluster, facts)
     except RainDeployError as error:
         yield _refused(plan.cluster.provider, error)
         return
     yield CheckLine(plan.cluster.provider, "ok", f"everything of ours would lie under {cluster.base}")
-    every = parts(shared_of(ctx, plan, cluster))
+    every, nodes = parts(shared_of(ctx, plan, cluster)), cluster.nodes[:shown]
     subjects = {host.name: _subject(host) for host in facts}
-    nodes = cluster.nodes[:1] if provider.traits.shared_machine else cluster.nodes
     for node in nodes:
         reasons = lacking(every, node)
         for reason in reasons:
@@ -117,9 +116,3 @@ def _refused(subject: str, error: RainDeployError) -> CheckLine:
 
 def _subject(host: Host) -> str:
     return f"{host.name} {host.label}".strip()
-
-
-def _host(host: Host, facts: Facts) -> CheckLine:
-    rights = "root" if facts.uid == 0 else "sudo" if facts.sudo else "no root"
-    memory = f"{facts.memory_bytes >> 20} MiB of memory"
-    return CheckLine(_subject(host), "ok", f"{facts.cpus} CPUs, {memory}, glibc {facts.glibc}, {rights}")

@@ -15,8 +15,7 @@ from rain_deploy.core.events import Result
 from rain_deploy.core.machine import Host
 from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError, PullFailed, UnsafeResults
-from rain_deploy.fleet.fanout import fan_out
-from rain_deploy.fleet.reach import meet
+from rain_deploy.fleet.fanout import fan_out, meet
 from rain_deploy.parts.access import fetch_command, push_command
 from rain_deploy.results.unpack import receive
 from rain_deploy.verbs.nodes import chosen_hosts

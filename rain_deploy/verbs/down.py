@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import destroy, refuse_wrong_account, start_everything
-from rain_deploy.cluster.leftovers import groups
+from rain_deploy.cluster.power import awake
 from rain_deploy.cluster.seen import account_of
-from rain_deploy.cluster.wake import awake
 from rain_deploy.core.events import Result
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import EngineError, Unproved, Unreachable
 from rain_deploy.runs.finish import end_records, not_deleted, not_pulled, pull_all
 from rain_deploy.state.store import Record
@@ -65,10 +65,10 @@ def _nothing_in(ctx: Context, name: str, spec: ClusterSpec) -> tuple[str, ...]:
             f"{no_record}, and the cloud did not answer what it has of it: {account.silent}",
             next_step=f"rain-deploy gc -c {name}",
         )
-    mine = [group for group in groups(account.lasting).values() if group.is_of(name, spec.owner or "")]
-    if not mine:
+    mine = (name, owner_tag(spec.owner or ""))
+    found = ", ".join(each.label for each in account.lasting if (each.cluster, each.owner) == mine)
+    if not found:
         return (f"{spec.provider}: listed, no resource of {name} is yours in the account",)
-    found = ", ".join(resource.label for group in mine for resource in group.found)
     raise Unproved(
         f"{no_record}, but the account has something of it that is yours: {found}",
         still_running=found,
@@ -81,28 +81,23 @@ def take_down(ctx: Context, record: Record, *, discard_results: bool, out: Path 
     started_s = time.monotonic()
     cluster = record.meter().whole
     refuse_wrong_account(ctx, record)
-    pulled = () if discard_results or not cluster.up else _bring_home(ctx, record, out)
-    gone = destroy(ctx, record)
+    runs = not_pulled(ctx, cluster) if cluster.up and not discard_results else ()
+    pulled: tuple[str, ...] = ()
+    if runs:
+        start_everything(ctx, record)
+        try:
+            woken = awake(ctx, cluster, (cluster.server,))
+        except (Unreachable, EngineError) as error:
+            raise not_deleted(cluster, error) from error
+        pulled = pull_all(ctx, woken, runs, out)
+    deleted, certificate = destroy(ctx, record)
     end_records(ctx, cluster)
     return DownResult(
         cluster=cluster.name,
-        deleted=gone.deleted,
-        certificate=gone.certificate,
+        deleted=deleted,
+        certificate=certificate,
         pulled=pulled,
         seconds=time.monotonic() - started_s,
         cost=cluster.cost(time.time()),
         currency=cluster.currency,
     )
-
-
-def _bring_home(ctx: Context, record: Record, out: Path | None) -> tuple[str, ...]:
-    cluster = record.cluster.whole
-    runs = not_pulled(ctx, cluster)
-    if not runs:
-        return ()
-    start_everything(ctx, record)
-    try:
-        cluster = awake(ctx, cluster, (cluster.server,))
-    except (Unreachable, EngineError) as error:
-        raise not_deleted(cluster, error) from error
-    return pull_all(ctx, cluster, runs, out)

@@ -6,15 +6,12 @@ import time
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.limits import move_limit
 from rain_deploy.cluster.lookup import recorded
+from rain_deploy.cluster.power import move_limit
 from rain_deploy.core.bill import Bill
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.text import hour, money
-from rain_deploy.errors import (
-    InputError,
-    UsageError,
-)
+from rain_deploy.errors import InputError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,42 +35,29 @@ def extend(ctx: Context, name: str, duration_s: float | None) -> ExtendResult:
     """
     with ctx.change(name, "extend") as record:
         cluster = recorded(ctx, name)
-        cloud = ctx.provider_for(cluster.provider).cloud
-        if cloud is None or cluster.bill is None:
+        if (bill := cluster.bill) is None:
             raise InputError(
                 f"cluster {name} is of provider {cluster.provider}: its machines are never powered off"
             )
         if duration_s is None:
-            _agree(ctx, name, cluster.bill)
-        bill = _moved(ctx, name, cluster.bill, duration_s)
-        names = move_limit(ctx, cloud, record, bill)
-    return ExtendResult(
-        cluster=name, limit_s=bill.limit_s, nodes=names, per_hour=bill.per_hour, currency=bill.currency
-    )
-
-
-def _agree(ctx: Context, name: str, bill: Bill) -> None:
-    paid = money(bill.per_hour, bill.currency)
-    if not ctx.confirm(f"Without a time limit {name} costs {paid} per hour until `down`. Go on?"):
-        raise UsageError(f"the time limit of {name} was left as it is")
+            paid = f"{money(bill.per_hour, bill.currency)} per hour until `down`"
+            if not ctx.confirm(f"Without a time limit {name} costs {paid}. Go on?"):
+                raise UsageError(f"the time limit of {name} was left as it is")
+        bill = _moved(ctx, name, bill, duration_s)
+        names = move_limit(ctx, record, bill)
+    return ExtendResult(name, bill.limit_s, names, bill.per_hour, bill.currency)
 
 
 def _moved(ctx: Context, name: str, bill: Bill, duration_s: float | None) -> Bill:
-    now_s = time.time()
-    wanted_s = _wanted(bill, now_s, duration_s)
+    """Return the bill with a later limit, by the clock or by --max-cost, whichever is earlier."""
+    now_s, wanted_s = time.time(), None
+    if duration_s is not None and (bill.limit_s is None or bill.ttl_limit_s is not None):
+        wanted_s = max(max(now_s, bill.limit_s or 0.0) + duration_s, bill.ttl_limit_s or 0.0)
     bill = replace(bill, ttl_limit_s=wanted_s)
     limit_s = bill.limit_at(now_s)
     if limit_s is not None and (wanted_s is None or limit_s < wanted_s):
-        said = f"--max-cost {money(bill.max_cost or 0.0, bill.currency)} is spent at {hour(limit_s, now_s)}"
+        spent = f"--max-cost {money(bill.max_cost or 0.0, bill.currency)} is spent at {hour(limit_s, now_s)}"
         if limit_s <= now_s:
-            raise InputError(f"{said}, so the time limit of {name} was left as it is")
-        ctx.emit(Notice(f"{said}: that is the time limit, because it is the earlier"))
+            raise InputError(f"{spent}, so the time limit of {name} was left as it is")
+        ctx.emit(Notice(f"{spent}: that is the time limit, because it is the earlier"))
     return replace(bill, limit_s=limit_s)
-
-
-def _wanted(bill: Bill, now_s: float, duration_s: float | None) -> float | None:
-    """By the clock alone; never earlier than it was."""
-    if duration_s is None or (bill.limit_s is not None and bill.ttl_limit_s is None):
-        return None
-    later_s = max(now_s, bill.limit_s or 0.0) + duration_s
-    return max(later_s, bill.ttl_limit_s or 0.0)

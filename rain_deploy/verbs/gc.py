@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.destroy import delete_found, still_listed
-from rain_deploy.cluster.leftovers import GcLine, Group, Here, groups, judge
+from rain_deploy.cluster.destroy import by_kind
+from rain_deploy.cluster.leftovers import GcLine, Key, groups, judge
 from rain_deploy.cluster.plan import in_order_of_making
+from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
+from rain_deploy.core.machine import Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import DownIncomplete, Locked, RainDeployError
 from rain_deploy.runs.finish import not_pulled
 from rain_deploy.verbs.down import take_down
+
+LAG_S = 60.0
+"""How long a list may still show what was observed to be gone."""
+PAUSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +50,7 @@ class GcResult(Result):
         )
 
 
-def gc(
-    ctx: Context,
-    spec: ClusterSpec,
-    cluster: str | None,
-    *,
-    delete: bool,
-    clock: Callable[[], float] = time.monotonic,
-    pause: Callable[[float], None] = time.sleep,
-) -> GcResult:
+def gc(ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool) -> GcResult:
     """Return every cluster in the account and what becomes of it; ``cluster``: only those of that name.
 
     Nothing goes without ``delete``.  Which of it goes: see ``cluster.leftovers.judge``.
@@ -61,33 +58,35 @@ def gc(
     cloud = ctx.provider_for(spec.provider).cloud
     assert cloud is not None
     mine, named = owner_tag(spec.owner or ""), cluster is not None
-    found = {key: group for key, group in groups(cloud.survey()).items() if cluster in {None, group.cluster}}
+    found = {key: all_of for key, all_of in groups(cloud.survey()).items() if cluster in {None, key.cluster}}
     lines = {}
-    for key, group in found.items():  # by the record as it is after the survey
-        verdict = judge(group, _here(ctx, group), mine, time.time(), named=named)
-        action = "to delete" if verdict.goes else "kept"
-        lines[key] = group.line(verdict.state, action, verdict.reason, verdict.next_step)
-    going = {key: line for key, line in lines.items() if delete and line.action == "to delete"}
+    for key, all_of in found.items():  # by the record as it is after the survey
+        recorded = _recorded(ctx, key)
+        runs = tuple(run.id for run in not_pulled(ctx, recorded)) if recorded else ()
+        made, now_s = ctx.store.made(key.id), time.time()
+        lines[key] = judge(key, all_of, recorded, mine, now_s, made=made, named=named, not_pulled=runs)
+    going = [key for key, line in lines.items() if delete and line.action == "to delete"]
+    for key in going:
+        lines[key] = _deleted(ctx, spec, key, found[key], lines[key])
     if going:
-        tried = {key: _deleted(ctx, spec, found[key], line) for key, line in going.items()}
-        deleted = {key for key, line in tried.items() if line.action == "deleted"}
-        left = still_listed(cloud, deleted, clock=clock, pause=pause)
-        lines |= {key: _looked_again(line, left.get(key)) for key, line in tried.items()}
+        deleted, deadline_s = {key for key in going if lines[key].action == "deleted"}, ctx.clock() + LAG_S
+        while (left := groups(cloud.survey())).keys() & deleted and ctx.clock() <= deadline_s:
+            ctx.pause(PAUSE_S)
+        lines |= {key: _looked_again(lines[key], left.get(key, ())) for key in going}
     return GcResult(lines=tuple(lines.values()), deleting=delete, cluster=cluster)
 
 
-def _here(ctx: Context, group: Group) -> Here:
-    recorded = next((cluster for cluster in ctx.store.clusters() if cluster.id == group.id), None)
-    runs = not_pulled(ctx, recorded) if recorded else ()
-    return Here(recorded, ctx.store.made(group.id), tuple(run.id for run in runs))
+def _recorded(ctx: Context, key: Key) -> Cluster | None:
+    return next((cluster for cluster in ctx.store.clusters() if cluster.id == key.id), None)
 
 
-def _deleted(ctx: Context, spec: ClusterSpec, group: Group, line: GcLine) -> GcLine:
-    ctx.emit(Notice(f"deleting what is left of cluster {group.cluster} ({group.id})"))
-    recorded = _here(ctx, group).recorded
+def _deleted(ctx: Context, spec: ClusterSpec, key: Key, found: tuple[Resource, ...], line: GcLine) -> GcLine:
+    """Delete a group and return its line; it is kept where another command has it or has changed it."""
+    ctx.emit(Notice(f"deleting what is left of cluster {key.cluster} ({key.id})"))
+    recorded = _recorded(ctx, key)
     try:
         if recorded is None:
-            failed = delete_found(ctx.provider_for(spec.provider), in_order_of_making(group.found))
+            _, failed = by_kind(in_order_of_making(found), ctx.provider_for(spec.provider).delete)
             reasons = "; ".join(error.message for error in failed.values())
             return replace(line, action="not deleted" if failed else "deleted", reason=reasons or line.reason)
         with ctx.change(recorded.name, "gc") as record:
@@ -101,11 +100,12 @@ def _deleted(ctx: Context, spec: ClusterSpec, group: Group, line: GcLine) -> GcL
     return replace(line, action="deleted")
 
 
-def _looked_again(line: GcLine, left: Group | None) -> GcLine:
+def _looked_again(line: GcLine, left: tuple[Resource, ...]) -> GcLine:
     """Return the line after a look at what the account still has of it."""
     if line.action == "kept":
         return line
-    if left is None:
+    if not left:
         return replace(line, action="deleted")
     reason = "it was deleted and is still listed" if line.action == "deleted" else line.reason
-    return left.line(line.state, "not deleted", reason, line.next_step)
+    labels = tuple(resource.label for resource in left)
+    return replace(line, resources=labels, action="not deleted", reason=reason)

@@ -7,9 +7,9 @@ import shlex
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.hosts import install_log
 from rain_deploy.cluster.lookup import find_node, recorded
-from rain_deploy.cluster.nodes.stages import install_log
-from rain_deploy.cluster.wake import awake
+from rain_deploy.cluster.power import awake
 from rain_deploy.core.events import Event, PointSeen, Result
 from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError

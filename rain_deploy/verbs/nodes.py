@@ -14,8 +14,7 @@ from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT
 from rain_deploy.core.machine import Host
 from rain_deploy.core.step import Command
 from rain_deploy.errors import RainDeployError, ScriptFailed
-from rain_deploy.fleet.fanout import fan_out
-from rain_deploy.fleet.reach import meet
+from rain_deploy.fleet.fanout import fan_out, meet
 from rain_deploy.runs.states import run_states, unfinished
 
 

@@ -7,7 +7,7 @@ import time
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import living
-from rain_deploy.cluster.offer import limit_sentence
+from rain_deploy.cluster.plan import limit_sentence
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, RunChanged
 from rain_deploy.core.run import RunState, Shipment

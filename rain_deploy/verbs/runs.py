@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import ask_server, living
-from rain_deploy.cluster.offer import limit_sentence
-from rain_deploy.cluster.wake import awake
+from rain_deploy.cluster.plan import limit_sentence
+from rain_deploy.cluster.power import awake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.apply import shrink
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.limits import move_limit
 from rain_deploy.cluster.lookup import NodeLine, living, node_lines
 from rain_deploy.cluster.plan import plan_up
+from rain_deploy.cluster.power import move_limit
 from rain_deploy.cluster.seen import look
-from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Result
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import DownIncomplete, InputError, RainDeployError
+from rain_deploy.errors import DownIncomplete, InputError
 from rain_deploy.runs.states import run_states, unfinished
-from rain_deploy.state.store import Record
 from rain_deploy.verbs.up import carry_out
 
 
@@ -50,15 +47,27 @@ def scale(ctx: Context, spec: ClusterSpec, n: int) -> ScaleResult:
         spec = replace(spec, provider=before.provider, nodes=n)
         provider = ctx.provider_for(before.provider)
         plan = plan_up(provider, look(ctx, spec, shrink=True), shrink=True)
-        shrinks = bool(plan.leave or plan.delete)
-        if shrinks:
-            _refuse_while_it_runs(ctx, before)
+        if shrinks := bool(plan.leave or plan.delete):
+            if active := unfinished(run_states(ctx, before)):  # Rain ends a run that loses a governor
+                raise InputError(
+                    f"{', '.join(active)} is not finished on {before.name}, and would be lost with a node",
+                    next_step=f"rain-deploy cancel {active[0]} -c {before.name}",
+                )
             if failed := shrink(ctx, record, plan):
-                raise _incomplete(record.cluster, n, failed)
+                left, reasons = len(record.cluster.nodes), "; ".join(e.message for e in failed.values())
+                raise DownIncomplete(
+                    f"{spec.name} has {left} nodes, but not all others could be deleted: {reasons}",
+                    still_running=", ".join(failed),
+                    next_step=f"rain-deploy scale {n} -c {spec.name}",
+                )
         if len(record.cluster.nodes) < n:
             carry_out(ctx, record, plan_up(provider, look(ctx, spec)) if shrinks else plan, started_s)
-        _follow_cost(ctx, record)
         cluster = record.cluster
+        if (
+            bill := cluster.bill
+        ) and bill.max_cost is not None:  # another number spends --max-cost at another hour
+            move_limit(ctx, record, replace(bill, limit_s=bill.limit_at(time.time())))
+            cluster = record.cluster
     names, had = ({node.name: None for node in one.nodes} for one in (cluster, before))
     return ScaleResult(
         cluster=spec.name,
@@ -72,30 +81,3 @@ def scale(ctx: Context, spec: ClusterSpec, n: int) -> ScaleResult:
         currency=cluster.currency,
         limit_s=cluster.limit_s,
     )
-
-
-def _refuse_while_it_runs(ctx: Context, cluster: Cluster) -> None:
-    """Rain ends a run that loses a governor."""
-    active = unfinished(run_states(ctx, cluster))
-    if active:
-        raise InputError(
-            f"{', '.join(active)} is not finished on {cluster.name}, and would be lost with a node",
-            next_step=f"rain-deploy cancel {active[0]} -c {cluster.name}",
-        )
-
-
-def _incomplete(cluster: Cluster, n: int, failed: Mapping[str, RainDeployError]) -> DownIncomplete:
-    reasons = "; ".join(error.message for error in failed.values())
-    return DownIncomplete(
-        f"{cluster.name} has {len(cluster.nodes)} nodes, but not all others could be deleted: {reasons}",
-        still_running=", ".join(failed),
-        next_step=f"rain-deploy scale {n} -c {cluster.name}",
-    )
-
-
-def _follow_cost(ctx: Context, record: Record) -> None:
-    """Give every node the new limit: fewer or more machines spend --max-cost at another hour."""
-    cluster = record.cluster
-    cloud = ctx.provider_for(cluster.provider).cloud
-    if cloud and cluster.bill and cluster.bill.max_cost is not None:
-        move_limit(ctx, cloud, record, replace(cluster.bill, limit_s=cluster.bill.limit_at(time.time())))

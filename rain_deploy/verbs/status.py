@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rain_deploy.cluster.answers import NO_SERVICES, machine_lines, node_answers, node_line
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.lookup import NodeLine, recorded
-from rain_deploy.cluster.seen import Account, account_of, drift, out_of_reach
-from rain_deploy.core.cluster import Cluster
+from rain_deploy.cluster.lookup import (
+    NodeLine,
+    drift,
+    machine_lines,
+    node_answers,
+    node_line,
+    out_of_reach,
+    recorded,
+    state_of,
+)
+from rain_deploy.cluster.seen import account_of
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.errors import Drift, RainDeployError
 from rain_deploy.runs.states import RunLine, record_states, run_line, runs_of, unfinished
@@ -57,61 +63,31 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
     started_s = time.monotonic()
     cluster = recorded(ctx, name)
     bill, account = cluster.bill, account_of(ctx, cluster.provider)
-    off = out_of_reach(cluster, account) if account else {}
+    off = out_of_reach(cluster, account)
     answers = node_answers(ctx, cluster, without=off)
-    lines = tuple(
-        node_line(cluster, node, answers.get(node.name), off.get(node.name)) for node in cluster.nodes
-    )
+    given = [(node, answers.get(node.name)) for node in cluster.nodes]
+    lines = [node_line(cluster, node, off.get(node.name) or state_of(had), had) for node, had in given]
     server = answers.get(cluster.server.name) if cluster.nodes else None
     states = {run.run: run for run in server.runs} if server else {}
     record_states(ctx, cluster, states)
     runs, active = runs_of(ctx, cluster), unfinished(states)
     shown = [record for record in runs if record.id in active][:1] or runs[-1:]
-    if cluster.nodes and off.get(cluster.server.name) == "stopped":
-        _say_where_results_are(ctx, cluster, [record.id for record in runs if not record.pulled])
+    held = [record.id for record in runs if not record.pulled]
+    if held and cluster.nodes and off.get(cluster.server.name) == "stopped":
+        commands = " or ".join(f"`rain-deploy {verb} -c {cluster.name}`" for verb in ("pull", "down"))
+        where = f"on the disk of {cluster.server.name}, which is powered off; {commands} starts it"
+        ctx.emit(Notice(f"results of {', '.join(held)} are {where}"))
     return StatusResult(
         cluster=name,
         provider=cluster.provider,
         nodes=(*lines, *(machine_lines(ctx, cluster, account) if account else ())),
         governors=sum(line.state == "ready" for line in lines),
         run=run_line(shown[0], states.get(shown[0].id)) if shown else None,
-        drift=_drift(ctx, cluster, lines, off, account),
+        drift=tuple(drift(ctx, cluster, account, (line for line in lines if line.name not in off))),
         seconds=time.monotonic() - started_s,
         checked=check,
         limit_s=cluster.limit_s,
-        cost=bill.cost(time.time()) if bill else None,
+        cost=cluster.cost(time.time()),
         per_hour=bill.per_hour_of(account.machines(cluster).values()) if bill and account else None,
-        currency=bill.currency if bill else "",
+        currency=cluster.currency,
     )
-
-
-def _drift(
-    ctx: Context,
-    cluster: Cluster,
-    lines: tuple[NodeLine, ...],
-    off: Mapping[str, str],
-    account: Account | None,
-) -> tuple[str, ...]:
-    """Return a sentence for each difference from the record; for a node that is off, the cloud's."""
-    unended = () if cluster.up else ("its last `up` did not end",)
-    nodes = (
-        f"{line.name}: its services do not run"
-        if line.state == NO_SERVICES
-        else f"{line.name} is {line.state}"
-        for line in lines
-        if line.state != "ready" and line.name not in off
-    )
-    left_out = (f"{node.name} is left out" for node in cluster.left_out)
-    return (
-        *unended,
-        *nodes,
-        *(drift(cluster, ctx.store.resources(cluster.id), account) if account else ()),
-        *left_out,
-    )
-
-
-def _say_where_results_are(ctx: Context, cluster: Cluster, held: list[str]) -> None:
-    if held:
-        commands = " or ".join(f"`rain-deploy {verb} -c {cluster.name}`" for verb in ("pull", "down"))
-        where = f"on the disk of {cluster.server.name}, which is powered off; {commands} starts it"
-        ctx.emit(Notice(f"results of {', '.join(held)} are {where}"))

@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from rain_deploy.cluster.apply import apply
+from rain_deploy.cluster.apply import agree, apply
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.limits import move_limit
+from rain_deploy.cluster.destroy import undone
 from rain_deploy.cluster.lookup import NodeLine, node_lines
-from rain_deploy.cluster.nodes.preview import PlanResult, preview
-from rain_deploy.cluster.offer import agree
 from rain_deploy.cluster.plan import Plan, plan_up
+from rain_deploy.cluster.power import move_limit
+from rain_deploy.cluster.preview import PlanResult, preview
 from rain_deploy.cluster.seen import look
-from rain_deploy.cluster.undo import undone
 from rain_deploy.core.bill import Quote
-from rain_deploy.core.events import Notice, Result
+from rain_deploy.core.events import Result
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.state.store import Record
 
@@ -56,26 +55,22 @@ def bring_up(ctx: Context, spec: ClusterSpec) -> UpResult:
 
 def carry_out(ctx: Context, record: Record, plan: Plan, started_s: float) -> UpResult:
     """Ask where money is spent, apply the plan, and return what the cluster is now."""
-    if not (plan.seen.recorded or plan.offer):  # an offer says it too
-        for sentence in plan.seen.sentences:
-            ctx.emit(Notice(sentence))
-    agree(ctx, plan.seen, plan.offer)
+    agree(ctx, plan)
     if plan.seen.recorded:  # a command that only reads may have recorded an address meanwhile
         record.change(bill=plan.cluster.bill, machines=plan.cluster.machines)
     else:
         record.save(plan.cluster)
     with undone(ctx, record, plan, keep=plan.seen.spec.keep_partial):
-        applied = apply(ctx, record, plan)
-    bill, cloud = applied.cluster.bill, ctx.provider_for(plan.cluster.provider).cloud
-    if bill and cloud and plan.seen.recorded:  # a machine may have been off when the limit was moved
-        move_limit(ctx, cloud, record, bill)
+        cluster, changed, started = apply(ctx, record, plan)
+    if cluster.bill and plan.seen.recorded:  # a machine may have been off when the limit was moved
+        move_limit(ctx, record, cluster.bill)
     return UpResult(
-        cluster=plan.cluster.name,
-        provider=plan.cluster.provider,
-        nodes=node_lines(applied.cluster, "ready"),
-        changed=applied.changed,
-        started=applied.started,
+        cluster=cluster.name,
+        provider=cluster.provider,
+        nodes=node_lines(cluster, "ready"),
+        changed=changed,
+        started=started,
         seconds=time.monotonic() - started_s,
-        limit_s=applied.cluster.limit_s,
-        quote=bill.quote if bill else None,
+        limit_s=cluster.limit_s,
+        quote=cluster.bill.quote if cluster.bill else None,
     )

@@ -16,7 +16,7 @@ import pytest
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import HostKeyError, Unreachable
-from rain_deploy.fleet.reach import gather_facts
+from rain_deploy.fleet.fanout import gather_facts
 from rain_deploy.parts.facts import facts_command
 from rain_deploy.parts.machine import user_data
 from rain_deploy.providers.keys import public_key
@@ -65,9 +65,8 @@ class Bench:
 
     def facts(self, machine: LightMachine) -> Facts:
         host = self.host(machine)
-        asked = gather_facts(
-            self.transport, (host,), lambda host: facts_command(host, "c1"), wait_s=lambda _: 30.0
-        )
+        question = facts_command(host, "c1")
+        asked = gather_facts(self.transport, (host,), lambda _: question, wait_s=lambda _: 30.0)
         return asked.require()["node-1"]
 
     def sh(self, machine: LightMachine, script: str) -> CommandResult:

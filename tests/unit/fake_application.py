@@ -17,7 +17,7 @@ from rain_deploy.cli.session import Application
 from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.cluster.leftovers import GcLine
 from rain_deploy.cluster.lookup import NodeLine
-from rain_deploy.cluster.nodes.preview import HostPlan, PlanResult, StagePlan
+from rain_deploy.cluster.preview import HostPlan, PlanResult, StagePlan
 from rain_deploy.core.bill import Bill, Meter, Quote
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Event, EventSink
@@ -52,7 +52,7 @@ NODES = (
     NodeLine("node-2", "governor", "127.1.0.2", "ready", 2),
 )
 OUT = Path("/somewhere/results/r1")
-INJECTED = {"ctx", "clock", "pause"}
+INJECTED = {"ctx"}
 """Parameters of verbs that no user sets."""
 PRINTED = (b"loss \xff\n", b"warned\n")
 STAGES = (StagePlan("install", "echo install"), StagePlan("start", "echo start"))

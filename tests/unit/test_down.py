@@ -10,7 +10,7 @@ import pytest
 
 from rain_deploy.cluster.apply import delete_surplus
 from rain_deploy.cluster.destroy import delete
-from rain_deploy.cluster.nodes.hosts import pinned
+from rain_deploy.cluster.hosts import pinned
 from rain_deploy.cluster.plan import plan_up
 from rain_deploy.cluster.seen import look
 from rain_deploy.core.bill import Bill
@@ -226,7 +226,7 @@ def test_a_machine_that_is_being_deleted_is_paid_for_anew(world: World) -> None:
     world.cloud.held[key] = replace(world.cloud.held[key], state="destroying")
     plan = plan_up(world.cloud, look(world.ctx, spec_of(world)))
     assert [intent.name for intent in plan.create] == ["node-2"]
-    assert plan.offer is not None
+    assert plan.offer
 
 
 def test_check_does_not_say_that_credentials_are_accepted_where_nobody_answered(world: World) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.cluster.nodes.hosts import choose_base
+from rain_deploy.cluster.hosts import choose_base
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.layout import ROOT_BASE
 from rain_deploy.core.machine import Facts, Host

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.nodes.hosts import assign, survivors
+from rain_deploy.cluster.hosts import assign, survivors
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Event
 from rain_deploy.core.layout import RUN_PORTS
@@ -285,8 +284,8 @@ def test_a_wrong_host_key_is_never_left_out(world: World) -> None:
 
 def test_a_node_that_is_left_out_is_remembered_until_it_comes_back(world: World) -> None:
     spec = ClusterSpec("one", "hosts", "named", min_nodes=1)
-    make: Callable[..., Cluster] = assign
-    alone = make(world.ctx, HostsProvider(), spec, CLUSTER, {HOSTS[0]: DEBIAN_12})
+    ctx = replace(world.ctx, provider_for=lambda _: HostsProvider())
+    alone = assign(ctx, spec, CLUSTER, {HOSTS[0]: DEBIAN_12})
     assert (alone.nodes, alone.left_out) == (NODES[:1], NODES[1:])
-    back = make(world.ctx, HostsProvider(), spec, alone, dict.fromkeys(HOSTS, DEBIAN_12))
+    back = assign(ctx, spec, alone, dict.fromkeys(HOSTS, DEBIAN_12))
     assert ([node.name for node in back.nodes], back.left_out) == (["node-1", "node-2"], ())

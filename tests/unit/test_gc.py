@@ -55,7 +55,8 @@ def run_gc(world: World, cluster: str | None = None, *, delete: bool = True) -> 
         now[0] += seconds
 
     spec = ClusterSpec("one", "cloud", "test", owner=ME)
-    return gc(world.ctx, spec, cluster, delete=delete, clock=lambda: now[0], pause=pause)
+    ctx = replace(world.ctx, clock=lambda: now[0], pause=pause)
+    return gc(ctx, spec, cluster, delete=delete)
 
 
 def actions(result: GcResult) -> dict[str, tuple[str, str]]:

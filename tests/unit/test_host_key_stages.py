@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.nodes.rekey import rekey
+from rain_deploy.cluster.install import rekey
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.step import Command, CommandResult

@@ -140,7 +140,6 @@ def test_a_machine_without_a_limit_of_ours_is_left_alone(world: World) -> None:
 
 
 def test_nothing_is_ever_powered_off_where_nothing_is_priced(world: World) -> None:
-    world.cluster()
-    world.cloud.priced = False
+    world.cluster(bill=None)
     with pytest.raises(InputError, match="never powered off"):
         extend(world.ctx, "one", HOUR_S)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.nodes.install import bring_up
+from rain_deploy.cluster.install import bring_up
 from rain_deploy.core.cluster import Cluster, Node, Traits
 from rain_deploy.core.events import EventSink
 from rain_deploy.core.machine import Facts, Host

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rain_deploy.cluster.leftovers import Here, Verdict, groups, judge
+from rain_deploy.cluster.leftovers import GcLine, groups, judge
 from rain_deploy.cluster.plan import Plan, plan_down, plan_up
 from rain_deploy.cluster.seen import Account, Seen, completed, is_offered
 from rain_deploy.core.bill import Bill
@@ -132,11 +132,11 @@ def down_of(here: Situation) -> Plan:
     return plan_down(replace(seen, account=Account(listed)))
 
 
-def verdicts(here: Situation, *, named: bool = False) -> Iterator[tuple[tuple[Resource, ...], Verdict]]:
+def verdicts(here: Situation, *, named: bool = False) -> Iterator[tuple[tuple[Resource, ...], GcLine]]:
     """What ``gc`` makes of everything that the account has."""
-    for found in groups(here.held).values():
-        recorded = here.cluster if here.recorded and found.id == ID else None
-        yield found.found, judge(found, Here(recorded, made=True), MINE, NOW_S, named=named)
+    for key, found in groups(here.held).items():
+        recorded = here.cluster if here.recorded and key.id == ID else None
+        yield found, judge(key, found, recorded, MINE, NOW_S, made=True, named=named)
 
 
 def applied(here: Situation, plan: Plan) -> Situation:
@@ -204,9 +204,9 @@ def test_a_plan_of_up_or_scale_holds_every_promise(record: str, account: str, wi
     check_nothing_foreign(here, (*plan.delete, *plan.start))
     check_creates_do_not_exist(here, plan)
     check_living_disks_stay(here, plan, wish)
-    assert (plan.offer is not None) == (plan.seen.quote is not None)
+    assert bool(plan.offer) == bool(plan.question) == (plan.seen.quote is not None)
     if any(intent.name.startswith("node-") for intent in plan.create):
-        assert plan.offer is not None, "no machine is made that was not offered"
+        assert plan.offer, "no machine is made that was not offered"
 
 
 def check_names_are_unique(plan: Plan) -> None:
@@ -266,7 +266,7 @@ def test_a_plan_that_was_carried_out_leaves_nothing_to_plan(
     after = applied(here, plan)
     again = plan_up(PROVIDER, seen_by(after, plan.seen.nodes))
     assert again.empty, again
-    assert again.offer is None
+    assert not again.offer
     mine = [each for each in after.held if each.owner == MINE and each.state != "destroying"]
     foreign = [each for each in after.held if each.owner != MINE]
     assert foreign == [each for each in here.held if each.owner != MINE]
@@ -316,7 +316,7 @@ def test_gc_takes_nothing_foreign_and_nothing_that_lives_here(
         here = replace(here, held=tuple(replace(each, expires_s=NOW_S - 1) for each in here.held))
     judged = list(verdicts(here, named=named))
     for found, verdict in judged:
-        if verdict.goes:
+        if verdict.action == "to delete":
             check_nothing_foreign(here, found)
             assert not here.recorded or expired, "it lives here and its time is not over"
         elif found[0].owner == MINE:
@@ -328,10 +328,11 @@ def test_gc_keeps_what_holds_results_that_are_not_here_unless_it_is_named() -> N
     here = situation("whole", "running", 2)
     bill = replace(here.cluster.bill or Bill(QUOTE), limit_s=NOW_S - 1)
     held = (replace(each, expires_s=NOW_S - 1) for each in here.held)
-    (found,) = groups(held).values()
-    known = Here(replace(here.cluster, bill=bill), made=True, not_pulled=("r1",))
-    assert not judge(found, known, MINE, NOW_S, named=False).goes
-    assert judge(found, known, MINE, NOW_S, named=True).goes
+    ((key, found),) = groups(held).items()
+    known = replace(here.cluster, bill=bill)
+    for named, action in ((False, "kept"), (True, "to delete")):
+        line = judge(key, found, known, MINE, NOW_S, made=True, named=named, not_pulled=("r1",))
+        assert line.action == action
 
 
 @given(size=st.integers(min_value=2, max_value=12))

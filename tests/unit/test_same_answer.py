@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.nodes.preview import PlanResult
+from rain_deploy.cluster.preview import PlanResult
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import EventSink
 from rain_deploy.core.machine import Facts, Host, Machines

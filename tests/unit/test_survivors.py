@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.nodes.hosts import survivors
+from rain_deploy.cluster.hosts import survivors
 from rain_deploy.core.events import Event, Notice
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import InstallFailed, RainDeployError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.cluster.nodes.hosts import BOOT_S
-from rain_deploy.cluster.wake import awake
+from rain_deploy.cluster.hosts import BOOT_S
+from rain_deploy.cluster.power import awake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Machines
 from rain_deploy.core.run import RunRecord
@@ -37,7 +37,7 @@ def world(tmp_path: Path) -> World:
 def wake(world: World, cluster: Cluster, clock: Clock | None = None, *, everyone: bool = False) -> Cluster:
     clock = clock or Clock()
     nodes = cluster.nodes if everyone else (cluster.server,)
-    return awake(world.ctx, cluster, nodes, clock=clock, pause=clock.pause)
+    return awake(replace(world.ctx, clock=clock, pause=clock.pause), cluster, nodes)
 
 
 def test_nobody_asks_the_cloud_while_the_node_answers(world: World) -> None:

@@ -19,7 +19,7 @@ from rain_deploy.options.table import CLOUD, OPTIONS, Group
 if TYPE_CHECKING:
     from rain_deploy.cli.session import Session
     from rain_deploy.cluster.lookup import NodeLine
-    from rain_deploy.cluster.nodes.preview import PlanResult
+    from rain_deploy.cluster.preview import PlanResult
     from rain_deploy.core.spec import ClusterSpec
     from rain_deploy.verbs.check import CheckResult
     from rain_deploy.verbs.down import DownResult

@@ -7,29 +7,25 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.nodes.hosts import survivors
-from rain_deploy.cluster.nodes.rekey import rekey
-from rain_deploy.cluster.nodes.stages import run_stages, try_stages
+from rain_deploy.cluster.hosts import run_stages, survivors
 from rain_deploy.cluster.plan import Plan
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.core.step import Command, Stage
+from rain_deploy.core.step import Command
 from rain_deploy.errors import InstallFailed
 from rain_deploy.fleet.executor import StageReport
+from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.parts.engine import ENGINE, engine_key
 from rain_deploy.parts.environment import environment_digest
 from rain_deploy.parts.listed import first_parts, last_parts, parts, software
-from rain_deploy.parts.machine import HostKey
+from rain_deploy.parts.machine import NEW_KEY, HostKey
 from rain_deploy.parts.part import Part, Shared, after, facts_of, groups, having, refusals, stages_of
 from rain_deploy.parts.services import code_bundle, layout_of
 from rain_deploy.parts.supply.cache import EngineCache, uv_pin, uv_program
-from rain_deploy.parts.wall import Wall
-from rain_deploy.providers.base import Provider
 from rain_deploy.state.store import Record
 
 ENGINE_DEADLINE_S = 300.0
-Reports = Mapping[str, StageReport]
 
 
 def shared_of(ctx: Context, plan: Plan, cluster: Cluster) -> Shared:
@@ -41,20 +37,19 @@ def shared_of(ctx: Context, plan: Plan, cluster: Cluster) -> Shared:
     spec, environment, before = plan.seen.spec, plan.seen.environment, plan.cluster
     assert environment is not None
     old = {node.name for node in before.nodes} if before.up else set()
-    server = facts_of(cluster.server)
-    glibc = min((facts_of(node).glibc for node in cluster.nodes), key=_version)
+    server, sha256 = facts_of(cluster.server), cluster.engine_sha256
+    versions = (facts_of(node).glibc for node in cluster.nodes)
+    glibc = min(versions, key=lambda version: [int(number) for number in version.split(".") if number])
     found = EngineCache(ctx.home).find(engine_key(spec.engine), server.arch, glibc)
-    sha256 = cluster.engine_sha256
     if not sha256 or layout_of(cluster).engine(sha256) not in server.have:
         sha256 = found[0] if found else ""
-    cluster = replace(
-        cluster,
-        env_digest=environment_digest(environment),
-        code_digest=code_bundle().digest,
-        engine_sha256=sha256,
-    )
     return Shared(
-        cluster,
+        replace(
+            cluster,
+            env_digest=environment_digest(environment),
+            code_digest=code_bundle().digest,
+            engine_sha256=sha256,
+        ),
         ctx.provider_for(cluster.provider).traits,
         environment,
         spec.engine,
@@ -81,7 +76,6 @@ def bring_up(
     refuse(shared)
     record.save(shared.cluster)
     for part in first_parts(shared):
-        cluster = shared.cluster
         cluster = rekey(ctx, record, part) if isinstance(part, HostKey) else _run(ctx, record, (part,))[0]
         shared = replace(shared, cluster=cluster)
     shared, changed = _install(ctx, record, spec, shared)
@@ -95,23 +89,42 @@ def bring_up(
     return cluster, (*changed, *started), len(started)
 
 
-def wall_stages(provider: Provider, cluster: Cluster, trust: tuple[str, ...]) -> Mapping[str, Stage]:
-    """Return what closes the Rain ports of a cluster's nodes.  Raises InputError where that cannot be."""
-    if not provider.traits.needs_wall:
-        return {}
-    wall = (Wall(cluster, trust),)
-    for error in refusals(wall, cluster.nodes):
-        raise error
-    return stages_of(wall, cluster.nodes)
-
-
-def _run(ctx: Context, record: Record, group: tuple[Part, ...]) -> tuple[Cluster, Reports]:
+def _run(ctx: Context, record: Record, group: tuple[Part, ...]) -> tuple[Cluster, Mapping[str, StageReport]]:
     """Run the stage of some parts where it is lacking; every node has to get it."""
     cluster = record.cluster
     stages = stages_of(group, cluster.nodes)
-    reports = run_stages(ctx, cluster, group[0].stage_name, stages)
+    reports = run_stages(ctx, cluster, stages).require()
     nodes = tuple(after(group, node) if node.name in stages else node for node in cluster.nodes)
     return record.change(nodes=nodes), reports
+
+
+def rekey(ctx: Context, record: Record, part: HostKey) -> Cluster:
+    """Return the cluster with the host keys that its machines made themselves, pinned on record.
+
+    The key that travelled in user-data is used once and dies.  Both keys are on record before a machine
+    changes, so that one of them fits whenever this is interrupted.
+    Raises HostKeyError, Unreachable, InstallFailed.
+    """
+    cluster = record.cluster
+    stages = stages_of((part,), cluster.nodes)
+    if not stages:
+        return cluster
+    reports = run_stages(ctx, cluster, stages).require()
+    new = {name: report.values(NEW_KEY)[0] for name, report in reports.items()}
+
+    def pinned(node: Node) -> Node:
+        key = new.get(node.name)
+        return replace(node, host=replace(node.host, host_keys=(key,))) if key else node
+
+    def both(node: Node) -> Node:
+        keys = (node.host.host_keys[0], *pinned(node).host.host_keys)
+        return replace(node, host=replace(node.host, host_keys=keys)) if node.name in new else node
+
+    cluster = record.change_nodes(both)
+    run_stages(ctx, cluster, {name: part.switch(key) for name, key in new.items()}).require()
+    hosts = tuple(pinned(node).host for node in cluster.nodes if node.name in new)
+    fan_out(hosts, ctx.transport.connect).require()
+    return record.change_nodes(lambda node: after((part,), pinned(node)) if node.name in new else node)
 
 
 def _install(
@@ -125,7 +138,7 @@ def _install(
         stages = stages_of(group, cluster.nodes)
         if not stages:
             break
-        outcomes = try_stages(ctx, cluster, group[0].stage_name, stages)
+        outcomes = run_stages(ctx, cluster, stages)
         left = survivors(ctx, spec, tuple(node.name for node in cluster.nodes), outcomes)
         left_out = tuple(node for node in cluster.nodes if node.name not in left)
         nodes = tuple(after(group, node) for node in cluster.nodes if node.name in left)
@@ -142,15 +155,11 @@ def _made(ctx: Context, shared: Shared, report: StageReport) -> Shared:
     """Keep the engine that the server node has made."""
     (sha256,) = report.values(ENGINE)
     cluster, server = replace(shared.cluster, engine_sha256=sha256), shared.cluster.server
-    binary = _fetch_engine(ctx, cluster)
-    facts = facts_of(server)
+    binary, facts = _fetch_engine(ctx, cluster), facts_of(server)
     EngineCache(ctx.home).store(engine_key(shared.engine), facts.arch, facts.glibc, binary)
-    path = layout_of(cluster).engine(sha256)
-
-    def knowing(node: Node) -> Node:
-        return having(node, path) if node is server or shared.traits.shared_machine else node
-
-    return replace(shared, cluster=replace(cluster, nodes=tuple(map(knowing, cluster.nodes))), binary=binary)
+    path, on_all = layout_of(cluster).engine(sha256), shared.traits.shared_machine
+    nodes = (having(node, path) if on_all or node is server else node for node in cluster.nodes)
+    return replace(shared, cluster=replace(cluster, nodes=tuple(nodes)), binary=binary)
 
 
 def _fetched(ctx: Context, shared: Shared) -> Shared:
@@ -172,7 +181,3 @@ def _fetch_engine(ctx: Context, cluster: Cluster) -> bytes:
     if hashlib.sha256(binary).hexdigest() != cluster.engine_sha256:
         raise InstallFailed("the engine did not arrive whole from its node", node=cluster.server.name)
     return binary
-
-
-def _version(glibc: str) -> list[int]:
-    return [int(number) for number in glibc.split(".") if number]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.hosts import assign, question
+from rain_deploy.cluster.install import refuse, shared_of
 from rain_deploy.cluster.lookup import hosts_of
-from rain_deploy.cluster.nodes.hosts import assign, question
-from rain_deploy.cluster.nodes.install import refuse, shared_of
 from rain_deploy.cluster.plan import Plan
 from rain_deploy.core.bill import Quote
-from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Result
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.step import Stage
@@ -62,25 +61,29 @@ UNBUILT = "the engine is still to be built, so its digest stands as zeros"
 
 def preview(ctx: Context, plan: Plan) -> PlanResult:
     """Return what ``up`` would do by this plan.  Raises what ``up`` would refuse without asking a host."""
-    provider, seen = ctx.provider_for(plan.cluster.provider), plan.seen
+    provider = ctx.provider_for(plan.cluster.provider)
     hosts = planned_hosts(provider, plan)
     known = {node.name: node.facts for node in plan.cluster.nodes}
-    found = {host.name: known.get(host.name) or ctx.store.facts(host) for host in hosts}
-    assumed = [name for name, fact in found.items() if fact is None]
+    found = {host: known.get(host.name) or ctx.store.facts(host) for host in hosts}
+    assumed = [host.name for host, fact in found.items() if fact is None]
     assumption = NEW_MACHINE if provider.cloud else DEBIAN_12
-    facts: dict[Host, Facts] = {host: found[host.name] or assumption for host in hosts}
-    cluster = assign(ctx.emit, provider, seen.spec, plan.cluster, facts)
+    facts: dict[Host, Facts] = {host: fact or assumption for host, fact in found.items()}
+    cluster = assign(ctx, plan.seen.spec, plan.cluster, facts)
     shared = shared_of(ctx, plan, cluster)
     refuse(shared)
     steps = tuple(planned(parts(shared), cluster.nodes))
+
+    def shown(host: Host, stage: Stage) -> StagePlan:
+        exports = host.installer_env if stage.installs else ()
+        return StagePlan(stage.name, stage_command(stage, cluster.base, exports).line())
+
     rows = []
     for host in hosts:
         asked = StagePlan("facts", question(plan.cluster, host, hosts[0]).line())
-        stages = [stages[host.name] for stages in steps if host.name in stages]
-        lines = (asked, *(_line(cluster, host, stage) for stage in stages))
+        lines = (asked, *(shown(host, stages[host.name]) for stages in steps if host.name in stages))
         rows.append(HostPlan(host.name, host.label or host.address, lines))
     origin = f"assumed for {', '.join(assumed)}: Debian 12 with root and systemd" if assumed else "from state"
-    unresolved = "" if seen.resolved else UNRESOLVED
+    unresolved = "" if plan.seen.resolved else UNRESOLVED
     unbuilt = "" if shared.cluster.engine_sha256 else UNBUILT
     return PlanResult(
         cluster=cluster.name,
@@ -89,7 +92,7 @@ def preview(ctx: Context, plan: Plan) -> PlanResult:
         hosts=tuple(rows),
         quote=cluster.bill.quote if cluster.bill else None,
         creates=tuple(f"{intent.kind} {intent.name}" for intent in plan.create),
-        offer=plan.offer.sentences if plan.offer else (),
+        offer=plan.offer,
     )
 
 
@@ -101,8 +104,3 @@ def planned_hosts(provider: Provider, plan: Plan) -> tuple[Host, ...]:
         for host, now in zip(hosts_of(plan.cluster), made, strict=False)
     )
     return (*living, *made[len(living) :])
-
-
-def _line(cluster: Cluster, host: Host, stage: Stage) -> StagePlan:
-    exports = host.installer_env if stage.installs else ()
-    return StagePlan(stage.name, stage_command(stage, cluster.base, exports).line())

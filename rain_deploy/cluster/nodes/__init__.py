@@ -1,1 +1,0 @@
-"""The nodes of a cluster: what their hosts are, and what each of them gets."""

@@ -1,0 +1,152 @@
+"""Move the hour at which machines power themselves off, and start those that their limit has stopped."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TypeVar
+
+from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.hosts import BOOT_S, run_stages
+from rain_deploy.cluster.lookup import ask_server
+from rain_deploy.cluster.seen import ASLEEP, account_of, ask, has_moved, is_lost
+from rain_deploy.core.bill import Bill
+from rain_deploy.core.cluster import Cluster, Node
+from rain_deploy.core.events import Notice
+from rain_deploy.core.machine import Host, Resource
+from rain_deploy.core.text import span
+from rain_deploy.errors import ApiError, HostKeyError, PartlyUp, Unreachable
+from rain_deploy.fleet.fanout import fan_out, once_it_answers
+from rain_deploy.parts.machine import BOOT_GRANT_S, limit_stage
+from rain_deploy.parts.services import layout_of
+from rain_deploy.providers.base import Cloud
+from rain_deploy.state.store import Record
+
+Address = TypeVar("Address", str, str | None)
+
+
+def move_limit(ctx: Context, record: Record, bill: Bill) -> tuple[str, ...]:
+    """Write the bill's limit on the nodes, then into the labels, then on record.
+
+    Returns the names of the nodes that have it; one that is powered off gets it when it is started.
+    Raises HostKeyError with nothing done, PartlyUp for a machine that is gone once all others have it.
+    """
+    cluster, limit_s = replace(record.cluster, bill=bill), bill.limit_s
+    cloud = ctx.provider_for(cluster.provider).cloud
+    assert cloud is not None
+    nodes = _answering(ctx, cloud, cluster)
+    _write_limit(ctx, cluster, nodes)
+    names = tuple(node.name for node in nodes)
+    silent = [node.name for node in cluster.nodes if node.name not in names]
+    if silent:
+        ctx.emit(Notice(f"{', '.join(silent)} does not answer: only its label in the cloud is changed"))
+    try:
+        cloud.set_expiry(tuple(r for r in record.resources if r.is_machine and r.ref), limit_s)
+    except ApiError as error:
+        error.message += f" (the new time limit holds on {', '.join(names) or 'no node'}; the labels are old)"
+        error.next_step = "the same command again"
+        raise
+    except PartlyUp:  # a machine is gone: all others have the limit, and so has the record
+        record.change(bill=bill)
+        raise
+    record.change(bill=bill)
+    return names
+
+
+def _answering(ctx: Context, cloud: Cloud, cluster: Cluster) -> tuple[Node, ...]:
+    """Return the nodes that answer over SSH.
+
+    Raises HostKeyError for a machine that runs at its recorded address with another key: where it is powered
+    off, the address may be another machine's by now.
+    """
+    outcomes = fan_out(tuple(node.host for node in cluster.nodes), ctx.transport.connect)
+    wrong = {name: error for name, error in outcomes.errors.items() if isinstance(error, HostKeyError)}
+    machines = ask(cloud).machines(cluster) if wrong else {}
+    for node in cluster.nodes:
+        found = machines.get(node.name)
+        if node.name in wrong and (found is None or not has_moved(node, found)):
+            raise wrong[node.name]
+    return tuple(node for node in cluster.nodes if node.name in outcomes.values)
+
+
+def _write_limit(ctx: Context, cluster: Cluster, nodes: tuple[Node, ...]) -> None:
+    """Write the cluster's limit where each machine's own timer reads it."""
+    run_stages(ctx, cluster, {node.name: limit_stage(cluster.limit_s) for node in nodes}).require()
+
+
+def awake(ctx: Context, cluster: Cluster, nodes: tuple[Node, ...]) -> Cluster:
+    """Return the cluster with these nodes started if they are powered off, at their addresses of now.
+
+    Nobody asks the cloud while they answer; where the cloud does not answer, the cluster stays as it is.
+    Raises Unreachable for a machine that is gone, or that does not answer BOOT_S after its start.
+    """
+    hosts = tuple(node.host for node in nodes) if cluster.bill else ()  # only these are ever powered off
+    silent = fan_out(hosts, ctx.transport.connect).errors
+    account = account_of(ctx, cluster.provider) if silent else None
+    if account is None:
+        return cluster
+    if account.silent:
+        unknown = f"so it is unknown if {', '.join(silent)} is powered off"
+        ctx.emit(Notice(f"the cloud did not answer, {unknown}: {account.silent}"))
+        return cluster
+    machines = account.machines(cluster)
+    for name in silent:
+        if name not in machines:
+            raise Unreachable(
+                f"{name}: its machine is gone from the account, and what was on its disk with it",
+                node=name,
+                next_step=f"rain-deploy status -c {cluster.name}",
+            )
+    pairs = ((node, machines[node.name]) for node in nodes if node.name in silent)
+    lost = tuple(found for node, found in pairs if is_lost(node, found))
+    return wake(ctx, cluster, lost) if lost else cluster
+
+
+def wake(ctx: Context, cluster: Cluster, lost: tuple[Resource, ...]) -> Cluster:
+    """Start these machines, wait until they answer, and tell them what they have missed.
+
+    Returns the cluster with their addresses of now, which are on record too.
+    """
+    provider, server = ctx.provider_for(cluster.provider), cluster.server.name
+    asleep = {found.name: found for found in lost if found.state in ASLEEP}
+    if asleep:
+        granted_s = min(cluster.machines.idle_s or BOOT_GRANT_S, BOOT_GRANT_S)
+        sentence = f"its boot grants {span(granted_s)}, and it resumes no run"
+        ctx.emit(Notice(f"{', '.join(asleep)} of {cluster.name} was powered off and is started: {sentence}"))
+        until_s = time.time() + BOOT_GRANT_S
+        if provider.cloud and cluster.limit_s is not None and cluster.limit_s < until_s:
+            provider.cloud.set_expiry(tuple(asleep.values()), until_s)  # until then nobody's `gc` takes it
+        fan_out(tuple(asleep.values()), provider.start).require()
+    cluster = _readdressed(ctx, cluster, provider.hosts(cluster, lost))
+    names = {found.name for found in lost}
+
+    def meet(host: Host) -> None:
+        connect = ctx.transport.connect
+        once_it_answers(lambda: connect(host), BOOT_S, clock=ctx.clock, pause=ctx.pause)
+
+    fan_out(tuple(node.host for node in cluster.nodes if node.name in names), meet).require()
+    _write_limit(ctx, cluster, tuple(node for node in cluster.nodes if node.name in asleep))
+    if server in asleep and cluster.up:  # its runs did not survive the power-off
+        ask_server(ctx, cluster, "interrupted", layout_of(cluster).node(cluster.server.host.index))
+    return cluster
+
+
+def _readdressed(ctx: Context, cluster: Cluster, hosts: tuple[Host, ...]) -> Cluster:
+    """Return the cluster with the hosts' addresses of now, also on record; all else about them stays."""
+    now = {host.name: host.address for host in hosts}
+
+    def moved(node: Node) -> Node:
+        old, new = node.host.address, now.get(node.name, node.host.address)
+
+        def of(address: Address) -> Address:  # the one for other nodes, if it is where we reach it too
+            return new if address == old else address
+
+        host = replace(node.host, address=new, cluster_address=of(node.host.cluster_address))
+        return replace(node, host=host, cluster_address=of(node.cluster_address))
+
+    def recorded(record: Cluster) -> Cluster:  # others may have changed it meanwhile
+        return record.with_nodes(moved) if record.id == cluster.id else record
+
+    if ctx.store.cluster(cluster.name):
+        ctx.store.update_cluster(cluster.name, recorded)
+    return cluster.with_nodes(moved)
