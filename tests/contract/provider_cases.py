@@ -21,9 +21,9 @@ from rain_deploy.providers.exoscale.api import Api
 from rain_deploy.providers.exoscale.patience import Patience
 from rain_deploy.providers.exoscale.provider import ExoscaleProvider
 from rain_deploy.providers.hosts.provider import HostsProvider
-from rain_deploy.providers.local.processes import pids_of
 from rain_deploy.providers.local.provider import LocalProvider
 from rain_deploy.providers.local.server import PORT as LIGHT_PORT
+from rain_deploy.providers.local.server import pids_of
 from tests.contract.servers import ADDRESS, Sshds
 from tests.lab.lab import Lab
 from tests.lab.light import LightMachines

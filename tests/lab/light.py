@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from rain_deploy.providers.keys import public_key
-from rain_deploy.providers.local.processes import VARIABLE, end_processes, pids_of
 from rain_deploy.providers.local.provider import installer_environment
-from rain_deploy.providers.local.server import PORT, user_name
+from rain_deploy.providers.local.server import PORT, VARIABLE, end_processes, pids_of, user_name
 from tests.lab.light_stubs import write_stubs
 from tests.lab.machines import Instance, NoAddressError, ignore_power_off
 

@@ -20,7 +20,7 @@ from rain_deploy.fleet.fanout import gather_facts
 from rain_deploy.parts.facts import facts_command
 from rain_deploy.parts.machine import user_data
 from rain_deploy.providers.keys import public_key
-from rain_deploy.providers.local.processes import pids_of
+from rain_deploy.providers.local.server import pids_of
 from rain_deploy.transport.ssh import SshTransport
 from tests.lab.light import LightMachine, LightMachines
 from tests.lab.machines import Instance, NoAddressError

@@ -23,8 +23,9 @@ from rain_deploy.core.machine import Host, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.step import Command
 from rain_deploy.errors import Unreachable
-from rain_deploy.providers.local.processes import end_processes, pids_of
-from rain_deploy.providers.local.provider import LocalProvider, cluster_key, installer_environment
+from rain_deploy.providers.keys import cluster_key
+from rain_deploy.providers.local.provider import LocalProvider, installer_environment
+from rain_deploy.providers.local.server import end_processes, pids_of
 from rain_deploy.transport.ssh import SshTransport
 
 SPEC = ClusterSpec("default", "local", "test")

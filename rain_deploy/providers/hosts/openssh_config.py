@@ -55,22 +55,30 @@ def look_up(entry: str, home: Path, *, via: str = "", depth: int = 0) -> Destina
     Raises InputError, which names the entry, for an invalid name, ProxyCommand, an agent other than the
     session's, a configuration that ssh refuses, and if ssh is not installed here.
     """
+    what = f"host entry {entry!r}"
     if depth > MAX_HOPS:
-        raise InputError(f"host entry {entry!r}: more than {MAX_HOPS} jumps, or ProxyJump leads in a circle")
+        raise InputError(f"{what}: more than {MAX_HOPS} jumps, or ProxyJump leads in a circle")
     options, name = _arguments(entry)
     jump = ("-J", via) if via else ()
     config = home / ".ssh" / "config"
     moved = home != Path(pwd.getpwuid(os.getuid()).pw_dir)  # ssh takes the home of the user database
     own = ("-F", str(config)) if moved and config.is_file() else ()
-    answer = _ask(("ssh", "-G", *own, *options, *jump, "--", name), f"host entry {entry!r}")
-    settings = _Settings(entry, answer.stdout, home)
+    answer = _ask(("ssh", "-G", *own, *options, *jump, "--", name), what)
     if answer.returncode:
-        raise InputError(f"host entry {entry!r}: ssh refuses its configuration", details=answer.stderr)
-    return settings.destination(
-        command=shlex.join(("ssh", *options, name)),
-        name=name,
-        jumps=() if via else _hops(settings.one("proxyjump"), home, depth),
-    )
+        raise InputError(f"{what}: ssh refuses its configuration", details=answer.stderr)
+    settings: dict[str, list[str]] = {}
+    for key, _, value in (line.partition(" ") for line in answer.stdout.splitlines()):
+        settings.setdefault(key, []).append(value)
+    jumps: list[Destination] = []
+    before = ""
+    # As in OpenSSH, only the first hop's own ProxyJump counts.
+    hops = "none" if via else settings.get("proxyjump", ["none"])[0]
+    for hop in hops.split(",") if hops not in {"", "none"} else ():
+        reached = look_up(hop, home, via=before, depth=depth + 1)
+        jumps += [*reached.jumps, reached]
+        before = hop
+    command = shlex.join(("ssh", *options, name))
+    return _Settings(entry, settings, home).destination(command=command, name=name, jumps=tuple(jumps))
 
 
 def known_keys(destination: Destination, files: Sequence[Path]) -> tuple[str, ...]:
@@ -136,17 +144,6 @@ def _ask(argv: tuple[str, ...], what: str) -> subprocess.CompletedProcess[str]:
         ) from error
 
 
-def _hops(value: str, home: Path, depth: int) -> tuple[Destination, ...]:
-    """Return the machines of a ProxyJump.  As in OpenSSH, only the first hop's own ProxyJump counts."""
-    hops: list[Destination] = []
-    before = ""
-    for hop in value.split(",") if value not in {"", "none"} else ():
-        reached = look_up(hop, home, via=before, depth=depth + 1)
-        hops += [*reached.jumps, reached]
-        before = hop
-    return tuple(hops)
-
-
 def _search(name: str, files: Sequence[Path]) -> list[tuple[str, str]]:
     """Return (mark, key) of every line for ``name``; a mark is empty, ``@revoked`` or ``@cert-authority``."""
     rows: list[tuple[str, str]] = []
@@ -167,12 +164,8 @@ def _search(name: str, files: Sequence[Path]) -> list[tuple[str, str]]:
 class _Settings:
     """The answer of ``ssh -G`` for one entry."""
 
-    def __init__(self, entry: str, text: str, home: Path) -> None:
-        self._entry, self._home = entry, home
-        self._values: dict[str, list[str]] = {}
-        for line in text.splitlines():
-            key, _, value = line.partition(" ")
-            self._values.setdefault(key, []).append(value)
+    def __init__(self, entry: str, values: dict[str, list[str]], home: Path) -> None:
+        self._what, self._values, self._home = f"host entry {entry!r}", values, home
 
     def one(self, key: str) -> str:
         return self._values.get(key, [""])[0]
@@ -180,12 +173,10 @@ class _Settings:
     def destination(self, *, command: str, name: str, jumps: tuple[Destination, ...]) -> Destination:
         address, user, port = self.one("hostname").lower(), self.one("user"), int(self.one("port"))
         if not (is_address(address) or re.fullmatch(_NAME, address)) or not re.fullmatch(_USER, user):
-            raise InputError(
-                f"host entry {self._entry!r} leads to {user!r} at {address!r}, which are not valid names"
-            )
+            raise InputError(f"{self._what} leads to {user!r} at {address!r}, which are not valid names")
         if self.one("proxycommand") not in {"", "none"}:
             raise InputError(
-                f"host entry {self._entry!r}: its ProxyCommand is not supported, only ProxyJump is",
+                f"{self._what}: its ProxyCommand is not supported, only ProxyJump is",
                 next_step=f"write ProxyJump instead of ProxyCommand for {name} in {self._home}/.ssh/config",
             )
         numbered = (address,) if port == SSH_PORT else (f"[{address}]:{port}", address)
@@ -220,6 +211,6 @@ class _Settings:
         if wanted in {"", "SSH_AUTH_SOCK"} or path == session:
             return True
         raise InputError(
-            f"host entry {self._entry!r}: its IdentityAgent {path} is not the agent of this session",
+            f"{self._what}: its IdentityAgent {path} is not the agent of this session",
             next_step=f"export SSH_AUTH_SOCK={shlex.quote(path)}",
         )

@@ -11,13 +11,14 @@ import socket
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cattrs.preconf.json
 from cattrs.errors import ForbiddenExtraKeysError
 
 from rain_deploy.core.cluster import Cluster, Traits
-from rain_deploy.core.machine import Host, Intent, Jump, Resource
+from rain_deploy.core.machine import Host, Intent, Jump, Resource, node_name
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import parse_peer_address
 from rain_deploy.errors import HostKeyError, InputError, RainDeployError, StateError
@@ -72,16 +73,9 @@ class HostsProvider:
                     next_step="keep the entries of the living cluster in front, in their order",
                 )
         keys = str(spec.host_keys.absolute()) if spec.host_keys else ""
+        intent = Intent(cluster.id, cluster.name, KIND, "", machines=spec.machines, host_keys=keys)
         return tuple(
-            Intent(
-                cluster_id=cluster.id,
-                cluster=cluster.name,
-                kind=KIND,
-                name=f"node-{number}",
-                machines=spec.machines,
-                entry=entry,
-                host_keys=keys,
-            )
+            replace(intent, name=node_name(number), entry=entry)
             for number, entry in enumerate(entries, start=1)
         )
 
@@ -100,7 +94,13 @@ class HostsProvider:
     def hosts(self, cluster: Cluster, resources: tuple[Resource, ...]) -> tuple[Host, ...]:
         """Return the recorded hosts.  Raises StateError for a record that is not readable."""
         del cluster
-        hosts = (_recorded(resource) for resource in resources if resource.kind == KIND and resource.ref)
+        hosts = []
+        for resource in (each for each in resources if each.kind == KIND and each.ref):
+            try:
+                hosts.append(_JSON.loads(resource.ref, Host))
+            except (ValueError, TypeError, KeyError, AttributeError, ForbiddenExtraKeysError) as error:
+                message = f"the record of {resource.name} cannot be read: {error}"
+                raise StateError(message, node=resource.name) from error
         return tuple(sorted(hosts, key=lambda host: host.index))
 
     def preview(self, intents: tuple[Intent, ...]) -> tuple[Host, ...]:
@@ -205,11 +205,3 @@ def _resolve(name: str, entry: str) -> frozenset[str]:
         f"host entry {entry!r}: {name} does not resolve ({getattr(answer, 'strerror', None) or answer})",
         next_step="name a machine as user@host[:port] or as OpenSSH knows it, or a hosts file as ./FILE",
     ) from answer
-
-
-def _recorded(resource: Resource) -> Host:
-    try:
-        return _JSON.loads(resource.ref, Host)
-    except (ValueError, TypeError, KeyError, AttributeError, ForbiddenExtraKeysError) as error:
-        message = f"the record of {resource.name} cannot be read: {error}"
-        raise StateError(message, node=resource.name) from error

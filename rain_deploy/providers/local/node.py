@@ -29,8 +29,9 @@ import asyncssh
 
 LOCK_FD = 3
 CHUNK_BYTES = 256 * 1024
-WINDOW_BYTES = 2 * 1024 * 1024
-MAX_PACKET_BYTES = 256 * 1024
+LOGIN_SHELL = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
+Outputs = tuple[tuple[asyncio.ReadTransport, asyncio.Task[None]], ...]
+"""The pipes that a command writes into, and the tasks that copy from them to the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,6 @@ class Files(asyncssh.SFTPServer):
 
 
 async def _serve(node: Node) -> None:
-    async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:
-        await Session(node, process).run()
-
     server = await asyncssh.listen(
         node.address,
         node.port,
@@ -99,7 +97,7 @@ async def _serve(node: Node) -> None:
         password_auth=False,
         kbdint_auth=False,
         host_based_auth=False,
-        process_factory=run,
+        process_factory=lambda process: Session(node, process).run(),
         sftp_factory=Files,
         allow_scp=False,  # scp is a command like any other
         agent_forwarding=False,
@@ -107,15 +105,12 @@ async def _serve(node: Node) -> None:
         line_editor=False,
         encoding=None,
         compression_algs=None,
-        window=WINDOW_BYTES,
-        max_pktsize=MAX_PACKET_BYTES,
+        window=2 * 1024 * 1024,
+        max_pktsize=CHUNK_BYTES,
         reuse_address=True,
         backlog=128,
     )
     await server.wait_closed()
-
-
-Carriers = tuple["Carrier", ...]
 
 
 class Session:
@@ -130,15 +125,22 @@ class Session:
         """Run the command and report its exit; send it SIGHUP if the client is lost."""
         if self._process.command is not None:
             self._node.note("commands.jsonl", command=self._process.command)
-        child, carriers = await (self._on_terminal() if self._process.term_type else self._on_pipes())
+        child, outputs = await (self._on_terminal() if self._process.term_type else self._on_pipes())
+
+        async def end() -> None:
+            """Wait until the command has ended and, as OpenSSH does, until all that hold its output have."""
+            await child.wait()
+            await asyncio.gather(*(task for _, task in outputs))
+
         stdin = asyncio.create_task(self._carry_input(child))
         closed = asyncio.create_task(self._process.channel.wait_closed())
-        ended = asyncio.create_task(_ended(child, carriers))
+        ended = asyncio.create_task(end())
         await asyncio.wait((closed, ended), return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             _signal_group(child.pid, signal.SIGHUP)
-        for carrier in carriers:
-            carrier.close()
+        for pipe, task in outputs:  # whoever still writes sees a closed pipe
+            task.cancel()
+            pipe.close()
         terminal, self._terminal = self._terminal, None
         if terminal is not None:
             os.close(terminal)
@@ -153,17 +155,14 @@ class Session:
             self._process.exit(status)
         await asyncio.gather(stdin, closed, ended, return_exceptions=True)
 
-    async def _on_pipes(self) -> tuple[asyncio.subprocess.Process, Carriers]:
+    async def _on_pipes(self) -> tuple[asyncio.subprocess.Process, Outputs]:
         out, err = os.pipe(), os.pipe()
         child = await self._start(asyncio.subprocess.PIPE, out[1], err[1])
         os.close(out[1])
         os.close(err[1])
-        return child, (
-            await Carrier.started(out[0], self._process.stdout),
-            await Carrier.started(err[0], self._process.stderr),
-        )
+        return child, (await _copy(out[0], self._process.stdout), await _copy(err[0], self._process.stderr))
 
-    async def _on_terminal(self) -> tuple[asyncio.subprocess.Process, Carriers]:
+    async def _on_terminal(self) -> tuple[asyncio.subprocess.Process, Outputs]:
         self._terminal, slave = pty.openpty()
         self._resize(self._process.term_size)
         name = os.ttyname(slave)
@@ -175,11 +174,13 @@ class Session:
         environment = {**os.environ, "TERM": self._process.term_type or "dumb"}
         child = await self._start(slave, slave, slave, env=environment, preexec_fn=take_terminal)
         os.close(slave)
-        return child, (await Carrier.started(os.dup(self._terminal), self._process.stdout),)
+        return child, (await _copy(os.dup(self._terminal), self._process.stdout),)
 
     async def _start(self, stdin: int, stdout: int, stderr: int, **how: Any) -> asyncio.subprocess.Process:
+        command = self._process.command
+        argv = (LOGIN_SHELL, "-l") if command is None else ("/bin/sh", "-c", command)
         return await asyncio.create_subprocess_exec(
-            *self._argv(),
+            *argv,
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
@@ -187,11 +188,6 @@ class Session:
             start_new_session=True,
             **how,
         )
-
-    def _argv(self) -> tuple[str, ...]:
-        if self._process.command is not None:
-            return ("/bin/sh", "-c", self._process.command)
-        return ("/bin/bash", "-l") if Path("/bin/bash").exists() else ("/bin/sh", "-l")
 
     async def _carry_input(self, child: asyncio.subprocess.Process) -> None:
         while True:
@@ -205,23 +201,18 @@ class Session:
                 continue
             except asyncssh.BreakReceived:
                 continue
-            if not await self._feed(child, data):
-                return
-
-    async def _feed(self, child: asyncio.subprocess.Process, data: bytes) -> bool:
-        """Pass ``data`` (empty: the end) to the command; return False if it takes no more."""
-        if self._terminal is not None:
-            # People type into terminals: a few bytes fit, and more than that waits in a thread.
-            return bool(data) and await asyncio.to_thread(_write_all, self._terminal, data)
-        assert child.stdin is not None
-        try:
-            child.stdin.write(data)
-            if not data:
+            with contextlib.suppress(OSError):
+                if self._terminal is not None:
+                    # People type into terminals: a few bytes fit, and more than that waits in a thread.
+                    await asyncio.to_thread(_write_all, self._terminal, data)
+                elif child.stdin is not None:
+                    child.stdin.write(data)
+                    await child.stdin.drain()
+                if data:
+                    continue
+            if child.stdin is not None:
                 child.stdin.close()
-            await child.stdin.drain()
-        except (BrokenPipeError, ConnectionResetError):
-            return False
-        return bool(data)
+            return
 
     def _resize(self, size: tuple[int, int, int, int]) -> None:
         width, height, width_pixels, height_pixels = size
@@ -230,49 +221,28 @@ class Session:
             fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, packed)
 
 
-class Carrier:
-    """Copies a command's output to the client until the last writer has closed it."""
+async def _copy(
+    descriptor: int, sink: asyncssh.SSHWriter[bytes]
+) -> tuple[asyncio.ReadTransport, asyncio.Task[None]]:
+    """Copy a command's output to the client until the last writer has closed it."""
+    source = asyncio.StreamReader()
+    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(source), os.fdopen(descriptor, "rb", 0)
+    )
 
-    def __init__(self, pipe: asyncio.ReadTransport, task: asyncio.Task[None]) -> None:
-        self._pipe = pipe
-        self.task = task
+    async def copy() -> None:
+        # A terminal without users answers EIO; the session notices a client that is gone.
+        with contextlib.suppress(OSError, asyncssh.Error):
+            while data := await source.read(CHUNK_BYTES):
+                sink.write(data)
+                await sink.drain()
 
-    @classmethod
-    async def started(cls, descriptor: int, sink: asyncssh.SSHWriter[bytes]) -> Carrier:
-        """Start to read ``descriptor``, and close it at the end."""
-        source = asyncio.StreamReader()
-        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(source), os.fdopen(descriptor, "rb", 0)
-        )
-        return cls(pipe, asyncio.create_task(_carry(source, sink)))
-
-    def close(self) -> None:
-        """Stop; whoever still writes sees a closed pipe."""
-        self.task.cancel()
-        self._pipe.close()
+    return pipe, asyncio.create_task(copy())
 
 
-async def _ended(child: asyncio.subprocess.Process, carriers: Carriers) -> None:
-    """Wait until the command has ended and, as OpenSSH does, until all that hold its output have."""
-    await child.wait()
-    await asyncio.gather(*(carrier.task for carrier in carriers))
-
-
-async def _carry(source: asyncio.StreamReader, sink: asyncssh.SSHWriter[bytes]) -> None:
-    # A terminal without users answers EIO; the session notices a client that is gone.
-    with contextlib.suppress(OSError, asyncssh.Error):
-        while data := await source.read(CHUNK_BYTES):
-            sink.write(data)
-            await sink.drain()
-
-
-def _write_all(descriptor: int, data: bytes) -> bool:
-    try:
-        while data:
-            data = data[os.write(descriptor, data) :]
-    except OSError:
-        return False
-    return True
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:

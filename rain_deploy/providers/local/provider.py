@@ -8,18 +8,16 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rain_deploy.core.cluster import Cluster, Traits
 from rain_deploy.core.machine import Host, Intent, Resource, node_index
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import InputError, RainDeployError, Unreachable, disk_full
+from rain_deploy.errors import InputError, RainDeployError, StateError, Unreachable, disk_full
 from rain_deploy.providers.keys import cluster_key, public_key
-from rain_deploy.providers.local.processes import VARIABLE, end_processes, environments
-from rain_deploy.providers.local.server import PORT, LocalServer, user_name
-
-__all__ = ["LocalProvider", "cluster_key"]
+from rain_deploy.providers.local.server import PORT, LocalServer, end_processes, existing, user_name
 
 KIND = "node"
 DISK_BYTES = 64 << 20
@@ -64,7 +62,7 @@ class LocalProvider:
 
     def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> Resource:
         del ref, unsettled_s
-        server = self._server(intent.cluster_id, node_index(intent.name))
+        server = LocalServer(self._root, intent.cluster_id, node_index(intent.name))
         server.prepare(public_key(cluster_key(self._home, intent.cluster_id)))
         server.ensure()
         return self._resource(server)
@@ -77,81 +75,66 @@ class LocalProvider:
         deadline = time.monotonic() + READY_S
         hosts = []
         for node in sorted((each for each in resources if each.kind == KIND), key=lambda each: each.index):
-            server = self._server(node.cluster_id, node.index)
+            server = LocalServer(self._root, node.cluster_id, node.index)
             _wait_for(server, node.name, cluster.name, deadline)
+            host, host_key = self._host(node.name, server.address), public_key(server.directory / "host_key")
             key = cluster_key(self._home, node.cluster_id)
-            hosts.append(self._host(node.name, server.address, (server.host_key,), (key,)))
+            hosts.append(replace(host, host_keys=(host_key,), identity_files=(key,)))
         return tuple(hosts)
 
     def preview(self, intents: tuple[Intent, ...]) -> tuple[Host, ...]:
         """Return hosts at 127.0.0.1: their addresses are chosen when they are made."""
-        return tuple(self._host(intent.name, "127.0.0.1", (), ()) for intent in intents)
+        return tuple(self._host(intent.name, "127.0.0.1") for intent in intents)
 
     def list(self, owner: str) -> tuple[Resource, ...]:
         """Return the nodes of this home that have a directory or a living process; a home has one owner."""
         del owner
-        found = sorted({*self._in_directories(), *self._in_processes()})
-        return tuple(self._resource(self._server(cluster_id, index)) for cluster_id, index in found)
+        return tuple(self._resource(LocalServer(self._root, *node)) for node in existing(self._root))
 
     def start(self, ref: Resource) -> None:
         self.create(Intent(ref.cluster_id, "", KIND, ref.name))
 
     def delete(self, ref: Resource) -> None:
         """End every process of the node and remove its files; with the last node, the cluster's files too."""
-        server = self._server(ref.cluster_id, ref.index)
+        server = LocalServer(self._root, ref.cluster_id, ref.index)
         end_processes(server.node)
         with self._removing:  # nodes are deleted in parallel, and one of them is the last
-            server.remove()
-            if not any(cluster_id == ref.cluster_id for cluster_id, _ in self._in_directories()):
-                shutil.rmtree(self._root / ref.cluster_id, ignore_errors=True)
+            shutil.rmtree(server.directory, ignore_errors=True)
+            if server.directory.exists():
+                raise StateError(f"{server.directory} cannot be removed")
+            if not any(each.name.isdigit() for each in server.directory.parent.glob("*/")):
+                shutil.rmtree(server.directory.parent, ignore_errors=True)
                 shutil.rmtree(self._base / "clusters" / ref.cluster_id, ignore_errors=True)
-
-    def _server(self, cluster_id: str, index: int) -> LocalServer:
-        return LocalServer(self._root, cluster_id, index)
 
     def _resource(self, server: LocalServer) -> Resource:
         ref = f"{server.address}:{PORT}" if server.directory.exists() else ""
         return Resource(server.cluster_id, KIND, f"node-{server.index}", ref)
 
-    def _host(self, name: str, address: str, host_keys: tuple[str, ...], keys: tuple[Path, ...]) -> Host:
+    def _host(self, name: str, address: str) -> Host:
         return Host(
             name=name,
             address=address,
             port=PORT,
             user=user_name(),
-            host_keys=host_keys,
-            identity_files=keys,
+            host_keys=(),
             cluster_address=address,
             base=str(self._base),
             installer_env=installer_environment(dict(os.environ), Path.home()),
         )
 
-    def _in_directories(self) -> Iterator[tuple[str, int]]:
-        for directory in self._root.glob("*/*/"):
-            if directory.name.isdigit():
-                yield directory.parent.name, int(directory.name)
-
-    def _in_processes(self) -> Iterator[tuple[str, int]]:
-        for _, environment in environments():
-            cluster_id, _, index = environment.get(VARIABLE, "").rpartition("/")
-            # Processes of other homes have the variable too, and another HOME.
-            ours = environment.get("HOME", "").startswith(f"{self._root}/{cluster_id}/")
-            if cluster_id and index.isdigit() and ours:
-                yield cluster_id, int(index)
-
 
 def installer_environment(environ: dict[str, str], home: Path) -> tuple[tuple[str, str], ...]:
     """Return the caller's variables for the installer: certificates, package indexes, caches in its HOME."""
-    passed = {name: value for name, value in environ.items() if _is_passed_on(name)}
+    passed = {
+        name: value
+        for name, value in environ.items()
+        if name.isidentifier()  # a shell exports no other names
+        and (name in _PASSED_ON_NAMES or name.startswith(_PASSED_ON) or name.lower().endswith("_proxy"))
+    }
     for name, directory in _HOME_CACHES:
         if name == "UV_CACHE_DIR" or (home / directory).is_dir():
             passed.setdefault(name, str(home / directory))
     return tuple(sorted(passed.items()))
-
-
-def _is_passed_on(name: str) -> bool:
-    wanted = name in _PASSED_ON_NAMES or name.startswith(_PASSED_ON) or name.lower().endswith("_proxy")
-    return wanted and name.isidentifier()  # a shell exports no other names
 
 
 def _wait_for(server: LocalServer, name: str, cluster: str, deadline: float) -> None:
@@ -163,19 +146,18 @@ def _wait_for(server: LocalServer, name: str, cluster: str, deadline: float) -> 
         if not alive and server.answers():
             return  # another command started it between the two checks
         how = f"did not answer within {READY_S:g} s" if alive else "has ended"
+        log = server.directory / "server.log"
         raise Unreachable(
             f"{name}: its SSH server on {server.address} {how}",
             node=name,
             next_step=f"rain-deploy up -c {cluster}",
-            details=server.log_end(),
+            details=log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.exists() else "",
         )
 
 
 def _is_root() -> bool:
-    if os.geteuid() == 0:
-        return True
     sudo = shutil.which("sudo")
-    return (
+    return os.geteuid() == 0 or (
         sudo is not None
         and subprocess.run([sudo, "-n", "true"], capture_output=True, check=False).returncode == 0
     )

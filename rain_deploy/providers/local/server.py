@@ -1,26 +1,31 @@
-"""A local node's directory and its SSH server process."""
+"""A local node's directory, its SSH server and its processes: those with its name in their environment."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import pwd
 import random
-import shutil
+import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rain_deploy.errors import StateError
+from rain_deploy.errors import DownIncomplete, StateError
 from rain_deploy.providers.keys import public_key, write_once
-from rain_deploy.providers.local.processes import VARIABLE
 
 PORT = 7022
 """The port of every node's SSH server; above 1024, so that it needs no root."""
+VARIABLE = "RAIN_DEPLOY_LOCAL_NODE"
+"""``<cluster id>/<N>``; every process of a node inherits it from the node's SSH server."""
 DYING_S = 2.0
+TERM_S = 3.0
+DEADLINE_S = 20.0
 POLL_S = 0.01
 _NODES_PER_OCTET = 250
 _PROGRAM = Path(__file__).with_name("node.py")
@@ -45,15 +50,13 @@ class LocalServer:
 
     @property
     def address(self) -> str:
-        """127.x.y.z: x and y are the cluster's, z counts the nodes (and then y does too)."""
-        second, third = _prefix(self.root / self.cluster_id / "prefix")
+        """127.x.y.z: x and y are the cluster's, chosen at first; z counts the nodes (and then y does too)."""
+        prefix = self.root / self.cluster_id / "prefix"
+        if not prefix.exists():
+            write_once(prefix, _free_prefix().encode(), 0o600)
+        second, _, third = prefix.read_text(encoding="utf-8").partition(".")
         octet, last = divmod(self.index - 1, _NODES_PER_OCTET)
-        return f"127.{second}.{third + octet}.{last + 1}"
-
-    @property
-    def host_key(self) -> str:
-        """``ssh-ed25519 base64``."""
-        return public_key(self.directory / "host_key")
+        return f"127.{second}.{int(third) + octet}.{last + 1}"
 
     def prepare(self, authorized_key: str) -> None:
         """Create what is missing of its directory.  .bashrc is empty: shells read it before every command."""
@@ -75,17 +78,40 @@ class LocalServer:
             time.sleep(POLL_S)
 
     def _start(self) -> bool:
-        """Take the lock and pass it to a new server, which holds it for life: one of two starters wins."""
+        """Take the lock and pass it to a new server, which holds it for life: one of two starters wins.
+
+        Of the caller's environment its processes get only PATH and LANG.
+        """
+        log, append = str(self.directory / "server.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": os.environ.get("LANG", "C.UTF-8"),
+            "HOME": str(self.directory / "home"),
+            "USER": user_name(),
+            "LOGNAME": user_name(),
+            "SHELL": "/bin/sh",
+            VARIABLE: self.node,
+        }
         lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-P", str(_PROGRAM), str(self.directory / "config.json")],
+                environment,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, lock, 3),
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, log, append, 0o600),
+                    (os.POSIX_SPAWN_DUP2, 1, 2),
+                ],
+                setsid=True,
+            )
         except BlockingIOError:
             return False
-        else:
-            self._spawn(lock)
-            return True
         finally:
             os.close(lock)
+        return True
 
     def alive(self) -> bool:
         """Return whether a server process holds the lock."""
@@ -97,10 +123,9 @@ class LocalServer:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
-        else:
-            return False
         finally:
             os.close(lock)
+        return False
 
     def answers(self) -> bool:
         """Return whether its port speaks SSH."""
@@ -109,44 +134,6 @@ class LocalServer:
                 return connection.recv(4) == b"SSH-"
         except OSError:
             return False
-
-    def log_end(self) -> str:
-        """Return the end of the server's log."""
-        try:
-            return (self.directory / "server.log").read_text(encoding="utf-8", errors="replace")[-2000:]
-        except FileNotFoundError:
-            return ""
-
-    def remove(self) -> None:
-        """Remove the directory; a missing one is success."""
-        shutil.rmtree(self.directory, ignore_errors=True)
-        if self.directory.exists():
-            raise StateError(f"{self.directory} cannot be removed")
-
-    def _spawn(self, lock: int) -> None:
-        """Start the server; of the caller's environment its processes get only PATH and LANG."""
-        log, append = str(self.directory / "server.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        environment = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "LANG": os.environ.get("LANG", "C.UTF-8"),
-            "HOME": str(self.directory / "home"),
-            "USER": user_name(),
-            "LOGNAME": user_name(),
-            "SHELL": "/bin/sh",
-            VARIABLE: self.node,
-        }
-        os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-P", str(_PROGRAM), str(self.directory / "config.json")],
-            environment,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, lock, 3),
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, log, append, 0o600),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
-            ],
-            setsid=True,
-        )
 
 
 def user_name() -> str:
@@ -157,22 +144,72 @@ def user_name() -> str:
         return str(os.getuid())
 
 
-def _prefix(path: Path) -> tuple[int, int]:
-    """Return the second and third octet of the cluster's addresses, chosen at random at first."""
-    if not path.exists():
-        write_once(path, _free_prefix().encode(), 0o600)
-    second, _, third = path.read_text(encoding="utf-8").partition(".")
-    return int(second), int(third)
-
-
 def _free_prefix() -> str:
     chosen = random.SystemRandom()
     for _ in range(100):
         second, third = chosen.randrange(1, 255), chosen.randrange(0, 252, 4)
-        with socket.socket() as probe:
-            try:
-                probe.bind((f"127.{second}.{third}.1", PORT))
-            except OSError:
-                continue
-        return f"{second}.{third}"
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((f"127.{second}.{third}.1", PORT))
+            return f"{second}.{third}"
     raise StateError(f"no address in 127.0.0.0/8 is free for port {PORT}")
+
+
+def environments() -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (pid, environment at its start) of every readable process except this one."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):  # it has ended, or belongs to another user
+                text = (entry / "environ").read_bytes().decode("utf-8", "surrogateescape")
+                pairs = (item.partition("=") for item in text.split("\0"))
+                yield int(entry.name), {name: value for name, _, value in pairs}
+
+
+def existing(root: Path) -> list[tuple[str, int]]:
+    """Return cluster id and index of the nodes below ``root`` that have a directory or a living process."""
+    found = {(each.parent.name, int(each.name)) for each in root.glob("*/*/") if each.name.isdigit()}
+    for _, environment in environments():
+        cluster_id, _, index = environment.get(VARIABLE, "").rpartition("/")
+        # Processes of other homes have the variable too, and another HOME.
+        if environment.get("HOME", "").startswith(f"{root}/{cluster_id}/") and cluster_id and index.isdigit():
+            found.add((cluster_id, int(index)))
+    return sorted(found)
+
+
+def pids_of(node: str) -> tuple[int, ...]:
+    """Return the living processes of ``node`` (``<cluster id>/<N>``)."""
+    return tuple(pid for pid, environment in environments() if environment.get(VARIABLE) == node)
+
+
+def end_processes(node: str) -> None:
+    """End all processes of ``node``: SIGTERM, and SIGKILL after 3 s.  Raises DownIncomplete after 20 s."""
+    started = time.monotonic()
+    found: dict[int, str] = {}
+    while True:
+        fresh = {pid: birth for pid in pids_of(node) if (birth := _birth(pid))}
+        # A dying process loses its environment before it closes its files and ports.
+        dying = {pid for pid, birth in found.items() if _birth(pid) == birth}
+        pids = sorted(dying.union(fresh))
+        if not pids:
+            return
+        waited = time.monotonic() - started
+        if waited > DEADLINE_S:
+            message = f"these processes of local node {node} do not end: {', '.join(map(str, pids))}"
+            raise DownIncomplete(message, next_step=f"kill -9 {' '.join(map(str, pids))}")
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                if waited > TERM_S:
+                    os.kill(pid, signal.SIGKILL)
+                elif pid not in found:
+                    os.kill(pid, signal.SIGTERM)
+        found.update(fresh)
+        time.sleep(2 * POLL_S)
+
+
+def _birth(pid: int) -> str:
+    """Return the start time of process ``pid``, in ticks since boot; empty once it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return ""
+    state, *fields = status.rpartition(b")")[2].split()
+    return "" if state in {b"Z", b"X"} else fields[18].decode()
