@@ -30,8 +30,6 @@ import asyncssh
 LOCK_FD = 3
 CHUNK_BYTES = 256 * 1024
 LOGIN_SHELL = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
-Outputs = tuple[tuple[asyncio.ReadTransport, asyncio.Task[None]], ...]
-"""The pipes that a command writes into, and the tasks that copy from them to the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +123,13 @@ class Session:
         """Run the command and report its exit; send it SIGHUP if the client is lost."""
         if self._process.command is not None:
             self._node.note("commands.jsonl", command=self._process.command)
-        child, outputs = await (self._on_terminal() if self._process.term_type else self._on_pipes())
+        child = await (self._on_terminal() if self._process.term_type else self._on_pipes())
 
         async def end() -> None:
             """Wait until the command has ended and, as OpenSSH does, until all that hold its output have."""
             await child.wait()
-            await asyncio.gather(*(task for _, task in outputs))
+            await self._process.stdout.drain()
+            await self._process.stderr.drain()
 
         stdin = asyncio.create_task(self._carry_input(child))
         closed = asyncio.create_task(self._process.channel.wait_closed())
@@ -138,9 +137,6 @@ class Session:
         await asyncio.wait((closed, ended), return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             _signal_group(child.pid, signal.SIGHUP)
-        for pipe, task in outputs:  # whoever still writes sees a closed pipe
-            task.cancel()
-            pipe.close()
         terminal, self._terminal = self._terminal, None
         if terminal is not None:
             os.close(terminal)
@@ -155,14 +151,15 @@ class Session:
             self._process.exit(status)
         await asyncio.gather(stdin, closed, ended, return_exceptions=True)
 
-    async def _on_pipes(self) -> tuple[asyncio.subprocess.Process, Outputs]:
+    async def _on_pipes(self) -> asyncio.subprocess.Process:
         out, err = os.pipe(), os.pipe()
         child = await self._start(asyncio.subprocess.PIPE, out[1], err[1])
         os.close(out[1])
         os.close(err[1])
-        return child, (await _copy(out[0], self._process.stdout), await _copy(err[0], self._process.stderr))
+        await self._process.redirect(stdout=out[0], stderr=err[0], send_eof=False)
+        return child
 
-    async def _on_terminal(self) -> tuple[asyncio.subprocess.Process, Outputs]:
+    async def _on_terminal(self) -> asyncio.subprocess.Process:
         self._terminal, slave = pty.openpty()
         self._resize(self._process.term_size)
         name = os.ttyname(slave)
@@ -174,7 +171,8 @@ class Session:
         environment = {**os.environ, "TERM": self._process.term_type or "dumb"}
         child = await self._start(slave, slave, slave, env=environment, preexec_fn=take_terminal)
         os.close(slave)
-        return child, (await _copy(os.dup(self._terminal), self._process.stdout),)
+        await self._process.redirect(stdout=os.dup(self._terminal), send_eof=False)
+        return child
 
     async def _start(self, stdin: int, stdout: int, stderr: int, **how: Any) -> asyncio.subprocess.Process:
         command = self._process.command
@@ -219,25 +217,6 @@ class Session:
         if self._terminal is not None:
             packed = struct.pack("HHHH", height, width, width_pixels, height_pixels)
             fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, packed)
-
-
-async def _copy(
-    descriptor: int, sink: asyncssh.SSHWriter[bytes]
-) -> tuple[asyncio.ReadTransport, asyncio.Task[None]]:
-    """Copy a command's output to the client until the last writer has closed it."""
-    source = asyncio.StreamReader()
-    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(source), os.fdopen(descriptor, "rb", 0)
-    )
-
-    async def copy() -> None:
-        # A terminal without users answers EIO; the session notices a client that is gone.
-        with contextlib.suppress(OSError, asyncssh.Error):
-            while data := await source.read(CHUNK_BYTES):
-                sink.write(data)
-                await sink.drain()
-
-    return pipe, asyncio.create_task(copy())
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
