@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.destroy import start_everything
 from rain_deploy.cluster.lookup import ask_server
+from rain_deploy.cluster.power import awake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
@@ -30,6 +32,7 @@ from rain_deploy.parts.services import layout_of, node_command
 from rain_deploy.results.landing import read_manifest
 from rain_deploy.results.pull import PulledRun, pull
 from rain_deploy.runs.states import await_end, record_state, run_states, runs_of, unfinished
+from rain_deploy.state.store import Record
 
 PACK_DEADLINE_S = 6 * 3600.0
 """How long one stream of results may take: 100 GB, the most that is accepted, at 5 MB/s."""
@@ -148,15 +151,20 @@ def not_pulled(ctx: Context, cluster: Cluster) -> tuple[RunRecord, ...]:
     return tuple(run for run in runs_of(ctx, cluster) if not run.pulled)
 
 
-def pull_all(
-    ctx: Context, cluster: Cluster, runs: tuple[RunRecord, ...], out: Path | None
-) -> tuple[str, ...]:
-    """Cancel what runs, if the user agrees, and pull these runs; return the ids of those pulled.
+def pull_all(ctx: Context, record: Record, out: Path | None) -> tuple[str, ...]:
+    """Pull every run that is not pulled yet, before the cluster goes; return the ids of those pulled.
 
-    ``out``: a directory for all, instead of the one recorded for each.  Raises PullFailed, UsageError.
+    What runs is cancelled, if the user agrees.  ``out``: a directory for all, instead of the one recorded for
+    each.  Raises PullFailed, UsageError.
     """
+    cluster = record.cluster.whole
+    runs = not_pulled(ctx, cluster)
+    if not runs:
+        return ()
+    start_everything(ctx, record)
     pulled = []
     try:
+        cluster = awake(ctx, cluster, (cluster.server,))
         states = _cancel(ctx, cluster)
         for run in runs:
             if run.id not in states:
@@ -167,7 +175,13 @@ def pull_all(
                 pull_run(ctx, cluster, replace(run, out=target), states[run.id])
                 pulled.append(run.id)
     except (Unreachable, EngineError, PullFailed) as error:
-        raise not_deleted(cluster, error) from error
+        raise PullFailed(
+            f"results could not be pulled, so nothing was deleted: {error.message}",
+            node=error.node,
+            details=error.details,
+            still_running=f"the {len(cluster.nodes)} nodes of {cluster.name}",
+            next_step=f"rain-deploy down -c {cluster.name} --out DIR, or --discard-results to lose them",
+        ) from error
     return tuple(pulled)
 
 
@@ -189,17 +203,6 @@ def _cancel(ctx: Context, cluster: Cluster) -> Mapping[str, ListedRun]:
     except EngineError as error:
         ctx.emit(Notice(f"{error.message}; what is there of it is pulled"))
         return run_states(ctx, cluster)
-
-
-def not_deleted(cluster: Cluster, error: Unreachable | EngineError | PullFailed) -> PullFailed:
-    """Return the error of a ``down`` that stops because results would be lost."""
-    return PullFailed(
-        f"results could not be pulled, so nothing was deleted: {error.message}",
-        node=error.node,
-        details=error.details,
-        still_running=f"the {len(cluster.nodes)} nodes of {cluster.name}",
-        next_step=f"rain-deploy down -c {cluster.name} --out DIR, or --discard-results to lose them",
-    )
 
 
 def end_records(ctx: Context, cluster: Cluster) -> None:

@@ -43,11 +43,19 @@ def collect(
     """
     cwd = cwd.resolve()
     path = (cwd / script).resolve()  # as Python does: the directory of what a linked script really is
-    gathering = _Gathering(cwd, path, tuple(place.resolve() for place in never), function)
-    gathering.add_script()
+    found = _Gathering(cwd, path, tuple(place.resolve() for place in never), function)
+    found.add_script()
     for given in extra:
-        gathering.add_extra(given)
-    return gathering.shipment()
+        found.add_extra(given)
+    root = Path(os.path.commonpath([cwd, path.parent, *found.files, *found.directories]))
+    return Shipment(
+        root=root,
+        cwd=cwd.relative_to(root).as_posix(),
+        script=path.relative_to(root).as_posix(),
+        files=tuple(found.shipped(file, root) for file in sorted(found.files)),
+        directories=tuple(place.relative_to(root).as_posix() for place in sorted(found.directories)),
+        missing=tuple(dict.fromkeys(found.missing)),
+    )
 
 
 def payload(shipment: Shipment) -> tuple[PayloadFile, ...]:
@@ -81,16 +89,16 @@ class _Gathering:
         self._bases = (cwd, script.parent)
         self._search = [script.parent]
         """The user's own part of ``sys.path``."""
-        self._files: set[Path] = {script}
-        self._directories: set[Path] = {cwd}
-        self._missing: list[str] = []
+        self.files: set[Path] = {script}
+        self.directories: set[Path] = {cwd}
+        self.missing: list[str] = []
 
     def add_script(self) -> None:
         """Add the script, or a function's module, and breadth first all modules that are found from it."""
         first = self._function.module if self._function else self._script
         if first is None:
             return
-        self._files.add(first)
+        self.files.add(first)
         todo = [(first, read_script(first, self._name(first)))]
         while todo:
             module, source = todo.pop(0)
@@ -100,8 +108,8 @@ class _Gathering:
                     self._search.append(place)
             self._add_named(module, source)
             for found in [path for wanted in source.imports for path in self._modules(module, wanted)]:
-                if found not in self._files:
-                    self._files.add(found)
+                if found not in self.files:
+                    self.files.add(found)
                     if found.suffix == ".py":
                         todo.append((found, self._scan(found)))
 
@@ -135,11 +143,11 @@ class _Gathering:
                 continue
             if text.startswith("/"):
                 if _kind(Path(text)) and not text.startswith(_SYSTEM):
-                    self._missing.append(
+                    self.missing.append(
                         f"{where} reads {text}, which stays here: name it relative to the script, and --files"
                     )
             elif not any(_kind(base / text) for base in self._bases):
-                self._missing.append(f"{where} reads {text}, which is not here; --files PATH ships more")
+                self.missing.append(f"{where} reads {text}, which is not here; --files PATH ships more")
 
     def _add_path(self, path: Path, *, read: bool) -> None:
         """Ship a file; ship a directory, or that of a file not written yet, as an empty directory."""
@@ -147,14 +155,14 @@ class _Gathering:
         if stat.S_ISREG(kind):
             places = (*self._never, self._cwd / _RESULTS)
             if not _NEVER & set(Path(self._name(path)).parts) and not any(map(path.is_relative_to, places)):
-                self._files.add(path)
+                self.files.add(path)
             return
         place = path if stat.S_ISDIR(kind) else path.parent
         if stat.S_ISDIR(_kind(place)) and not self._cwd.is_relative_to(place):
-            self._directories.add(place)
+            self.directories.add(place)
             if read and place == path:
                 name = self._name(place)
-                self._missing.append(
+                self.missing.append(
                     f"of directory {name} only files that are named go; --files {name} ships it all"
                 )
 
@@ -181,12 +189,12 @@ class _Gathering:
         except OSError as error:
             if named or not path.is_symlink():
                 raise _unreadable(path, error) from error
-            self._missing.append(f"link {self._name(path)} leads nowhere; --files can name what it should be")
+            self.missing.append(f"link {self._name(path)} leads nowhere; --files can name what it should be")
             return
         if stat.S_ISREG(mode):
-            self._files.add(path)
+            self.files.add(path)
         elif stat.S_ISDIR(mode) and (real := path.resolve()) not in above:
-            self._directories.add(path)
+            self.directories.add(path)
             for entry in entries:  # these are left out unless they are named themselves
                 never = entry.name in _NEVER or entry == self._cwd / _RESULTS
                 if not never and entry.resolve() not in self._never:
@@ -194,18 +202,7 @@ class _Gathering:
         elif named:
             raise InputError(f"--files {path}: neither a file nor a directory")
 
-    def shipment(self) -> Shipment:
-        root = Path(os.path.commonpath([self._cwd, self._script.parent, *self._files, *self._directories]))
-        return Shipment(
-            root=root,
-            cwd=self._cwd.relative_to(root).as_posix(),
-            script=self._script.relative_to(root).as_posix(),
-            files=tuple(self._shipped(path, root) for path in sorted(self._files)),
-            directories=tuple(place.relative_to(root).as_posix() for place in sorted(self._directories)),
-            missing=tuple(dict.fromkeys(self._missing)),
-        )
-
-    def _shipped(self, path: Path, root: Path) -> ShippedFile:
+    def shipped(self, path: Path, root: Path) -> ShippedFile:
         name = path.relative_to(root).as_posix()
         if self._function and path == self._script:
             data = self._function.content

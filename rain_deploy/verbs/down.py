@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.destroy import destroy, refuse_wrong_account, start_everything
-from rain_deploy.cluster.power import awake
+from rain_deploy.cluster.destroy import destroy, refuse_wrong_account
 from rain_deploy.cluster.seen import account_of
 from rain_deploy.core.events import Result
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
-from rain_deploy.errors import EngineError, Unproved, Unreachable
-from rain_deploy.runs.finish import end_records, not_deleted, not_pulled, pull_all
+from rain_deploy.errors import Unproved
+from rain_deploy.runs.finish import end_records, pull_all
 from rain_deploy.state.store import Record
 
 
@@ -81,15 +80,7 @@ def take_down(ctx: Context, record: Record, *, discard_results: bool, out: Path 
     started_s = time.monotonic()
     cluster = record.meter().whole
     refuse_wrong_account(ctx, record)
-    runs = not_pulled(ctx, cluster) if cluster.up and not discard_results else ()
-    pulled: tuple[str, ...] = ()
-    if runs:
-        start_everything(ctx, record)
-        try:
-            woken = awake(ctx, cluster, (cluster.server,))
-        except (Unreachable, EngineError) as error:
-            raise not_deleted(cluster, error) from error
-        pulled = pull_all(ctx, woken, runs, out)
+    pulled = () if discard_results or not cluster.up else pull_all(ctx, record, out)
     deleted, certificate = destroy(ctx, record)
     end_records(ctx, cluster)
     return DownResult(
