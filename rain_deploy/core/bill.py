@@ -55,11 +55,10 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """A machine that costs from ``since_s`` to ``until_s`` (None: it still does)."""
+    """A machine, by the cloud's own id, that costs from ``since_s`` to ``until_s`` (None: it still does)."""
 
     name: str
     machine: str
-    """The cloud's own id of the machine."""
     since_s: float
     per_hour: float
     until_s: float | None = None
@@ -81,7 +80,7 @@ class Bill:
     """One for each machine that was ever made."""
     max_cost: float | None = None
     ttl_limit_s: float | None = None
-    """The time limit by --ttl and ``extend`` alone; None: none."""
+    """The time limit by --ttl and ``extend`` alone."""
     limit_s: float | None = None
     """When the machines power themselves off; ``max_cost`` may have brought it before ``ttl_limit_s``."""
 
@@ -98,10 +97,8 @@ class Bill:
         """Return the price of all machines as they are now: one that is powered off costs its disk."""
         rates = {meter.machine: meter.per_hour for meter in self.meters if meter.until_s is None}
         for found in machines:
-            if found.state == "stopped":
-                rates[found.ref] = self.quote.stopped_per_hour
-            else:
-                rates.setdefault(found.ref, self.quote.per_hour)
+            running = rates.get(found.ref, self.quote.per_hour)
+            rates[found.ref] = self.quote.stopped_per_hour if found.state == "stopped" else running
         return sum(rates.values())
 
     def cost(self, now_s: float) -> float:
@@ -133,8 +130,6 @@ class Bill:
 
     def closed(self, names: Collection[str], now_s: float) -> Bill:
         """Return the bill with the meters of these nodes ended; one that ended before stays as it is."""
-        meters = tuple(
-            replace(meter, until_s=now_s) if meter.name in names and meter.until_s is None else meter
-            for meter in self.meters
-        )
-        return replace(self, meters=meters)
+        ends = {meter for meter in self.meters if meter.name in names and meter.until_s is None}
+        ended = (replace(meter, until_s=now_s) if meter in ends else meter for meter in self.meters)
+        return replace(self, meters=tuple(ended))

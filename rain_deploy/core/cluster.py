@@ -73,7 +73,7 @@ class Cluster:
 
     @property
     def currency(self) -> str:
-        """Currency of its prices; empty where nothing is priced."""
+        """Empty where nothing is priced."""
         return self.bill.currency if self.bill else ""
 
     def cost(self, now_s: float) -> float | None:
@@ -82,7 +82,6 @@ class Cluster:
 
     @property
     def every_node(self) -> tuple[Node, ...]:
-        """The nodes, and those that are left out."""
         return (*self.nodes, *self.left_out)
 
     @property
@@ -96,11 +95,8 @@ class Cluster:
 
     def without(self, names: Collection[str]) -> Cluster:
         """Return the cluster without the nodes of these names."""
-        return replace(
-            self,
-            nodes=tuple(node for node in self.nodes if node.name not in names),
-            left_out=tuple(node for node in self.left_out if node.name not in names),
-        )
+        kept, left_out = ([n for n in nodes if n.name not in names] for nodes in (self.nodes, self.left_out))
+        return replace(self, nodes=tuple(kept), left_out=tuple(left_out))
 
     @property
     def server(self) -> Node:

@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-_NODE = re.compile("node-([1-9][0-9]{0,3})")
-
 
 def node_name(index: int) -> str:
     """Return our name of a node; the first runs the server."""
@@ -16,7 +14,7 @@ def node_name(index: int) -> str:
 
 def node_index(name: str) -> int:
     """Return the number in a node's name, 0 for the name of anything else; nobody else parses names."""
-    match = _NODE.fullmatch(name)
+    match = re.fullmatch("node-([1-9][0-9]{0,3})", name)
     return int(match[1]) if match else 0
 
 
@@ -36,7 +34,6 @@ class Host:
     """A machine reachable by SSH; the only thing that a provider has to yield."""
 
     name: str
-    """Our name of the node: ``node-1`` is the first and runs the server."""
     address: str
     port: int
     user: str
@@ -58,7 +55,6 @@ class Host:
 
     @property
     def index(self) -> int:
-        """1 for ``node-1``."""
         return node_index(self.name)
 
     @property
@@ -91,7 +87,7 @@ class Facts:
     missing_tools: tuple[str, ...] = ()
     """Of what the engine's build needs."""
     node_config_sha256: str = ""
-    """Of the recorded node.json; empty when the node was not installed."""
+    """Of node.json; empty when the node was not installed."""
     running: tuple[str, ...] = ()
     """Of our services: ``governor``, ``supervisor``."""
     active_run: str = ""
@@ -116,7 +112,6 @@ class Machines:
     """``family.size``; a bare size is of family standard."""
     disk_size_gib: int | None = None
     template: str | None = None
-    """Name or id."""
     anti_affinity: bool = False
     idle_s: float | None = None
     """A machine without a run and without an SSH session for so long powers itself off."""
@@ -137,7 +132,7 @@ class Machines:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A resource that is about to be made; recorded before the call that makes it."""
+    """A resource that is about to be made; recorded, at ``recorded_s``, before the call that makes it."""
 
     cluster_id: str
     cluster: str
@@ -157,7 +152,6 @@ class Intent:
     expires_s: float | None = None
     """The time limit, of what can carry one."""
     recorded_s: float = 0.0
-    """When it was recorded, right before its call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +167,7 @@ class Resource:
     ref: str = ""
     """The provider's own id; empty while the outcome of its creation is unknown."""
     owner: str = field(default="", compare=False)
-    """The owner's tag x; empty where it is not known."""
+    """The owner's tag (``owner_tag``); empty where it is not known."""
     cluster: str = field(default="", compare=False)
     """The cluster's name, as labels or the resource's own name say; empty in the record."""
     recorded_s: float = field(default=0.0, compare=False)
@@ -189,7 +183,7 @@ class Resource:
 
     @property
     def index(self) -> int:
-        """1 for the machine ``node-1``; 0 for what is not a machine."""
+        """0 for what is not a machine."""
         return node_index(self.name)
 
     @property
@@ -211,10 +205,9 @@ class Zone:
 
 @dataclass(frozen=True, slots=True)
 class InstanceType:
-    """A size of machine with its price; ``per_hour`` None: not in the price table."""
+    """A size of machine, ``family.size``, with its price; ``per_hour`` None: not in the price table."""
 
     name: str
-    """``family.size``."""
     cpus: int
     memory_bytes: int
     gpus: int

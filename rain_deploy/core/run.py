@@ -27,8 +27,7 @@ class RunRecord:
     """Absolute path of the results, fixed when ``run`` was typed."""
     state: RunState = RunState.SHIPPED
     outcome: str = ""
-    """``done``, ``failed``, ``cancelled``, ``timeout``, ``limit``, ``engine`` or ``lost``; empty while it
-    runs."""
+    """An ``Outcome``; empty while it runs."""
     exit_code: int | None = None
     """Exit code of the script itself; negative: killed by that signal."""
     pulled: bool = False
@@ -52,15 +51,13 @@ class ShippedFile:
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """What ``shipping.collect`` found.  Only ``files`` are sent, however high ``root`` is."""
+    """What ``shipping.collect`` found, in order of paths below ``root``: only ``files`` are sent of it."""
 
     root: Path
     cwd: str
-    """Working directory of the script below ``root``; ``.`` usually."""
+    """Working directory of the script; ``.`` usually."""
     script: str
-    """Path of the script below ``root``."""
     files: tuple[ShippedFile, ...]
-    """In order of their paths."""
     directories: tuple[str, ...] = ()
     """Directories to make: named by the script, or empty in what ``--files`` names."""
     missing: tuple[str, ...] = ()

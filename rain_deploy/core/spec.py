@@ -83,10 +83,9 @@ class FunctionScript:
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """One run of a script as the user typed it."""
+    """One run of a script as the user typed it; for a function, where its script would stand."""
 
     script: Path
-    """For a function: where its script would stand."""
     args: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
@@ -96,7 +95,7 @@ class RunSpec:
     out: Path | None = None
     """Where results go; None: ``results/<run>`` under the directory of the command."""
     wait: bool = True
-    """False (--no-wait): refuse when another run is active instead of waiting in line."""
+    """False: refuse when another run is active instead of waiting in line."""
     detach: bool = False
     function: FunctionScript | None = None
     then_off: bool = False
@@ -127,4 +126,4 @@ class ResolvedEnvironment:
     """(file name, content) of the user's own wheels."""
     apt: tuple[str, ...] = ()
     setup: str = ""
-    """Text of the user's set-up script; empty: none."""
+    """Text of the user's set-up script."""
