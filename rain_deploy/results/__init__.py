@@ -1,1 +1,1 @@
-"""Pulls the results of a run: unpacking, landing, points."""
+"""Pulls the results of a run, unpacks them, and writes the tables of points."""

@@ -29,8 +29,7 @@ from rain_deploy.errors import (
 )
 from rain_deploy.node.wire import ListedRun, Outcome, RunStatus
 from rain_deploy.parts.services import layout_of, node_command
-from rain_deploy.results.landing import read_manifest
-from rain_deploy.results.pull import PulledRun, pull
+from rain_deploy.results.pull import PulledRun, pull, read_manifest
 from rain_deploy.runs.states import await_end, record_state, run_states, runs_of, unfinished
 from rain_deploy.state.store import Record
 

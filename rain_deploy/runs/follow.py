@@ -30,7 +30,7 @@ from rain_deploy.node.wire import (
 )
 from rain_deploy.parts.run import ship_stage
 from rain_deploy.parts.services import layout_of, node_argv
-from rain_deploy.results.landing import check_target
+from rain_deploy.results.pull import check_target
 from rain_deploy.runs.shipping import payload
 from rain_deploy.runs.states import record_states, run_states, runs_of, unfinished
 

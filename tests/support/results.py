@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from rain_deploy.results.landing import read_manifest
-from rain_deploy.results.stream import decode_name
+from rain_deploy.results.pull import read_manifest
+from rain_deploy.results.unpack import decode_name
 
 
 def verify(directory: Path) -> tuple[str, ...]:

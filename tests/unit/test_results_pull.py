@@ -17,9 +17,8 @@ import pytest
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.step import CommandResult
 from rain_deploy.errors import InputError, PullFailed, RainDeployError, Unreachable, UnsafeResults
-from rain_deploy.results.landing import check_target, listed_paths, read_manifest
-from rain_deploy.results.pull import PulledRun, Stream, pull
-from rain_deploy.results.stream import Limits
+from rain_deploy.results.pull import PulledRun, Stream, check_target, listed_paths, pull, read_manifest
+from rain_deploy.results.unpack import Limits
 from tests.support.results import verify
 
 AGAIN = "rain-deploy pull r1"

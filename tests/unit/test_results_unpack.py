@@ -19,8 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rain_deploy.errors import PullFailed, UnsafeResults
-from rain_deploy.results.stream import CutError, Limits, decode_name, encode_name
-from rain_deploy.results.unpack import SUMS, Unpacked, receive
+from rain_deploy.results.unpack import SUMS, CutError, Limits, Unpacked, decode_name, encode_name, receive
 
 Entry = tarfile.TarInfo | tuple[str, bytes]
 
