@@ -1,6 +1,6 @@
-"""Run an unedited Rain script on N machines.
+"""Run a Rain script on N machines, without editing it.
 
-The Python API: each verb of the command line is a function here, and returns the same record.
+This is the Python API.  Its functions do the same as the commands of that name.
 
     import rain_deploy
 
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """Return a name of the API; what it needs is imported now (PEP 562)."""
+        """Return a name of the API, and import what it needs (PEP 562)."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module  # noqa: PLC0415 - `import rain_deploy` stays quick

@@ -42,14 +42,14 @@ def _takes(verb: str) -> Callable[[Function], Function]:
 
 @_takes("up")
 def up(**keywords: Unpack[ClusterKeywords]) -> UpResult:
-    """Bring a cluster up, or correct one that exists."""
+    """Create a cluster, or repair an existing one."""
     with called("up", **keywords) as call:
         return up_verb.bring_up(call.ctx, call.cluster_spec())
 
 
 @_takes("up")
 def plan(**keywords: Unpack[ClusterKeywords]) -> PlanResult:
-    """Return what ``up`` would do with the same keywords.  Nothing is changed."""
+    """Return what ``up`` would do with the same keywords, but change nothing."""
     with called("up", **keywords) as call:
         result = up_verb.up(call.ctx, call.cluster_spec(must_be_named=False), dry_run=True)
     assert isinstance(result, PlanResult)
@@ -58,10 +58,10 @@ def plan(**keywords: Unpack[ClusterKeywords]) -> PlanResult:
 
 @_takes("run")
 def run(script: Script, args: Sequence[Any] = (), **keywords: Unpack[RunKeywords]) -> RunResult:
-    """Run a script or a function on the cluster, and return with its results pulled.
+    """Run a script or a function on the cluster, and pull its results.
 
-    A script that failed is no exception: look at ``problem`` of the result.  ``value`` is what a function
-    returned, as JSON has it; it raises ``problem``.
+    If the script fails, ``run`` raises no exception; the error is in ``problem`` of the result.  ``value`` of
+    the result is what the function returned (as JSON); it raises ``problem`` if the function failed.
     """
     with called("run", **keywords) as call:
         wanted = call.run_spec(script, args)
@@ -72,26 +72,26 @@ def run(script: Script, args: Sequence[Any] = (), **keywords: Unpack[RunKeywords
 
 @_takes("sweep")
 def sweep(script: Script, args: Sequence[Any] = (), **keywords: Unpack[SweepKeywords]) -> SweepResult:
-    """Bring a cluster up, run a script or a function on it, pull the results, and take it down."""
+    """Create a cluster, run a script or a function on it, pull the results, and delete the cluster."""
     with called("sweep", **keywords) as call:
         wanted = call.run_spec(script, args)
         return sweep_verb.sweep(call.ctx, call.cluster_spec(), wanted)
 
 
 def scale(nodes: int, **common: Unpack[Common]) -> ScaleResult:
-    """Grow or shrink a living cluster to this number of nodes."""
+    """Add or remove nodes until the cluster has this number."""
     with called("up", nodes=nodes, **common) as call:
         return scale_verb.scale(call.ctx, call.cluster_spec(must_be_named=False), nodes)
 
 
 def status(*, check: bool = False, **common: Unpack[Common]) -> StatusResult:
-    """Ask every node how it is.  With ``check``, drift is the ``problem`` of the result."""
+    """Return the state of a cluster and its nodes.  With ``check``, drift is a ``problem``."""
     with called("status", **common) as call:
         return status_verb.status(call.ctx, call.cluster, check=check)
 
 
 def points(run: str | None = None, *, follow: bool = False, **common: Unpack[Common]) -> PointsResult:
-    """Return a row per task of a run (default: the last); with ``follow`` once the run has ended."""
+    """Return one row per task of a run (default: the last).  With ``follow``, wait for the end of the run."""
     with called("points", **common) as call:
         return logs_verbs.points(call.ctx, call.cluster, run, follow=follow)
 
@@ -103,7 +103,7 @@ def attach(run: str | None = None, *, out: Place | None = None, **common: Unpack
 
 
 def cancel(run: str | None = None, **common: Unpack[Common]) -> CancelResult:
-    """End a run (default: the last); return once it has ended."""
+    """Cancel a run (default: the last), and wait until it has ended."""
     with called("cancel", **common) as call:
         return runs_verbs.cancel(call.ctx, call.cluster, run)
 
@@ -111,13 +111,13 @@ def cancel(run: str | None = None, **common: Unpack[Common]) -> CancelResult:
 def pull(
     run: str | None = None, *, all_runs: bool = False, out: Place | None = None, **common: Unpack[Common]
 ) -> PullResult:
-    """Pull the results of a run (default: the last) again, or of all runs."""
+    """Pull the results of a run again (default: the last), or those of all runs."""
     with called("pull", out=out, **common) as call:
         return runs_verbs.pull(call.ctx, call.cluster, run, all_runs=all_runs, out=call.given.get("out"))
 
 
 def down(*, discard_results: bool = False, out: Place | None = None, **common: Unpack[Common]) -> DownResult:
-    """Pull what is not pulled yet, delete everything of the cluster, and verify it."""
+    """Pull the results that are not here yet, delete the cluster, and check that nothing is left."""
     with called("down", out=out, **common) as call:
         out_dir = call.given.get("out")
         return down_verb.down(call.ctx, call.cluster, discard_results=discard_results, out=out_dir)

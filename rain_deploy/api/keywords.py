@@ -1,4 +1,4 @@
-"""The keywords of the API's functions, for type checkers and editors.  None is as if one was not given.
+"""The keywords of the API's functions, for type checkers and editors.  None means: use the default.
 
 ``settings_of`` in ``call.py`` says what the settings do; a test compares these classes with the table.
 """
@@ -19,19 +19,19 @@ class Common(TypedDict, total=False):
     """Keywords that every function takes."""
 
     cluster: str
-    """The cluster's name; "default" if it is not given."""
+    """The name of the cluster.  The default is "default"."""
     home: Place | None
-    """Where state, caches and keys are; RAIN_DEPLOY_HOME or the platform's place if it is not given."""
+    """The directory of state, caches and keys.  The default is that of the command line."""
     cwd: Place | None
-    """Where relative paths start and results go; the process's directory if it is not given."""
+    """The directory for relative paths and results.  The default is the current directory."""
     config: Place | None
     """The file to read instead of ``rain-deploy.toml`` in ``cwd``."""
     progress: EventSink | None
-    """Gets each event, from one thread at a time."""
+    """A function that gets each event, from one thread at a time."""
     yes: bool
-    """Answer yes to every question: money, and runs that would be ended."""
+    """Answer yes to every question, about money or about runs that would be cancelled."""
     confirm: Confirm | None
-    """Asked instead: gets the question, returns the answer.  Without either nothing is spent."""
+    """A function that gets each question and returns True for yes."""
 
 
 class ClusterKeywords(Common, total=False):

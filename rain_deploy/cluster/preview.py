@@ -40,7 +40,7 @@ class HostPlan:
 
 @dataclass(frozen=True, slots=True)
 class PlanResult(Result):
-    """``up --dry-run``: what would run on which node, in order."""
+    """The result of ``plan``: what ``up`` would do, and the commands for each node, in order."""
 
     cluster: str
     provider: str

@@ -20,7 +20,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class StageStarted:
-    """A stage begins on these hosts."""
+    """A stage starts on these hosts."""
 
     stage: str
     hosts: tuple[str, ...]
@@ -28,7 +28,7 @@ class StageStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """``outcome``: ``unchanged``, ``done`` or ``failed``."""
+    """A step ended on a host; ``outcome`` is ``unchanged``, ``done`` or ``failed``."""
 
     host: str
     stage: str
@@ -39,7 +39,7 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class StageEnded:
-    """A stage has ended on every host; ``failed`` names those with an error."""
+    """A stage ended on all hosts; ``failed`` contains the hosts with an error."""
 
     stage: str
     failed: tuple[str, ...]
@@ -48,7 +48,7 @@ class StageEnded:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The newest line that a long step printed on a host."""
+    """The last line that a long step printed on a host."""
 
     host: str
     text: str
@@ -56,7 +56,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ScriptOutput:
-    """Output of the user's script, unchanged; ``stream`` is ``stdout`` or ``stderr``."""
+    """Output of the script, unchanged; ``stream`` is ``stdout`` or ``stderr``."""
 
     stream: str
     data: bytes
@@ -64,7 +64,7 @@ class ScriptOutput:
 
 @dataclass(frozen=True, slots=True)
 class RunChanged:
-    """A run has a new state: queued (and how many are before it), starting, running, finished."""
+    """A run has a new state: queued (``detail`` has the runs before it), starting, running, finished."""
 
     run: str
     state: str
@@ -73,7 +73,7 @@ class RunChanged:
 
 @dataclass(frozen=True, slots=True)
 class PointSeen:
-    """A point changed: a row of points.jsonl."""
+    """A task changed; ``row`` has its new state."""
 
     row: PointRow
 
@@ -83,11 +83,11 @@ EventSink = Callable[[Event], None]
 
 
 class Result:
-    """Anything that a flow returns."""
+    """Base class of the results of all verbs."""
 
     __slots__ = ()
 
     @property
     def problem(self) -> RainDeployError | None:
-        """Why the command's exit code is not 0 although there is a result."""
+        """The error that the command line would show, if the result contains one; else None."""
         return None

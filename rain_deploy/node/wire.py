@@ -166,7 +166,7 @@ class ListedRun(RunStatus):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointRow:
-    """A line of points.jsonl: a task of the run, as it was then."""
+    """A line of points.jsonl: the state of a task at one moment."""
 
     task: int
     session: int = 0

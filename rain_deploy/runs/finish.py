@@ -39,7 +39,7 @@ PACK_DEADLINE_S = 6 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class RunResult(Result):
-    """``run`` and ``attach``: how a run stands when the command ends."""
+    """The result of ``run`` and ``attach``: the state of the run at the end of the call."""
 
     cluster: str
     run: str
@@ -47,7 +47,7 @@ class RunResult(Result):
     outcome: str
     """As in RunRecord; empty while it runs."""
     exit_code: int | None
-    """Exit code of the script itself; negative: killed by that signal."""
+    """The exit code of the script; a negative number means that this signal killed it."""
     results_dir: Path
     seconds: float
     """From the start of the run to its end, or to now."""
@@ -85,9 +85,9 @@ class RunResult(Result):
 
     @property
     def value(self) -> Any:
-        """What the function returned, read from the results.  Raises ``problem``; InputError without one.
+        """What the function returned.  Raises ``problem``, or InputError if there is no value.
 
-        A function's script leaves it as JSON beside itself: reading it runs nothing that a node has sent.
+        It comes back as JSON, so that reading it never runs code from a node.
         """
         if self.problem:
             raise self.problem

@@ -19,18 +19,18 @@ from rain_deploy.state.store import Record
 
 @dataclass(frozen=True, slots=True)
 class DownResult(Result):
-    """``down``: ``nothing`` is true when no such cluster is on record, nor in the account that was asked."""
+    """The result of ``down``.  ``nothing`` is True if neither the record nor the cloud has such a cluster."""
 
     cluster: str
     deleted: tuple[str, ...] = ()
     certificate: tuple[str, ...] = ()
-    """What was looked at and found absent, one line each."""
+    """What was checked and is gone, one line each."""
     pulled: tuple[str, ...] = ()
     """Runs whose results were pulled first."""
     seconds: float = 0.0
     nothing: bool = False
     cost: float | None = None
-    """What the machines cost from first to last; None where nothing is priced."""
+    """What the machines cost in total; None if they cost nothing."""
     currency: str = ""
 
 

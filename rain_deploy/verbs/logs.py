@@ -53,7 +53,7 @@ class LogsResult(Result):
 
 @dataclass(frozen=True, slots=True)
 class PointsResult(Result):
-    """``points``: the newest row of each task, in order of task id."""
+    """The result of ``points``: the newest row of each task, in the order of their ids."""
 
     cluster: str
     run: str

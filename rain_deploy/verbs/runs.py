@@ -23,7 +23,7 @@ from rain_deploy.runs.states import RunLine, await_end, find_run, record_state, 
 
 @dataclass(frozen=True, slots=True)
 class RunsResult(Result):
-    """``runs``: newest last."""
+    """The result of ``runs``; the newest run is last."""
 
     cluster: str
     runs: tuple[RunLine, ...]
@@ -31,19 +31,19 @@ class RunsResult(Result):
 
 @dataclass(frozen=True, slots=True)
 class CancelResult(Result):
-    """``cancel``."""
+    """The result of ``cancel``."""
 
     cluster: str
     run: str
     state: str
     outcome: str
     changed: bool
-    """False: the run had ended before."""
+    """False if the run had already ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class PullResult(Result):
-    """``pull``."""
+    """The result of ``pull``."""
 
     cluster: str
     runs: tuple[PulledRun, ...]

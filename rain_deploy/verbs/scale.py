@@ -20,7 +20,7 @@ from rain_deploy.verbs.up import carry_out
 
 @dataclass(frozen=True, slots=True)
 class ScaleResult(Result):
-    """``scale``: ``added`` and ``removed`` empty mean that the cluster had this size."""
+    """The result of ``scale``.  ``added`` and ``removed`` are empty if the cluster already had this size."""
 
     cluster: str
     before: int
@@ -30,7 +30,7 @@ class ScaleResult(Result):
     nodes: tuple[NodeLine, ...]
     seconds: float
     per_hour: float | None = None
-    """Price of all machines of the cluster while they run; None where nothing is priced."""
+    """The price of all machines while they run; None if they cost nothing."""
     currency: str = ""
     limit_s: float | None = None
     """When they power themselves off; None: never."""

@@ -24,25 +24,25 @@ from rain_deploy.runs.states import RunLine, record_states, run_line, runs_of, u
 
 @dataclass(frozen=True, slots=True)
 class StatusResult(Result):
-    """``status``: ``drift`` has a sentence for each difference from the record."""
+    """The result of ``status``.  ``drift`` has a sentence for each difference from the record."""
 
     cluster: str
     provider: str
     nodes: tuple[NodeLine, ...]
     governors: int | None
-    """Registered with Rain now; None: Rain did not answer."""
+    """How many are registered with Rain now; None if Rain did not answer."""
     run: RunLine | None
-    """The active run, else the last."""
+    """The active run, or else the last one."""
     drift: tuple[str, ...]
     seconds: float
     checked: bool = False
-    """True for ``--check``: drift is then a problem."""
+    """True with ``--check``; then ``drift`` is a problem."""
     limit_s: float | None = None
     """When the machines power themselves off; None: never."""
     cost: float | None = None
-    """So far; None where nothing is priced."""
+    """The cost so far; None if the machines cost nothing."""
     per_hour: float | None = None
-    """Price of all machines as they are now: one that is powered off costs its disk."""
+    """The price of all machines in their present state; a machine that is off costs only its disk."""
     currency: str = ""
 
     @property

@@ -23,7 +23,7 @@ from rain_deploy.verbs.up import UpResult, bring_up
 
 @dataclass(frozen=True, slots=True)
 class SweepResult(Result):
-    """``sweep``: up, run and down in one; what did not happen is None."""
+    """The results of ``up``, ``run`` and ``down``; None for a step that did not happen."""
 
     up: UpResult
     run: RunResult | None

@@ -21,20 +21,20 @@ from rain_deploy.state.store import Record
 
 @dataclass(frozen=True, slots=True)
 class UpResult(Result):
-    """``up``: ``changed`` empty and ``started`` 0 mean that everything was as it should be."""
+    """The result of ``up``.  If ``changed`` is empty and ``started`` is 0, there was nothing to do."""
 
     cluster: str
     provider: str
     nodes: tuple[NodeLine, ...]
     changed: tuple[str, ...]
-    """One sentence per thing that was changed."""
+    """One sentence for each change."""
     started: int
-    """Processes started that outlive the command."""
+    """The number of processes that were started and keep running."""
     seconds: float
     limit_s: float | None = None
     """When the machines power themselves off; None: never."""
     quote: Quote | None = None
-    """What one of them costs; None where nothing is priced."""
+    """The price of one machine; None if the machines cost nothing."""
 
 
 def up(ctx: Context, spec: ClusterSpec, *, dry_run: bool = False) -> UpResult | PlanResult:
