@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import functools
 import re
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -73,8 +72,11 @@ def function_script(
     module = sys.modules.get(getattr(inner, "__module__", None) or "")
     file = _local_file(module)
     call = base64.encodebytes(_pickled(functools.partial(function, *args), name, module if file else None))
-    place = (_import_root(module, file) if module and file else cwd) / f"{name}-function.py"
-    return place, FunctionScript(_SCRIPT.format(name=name, call=call.decode("ascii")).encode(), file)
+    if file:  # its script stands where the module is imported from by its full name
+        spec = getattr(module, "__spec__", None)
+        cwd = file.parents[(spec.name.count(".") if spec else 0) + (file.name == "__init__.py")]
+    script = _SCRIPT.format(name=name, call=call.decode("ascii")).encode()
+    return cwd / f"{name}-function.py", FunctionScript(script, file)
 
 
 def _local_file(module: ModuleType | None) -> Path | None:
@@ -88,33 +90,20 @@ def _local_file(module: ModuleType | None) -> Path | None:
     return file if file.is_file() and not installed else None
 
 
-def _import_root(module: ModuleType, file: Path) -> Path:
-    """Return the directory from which ``module`` is imported by its full name."""
-    spec = getattr(module, "__spec__", None)
-    depth = spec.name.count(".") if spec else 0
-    return file.parents[depth + (file.name == "__init__.py")]
-
-
 def _pickled(call: Callable[[], object], name: str, module: ModuleType | None) -> bytes:
+    """Return ``call`` as bytes, with what ``module`` defines instead of its name.  Raises InputError."""
+    registered = {"__main__", *cloudpickle.list_registry_pickle_by_value()}
+    by_value = module if module and module.__name__ not in registered else None
+    if by_value:
+        cloudpickle.register_pickle_by_value(by_value)
     try:
-        with _by_value(module):
-            data: bytes = cloudpickle.dumps(call)
+        data: bytes = cloudpickle.dumps(call)
     except Exception as error:
         raise InputError(
             f"the function {name} cannot be sent, because something that it uses cannot be pickled: {error}",
             next_step="make such things (connections, locks, open files) inside the function",
         ) from error
-    return data
-
-
-@contextlib.contextmanager
-def _by_value(module: ModuleType | None) -> Iterator[None]:
-    """Have cloudpickle send what ``module`` defines, instead of its name."""
-    if module is None or module.__name__ in {"__main__", *cloudpickle.list_registry_pickle_by_value()}:
-        yield
-        return
-    cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
     finally:
-        cloudpickle.unregister_pickle_by_value(module)
+        if by_value:
+            cloudpickle.unregister_pickle_by_value(by_value)
+    return data

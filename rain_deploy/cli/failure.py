@@ -46,7 +46,7 @@ def report(
     if json:
         from rain_deploy.cli.show import envelope
 
-        echo(envelope.document(verb, result, error, log=shown))
+        echo(envelope.document(verb, result, error, log=shown, exit_code=code))
     elif error:
         node = f" {error.node}" if error.node else ""
         rest = (("still running", error.still_running), ("next", error.next_step), ("log", shown))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,20 +77,11 @@ def text(pattern: str, expected: str, *, completes: str = "") -> Kind:
 
 def choice(*choices: str) -> Kind:
     """Return the kind of words of a fixed list."""
-    check = text("|".join(choices), f"one of {', '.join(choices)}").check
-    return Kind(check, choices=choices)
-
-
-def _string(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("a text in quotes")
-    return value
+    return Kind(text("|".join(choices), f"one of {', '.join(choices)}").check, choices=choices)
 
 
 def _strings(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple):
-        raise ValueError('a list of texts such as ["a", "b"]')  # noqa: TRY004 - ValueError, as every check
-    if not all(isinstance(item, str) and item.strip() for item in value):
+    if not isinstance(value, list | tuple) or not all(isinstance(v, str) and v.strip() for v in value):
         raise ValueError('a list of texts such as ["a", "b"]')
     return tuple(value)
 
@@ -133,9 +124,8 @@ def _amount(value: object, _base: Path) -> float:
 
 
 def _networks(value: object, _base: Path) -> tuple[str, ...]:
-    return tuple(
-        str(parse_network(text)) for text in ([value] if isinstance(value, str) else _strings(value))
-    )
+    networks = (value,) if isinstance(value, str) else _strings(value)
+    return tuple(str(parse_network(network)) for network in networks)
 
 
 def absolute(path: str, base: Path) -> Path:
@@ -156,26 +146,19 @@ def _hosts(value: object, base: Path) -> tuple[tuple[str, str], ...]:
 
     A file has one ``entry [address=10.0.0.1]`` a line and ``#`` comments.  InputError when it cannot be read.
     """
-    if not isinstance(value, str):
-        return _entries(_strings(value))
-    path = absolute(value, base)
-    if "," not in value and (path.exists() or "/" in value):
-        lines = [line.partition("#")[0].strip() for line in read(path, "hosts file").splitlines()]
-        return _entries(line for line in lines if line)
-    return _entries(entry.strip() for entry in value.split(",") if entry.strip())
-
-
-def _entries(lines: Iterator[str] | tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    found: dict[str, str] = {}
-    for line in lines:
+    if isinstance(value, str):
+        path = absolute(value, base)
+        is_file = "," not in value and (path.exists() or "/" in value)
+        lines = [line.partition("#")[0] for line in read(path, "hosts file").splitlines()] if is_file else []
+        value = [word.strip() for word in (lines if is_file else value.split(",")) if word.strip()]
+    listed, found = _strings(value), {}
+    for line in listed:
         entry, *rest = line.split()
         name, _, address = rest[0].partition("=") if rest else ("address", "", "")
         if len(rest) > 1 or name != "address" or entry.startswith("-"):
             raise ValueError(f"host entries such as user@host:22 or host address=10.0.0.1, not {line!r}")
-        if entry in found:
-            raise ValueError("at least one host, and none twice")
         found[entry] = str(parse_peer_address(address)) if rest else ""
-    if not found:
+    if not found or len(found) < len(listed):
         raise ValueError("at least one host, and none twice")
     return tuple(found.items())
 
@@ -203,25 +186,24 @@ def _prices(value: object, _base: Path) -> tuple[tuple[str, float | str], ...]:
     """Return (type, ``disk`` or ``currency``, value) pairs."""
     if not isinstance(value, dict):
         raise ValueError(_PRICES)  # noqa: TRY004 - ValueError, as every check
-    return tuple(map(_price, _flat(value)))
+    found: dict[str, float | str] = {}
+    for name, price in flat(value):
+        if name == "currency" and re.fullmatch("[A-Z]{3}", str(price)):
+            found[name] = str(price)
+            continue
+        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < math.inf:
+            raise ValueError(_PRICES)
+        if not re.fullmatch(r"disk|[a-z0-9-]+\.[a-z0-9-]+", name):
+            raise ValueError(_PRICES)
+        found[name] = float(price)
+    return tuple(found.items())
 
 
-def _price(item: tuple[str, object]) -> tuple[str, float | str]:
-    name, value = item
-    if name == "currency" and re.fullmatch("[A-Z]{3}", str(value)):
-        return name, str(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(_PRICES)
-    if not re.fullmatch(r"disk|[a-z0-9-]+\.[a-z0-9-]+", name):
-        raise ValueError(_PRICES)
-    return name, float(value)
-
-
-def _flat(table: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    """Yield ``standard.medium`` also where it is written without quotes: TOML reads a table in the table."""
+def flat(table: Mapping[str, object], values: Container[str] = ()) -> Iterator[tuple[str, object]]:
+    """Yield ``standard.medium`` of a table ``standard`` in ``table``; ``values`` are not tables."""
     for name, value in table.items():
-        if isinstance(value, dict):
-            yield from ((f"{name}.{size}", price) for size, price in value.items())
+        if isinstance(value, dict) and name not in values:
+            yield from ((f"{name}.{inner}", item) for inner, item in value.items())
         else:
             yield name, value
 
@@ -242,7 +224,8 @@ def read(path: Path, what: str) -> str:
 
 
 SWITCH = Kind(_switch, switch=True)
-PATH = Kind(lambda value, base: absolute(_string(value), base), path=True)
+_TEXT = text(r"(?s).*\S.*", "a text in quotes")
+PATH = Kind(lambda value, base: absolute(_TEXT.check(value, base), base), path=True)
 PATHS = Kind(
     lambda value, base: tuple(absolute(item, base) for item in _strings(value)), many=True, path=True
 )

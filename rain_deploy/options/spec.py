@@ -9,14 +9,14 @@ import os
 import socket
 import tomllib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rain_deploy.core.machine import Machines
 from rain_deploy.core.spec import ClusterSpec, EngineSpec, EnvironmentSpec, RunSpec
 from rain_deploy.errors import InputError, UsageError
-from rain_deploy.options.kinds import read
+from rain_deploy.options.kinds import flat, read
 from rain_deploy.options.table import CLOUD, OPTIONS, Group
 
 Settings = Mapping[str, Any]
@@ -36,9 +36,10 @@ def load(explicit: Path | None, cwd: Path) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not valid TOML: {error}", next_step=again) from error
     settings: dict[str, Any] = {}
-    for key, value in _flat(document):
+    for key, value in flat(document, KEYS):
         if key not in KEYS:
-            near = difflib.get_close_matches(key, [*KEYS, "engine"], n=1, cutoff=0.5)
+            tables = {known.partition(".")[0] for known in KEYS}
+            near = difflib.get_close_matches(key, [*KEYS, *tables], n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(sorted(KEYS))}"
             raise InputError(f"{path}: unknown key {key!r}; {hint}", next_step=again)
         try:
@@ -49,21 +50,10 @@ def load(explicit: Path | None, cwd: Path) -> Settings:
     return settings
 
 
-def _flat(document: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
-    """Yield ``engine.url`` of a table ``engine``; ``env`` and ``prices`` are values themselves."""
-    for key, value in document.items():
-        if isinstance(value, dict) and key not in KEYS:
-            yield from ((f"{key}.{inner}", item) for inner, item in value.items())
-        else:
-            yield key, value
-
-
 def checked(values: Mapping[str, object], base: Path) -> Settings:
     """Return the values of Python keywords as settings; paths are relative to ``base``.  InputError."""
     settings: dict[str, Any] = {}
     for name, value in values.items():
-        if name not in OPTIONS:
-            raise InputError(f"there is no setting {name}", next_step=f"settings: {', '.join(OPTIONS)}")
         try:
             settings[name] = OPTIONS[name].kind.check(value, base)
         except ValueError as error:
@@ -75,11 +65,6 @@ def merged(over: Settings, under: Settings) -> Settings:
     """Return ``over`` (flags, environment) joined with ``under`` (TOML), as the table says."""
     both = {name: OPTIONS[name].merged(over[name], under[name]) for name in over if name in under}
     return {**under, **over, **both}
-
-
-def selected(settings: Settings, *names: str) -> Settings:
-    """Return the settings of these names alone."""
-    return {name: settings[name] for name in names if name in settings}
 
 
 def cluster_spec(name: str, provider: tuple[str, str], settings: Settings) -> ClusterSpec:
@@ -159,7 +144,7 @@ def _refuse(settings: Settings, nodes: int | None, listed: int) -> None:
             next_step="name both in the config file, or none",
         )
     files = {"requirements": "requirements file", "setup": "setup script", "host_key": "host key file"}
-    for name in files.keys() & settings:
+    for name in [name for name in files if name in settings]:
         read(settings[name], files[name])
     for wheel in settings.get("packages", ()):
         if isinstance(wheel, Path) and not wheel.is_file():
@@ -214,7 +199,7 @@ def choose_provider(
 def refuse_rented(provider: str, flags: Settings) -> None:
     """Raise InputError if ``flags`` about rented machines are given to a provider that rents none."""
     rented = [OPTIONS[name] for name, value in flags.items() if value and name in OPTIONS]
-    given = [o.flags[-1] for o in rented if o.group is Group.RENTED or o.name == "then_off"]
+    given = [(o.flags or (o.name,))[-1] for o in rented if o.group is Group.RENTED or o.name == "then_off"]
     if given and provider != CLOUD:
         raise InputError(
             f"{', '.join(given)}: only for machines that rain-deploy rents; those of provider {provider} "

@@ -21,6 +21,7 @@ from rain_deploy.options.spec import (
     cluster_spec,
     load,
     merged,
+    refuse_rented,
     run_spec,
 )
 from rain_deploy.options.table import OPTIONS
@@ -80,8 +81,6 @@ def test_keywords_of_python_make_the_same_specs(tmp_path: Path) -> None:
     assert (run.args, run.companion, run.wait, run.env) == (("-x",), False, True, (("A", "1"),))
     with pytest.raises(InputError, match="nodes: expected a whole number from 1 to 1000, got 0"):
         checked({"nodes": 0}, tmp_path)
-    with pytest.raises(InputError, match="there is no setting node"):
-        checked({"node": 1}, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -259,6 +258,11 @@ def test_hosts_for_another_provider_are_refused() -> None:
             credentials=lambda: None,
             must_be_named=True,
         )
+
+
+def test_prices_are_refused_where_nothing_is_rented() -> None:
+    with pytest.raises(InputError, match=r"^prices: only for machines that rain-deploy rents"):
+        refuse_rented("local", {"prices": (("disk", 0.1),)})
 
 
 def test_a_list_of_hosts_says_how_many_nodes() -> None:

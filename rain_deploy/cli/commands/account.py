@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 def account_spec(session: Session) -> ClusterSpec:
     """Return in which cloud and zone to look, and for whose resources."""
-    from rain_deploy.options.spec import cluster_spec, merged, selected
+    from rain_deploy.options.spec import cluster_spec, merged
 
-    settings = selected(merged(session.flags, session.toml), "zone", "prices", "owner")
+    given = merged(session.flags, session.toml)
+    settings = {name: given[name] for name in ("zone", "prices", "owner") if name in given}
     return cluster_spec(session.cluster, (session.flags.get("provider", CLOUD), "named"), settings)
 
 

@@ -74,7 +74,7 @@ def ssh_command(click_context: click.Context, session: Session, *, node: int | N
     remote = result.nodes[0].exit_status
     if remote is None:
         return result
-    text.echo(envelope.document("ssh", result, result.problem, exit_code=remote))
+    text.echo(envelope.document("ssh", result, result.problem, log=None, exit_code=remote))
     return remote
 
 

@@ -17,28 +17,22 @@ VERSION = 1
 
 def to_json(value: object) -> Any:
     """Return a record as JSON values: bytes as text, paths as strings, errors as objects."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, RainDeployError):
-        return error_object(value)
-    if isinstance(value, dict):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json(item) for item in value]
-    return _scalar(value)
-
-
-def _scalar(value: object) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, float):
-        # JSON knows neither; written as points.json writes them.
-        return value if math.isfinite(value) else _no_number(value)
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def _no_number(value: float) -> str:
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        value = error_object(value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    match value:
+        case dict():
+            return {str(key): to_json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [to_json(item) for item in value]
+        case bytes():
+            return value.decode("utf-8", "backslashreplace")
+        case float() if not math.isfinite(value):  # JSON knows neither; written as points.json writes them
+            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        case None | bool() | int() | float() | str():
+            return value
+    return str(value)
 
 
 def error_object(error: RainDeployError, log: str | None = None) -> dict[str, object]:
@@ -56,32 +50,24 @@ def error_object(error: RainDeployError, log: str | None = None) -> dict[str, ob
 
 
 def document(
-    verb: str,
-    result: object,
-    error: RainDeployError | None,
-    *,
-    log: str | None = None,
-    exit_code: int | None = None,
+    verb: str, result: object, error: RainDeployError | None, *, log: str | None, exit_code: int
 ) -> str:
-    """Return the document of a command, on one line.  ``exit_code``: if it is not the error's."""
-    code = int(error.exit_code if error else ExitCode.DONE) if exit_code is None else exit_code
+    """Return the document of a command, on one line."""
     return _line(
-        {
-            "version": VERSION,
-            "verb": verb,
-            "ok": code == ExitCode.DONE,
-            "exit_code": code,
-            "result": to_json(result),
-            "error": error_object(error, log) if error else None,
-        }
+        version=VERSION,
+        verb=verb,
+        ok=exit_code == ExitCode.DONE,
+        exit_code=exit_code,
+        result=result,
+        error=error_object(error, log) if error else None,
     )
 
 
 def event(name: str, **fields: object) -> str:
     """Return a line of a verb that follows."""
-    return _line({"version": VERSION, "event": name} | {key: to_json(value) for key, value in fields.items()})
+    return _line(version=VERSION, event=name, **fields)
 
 
-def _line(value: dict[str, Any]) -> str:
+def _line(**values: object) -> str:
     # ASCII, because a locale that cannot print a letter must not break a program that reads us.
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(", ", ": "))
+    return json.dumps(to_json(values), ensure_ascii=True, allow_nan=False, separators=(", ", ": "))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
@@ -36,18 +38,16 @@ WIDTH_PER_HOST = 36
 """The columns of the terminal that one host's newest line needs to be useful."""
 
 
+@dataclass
 class Sink:
-    """Shows the script's own output and nothing else.  Called from many threads.
+    """Shows the script's own output and nothing else.  Called from many threads."""
 
-    It remembers the run that the command is about, because Ctrl-C has to name it.  ``on_point`` is for the
-    one verb that shows points as they change.
-    """
-
-    def __init__(self, *, script_to_stderr: bool = False) -> None:
-        self.run = ""
-        self.on_point: Callable[[PointRow], None] | None = None
-        self._script_to_stderr = script_to_stderr
-        self._lock = threading.Lock()
+    script_to_stderr: bool = False
+    run: str = ""
+    """The run that the command is about, because Ctrl-C has to name it."""
+    on_point: Callable[[PointRow], None] | None = None
+    """For the one verb that shows points as they change."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, event: Event) -> None:
         with self._lock:
@@ -62,82 +62,71 @@ class Sink:
         """Show one event; called under the lock."""
         if isinstance(event, ScriptOutput):
             self.pause()
-            echo(event.data, nl=False, err=self._script_to_stderr or event.stream == "stderr")
+            echo(event.data, nl=False, err=self.script_to_stderr or event.stream == "stderr")
 
     def pause(self) -> None:
         """Leave the terminal to the script's output, a question or the result."""
 
 
+@dataclass
 class Lines(Sink):
     """Shows, in pipes and logs, a line on stderr for each thing done, and now and then what is being done."""
 
-    def __init__(
-        self,
-        *,
-        verbose: bool = False,
-        script_to_stderr: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(script_to_stderr=script_to_stderr)
-        self._verbose = verbose
-        self._clock = clock
-        self._spoke_s = clock()
+    verbose: bool = False
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._spoke_s = self.clock()
 
     def show(self, event: Event) -> None:
         super().show(event)
         if (line := self._line(event)) is not None:
-            self._spoke_s = self._clock()
+            self._spoke_s = self.clock()
             self.pause()
-            line = text.clean(line)
             red = isinstance(event, Notice) and event.warning
-            echo(click.style(line, fg="red") if red else line, err=True)
+            echo(click.style(text.clean(line), fg="red") if red else text.clean(line), err=True)
 
     def _line(self, event: Event) -> str | None:
         match event:
             case Notice(sentence):
                 return sentence
-            case StepDone() if event.outcome != "unchanged" or self._verbose:
-                return _step(event)
-            case Progress() if self._verbose or self._clock() - self._spoke_s > QUIET_S:
+            case StepDone() if event.outcome != "unchanged" or self.verbose:
+                took = text.seconds(event.seconds)
+                return f"{event.host}: {event.stage}: {event.step}: {event.outcome}, {took}"
+            case Progress() if self.verbose or self.clock() - self._spoke_s > QUIET_S:
                 return f"{event.host}: {event.text}"
-            case RunChanged() if event.state != "finished" or self._verbose:
+            case RunChanged() if event.state != "finished" or self.verbose:
                 detail = f" ({event.detail})" if event.detail else ""
                 return f"run {event.run}: {event.state}{detail}"  # how it ended is the command's result
         return None
 
 
+@dataclass
 class Spinner(Lines):
     """Shows, in a terminal, what each host is doing, and one line per stage that has ended."""
 
-    def __init__(self, *, verbose: bool = False, script_to_stderr: bool = False) -> None:
-        super().__init__(verbose=verbose, script_to_stderr=script_to_stderr)
-        self._stage = ""
-        self._hosts: dict[str, str] = {}
-        self._points: set[tuple[int, int]] = set()
-        self._mid_line = False
-        """The script has begun a line and not ended it; a spinner would overwrite it."""
-        self._status: Status | None = None
+    _stage: str = ""
+    _hosts: dict[str, str] = field(default_factory=dict)
+    _points: set[tuple[int, int]] = field(default_factory=set)
+    _mid_line: bool = False
+    """The script has begun a line and not ended it; a spinner would overwrite it."""
 
     def show(self, event: Event) -> None:
         match event:
             case StageStarted():
                 self._stage, self._hosts = event.stage, dict.fromkeys(event.hosts, "")
-                self._spin()
+                self._news()
             case Progress():
                 self._news(event.host, event.text)
             case StepDone() if event.host in self._hosts:
                 self._news(event.host, event.step)
             case ScriptOutput():
                 self._mid_line = not event.data.endswith(b"\n")
-            case PointSeen():
-                self._point(event.row)
+            case PointSeen(row) if row.point and row.state == "finished":
+                self._points.add((row.session, row.task))
+                if not self._mid_line:
+                    self._show(f"running: {text.count(len(self._points), 'point')} done")
         super().show(event)
-
-    def _point(self, row: PointRow) -> None:
-        if row.point and row.state == "finished":
-            self._points.add((row.session, row.task))
-            if not self._mid_line:
-                self._show(f"running: {text.count(len(self._points), 'point')} done")
 
     def _line(self, event: Event) -> str | None:
         if isinstance(event, StageEnded):
@@ -145,36 +134,33 @@ class Spinner(Lines):
             failed = f", failed on {', '.join(event.failed)}" if event.failed else ""
             self._hosts = {}
             return f"{event.stage}: {hosts}, {text.seconds(event.seconds)}{failed}"
-        if isinstance(event, StepDone | Progress) and not self._verbose:
-            return _step(event) if isinstance(event, StepDone) and event.outcome == "failed" else None
+        if isinstance(event, Progress) or (isinstance(event, StepDone) and event.outcome != "failed"):
+            return super()._line(event) if self.verbose else None
         return super()._line(event)
 
-    def _news(self, host: str, line: str) -> None:
-        self._hosts.pop(host, None)
-        self._hosts[host] = line  # the last in order is the newest
-        self._spin()
-
-    def _spin(self) -> None:
-        room = self._spinner().console.width - len(self._stage) - 6
+    def _news(self, host: str = "", line: str = "") -> None:
+        if host:
+            self._hosts.pop(host, None)
+            self._hosts[host] = line  # the last in order is the newest
+        room = self._status.console.width - len(self._stage) - 6
         newest = [f"{host} {line}" for host, line in reversed(self._hosts.items()) if line]
         shown = newest[: max(1, room // WIDTH_PER_HOST)] or [text.count(len(self._hosts), "node")]
         parts = [text.cut(text.clean(part), room // len(shown) - 3) for part in shown]
         self._show(f"{self._stage}: {' · '.join(parts)}")
 
-    def _spinner(self) -> Status:
-        if self._status is None:
-            from rich.console import Console
-            from rich.status import Status
+    @functools.cached_property
+    def _status(self) -> Status:
+        from rich.console import Console
+        from rich.status import Status
 
-            self._status = Status("", console=Console(stderr=True))
-        return self._status
+        return Status("", console=Console(stderr=True))
 
     def _show(self, line: str) -> None:
-        self._spinner().update(line.replace("[", r"\["))
-        self._spinner().start()
+        self._status.update(line.replace("[", r"\["))
+        self._status.start()
 
     def pause(self) -> None:
-        if self._status is not None:
+        if "_status" in vars(self):
             with contextlib.suppress(BrokenPipeError):
                 self._status.stop()
 
@@ -188,7 +174,3 @@ class JsonLines(Sink):
                 echo(envelope.event("output", stream=event.stream, text=event.data))
             case RunChanged():
                 echo(envelope.event("run", run=event.run, state=event.state, detail=event.detail))
-
-
-def _step(event: StepDone) -> str:
-    return f"{event.host}: {event.stage}: {event.step}: {event.outcome}, {text.seconds(event.seconds)}"

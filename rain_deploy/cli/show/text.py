@@ -39,11 +39,10 @@ def is_terminal(stream: IO[str] | None) -> bool:
 
 def clean(text: str) -> str:
     """Return text of others with everything that could steer a terminal shown instead of sent."""
-    return "".join(char if char.isprintable() or char in "\n\t" else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode()
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def last_lines(text: str, count: int = 20, width: int = 300) -> list[str]:
@@ -61,22 +60,17 @@ def table(
     """
     if width is None and is_terminal(sys.stdout):
         width = shutil.get_terminal_size().columns
-    columns = [
-        _column(name, [clean(row[index]).replace("\n", " ") for row in rows])
-        for index, name in enumerate(head)
-        if any(row[index] for row in rows)
-    ]
+    columns = []
+    for name, *given in zip(head, *rows, strict=True):
+        if any(given):
+            cells = [name.removeprefix(">"), *(clean(cell).replace("\n", " ") for cell in given)]
+            widest = max(map(len, cells))
+            columns.append([cell.rjust(widest) if name[:1] == ">" else cell.ljust(widest) for cell in cells])
     lines = ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
     if not (wrap and width):
         return "\n".join(cut(line, width) for line in lines)
     before = " " * (sum(len(column[0]) + 2 for column in columns[:-1]))
     return "\n".join(textwrap.fill(line, width, subsequent_indent=before) for line in lines)
-
-
-def _column(head: str, cells: list[str]) -> list[str]:
-    name = head.removeprefix(">")
-    widest = max(len(cell) for cell in (name, *cells))
-    return [cell.ljust(widest) if name == head else cell.rjust(widest) for cell in (name, *cells)]
 
 
 def cut(line: str, width: int | None) -> str:
