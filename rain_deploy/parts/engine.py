@@ -13,7 +13,7 @@ from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.errors import InputError
 from rain_deploy.parts.environment import no_python
 from rain_deploy.parts.part import Part, Shared, facts_of, having
-from rain_deploy.parts.shell import PACKAGE, packages_step, program_step, render
+from rain_deploy.parts.shell import PACKAGE, step
 
 ENGINE = "engine"
 """Name under which the server node reports the digest of the engine that it made."""
@@ -95,7 +95,10 @@ class Engine(Part):
         steps: list[Step] = []
         payload: list[PayloadFile] = []
         if sha256 := shared.cluster.engine_sha256:
-            steps.append(program_step("engine", "engine/rain", self._path, sha256, parallel=True))
+            place, source = self._path, "engine/rain"
+            steps.append(
+                step("engine", "place.sh.j2", parallel=True, makes=place, sha256=sha256, source=source)
+            )
             if shared.binary is not None and self._path not in facts.have:
                 payload.append(PayloadFile("engine/rain", shared.binary, 0o755))
         elif self._makes(node):
@@ -104,11 +107,10 @@ class Engine(Part):
             if not spec.url:
                 payload.append(PayloadFile("engine/engine.lock", engine_lock().encode()))
                 if packages := build_packages(facts.missing_tools):
-                    steps.append(packages_step("build tools", packages))
-            values = {"python": facts.python, "cache": shared.layout.engines}
-            act = render("engine.sh.j2", **values, url=spec.url, sha256=spec.sha256)
+                    steps.append(step("build tools", "apt.sh.j2", packages=packages))
             # The script itself finds what an earlier call of it made.
-            steps.append(Step("engine", act=act, parallel=True))
+            python, cache = facts.python, shared.layout.engines
+            steps.append(step("engine", "engine.sh.j2", parallel=True, python=python, cache=cache, spec=spec))
         return Stage(self.stage_name, tuple(steps), tuple(payload), deadline_s=DEADLINE_S, installs=True)
 
     def done(self, node: Node) -> Node:

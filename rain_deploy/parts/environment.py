@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from rain_deploy.core.cluster import Node
 from rain_deploy.core.spec import NODE_PYTHON_TEXT, ResolvedEnvironment
-from rain_deploy.core.step import PayloadFile, Stage, Step
+from rain_deploy.core.step import PayloadFile, Stage
 from rain_deploy.errors import InputError
 from rain_deploy.parts.part import Part, Shared, facts_of, having
-from rain_deploy.parts.shell import PACKAGE, packages_step, program_step, render
+from rain_deploy.parts.shell import PACKAGE, step
 from rain_deploy.parts.supply.cache import uv_pin
 
 DEADLINE_S = 3600.0
@@ -100,32 +100,33 @@ class Environment(Part):
         """
         facts, layout, environment = facts_of(node), self.shared.layout, self.shared.environment
         uv = layout.uv(uv_pin().binary_sha256)
-        steps = [packages_step("apt packages", environment.apt)] if environment.apt else []
+        steps = [step("apt packages", "apt.sh.j2", packages=environment.apt)] if environment.apt else []
         payload = []
         if setup := environment.setup:
             line, marker = setup.partition("\n")[0], f"{self._path}.setup"
             interpreter = shlex.join(line[2:].split() if line.startswith("#!") else ["sh"])
-            values = {"directory": layout.environments, "marker": marker, "interpreter": interpreter}
-            act = render("setup.sh.j2", **values)
-            steps.append(Step("set-up script", act, check=f"[ -e {shlex.quote(marker)} ]", makes=marker))
+            steps.append(step("set-up script", "setup.sh.j2", interpreter=interpreter, makes=marker))
             payload.append(PayloadFile("env/setup", setup.encode()))
         if self.lacks(node):
-            steps.append(program_step("uv", "env/uv", uv, uv_pin().binary_sha256))
+            sha256 = uv_pin().binary_sha256
+            steps.append(step("uv", "place.sh.j2", makes=uv, sha256=sha256, source="env/uv"))
             payload.append(PayloadFile("env/requirements.txt", environment.lock_text.encode()))
             payload += [PayloadFile(f"env/wheels/{name}", data) for name, data in environment.wheels]
             payload += [PayloadFile(f"env/compat/{name}", data) for name, data in compat_files()]
             if self.shared.uv is not None and uv not in facts.have:
                 payload.append(PayloadFile("env/uv", self.shared.uv, 0o755))
-        steps.append(self._build(uv, facts.python))
+        built = step(
+            "environment",
+            "environment.sh.j2",
+            parallel=True,
+            makes=f"{self._path}/.ok",
+            path=self._path,
+            python=facts.python,
+            uv=uv,
+            version=NODE_PYTHON_TEXT,
+        )
+        steps.append(built)
         return Stage(self.stage_name, tuple(steps), tuple(payload), deadline_s=DEADLINE_S, installs=True)
-
-    def _build(self, uv: str, python: str) -> Step:
-        path, directory = self._path, self.shared.layout.environments
-        values = {"directory": directory, "path": path, "python": python, "uv": uv}
-        act = render("environment.sh.j2", **values, version=NODE_PYTHON_TEXT)
-        ready = f"[ -e {shlex.quote(path)}/.ok ]"
-        works = f"{ready} && {shlex.quote(path)}/bin/python -I -c 'import rain.client'"
-        return Step("environment", act, ready, works, parallel=True, makes=f"{path}/.ok")
 
     def done(self, node: Node) -> Node:
         return having(node, f"{self._path}/.ok")

@@ -13,7 +13,7 @@ from rain_deploy.core.cluster import Node
 from rain_deploy.core.layout import IDLE_PORT, MACHINE, ROOT_BASE, SET_MACHINE, USER_BASES
 from rain_deploy.core.step import Stage, Step
 from rain_deploy.parts.part import Part, facts_of
-from rain_deploy.parts.shell import render
+from rain_deploy.parts.shell import render, step
 
 BOOT_DEADLINE_S = 600.0
 BOOT_GRANT_S = 1800
@@ -63,9 +63,8 @@ def limit_stage(limit_s: float | None) -> Stage:
 
     The same limit stays untouched: the machine takes a moved limit as the wish that it stays on.
     """
-    same = f'{SET_MACHINE}; [ "$(cat "$M/limit")" = "$LIMIT" ]'
-    step = Step("time limit", act=render("limit-move.sh.j2", here=SET_MACHINE), check=same, verify=same)
-    return Stage("limit", (step,), variables=(("LIMIT", _limit_text(limit_s)),), deadline_s=60.0)
+    steps = (step("time limit", "limit-move.sh.j2", here=SET_MACHINE),)
+    return Stage("limit", steps, variables=(("LIMIT", _limit_text(limit_s)),), deadline_s=60.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,7 @@ class FirstBoot(Part):
 
     def stage(self, node: Node) -> Stage:
         del node
-        step = Step("user-data", act=render("boot.sh.j2"))
-        return Stage(self.stage_name, (step,), deadline_s=BOOT_DEADLINE_S)
+        return Stage(self.stage_name, (step("user-data", "boot.sh.j2"),), deadline_s=BOOT_DEADLINE_S)
 
     def done(self, node: Node) -> Node:
         return replace(node, facts=replace(facts_of(node), marked=True))
@@ -115,13 +113,12 @@ class HostKey(Part):
     def stage(self, node: Node) -> Stage:
         """Make a key beside the one in use, or find the one that was made; report its public part."""
         del node
-        step = Step("new host key", act=render("host-keys-new.sh.j2", here=SET_MACHINE))
-        return Stage(self.stage_name, (step,), variables=(("D", self.directory),), deadline_s=60.0)
+        steps = (step("new host key", "host-keys-new.sh.j2", here=SET_MACHINE),)
+        return Stage(self.stage_name, steps, variables=(("D", self.directory),), deadline_s=60.0)
 
     def switch(self, key: str) -> Stage:
         """Put the new key, whose public part is ``key``, in the place of the old; done once SSH offers it."""
-        offered = render("host-keys-offered.sh.j2", deadline_s=SWITCH_S)
-        switch = Step("switch host key", act=render("host-keys-switch.sh.j2"), verify=offered)
+        switch = step("switch host key", "host-keys-switch.sh.j2", deadline_s=SWITCH_S)
         forget = Step("forget the first host key", act=f'{SET_MACHINE}\n$SUDO rm -f "$M/one-time-host-key"')
         variables = (("D", self.directory), ("K", key))
         return Stage("switch host key", (switch, forget), variables=variables, deadline_s=SWITCH_S + 60.0)

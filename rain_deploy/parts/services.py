@@ -17,7 +17,7 @@ from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT, RUN_PORTS, Layout
 from rain_deploy.core.step import Command, PayloadFile, Stage, Step
 from rain_deploy.node.wire import ClusterConfig, Member, NodeConfig, to_json
 from rain_deploy.parts.part import Part, Shared, facts_of, having
-from rain_deploy.parts.shell import PACKAGE, file_step, render
+from rain_deploy.parts.shell import PACKAGE, step
 from rain_deploy.parts.wall import wall_removal_step
 
 PROBE_DEADLINE_S = 60
@@ -62,11 +62,10 @@ class Code(Part):
     def stage(self, node: Node) -> Stage:
         """Place the bundle by rename: nodes that share a machine may do it at once."""
         del node
-        layout, bundle, there = self.shared.layout, code_bundle(), f"[ -e {shlex.quote(self._main)} ]"
-        codes, target = shlex.quote(layout.codes), shlex.quote(layout.code(bundle.digest))
-        act = f'mkdir -p {codes}\nmv -T "$S/code" {target} 2>/dev/null || {there}'
-        payload = tuple(PayloadFile(f"code/{file.path}", file.data) for file in bundle.files)
-        return Stage(self.stage_name, (Step("node code", act, there, there, makes=self._main),), payload)
+        digest, files = code_bundle()
+        directory = self.shared.layout.code(digest)
+        steps = (step("node code", "code.sh.j2", directory=directory, makes=self._main),)
+        return Stage(self.stage_name, steps, tuple(PayloadFile(f"code/{f.path}", f.data) for f in files))
 
     def done(self, node: Node) -> Node:
         return having(node, self._main)
@@ -129,7 +128,7 @@ def start_stage(cluster: Cluster, node: Node, *, probe: bool) -> Stage:
     layout, server, count = layout_of(cluster), cluster.server, len(cluster.nodes)
     node_dir = layout.node(node.host.index)
     payload = [PayloadFile("node.json", _node_config(cluster, node))]
-    steps = [file_step(payload[0], f"{node_dir}/node.json")]
+    steps = [_placed(payload[0], node_dir)]
     ensure = node_argv(cluster, "ensure", node_dir)
     if node.name == server.name:
         members = (
@@ -137,7 +136,7 @@ def start_stage(cluster: Cluster, node: Node, *, probe: bool) -> Stage:
             for each in cluster.nodes
         )
         payload.append(PayloadFile("cluster.json", _json(ClusterConfig(nodes=tuple(members)))))
-        steps.append(file_step(payload[1], f"{layout.server}/cluster.json"))
+        steps.append(_placed(payload[1], layout.server))
         ensure = (*ensure, "--supervisor", layout.cluster)
     started = f'started=$({shlex.join(ensure)})\nfor s in $started; do data started "$s"; done'
     steps.append(Step("services", act=started))
@@ -146,6 +145,12 @@ def start_stage(cluster: Cluster, node: Node, *, probe: bool) -> Stage:
         ask = node_argv(cluster, "probe", *words, "--deadline", str(PROBE_DEADLINE_S))
         steps.append(Step(f"{count} governor{'s' * (count > 1)} registered", act=shlex.join(ask)))
     return Stage("start", tuple(steps), tuple(payload), deadline_s=PROBE_DEADLINE_S + 60)
+
+
+def _placed(file: PayloadFile, directory: str) -> Step:
+    """Return the step that puts a small file of the payload into ``directory`` if it differs."""
+    makes, sha256 = f"{directory}/{file.path}", hashlib.sha256(file.data).hexdigest()
+    return step(file.path, "file.sh.j2", makes=makes, sha256=sha256, source=file.path)
 
 
 def _node_config(cluster: Cluster, node: Node) -> bytes:
@@ -179,17 +184,14 @@ def stop_stage(cluster: Cluster, node: Node) -> Stage:
     """Return the stage that ends the services of one node and proves that nothing of them runs or listens."""
     service = f"{cluster.id}/{node.host.index}"
     config = f"{layout_of(cluster).node(node.host.index)}/node.json"
-    steps = [Step("processes", act=render("stop.sh.j2", service=service, node_config=config))]
+    steps = [step("processes", "stop.sh.j2", service=service, node_config=config)]
     if re.fullmatch(r"[0-9a-fA-F.:]+", node.cluster_address):
         of_server = (IDLE_PORT, HTTP_PORT, *RUN_PORTS) if node is cluster.server else ()
         listed = "|".join(f"{port:04X}" for port in (node.governor_port, *of_server))
         packed = ipaddress.ip_address(node.cluster_address).packed
         own = "".join(packed[i : i + 4][::-1].hex().upper() for i in range(0, len(packed), 4))
-        # Lines of /proc/net/tcp and tcp6 that listen at the address or at any:
         pattern = f"^ *[0-9]+: ({own}|{'0' * len(own)}):({listed}) [0-9A-F]+:[0-9A-F]+ 0A "
-        look = f"! cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -qE {shlex.quote(pattern)}"
-        absent = shlex.quote(f"listening Rain ports on {node.cluster_address} (/proc/net/tcp)")
-        steps.append(Step("ports", act=f"data absent {absent}", verify=look))
+        steps.append(step("ports", "ports.sh.j2", address=node.cluster_address, pattern=pattern))
     return Stage("stop", tuple(steps), deadline_s=60.0)
 
 
@@ -198,8 +200,6 @@ def remove_stage(cluster: Cluster, *, wall: bool) -> Stage:
 
     It comes after the services of all nodes have ended: several nodes may be one machine.
     """
-    directory = shlex.quote(layout_of(cluster).cluster)
-    absent = shlex.quote(f"files under {layout_of(cluster).cluster}")
-    step = Step("files", act=f"rm -rf -- {directory}\ndata absent {absent}", verify=f"[ ! -e {directory} ]")
+    files = step("files", "remove.sh.j2", directory=layout_of(cluster).cluster)
     walls = (wall_removal_step(cluster.id),) if wall else ()
-    return Stage("remove", (*walls, step), deadline_s=120.0)
+    return Stage("remove", (*walls, files), deadline_s=120.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gzip
-import hashlib
 import io
 import os
 import shlex
@@ -52,6 +51,22 @@ def render(name: str, **values: object) -> str:
     return _environment().get_template(name).render(**values)
 
 
+def step(
+    name: str, template: str, *, parallel: bool = False, makes: str = "", sha256: str = "", **values: object
+) -> Step:
+    """Return the step whose shell text is in the template's blocks ``check``, ``act`` and ``verify``.
+
+    A block ``done`` is check and verify in one; without any block, the whole template is the act.
+    """
+    loaded = _environment().get_template(template)
+    context = loaded.new_context({**values, "makes": makes, "sha256": sha256})
+    blocks = loaded.blocks or {"act": loaded.root_render_func}
+    texts = {part: "".join(block(context)).strip("\n") for part, block in blocks.items()}
+    if done := texts.pop("done", ""):
+        texts |= {"check": done, "verify": done}
+    return Step(name, **texts, parallel=parallel, makes=makes, sha256=sha256)
+
+
 def pack(files: tuple[PayloadFile, ...]) -> bytes:
     """Return a gzipped tar of the files; the same files give the same bytes."""
     buffer = io.BytesIO()
@@ -84,38 +99,3 @@ def stage_command(stage: Stage, base: str, exports: tuple[tuple[str, str], ...] 
     )
     stdin = pack(payload) if payload else None
     return Command(argv=("sh", "-c", script), stdin=stdin, deadline_s=stage.deadline_s)
-
-
-def packages_step(name: str, packages: tuple[str, ...], *, present: str = "") -> Step:
-    """Return the step that installs missing ``packages`` (names, also ``name=version``); needs root there.
-
-    ``present`` is shell text that succeeds where nothing has to be installed; by default dpkg is asked.
-    """
-    names = " ".join(shlex.quote(package) for package in packages)
-    # dpkg knows neither name=version nor virtual packages: apt-get then decides, which is quick.
-    count = f"dpkg-query -W -f '${{db:Status-Abbrev}}\\n' {names} | grep -c '^ii'"
-    check = present or f'[ "$({count})" -ge {len(packages)} ]'
-    return Step(name=name, check=check, act=render("apt.sh.j2", packages=packages))
-
-
-def program_step(name: str, source: str, target: str, sha256: str, *, parallel: bool = False) -> Step:
-    """Return the step that puts the payload's program ``source`` at ``target``, with this digest.
-
-    Without a payload the program must be there already.
-    """
-    path = shlex.quote(target)
-    whole = f"""[ -x {path} ] && [ "$(sha256sum <{path})" = '{sha256}  -' ]"""
-    act = render("place.sh.j2", source=source, target=target, directory=target.rpartition("/")[0])
-    return Step(name=name, act=act, check=whole, verify=whole, parallel=parallel, makes=target, sha256=sha256)
-
-
-def file_step(file: PayloadFile, target: str) -> Step:
-    """Return the step that puts a small file of the payload at ``target`` if it differs, by rename."""
-    path, directory = shlex.quote(target), shlex.quote(target.rpartition("/")[0])
-    return Step(
-        name=target.rpartition("/")[2],
-        check=f'cmp -s "$S/{file.path}" {path}',
-        act=f'mkdir -p {directory}\nmv "$S/{file.path}" {path}',
-        makes=target,
-        sha256=hashlib.sha256(file.data).hexdigest(),
-    )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
@@ -20,12 +19,9 @@ from rain_deploy.core.step import Stage, Step
 from rain_deploy.core.text import Address, parse_address, parse_network
 from rain_deploy.errors import InputError
 from rain_deploy.parts.part import Part, facts_of
-from rain_deploy.parts.shell import packages_step, render
+from rain_deploy.parts.shell import render, step
 
 LOOPBACK = "127.0.0.1"
-
-_PATH = 'PATH="$PATH:/usr/sbin:/sbin"'
-"""Where nft lies; not on the path of users in Debian."""
 
 
 class Wall(Part):
@@ -135,25 +131,16 @@ def wall_steps(layout: Layout, addresses: Mapping[str, str]) -> tuple[Step, ...]
     change of either.
     """
     text = wall_text(layout.cluster_id, addresses.values(), len(addresses))
-    table, record = table_name(layout.cluster_id), shlex.quote(f"{layout.cluster}/wall")
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    now = f'listed=$($SUDO nft list table inet {table}) && now="{digest} $(echo "$listed" | sha256sum)"'
-    same = f'{_PATH}; {now} && [ "$now" = "$(cat {record})" ]'
-    apply = f"{_PATH}\nprintf %s {shlex.quote(text)} | $SUDO nft -f -"
-    keep = f'{now}\nmkdir -p {shlex.quote(layout.cluster)}\necho "$now" >{record}.$$\nmv {record}.$$ {record}'
-    nft = packages_step("nftables", ("nftables",), present=f"{_PATH}; command -v nft")
-    return nft, Step("wall", f"{apply}\n{keep}", same, same, makes=f"{layout.cluster}/wall", sha256=digest)
+    table, sha256 = table_name(layout.cluster_id), hashlib.sha256(text.encode()).hexdigest()
+    present = 'PATH="$PATH:/usr/sbin:/sbin"; command -v nft'  # not on the path of users in Debian
+    nft = step("nftables", "apt.sh.j2", packages=("nftables",), present=present)
+    place = f"{layout.cluster}/wall"
+    return nft, step("wall", "wall.sh.j2", makes=place, sha256=sha256, text=text, table=table)
 
 
 def wall_removal_step(cluster_id: str) -> Step:
     """Return the step that removes our table and checks that; nothing to do without root or nft."""
-    table = table_name(cluster_id)
-    none = '{ [ "$(id -u)" != 0 ] && [ -z "$SUDO" ]; } || ! command -v nft'
-    gone = f'tables=$($SUDO nft list tables inet) && ! echo "$tables" | grep -qx "table inet {table}"'
-    look = f"{_PATH}; {none} || {{ {gone}; }}"
-    absent = shlex.quote(f"packet filter table {table}")
-    act = f"{_PATH}\n$SUDO nft delete table inet {table}\ndata absent {absent}"
-    return Step("wall", act, check=look, verify=f"({look}) >/dev/null")
+    return step("wall", "wall-remove.sh.j2", table=table_name(cluster_id))
 
 
 def _address(node: str, text: str) -> Address:

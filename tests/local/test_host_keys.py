@@ -207,6 +207,6 @@ def test_no_code_path_takes_a_key_that_nobody_checked() -> None:
     lax = re.compile(r"AutoAdd|WarningPolicy|known_hosts=None|StrictHostKeyChecking\W+(no|off|ask|accept)")
     assert [path for path, text in texts.items() if lax.search(text)] == []
     scans = [path.name for path, text in texts.items() if "ssh-keyscan" in text]
-    assert scans == ["host-keys-offered.sh.j2"]  # a node that looks for the one key it was told
+    assert scans == ["host-keys-switch.sh.j2"]  # a node that looks for the one key it was told
     policies = [path.name for path, text in texts.items() if "set_missing_host_key_policy(" in text]
     assert policies == ["connection.py"]

@@ -22,7 +22,7 @@ from rain_deploy.parts.engine import Engine, build_packages, engine_key, engine_
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.part import Shared
 from rain_deploy.parts.scripts.build_engine import Pin, locked, read_pins, render_lock
-from rain_deploy.parts.shell import packages_step, render, stage_command
+from rain_deploy.parts.shell import render, stage_command, step
 
 HOST = Host("node-1", "127.0.0.1", 22, "me", ())
 RAIN = b'#!/bin/sh\necho "Rain 0.4.0"\n'
@@ -229,7 +229,7 @@ esac
 def test_package_lists_that_know_nothing_are_renewed_and_the_install_repeated(tmp_path: Path) -> None:
     environment = tools(tmp_path / "bin", **{"apt-get": APT_GET})
     environment |= {"PATH": f"{environment['PATH']}:{os.defpath}", "STATE": str(tmp_path)}
-    act = packages_step("tools", ("capnproto", "gcc")).act
+    act = step("tools", "apt.sh.j2", packages=("capnproto", "gcc")).act
     subprocess.run(["sh", "-ec", f"SUDO=\n{act}"], env=environment, check=True, timeout=60)
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls[-1].endswith("install -y --no-install-recommends -- capnproto gcc")
