@@ -85,7 +85,8 @@ def node_log(ctx: Context, name: str, number: int | None, log: NodeLog) -> LogsR
     cluster = awake(ctx, cluster, (node,))
     node = find_node(cluster, number)  # it may have another address now
     layout = layout_of(cluster)
-    places = f"{shlex.quote(layout.node(node.host.index))}/*/*.log {shlex.quote(layout.server)}/*.log"
+    home = shlex.quote(layout.node(node.host.index))
+    places = f"{home}/*/*.log {home}/*/epochs/*/*.log {shlex.quote(layout.server)}/*.log"
     services = f'for f in {places}; do [ ! -f "$f" ] || {{ echo "==> $f <=="; tail -n 500 -- "$f"; }}; done'
     script = _BOOT_LOG if log == NodeLog.BOOT else services
     result = ctx.transport.run(node.host, Command(("sh", "-c", script)))

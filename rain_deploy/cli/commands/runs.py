@@ -199,7 +199,7 @@ def logs_text(result: LogsResult) -> text.Text:
 @verb("logs", logs_text, "logs -f", "logs --node 2 --install", follows=True)
 @run_argument
 @option("-f", "--follow", is_flag=True, help="Keep printing until the run ends.")
-@option("--node", kind=NODE, metavar="N", help="Show the logs of Rain on this node.")
+@option("--node", kind=NODE, metavar="N", help="Show the logs of the governor on this node.")
 @option("--boot", is_flag=True, help="Show what a rented machine printed when it first booted.")
 @option("--install", is_flag=True, help="Show what the installation printed.")
 def logs_command(
