@@ -39,14 +39,12 @@ class ShippedFile:
     """A file to ship.  ``path`` is below the root: POSIX, never absolute, no ``..``."""
 
     path: str
-    source: Path
-    """Absolute.  Of a link, the content is shipped."""
+    source: Path | bytes
+    """An absolute path (of a link, the content is shipped), or the content, where it is no file here."""
     size_bytes: int
     sha256: str
     mode: int
     """0o755 when its owner may execute it, else 0o644."""
-    data: bytes | None = None
-    """The content, where it is no file here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,18 +64,19 @@ class PulledRun:
     failed_points: int = 0
 
 
-def pull(stream: Stream, run: RunRecord, out: Path, *, again: str, limits: Limits | None = None) -> PulledRun:
-    """Fill ``out``, and replace only what an earlier pull of the same run left there.
+def pull(stream: Stream, run: RunRecord, limits: Limits | None = None) -> PulledRun:
+    """Fill the run's ``out``, and replace only what an earlier pull of the same run left there.
 
-    ``again`` is the command that pulls once more.  Raises InputError (``out`` holds other files),
-    PullFailed (connection lost, damaged stream, disk full, ``out`` not writable; nothing half-made is
-    left), UnsafeResults (a limit passed; or, once the rest is in ``out``, for names that were refused).
+    Raises InputError (``out`` holds other files), PullFailed (connection lost, damaged stream, disk full,
+    ``out`` not writable; nothing half-made is left), UnsafeResults (a limit passed; or, once the rest is in
+    ``out``, for names that were refused).
     """
+    out, again = run.out, f"rain-deploy pull {run.id} -c {run.cluster}"
     try:
         check_target(out, run.id)
         with _partial_directory(out) as partial:
             unpacked = _received(stream, partial, limits)
-            pulled = _landed(run, unpacked, partial, out)
+            pulled = _landed(run, unpacked, partial)
     except OSError as error:
         why = "the disk is full" if full(error) else f"it cannot be written: {error.strerror}"
         raise PullFailed(f"no results in {out}: {why}", next_step=f"{again} --out DIR") from error
@@ -107,9 +108,14 @@ def _received(stream: Stream, partial: Path, limits: Limits | None) -> Unpacked:
     return receive(send, partial, limits, top=_TOP)
 
 
-def _landed(run: RunRecord, unpacked: Unpacked, partial: Path, out: Path) -> PulledRun:
+def _landed(run: RunRecord, unpacked: Unpacked, partial: Path) -> PulledRun:
     """Write the tables of points, and move everything to ``out`` with its manifest."""
-    status = _status(partial / _STATE)
+    try:
+        with (partial / _STATE).open("rb") as stream:  # the node may have sent anything
+            sent = json.loads(stream.read(_LONGEST_STATE_BYTES), parse_constant=lambda _: None)
+        status = from_json(RunStatus, sent)
+    except (FileNotFoundError, ValueError, RecursionError):
+        status = RunStatus()
     (partial / _STATE).unlink(missing_ok=True)  # the manifest takes its place
     files = [file for file in unpacked.files if file.path != _STATE]
     rows = points.fold(points.read_rows(partial / _ROWS))
@@ -118,10 +124,10 @@ def _landed(run: RunRecord, unpacked: Unpacked, partial: Path, out: Path) -> Pul
             write(rows, table)
         data = (partial / name).read_bytes()
         files.append(PulledFile(name, len(data), hashlib.sha256(data).hexdigest()))
-    _land(partial, out, _manifest_of(run, status, files))
+    _land(partial, run.out, _manifest_of(run, status, files))
     return PulledRun(
         run=run.id,
-        results_dir=out,
+        results_dir=run.out,
         figures=len({Path(file.path).with_suffix("") for file in files if file.path.startswith("figures/")}),
         points=len(rows),
         files=sum(file.path.startswith("files/") for file in files),
@@ -129,16 +135,6 @@ def _landed(run: RunRecord, unpacked: Unpacked, partial: Path, out: Path) -> Pul
         finished=status.state == RunState.FINISHED,
         failed_points=sum(row.state == "failed" for row in rows),
     )
-
-
-def _status(path: Path) -> RunStatus:
-    """Return the node's report about the run; the node may have sent anything."""
-    try:
-        with path.open("rb") as stream:
-            value = json.loads(stream.read(_LONGEST_STATE_BYTES), parse_constant=lambda _: None)
-        return from_json(RunStatus, value)
-    except (FileNotFoundError, ValueError, RecursionError):
-        return RunStatus()
 
 
 def check_target(out: Path, run_id: str) -> None:

@@ -106,12 +106,7 @@ def pull_run(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatu
     """Pull the run's results to ``record.out``, and record that they are there."""
     record = record_state(ctx, record, status)
     pack = node_command(cluster, "pack", layout_of(cluster).run(record.id), deadline_s=PACK_DEADLINE_S)
-    pulled = pull(
-        lambda sink: ctx.transport.run(cluster.server.host, pack, on_stdout=sink),
-        record,
-        record.out,
-        again=f"rain-deploy pull {record.id} -c {cluster.name}",
-    )
+    pulled = pull(lambda sink: ctx.transport.run(cluster.server.host, pack, on_stdout=sink), record)
     if pulled.finished:
         ctx.store.save_run(replace(record, pulled=True))
     return pulled

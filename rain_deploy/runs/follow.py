@@ -18,16 +18,7 @@ from rain_deploy.core.run import RunRecord, RunState, Shipment
 from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import EngineError, InputError, Locked, Unreachable
-from rain_deploy.node.wire import (
-    BUSY,
-    NOT_IN_LINE,
-    EndLine,
-    OutputLine,
-    PointLine,
-    RunStatus,
-    StateLine,
-    read_line,
-)
+from rain_deploy.node import wire
 from rain_deploy.parts.run import ship_stage
 from rain_deploy.parts.services import layout_of, node_argv
 from rain_deploy.results.pull import check_target
@@ -129,7 +120,7 @@ class _Follower:
     run: str
     in_line: Callable[[], None]
     offsets: dict[str, int] = field(default_factory=lambda: {"out": 0, "err": 0, "points": 0})
-    status: StateLine | None = None
+    status: wire.StateLine | None = None
     ended: bool = False
     heard: int = 0
     """Lines so far; a run without output also sends one every few seconds."""
@@ -139,21 +130,21 @@ class _Follower:
         *lines, self.rest = (self.rest + chunk).split(b"\n")
         for text in lines:
             self.heard += 1
-            match read_line(text):
-                case OutputLine() as line:
+            match wire.read_line(text):
+                case wire.OutputLine() as line:
                     self.offsets[line.t] += len(line.data)
                     self.ctx.emit(ScriptOutput("stdout" if line.t == "out" else "stderr", line.data))
-                case PointLine() as line:
+                case wire.PointLine() as line:
                     self.offsets["points"] += line.bytes
                     self.ctx.emit(PointSeen(line.row))
-                case StateLine() as line:
+                case wire.StateLine() as line:
                     before, self.status = self.status, line
                     if before is None:
                         self.in_line()
                     if before is None or (before.state, before.ahead) != (line.state, line.ahead):
                         detail = f"{line.ahead} before it" if line.ahead else line.message
                         self.ctx.emit(RunChanged(self.run, line.state, detail))
-                case EndLine():
+                case wire.EndLine():
                     self.ended = True
                 case None:
                     pass
@@ -168,12 +159,11 @@ def follow(
     in_line: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
-) -> RunStatus:
+) -> wire.RunStatus:
     """Emit the run's output, points and changes from their beginning; return its final state.
 
-    With ``queued``, what its run asks for, the first connection queues it too; ``in_line`` is called when
-    the node answers that the run is in line.  Raises Locked when the node refuses to queue, Unreachable when
-    the connection cannot be restored.
+    With ``queued``, the first connection queues the run too; ``in_line`` is called once it is in line.
+    Raises Locked when the node refuses to queue, Unreachable for a connection that stays lost.
     """
     follower = _Follower(ctx, record.id, in_line)
     plain = node_argv(cluster, "follow", layout_of(cluster).run(record.id))
@@ -217,11 +207,11 @@ def _refused(record: RunRecord, result: CommandResult) -> Locked | InputError | 
     """Return the error for a queue or follow that the node refused."""
     details = result.stderr.decode(errors="replace").strip()[-2000:]
     again = f"rain-deploy run -c {record.cluster} {record.script}"
-    if result.exit_status == BUSY:
+    if result.exit_status == wire.BUSY:
         return Locked(
             f"run {record.id} was not started: {details}", next_step=f"{again}, which waits in line"
         )
-    if result.exit_status == NOT_IN_LINE:
+    if result.exit_status == wire.NOT_IN_LINE:
         message = f"run {record.id} was never in line: the command that shipped it was ended before"
         return InputError(message, next_step=again)
     message = f"run {record.id} cannot be followed (exit {result.exit_status})"

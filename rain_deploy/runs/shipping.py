@@ -6,13 +6,14 @@ directory, so that the same relative paths and imports work on the nodes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 from pathlib import Path
 
 from rain_deploy.core.run import Shipment, ShippedFile
-from rain_deploy.core.spec import FunctionScript
+from rain_deploy.core.spec import FunctionScript, RunSpec
 from rain_deploy.core.step import PayloadFile
 from rain_deploy.errors import InputError
 from rain_deploy.runs.source import Source, read_script, scan
@@ -26,26 +27,17 @@ _RESULTS = "results"
 """Below the working directory; pulled results are not shipped again."""
 
 
-def collect(
-    script: Path,
-    cwd: Path,
-    extra: tuple[Path, ...] = (),
-    *,
-    never: tuple[Path, ...] = (),
-    function: FunctionScript | None = None,
-) -> Shipment:
-    """Return everything that must be shipped with ``script`` when it is typed in ``cwd``.
+def collect(spec: RunSpec, cwd: Path, home: Path) -> Shipment:
+    """Return what must be shipped with a run that is typed in ``cwd``; never what lies in ``home``.
 
-    ``extra`` are the files and directories of ``--files``; ``never`` holds directories that are not for
-    shipping, such as the home of this tool; the script of a ``function`` is in memory.  Raises InputError
-    for a script that is missing or not Python 3.11, for what cannot be read, and for what has no place
+    Raises InputError for a script that is not Python 3.11, for what cannot be read, and for what has no place
     relative to ``cwd``.
     """
     cwd = cwd.resolve()
-    path = (cwd / script).resolve()  # as Python does: the directory of what a linked script really is
-    found = _Gathering(cwd, path, tuple(place.resolve() for place in never), function)
+    path = (cwd / spec.script).resolve()  # as Python does: the directory of what a linked script really is
+    found = _Gathering(cwd, path, home.resolve(), spec.function)
     found.add_script()
-    for given in extra:
+    for given in spec.files:
         found.add_extra(given)
     root = Path(os.path.commonpath([cwd, path.parent, *found.files, *found.directories]))
     return Shipment(
@@ -62,14 +54,19 @@ def payload(shipment: Shipment) -> tuple[PayloadFile, ...]:
     """Read the files now and return them.  Raises InputError for one that changed since ``collect``."""
     files = []
     for file in shipment.files:
-        try:
-            data = file.source.read_bytes() if file.data is None else file.data
-        except OSError as error:
-            raise _unreadable(file.source, error) from error
-        if hashlib.sha256(data).hexdigest() != file.sha256:
+        if isinstance(file.source, bytes):
+            data = file.source
+        elif hashlib.sha256(data := _content(file.source)).hexdigest() != file.sha256:
             raise InputError(f"{file.source} changed while it was being shipped", next_step="run it again")
         files.append(PayloadFile(file.path, data, file.mode))
     return tuple(files)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:
@@ -79,13 +76,11 @@ def _unreadable(path: Path, error: OSError) -> InputError:
 class _Gathering:
     """A collection in progress: absolute paths, as the script will name them."""
 
-    def __init__(
-        self, cwd: Path, script: Path, never: tuple[Path, ...], function: FunctionScript | None
-    ) -> None:
+    def __init__(self, cwd: Path, script: Path, home: Path, function: FunctionScript | None) -> None:
         self._cwd = cwd
         self._script = script
         self._function = function
-        self._never = never
+        self._home = home
         self._bases = (cwd, script.parent)
         self._search = [script.parent]
         """The user's own part of ``sys.path``."""
@@ -110,17 +105,10 @@ class _Gathering:
             for found in [path for wanted in source.imports for path in self._modules(module, wanted)]:
                 if found not in self.files:
                     self.files.add(found)
-                    if found.suffix == ".py":
-                        todo.append((found, self._scan(found)))
-
-    def _scan(self, module: Path) -> Source:
-        """Return what a module names; nothing when it does not parse: the script may never import it."""
-        try:
-            return scan(module.read_bytes(), self._name(module))
-        except (SyntaxError, ValueError):
-            return Source()
-        except OSError as error:
-            raise _unreadable(module, error) from error
+                    # What does not parse names nothing: the script may never import it.
+                    with contextlib.suppress(SyntaxError, ValueError):
+                        if found.suffix == ".py":
+                            todo.append((found, scan(_content(found), self._name(found))))
 
     def _modules(self, module: Path, wanted: str) -> list[Path]:
         """Return the local files of an import."""
@@ -153,7 +141,7 @@ class _Gathering:
         """Ship a file; ship a directory, or that of a file not written yet, as an empty directory."""
         kind = _kind(path)
         if stat.S_ISREG(kind):
-            places = (*self._never, self._cwd / _RESULTS)
+            places = (self._home, self._cwd / _RESULTS)
             if not _NEVER & set(Path(self._name(path)).parts) and not any(map(path.is_relative_to, places)):
                 self.files.add(path)
             return
@@ -177,7 +165,7 @@ class _Gathering:
                 f"--files {given} lies outside {self._cwd}, so it would have another name on the nodes",
                 next_step=f"copy it into {self._cwd} and name it relative to that",
             )
-        if any(map(path.resolve().is_relative_to, self._never)):
+        if path.resolve().is_relative_to(self._home):
             raise InputError(f"--files {given} is never shipped: it belongs to rain-deploy itself")
         self._walk(path, frozenset(), named=True)
 
@@ -197,7 +185,7 @@ class _Gathering:
             self.directories.add(path)
             for entry in entries:  # these are left out unless they are named themselves
                 never = entry.name in _NEVER or entry == self._cwd / _RESULTS
-                if not never and entry.resolve() not in self._never:
+                if not never and entry.resolve() != self._home:
                     self._walk(entry, above | {real})
         elif named:
             raise InputError(f"--files {path}: neither a file nor a directory")
@@ -206,7 +194,7 @@ class _Gathering:
         name = path.relative_to(root).as_posix()
         if self._function and path == self._script:
             data = self._function.content
-            return ShippedFile(name, path, len(data), hashlib.sha256(data).hexdigest(), 0o644, data)
+            return ShippedFile(name, data, len(data), hashlib.sha256(data).hexdigest(), 0o644)
         try:
             with path.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()

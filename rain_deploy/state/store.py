@@ -36,7 +36,7 @@ _CONVERTER.register_structure_hook(Path, lambda value, _: Path(value))
 _CONVERTER.register_unstructure_hook(
     Host, make_dict_unstructure_fn(Host, _CONVERTER, installer_env=override(omit=True))
 )
-
+_json = _CONVERTER.dumps
 _DIGITS = 5
 """Hex digits: half of a cluster id identifies the home, half the cluster."""
 _BILL = tuple(field.name for field in dataclasses.fields(Bill))
@@ -219,10 +219,6 @@ def _today(row: dict[str, Any]) -> dict[str, Any]:
     }
     bill = {name: row[name] for name in _BILL if name in row} if row.get("quote") else None
     return {**row, "machines": machines, "bill": bill}
-
-
-def _json(value: object) -> str:
-    return _CONVERTER.dumps(value)
 
 
 def _digest(text: str) -> str:

@@ -25,7 +25,7 @@ def run(ctx: Context, name: str, spec: RunSpec) -> RunResult:
     """Run the script on the cluster and return with its results here, or at once with ``detach``."""
     cluster = living(ctx, name)
     _check_limit(ctx, cluster, then_off=spec.then_off)
-    shipment = collect(spec.script, ctx.cwd, spec.files, never=(ctx.home,), function=spec.function)
+    shipment = collect(spec, ctx.cwd, ctx.home)
     _agree(ctx, shipment)
     with contextlib.ExitStack() as locked:
         locked.enter_context(ctx.store.lock(cluster.name, "run"))

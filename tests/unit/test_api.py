@@ -21,7 +21,7 @@ import rain_deploy
 from rain_deploy.api.call import settings_of
 from rain_deploy.api.function import function_script
 from rain_deploy.api.keywords import ClusterKeywords, Common, RunKeywords, SweepKeywords
-from rain_deploy.core.spec import FunctionScript
+from rain_deploy.core.spec import FunctionScript, RunSpec
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.runs.shipping import collect
 
@@ -155,12 +155,12 @@ def project(tmp_path: Path) -> Iterator[Path]:
 
 def answer(place: Path, made: FunctionScript, cwd: Path) -> Any:
     """Run a script as a node does, in a directory that holds what was sent and nothing else."""
-    shipment = collect(place, cwd, function=made)
+    shipment = collect(RunSpec(place, function=made), cwd, cwd / "home")
     far = cwd / "node"
     for file in shipment.files:
         path = far / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(file.data if file.data is not None else file.source.read_bytes())
+        path.write_bytes(file.source if isinstance(file.source, bytes) else file.source.read_bytes())
     script = far / shipment.script
     subprocess.run([sys.executable, "-I", "-c", _RUN, script], cwd=far, check=True, timeout=60)
     return json.loads(script.with_suffix(".json").read_text())

@@ -21,7 +21,7 @@ from rain_deploy.results.pull import PulledRun, Stream, check_target, listed_pat
 from rain_deploy.results.unpack import Limits
 from tests.support.results import verify
 
-AGAIN = "rain-deploy pull r1"
+AGAIN = "rain-deploy pull r1 -c default"
 STATE = {
     "state": "finished",
     "outcome": "done",
@@ -46,8 +46,8 @@ FILES = {
 }
 
 
-def run_record(run: str = "r1") -> RunRecord:
-    return RunRecord(run, "c1", "default", 1, 7230, "a.py", ("-n", "2"), "0" * 64, 1.0, Path("/unused"))
+def run_record(out: Path, run: str = "r1") -> RunRecord:
+    return RunRecord(run, "c1", "default", 1, 7230, "a.py", ("-n", "2"), "0" * 64, 1.0, out)
 
 
 def tar_of(files: dict[str, bytes]) -> bytes:
@@ -81,7 +81,7 @@ class Node:
 
 
 def brought(out: Path, stream: Stream | None = None, run: str = "r1") -> PulledRun:
-    return pull(stream or Node(tar_of(FILES)), run_record(run), out, again=AGAIN)
+    return pull(stream or Node(tar_of(FILES)), run_record(out, run))
 
 
 def names(directory: Path) -> set[str]:
@@ -221,7 +221,7 @@ def test_a_failed_pull_leaves_what_was_there(tmp_path: Path, why: str, earlier: 
     before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
     make, error = FAILURES[why]
     with pytest.raises(error) as failed:
-        pull(make(), run_record(), out, again=AGAIN, limits=Limits(files=100))
+        pull(make(), run_record(out), Limits(files=100))
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == (["r1"] if earlier else [])
     if error is PullFailed:

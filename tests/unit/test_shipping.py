@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.run import Shipment
+from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.step import PayloadFile
 from rain_deploy.errors import InputError
 from rain_deploy.runs.shipping import collect, payload
@@ -31,8 +32,11 @@ def names(shipment: Shipment) -> list[str]:
     return [file.path for file in shipment.files]
 
 
+HOME = Path("/home/of/rain-deploy")
+
+
 def of(project: Path, script: str, *extra: str, cwd: Path | None = None) -> Shipment:
-    return collect(Path(script), cwd or project, tuple(map(Path, extra)))
+    return collect(RunSpec(Path(script), files=tuple(map(Path, extra))), cwd or project, HOME)
 
 
 def place(shipment: Shipment, target: Path) -> Path:
@@ -181,10 +185,10 @@ def test_some_places_are_never_searched(project: Path) -> None:
     never = [".git/config", "results/r1/x.csv", "__pycache__/m.pyc", ".venv/bin/x", "home/key"]
     lay(project, dict.fromkeys(never, ""))
     lay(project, {"main.py": repr(never)})
-    shipment = collect(Path("main.py"), project, (Path(),), never=(project / "home",))
+    shipment = collect(RunSpec(Path("main.py"), files=(Path(),)), project, project / "home")
     assert names(shipment) == ["main.py"]
     with pytest.raises(InputError, match="belongs to rain-deploy"):
-        collect(Path("main.py"), project, (Path("home/key"),), never=(project / "home",))
+        collect(RunSpec(Path("main.py"), files=(Path("home/key"),)), project, project / "home")
 
 
 def test_a_project_below_such_a_name_is_a_project(tmp_path: Path) -> None:
