@@ -35,7 +35,7 @@ SCRIPT_ENDS_OPTIONS = {"allow_interspersed_args": False}
 """Everything after SCRIPT is the script's, as with python."""
 SHOWN = 40
 """Letters of a wrong value in a message."""
-_DURATIONS = "A DURATION is a number of seconds, or 30s, 60m, 12h, 2d."
+_DURATIONS = "A DURATION is a number of seconds, or a time such as 30s, 60m, 12h or 2d."
 _AMOUNTS = (
     "An AMOUNT is in the currency of the prices: CHF, unless [prices] in rain-deploy.toml sets another."
 )

@@ -30,8 +30,8 @@ The command line wins over the environment, and the environment wins over `rain-
 Paths in the file are relative to the file.  In an environment variable, separate several values with spaces,
 and several paths with colons.
 
-A DURATION is a number of seconds, or `30s`, `60m`, `12h`, `2d`.  An AMOUNT is in the currency of the prices:
-CHF, unless `prices` sets another.
+A DURATION is a number of seconds, or a time such as `30s`, `60m`, `12h` or `2d`.  An AMOUNT is in the
+currency of the prices: CHF, unless `prices` sets another.
 """
 COLUMNS = "| option | verbs | what it does | environment | rain-deploy.toml |"
 

@@ -232,7 +232,7 @@ def list_text(result: ListResult) -> text.Text:
 
 @verb("list", list_text, "list", "list --json")
 def list_command(session: Session) -> ListResult:
-    """Show all clusters in RAIN_DEPLOY_HOME, with their cost so far and their time limit."""
+    """Show all clusters that are recorded on this machine, with their cost so far and their time limit."""
     from rain_deploy.verbs.list import list_clusters
 
     return session.call(list_clusters)

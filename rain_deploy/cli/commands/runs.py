@@ -256,7 +256,11 @@ def _line(row: PointRow) -> str:
 def points_command(
     session: Session, *, run: str | None, follow: bool, every_task: bool, as_csv: bool
 ) -> PointsResult | int:
-    """Show the points of RUN (default: the last) as a table, one row per point."""
+    """Show the points of RUN (default: the last) as a table, one row per point.
+
+    A point is a task with parameters in its name, such as "train size=32 lr=0.1". If no task has such a
+    name, every task whose output the script keeps is a point.
+    """
     from rain_deploy.cli.show.envelope import event
     from rain_deploy.results.points import fold, write_csv
     from rain_deploy.verbs.logs import points
