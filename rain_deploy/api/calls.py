@@ -44,16 +44,14 @@ def _takes(verb: str) -> Callable[[Function], Function]:
 def up(**keywords: Unpack[ClusterKeywords]) -> UpResult:
     """Create a cluster, or repair an existing one."""
     with called("up", **keywords) as call:
-        return up_verb.bring_up(call.ctx, call.cluster_spec())
+        return up_verb.up(call.ctx, call.cluster_spec())
 
 
 @_takes("up")
 def plan(**keywords: Unpack[ClusterKeywords]) -> PlanResult:
     """Return what ``up`` would do with the same keywords, but change nothing."""
     with called("up", **keywords) as call:
-        result = up_verb.up(call.ctx, call.cluster_spec(must_be_named=False), dry_run=True)
-    assert isinstance(result, PlanResult)
-    return result
+        return up_verb.plan(call.ctx, call.cluster_spec(must_be_named=False))
 
 
 @_takes("run")

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from rain_deploy import wiring
-from rain_deploy.cli.session import Session, Show
+from rain_deploy.cli.session import Session, Shown
 from rain_deploy.core.layout import MAX_NODES
 from rain_deploy.options.kinds import Kind
 from rain_deploy.options.table import (
@@ -28,7 +28,6 @@ from rain_deploy.options.table import (
 
 if TYPE_CHECKING:
     from rain_deploy.cluster.context import Context
-    from rain_deploy.core.events import Result
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 SCRIPT_ENDS_OPTIONS = {"allow_interspersed_args": False}
@@ -183,43 +182,34 @@ def help_of(row: Option) -> str:
 
 
 def verb(
-    name: str,
-    show: Show | None = None,
-    *examples: str,
-    done: bool = False,
-    interactive: bool = False,
-    follows: bool = False,
-    cls: type[Command] = Command,
-    **settings: Any,
-) -> Decorator:
-    """Return a decorator that makes a command of a function, which gets a Session and its own options.
+    *examples: str, done: bool = False, interactive: bool = False, cls: type[Command] = Command, **more: Any
+) -> Callable[[Callable[..., Shown]], Command]:
+    """Return a decorator that makes the command VERB of a function ``VERB_command``.
 
-    The function returns a Result, which ``show`` turns into text, or an exit code.  ``done``: the text only
-    says what was done, so --quiet leaves it out.  ``interactive``: it refuses --json.  ``follows``: with
-    --follow and --json it prints JSON Lines.  Options of the table are in ``session.flags``.
+    The function gets a Session and its own options; options of the table are in ``session.flags``.  It
+    returns a Result and the text of it, or an exit code.  ``done``: the text only says what was done, so
+    --quiet leaves it out.  ``interactive``: it refuses --json.
     """
-    rows = [row for row in OPTIONS.values() if row.flags and (name in row.verbs or row.verbs == EVERY_VERB)]
 
-    def decorate(function: Callable[..., Result | int]) -> click.Command:
+    def decorate(function: Callable[..., Shown]) -> Command:
+        name = function.__name__.removesuffix("_command")
+        rows = [row for row in OPTIONS.values() if row.flags and {name, *EVERY_VERB} & {*row.verbs}]
+
         @click.pass_context
         @functools.wraps(function)
         def command(click_context: click.Context, /, **parameters: Any) -> int:
             taken = {row.name: parameters.pop(row.name) for row in rows}
             given = {key: value for key, value in taken.items() if value is not None}
-            common = {
-                row.name: given.pop(row.name)
-                for row in rows
-                if row.group is Group.COMMON and row.name in given
-            }
-            followed = follows and bool(parameters.get("follow"))
-            session = Session(click_context.obj, name, given, show, done, followed, **common)
+            common = {key: given.pop(key) for key in [*given] if OPTIONS[key].group is Group.COMMON}
+            follows = bool(parameters.get("follow"))
+            session = Session(click_context.obj, name, given, done=done, follows=follows, **common)
             if interactive and session.json:
                 raise click.UsageError(f"{name} is interactive and takes no --json", click_context)
             return session.perform(functools.partial(function, session, **parameters))
 
         for row in reversed(rows):
             command = from_table(row)(command)
-        made = click.command(name, cls=cls, **settings)(command)
+        made = click.command(name, cls=cls, **more)(command)
         made.examples = examples
         return made
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     MakeContext = Callable[[Path, EventSink, Confirm], AbstractContextManager[Context]]
 
-Show = Callable[[Any], Text]
-"""Turns a verb's result into what stdout gets."""
+Shown = tuple["Result", Text] | int
+"""What a command returns: a result and its text, or an exit code."""
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
 KEPT_LOGS = 50
@@ -75,9 +75,9 @@ class Session:
     verb: str
     flags: Settings
     """Options of the table that were given, on the command line or in the environment."""
-    show: Show | None
-    done: bool
-    follows: bool
+    done: bool = False
+    """Its text only says what was done, so --quiet leaves it out."""
+    follows: bool = False
     cluster: str = "default"
     json: bool = False
     quiet: bool = False
@@ -151,20 +151,22 @@ class Session:
 
         self._emit(Notice(sentence, warning=warning))
 
-    def perform(self, command: Callable[[], Result | int]) -> int:
+    def perform(self, command: Callable[[], Shown]) -> int:
         """Run the command, show its result or error, and return the exit code; click's own exits pass."""
         try:
             with self._logging:
                 try:
                     with self._closing:
-                        result = command()
-                    if isinstance(result, int):
-                        return result
-                    return self._show(result, self._with_rest(result.problem) if result.problem else None)
+                        shown = command()
+                    if isinstance(shown, int):
+                        return shown
+                    result, lines = shown
+                    error = self._with_rest(result.problem) if result.problem else None
+                    return self._show(error, result, lines)
                 except (click.exceptions.Exit, ReaderGone):
                     raise
                 except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the end of the line: all are rendered
-                    return self._show(None, self._failure(error))
+                    return self._show(self._failure(error))
         except ReaderGone:
             # Python flushes stdout once more at its end; nobody reads it any more.
             with contextlib.suppress(OSError):
@@ -198,10 +200,10 @@ class Session:
             add_standing(self._ctx, self.cluster, error)
         return error
 
-    def _show(self, result: Result | None, error: RainDeployError | None) -> int:
+    def _show(self, error: RainDeployError | None, result: Result | None = None, lines: Text = ()) -> int:
         self.sink.pause()
         silent = self.json or (self.done and self.quiet)
-        for piece in self.show(result) if result and self.show and not silent else ():
+        for piece in () if silent else lines:
             echo(piece, nl=isinstance(piece, str))
         return failure.report(error, self.verb, json=self.json, result=result, log=self._log)
 

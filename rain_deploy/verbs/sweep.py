@@ -18,7 +18,7 @@ from rain_deploy.errors import (
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.verbs.down import DownResult, down
 from rain_deploy.verbs.run import run
-from rain_deploy.verbs.up import UpResult, bring_up
+from rain_deploy.verbs.up import UpResult, up
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def sweep(ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> SweepResult:
         raise UsageError(
             f"cluster {spec.name} was left as it is", next_step=f"rain-deploy run SCRIPT -c {spec.name}"
         )
-    started = bring_up(ctx, spec)
+    started = up(ctx, spec)
     try:
         result: RunResult = run(ctx, spec.name, run_spec)
     except BaseException:  # a bug of ours too must leave nothing behind

@@ -37,20 +37,18 @@ class UpResult(Result):
     """The price of one machine; None if the machines cost nothing."""
 
 
-def up(ctx: Context, spec: ClusterSpec, *, dry_run: bool = False) -> UpResult | PlanResult:
-    """Bring a cluster up, or show the plan.  What an interrupted or failed ``up`` made, it undoes."""
-    if not dry_run:
-        return bring_up(ctx, spec)
+def plan(ctx: Context, spec: ClusterSpec) -> PlanResult:
+    """Return what ``up`` would do, and the commands that would run on each node; change nothing."""
     seen = look(ctx, spec, preflight=False, resolve=False)
     return preview(ctx, plan_up(ctx.provider_for(spec.provider), seen))
 
 
-def bring_up(ctx: Context, spec: ClusterSpec) -> UpResult:
-    """Bring a cluster up: look, plan, ask, apply."""
+def up(ctx: Context, spec: ClusterSpec) -> UpResult:
+    """Bring a cluster up: look, plan, ask, apply.  What an interrupted or failed ``up`` made, it undoes."""
     started_s = time.monotonic()
     with ctx.change(spec.name, "up") as record:
-        plan = plan_up(ctx.provider_for(spec.provider), look(ctx, spec))
-        return carry_out(ctx, record, plan, started_s)
+        wanted = plan_up(ctx.provider_for(spec.provider), look(ctx, spec))
+        return carry_out(ctx, record, wanted, started_s)
 
 
 def carry_out(ctx: Context, record: Record, plan: Plan, started_s: float) -> UpResult:

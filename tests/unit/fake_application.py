@@ -132,6 +132,7 @@ class FakeVerbs:
             ExecLine("node-2", 0, b"two\n", b"oh\n"),
         )
         self.drift: tuple[str, ...] = ()
+        self.rows: tuple[PointRow, ...] = (POINT, TASK)
         self.up_result = UP
         self.cost: float | None = None
         """What ``status``, ``list`` and ``down`` report."""
@@ -155,7 +156,8 @@ class FakeVerbs:
     def _results(self, asked: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         """What each verb returns, by its name."""
         return {
-            "up": lambda: PLAN if asked["dry_run"] else self.up_result,
+            "up": lambda: self.up_result,
+            "plan": lambda: PLAN,
             "run": lambda: dataclasses.replace(self.run_result, detached=asked["spec"].detach),
             "down": self._down,
             "sweep": lambda: SweepResult(self.up_result, self.run_result, self._down()),
@@ -168,7 +170,7 @@ class FakeVerbs:
             ),
             "node_log": lambda: LogsResult(asked["name"], asked["log"], "", "node-1", *PRINTED),
             "cancel": lambda: CancelResult(asked["name"], "r1", "finished", "cancelled", changed=True),
-            "points": lambda: PointsResult(asked["name"], "r1", (POINT, TASK)),
+            "points": lambda: PointsResult(asked["name"], "r1", self.rows),
             "pull": lambda: PullResult(asked["name"], (PulledRun("r1", OUT, 1, 20, 2, 4096, finished=True),)),
             "ssh_argv": lambda: ("ssh", f"node-{asked['node'] or 1}", *asked["argv"]),
             "exec_all": lambda: ExecResult(asked["name"], asked["argv"], self.exec_lines),

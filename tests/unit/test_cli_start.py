@@ -91,7 +91,7 @@ def test_the_page_of_exit_codes_is_current() -> None:
 
 def sink(*, terminal: bool, follows: bool, json: bool = False, quiet: bool = False) -> Sink:
     app = Application(terminal=terminal)
-    return Session(app, "logs", {}, None, done=False, follows=follows, json=json, quiet=quiet).sink
+    return Session(app, "logs", {}, follows=follows, json=json, quiet=quiet).sink
 
 
 def test_progress_fits_who_reads_it() -> None:

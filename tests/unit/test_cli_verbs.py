@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
-from rain_deploy.cli.commands.clusters import up_text
-from rain_deploy.cli.commands.runs import points_text, run_text
 from rain_deploy.cli.main import VERBS, root
 from rain_deploy.core import events
 from rain_deploy.errors import ApiError
 from rain_deploy.options.table import Group
-from rain_deploy.verbs.logs import NodeLog, PointsResult
+from rain_deploy.verbs.logs import NodeLog
 from tests.unit.fake_application import POINT, RUN, UP, World
 
 HEAD = "NODE    ROLE      STATE  CPUS  LOAD  DISK FREE  ADDRESS"
@@ -42,28 +40,31 @@ def test_up_says_which_provider_and_why_then_what_it_changed(world: World) -> No
         "node-2  governor  ready     2                   127.1.0.2",
         "next: rain-deploy run SCRIPT",
     ]
-    spec, _ = world.last()
+    (spec,) = world.last()
     assert (spec.name, spec.nodes, spec.environment.packages) == ("default", 2, ("scipy",))
     assert spec.environment.upgrade
 
 
-def test_up_tells_each_change_once_with_its_nodes() -> None:
+def test_up_tells_each_change_once_with_its_nodes(world: World) -> None:
     changed = tuple(f"node-{n}: started keeper" for n in range(1, 8))
-    assert up_text(replace(UP, changed=changed, started=7))[1:3] == [
+    world.verbs.up_result = replace(UP, changed=changed, started=7)
+    assert world.invoke("up", "--provider", "local").stdout.splitlines()[1:3] == [
         "changed, with 7 processes started:",
         "  started keeper: node-1, node-2, node-3, node-4, node-5 and 2 more",
     ]
-    assert "nothing had to be changed on the nodes" in up_text(replace(UP, changed=(), started=0))
+    world.verbs.up_result = replace(UP, changed=(), started=0)
+    assert "\nnothing had to be changed on the nodes\n" in world.invoke("up", "--provider", "local").stdout
 
 
-def test_a_run_that_brought_nothing_says_what_there_is() -> None:
-    shown = run_text(replace(RUN, figures=0, points=0, files=0))
+def test_a_run_that_brought_nothing_says_what_there_is(world: World) -> None:
+    world.verbs.run_result = replace(RUN, figures=0, points=0, files=0)
+    shown = world.invoke("run", "job.py").stdout.splitlines()
     assert shown[-1] == "  only what it printed: stdout.log, stderr.log"
 
 
-def test_points_that_failed_say_why() -> None:
-    row = replace(POINT, state="failed", message="ValueError: lr=0.5 diverges")
-    head, line = str(points_text(PointsResult("default", "r1", (row,)))[0]).splitlines()
+def test_points_that_failed_say_why(world: World) -> None:
+    world.verbs.rows = (replace(POINT, state="failed", message="ValueError: lr=0.5 diverges"),)
+    head, line = world.invoke("points").stdout.splitlines()
     assert (head.endswith("  WHY"), line.endswith("  ValueError: lr=0.5 diverges")) == (True, True)
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.preview import PlanResult
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import EventSink
 from rain_deploy.core.machine import Facts, Host, Machines
@@ -28,7 +27,7 @@ from rain_deploy.state.store import Store
 from rain_deploy.transport.base import Chunk
 from rain_deploy.transport.local import LocalTransport
 from rain_deploy.verbs.check import check
-from rain_deploy.verbs.up import up
+from rain_deploy.verbs.up import plan, up
 from tests.unit.fake_cloud import ME, PROVIDER, World
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client here")
@@ -77,11 +76,11 @@ class User:
     def refusals(self, spec: ClusterSpec) -> tuple[list[str], str, str]:
         """What check, the dry run and up say against it."""
         lines = [line.text for line in check(self.ctx, spec).findings if line.state == "refused"]
-        return lines, self._refused(spec, dry_run=True), self._refused(spec, dry_run=False)
+        return lines, self._refused(spec, plan), self._refused(spec, up)
 
-    def _refused(self, spec: ClusterSpec, *, dry_run: bool) -> str:
+    def _refused(self, spec: ClusterSpec, verb: Callable[[Context, ClusterSpec], object]) -> str:
         with pytest.raises(InputError) as caught:
-            up(self.ctx, spec, dry_run=dry_run)
+            verb(self.ctx, spec)
         assert caught.value.node == "node-1"
         return caught.value.message
 
@@ -146,9 +145,7 @@ def test_what_check_says_would_be_done_is_what_the_dry_run_prints(tmp_path: Path
         "a packet filter table of ours will close the Rain ports",
         "governor and supervisor will be configured and started",
     ]
-    plan = up(me.ctx, SPEC, dry_run=True)
-    assert isinstance(plan, PlanResult)
-    (host,) = plan.hosts
+    (host,) = plan(me.ctx, SPEC).hosts
     assert [stage.stage for stage in host.stages] == ["facts", "install", "wall", "start"]
 
 
@@ -172,9 +169,9 @@ def test_a_template_that_is_known_for_another_python_is_refused_before_it_is_pai
         "refused",
         f"template {template} has no Python 3.11, which Rain's client needs",
     )
-    for dry_run in (True, False):
+    for verb in (plan, up):
         with pytest.raises(InputError, match=r"has no Python 3\.11") as caught:
-            up(world.ctx, spec, dry_run=dry_run)
+            verb(world.ctx, spec)
         assert "Debian 12" in (caught.value.next_step or "")
     assert world.names() == []
 

@@ -8,15 +8,13 @@ import click
 from click.core import ParameterSource
 
 from rain_deploy.cli.command import option, verb
+from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
 from rain_deploy.core.text import DAY_S, HOUR_S, money
 from rain_deploy.options.table import CLOUD
 
 if TYPE_CHECKING:
-    from rain_deploy.cli.session import Session
     from rain_deploy.core.spec import ClusterSpec
-    from rain_deploy.verbs.catalog import TypesResult, ZonesResult
-    from rain_deploy.verbs.gc import GcResult
 
 
 def account_spec(session: Session) -> ClusterSpec:
@@ -28,9 +26,12 @@ def account_spec(session: Session) -> ClusterSpec:
     return cluster_spec(session.cluster, (session.flags.get("provider", CLOUD), "named"), settings)
 
 
-def types_text(result: TypesResult) -> text.Text:
-    """Return a row for each type; those that the account may not use say so."""
-    rows = []
+@verb("types", "types --zone de-fra-1")
+def types_command(session: Session) -> Shown:
+    """Show the instance types of a zone with their prices, cheapest first."""
+    from rain_deploy.verbs.catalog import types
+
+    result, rows = session.call(types, account_spec(session)), []
     for kind in result.types:
         price, gpus = kind.per_hour, str(kind.gpus) if kind.gpus else ""
         costs = ["?" if price is None else money(price * n, kind.currency) for n in (1, DAY_S // HOUR_S)]
@@ -38,42 +39,41 @@ def types_text(result: TypesResult) -> text.Text:
         rows.append((kind.name, *size, *costs, "" if kind.available else "not for this account here"))
     head = ("TYPE", ">CPUS", ">MEMORY", ">GPUS", ">PER HOUR", ">PER DAY", "")
     source = f"; prices without disk: {text.clean(result.source)}" if result.source else ""
-    return [text.table(head, rows), f"zone {result.zone}{source}"]
+    return result, [text.table(head, rows), f"zone {result.zone}{source}"]
 
 
-@verb("types", types_text, "types", "types --zone de-fra-1")
-def types_command(session: Session) -> TypesResult:
-    """Show the instance types of a zone with their prices, cheapest first."""
-    from rain_deploy.verbs.catalog import types
-
-    return session.call(types, account_spec(session))
-
-
-def zones_text(result: ZonesResult) -> text.Text:
-    """Return a row for each zone."""
-    rows = [(zone.name, "default" if zone.default else "") for zone in result.zones]
-    return [text.table(("ZONE", ""), rows)]
-
-
-@verb("zones", zones_text, "zones", "zones --json")
-def zones_command(session: Session) -> ZonesResult:
+@verb("zones", "zones --json")
+def zones_command(session: Session) -> Shown:
     """Show the zones where you can rent machines."""
     from rain_deploy.verbs.catalog import zones
 
-    return session.call(zones, account_spec(session))
+    result = session.call(zones, account_spec(session))
+    rows = [(zone.name, "default" if zone.default else "") for zone in result.zones]
+    return result, [text.table(("ZONE", ""), rows)]
 
 
-def gc_text(result: GcResult) -> text.Text:
-    """Return a row for each cluster in the account, what of it is deleted, and how to delete it."""
+@verb("gc", "gc --delete -c mine")
+@option("--delete", is_flag=True, help="Delete what is left over. [default: only show it]")
+def gc_command(session: Session, *, delete: bool) -> Shown:
+    """Find clusters that are left in the cloud account, in all zones.
+
+    It shows the clusters of all owners. --delete deletes only your own, if their time limit has passed or if
+    there is no record of them here. It keeps a cluster that another machine may still use, and one with
+    results that are not pulled yet; add -c NAME to delete such a cluster too.
+    """
+    from rain_deploy.verbs.gc import gc
+
+    named = click.get_current_context().get_parameter_source("cluster") is not ParameterSource.DEFAULT
+    result = session.call(gc, account_spec(session), session.cluster if named else None, delete=delete)
     lines = result.lines
     if not lines:
         of = f" for cluster {result.cluster}" if result.cluster else ""
-        return [f"the account holds nothing of rain-deploy{of}"]
+        return result, [f"the account holds nothing of rain-deploy{of}"]
     rows = [(line.cluster, line.id, line.owner, line.state, line.action, line.reason) for line in lines]
     dry_run = "dry run; there is nothing to delete"
     if any(line.action == "to delete" for line in lines):
         dry_run = f"dry run; nothing was deleted; to delete: {result.delete_command}"
-    return [
+    return result, [
         text.table(("CLUSTER", "ID", "OWNER", "STATE", "ACTION", "WHY"), rows, wrap=True),
         *(
             f"{line.action}: {text.clean(resource)} of {line.cluster} ({line.id})"
@@ -86,32 +86,15 @@ def gc_text(result: GcResult) -> text.Text:
     ]
 
 
-@verb("gc", gc_text, "gc", "gc --delete -c mine")
-@option("--delete", is_flag=True, help="Delete what is left over. [default: only show it]")
-@click.pass_context
-def gc_command(click_context: click.Context, session: Session, *, delete: bool) -> GcResult:
-    """Find clusters that are left in the cloud account, in all zones.
-
-    It shows the clusters of all owners. --delete deletes only your own, if their time limit has passed or if
-    there is no record of them here. It keeps a cluster that another machine may still use, and one with
-    results that are not pulled yet; add -c NAME to delete such a cluster too.
-    """
-    from rain_deploy.verbs.gc import gc
-
-    named = click_context.get_parameter_source("cluster") is not ParameterSource.DEFAULT
-    return session.call(gc, account_spec(session), session.cluster if named else None, delete=delete)
-
-
-@verb("completion", interactive=True)
+@verb(interactive=True)
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
-@click.pass_context
-def completion_command(click_context: click.Context, session: Session, *, shell: str) -> int:
+def completion_command(session: Session, *, shell: str) -> Shown:
     """Print the completion script for a shell. For bash: eval "$(rain-deploy completion bash)"."""
     from click.shell_completion import get_completion_class
 
     del session
     made = get_completion_class(shell)
     assert made is not None
-    root = click_context.find_root().command
+    root = click.get_current_context().find_root().command
     click.echo(made(root, {}, "rain-deploy", "_RAIN_DEPLOY_COMPLETE").source())
     return 0

@@ -11,22 +11,17 @@ import click
 
 from rain_deploy.cli.command import checks, option, verb
 from rain_deploy.cli.commands.account import account_spec
+from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
 from rain_deploy.core.text import hour, money
 from rain_deploy.options.kinds import LIFETIME
 from rain_deploy.options.table import CLOUD, OPTIONS, Group
 
 if TYPE_CHECKING:
-    from rain_deploy.cli.session import Session
     from rain_deploy.cluster.lookup import NodeLine
     from rain_deploy.cluster.preview import PlanResult
     from rain_deploy.core.spec import ClusterSpec
-    from rain_deploy.verbs.check import CheckResult
     from rain_deploy.verbs.down import DownResult
-    from rain_deploy.verbs.extend import ExtendResult
-    from rain_deploy.verbs.list import ListResult
-    from rain_deploy.verbs.scale import ScaleResult
-    from rain_deploy.verbs.status import StatusResult
     from rain_deploy.verbs.up import UpResult
 
 NAMES_SHOWN = 5
@@ -70,9 +65,24 @@ def _nodes_table(nodes: Sequence[NodeLine]) -> str:
     return text.table(head, rows)
 
 
-def plan_text(result: PlanResult) -> text.Text:
-    """Return what would be made, and the commands that would run on each node."""
-    lines: text.Text = [
+def announced(session: Session) -> ClusterSpec:
+    """Return the cluster that is wanted; say its provider and why, and, in red, if everybody may try SSH."""
+    nothing_is_done = session.verb == "check" or session.flags.get("dry_run")
+    spec = session.cluster_spec(must_be_named=not nothing_is_done)
+    session.say(f"provider {spec.provider}: {spec.provider_reason}")
+    everybody = [net for net in spec.allow_ip if net.endswith("/0")]
+    if everybody and spec.provider == CLOUD:
+        session.say(f"SSH will be open to EVERY ADDRESS: {' and '.join(everybody)}", warning=True)
+    return spec
+
+
+def planned(session: Session, spec: ClusterSpec) -> tuple[PlanResult, text.Text]:
+    """Return what ``up`` would make and run on each node, and the text of it, also for --quiet."""
+    from rain_deploy.verbs.up import plan
+
+    session.done = False
+    result = session.call(plan, spec)
+    lines = [
         f"cluster {result.cluster}, provider {result.provider}; nothing was done",
         f"facts: {text.clean(result.facts)}",
         *(text.clean(sentence) for sentence in result.offer),
@@ -82,74 +92,37 @@ def plan_text(result: PlanResult) -> text.Text:
         lines.append(f"\n# {host.host} {host.label}".rstrip())
         for stage in host.stages:
             lines += [f"\n## {host.host}: {stage.stage}", text.clean(stage.command)]
-    return lines
+    return result, lines
 
 
-def announced(session: Session) -> ClusterSpec:
-    """Return the cluster that is wanted; say its provider and why, and, in red, if everybody may try SSH.
-
-    With --dry-run the session shows a plan from now on.
-    """
-    dry_run = bool(session.flags.get("dry_run"))
-    if dry_run:
-        session.show, session.done = plan_text, False
-    spec = session.cluster_spec(must_be_named=not dry_run and session.verb != "check")
-    session.say(f"provider {spec.provider}: {spec.provider_reason}")
-    everybody = [net for net in spec.allow_ip if net.endswith("/0")]
-    if everybody and spec.provider == CLOUD:
-        session.say(f"SSH will be open to EVERY ADDRESS: {' and '.join(everybody)}", warning=True)
-    return spec
-
-
-@verb(
-    "up",
-    up_text,
-    "up --provider local --nodes 2",
-    "up --nodes 4 --instance-type cpu.huge --ttl 3h",
-    done=True,
-)
-def up_command(session: Session) -> UpResult | PlanResult:
+@verb("up --provider local --nodes 2", "up --nodes 4 --instance-type cpu.huge --ttl 3h", done=True)
+def up_command(session: Session) -> Shown:
     """Create a cluster of N machines, with a Rain governor on each and a Rain server on the first.
 
     Run it again to repair the cluster: it changes only what is missing or wrong.
     """
     from rain_deploy.verbs.up import up
 
-    return session.call(up, announced(session), dry_run=bool(session.flags.get("dry_run")))
+    spec = announced(session)
+    if session.flags.get("dry_run"):
+        return planned(session, spec)
+    result = session.call(up, spec)
+    return result, up_text(result)
 
 
-def check_text(result: CheckResult) -> text.Text:
-    """Return a row for each thing that was looked at."""
-    rows = [(line.subject, line.state, line.text) for line in result.findings]
-    return [text.table(("WHAT", "STATE", "FOUND"), rows, wrap=True)]
-
-
-@verb("check", check_text, "check --provider local", "check --hosts alice@10.0.0.5,alice@10.0.0.6")
-def check_command(session: Session) -> CheckResult:
+@verb("check --provider local", "check --hosts alice@10.0.0.5,alice@10.0.0.6")
+def check_command(session: Session) -> Shown:
     """Show what up would install or refuse, but change nothing."""
     from rain_deploy.verbs.check import check
 
-    return session.call(check, announced(session))
+    result = session.call(check, announced(session))
+    rows = [(line.subject, line.state, line.text) for line in result.findings]
+    return result, [text.table(("WHAT", "STATE", "FOUND"), rows, wrap=True)]
 
 
-def scale_text(result: ScaleResult) -> text.Text:
-    """Return what was added and removed, the nodes, and what they cost now."""
-    now, hourly = text.count(result.after, "node"), result.per_hour
-    if not (result.added or result.removed):
-        return [f"cluster {result.cluster} has {now} as before", _nodes_table(result.nodes)]
-    changes = (("added", result.added), ("removed", result.removed))
-    costs = [] if hourly is None else [f"costs {money(hourly, result.currency)} per hour; "]
-    return [
-        f"cluster {result.cluster} has {now} now, {result.before} before, {text.seconds(result.seconds)}",
-        *(f"{what}: {', '.join(names)}" for what, names in changes if names),
-        _nodes_table(result.nodes),
-        *(f"{cost}{text.limit(result.limit_s)}" for cost in costs),
-    ]
-
-
-@verb("scale", scale_text, "scale 8", "scale 2 -c mine", done=True)
+@verb("scale 8", "scale 2 -c mine", done=True)
 @click.argument("nodes", metavar="N", callback=checks(OPTIONS["nodes"].kind))
-def scale_command(session: Session, *, nodes: int) -> ScaleResult:
+def scale_command(session: Session, *, nodes: int) -> Shown:
     """Add or remove nodes until the cluster has N.
 
     If a new node fails, the existing nodes stay as they are. You can add nodes while a run is waiting or
@@ -160,22 +133,23 @@ def scale_command(session: Session, *, nodes: int) -> ScaleResult:
     living = session.ctx.store.cluster(session.cluster)
     provider = {"provider": living.provider} if living else {}
     session.flags = {**session.flags, "nodes": nodes, **provider}
-    return session.call(scale, session.cluster_spec(), nodes)
-
-
-def extend_text(result: ExtendResult) -> text.Text:
-    """Return the new time limit, and what the cluster costs until then."""
-    unreachable = "no node was reachable; only the labels were updated"
-    return [
-        f"cluster {result.cluster}: {text.limit(result.limit_s)}",
-        f"costs {money(result.per_hour, result.currency)} per hour",
-        f"updated {', '.join(result.nodes)}" if result.nodes else unreachable,
+    result = session.call(scale, session.cluster_spec(), nodes)
+    now, hourly = text.count(result.after, "node"), result.per_hour
+    if not (result.added or result.removed):
+        return result, [f"cluster {result.cluster} has {now} as before", _nodes_table(result.nodes)]
+    changes = (("added", result.added), ("removed", result.removed))
+    costs = [] if hourly is None else [f"costs {money(hourly, result.currency)} per hour; "]
+    return result, [
+        f"cluster {result.cluster} has {now} now, {result.before} before, {text.seconds(result.seconds)}",
+        *(f"{what}: {', '.join(names)}" for what, names in changes if names),
+        _nodes_table(result.nodes),
+        *(f"{cost}{text.limit(result.limit_s)}" for cost in costs),
     ]
 
 
-@verb("extend", extend_text, "extend 2h", "extend none -c mine", done=True)
+@verb("extend 2h", "extend none -c mine", done=True)
 @click.argument("duration", metavar="DURATION", callback=checks(LIFETIME))
-def extend_command(session: Session, *, duration: float) -> ExtendResult:
+def extend_command(session: Session, *, duration: float) -> Shown:
     """Extend the time limit of the cluster by DURATION. "none" removes the limit.
 
     At the limit, each machine powers itself off. If the limit has passed, DURATION counts from now. If
@@ -183,21 +157,31 @@ def extend_command(session: Session, *, duration: float) -> ExtendResult:
     """
     from rain_deploy.verbs.extend import extend
 
-    return session.call(extend, session.cluster, None if math.isinf(duration) else duration)
+    result = session.call(extend, session.cluster, None if math.isinf(duration) else duration)
+    unreachable = "no node was reachable; only the labels were updated"
+    return result, [
+        f"cluster {result.cluster}: {text.limit(result.limit_s)}",
+        f"costs {money(result.per_hour, result.currency)} per hour",
+        f"updated {', '.join(result.nodes)}" if result.nodes else unreachable,
+    ]
 
 
-def status_text(result: StatusResult) -> text.Text:
-    """Return the cluster's state, its cost, a row for each node, its run, and what has drifted."""
-    run, rain = result.run, "Rain does not answer"
+@verb("status", "status -c mine --check")
+@option("--check", is_flag=True, help="Exit with 3 if anything differs from the record.")
+def status_command(session: Session, *, check: bool) -> Shown:
+    """Show the state of a cluster and of each of its nodes."""
+    from rain_deploy.verbs.status import status
+
+    result = session.call(status, session.cluster, check=check)
+    run, rain, costs = result.run, "Rain does not answer", []
     if result.governors is not None:
         rain = f"{text.count(result.governors, 'governor')} registered with Rain"
-    costs = []
     if result.cost is not None:
         hourly = result.per_hour
         rate = "" if hourly is None else f"{money(hourly, result.currency)} per hour; "
         so_far = money(result.cost, result.currency)
         costs = [f"cost so far {so_far}; {rate}{text.limit(result.limit_s)}"]
-    return [
+    return result, [
         f"cluster {result.cluster}: {result.provider}, {text.count(len(result.nodes), 'node')}, {rain}",
         *costs,
         _nodes_table(result.nodes),
@@ -206,19 +190,12 @@ def status_text(result: StatusResult) -> text.Text:
     ]
 
 
-@verb("status", status_text, "status", "status -c mine --check")
-@option("--check", is_flag=True, help="Exit with 3 if anything differs from the record.")
-def status_command(session: Session, *, check: bool) -> StatusResult:
-    """Show the state of a cluster and of each of its nodes."""
-    from rain_deploy.verbs.status import status
+@verb("list", "list --json")
+def list_command(session: Session) -> Shown:
+    """Show all clusters that are recorded on this machine, with their cost so far and their time limit."""
+    from rain_deploy.verbs.list import list_clusters
 
-    return session.call(status, session.cluster, check=check)
-
-
-def list_text(result: ListResult) -> text.Text:
-    """Return a row for each cluster."""
-    if not result.clusters:
-        return ["no clusters"]
+    result = session.call(list_clusters)
     head = ("CLUSTER", "PROVIDER", ">NODES", "STATE", "MADE", ">COST", "TIME LIMIT", ">RUNS", "ACTIVE RUN")
     rows = []
     for line in result.clusters:
@@ -227,15 +204,7 @@ def list_text(result: ListResult) -> text.Text:
         costs = ("", "") if line.cost is None else (money(line.cost, line.currency), limit)
         made = (str(line.nodes), state, text.moment(line.created_s))
         rows.append((line.name, line.provider, *made, *costs, str(line.runs), line.active_run))
-    return [text.table(head, rows)]
-
-
-@verb("list", list_text, "list", "list --json")
-def list_command(session: Session) -> ListResult:
-    """Show all clusters that are recorded on this machine, with their cost so far and their time limit."""
-    from rain_deploy.verbs.list import list_clusters
-
-    return session.call(list_clusters)
+    return result, [text.table(head, rows) if rows else "no clusters"]
 
 
 def down_text(result: DownResult) -> text.Text:
@@ -253,11 +222,11 @@ def down_text(result: DownResult) -> text.Text:
     ]
 
 
-@verb("down", down_text, "down", "down -c mine --discard-results --yes", done=True)
+@verb("down", "down -c mine --discard-results --yes", done=True)
 @option(
     "--discard-results", is_flag=True, group=Group.OUTPUT, help="Do not pull results that are not here yet."
 )
-def down_command(session: Session, *, discard_results: bool) -> DownResult:
+def down_command(session: Session, *, discard_results: bool) -> Shown:
     """Pull the results that are not here yet, delete the cluster, and check that nothing is left.
 
     If a run is active, it asks first; --yes cancels the run. If there is no record of the cluster on this
@@ -267,4 +236,5 @@ def down_command(session: Session, *, discard_results: bool) -> DownResult:
 
     out = session.flags.get("out")
     account = account_spec(session) if session.app.credentials() else None
-    return session.call(down, session.cluster, discard_results=discard_results, out=out, account=account)
+    result = session.call(down, session.cluster, discard_results=discard_results, out=out, account=account)
+    return result, down_text(result)

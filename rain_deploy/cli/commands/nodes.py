@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from rain_deploy.cli.command import NODE, SCRIPT_ENDS_OPTIONS, Command, checks, option, verb
+from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
 from rain_deploy.options.kinds import whole
 
 if TYPE_CHECKING:
-    from rain_deploy.cli.session import Session
     from rain_deploy.verbs.copy import CopyResult
-    from rain_deploy.verbs.nodes import ExecResult, Tunnel
-
+    from rain_deploy.verbs.nodes import Tunnel
 
 _COMMAND = "rain_deploy.ssh_command"
 _HERE = click.Path(path_type=Path)
@@ -26,20 +25,6 @@ _PORT = option(
 )
 SSH_FAILED = 255
 """What ssh returns for its own errors; a remote command may return it too."""
-
-
-def exec_text(result: ExecResult) -> text.Text:
-    """Return the output of each node, each line after the node's name if there are several."""
-    lines: text.Text = []
-    for node in result.nodes:
-        prefix = b"" if len(result.nodes) == 1 else f"{node.node} | ".encode()
-        err, out = (
-            b"".join(prefix + line for line in output.splitlines(keepends=True))
-            for output in (node.stderr, node.stdout)
-        )
-        text.echo(err, nl=False, err=True)
-        lines.append(out)
-    return lines
 
 
 class AfterDashes(Command):
@@ -54,15 +39,14 @@ class AfterDashes(Command):
         return [*super().collect_usage_pieces(ctx), "[-- CMD...]"]
 
 
-@verb("ssh", exec_text, "ssh 2", "ssh 2 -- nproc", cls=AfterDashes)
+@verb("ssh 2", "ssh 2 -- nproc", cls=AfterDashes)
 @click.argument("node", required=False, callback=checks(NODE), metavar="[N]")
-@click.pass_context
-def ssh_command(click_context: click.Context, session: Session, *, node: int | None) -> ExecResult | int:
+def ssh_command(session: Session, *, node: int | None) -> Shown:
     """Open a shell on node N (default: the first), or run CMD there and return its exit code."""
     from rain_deploy.cli.show import envelope
     from rain_deploy.verbs.nodes import check_reach, exec_all, ssh_argv
 
-    command: tuple[str, ...] = click_context.meta[_COMMAND]
+    command: tuple[str, ...] = click.get_current_context().meta[_COMMAND]
     if not session.json:
         status = session.app.call(session.call(ssh_argv, session.cluster, node, command))
         if status == SSH_FAILED:
@@ -73,70 +57,74 @@ def ssh_command(click_context: click.Context, session: Session, *, node: int | N
     result = session.call(exec_all, session.cluster, node or 1, command)
     remote = result.nodes[0].exit_status
     if remote is None:
-        return result
+        return result, []
     text.echo(envelope.document("ssh", result, result.problem, log=None, exit_code=remote))
     return remote
 
 
 @verb(
-    "exec",
-    exec_text,
     "exec -- df -h /",
     "exec --node 2 -- python3 --version",
     context_settings=SCRIPT_ENDS_OPTIONS,
 )
 @option("--node", kind=NODE, metavar="N", help="Run CMD on this node only.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
-def exec_command(session: Session, *, node: int | None, command: tuple[str, ...]) -> ExecResult:
+def exec_command(session: Session, *, node: int | None, command: tuple[str, ...]) -> Shown:
     """Run CMD on all nodes at once. The exit code is 41 if CMD fails on any node."""
     from rain_deploy.verbs.nodes import exec_all
 
-    return session.call(exec_all, session.cluster, node, command)
+    result = session.call(exec_all, session.cluster, node, command)
+    session.sink.pause()
+    for line in () if session.json else result.nodes:
+        prefix = b"" if len(result.nodes) == 1 else f"{line.node} | ".encode()
+        for output, err in ((line.stderr, True), (line.stdout, False)):
+            shown = b"".join(prefix + part for part in output.splitlines(keepends=True))
+            text.echo(shown, nl=False, err=err)
+    return result, []
 
 
-def copy_text(result: CopyResult) -> text.Text:
-    """Return what went where, and how much."""
-    return [
+@verb("push data /tmp/data", "push --node 2 model.h5 /tmp/", done=True)
+@click.argument("source", metavar="SRC", type=_HERE)
+@click.argument("destination", metavar="DST")
+@option("--node", kind=NODE, metavar="N", help="Copy to this node only.")
+def push_command(session: Session, *, source: Path, destination: str, node: int | None) -> Shown:
+    """Copy the local file or directory SRC to DST on every node."""
+    from rain_deploy.verbs.copy import push
+
+    return _copied(session.call(push, session.cluster, Path.cwd() / source, destination, node=node))
+
+
+@verb("fetch /tmp/model.h5 .", "fetch --node 2 /var/log/syslog .", done=True)
+@click.argument("source", metavar="SRC")
+@click.argument("destination", metavar="DST", type=_HERE)
+@option("--node", kind=NODE, metavar="N", help="Copy from this node. [default: the first]")
+def fetch_command(session: Session, *, source: str, destination: Path, node: int | None) -> Shown:
+    """Copy the file or directory SRC from a node to the local path DST."""
+    from rain_deploy.verbs.copy import fetch
+
+    return _copied(session.call(fetch, session.cluster, source, Path.cwd() / destination, node=node))
+
+
+def _copied(result: CopyResult) -> Shown:
+    return result, [
         f"{text.clean(result.source)} -> {text.clean(result.destination)} ({', '.join(result.nodes)})",
         f"{text.count(result.files, 'file')}, {text.size(result.bytes)}, {text.seconds(result.seconds)}",
     ]
 
 
-@verb("push", copy_text, "push data /tmp/data", "push --node 2 model.h5 /tmp/", done=True)
-@click.argument("source", metavar="SRC", type=_HERE)
-@click.argument("destination", metavar="DST")
-@option("--node", kind=NODE, metavar="N", help="Copy to this node only.")
-def push_command(session: Session, *, source: Path, destination: str, node: int | None) -> CopyResult:
-    """Copy the local file or directory SRC to DST on every node."""
-    from rain_deploy.verbs.copy import push
-
-    return session.call(push, session.cluster, Path.cwd() / source, destination, node=node)
-
-
-@verb("fetch", copy_text, "fetch /tmp/model.h5 .", "fetch --node 2 /var/log/syslog .", done=True)
-@click.argument("source", metavar="SRC")
-@click.argument("destination", metavar="DST", type=_HERE)
-@option("--node", kind=NODE, metavar="N", help="Copy from this node. [default: the first]")
-def fetch_command(session: Session, *, source: str, destination: Path, node: int | None) -> CopyResult:
-    """Copy the file or directory SRC from a node to the local path DST."""
-    from rain_deploy.verbs.copy import fetch
-
-    return session.call(fetch, session.cluster, source, Path.cwd() / destination, node=node)
-
-
-@verb("tunnel", None, "tunnel", "tunnel --port 7210", interactive=True)
+@verb("tunnel", "tunnel --port 7210", interactive=True)
 @_PORT
-def tunnel_command(session: Session, *, port: int | None) -> int:
+def tunnel_command(session: Session, *, port: int | None) -> Shown:
     """Forward a local port to Rain's client port, until Ctrl-C."""
     from rain_deploy.verbs.nodes import tunnel
 
     return _keep_open(session, tunnel, port)
 
 
-@verb("dashboard", None, "dashboard", "dashboard --no-browser --port 8080", interactive=True)
+@verb("dashboard", "dashboard --no-browser --port 8080", interactive=True)
 @_PORT
 @option("--no-browser", is_flag=True, help="Only print the address.")
-def dashboard_command(session: Session, *, port: int | None, no_browser: bool) -> int:
+def dashboard_command(session: Session, *, port: int | None, no_browser: bool) -> Shown:
     """Forward a local port to Rain's dashboard until Ctrl-C, and open it in the browser."""
     from rain_deploy.verbs.nodes import dashboard
 

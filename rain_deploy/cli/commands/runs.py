@@ -11,19 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rain_deploy.cli.command import NODE, SCRIPT_ENDS_OPTIONS, option, run_argument, verb
-from rain_deploy.cli.commands.clusters import announced, down_text
+from rain_deploy.cli.commands.clusters import announced, down_text, planned
+from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
 from rain_deploy.options.table import Group
 
 if TYPE_CHECKING:
-    from rain_deploy.cli.session import Session
-    from rain_deploy.core.events import Result
     from rain_deploy.core.spec import RunSpec
     from rain_deploy.node.wire import Parameter, PointRow
     from rain_deploy.runs.finish import RunResult
-    from rain_deploy.verbs.logs import LogsResult, PointsResult
-    from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
-    from rain_deploy.verbs.sweep import SweepResult
+    from rain_deploy.verbs.logs import PointsResult
 
 
 def run_text(result: RunResult) -> text.Text:
@@ -63,15 +60,13 @@ def run_spec(session: Session, script: Path, args: tuple[str, ...]) -> RunSpec:
 
 
 @verb(
-    "run",
-    run_text,
     "run hsearch.py",
     "run --files data --env SEED=1 --timeout 2h train.py --epochs 5",
     done=True,
     context_settings=SCRIPT_ENDS_OPTIONS,
 )
 @script_arguments
-def run_command(session: Session, *, script: Path, args: tuple[str, ...]) -> RunResult:
+def run_command(session: Session, *, script: Path, args: tuple[str, ...]) -> Shown:
     """Run SCRIPT with ARGS on the cluster and pull its results.
 
     Everything after SCRIPT is passed to the script. Ctrl-C detaches; the run continues.
@@ -82,41 +77,39 @@ def run_command(session: Session, *, script: Path, args: tuple[str, ...]) -> Run
     wanted = run_spec(session, script, args)
     if living := session.ctx.store.cluster(session.cluster):
         refuse_rented(living.provider, session.flags)
-    return session.call(run, session.cluster, wanted)
-
-
-def sweep_text(result: SweepResult) -> text.Text:
-    """Return the run's result, and that the cluster is down."""
-    lines = run_text(result.run) if result.run else []
-    return lines + (down_text(result.down)[-1:] if result.down else [])
+    result = session.call(run, session.cluster, wanted)
+    return result, run_text(result)
 
 
 @verb(
-    "sweep",
-    sweep_text,
     "sweep --provider local --nodes 2 hsearch.py",
     "sweep --nodes 4 --max-cost 10 train.py --fast",
     done=True,
     context_settings=SCRIPT_ENDS_OPTIONS,
 )
 @script_arguments
-def sweep_command(session: Session, *, script: Path, args: tuple[str, ...]) -> Result:
+def sweep_command(session: Session, *, script: Path, args: tuple[str, ...]) -> Shown:
     """Create a cluster, run SCRIPT with ARGS on it, pull the results, and delete the cluster.
 
     It also deletes the cluster if the script fails or you press Ctrl-C.
     """
     from rain_deploy.verbs.sweep import sweep
-    from rain_deploy.verbs.up import up
 
     wanted = run_spec(session, script, args)
     spec = announced(session)
     if session.flags.get("dry_run"):
-        return session.call(up, spec, dry_run=True)
-    return session.call(sweep, spec, wanted)
+        return planned(session, spec)
+    result = session.call(sweep, spec, wanted)
+    lines = run_text(result.run) if result.run else []
+    return result, [*lines, *(down_text(result.down)[-1:] if result.down else [])]
 
 
-def runs_text(result: RunsResult) -> text.Text:
-    """Return a row for each run."""
+@verb("runs", "runs -c mine --json")
+def runs_command(session: Session) -> Shown:
+    """Show the runs of a cluster, oldest first."""
+    from rain_deploy.verbs.runs import runs
+
+    result = session.call(runs, session.cluster)
     rows = []
     for run in result.runs:
         state = run.outcome or run.state
@@ -127,76 +120,53 @@ def runs_text(result: RunsResult) -> text.Text:
             (run.run, shown, *times, "pulled" if run.pulled else "", " ".join((run.script, *run.args)))
         )
     head = ("RUN", "STATE", "TYPED", ">TOOK", "RESULTS", "SCRIPT")
-    return [text.table(head, rows) if rows else f"cluster {result.cluster}: no runs"]
+    return result, [text.table(head, rows) if rows else f"cluster {result.cluster}: no runs"]
 
 
-@verb("runs", runs_text, "runs", "runs -c mine --json")
-def runs_command(session: Session) -> RunsResult:
-    """Show the runs of a cluster, oldest first."""
-    from rain_deploy.verbs.runs import runs
-
-    return session.call(runs, session.cluster)
-
-
-@verb("attach", run_text, "attach", "attach --out results/again 20261124-093601-5-3af3", done=True)
+@verb("attach", "attach --out results/again 20261124-093601-5-3af3", done=True)
 @run_argument
-def attach_command(session: Session, *, run: str | None) -> RunResult:
+def attach_command(session: Session, *, run: str | None) -> Shown:
     """Follow RUN (default: the last) from its first line and pull its results.
 
     Ctrl-C detaches; the run continues.
     """
     from rain_deploy.verbs.runs import attach
 
-    return session.call(attach, session.cluster, run, out=session.flags.get("out"))
+    result = session.call(attach, session.cluster, run, out=session.flags.get("out"))
+    return result, run_text(result)
 
 
-def cancel_text(result: CancelResult) -> text.Text:
-    """Return whether the run was cancelled or had ended before."""
-    done = "cancelled" if result.changed else f"had ended before ({result.outcome or result.state})"
-    return [f"run {result.run}: {done}"]
-
-
-@verb("cancel", cancel_text, "cancel", "cancel 20261124-093601-5-3af3", done=True)
+@verb("cancel", "cancel 20261124-093601-5-3af3", done=True)
 @run_argument
-def cancel_command(session: Session, *, run: str | None) -> CancelResult:
+def cancel_command(session: Session, *, run: str | None) -> Shown:
     """Cancel RUN (default: the last)."""
     from rain_deploy.verbs.runs import cancel
 
-    return session.call(cancel, session.cluster, run)
+    result = session.call(cancel, session.cluster, run)
+    done = "cancelled" if result.changed else f"had ended before ({result.outcome or result.state})"
+    return result, [f"run {result.run}: {done}"]
 
 
-def pull_text(result: PullResult) -> text.Text:
-    """Return a line for each run: where its results are, and how much."""
-    if not result.runs:
-        return [f"cluster {result.cluster}: no runs"]
-    return [
-        f"{text.near(run.results_dir)}: {text.count(run.figures, 'figure')}, "
-        f"{text.count(run.points, 'point')}, {text.count(run.files, 'file')}, {text.size(run.bytes)}"
-        f"{'' if run.finished else ' (the run is still active)'}"
-        for run in result.runs
-    ]
-
-
-@verb("pull", pull_text, "pull", "pull --all", done=True)
+@verb("pull", "pull --all", done=True)
 @run_argument
 @option("--all", "all_runs", is_flag=True, group=Group.OUTPUT, help="Pull the results of every run.")
-def pull_command(session: Session, *, run: str | None, all_runs: bool) -> PullResult:
+def pull_command(session: Session, *, run: str | None, all_runs: bool) -> Shown:
     """Pull the results of RUN (default: the last) again."""
     from rain_deploy.verbs.runs import pull
 
     if run and all_runs:
         raise click.UsageError("name a run or say --all, not both")
-    return session.call(pull, session.cluster, run, all_runs=all_runs, out=session.flags.get("out"))
+    result = session.call(pull, session.cluster, run, all_runs=all_runs, out=session.flags.get("out"))
+    lines = [
+        f"{text.near(pulled.results_dir)}: {text.count(pulled.figures, 'figure')}, "
+        f"{text.count(pulled.points, 'point')}, {text.count(pulled.files, 'file')}, {text.size(pulled.bytes)}"
+        f"{'' if pulled.finished else ' (the run is still active)'}"
+        for pulled in result.runs
+    ]
+    return result, lines or [f"cluster {result.cluster}: no runs"]
 
 
-def logs_text(result: LogsResult) -> text.Text:
-    """Return what was printed, unchanged; what went to stderr goes to stderr."""
-    if result.stderr:
-        text.echo(result.stderr, nl=False, err=True)
-    return [result.stdout]
-
-
-@verb("logs", logs_text, "logs -f", "logs --node 2 --install", follows=True)
+@verb("logs -f", "logs --node 2 --install")
 @run_argument
 @option("-f", "--follow", is_flag=True, help="Keep printing until the run ends.")
 @option("--node", kind=NODE, metavar="N", help="Show the logs of the governor on this node.")
@@ -204,7 +174,7 @@ def logs_text(result: LogsResult) -> text.Text:
 @option("--install", is_flag=True, help="Show what the installation printed.")
 def logs_command(
     session: Session, *, run: str | None, follow: bool, node: int | None, boot: bool, install: bool
-) -> LogsResult:
+) -> Shown:
     """Show what the script of RUN (default: the last) printed, or a node's log."""
     from rain_deploy.verbs.logs import NodeLog, node_log, script_log
 
@@ -213,9 +183,14 @@ def logs_command(
     if boot and install:
         raise click.UsageError("--boot and --install are two logs; name one")
     if node is None and not boot and not install:
-        return session.call(script_log, session.cluster, run, follow=follow)
-    log = NodeLog.BOOT if boot else NodeLog.INSTALL if install else NodeLog.SERVICES
-    return session.call(node_log, session.cluster, node, log)
+        result = session.call(script_log, session.cluster, run, follow=follow)
+    else:
+        log = NodeLog.BOOT if boot else NodeLog.INSTALL if install else NodeLog.SERVICES
+        result = session.call(node_log, session.cluster, node, log)
+    session.sink.pause()
+    if not session.json:
+        text.echo(result.stderr, nl=False, err=True)
+    return result, [result.stdout]
 
 
 def points_text(result: PointsResult) -> text.Text:
@@ -248,14 +223,14 @@ def _line(row: PointRow) -> str:
     return text.clean(f"{row.task} {name}{value} ({row.state}{node}){why}")
 
 
-@verb("points", points_text, "points", "points --follow", follows=True)
+@verb("points", "points --follow")
 @run_argument
 @option("--follow", is_flag=True, help="Print a line for each point that changes, until the run ends.")
 @option("--all", "every_task", is_flag=True, group=Group.OUTPUT, help="Also show tasks that are not points.")
 @option("--csv", "as_csv", is_flag=True, group=Group.OUTPUT, help="Print CSV instead of a table.")
 def points_command(
     session: Session, *, run: str | None, follow: bool, every_task: bool, as_csv: bool
-) -> PointsResult | int:
+) -> Shown:
     """Show the points of RUN (default: the last) as a table, one row per point.
 
     A point is a task with parameters in its name, such as "train size=32 lr=0.1". If no task has such a
@@ -280,4 +255,4 @@ def points_command(
         write_csv(result.rows, table)
         text.echo(table.getvalue(), nl=False)
         return 0
-    return 0 if follow and not session.json else result
+    return 0 if follow and not session.json else (result, points_text(result))

@@ -15,7 +15,7 @@ import click
 
 from rain_deploy.core.text import HOUR_S, MINUTE_S, hour
 
-Text = list[str | bytes]
+Text = Sequence[str | bytes]
 """What a command shows: lines of text, and bytes as they are."""
 KILO = 1000
 
