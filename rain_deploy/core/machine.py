@@ -197,13 +197,6 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True)
-class Zone:
-    """A place where a cloud makes machines."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
 class InstanceType:
     """A size of machine, ``family.size``, with its price; ``per_hour`` None: not in the price table."""
 

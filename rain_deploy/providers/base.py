@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rain_deploy.core.bill import Quote
 from rain_deploy.core.cluster import Cluster, Traits
-from rain_deploy.core.machine import Host, InstanceType, Intent, Resource, Zone
+from rain_deploy.core.machine import Host, InstanceType, Intent, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import RainDeployError
 
@@ -26,8 +26,8 @@ class Cloud(Protocol):
         the valid ones), and QuotaError if there is no room.
         """
 
-    def zones(self) -> tuple[Zone, ...]:
-        """Return all zones, the account's default first."""
+    def zones(self) -> tuple[str, ...]:
+        """Return the names of all zones, the account's default first."""
 
     def types(self, zone: str | None, spec: ClusterSpec) -> tuple[InstanceType, ...]:
         """Return the types of a zone (None: the account's default), cheapest first."""

@@ -42,14 +42,14 @@ class TypesResult(Result):
 
 def zones(ctx: Context, spec: ClusterSpec) -> ZonesResult:
     """Where machines are made.  Raises InputError for a provider that makes none for money."""
-    names = [zone.name for zone in _cloud(ctx, spec).zones()]
+    names = _cloud(ctx, spec).zones()
     return ZonesResult(tuple(ZoneLine(name, default=name == names[0]) for name in names))
 
 
 def types(ctx: Context, spec: ClusterSpec) -> TypesResult:
     """Sizes of machines with their prices, in the spec's zone, else in the account's default."""
     cloud = _cloud(ctx, spec)
-    zone = spec.machines.zone or cloud.zones()[0].name
+    zone = spec.machines.zone or cloud.zones()[0]
     kinds = cloud.types(zone, spec)
     sources = dict.fromkeys(kind.source for kind in kinds if kind.per_hour is not None)
     return TypesResult(zone=zone, types=kinds, source="; ".join(sources))

@@ -17,7 +17,7 @@ from rain_deploy.cluster.seen import new_cluster
 from rain_deploy.core.bill import Bill, Meter, Quote
 from rain_deploy.core.cluster import Cluster, Node, Traits
 from rain_deploy.core.events import Event
-from rain_deploy.core.machine import Host, InstanceType, Intent, Resource, Zone
+from rain_deploy.core.machine import Host, InstanceType, Intent, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.core.text import owner_tag
@@ -81,8 +81,8 @@ class FakeCloud:
         self._asked("quote")
         return replace(QUOTE, template=self.template)
 
-    def zones(self) -> tuple[Zone, ...]:
-        return Zone("here"), Zone("there")
+    def zones(self) -> tuple[str, ...]:
+        return "here", "there"
 
     def types(self, zone: str | None, spec: ClusterSpec) -> tuple[InstanceType, ...]:
         del zone, spec

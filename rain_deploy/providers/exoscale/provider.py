@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rain_deploy.core.bill import Quote
 from rain_deploy.core.cluster import Cluster, Traits
-from rain_deploy.core.machine import Host, InstanceType, Intent, Resource, Zone, node_name
+from rain_deploy.core.machine import Host, InstanceType, Intent, Resource, node_name
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import ApiError, InputError, PartlyUp, QuotaError, RainDeployError
@@ -75,8 +75,8 @@ class ExoscaleProvider:
     def account(self) -> str:
         return self._api.account.key
 
-    def zones(self) -> tuple[Zone, ...]:
-        return tuple(map(Zone, sorted(self._api.zones(), key=lambda name: name != self._api.zone)))
+    def zones(self) -> tuple[str, ...]:
+        return tuple(sorted(self._api.zones(), key=lambda name: name != self._api.zone))
 
     def types(self, zone: str | None, spec: ClusterSpec) -> tuple[InstanceType, ...]:
         return self._catalog.types(zone or self._api.zone, spec)
