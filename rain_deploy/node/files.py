@@ -10,7 +10,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .wire import ClusterConfig, Member, NodeConfig, WireError, read, to_json
+from .wire import Member, NodeConfig, WireError, read, to_json
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -105,12 +105,15 @@ class NotInstalled(Exception):  # noqa: N818 - a fact about the node, worded as 
 
 def node_config(node_dir: Path) -> NodeConfig:
     """Return the node's configuration.  Raises NotInstalled."""
-    return _load(node_dir / "node.json", NodeConfig)
+    return installed(node_dir / "node.json", NodeConfig)
 
 
-def members(config: NodeConfig) -> tuple[Member, ...]:
-    """Return the nodes whose governors a run waits for.  Raises NotInstalled."""
-    return _load(config.server_dir / "cluster.json", ClusterConfig).nodes
+def installed(path: Path, kind: type[T]) -> T:
+    """Return what a file of the node's configuration holds.  Raises NotInstalled."""
+    try:
+        return read(kind, path.read_bytes())
+    except (OSError, WireError) as error:
+        raise NotInstalled(f"{path}: {error}") from error
 
 
 def member_name(nodes: tuple[Member, ...], governor: str) -> str:
@@ -133,10 +136,3 @@ def versions(env: Path) -> dict[str, str]:
         for distribution in distributions(name=name, path=places)
     }
     return {"python": platform.python_version(), **found}
-
-
-def _load(path: Path, kind: type[T]) -> T:
-    try:
-        return read(kind, path.read_bytes())
-    except (OSError, WireError) as error:
-        raise NotInstalled(f"{path}: {error}") from error

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rain_deploy.node.files import write_json
-from rain_deploy.node.service.ensure import ensure
+from rain_deploy.node.files import node_config, write_json
+from rain_deploy.node.service.ensure import Service, ensure
 from rain_deploy.node.service.process import identify
 from rain_deploy.node.wire import NodeConfig
 
@@ -56,3 +57,13 @@ def test_a_service_that_another_one_started_meanwhile_is_started(node_dir: Path)
     starting.start()
     assert ensure(node_dir, supervisor=None) == 0
     starting.join()
+
+
+def test_a_recorded_identity_is_believed_only_while_it_lives(node_dir: Path) -> None:
+    keeper, myself = Service(node_config(node_dir), "keeper"), identify(os.getpid())
+    assert myself
+    assert keeper.process() is None
+    write_json(node_dir / "governor/keeper.pid", myself)
+    assert keeper.process() == myself
+    write_json(node_dir / "governor/keeper.pid", replace(myself, start_ticks=myself.start_ticks - 5))
+    assert keeper.process() is None

@@ -83,13 +83,13 @@ class Node:
     def governor(self) -> int:
         found = leader(self.service, "governor")
         assert found
-        return found.process.pid
+        return found.pid
 
     def environment(self) -> dict[str, str]:
         """Of the governor; empty when there is none, or no longer."""
         found = leader(self.service, "governor")
         try:
-            words = Path(f"/proc/{found.process.pid if found else 0}/environ").read_text().split("\0")
+            words = Path(f"/proc/{found.pid if found else 0}/environ").read_text().split("\0")
         except OSError:
             return {}
         return dict(word.split("=", 1) for word in words if word)
@@ -102,7 +102,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
     yield made
     for server in made.servers.values():
         server.close()
-    end(lambda: [found.process for found in scan(made.service)], grace_s=0, deadline_s=10)
+    end(lambda: scan(made.service), grace_s=0, deadline_s=10)
 
 
 def steps(keeper: Keeper, until: Callable[[], object]) -> None:
@@ -115,7 +115,7 @@ def has_governor(node: Node) -> Callable[[], object]:
 
 def test_without_a_server_there_is_no_governor(node: Node) -> None:
     node.keeper().step()
-    assert scan(node.service) == ()
+    assert scan(node.service) == []
 
 
 def test_an_idle_server_gets_a_governor_with_one_thread_per_task(node: Node) -> None:
@@ -157,11 +157,11 @@ def test_a_governor_that_lost_its_server_is_cleared_with_its_children_and_anothe
     node.serve(IDLE_PORT)
     keeper = node.keeper()
     steps(keeper, lambda: len(scan(node.service, "governor")) == 2)
-    first = {found.process for found in scan(node.service)}
+    first = set(scan(node.service))
     with (node.path / "governor/epochs/1/governor.log").open("a") as log:
         log.write("ERROR x: rain::governor::rpc::control: Lost connection to the server\n")
-    steps(keeper, lambda: (found := leader(node.service, "governor")) and found.process not in first)
-    assert not first & {found.process for found in scan(node.service)}
+    steps(keeper, lambda: (found := leader(node.service, "governor")) and found not in first)
+    assert not first & set(scan(node.service))
     assert (node.path / "governor/epochs/2").is_dir()
 
 
@@ -170,7 +170,7 @@ def test_what_a_dead_governor_left_is_ended_also_outside_its_group(node: Node) -
     node.serve(IDLE_PORT)
     keeper = node.keeper()
     steps(keeper, lambda: len(scan(node.service, "governor")) >= 2)
-    first = {found.process for found in scan(node.service)}
+    first = set(scan(node.service))
     os.kill(node.governor(), signal.SIGKILL)
     node.close(IDLE_PORT)
     steps(keeper, lambda: not scan(node.service))
@@ -195,7 +195,7 @@ def test_a_new_keeper_clears_what_a_dead_governor_left(node: Node) -> None:
     os.kill(node.governor(), signal.SIGKILL)
     wait_for(lambda: leader(node.service, "governor") is None)
     node.keeper()
-    assert scan(node.service) == ()
+    assert scan(node.service) == []
 
 
 def test_variables_go_when_a_served_run_is_over_and_not_before(node: Node) -> None:

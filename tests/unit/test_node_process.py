@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.node.files import write_json
 from rain_deploy.node.service.process import (
     PLACE,
     ROLE,
@@ -21,7 +20,6 @@ from rain_deploy.node.service.process import (
     group,
     identify,
     leader,
-    recorded,
     scan,
     spawn,
 )
@@ -43,7 +41,7 @@ subprocess.run([sys.executable, "-c", "print(1, flush=True); import time; time.s
 def service(tmp_path: Path) -> Iterator[str]:
     name = f"unit-102-{os.getpid()}-{tmp_path.name}/1"
     yield name
-    assert end(lambda: [found.process for found in scan(name)], grace_s=0, deadline_s=10) == ()
+    assert end(lambda: scan(name), grace_s=0, deadline_s=10) == ()
 
 
 def start(service: str, tmp_path: Path, code: str, role: str = "server", place: str = "/p/1") -> Process:
@@ -72,24 +70,15 @@ def test_a_zombie_is_not_alive() -> None:
     child.returncode = 0
 
 
-def test_a_recorded_identity_is_believed_only_while_it_lives(tmp_path: Path, service: str) -> None:
-    process = start(service, tmp_path, "import time; time.sleep(60)")
-    write_json(tmp_path / "x.pid", process)
-    assert recorded(tmp_path / "x.pid") == process
-    write_json(tmp_path / "x.pid", Process(process.pid, process.start_ticks - 5))
-    assert recorded(tmp_path / "x.pid") is None
-    assert recorded(tmp_path / "absent.pid") is None
-
-
 def test_processes_are_found_by_exactly_their_marks(tmp_path: Path, service: str) -> None:
     first = start(service, tmp_path, "import time; time.sleep(60)", "server", "/p/1")
     second = start(service, tmp_path, "import time; time.sleep(60)", "governor", "/p/2")
     start(f"{service}0", tmp_path, "import time; time.sleep(5)")
-    assert {found.process for found in scan(service)} == {first, second}
-    assert [found.process for found in scan(service, "server")] == [first]
-    assert [found.process for found in scan(service, "governor", Path("/p/2"))] == [second]
-    assert scan(service, "governor", Path("/p/1")) == ()
-    assert end(lambda: [found.process for found in scan(f"{service}0")], grace_s=0, deadline_s=10) == ()
+    assert set(scan(service)) == {first, second}
+    assert scan(service, "server") == [first]
+    assert scan(service, "governor", Path("/p/2")) == [second]
+    assert scan(service, "governor", Path("/p/1")) == []
+    assert end(lambda: scan(f"{service}0"), grace_s=0, deadline_s=10) == ()
 
 
 def test_what_was_started_is_told_from_its_children(tmp_path: Path, service: str) -> None:
@@ -98,7 +87,7 @@ def test_what_was_started_is_told_from_its_children(tmp_path: Path, service: str
     assert len(scan(service)) == 2
     found = leader(service, "server")
     assert found
-    assert found.process == process
+    assert found == process
     assert len(group(process.pid)) == 2
 
 
@@ -106,7 +95,7 @@ def test_who_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path, service: 
     start(service, tmp_path, STUBBORN)
     wait_for_text(tmp_path / "log", "ready")
     started = time.monotonic()
-    assert end(lambda: [found.process for found in scan(service)], grace_s=0.3, deadline_s=10) == ()
+    assert end(lambda: scan(service), grace_s=0.3, deadline_s=10) == ()
     assert 0.3 <= time.monotonic() - started < 5
 
 
@@ -120,8 +109,8 @@ def test_a_process_started_while_others_are_ended_is_ended_too(tmp_path: Path, s
     )
     start(service, tmp_path, code)
     wait_for_text(tmp_path / "log", "ready")
-    assert end(lambda: [found.process for found in scan(service)], grace_s=5, deadline_s=15) == ()
-    assert scan(service) == ()
+    assert end(lambda: scan(service), grace_s=5, deadline_s=15) == ()
+    assert scan(service) == []
 
 
 def test_what_does_not_end_is_named() -> None:

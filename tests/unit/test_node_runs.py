@@ -12,8 +12,8 @@ import pytest
 from rain_deploy.node.files import (
     NotInstalled,
     Tail,
+    installed,
     member_name,
-    members,
     node_config,
     open_log,
     read_json,
@@ -25,7 +25,7 @@ from rain_deploy.node.service.engine import clients_registered, fresh_epoch, ser
 from rain_deploy.node.service.ensure import interrupted
 from rain_deploy.node.service.keeper import targets
 from rain_deploy.node.service.process import node_argv
-from rain_deploy.node.wire import Member, NodeConfig, Outcome, RunState, StateLine
+from rain_deploy.node.wire import ClusterConfig, Member, NodeConfig, Outcome, RunState, StateLine
 
 
 def ship(runs: Path, name: str, sequence: int, port: int = 7230, **more: Any) -> Run:
@@ -91,7 +91,7 @@ def test_runs_that_a_power_off_broke_off_are_over_and_keep_no_variables(tmp_path
     assert interrupted(tmp_path) == ["a", "b", "c", "d"]
     outcomes = [run.status().outcome for run in (running, ended, waiting, killed)]
     assert outcomes == ["limit", "done", "limit", "limit"]
-    assert (running.finished, ended.status().ended_s, running.extra_env()) == (True, 5.0, {})
+    assert (running.finished, ended.status().ended_s, running.env(Path("/code"))) == (True, 5.0, {})
     assert not shipped.finished
     assert interrupted(tmp_path) == []
 
@@ -128,10 +128,10 @@ def test_a_port_belongs_to_the_newest_run_that_has_it(tmp_path: Path) -> None:
 def test_variables_of_a_run_are_forgotten_when_asked(tmp_path: Path) -> None:
     run = ship(tmp_path, "a", 1)
     write_json(run.path / "env.json", {"KEY": "secret", "N": 3})
-    assert run.extra_env() == {"KEY": "secret", "N": "3"}
+    assert run.env(Path("/code")) == {"KEY": "secret", "N": "3"}
     run.forget_env()
     run.forget_env()
-    assert run.extra_env() == {}
+    assert run.env(Path("/code")) == {}
 
 
 def test_the_last_three_epochs_and_the_new_one_stay(tmp_path: Path) -> None:
@@ -202,11 +202,12 @@ def test_a_node_that_was_not_installed_says_which_file_is_absent(tmp_path: Path)
 def test_members_need_a_cluster_file(tmp_path: Path) -> None:
     write_json(tmp_path / "node.json", config_of(tmp_path))
     config = node_config(tmp_path)
+    path = config.server_dir / "cluster.json"
     with pytest.raises(NotInstalled, match=r"cluster\.json"):
-        members(config)
+        installed(path, ClusterConfig)
     nodes = [{"node": 1, "name": "node-1", "address": "10.0.0.1", "governor_port": 7301}]
-    write_json(tmp_path / "server" / "cluster.json", {"nodes": nodes})
-    assert members(config) == NODES[:1]
+    write_json(path, {"nodes": nodes})
+    assert installed(path, ClusterConfig).nodes == NODES[:1]
     assert node_argv(config, "pack", tmp_path) == ["/e/bin/python", "-I", "-S", "/c", "pack", str(tmp_path)]
 
 

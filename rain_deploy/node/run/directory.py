@@ -67,19 +67,15 @@ class Run:
     def script_end(self) -> Script | None:
         return load(self.path / "exit.json", Script)
 
-    def extra_env(self) -> dict[str, str]:
-        """Return the variables of ``--env``."""
-        return {name: str(value) for name, value in read_json(self.path / "env.json").items()}
+    def env(self, code: Path) -> dict[str, str]:
+        """Return the variables of ``--env``, and those that switch the companion on if the run wants it."""
+        companion = {"RAIN_DEPLOY_COMPANION": str(code / "site"), "RAIN_DEPLOY_RUN_DIR": str(self.path)}
+        given = {name: str(value) for name, value in read_json(self.path / "env.json").items()}
+        return (companion if self.about.companion else {}) | given
 
     def forget_env(self) -> None:
         """Delete the variables, which may be secrets."""
         (self.path / "env.json").unlink(missing_ok=True)
-
-    def companion_env(self, code: Path) -> dict[str, str]:
-        """Return the variables that switch the companion on in the script and in Rain's executors."""
-        if not self.about.companion:
-            return {}
-        return {"RAIN_DEPLOY_COMPANION": str(code / "site"), "RAIN_DEPLOY_RUN_DIR": str(self.path)}
 
 
 class NoSuchRun(Exception):  # noqa: N818 - a fact about the argument

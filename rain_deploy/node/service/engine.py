@@ -21,7 +21,7 @@ from typing import Any
 from ..files import load, member_name, tail, write_json
 from ..run.directory import Run
 from ..wire import Member, NodeConfig
-from .process import Process, end, environment, processes, spawn
+from .process import Process, end, environment, scan, spawn
 
 SERVER_LOG, GOVERNOR_LOG = "server.log", "governor.log"
 """Files in an epoch's directory that Rain's own output goes to."""
@@ -87,7 +87,7 @@ def start_server(config: NodeConfig, epoch: Path, port: int) -> Process:
 
 def end_servers(config: NodeConfig) -> None:
     """End every Rain server of this cluster."""
-    end(lambda: processes(config.service, "server"), grace_s=2.0, deadline_s=10.0)
+    end(lambda: scan(config.service, "server"), grace_s=2.0, deadline_s=10.0)
 
 
 def start_governor(config: NodeConfig, epoch: Path, port: int, run: Run | None) -> Process:
@@ -99,7 +99,7 @@ def start_governor(config: NodeConfig, epoch: Path, port: int, run: Run | None) 
     argv += ["--ready-file", str(epoch / "ready"), f"{config.server_address}:{port}"]
     env = environment(config, "governor", epoch) | dict.fromkeys(_THREADS, "1") | _GPU | _RUST
     if run:
-        env |= run.companion_env(config.code) | run.extra_env()
+        env |= run.env(config.code)
     return spawn(argv, log=epoch / GOVERNOR_LOG, env=env)
 
 

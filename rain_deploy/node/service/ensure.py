@@ -7,73 +7,71 @@ import os
 import shutil
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..files import node_config, write_json
+from ..files import load, node_config, write_json
 from ..run.directory import Script, all_runs, unfinished
 from ..wire import Life, ListedRun, NodeConfig, NodeStatus, Outcome, extended
-from .process import (
-    Process,
-    end,
-    environment,
-    identify,
-    leader,
-    node_argv,
-    processes,
-    recorded,
-    spawn,
-    wait_until,
-)
+from .engine import EngineFailed
+from .process import Process, end, environment, identify, leader, node_argv, scan, spawn, wait_until
 
 _START_DEADLINE_S = 10.0
 _RECORD_DEADLINE_S = 2.0
 """How long a service may take from its lock to its recorded identity: the disk may be busy."""
 _LOOK_EVERY_S = 1.0
+_FAULT_PAUSE_S = 1.0
 
 
 class Service:
     """The keeper or the supervisor of a node."""
 
     def __init__(self, config: NodeConfig, role: str) -> None:
-        self.config = config
-        self.role = role
+        self.config, self.role = config, role
+        directory, places = config.governor_dir, [config.node_dir]
+        if role == "supervisor":
+            directory, places = config.server_dir, [config.cluster_dir, config.node_dir]
+        self.argv = node_argv(config, role, *places)
+        self.env = environment(config, role, directory)
+        self.log = directory / f"{role}.log"
+        self._lock, self._identity = directory / f"{role}.lock", directory / f"{role}.pid"
         self._looked_s = 0.0
-
-    @property
-    def argv(self) -> list[str]:
-        """The argument vector of the service, by its configuration."""
-        places = (self.config.cluster_dir, self.config.node_dir)
-        return node_argv(self.config, self.role, *(places if self.role == "supervisor" else places[1:]))
-
-    @property
-    def env(self) -> dict[str, str]:
-        """The environment of the service."""
-        return environment(self.config, self.role, self.file("lock").parent)
-
-    def file(self, kind: str) -> Path:
-        """Return the path of its ``lock``, its ``log``, or its ``pid``, which holds its identity."""
-        directory = self.config.server_dir if self.role == "supervisor" else self.config.governor_dir
-        return directory / f"{self.role}.{kind}"
 
     def process(self) -> Process | None:
         """Return the living process that holds the lock, if there is one."""
-        return recorded(self.file("pid"))
+        process = load(self._identity, Process)
+        return process if process and process.alive() else None
 
     def hold(self) -> bool:
         """Lock the service for the life of this process; return False if another process holds it.
 
         The kernel frees the lock when the process ends.
         """
-        self.file("lock").parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.file("lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(descriptor)
             return False
-        write_json(self.file("pid"), identify(os.getpid()))
+        write_json(self._identity, identify(os.getpid()))
         return True
+
+    def repeat(self, step: Callable[[], float], there: Path) -> None:
+        """Call ``step`` until a path is deleted, and wait each time as long as it says.
+
+        Nobody else does the work of this service, so faults such as a full disk do not end it.
+        """
+        while there.exists():
+            try:
+                self.look_after()
+                pause_s = step()
+            except (EngineFailed, OSError):
+                traceback.print_exc(file=sys.stderr)
+                pause_s = _FAULT_PAUSE_S
+            time.sleep(pause_s)
 
     def look_after(self) -> None:
         """Once a second, follow node.json, and start the other service of a server node if it is gone.
@@ -84,15 +82,16 @@ class Service:
         if time.monotonic() - self._looked_s < _LOOK_EVERY_S:
             return
         self._looked_s = time.monotonic()
-        self.config = config = node_config(self.config.node_dir)
-        if sys.orig_argv != self.argv and (config.code / "__main__.py").exists():
-            print(f"going on as {' '.join(self.argv)}", file=sys.stderr, flush=True)
-            os.execve(self.argv[0], self.argv, self.env)  # noqa: S606 - no shell is wanted
+        config = node_config(self.config.node_dir)
+        new = Service(config, self.role)
+        if sys.orig_argv != new.argv and (config.code / "__main__.py").exists():
+            print(f"going on as {' '.join(new.argv)}", file=sys.stderr, flush=True)
+            os.execve(new.argv[0], new.argv, new.env)  # noqa: S606 - no shell is wanted
         other = Service(config, "keeper" if self.role == "supervisor" else "supervisor")
         if config.server and not other.process():
             # In a process of its own, so that the service that it starts is no child of this one.
             argv = node_argv(config, "ensure", config.node_dir, "--supervisor", config.cluster_dir)
-            helper = spawn(argv, log=other.file("log"), env=environment(config, "ensure", config.node_dir))
+            helper = spawn(argv, log=other.log, env=environment(config, "ensure", config.node_dir))
             wait_until(lambda: not helper.alive(), _START_DEADLINE_S)
 
 
@@ -104,7 +103,7 @@ def ensure(node_dir: Path, *, supervisor: Path | None) -> int:
     """
     config = node_config(node_dir)
     for role in ("keeper", "supervisor") if supervisor else ("keeper",):
-        service, running = Service(config, role), partial(processes, config.service, role)
+        service, running = Service(config, role), partial(scan, config.service, role)
         if (found := running()) and all(_argv(process) == service.argv for process in found):
             continue
         end(running, grace_s=5, deadline_s=10)
@@ -124,15 +123,15 @@ def _argv(process: Process) -> list[str]:
 
 def _start(service: Service) -> None:
     """Start a service and wait until it is the recorded holder of its lock."""
-    log = service.file("log")
-    process = spawn(service.argv, log=log, env=service.env)
+    process = spawn(service.argv, log=service.log, env=service.env)
     deadline = time.monotonic() + _START_DEADLINE_S
     ended = False
     while service.process() is None:
         if not ended and not process.alive():  # another one may have the lock, and write its identity now
             ended, deadline = True, min(deadline, time.monotonic() + _RECORD_DEADLINE_S)
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the {service.role} of {service.config.name} does not start; see {log}")
+            what = f"the {service.role} of {service.config.name}"
+            raise TimeoutError(f"{what} does not start; see {service.log}")
         time.sleep(0.01)
 
 
@@ -142,10 +141,10 @@ def status(cluster_dir: Path, node_dir: Path) -> NodeStatus:
     roles = ("keeper", "supervisor") if config.server else ("keeper",)
     running = {role: Service(config, role).process() for role in roles}
     found = leader(config.service, "governor")
-    ready = found is not None and (Path(found.place) / "ready").exists()
+    ready = found is not None and Path(found.place, "ready").exists()
     return NodeStatus(
         services={role: process.pid if process else None for role, process in running.items()},
-        governor=Life(pid=found.process.pid, ready=ready) if found else None,
+        governor=Life(pid=found.pid, ready=ready) if found else None,
         runs=runs(cluster_dir) if config.server else (),
         load=os.getloadavg()[0],
         disk_free_bytes=shutil.disk_usage(cluster_dir).free,

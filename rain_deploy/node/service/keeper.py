@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import socket
-import sys
 import time
-import traceback
 from pathlib import Path
 
 from ..files import Tail, load, node_config
@@ -13,14 +11,13 @@ from ..run.directory import Run, all_runs, load_run
 from ..wire import NodeConfig
 from .engine import GOVERNOR_LOG, Epoch, fresh_epoch, start_governor
 from .ensure import Service
-from .process import Process, end, group, leader, processes
+from .process import Process, end, group, leader, scan
 
 _BUSY_POLL_S = 0.03
 _FRESH_S = 30.0
 """How long after a governor's end the keeper polls often, because another server is expected soon."""
 _IDLE_POLL_S = 0.5
 _LONGEST_PAUSE_S = 2.0
-_FAULT_PAUSE_S = 1.0
 _SERVER_GONE = b"Lost connection to the server"
 
 
@@ -47,7 +44,7 @@ class Keeper:
         self._failures = 0
         self._governor: Process | None = None
         if found := leader(config.service, "governor"):
-            self._adopt(found.process, Path(found.place))
+            self._adopt(found, Path(found.place))
         else:
             self._clear()
 
@@ -86,8 +83,7 @@ class Keeper:
         governor = self._governor
 
         def left() -> list[Process]:
-            marked = processes(self._config.service, "governor")
-            return [*marked, *(group(governor.pid) if governor else ())]
+            return [*scan(self._config.service, "governor"), *(group(governor.pid) if governor else ())]
 
         end(left, grace_s=0.0, deadline_s=10.0)
 
@@ -115,15 +111,6 @@ def answers(address: str, port: int) -> bool:
 def keep(node_dir: Path) -> int:
     """Keep this node's governor until the node is stopped; return 0 at once if another keeper runs."""
     service = Service(node_config(node_dir), "keeper")
-    if not service.hold():
-        return 0
-    keeper = Keeper(service.config)
-    while (node_dir / "node.json").exists():
-        try:
-            pause_s = keeper.step()
-            service.look_after()
-        except OSError:  # such as a full disk: nobody else keeps this node's governor
-            traceback.print_exc(file=sys.stderr)
-            pause_s = _FAULT_PAUSE_S
-        time.sleep(pause_s)
+    if service.hold():
+        service.repeat(Keeper(service.config).step, node_dir / "node.json")
     return 0

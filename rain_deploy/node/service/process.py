@@ -8,11 +8,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
-from ..files import load, open_log
+from ..files import open_log
 from ..wire import NodeConfig
 
 SERVICE = "RAIN_DEPLOY_SERVICE"
@@ -33,7 +32,9 @@ class Process:
     start_ticks: int
     """Clock ticks since boot."""
     group: int = field(default=0, compare=False)
-    """The process that leads its process group."""
+    """The process that leads its process group; it itself if we started it."""
+    place: str = field(default="", compare=False)
+    """Its RAIN_DEPLOY_PLACE, if it was found by its marks."""
 
     def alive(self) -> bool:
         """Return False also for a zombie; one that is our child is reaped."""
@@ -44,15 +45,6 @@ class Process:
     def age_s(self) -> float:
         """Return the seconds since it started, by a clock that nobody sets."""
         return time.clock_gettime(time.CLOCK_BOOTTIME) - self.start_ticks / _TICKS_PER_S
-
-
-class Found(NamedTuple):
-    """A process of ours as the process table shows it."""
-
-    process: Process
-    leader: bool
-    """It leads a process group: we started it ourselves."""
-    place: str
 
 
 def node_argv(config: NodeConfig, verb: str, *arguments: str | Path) -> list[str]:
@@ -81,12 +73,6 @@ def identify(pid: int) -> Process | None:
     return None if fields[0] in "ZX" else Process(pid, int(fields[19]), int(fields[2]))
 
 
-def recorded(path: Path) -> Process | None:
-    """Return the process whose identity lies in a file, if it is alive."""
-    process = load(path, Process)
-    return process if process and process.alive() else None
-
-
 def spawn(argv: Sequence[str], *, env: dict[str, str], log: Path, errors: Path | None = None) -> Process:
     """Start a program in a session of its own; its stderr goes to ``errors`` if given.  Raises OSError."""
     out, err = open_log(log), open_log(errors or log)
@@ -101,7 +87,7 @@ def spawn(argv: Sequence[str], *, env: dict[str, str], log: Path, errors: Path |
     return identify(child.pid) or Process(child.pid, 0)
 
 
-def scan(service: str, role: str | None = None, place: Path | None = None) -> tuple[Found, ...]:
+def scan(service: str, role: str | None = None, place: Path | None = None) -> list[Process]:
     """Return every process with exactly this service (and role, and place), except the caller."""
     marks = {SERVICE: service, ROLE: role, PLACE: place}
     wanted = {os.fsencode(f"{name}={value}") for name, value in marks.items() if value is not None}
@@ -114,18 +100,13 @@ def scan(service: str, role: str | None = None, place: Path | None = None) -> tu
             continue
         if pid != os.getpid() and wanted.issubset(variables) and (process := identify(pid)):
             places = [os.fsdecode(one.removeprefix(start)) for one in variables if one.startswith(start)]
-            found.append(Found(process, process.group == pid, places[0] if places else ""))
-    return tuple(found)
+            found.append(replace(process, place="".join(places[:1])))
+    return found
 
 
-def processes(service: str, role: str, place: Path | None = None) -> list[Process]:
-    """Return the processes of a role, and all that they started."""
-    return [found.process for found in scan(service, role, place)]
-
-
-def leader(service: str, role: str, place: Path | None = None) -> Found | None:
+def leader(service: str, role: str, place: Path | None = None) -> Process | None:
     """Return the living process that was started for this role, if there is one."""
-    return next((found for found in scan(service, role, place) if found.leader), None)
+    return next((process for process in scan(service, role, place) if process.group == process.pid), None)
 
 
 def end(find: Callable[[], Iterable[Process]], *, grace_s: float, deadline_s: float) -> tuple[Process, ...]:

@@ -1,23 +1,41 @@
-"""The supervisor: runs the queued runs one after the other, and keeps an idle server between them."""
+"""The supervisor: runs the queued runs one after the other, and keeps an idle server between them.
+
+Each step of a run first checks what exists, so after a kill the next supervisor continues where the run
+stands.
+"""
 
 from __future__ import annotations
 
-import sys
+import contextlib
 import time
-import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from ..files import node_config
-from ..run.attempt import Attempt
-from ..run.directory import Run, all_runs
-from ..wire import Outcome, RunState
-from .engine import EngineFailed, WarmProbe, end_servers, fresh_epoch, next_epoch, start_server
+from ..files import installed, load, member_name, node_config, tail, versions, write_json
+from ..points import Recorder
+from ..run.directory import Run, Script, all_runs
+from ..wire import ClusterConfig, NodeConfig, Outcome, RunState
+from . import engine
+from .engine import EngineFailed, WarmProbe
 from .ensure import Service
-from .process import Process, scan
+from .process import Process, end, environment, leader, node_argv, scan, spawn, wait_until
 
-_POLL_S = 0.03
-_FAULT_PAUSE_S = 1.0
+_IDLE_POLL_S = 0.03
 _LINE_EVERY_S = 0.3
+_POLL_S = 0.02
+_POINTS_EVERY_S = 0.3
+_TERM_GRACE_S = 5.0
+_ENGINE_GRACE_S = 5.0
+"""How long a script may take to end by itself after Rain's server died."""
+_ENGINE_NOTICE_S = 0.3
+"""How long to wait for the server's end after a failed script: it may be the reason."""
+_GOVERNORS_DEADLINE_S = 30.0
+_TASK_FAILED = "rain.common.errors.TaskException: "
+_LOG_SETTLES_S = 1.5
+"""Rain writes its event log once a second."""
+Ending = tuple[Outcome, str]
+"""How a run ended, with a message."""
 
 
 class Supervisor:
@@ -31,21 +49,20 @@ class Supervisor:
         self._finished: set[str] = set()
         self._line_checked_s = 0.0
 
-    def step(self) -> None:
-        """Bring the next run to its end, or keep an idle server.
+    def step(self) -> float:
+        """Bring the next run to its end, or keep an idle server; return the seconds until the next step.
 
         Raises EngineFailed, NotInstalled, OSError.
         """
         self._config = node_config(self._config.node_dir)
-        self._service.look_after()
         waiting = self._waiting()
         if not waiting:
             self._keep_idle_server()
-            time.sleep(_POLL_S)
-            return
+            return _IDLE_POLL_S
         begun = [run for run in waiting if run.status().state != RunState.QUEUED]
         self._idle = None
         Attempt(self._config, (begun or waiting)[0], self._take_probe, self._meanwhile).conduct()
+        return 0
 
     def _take_probe(self) -> WarmProbe:
         probe, self._probe = self._probe or WarmProbe(self._config), None
@@ -69,13 +86,13 @@ class Supervisor:
             self._probe = self._probe or WarmProbe(self._config)
             return
         idle_dir = self._config.server_dir / "idle"
-        servers = [found for found in scan(self._config.service, "server") if found.leader]
+        servers = [server for server in scan(self._config.service, "server") if server.group == server.pid]
         if len(servers) == 1 and Path(servers[0].place).parent == idle_dir:
-            self._idle = servers[0].process
+            self._idle = servers[0]
             return
-        end_servers(self._config)
-        next_epoch(self._config.server_dir)
-        self._idle = start_server(self._config, fresh_epoch(idle_dir), self._config.idle_port)
+        engine.end_servers(self._config)
+        engine.next_epoch(self._config.server_dir)
+        self._idle = engine.start_server(self._config, engine.fresh_epoch(idle_dir), self._config.idle_port)
 
     def _meanwhile(self) -> None:
         """Check the keeper and the line while a run goes on."""
@@ -85,16 +102,183 @@ class Supervisor:
             self._waiting()
 
 
+class Attempt:
+    """Brings one run to its end.
+
+    ``probe`` returns the process that asks for governors; ``meanwhile`` is called at every poll.
+    """
+
+    def __init__(
+        self, config: NodeConfig, run: Run, probe: Callable[[], WarmProbe], meanwhile: Callable[[], None]
+    ) -> None:
+        self._config = config
+        self._run = run
+        self._probe = probe
+        self._meanwhile = meanwhile
+        self._nodes = installed(config.server_dir / "cluster.json", ClusterConfig).nodes
+        self._node_name = partial(member_name, self._nodes)
+        # A node that joined after the run was shipped does not know it.
+        known = [node for node in self._nodes if node.name in run.about.nodes]
+        self._expected = tuple(known) or self._nodes
+
+    def conduct(self) -> None:
+        """Bring the run to its end.  Raises OSError, such as for a full disk."""
+        run = self._run
+        if run.status().state == RunState.QUEUED:
+            epoch = engine.next_epoch(self._config.server_dir)
+            run.update(state=RunState.STARTING, epoch=epoch, versions=versions(self._config.env))
+        try:
+            began = (run.path / "job.json").exists() or self._leader("job")
+            ending = None if began else self._start()
+        except EngineFailed as error:
+            ending = Outcome.ENGINE, str(error)
+        recorder = Recorder(run, self._node_name)
+        outcome, message = ending or self._follow(recorder)
+        self._settle(recorder)
+        engine.end_servers(self._config)
+        script = run.script_end or Script()
+        started_s, ended_s = script.started_s or run.status().started_s, script.ended_s or time.time()
+        run.finish(outcome, message, exit_code=script.exit_code, started_s=started_s, ended_s=ended_s)
+
+    def _leader(self, role: str) -> Process | None:
+        """Return the run's living job, or the server of this attempt."""
+        place = self._run.path if role == "job" else self._run.attempt_dir
+        return leader(self._config.service, role, place)
+
+    def _script(self) -> list[Process]:
+        """Return the job and everything that the script started."""
+        return scan(self._config.service, "job", self._run.path)
+
+    def _start(self) -> Ending | None:
+        """Start server and job, and wait for governors; return an ending if that fails.
+
+        Raises EngineFailed.
+        """
+        run, epoch = self._run, self._run.attempt_dir
+        server = self._leader("server")
+        if server is None:
+            if (epoch / "log").exists():
+                raise EngineFailed(f"Rain's server ended: {engine.server_fault(epoch, self._nodes)}")
+            engine.end_servers(self._config)
+            epoch.mkdir(parents=True, exist_ok=True, mode=0o700)
+            server = engine.start_server(self._config, epoch, run.about.port)
+        registered = self._wait_for_governors(server)
+        if registered is None:
+            return Outcome.CANCELLED, "cancelled before the script was started"
+        missing = tuple(node.name for node in self._expected if node.name not in registered)
+        run.update(nodes=tuple(sorted(registered)), missing=missing)
+        if len(registered) < (run.about.min_nodes or len(self._expected)):
+            return Outcome.ENGINE, f"governors that did not register: {', '.join(missing)}"
+        self._start_job()
+        return None
+
+    def _wait_for_governors(self, server: Process) -> set[str] | None:
+        """Return the nodes whose governors registered; None if the run was cancelled meanwhile."""
+        with contextlib.closing(self._probe()) as probe:
+            probe.ask(self._config.address, self._run.about.port, len(self._expected), _GOVERNORS_DEADLINE_S)
+            deadline = time.monotonic() + _GOVERNORS_DEADLINE_S + 3
+            while not probe.answered() and time.monotonic() < deadline:
+                if self._run.cancelled:
+                    return None
+                if not server.alive():
+                    fault = engine.server_fault(self._run.attempt_dir, self._nodes)
+                    raise EngineFailed(f"Rain's server ended while governors were awaited: {fault}")
+                self._meanwhile()
+                time.sleep(_POLL_S)
+            return {self._node_name(governor) for governor in probe.governors()}
+
+    def _start_job(self) -> None:
+        run, epoch = self._run, self._run.attempt_dir
+        clients = engine.clients_registered(epoch)
+        write_json(epoch / "epoch.json", engine.Epoch(run.id, run.about.port, clients))
+        for name in ("figures", "companion"):
+            (run.path / name).mkdir(exist_ok=True)
+        env = {
+            **environment(self._config, "job", run.path),
+            "PYTHONUNBUFFERED": "1",
+            "RAIN_DEPLOY_SERVER": f"{self._config.address}:{run.about.port}",
+            "RAIN_DEPLOY_FIGURES": str(run.path / "figures"),
+            "RAIN_DEPLOY_SCRIPT": "1",
+            **run.env(self._config.code),
+        }
+        argv = node_argv(self._config, "job", run.path)
+        spawn(argv, env=env, log=run.path / "stdout.log", errors=run.path / "stderr.log")
+        run.update(state=RunState.RUNNING, started_s=time.time())
+
+    def _follow(self, recorder: Recorder) -> Ending:
+        """Wait for the job's end; return how it ended."""
+        run = self._run
+        job, server = self._leader("job"), self._leader("server")
+        if run.status().state != RunState.RUNNING:  # killed between the job's start and this line
+            start = load(run.path / "job.json", Script) or Script()
+            run.update(state=RunState.RUNNING, started_s=start.started_s)
+        recorded_s = 0.0
+        ended: Ending | None = None
+        while job and not run.script_end and job.alive():
+            if ended := self._reason_to_end(job, server):
+                # What the job started, but not the job, which records how the script ended.
+                end(
+                    lambda: [process for process in self._script() if process != job],
+                    grace_s=_TERM_GRACE_S,
+                    deadline_s=_TERM_GRACE_S + 10,
+                )
+                wait_until(lambda: not job.alive(), 2.0)
+                break
+            if time.monotonic() - recorded_s > _POINTS_EVERY_S:
+                recorder.step()
+                recorded_s = time.monotonic()
+            self._meanwhile()
+            time.sleep(_POLL_S)
+        end(self._script, grace_s=2.0, deadline_s=10.0)  # nothing that it left in the background stays
+        if ended:
+            return ended
+        script = run.script_end
+        if script is None:
+            return Outcome.LOST, "the script's process vanished without a trace"
+        if script.exit_code == 0:
+            return Outcome.DONE, ""
+        if server is None or wait_until(lambda: not server.alive(), _ENGINE_NOTICE_S):
+            return self._engine_died()
+        return Outcome.FAILED, f"the script ended with exit code {script.exit_code}"
+
+    def _reason_to_end(self, job: Process, server: Process | None) -> Ending | None:
+        if self._run.cancelled:
+            return Outcome.CANCELLED, "cancelled"
+        if self._run.about.timeout_s is not None and job.age_s() > self._run.about.timeout_s:
+            return Outcome.TIMEOUT, f"the script did not end within {self._run.about.timeout_s:g} s"
+        if server is None or not server.alive():
+            wait_until(lambda: not job.alive() or self._run.cancelled, _ENGINE_GRACE_S)
+            return self._engine_died()
+        return None
+
+    def _engine_died(self) -> Ending:
+        """Return how a run ended whose server is gone; a failed task may have ended the script before.
+
+        Then the script's last words name the task's failure.  An exception of the connection may follow:
+        leaving ``with session`` asks the server once more.
+        """
+        fault = engine.server_fault(self._run.attempt_dir, self._nodes)
+        if self._run.script_end and _TASK_FAILED in tail(self._run.path / "stderr.log", 20_000):
+            return Outcome.FAILED, f"a task failed and the script with it; then Rain's server ended: {fault}"
+        return Outcome.ENGINE, f"Rain's server ended during the run: {fault}"
+
+    def _settle(self, recorder: Recorder) -> None:
+        """Read the event log to its end, which Rain may write a second later; not if no script connected."""
+        epoch, server = self._run.attempt_dir, self._leader("server")
+        clients = engine.clients_registered(epoch)
+        record = load(epoch / "epoch.json", engine.Epoch)
+        if record and record.clients == clients:
+            server = None
+        deadline = time.monotonic() + _LOG_SETTLES_S
+        recorder.step()
+        while not recorder.complete(clients) and server and server.alive() and time.monotonic() <= deadline:
+            time.sleep(_POLL_S)
+            recorder.step()
+
+
 def supervise(cluster_dir: Path, node_dir: Path) -> int:
     """Supervise the runs of a cluster until the node is stopped; return 0 at once if another does."""
     service = Service(node_config(node_dir), "supervisor")
-    if not service.hold():
-        return 0
-    supervisor = Supervisor(service)
-    while (cluster_dir / "server").exists():
-        try:
-            supervisor.step()
-        except (EngineFailed, OSError):
-            traceback.print_exc(file=sys.stderr)
-            time.sleep(_FAULT_PAUSE_S)
+    if service.hold():
+        service.repeat(Supervisor(service).step, cluster_dir / "server")
     return 0
