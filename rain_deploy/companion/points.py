@@ -41,7 +41,8 @@ def hook(module: ModuleType) -> None:
     if module.__name__ == "rain.client.session":
         _hook_submit(module.Session)
     else:
-        _hook_load(module.DataInstance)
+        _afterwards(module.DataInstance, "load", _note_value)
+        _afterwards(module.DataInstance, "get_str", _note_text)
 
 
 def _hook_submit(session: Any) -> None:
@@ -117,29 +118,28 @@ def _scalar(value: Any) -> bool | float | str | None:
     return value if isinstance(value, (bool, int, float, str)) else None
 
 
-def _hook_load(instance: Any) -> None:
-    load, get_str = instance.load, instance.get_str
+def _afterwards(owner: Any, name: str, note: Callable[[Any, Any], None]) -> None:
+    """Make a method of a class call ``note`` with the instance and the result when it is done."""
+    method = getattr(owner, name)
 
-    @functools.wraps(load)
-    def load_and_note(self: Any, *args: Any, **kwargs: Any) -> Any:
-        value = load(self, *args, **kwargs)
-        with FailOpen("noting a loaded value"):
-            _note_value(self, _scalar(value))
-        return value
+    @functools.wraps(method)
+    def noting(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = method(self, *args, **kwargs)
+        with FailOpen(f"noting the result of {name}"):
+            note(self, result)
+        return result
 
-    @functools.wraps(get_str)
-    def get_str_and_note(self: Any) -> Any:
-        text = get_str(self)
-        with FailOpen("noting a read value"):
-            if PLAIN_NUMBER.fullmatch(text):
-                _note_value(self, int(text) if text.strip().lstrip("+-").isdigit() else float(text))
-        return text
+    setattr(owner, name, noting)
 
-    instance.load, instance.get_str = load_and_note, get_str_and_note
+
+def _note_text(instance: Any, text: str) -> None:
+    if PLAIN_NUMBER.fullmatch(text):
+        _note_value(instance, int(text) if text.strip().lstrip("+-").isdigit() else float(text))
 
 
 def _note_value(instance: Any, value: Any) -> None:
-    task = _producers.pop(instance._object_id, None) if isinstance(value, int | float) else None  # noqa: SLF001
+    number = _scalar(value)
+    task = _producers.pop(instance._object_id, None) if isinstance(number, int | float) else None  # noqa: SLF001
     if task is not None:
-        line = json.dumps({"session": task.session_id, "task": task.id, "value": value})
+        line = json.dumps({"session": task.session_id, "task": task.id, "value": number})
         append(_directory / "values.jsonl", line + "\n")

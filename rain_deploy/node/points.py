@@ -81,7 +81,7 @@ class Points:
         self._ended: set[Key] = set()
         self._touched: set[int] = set()
         self._given = {(row.session, row.task): row for row in known}
-        self.clients_removed = 0
+        self._clients_removed = 0
 
     def apply(self, event: Event) -> None:
         """Take one of Rain's events into account."""
@@ -104,7 +104,7 @@ class Points:
                     self._change(key, **changes)
                 self._ended |= open_tasks
             case "ClientRemoved":
-                self.clients_removed += 1
+                self._clients_removed += 1
 
     def note_task(self, note: TaskNote) -> None:
         """Take a note of the companion about a task into account."""
@@ -120,9 +120,13 @@ class Points:
         else:  # JSON has no such number
             self._change((note.session, note.task), source="companion", message=f"value is {value}")
 
-    def all_noted_ended(self) -> bool:
-        """Return True when the companion noted tasks and the engine logged the end of each."""
-        return bool(self._notes) and self._ended >= self._notes.keys()
+    def complete(self, clients: int) -> bool:
+        """Return True when all of the run was read: every noted task has ended, or every client has left.
+
+        ``clients``: how many the server let in.  Rain writes its event log once a second.
+        """
+        all_ended = bool(self._notes) and self._ended >= self._notes.keys()
+        return all_ended or self._clients_removed >= clients
 
     def changed(self) -> list[PointRow]:
         """Return the rows that differ from those returned before, in order of session and task.
@@ -209,31 +213,24 @@ class Recorder:
                 if (row := from_json(PointRow, line)).attempt == status.attempt:
                     known.append(row)
         blank = PointRow(task=0, run=run.id, attempt=status.attempt, epoch=status.epoch)
-        self._points = Points(blank, node_name=node_name, known=known)
+        self.points = Points(blank, node_name=node_name, known=known)
 
     def step(self) -> None:
         """Append the rows that changed since the last step.  Raises OSError."""
         while events := read_events(self._database, self._last_id):
             for event in events:
-                self._points.apply(event)
+                self.points.apply(event)
             self._last_id = events[-1].id
         for note in self._tasks.json_lines():
             with contextlib.suppress(*_NONSENSE):
-                self._points.note_task(from_json(TaskNote, note))
+                self.points.note_task(from_json(TaskNote, note))
         for note in self._values.json_lines():
             with contextlib.suppress(*_NONSENSE):
-                self._points.note_value(from_json(ValueNote, note))
-        if rows := self._points.changed():
+                self.points.note_value(from_json(ValueNote, note))
+        if rows := self.points.changed():
             text = "".join(json.dumps(to_json(row)) + "\n" for row in rows)
             with self._output.open("a", encoding="ascii") as file:
                 file.write(text)
-
-    def complete(self, clients: int) -> bool:
-        """Return True when Rain's event log, which it writes once a second, has all of the run.
-
-        ``clients``: how many the server let in.
-        """
-        return self._points.all_noted_ended() or self._points.clients_removed >= clients
 
 
 def read_events(database: Path, after: int) -> tuple[Event, ...]:

@@ -263,9 +263,6 @@ class NodeStatus:
     disk_free_bytes: int | None = None
 
 
-# ---- JSON
-
-
 def parse(text: bytes | str) -> object:
     """Return what a JSON text holds.  Raises WireError."""
     try:
@@ -316,8 +313,9 @@ def from_json(kind: type[T], value: object) -> T:
 def _shape(kind: Any) -> dict[str, tuple[Any, bool]]:
     """Return for each field its type, and whether it must be there."""
     hints = typing.get_type_hints(kind)
-    needed = {one.name: one.default is one.default_factory is MISSING for one in fields(kind)}
-    return {name: (hints[name], needed[name]) for name in needed}
+    return {
+        one.name: (hints[one.name], one.default is one.default_factory is MISSING) for one in fields(kind)
+    }
 
 
 def _read(hint: Any, value: Any, where: str) -> Any:

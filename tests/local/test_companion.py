@@ -72,7 +72,7 @@ BREAKS = {
     "at hooking submit": ("points.py", "    submit = session.submit"),
     "at noting tasks": ("points.py", "            functions = {"),
     "at reading arguments": ("points.py", '    if task.spec.task_type != "py/":'),
-    "at hooking load": ("points.py", "    load, get_str ="),
+    "at hooking load": ("points.py", "    method = getattr("),
     "at noting a value": ("points.py", "    task = _producers.pop("),
     "at writing": ("__init__.py", "    descriptor = os.open"),
 }

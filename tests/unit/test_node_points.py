@@ -156,8 +156,8 @@ def test_a_programs_failure_is_told_by_its_first_line() -> None:
 
 def test_the_end_of_all_noted_tasks_is_known() -> None:
     table = points()
-    assert not table.all_noted_ended()
+    assert not table.complete(1)
     table.note_task(TaskNote(1, 1, {}, kept=True))
-    assert not table.all_noted_ended()
+    assert not table.complete(1)
     fold(table, submit(1, t1="a"), finished(1, 1))
-    assert table.all_noted_ended()
+    assert table.complete(1)

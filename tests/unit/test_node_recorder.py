@@ -80,5 +80,5 @@ def test_values_are_taken_as_they_were_and_nonsense_is_passed_over(run: Run) -> 
 def test_the_log_is_complete_when_every_client_was_seen_to_go_or_every_task_to_end(run: Run) -> None:
     writer = recorder(run)
     writer.step()
-    assert not writer.complete(1)
-    assert writer.complete(0)
+    assert not writer.points.complete(1)
+    assert writer.points.complete(0)

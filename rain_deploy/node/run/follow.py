@@ -10,19 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from .. import wire
 from ..files import Tail
-from ..wire import (
-    NOT_IN_LINE,
-    EndLine,
-    FollowLine,
-    OutputLine,
-    PointLine,
-    PointRow,
-    RunState,
-    StateLine,
-    from_json,
-    to_json,
-)
 from .directory import Run, state_line, the_run
 
 _EAGER_S = 1.0
@@ -35,16 +24,16 @@ _ALIVE_EVERY_S = 10.0
 def follow(run_dir: Path, out: int, err: int, points: int) -> int:
     """Send a run's lines until it is finished and all are sent, or until the reader is gone."""
     run = the_run(run_dir)
-    if run.status().state == RunState.SHIPPED:
+    if run.status().state == wire.RunState.SHIPPED:
         print("it was never in line", file=sys.stderr)
-        return NOT_IN_LINE
+        return wire.NOT_IN_LINE
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     started = time.monotonic()
     try:
         for lines in _batches(run, out, err, points):
             if lines:
-                sys.stdout.write("".join(json.dumps(to_json(line)) + "\n" for line in lines))
+                sys.stdout.write("".join(json.dumps(wire.to_json(line)) + "\n" for line in lines))
                 sys.stdout.flush()
                 continue
             wait_s = _EAGER_POLL_S if time.monotonic() - started < _EAGER_S else _POLL_S
@@ -56,30 +45,24 @@ def follow(run_dir: Path, out: int, err: int, points: int) -> int:
     return 0
 
 
-def _batches(run: Run, out: int, err: int, points: int) -> Iterator[list[FollowLine]]:
+def _batches(run: Run, out: int, err: int, points: int) -> Iterator[list[wire.FollowLine]]:
     """Yield lists of lines to send, empty ones to wait after, until all of a finished run is sent."""
     streams = {"out": Tail(run.path / "stdout.log", out), "err": Tail(run.path / "stderr.log", err)}
     rows = Tail(run.path / "points.jsonl", points)
-    sent: StateLine | None = None
+    sent: wire.StateLine | None = None
     sent_s = 0.0
     while True:
         state = state_line(run)  # before the files: once it is finished they are complete
+        lines: list[wire.FollowLine] = []
         if state != sent or time.monotonic() - sent_s > _ALIVE_EVERY_S:
             sent, sent_s = state, time.monotonic()
-            yield [state]
-        while lines := _new_lines(streams, rows):
-            yield lines
-        if state.state == RunState.FINISHED:
-            yield [EndLine()]
+            lines.append(state)
+        for kind, stream in streams.items():
+            if data := stream.read():
+                lines.append(wire.OutputLine(t=kind, d=data.decode("utf-8", "surrogateescape")))
+        new = rows.read(whole_lines=True).splitlines(keepends=True)
+        lines += [wire.PointLine(row=wire.read(wire.PointRow, row), bytes=len(row)) for row in new]
+        if not lines and state.state == wire.RunState.FINISHED:
+            yield [wire.EndLine()]
             return
-        yield []
-
-
-def _new_lines(streams: dict[str, Tail], rows: Tail) -> list[FollowLine]:
-    lines: list[FollowLine] = [
-        OutputLine(t=kind, d=data.decode("utf-8", "surrogateescape"))
-        for kind, stream in streams.items()
-        if (data := stream.read())
-    ]
-    new = rows.read(whole_lines=True).splitlines(keepends=True)
-    return lines + [PointLine(row=from_json(PointRow, json.loads(row)), bytes=len(row)) for row in new]
+        yield lines

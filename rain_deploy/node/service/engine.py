@@ -21,7 +21,7 @@ from typing import Any
 from ..files import load, member_name, tail, write_json
 from ..run.directory import Run
 from ..wire import Member, NodeConfig
-from .process import Process, end, environment, scan, spawn
+from .process import Process, end, environment, scan, spawn, wait_until
 
 SERVER_LOG, GOVERNOR_LOG = "server.log", "governor.log"
 """Files in an epoch's directory that Rain's own output goes to."""
@@ -74,14 +74,12 @@ def start_server(config: NodeConfig, epoch: Path, port: int) -> Process:
         server = spawn(argv, log=epoch / SERVER_LOG, env=env)
     except OSError as error:
         raise EngineFailed(f"Rain's server cannot be started: {error}") from error
-    deadline = time.monotonic() + _READY_DEADLINE_S
-    while not ready.exists():
-        if not server.alive():
-            raise EngineFailed(f"Rain's server ended before it was ready: {server_fault(epoch, ())}")
-        if time.monotonic() > deadline:
+    wait_until(lambda: ready.exists() or not server.alive(), _READY_DEADLINE_S)
+    if not ready.exists():
+        if server.alive():
             end_servers(config)
             raise EngineFailed(f"Rain's server was not ready within {_READY_DEADLINE_S:.0f} s")
-        time.sleep(0.005)
+        raise EngineFailed(f"Rain's server ended before it was ready: {server_fault(epoch, ())}")
     return server
 
 

@@ -44,6 +44,14 @@ class Service:
         process = load(self._identity, Process)
         return process if process and process.alive() else None
 
+    def start(self) -> None:
+        """Start the service and wait until it holds the lock.  Raises OSError, TimeoutError."""
+        process = spawn(self.argv, log=self.log, env=self.env)
+        wait_until(lambda: bool(self.process()) or not process.alive(), _START_DEADLINE_S)
+        # If it has ended, another one may have the lock, and write its identity now.
+        if not wait_until(lambda: bool(self.process()), _RECORD_DEADLINE_S):
+            raise TimeoutError(f"the {self.role} of {self.config.name} does not start; see {self.log}")
+
     def hold(self) -> bool:
         """Lock the service for the life of this process; return False if another process holds it.
 
@@ -107,7 +115,7 @@ def ensure(node_dir: Path, *, supervisor: Path | None) -> int:
         if (found := running()) and all(_argv(process) == service.argv for process in found):
             continue
         end(running, grace_s=5, deadline_s=10)
-        _start(service)
+        service.start()
         print(role)
     return 0
 
@@ -119,20 +127,6 @@ def _argv(process: Process) -> list[str]:
     except OSError:
         return []
     return [os.fsdecode(word) for word in words.split(b"\0")[:-1]]
-
-
-def _start(service: Service) -> None:
-    """Start a service and wait until it is the recorded holder of its lock."""
-    process = spawn(service.argv, log=service.log, env=service.env)
-    deadline = time.monotonic() + _START_DEADLINE_S
-    ended = False
-    while service.process() is None:
-        if not ended and not process.alive():  # another one may have the lock, and write its identity now
-            ended, deadline = True, min(deadline, time.monotonic() + _RECORD_DEADLINE_S)
-        if time.monotonic() > deadline:
-            what = f"the {service.role} of {service.config.name}"
-            raise TimeoutError(f"{what} does not start; see {service.log}")
-        time.sleep(0.01)
 
 
 def status(cluster_dir: Path, node_dir: Path) -> NodeStatus:
@@ -165,10 +159,8 @@ def interrupted(node_dir: Path) -> list[str]:
     broken = () if Service(config, "supervisor").process() else unfinished(config.runs_dir)
     for run in broken:
         script = run.script_end or Script()
-        ended_s = script.ended_s or time.time()
+        outcome, message = Outcome.LIMIT, "the machine was powered off before it ended"
         if script.exit_code == 0:
-            run.finish(Outcome.DONE, exit_code=0, ended_s=ended_s)
-        else:
-            message = "the machine was powered off before it ended"
-            run.finish(Outcome.LIMIT, message, exit_code=script.exit_code, ended_s=ended_s)
+            outcome, message = Outcome.DONE, ""
+        run.finish(outcome, message, exit_code=script.exit_code, ended_s=script.ended_s or time.time())
     return [run.id for run in broken]

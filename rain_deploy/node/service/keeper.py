@@ -93,10 +93,8 @@ class Keeper:
         # Nodes that share a machine also see runs that were shipped before they joined.
         runs = all_runs(config.runs_dir)
         mine = tuple(run for run in runs if not run.about.nodes or config.name in run.about.nodes)
-        for run in targets(mine):
-            if answers(config.server_address, run.about.port):
-                return run.about.port, run
-        return (config.idle_port if answers(config.server_address, config.idle_port) else None), None
+        servers = [*((run.about.port, run) for run in targets(mine)), (config.idle_port, None)]
+        return next((one for one in servers if answers(config.server_address, one[0])), (None, None))
 
 
 def answers(address: str, port: int) -> bool:

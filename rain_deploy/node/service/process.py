@@ -133,11 +133,11 @@ def end(find: Callable[[], Iterable[Process]], *, grace_s: float, deadline_s: fl
 
 def wait_until(done: Callable[[], bool], deadline_s: float) -> bool:
     """Return True as soon as ``done`` does; False once ``deadline_s`` seconds have passed."""
-    started = time.monotonic()
+    deadline = time.monotonic() + deadline_s
     while not done():
-        if time.monotonic() - started > deadline_s:
+        if time.monotonic() > deadline:
             return False
-        time.sleep(0.02)
+        time.sleep(0.005)
     return True
 
 

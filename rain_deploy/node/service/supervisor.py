@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from ..files import installed, load, member_name, node_config, tail, versions, write_json
 from ..points import Recorder
 from ..run.directory import Run, Script, all_runs
-from ..wire import ClusterConfig, NodeConfig, Outcome, RunState
+from ..wire import ClusterConfig, Outcome, RunState
 from . import engine
 from .engine import EngineFailed, WarmProbe
 from .ensure import Service
@@ -43,7 +42,7 @@ class Supervisor:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._config = service.config
+        self.config = service.config
         self._idle: Process | None = None
         self._probe: WarmProbe | None = None
         self._finished: set[str] = set()
@@ -54,24 +53,34 @@ class Supervisor:
 
         Raises EngineFailed, NotInstalled, OSError.
         """
-        self._config = node_config(self._config.node_dir)
-        waiting = self._waiting()
-        if not waiting:
-            self._keep_idle_server()
+        self.config = config = node_config(self.config.node_dir)
+        if waiting := self._waiting():
+            begun = [run for run in waiting if run.status().state != RunState.QUEUED]
+            self._idle = None
+            Attempt(self, (begun or waiting)[0]).conduct()
+            return 0
+        if self._idle and self._idle.alive():
+            self._probe = self._probe or WarmProbe(config)
             return _IDLE_POLL_S
-        begun = [run for run in waiting if run.status().state != RunState.QUEUED]
-        self._idle = None
-        Attempt(self._config, (begun or waiting)[0], self._take_probe, self._meanwhile).conduct()
-        return 0
+        idle_dir = config.server_dir / "idle"
+        servers = [server for server in scan(config.service, "server") if server.group == server.pid]
+        if len(servers) == 1 and Path(servers[0].place).parent == idle_dir:
+            self._idle = servers[0]
+        else:
+            engine.end_servers(config)
+            engine.next_epoch(config.server_dir)
+            self._idle = engine.start_server(config, engine.fresh_epoch(idle_dir), config.idle_port)
+        return _IDLE_POLL_S
 
-    def _take_probe(self) -> WarmProbe:
-        probe, self._probe = self._probe or WarmProbe(self._config), None
+    def take_probe(self) -> WarmProbe:
+        """Return the process that asks for governors; the caller closes it."""
+        probe, self._probe = self._probe or WarmProbe(self.config), None
         return probe
 
     def _waiting(self) -> list[Run]:
         """Return the unfinished runs in the order of the line; end those that were cancelled in it."""
         waiting = []
-        for run in all_runs(self._config.runs_dir, frozenset(self._finished)):
+        for run in all_runs(self.config.runs_dir, frozenset(self._finished)):
             status = run.status()
             if status.state == RunState.QUEUED and run.cancelled:
                 status = run.finish(Outcome.CANCELLED, "cancelled in line", ended_s=time.time())
@@ -81,20 +90,7 @@ class Supervisor:
                 waiting.append(run)
         return waiting
 
-    def _keep_idle_server(self) -> None:
-        if self._idle and self._idle.alive():
-            self._probe = self._probe or WarmProbe(self._config)
-            return
-        idle_dir = self._config.server_dir / "idle"
-        servers = [server for server in scan(self._config.service, "server") if server.group == server.pid]
-        if len(servers) == 1 and Path(servers[0].place).parent == idle_dir:
-            self._idle = servers[0]
-            return
-        engine.end_servers(self._config)
-        engine.next_epoch(self._config.server_dir)
-        self._idle = engine.start_server(self._config, engine.fresh_epoch(idle_dir), self._config.idle_port)
-
-    def _meanwhile(self) -> None:
+    def meanwhile(self) -> None:
         """Check the keeper and the line while a run goes on."""
         self._service.look_after()
         if time.monotonic() - self._line_checked_s > _LINE_EVERY_S:
@@ -103,19 +99,11 @@ class Supervisor:
 
 
 class Attempt:
-    """Brings one run to its end.
+    """Brings one run to its end."""
 
-    ``probe`` returns the process that asks for governors; ``meanwhile`` is called at every poll.
-    """
-
-    def __init__(
-        self, config: NodeConfig, run: Run, probe: Callable[[], WarmProbe], meanwhile: Callable[[], None]
-    ) -> None:
-        self._config = config
-        self._run = run
-        self._probe = probe
-        self._meanwhile = meanwhile
-        self._nodes = installed(config.server_dir / "cluster.json", ClusterConfig).nodes
+    def __init__(self, supervisor: Supervisor, run: Run) -> None:
+        self._supervisor, self._config, self._run = supervisor, supervisor.config, run
+        self._nodes = installed(self._config.server_dir / "cluster.json", ClusterConfig).nodes
         self._node_name = partial(member_name, self._nodes)
         # A node that joined after the run was shipped does not know it.
         known = [node for node in self._nodes if node.name in run.about.nodes]
@@ -128,7 +116,7 @@ class Attempt:
             epoch = engine.next_epoch(self._config.server_dir)
             run.update(state=RunState.STARTING, epoch=epoch, versions=versions(self._config.env))
         try:
-            began = (run.path / "job.json").exists() or self._leader("job")
+            began = (run.path / "job.json").exists() or leader(self._config.service, "job", run.path)
             ending = None if began else self._start()
         except EngineFailed as error:
             ending = Outcome.ENGINE, str(error)
@@ -140,22 +128,13 @@ class Attempt:
         started_s, ended_s = script.started_s or run.status().started_s, script.ended_s or time.time()
         run.finish(outcome, message, exit_code=script.exit_code, started_s=started_s, ended_s=ended_s)
 
-    def _leader(self, role: str) -> Process | None:
-        """Return the run's living job, or the server of this attempt."""
-        place = self._run.path if role == "job" else self._run.attempt_dir
-        return leader(self._config.service, role, place)
-
-    def _script(self) -> list[Process]:
-        """Return the job and everything that the script started."""
-        return scan(self._config.service, "job", self._run.path)
-
     def _start(self) -> Ending | None:
         """Start server and job, and wait for governors; return an ending if that fails.
 
         Raises EngineFailed.
         """
         run, epoch = self._run, self._run.attempt_dir
-        server = self._leader("server")
+        server = leader(self._config.service, "server", epoch)
         if server is None:
             if (epoch / "log").exists():
                 raise EngineFailed(f"Rain's server ended: {engine.server_fault(epoch, self._nodes)}")
@@ -174,7 +153,7 @@ class Attempt:
 
     def _wait_for_governors(self, server: Process) -> set[str] | None:
         """Return the nodes whose governors registered; None if the run was cancelled meanwhile."""
-        with contextlib.closing(self._probe()) as probe:
+        with contextlib.closing(self._supervisor.take_probe()) as probe:
             probe.ask(self._config.address, self._run.about.port, len(self._expected), _GOVERNORS_DEADLINE_S)
             deadline = time.monotonic() + _GOVERNORS_DEADLINE_S + 3
             while not probe.answered() and time.monotonic() < deadline:
@@ -183,7 +162,7 @@ class Attempt:
                 if not server.alive():
                     fault = engine.server_fault(self._run.attempt_dir, self._nodes)
                     raise EngineFailed(f"Rain's server ended while governors were awaited: {fault}")
-                self._meanwhile()
+                self._supervisor.meanwhile()
                 time.sleep(_POLL_S)
             return {self._node_name(governor) for governor in probe.governors()}
 
@@ -207,8 +186,9 @@ class Attempt:
 
     def _follow(self, recorder: Recorder) -> Ending:
         """Wait for the job's end; return how it ended."""
-        run = self._run
-        job, server = self._leader("job"), self._leader("server")
+        run, service = self._run, self._config.service
+        job, server = leader(service, "job", run.path), leader(service, "server", run.attempt_dir)
+        script = partial(scan, service, "job", run.path)  # the job and all that it started
         if run.status().state != RunState.RUNNING:  # killed between the job's start and this line
             start = load(run.path / "job.json", Script) or Script()
             run.update(state=RunState.RUNNING, started_s=start.started_s)
@@ -216,30 +196,26 @@ class Attempt:
         ended: Ending | None = None
         while job and not run.script_end and job.alive():
             if ended := self._reason_to_end(job, server):
-                # What the job started, but not the job, which records how the script ended.
-                end(
-                    lambda: [process for process in self._script() if process != job],
-                    grace_s=_TERM_GRACE_S,
-                    deadline_s=_TERM_GRACE_S + 10,
-                )
+                # Not the job: it records how the script ended.
+                end(lambda: [one for one in script() if one != job], grace_s=_TERM_GRACE_S, deadline_s=15.0)
                 wait_until(lambda: not job.alive(), 2.0)
                 break
             if time.monotonic() - recorded_s > _POINTS_EVERY_S:
                 recorder.step()
                 recorded_s = time.monotonic()
-            self._meanwhile()
+            self._supervisor.meanwhile()
             time.sleep(_POLL_S)
-        end(self._script, grace_s=2.0, deadline_s=10.0)  # nothing that it left in the background stays
+        end(script, grace_s=2.0, deadline_s=10.0)  # nothing that it left in the background stays
         if ended:
             return ended
-        script = run.script_end
-        if script is None:
+        if run.script_end is None:
             return Outcome.LOST, "the script's process vanished without a trace"
-        if script.exit_code == 0:
+        exit_code = run.script_end.exit_code
+        if exit_code == 0:
             return Outcome.DONE, ""
         if server is None or wait_until(lambda: not server.alive(), _ENGINE_NOTICE_S):
             return self._engine_died()
-        return Outcome.FAILED, f"the script ended with exit code {script.exit_code}"
+        return Outcome.FAILED, f"the script ended with exit code {exit_code}"
 
     def _reason_to_end(self, job: Process, server: Process | None) -> Ending | None:
         if self._run.cancelled:
@@ -264,16 +240,19 @@ class Attempt:
 
     def _settle(self, recorder: Recorder) -> None:
         """Read the event log to its end, which Rain may write a second later; not if no script connected."""
-        epoch, server = self._run.attempt_dir, self._leader("server")
-        clients = engine.clients_registered(epoch)
-        record = load(epoch / "epoch.json", engine.Epoch)
+        epoch = self._run.attempt_dir
+        server = leader(self._config.service, "server", epoch)
+        clients, record = engine.clients_registered(epoch), load(epoch / "epoch.json", engine.Epoch)
         if record and record.clients == clients:
             server = None
         deadline = time.monotonic() + _LOG_SETTLES_S
         recorder.step()
-        while not recorder.complete(clients) and server and server.alive() and time.monotonic() <= deadline:
+        while server and server.alive() and time.monotonic() <= deadline:
+            if recorder.points.complete(clients):
+                return
             time.sleep(_POLL_S)
             recorder.step()
+
 
 
 def supervise(cluster_dir: Path, node_dir: Path) -> int:
