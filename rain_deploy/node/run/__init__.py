@@ -1,1 +1,1 @@
-"""One run on a node: its directory, the line it waits in, its attempt, what is sent home."""
+"""One run on a node: its directory, the line it waits in, its job, what is sent home."""
