@@ -254,7 +254,6 @@ class Attempt:
             recorder.step()
 
 
-
 def supervise(cluster_dir: Path, node_dir: Path) -> int:
     """Supervise the runs of a cluster until the node is stopped; return 0 at once if another does."""
     service = Service(node_config(node_dir), "supervisor")
