@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import ipaddress
 import json
 import os
 import pty
 import signal
-import struct
 import sys
 import termios
 import time
@@ -95,7 +93,7 @@ async def _serve(node: Node) -> None:
         password_auth=False,
         kbdint_auth=False,
         host_based_auth=False,
-        process_factory=lambda process: Session(node, process).run(),
+        process_factory=lambda process: _run(node, process),
         sftp_factory=Files,
         allow_scp=False,  # scp is a command like any other
         agent_forwarding=False,
@@ -111,112 +109,80 @@ async def _serve(node: Node) -> None:
     await server.wait_closed()
 
 
-class Session:
-    """One exec or shell request, with or without a terminal."""
-
-    def __init__(self, node: Node, process: asyncssh.SSHServerProcess[bytes]) -> None:
-        self._node = node
-        self._process = process
-        self._terminal: int | None = None
-
-    async def run(self) -> None:
-        """Run the command and report its exit; send it SIGHUP if the client is lost."""
-        if self._process.command is not None:
-            self._node.note("commands.jsonl", command=self._process.command)
-        child = await (self._on_terminal() if self._process.term_type else self._on_pipes())
-
-        async def end() -> None:
-            """Wait until the command has ended and, as OpenSSH does, until all that hold its output have."""
-            await child.wait()
-            await self._process.stdout.drain()
-            await self._process.stderr.drain()
-
-        stdin = asyncio.create_task(self._carry_input(child))
-        closed = asyncio.create_task(self._process.channel.wait_closed())
-        ended = asyncio.create_task(end())
-        await asyncio.wait((closed, ended), return_when=asyncio.FIRST_COMPLETED)
-        if not ended.done():
-            _signal_group(child.pid, signal.SIGHUP)
-        terminal, self._terminal = self._terminal, None
-        if terminal is not None:
-            os.close(terminal)
-        if child.stdin is not None:
-            child.stdin.close()
-        stdin.cancel()
-        await child.wait()
-        status = child.returncode or 0
-        if not closed.done() and status < 0:
-            self._process.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
-        elif not closed.done():
-            self._process.exit(status)
-        await asyncio.gather(stdin, closed, ended, return_exceptions=True)
-
-    async def _on_pipes(self) -> asyncio.subprocess.Process:
-        out, err = os.pipe(), os.pipe()
-        child = await self._start(asyncio.subprocess.PIPE, out[1], err[1])
-        os.close(out[1])
-        os.close(err[1])
-        await self._process.redirect(stdout=out[0], stderr=err[0], send_eof=False)
-        return child
-
-    async def _on_terminal(self) -> asyncio.subprocess.Process:
-        self._terminal, slave = pty.openpty()
-        self._resize(self._process.term_size)
+async def _run(node: Node, process: asyncssh.SSHServerProcess[bytes]) -> None:
+    """Run one exec or shell request, with or without a terminal; send it SIGHUP if the client is lost."""
+    command, master = process.command, None
+    if command is not None:
+        node.note("commands.jsonl", command=command)
+    argv = (LOGIN_SHELL, "-l") if command is None else ("/bin/sh", "-c", command)
+    how: dict[str, Any] = {"cwd": node.home, "start_new_session": True}
+    if process.term_type:
+        master, slave = pty.openpty()
+        termios.tcsetwinsize(master, process.term_size[1::-1])
         name = os.ttyname(slave)
+        # For the leader of a new session, opening it makes it the controlling terminal.
+        how["preexec_fn"] = lambda: os.close(os.open(name, os.O_RDWR))
+        how["env"] = {**os.environ, "TERM": process.term_type}
+        stdin = stdout = stderr = slave
+        await process.redirect(None, os.dup(master), send_eof=False)
+    else:
+        stdin, (output, stdout), (errors, stderr) = asyncio.subprocess.PIPE, os.pipe(), os.pipe()
+        await process.redirect(None, output, errors, send_eof=False)
+    child = await asyncio.create_subprocess_exec(*argv, stdin=stdin, stdout=stdout, stderr=stderr, **how)
+    for descriptor in {stdout, stderr}:
+        os.close(descriptor)
 
-        def take_terminal() -> None:
-            # For the leader of a new session, opening it makes it the controlling terminal.
-            os.close(os.open(name, os.O_RDWR))
+    async def end() -> None:
+        """Wait until the command has ended and, as OpenSSH does, until all that hold its output have."""
+        await child.wait()
+        await process.stdout.drain()
+        await process.stderr.drain()
 
-        environment = {**os.environ, "TERM": self._process.term_type or "dumb"}
-        child = await self._start(slave, slave, slave, env=environment, preexec_fn=take_terminal)
-        os.close(slave)
-        await self._process.redirect(stdout=os.dup(self._terminal), send_eof=False)
-        return child
+    feeding = asyncio.create_task(_feed(process, child, master))
+    closed = asyncio.create_task(process.channel.wait_closed())
+    ended = asyncio.create_task(end())
+    await asyncio.wait((closed, ended), return_when=asyncio.FIRST_COMPLETED)
+    if not ended.done():
+        _signal_group(child.pid, signal.SIGHUP)
+    feeding.cancel()
+    if master is not None:
+        os.close(master)
+    if child.stdin is not None:
+        child.stdin.close()
+    await child.wait()
+    status = child.returncode or 0
+    if not closed.done() and status < 0:
+        process.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
+    elif not closed.done():
+        process.exit(status)
+    await asyncio.gather(feeding, closed, ended, return_exceptions=True)
 
-    async def _start(self, stdin: int, stdout: int, stderr: int, **how: Any) -> asyncio.subprocess.Process:
-        command = self._process.command
-        argv = (LOGIN_SHELL, "-l") if command is None else ("/bin/sh", "-c", command)
-        return await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            cwd=self._node.home,
-            start_new_session=True,
-            **how,
-        )
 
-    async def _carry_input(self, child: asyncio.subprocess.Process) -> None:
-        while True:
-            try:
-                data = await self._process.stdin.read(CHUNK_BYTES)
-            except asyncssh.TerminalSizeChanged as change:
-                self._resize(change.term_size)
-                continue
-            except asyncssh.SignalReceived as received:
-                _signal_group(child.pid, signal.Signals[f"SIG{received.signal}"])
-                continue
-            except asyncssh.BreakReceived:
-                continue
-            with contextlib.suppress(OSError):
-                if self._terminal is not None:
-                    # People type into terminals: a few bytes fit, and more than that waits in a thread.
-                    await asyncio.to_thread(_write_all, self._terminal, data)
-                elif child.stdin is not None:
-                    child.stdin.write(data)
-                    await child.stdin.drain()
-                if data:
-                    continue
-            if child.stdin is not None:
-                child.stdin.close()
-            return
-
-    def _resize(self, size: tuple[int, int, int, int]) -> None:
-        width, height, width_pixels, height_pixels = size
-        if self._terminal is not None:
-            packed = struct.pack("HHHH", height, width, width_pixels, height_pixels)
-            fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, packed)
+async def _feed(
+    process: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process, master: int | None
+) -> None:
+    """Pass input and signals to the command until the input ends or the command takes no more."""
+    data = b" "
+    while data:
+        try:
+            data = await process.stdin.read(CHUNK_BYTES)
+            if master is not None:
+                # People type into terminals: a few bytes fit, and more than that waits in a thread.
+                await asyncio.to_thread(_write_all, master, data)
+            elif child.stdin is not None:
+                child.stdin.write(data)
+                await child.stdin.drain()
+        except asyncssh.TerminalSizeChanged as change:
+            if master is not None:
+                termios.tcsetwinsize(master, (change.height, change.width))
+        except asyncssh.SignalReceived as received:
+            _signal_group(child.pid, signal.Signals[f"SIG{received.signal}"])
+        except asyncssh.BreakReceived:
+            pass
+        except OSError:
+            break
+    if child.stdin is not None:
+        child.stdin.close()
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
