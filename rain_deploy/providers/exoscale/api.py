@@ -2,7 +2,8 @@
 
 Reads are repeated until they are answered or ``Patience.api_s`` is over.  A write is repeated only where
 nothing can have been done: no connection was made, or the API asked to wait (429).  Otherwise it raises
-Unclear, and the caller searches before it repeats.
+Unclear, and ``made_once`` searches before it repeats: a resource is made at most once.  A delete is repeated
+until it is done: absent is done, "in use" is tried again for minutes, and accepted does not mean gone.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rain_deploy.errors import ApiError, CredentialsError, InputError
+from rain_deploy.errors import ApiError, CredentialsError, DownIncomplete, InputError, PartlyUp, QuotaError
 from rain_deploy.providers.exoscale import answers
 from rain_deploy.providers.exoscale.account import Account
 from rain_deploy.providers.exoscale.answers import Absent, NoAnswer, Operation, Refused, Unclear
@@ -29,6 +30,9 @@ DEFAULT_ZONE = "ch-dk-2"
 """The zone of ``exo`` where neither environment nor account name one."""
 AT_ONCE = 16
 """Requests of one command that wait for answers at the same time."""
+READ_S = 4.0
+"""How long to search after a lost answer with reads by id or name, which do not lag as lists do."""
+T = TypeVar("T")
 Rows = tuple[dict[str, Any], ...]
 _log = logging.getLogger("rain_deploy.providers.exoscale")
 
@@ -172,6 +176,88 @@ class Api:
             f"{what}: not finished at Exoscale after {self.patience.operation_s:.0f} s",
             next_step="rain-deploy status shows what came of it, rain-deploy down deletes it",
         )
+
+    def change(self, operation: str, *, what: str, zone: str | None = None, **arguments: Any) -> Operation:
+        """Send one change and wait until it is made.  Raises as ``write`` and ``wait``."""
+        begun = self.write(operation, zone=zone, **arguments)
+        self.wait(begun, what=what)
+        return begun
+
+    def made_once(
+        self,
+        find: Callable[[], T | None],
+        make: Callable[[], T],
+        *,
+        what: str,
+        unsettled_s: float | None = None,
+        settle_s: float | None = None,
+    ) -> T:
+        """Return what ``make`` makes, never twice: after a lost answer, search until lists are settled.
+
+        ``find`` looks once, at the cloud itself.  ``unsettled_s``: since when (epoch seconds) an earlier
+        attempt is without outcome.  ``settle_s``: how long to search after a lost answer, by default as long
+        as lists may lag; little where a name can be taken only once.  Raises what ``make`` raises, ApiError
+        when no attempt had an outcome before the API's deadline.
+        """
+        patience = self.patience
+        settle_s = patience.settle_s if settle_s is None else settle_s
+        if unsettled_s is not None:
+            left_s = settle_s - max(0.0, time.time() - unsettled_s)
+            if (found := patience.search(find, left_s)) is not None:
+                return found
+        # Not a Watch: a long search would look like a suspension.
+        deadline_s = patience.clock() + patience.api_s
+        without_outcome = False
+        while True:
+            try:
+                return make()
+            except (InputError, QuotaError, Unclear) as error:
+                unclear = isinstance(error, Unclear)
+                without_outcome |= unclear
+                taken = isinstance(error, Refused) and error.name_taken  # by one that no list shows yet
+                search_s = patience.settle_s if taken else settle_s
+                if (unclear or taken) and (found := patience.search(find, search_s)) is not None:
+                    return found
+                if not without_outcome:
+                    raise
+                if unclear and patience.clock() < deadline_s:
+                    continue
+                # Not the refusal itself, which would claim that nothing was made.
+                why = f"Exoscale did not say whether it was made, and does not show it ({error.message})"
+                next_step = "repeat the command: it searches for it first"
+                raise ApiError(f"{what}: {why}", next_step=next_step) from error
+
+    def done_once(self, is_done: Callable[[], bool], do: Callable[[], object], *, what: str) -> None:
+        """Make a change at most once; after a lost answer ``is_done`` looks whether it was made."""
+
+        def make() -> bool:
+            do()
+            return True
+
+        self.made_once(lambda: is_done() or None, make, what=what, settle_s=READ_S)
+
+    def delete(self, operation: str, what: str, *, zone: str | None = None, **arguments: Any) -> None:
+        """Delete until Exoscale says that it is done, or that there is none.  Raises DownIncomplete."""
+        patience = self.patience
+        # Not a Watch: a long wait would look like a suspension.
+        deadline_s = patience.clock() + patience.operation_s
+        for pause_s in patience.pauses():
+            try:
+                self.change(operation, what=f"removal of {what}", zone=zone, **arguments)
+            except Absent:
+                return
+            except (ApiError, PartlyUp, Refused) as error:
+                if isinstance(error, Refused) and error.protected:
+                    raise DownIncomplete(
+                        f"{what} is protected against deletion; somebody set that at Exoscale",
+                        next_step="remove the protection in Exoscale's portal, then repeat the command",
+                    ) from error
+                if patience.clock() >= deadline_s or (isinstance(error, Refused) and not error.in_use):
+                    why = f"{what} could not be deleted: {error.message}"
+                    raise DownIncomplete(why, next_step="the same command again, later") from error
+            else:
+                return
+            patience.pause(pause_s)
 
     def _until_answered(self, call: Call, *, repeat_unclear: bool) -> Any:
         watch = Watch(self.patience, self.patience.api_s)

@@ -46,22 +46,6 @@ class Kind:
     zones: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
-    """An image that machines are made from.  ``default_user``: the login for SSH."""
-
-    id: str
-    name: str
-    default_user: str
-    size_bytes: int
-    created: str
-
-    @classmethod
-    def parse(cls, row: Mapping[str, Any]) -> Template:
-        size_bytes, created = row.get("size", 0), row.get("created-at", "")
-        return cls(row["id"], row.get("name", ""), row.get("default-user", ""), size_bytes, created)
-
-
 class Catalog:
     """Raises InputError for what is not offered.  Thread-safe."""
 
@@ -121,38 +105,35 @@ class Catalog:
         others = [other for other in zones if other != zone]
         return f"--zone {others[0]}: this type is in {', '.join(others)} too" if others else None
 
-    def template(self, wanted: str, zone: str) -> Template:
-        """Return a template by exact name or id: public before private, the newest of one name."""
+    def template(self, wanted: str, zone: str) -> Mapping[str, Any]:
+        """Return the row of a template by exact name or id: public before private, the newest of one name."""
         names: list[str] = []
         for visibility in ("public", "private"):
-            offered = self._templates(zone, visibility)
-            if fitting := [each for each in offered if wanted in {each.name, each.id}]:
-                return max(fitting, key=lambda each: each.created)
-            names += [each.name for each in offered]
+            offered = self._api.rows("list-templates", zone=zone, visibility=visibility)
+            if fitting := [row for row in offered if wanted in {row.get("name"), row["id"]}]:
+                return max(fitting, key=lambda row: row.get("created-at", ""))
+            names += [row.get("name", "") for row in offered]
         raise InputError(f"no template {wanted!r} in zone {zone}; there are {_names(names, '; ')}")
 
     def login(self, template_id: str, zone: str) -> str:
         """Return the login of an existing machine by its template, also one that is no longer offered."""
-        for template in self._templates(zone, "public"):
-            if template.id == template_id:
-                return template.default_user
-        return Template.parse(self._api.read("get-template", zone=zone, id=template_id)).default_user
+        offered = self._api.rows("list-templates", zone=zone, visibility="public")
+        found = next((row for row in offered if row["id"] == template_id), None)
+        found = found or self._api.read("get-template", zone=zone, id=template_id)
+        return str(found.get("default-user", ""))
 
     def login_if_known(self, machine: Machine) -> str:
         """Return the login of a machine as far as this process knows its template; sends no request."""
         rows = self._api.known_rows("list-templates", zone=machine.zone, visibility="public")
-        known = (each for each in map(Template.parse, rows) if machine.template in {each.name, each.id})
-        return next((template.default_user for template in known), "") or DEFAULT_USER
+        known = (row.get("default-user") for row in rows if machine.template in {row.get("name"), row["id"]})
+        return next(known, None) or DEFAULT_USER
 
     def types(self, zone: str, spec: ClusterSpec) -> tuple[InstanceType, ...]:
         """Return all types with their price in a zone, cheapest first, those without a price last."""
         table = prices(spec)
         types = (
             InstanceType(
-                name=kind.name,
-                cpus=kind.cpus,
-                memory_bytes=kind.memory_bytes,
-                gpus=kind.gpus,
+                *(kind.name, kind.cpus, kind.memory_bytes, kind.gpus),
                 per_hour=table.table.get(kind.name),
                 currency=table.currency,
                 available=kind.authorized and zone in kind.zones,
@@ -175,16 +156,16 @@ class Catalog:
                 next_step="--template NAME of one with the NVIDIA driver",
             )
         template = self.template(machine.template, machine.zone)
-        needed = -(-template.size_bytes // (1 << 30))
+        needed = -(-template.get("size", 0) // (1 << 30))
         if machine.disk_size_gib < needed:
             raise InputError(
-                f"template {template.name!r} needs a disk of {needed} GiB, not {machine.disk_size_gib}",
+                f"template {template['name']!r} needs a disk of {needed} GiB, not {machine.disk_size_gib}",
                 next_step=f"--disk-size {needed}",
             )
         left = self._quota_left(kind, machine.zone, more)
         table = prices(spec)
-        per_hour = table.machine(kind.name, machine.disk_size_gib)
-        if per_hour is None:
+        hourly = table.hourly(kind.name, machine.disk_size_gib)
+        if hourly is None:
             raise InputError(
                 f"the price of {kind.name} or of its disk is not known in {table.currency}",
                 next_step=f'give it in the config file: prices = {{ "{kind.name}" = 0.50, disk = 0.00014 }}',
@@ -194,8 +175,8 @@ class Catalog:
             cpus=kind.cpus,
             memory_bytes=kind.memory_bytes,
             gpus=kind.gpus,
-            per_hour=per_hour,
-            stopped_per_hour=table.disk(machine.disk_size_gib) or 0.0,
+            per_hour=hourly[0],
+            stopped_per_hour=hourly[1],
             currency=table.currency,
             source=table.source(kind.name),
             quota_left=left,
@@ -220,9 +201,6 @@ class Catalog:
                 next_step="; ".join(filter(None, (ask, self._elsewhere(kind.name, zone)))),
             )
         return left
-
-    def _templates(self, zone: str, visibility: str) -> tuple[Template, ...]:
-        return tuple(map(Template.parse, self._api.rows("list-templates", zone=zone, visibility=visibility)))
 
 
 def _names(names: Iterable[str], between: str = ", ") -> str:
@@ -265,15 +243,15 @@ class Prices:
     currency: str
     own: frozenset[str]
 
-    def machine(self, instance_type: str, disk_gib: int) -> float | None:
-        """Return the price per hour of a running machine with its disk; None: not in the table."""
-        running, disk = self.table.get(instance_type), self.disk(disk_gib)
-        return None if running is None or disk is None else running + disk
+    def hourly(self, instance_type: str, disk_gib: int) -> tuple[float, float] | None:
+        """Return what an hour costs while it runs, and while it is stopped: its disk goes on costing.
 
-    def disk(self, disk_gib: int) -> float | None:
-        """Return the price per hour of a stopped machine: Exoscale goes on charging its disk."""
-        per_gib = self.table.get(DISK)
-        return None if per_gib is None else per_gib * disk_gib
+        None: one of the prices is not in the table.
+        """
+        running, per_gib = self.table.get(instance_type), self.table.get(DISK)
+        if running is None or per_gib is None:
+            return None
+        return running + per_gib * disk_gib, per_gib * disk_gib
 
     def source(self, instance_type: str) -> str:
         """Return where the price of such a machine comes from, with the date of the table if it is used."""

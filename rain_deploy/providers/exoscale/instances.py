@@ -15,7 +15,6 @@ from rain_deploy.providers.exoscale.answers import Absent, Operation
 from rain_deploy.providers.exoscale.api import AT_ONCE, Api
 from rain_deploy.providers.exoscale.catalog import Catalog
 from rain_deploy.providers.exoscale.labels import Instance, expiry_label, in_order, instance_name, labels
-from rain_deploy.providers.exoscale.once import delete, done_once, made_once
 from rain_deploy.providers.keys import public_key
 
 _GOING = frozenset({"destroying", "destroyed", "expunging"})
@@ -50,7 +49,7 @@ class Instances:
             "name": instance_name(intent),
             "disk_size": machine.disk_size_gib,
             "instance_type": {"id": self._catalog.kind(machine.instance_type, zone).id},
-            "template": {"id": self._catalog.template(machine.template, zone).id},
+            "template": {"id": self._catalog.template(machine.template, zone)["id"]},
             "ssh_keys": [{"name": key}],
             "security_groups": [{"id": group}],
             "anti_affinity_groups": [{"id": spread}] if spread else [],
@@ -70,7 +69,7 @@ class Instances:
 
         what = f"{intent.name} ({body['name']})"
         try:
-            return made_once(self._api, find, make, what=what, unsettled_s=unsettled_s)
+            return self._api.made_once(find, make, what=what, unsettled_s=unsettled_s)
         except QuotaError as error:
             raise self._catalog.no_room(error, intent.machines) from error
 
@@ -102,7 +101,7 @@ class Instances:
             return False
         if found.state == "stopped":
             what = f"start of {found.name}"
-            done_once(self._api, lambda: self._read(ref).state != "stopped", start, what=what)
+            self._api.done_once(lambda: self._read(ref).state != "stopped", start, what=what)
         return found.state not in _GOING
 
     def settle(self, resources: tuple[Resource, ...]) -> dict[str, RainDeployError]:
@@ -143,7 +142,7 @@ class Instances:
         """Delete it and wait until a read answers 404: accepted is not gone.  Raises DownIncomplete."""
         zone, _, instance = ref.partition("/")
         self._operations.pop(ref, None)
-        delete(self._api, "delete-instance", what, zone=zone, id=instance)
+        self._api.delete("delete-instance", what, zone=zone, id=instance)
         with contextlib.suppress(Absent):
             for _ in self._api.patience.rounds(self._api.patience.settle_s):
                 self._read(ref)
@@ -164,14 +163,13 @@ class Instances:
     def _relabel(self, found: Instance, expires_s: float | None) -> None:
         """Replace the labels, which Exoscale takes only as a whole; ``found`` was read just before."""
         wanted = {**found.labels, **expiry_label(expires_s)}
-        what = f"labels of {found.name}"
-
-        def write() -> None:
-            operation = self._api.write("update-instance", zone=found.zone, id=found.id, labels=wanted)
-            self._api.wait(operation, what=what)
-
         if wanted != found.labels:
-            done_once(self._api, lambda: self._read(found.ref).labels == wanted, write, what=what)
+            what, zone, instance = f"labels of {found.name}", found.zone, found.id
+            self._api.done_once(
+                lambda: self._read(found.ref).labels == wanted,
+                lambda: self._api.change("update-instance", what=what, zone=zone, id=instance, labels=wanted),
+                what=what,
+            )
 
     def _listed(self, zone: str, since_s: float | None) -> tuple[Instance, ...]:
         rows = self._api.rows("list-instances", zone=zone, since_s=since_s)

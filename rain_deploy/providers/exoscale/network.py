@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -23,9 +24,8 @@ from rain_deploy.core.machine import Intent
 from rain_deploy.core.text import parse_network
 from rain_deploy.errors import ApiError, InputError
 from rain_deploy.providers.exoscale.answers import Absent
-from rain_deploy.providers.exoscale.api import Api
+from rain_deploy.providers.exoscale.api import READ_S, Api
 from rain_deploy.providers.exoscale.labels import GROUP, shared_name
-from rain_deploy.providers.exoscale.once import READ_S, delete, done_once, made_once
 
 RAIN_PORTS = (
     (IDLE_PORT, IDLE_PORT),
@@ -65,9 +65,9 @@ class Rule:
         everyone = self.source in {"0.0.0.0/0", "::/0"}
         return f"EVERY ADDRESS OF THE INTERNET: {self.source}" if everyone else self.source
 
-    def is_ssh(self, port: int, group: str) -> bool:
-        """Return True for SSH from outside the group, whoever added the rule."""
-        return self.first == self.last == port and self.source != group
+    def is_ssh(self, port: int) -> bool:
+        """Return True for SSH, whoever added the rule."""
+        return self.first == self.last == port
 
 
 def ssh_rules(port: int, allow_ip: Iterable[str]) -> tuple[Rule, ...]:
@@ -81,28 +81,12 @@ def ssh_rules(port: int, allow_ip: Iterable[str]) -> tuple[Rule, ...]:
     return tuple(Rule("tcp", port, port, network) for network in networks)
 
 
-def rain_rules(group: str) -> tuple[Rule, ...]:
-    """Return the rules for Rain's ports from members of ``group``, by its id."""
-    return tuple(Rule("tcp", first, last, group) for first, last in RAIN_PORTS)
-
-
 def will_open(port: int, allow_ip: tuple[str, ...]) -> tuple[str, ...]:
     """Return sentences: what a new group opens to whom."""
     who = [rule.who for rule in ssh_rules(port, allow_ip)]
     who = who or ["the address from which Exoscale sees this machine, and to nobody else"]
     ssh = (f"SSH (tcp {port}) opens to {each}" for each in who)
     return (*ssh, "Rain's ports open to the machines of this cluster, and to nobody else")
-
-
-def is_open(api: Api, group: str, port: int) -> tuple[str, ...]:
-    """Return sentences: to whom an existing group is open, including rules that people added."""
-    sentences = []
-    for rule in _rules(api, group):
-        ports = f"{rule.protocol} {rule.first}-{rule.last}"
-        ports = f"SSH (tcp {port})" if rule.is_ssh(port, group) else ports
-        if rule.source != group:
-            sentences.append(f"{ports} is open to {rule.who}")
-    return (*sentences, "Rain's ports are open to the machines of this cluster")
 
 
 class Network:
@@ -134,7 +118,7 @@ class Network:
             )
 
         def register() -> str:
-            self._api.wait(self._api.write("register-ssh-key", name=name, public_key=public), what=name)
+            self._api.change("register-ssh-key", what=name, name=name, public_key=public)
             return name
 
         def find() -> str | None:
@@ -142,7 +126,7 @@ class Network:
 
         if found:
             return name
-        return made_once(self._api, find, register, what=f"{intent.name} ({name})", settle_s=READ_S)
+        return self._api.made_once(find, register, what=f"{intent.name} ({name})", settle_s=READ_S)
 
     def group(self, intent: Intent, ref: str, *, unsettled: bool) -> str:
         """Return the id of a group; a security group's rules are as they should be then.
@@ -158,10 +142,10 @@ class Network:
         fresh = known is None and not unsettled
         try:
             if intent.kind == GROUP:
-                _Rules(self._api, made, intent).ensure(fresh=fresh)
+                SecurityGroup(self._api, made).ensure(intent, fresh=fresh)
         except InputError:  # means that nothing was made
             if fresh:
-                delete(self._api, "delete-security-group", shared_name(intent), id=made)
+                self._api.delete("delete-security-group", shared_name(intent), id=made)
             raise
         return made
 
@@ -177,76 +161,83 @@ class Network:
         made_for = f"made by rain-deploy for cluster {intent.cluster} ({intent.cluster_id}) of {intent.owner}"
 
         def make() -> str:
-            begun = self._api.write(f"create-{intent.kind}", name=name, description=made_for)
-            self._api.wait(begun, what=name)
-            return begun.made
+            operation = f"create-{intent.kind}"
+            return self._api.change(operation, what=name, name=name, description=made_for).made
 
-        return made_once(self._api, lambda: self.find(intent), make, what=name, settle_s=READ_S)
+        return self._api.made_once(lambda: self.find(intent), make, what=name, settle_s=READ_S)
 
 
-class _Rules:
+class SecurityGroup:
     """The rules of an existing group."""
 
-    def __init__(self, api: Api, group: str, intent: Intent) -> None:
+    def __init__(self, api: Api, group: str) -> None:
         self._api = api
         self._group = group
-        self._name = shared_name(intent)
-        self._port = intent.machines.ssh_port
-        self._allowed = ssh_rules(self._port, intent.allow_ip)
+        self._rain = tuple(Rule("tcp", first, last, group) for first, last in RAIN_PORTS)
 
-    def ensure(self, *, fresh: bool) -> None:
+    def is_open(self, port: int) -> tuple[str, ...]:
+        """Return sentences: to whom it is open, including rules that people added."""
+        sentences = []
+        for rule in (each for each in self._rules() if each.source != self._group):
+            ports = f"SSH (tcp {port})" if rule.is_ssh(port) else f"{rule.protocol} {rule.first}-{rule.last}"
+            sentences.append(f"{ports} is open to {rule.who}")
+        return (*sentences, "Rain's ports are open to the machines of this cluster")
+
+    def ensure(self, intent: Intent, *, fresh: bool) -> None:
         """Make the rules what they should be, and read them back.
 
         ``fresh``: this process made the group.  Raises InputError where the operator's address is not known,
         and where somebody's rule opens Rain's ports.
         """
-        rules = _rules(self._api, self._group)
-        had = tuple(rule for rule in rules if rule.is_ssh(self._port, self._group))
-        closed = not self._allowed and not had
+        name, port = shared_name(intent), intent.machines.ssh_port
+        allowed, rules = ssh_rules(port, intent.allow_ip), self._rules()
+        had = tuple(rule for rule in rules if rule.is_ssh(port) and rule.source != self._group)
+        closed = not allowed and not had
         earlier: Collection[str] = ()
-        rain = rain_rules(self._group)
         if closed and not fresh:
             # The events so far may name another address: make sure that there is a new one.
-            earlier = self._events().keys()
-            for rule in (rule for rule in rules if rule == rain[0]):
+            earlier = self._events(name).keys()
+            for rule in (rule for rule in rules if rule == self._rain[0]):
                 self._drop(rule)
-            rules = tuple(rule for rule in rules if rule != rain[0])
-        for rule in rain:
-            self._add(rule, rules)
-        wanted = ssh_rules(self._port, (self._operator(earlier),)) if closed else self._allowed
+            rules = tuple(rule for rule in rules if rule != self._rain[0])
+        for rule in self._rain:
+            self._add(rule, rules, name)
+        wanted = ssh_rules(port, (self._operator(name, earlier),)) if closed else allowed
         for rule in wanted:
-            self._add(rule, rules)
+            self._add(rule, rules, name)
         for rule in (rule for rule in had if wanted and rule not in wanted):
             self._drop(rule)
-        self._check(wanted)
-        self._report(wanted, had)
-
-    def _report(self, wanted: tuple[Rule, ...], had: tuple[Rule, ...]) -> None:
-        """Report to whom SSH opens and closes where it was open before: no offer has said it."""
+        self._check(wanted, name)
+        # Where it was open before, no offer has said to whom it opens and closes.
         opened = ", ".join(rule.who for rule in wanted if rule not in had)
-        closed = ", ".join(rule.who for rule in had if rule not in wanted)
-        changes = (f"opens to {opened}" if opened else "", f"is no longer open to {closed}" if closed else "")
+        shut = ", ".join(rule.who for rule in had if rule not in wanted)
+        changes = (f"opens to {opened}" if opened else "", f"is no longer open to {shut}" if shut else "")
         if wanted and had and any(changes):
-            self._api.notice(f"SSH (tcp {self._port}) {' and '.join(filter(None, changes))}")
+            self._api.notice(f"SSH (tcp {port}) {' and '.join(filter(None, changes))}")
 
-    def _check(self, wanted: tuple[Rule, ...]) -> None:
-        should, have = {*rain_rules(self._group), *wanted}, set(_rules(self._api, self._group))
+    def _rules(self) -> tuple[Rule, ...]:
+        """Return the ingress rules as they are now."""
+        rows = self._api.read("get-security-group", id=self._group).get("rules") or ()
+        return tuple(Rule.parse(row) for row in rows if row.get("flow-direction") == "ingress")
+
+    def _check(self, wanted: tuple[Rule, ...], name: str) -> None:
+        should, have = {*self._rain, *wanted}, set(self._rules())
         if missing := should - have:
             what = ", ".join(sorted(rule.description for rule in missing))
-            raise ApiError(f"security group {self._name}: rules are missing after they were added: {what}")
+            raise ApiError(f"security group {name}: rules are missing after they were added: {what}")
         for rule in have - should:
             opens_rain = any(first <= rule.last and rule.first <= last for first, last in RAIN_PORTS)
             if rule.source != self._group and opens_rain:
                 raise InputError(
-                    f"security group {self._name} opens Rain's ports to {rule.source}: whoever reaches them "
+                    f"security group {name} opens Rain's ports to {rule.source}: whoever reaches them "
                     "can run code on the machines",
-                    next_step=f"remove that rule: exo compute security-group show {self._name}",
+                    next_step=f"remove that rule: exo compute security-group show {name}",
                 )
 
-    def _operator(self, earlier: Collection[str]) -> str:
+    def _operator(self, name: str, earlier: Collection[str]) -> str:
         """Return the address from which Exoscale saw a change of this group that is not among ``earlier``."""
         for _ in self._api.patience.rounds(self._api.patience.source_ip_s):
-            events = self._events()
+            events = self._events(name)
             for source in (source for key, source in events.items() if key not in earlier and source):
                 if isinstance(parse_network(source), IPv4Network):
                     return source
@@ -259,7 +250,7 @@ class _Rules:
             next_step="name it: --allow-ip ADDRESS",
         )
 
-    def _events(self) -> dict[str, str]:
+    def _events(self, name: str) -> dict[str, str]:
         """Return the successful changes of this group in the last minutes: where each came from.
 
         An event counts if it names the group anywhere: its fields are not documented.
@@ -269,39 +260,31 @@ class _Rules:
         for event in self._api.read("list-events", **{"from": since}):
             text = json.dumps(event, sort_keys=True)
             succeeded = event.get("status", 200) < HTTPStatus.BAD_REQUEST
-            if succeeded and (self._group in text or self._name in text):
+            if succeeded and (self._group in text or name in text):
                 key = event.get("request-id") or text
                 events[key] = events.get(key) or event.get("source-ip", "")
         return events
 
-    def _add(self, rule: Rule, rules: tuple[Rule, ...]) -> None:
+    def _add(self, rule: Rule, rules: tuple[Rule, ...], name: str) -> None:
         """Add a rule that is not there.  After a lost answer the group itself shows whether it was added."""
         if rule in rules:
             return
-
-        def write() -> None:
-            inner = {"security_group": {"id": rule.source}}
-            operation = self._api.write(
-                "add-rule-to-security-group",
-                id=self._group,
-                flow_direction="ingress",
-                protocol=rule.protocol,
-                start_port=rule.first,
-                end_port=rule.last,
-                description=rule.description,
-                **(inner if rule.source == self._group else {"network": rule.source}),
-            )
-            self._api.wait(operation, what=f"rule {rule.description!r}")
-
-        what = f"security group {self._name}: {rule.description}"
-        done_once(self._api, lambda: rule in _rules(self._api, self._group), write, what=what)
+        source = {"security_group": {"id": rule.source}}
+        add = functools.partial(
+            self._api.change,
+            "add-rule-to-security-group",
+            what=f"rule {rule.description!r}",
+            id=self._group,
+            flow_direction="ingress",
+            protocol=rule.protocol,
+            start_port=rule.first,
+            end_port=rule.last,
+            description=rule.description,
+            **(source if rule.source == self._group else {"network": rule.source}),
+        )
+        what = f"security group {name}: {rule.description}"
+        self._api.done_once(lambda: rule in self._rules(), add, what=what)
 
     def _drop(self, rule: Rule) -> None:
         what = f"rule {rule.description!r}"
-        delete(self._api, "delete-rule-from-security-group", what, id=self._group, rule_id=rule.id)
-
-
-def _rules(api: Api, group: str) -> tuple[Rule, ...]:
-    """Return the ingress rules of a group as they are now."""
-    rows = api.read("get-security-group", id=group).get("rules") or ()
-    return tuple(Rule.parse(row) for row in rows if row.get("flow-direction") == "ingress")
+        self._api.delete("delete-rule-from-security-group", what, id=self._group, rule_id=rule.id)

@@ -34,8 +34,7 @@ from rain_deploy.providers.exoscale.labels import (
     instance_name,
     shared_resource,
 )
-from rain_deploy.providers.exoscale.network import Network, is_open, ssh_rules, will_open
-from rain_deploy.providers.exoscale.once import delete
+from rain_deploy.providers.exoscale.network import Network, SecurityGroup, ssh_rules, will_open
 from rain_deploy.providers.keys import cluster_key, public_key
 
 _PER_SPREAD = 8
@@ -101,7 +100,7 @@ class ExoscaleProvider:
         group, port = next(groups, None), spec.machines.ssh_port
         if group is None or spec.allow_ip:
             return self._catalog.quote(spec, more, will_open(port, spec.allow_ip))
-        return self._catalog.quote(spec, more, is_open(self._api, group, port))
+        return self._catalog.quote(spec, more, SecurityGroup(self._api, group).is_open(port))
 
     def survey(self, kinds: tuple[str, ...] = KINDS) -> tuple[Resource, ...]:
         """Return what exists, in the order of creation, read in every zone by labels and names alone."""
@@ -258,5 +257,5 @@ class ExoscaleProvider:
                 self._instances.delete(target, ref.label)
             else:
                 operation, argument = _DELETE[ref.kind]
-                delete(self._api, operation, ref.label, **{argument: target})
+                self._api.delete(operation, ref.label, **{argument: target})
         self._made.pop((ref.cluster_id, ref.kind, ref.name), None)
