@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.seen import Seen, is_lost
-from rain_deploy.core.bill import DEFAULT_TTL_S, Bill
-from rain_deploy.core.cluster import Cluster, Node
+from rain_deploy.core.cluster import DEFAULT_TTL_S, Bill, Cluster, Node
 from rain_deploy.core.machine import Intent, Resource
 from rain_deploy.core.text import DAY_S, HOUR_S, hour, money
 from rain_deploy.errors import InputError

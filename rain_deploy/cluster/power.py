@@ -10,8 +10,7 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.hosts import BOOT_S, run_stages
 from rain_deploy.cluster.lookup import ask_server
 from rain_deploy.cluster.seen import ASLEEP, account_of, ask, has_moved, is_lost
-from rain_deploy.core.bill import Bill
-from rain_deploy.core.cluster import Cluster, Node
+from rain_deploy.core.cluster import Bill, Cluster, Node
 from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Host, Resource
 from rain_deploy.core.text import span

@@ -9,7 +9,7 @@ from rain_deploy.cluster.hosts import assign, question
 from rain_deploy.cluster.install import refuse, shared_of
 from rain_deploy.cluster.lookup import hosts_of
 from rain_deploy.cluster.plan import Plan
-from rain_deploy.core.bill import Quote
+from rain_deploy.core.cluster import Quote
 from rain_deploy.core.events import Result
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.step import Stage

@@ -6,8 +6,7 @@ import time
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.core.bill import Quote
-from rain_deploy.core.cluster import Cluster, Node
+from rain_deploy.core.cluster import Cluster, Node, Quote
 from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Resource
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec, ResolvedEnvironment
@@ -188,8 +187,10 @@ def refuse_another_account(seen: Seen) -> None:
 
 def is_offered(seen: Seen) -> bool:
     """Return True where machines must be paid for that are not paid for yet, or under other terms."""
-    bill = seen.cluster.bill
-    return bill is None or seen.missing > 0 or bill.passed(seen.now_s) or seen.spec.changes(bill)
+    bill, max_cost = seen.cluster.bill, seen.spec.max_cost
+    return (
+        bill is None or seen.missing > 0 or bill.passed(seen.now_s) or max_cost not in {None, bill.max_cost}
+    )
 
 
 def has_moved(node: Node, found: Resource) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rain_deploy.core.bill import Bill
 from rain_deploy.core.machine import Machines
 
 
@@ -66,10 +65,6 @@ class ClusterSpec:
     """Currency of ``prices``."""
     keep_partial: bool = False
     """What an ``up`` that failed has made stays, for a look at it."""
-
-    def changes(self, bill: Bill) -> bool:
-        """Return True where another sum may be spent than the bill says."""
-        return self.max_cost not in {None, bill.max_cost}
 
 
 @dataclass(frozen=True, slots=True)

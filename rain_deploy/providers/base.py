@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from rain_deploy.core.bill import Quote
-from rain_deploy.core.cluster import Cluster, Traits
+from rain_deploy.core.cluster import Cluster, Quote, Traits
 from rain_deploy.core.machine import Host, InstanceType, Intent, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import RainDeployError

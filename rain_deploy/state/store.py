@@ -21,8 +21,7 @@ import cattrs.errors
 import cattrs.preconf.json
 from cattrs.gen import make_dict_unstructure_fn, override
 
-from rain_deploy.core.bill import Bill
-from rain_deploy.core.cluster import Cluster, Node
+from rain_deploy.core.cluster import Bill, Cluster, Node
 from rain_deploy.core.machine import Facts, Host, Intent, Resource
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.spec import ResolvedEnvironment

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import recorded
 from rain_deploy.cluster.power import move_limit
-from rain_deploy.core.bill import Bill
+from rain_deploy.core.cluster import Bill
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.text import hour, money
 from rain_deploy.errors import InputError, UsageError

@@ -13,7 +13,7 @@ from rain_deploy.cluster.plan import Plan, plan_up
 from rain_deploy.cluster.power import move_limit
 from rain_deploy.cluster.preview import PlanResult, preview
 from rain_deploy.cluster.seen import look
-from rain_deploy.core.bill import Quote
+from rain_deploy.core.cluster import Quote
 from rain_deploy.core.events import Result
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.state.store import Record

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.bill import Bill
-from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.cluster import Bill, Cluster
 from rain_deploy.core.run import RunRecord
 from tests.faults.account import CLUSTER, Account, Home, account, until
 from tests.lab.machines import Instance

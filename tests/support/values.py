@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from rain_deploy.core.bill import Bill, Quote
-from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.cluster import Bill, Cluster, Quote
 from rain_deploy.core.machine import Machines
 from rain_deploy.core.spec import ClusterSpec
 

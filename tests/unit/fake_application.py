@@ -18,8 +18,7 @@ from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.cluster.leftovers import GcLine
 from rain_deploy.cluster.lookup import NodeLine
 from rain_deploy.cluster.preview import HostPlan, PlanResult, StagePlan
-from rain_deploy.core.bill import Bill, Meter, Quote
-from rain_deploy.core.cluster import Cluster, Node
+from rain_deploy.core.cluster import Bill, Cluster, Meter, Node, Quote
 from rain_deploy.core.events import Event, EventSink
 from rain_deploy.core.machine import Host, InstanceType
 from rain_deploy.core.step import CommandResult

@@ -14,8 +14,7 @@ from typing import Any
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.seen import new_cluster
-from rain_deploy.core.bill import Bill, Meter, Quote
-from rain_deploy.core.cluster import Cluster, Node, Traits
+from rain_deploy.core.cluster import Bill, Cluster, Meter, Node, Quote, Traits
 from rain_deploy.core.events import Event
 from rain_deploy.core.machine import Host, InstanceType, Intent, Resource
 from rain_deploy.core.spec import ClusterSpec

@@ -13,8 +13,7 @@ from rain_deploy.cluster.destroy import delete
 from rain_deploy.cluster.hosts import pinned
 from rain_deploy.cluster.plan import plan_up
 from rain_deploy.cluster.seen import look
-from rain_deploy.core.bill import Bill
-from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.cluster import Bill, Cluster
 from rain_deploy.core.machine import Intent, Resource
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.spec import ClusterSpec

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.core.bill import Bill
-from rain_deploy.core.cluster import Cluster, Node
+from rain_deploy.core.cluster import Bill, Cluster, Node
 from rain_deploy.core.machine import Host
 from rain_deploy.errors import InputError
 from rain_deploy.fleet.executor import SshExecutor

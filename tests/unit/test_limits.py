@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.bill import Bill
-from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.cluster import Bill, Cluster
 from rain_deploy.errors import ApiError, HostKeyError, InputError, InstallFailed, UsageError
 from rain_deploy.verbs.extend import extend
 from tests.support.values import QUOTE, changed

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rain_deploy.core.bill import Bill, Meter
+from rain_deploy.core.cluster import Bill, Meter
 from rain_deploy.core.machine import Machines
 from tests.support.values import QUOTE
 

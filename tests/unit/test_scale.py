@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.bill import Bill
+from rain_deploy.core.cluster import Bill
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import DownIncomplete, InputError, Locked
 from rain_deploy.verbs.scale import ScaleResult, scale

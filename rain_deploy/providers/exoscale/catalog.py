@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rain_deploy.core.bill import Quote
+from rain_deploy.core.cluster import Quote
 from rain_deploy.core.machine import InstanceType, Machines
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import InputError, QuotaError

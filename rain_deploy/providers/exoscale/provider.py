@@ -13,8 +13,7 @@ from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 
-from rain_deploy.core.bill import Quote
-from rain_deploy.core.cluster import Cluster, Traits
+from rain_deploy.core.cluster import Cluster, Quote, Traits
 from rain_deploy.core.machine import Host, InstanceType, Intent, Resource, node_name
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
