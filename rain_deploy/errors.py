@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import errno
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 
@@ -41,31 +42,22 @@ class ExitCode(enum.IntEnum):
     TERMINATED = 143
 
 
+@dataclass(eq=False, repr=False)
 class RainDeployError(Exception):
     """Base class of all errors.  If this class itself is raised, it is a bug in rain-deploy."""
 
-    exit_code: ExitCode = ExitCode.BUG
+    message: str
+    _: KW_ONLY
+    next_step: str | None = None
+    node: str | None = None
+    still_running: str | None = None
+    details: str | None = None
+    """Untrusted text from elsewhere (last lines of a log); rendered escaped and cut."""
+    exit_code: ExitCode = field(default=ExitCode.BUG, init=False)
 
     def __init_subclass__(cls, *, exit_code: ExitCode | None = None) -> None:
         if exit_code is not None:
             cls.exit_code = exit_code
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        next_step: str | None = None,
-        node: str | None = None,
-        still_running: str | None = None,
-        details: str | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.next_step = next_step
-        self.node = node
-        self.still_running = still_running
-        self.details = details
-        """Untrusted text from elsewhere (last lines of a log); rendered escaped and cut."""
 
     def __str__(self) -> str:
         return self.message

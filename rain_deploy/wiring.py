@@ -28,24 +28,22 @@ def home(environ: Mapping[str, str]) -> Path:
     return user_data_path("rain-deploy")
 
 
-def make_home(directory: Path, *below: str) -> None:
-    """Make the home directory, and directories below it, for this user alone.  Raises StateError."""
+def make_home(directory: Path, *, log: str = "") -> Path:
+    """Make the home directory, and the file of a log in it, for this user alone.  Raises StateError."""
+    file = directory / "logs" / log
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in below:
-            (directory / name).mkdir(mode=0o700, exist_ok=True)
+        if log:
+            file.parent.mkdir(mode=0o700, exist_ok=True)
+            file.touch(mode=0o600)
     except OSError as error:
-        raise unwritable(directory, error) from error
-
-
-def unwritable(directory: Path, error: OSError) -> StateError:
-    """Return the error for a home directory that refuses to be written."""
-    if full(error):
-        return disk_full(directory)
-    return StateError(
-        f"the home directory {directory} cannot be written: {error.strerror}",
-        next_step="set RAIN_DEPLOY_HOME to a directory that can be written",
-    )
+        if full(error):
+            raise disk_full(directory) from error
+        raise StateError(
+            f"the home directory {directory} cannot be written: {error.strerror}",
+            next_step="set RAIN_DEPLOY_HOME to a directory that can be written",
+        ) from error
+    return file
 
 
 @contextlib.contextmanager

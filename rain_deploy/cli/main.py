@@ -10,16 +10,13 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from rain_deploy import __version__
-from rain_deploy.cli import failure
+from rain_deploy.cli.session import Application, Stopped, from_click, interrupted, report
 from rain_deploy.errors import InputError, RainDeployError
-
-if TYPE_CHECKING:
-    from rain_deploy.cli.session import Application
 
 VERBS = {
     "up": ("clusters", "Create a cluster, or repair an existing one."),
@@ -96,25 +93,19 @@ class Root(click.Group):
         extra |= {"standalone_mode": False, "prog_name": "rain-deploy"}
         try:
             code = super().main(words, *rest, **extra)
-        except click.ClickException as error:
-            json = self._wants_json(words, extra["obj"], error)
-            code = failure.report(failure.from_click(error), words[0], json=json)
-        except RainDeployError as error:
-            code = failure.report(error, words[0], json=self._wants_json(words, extra["obj"]))
+        except (click.ClickException, RainDeployError) as error:
+            context = getattr(error, "ctx", None)
+            if context is not None and "json" in context.params:
+                json = bool(context.params["json"])
+            else:  # the command line may not have been parsed to its end
+                ours = words[: words.index("--")] if "--" in words else words
+                asked = extra["obj"].environ.get("RAIN_DEPLOY_JSON", "").lower()
+                json = "--json" in ours or asked in {"1", "true", "yes", "on", "t", "y"}
+            shown = from_click(error) if isinstance(error, click.ClickException) else error
+            code = report(shown, words[0], json=json)
         except KeyboardInterrupt as stop:
-            code = failure.report(failure.interrupted(stop, "interrupted"), "", json=False)
+            code = report(interrupted(stop, "interrupted"), "", json=False)
         sys.exit(code)
-
-    def _wants_json(
-        self, words: list[str], app: Application, error: click.ClickException | None = None
-    ) -> bool:
-        """Return whether --json was given, on a command line that may not have been parsed to its end."""
-        context = getattr(error, "ctx", None)
-        if context is not None and "json" in context.params:
-            return bool(context.params["json"])
-        ours = words[: words.index("--")] if "--" in words else words
-        asked = app.environ.get("RAIN_DEPLOY_JSON", "").lower() in {"1", "true", "yes", "on", "t", "y"}
-        return asked or "--json" in ours
 
 
 @click.group(
@@ -130,10 +121,6 @@ def root() -> None:
 
 def main(app: Application | None = None) -> NoReturn:
     """Entry point of the installed command, with the real application unless one is given."""
-    if app is None:
-        from rain_deploy.cli.session import Application
-
-        app = Application()
     interrupts = _Interrupts()
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) is signal.SIG_DFL:  # ignored under nohup, and it stays so
@@ -141,10 +128,9 @@ def main(app: Application | None = None) -> NoReturn:
     # Also where a shell started us in the background with Ctrl-C ignored: a SIGINT to us is meant for us.
     signal.signal(signal.SIGINT, interrupts)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # a letter that the locale lacks is no reason to fail
-    root.main(obj=app)
+        # A letter that the locale lacks is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    root.main(obj=app or Application())
 
 
 _LEAVING = (
@@ -166,7 +152,7 @@ class _Interrupts:
     def __call__(self, signum: int, _frame: object) -> None:
         if not self._seen:
             self._seen = True
-            raise failure.Stopped(signum)
+            raise Stopped(signum)
         if signum == signal.SIGINT:
             cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a spinner may have hidden it
             os.write(2, cursor + _LEAVING)

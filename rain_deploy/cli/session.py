@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -20,10 +21,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from rain_deploy import wiring
-from rain_deploy.cli import failure
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.text import ReaderGone, Text, echo, is_terminal
-from rain_deploy.errors import RainDeployError, UsageError
+from rain_deploy.errors import ExitCode, RainDeployError, UsageError
 
 if TYPE_CHECKING:
     from rain_deploy.cli.show.progress import Sink
@@ -39,6 +39,8 @@ Shown = tuple["Result", Text] | int
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
 KEPT_LOGS = 50
+BROKEN_PIPE = 128 + signal.SIGPIPE
+"""The reader of our output has gone; a shell reports a program that died of it so."""
 _LOG = logging.getLogger("rain_deploy.cli")
 
 
@@ -171,22 +173,22 @@ class Session:
             # Python flushes stdout once more at its end; nobody reads it any more.
             with contextlib.suppress(OSError):
                 sys.stdout.close()
-            return failure.BROKEN_PIPE
+            return BROKEN_PIPE
 
     def _failure(self, error: BaseException) -> RainDeployError:
         _LOG.debug("%s ends here", self.verb, exc_info=error)
         if isinstance(error, click.ClickException):
-            return failure.from_click(error, self.verb)
+            return from_click(error, self.verb)
         if isinstance(error, KeyboardInterrupt | click.Abort):
             run, flag = self.sink.run, text.cluster_flag(self.cluster)
             if self.verb in {"run", "attach", "logs", "points"} and run:
-                return failure.interrupted(
+                return interrupted(
                     error,
                     f"stopped following run {run}",
                     still_running=f"run {run} goes on; end it with: rain-deploy cancel {run}{flag}",
                     next_step=f"rain-deploy attach {run}{flag}",
                 )
-            return self._with_rest(failure.interrupted(error, f"{self.verb} was interrupted"))
+            return self._with_rest(interrupted(error, f"{self.verb} was interrupted"))
         if isinstance(error, RainDeployError):
             return self._with_rest(error)
         bug = f"a bug in rain-deploy: {type(error).__name__}: {error}"
@@ -205,7 +207,7 @@ class Session:
         silent = self.json or (self.done and self.quiet)
         for piece in () if silent else lines:
             echo(piece, nl=isinstance(piece, str))
-        return failure.report(error, self.verb, json=self.json, result=result, log=self._log)
+        return report(error, self.verb, json=self.json, result=result, log=self._log)
 
     def _emit(self, event: Event) -> None:
         _LOG.debug("%s", type(event).__name__ if hasattr(event, "data") else event)
@@ -229,13 +231,9 @@ def debug_log(home: Path, verb: str) -> Iterator[Path]:
 
     StateError if that is not possible: no state could be written either.
     """
-    wiring.make_home(home, "logs")
-    path = home / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{verb}-{os.getpid()}.log"
-    try:
-        path.touch(mode=0o600)
-        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise wiring.unwritable(home, error) from error
+    name = f"{time.strftime('%Y%m%dT%H%M%S')}-{verb}-{os.getpid()}.log"
+    path = wiring.make_home(home, log=name)
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"))
     logging.raiseExceptions = False  # nor is a full disk shown here: the command's own error says it
     root = logging.getLogger()
@@ -250,3 +248,47 @@ def debug_log(home: Path, verb: str) -> Iterator[Path]:
         root.removeHandler(handler)
         with contextlib.suppress(OSError):  # a full disk must not hide what the command has to say
             handler.close()
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal came; verbs treat SIGTERM and SIGHUP like Ctrl-C."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__()
+        self.signum = signum
+
+
+def interrupted(stop: BaseException, message: str, **more: str | None) -> RainDeployError:
+    """Return an interrupt as an error, whose exit code is 128 + the signal's number."""
+    error = RainDeployError(message, **more)
+    error.exit_code = ExitCode(128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT))
+    return error
+
+
+def from_click(error: click.ClickException, verb: str = "") -> UsageError:
+    """Return click's error about a command line, with where to read on."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    where = context.command_path if context else f"rain-deploy {verb}".strip()
+    return UsageError(error.format_message(), next_step=f"{where} --help")
+
+
+def report(
+    error: RainDeployError | None, verb: str, *, json: bool, result: object = None, log: Path | None = None
+) -> int:
+    """Show ``error`` as text on stderr, or it and ``result`` as one JSON document; return the exit code."""
+    code = int(error.exit_code) if error else 0
+    shown = str(log) if error and log and log.exists() else None
+    if json:
+        from rain_deploy.cli.show import envelope
+
+        echo(envelope.document(verb, result, error, log=shown, exit_code=code))
+    elif error:
+        node = f" {error.node}" if error.node else ""
+        rest = (("still running", error.still_running), ("next", error.next_step), ("log", shown))
+        lines = [
+            click.style(f"error[RD{code}]{node}: ", fg="red") + text.clean(error.message),
+            *(f"  | {line}" for line in text.last_lines(error.details or "")),
+            *(f"{what}: {text.clean(said)}" for what, said in rest if said),
+        ]
+        echo("\n".join(lines), err=True)
+    return code
