@@ -16,12 +16,11 @@ from rain_deploy.core.step import Command
 from rain_deploy.errors import InstallFailed
 from rain_deploy.fleet.executor import StageReport
 from rain_deploy.fleet.fanout import fan_out
-from rain_deploy.parts.engine import ENGINE, engine_key
-from rain_deploy.parts.environment import environment_digest
 from rain_deploy.parts.listed import first_parts, last_parts, parts, software
 from rain_deploy.parts.machine import NEW_KEY, HostKey
 from rain_deploy.parts.part import Part, Shared, after, facts_of, groups, having, refusals, stages_of
-from rain_deploy.parts.services import code_bundle, layout_of
+from rain_deploy.parts.services import layout_of
+from rain_deploy.parts.software import ENGINE, code_bundle, engine_key, environment_digest
 from rain_deploy.parts.supply.cache import EngineCache, uv_pin, uv_program
 from rain_deploy.state.store import Record
 
@@ -47,7 +46,7 @@ def shared_of(ctx: Context, plan: Plan, cluster: Cluster) -> Shared:
         replace(
             cluster,
             env_digest=environment_digest(environment),
-            code_digest=code_bundle().digest,
+            code_digest=code_bundle()[0],
             engine_sha256=sha256,
         ),
         ctx.provider_for(cluster.provider).traits,

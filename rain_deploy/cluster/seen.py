@@ -12,9 +12,8 @@ from rain_deploy.core.machine import Resource
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec, ResolvedEnvironment
 from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import ApiError, CredentialsError, InputError
-from rain_deploy.parts.engine import engine_key
-from rain_deploy.parts.environment import check_packages, node_lock, refuse_template
 from rain_deploy.parts.facts import DEBIAN_12
+from rain_deploy.parts.software import check_packages, engine_key, node_lock, refuse_template
 from rain_deploy.parts.supply.cache import EngineCache
 from rain_deploy.parts.supply.resolve import asked, resolve, unresolved
 from rain_deploy.providers.base import Cloud

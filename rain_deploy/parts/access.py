@@ -44,10 +44,7 @@ def _ways(cluster_id: str, host: Host) -> Iterator[tuple[str, str, Host | Jump]]
 
 
 def push_command(source: Path, destination: str) -> tuple[Command, tuple[int, ...]]:
-    """Return the command that puts ``source`` there, and the sizes of its files.
-
-    Raises InputError if it cannot be read.
-    """
+    """Return the command that puts ``source`` there, and the sizes of its files.  Raises InputError."""
     buffer = io.BytesIO()
     try:
         with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1, dereference=True) as archive:

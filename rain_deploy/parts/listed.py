@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rain_deploy.parts.engine import Engine
-from rain_deploy.parts.environment import Environment
 from rain_deploy.parts.machine import FirstBoot, HostKey
 from rain_deploy.parts.part import Part, Shared
-from rain_deploy.parts.services import Code, Services
+from rain_deploy.parts.services import Services
+from rain_deploy.parts.software import Code, Engine, Environment
 from rain_deploy.parts.wall import Wall
 
 STILL_TO_BUILD = "0" * 64

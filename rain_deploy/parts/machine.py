@@ -15,7 +15,6 @@ from rain_deploy.core.step import Stage, Step
 from rain_deploy.parts.part import Part, facts_of
 from rain_deploy.parts.shell import render, step
 
-BOOT_DEADLINE_S = 600.0
 BOOT_GRANT_S = 1800
 """How long a machine stays on that is started after its limit."""
 LIMIT_PROGRAM = "/usr/local/sbin/rain-deploy-limit"
@@ -59,20 +58,14 @@ def _limit_text(seconds: float | None) -> str:
 
 
 def limit_stage(limit_s: float | None) -> Stage:
-    """Return the stage that moves a machine's limit (epoch seconds; None: no limit) and reads it back.
-
-    The same limit stays untouched: the machine takes a moved limit as the wish that it stays on.
-    """
+    """Return the stage that moves a machine's limit (epoch seconds; None: no limit) and reads it back."""
     steps = (step("time limit", "limit-move.sh.j2", here=SET_MACHINE),)
     return Stage("limit", steps, variables=(("LIMIT", _limit_text(limit_s)),), deadline_s=60.0)
 
 
 @dataclass(frozen=True, slots=True)
 class FirstBoot(Part):
-    """The end of cloud-init on new machines, and the mark that our user-data writes then.
-
-    A machine without the mark would not power itself off at its time limit, so it is not used.
-    """
+    """The end of cloud-init.  A machine without our mark would ignore its time limit, so it is not used."""
 
     new: frozenset[str]
     """Names of the nodes that are new."""
@@ -82,8 +75,7 @@ class FirstBoot(Part):
         return "its first boot will be waited for" if node.name in self.new else None
 
     def stage(self, node: Node) -> Stage:
-        del node
-        return Stage(self.stage_name, (step("user-data", "boot.sh.j2"),), deadline_s=BOOT_DEADLINE_S)
+        return Stage(self.stage_name, (step("user-data", "boot.sh.j2"),), deadline_s=600.0)
 
     def done(self, node: Node) -> Node:
         return replace(node, facts=replace(facts_of(node), marked=True))
@@ -91,10 +83,7 @@ class FirstBoot(Part):
 
 @dataclass(frozen=True, slots=True)
 class HostKey(Part):
-    """A host key of the machine's own: the one from user-data is used only once.
-
-    ``stage`` makes the key; ``switch`` puts it in use once it is on record.
-    """
+    """The machine's own host key: ``stage`` makes it; ``switch`` puts it in use once it is on record."""
 
     directory: str = "/etc/ssh"
     """The SSH server's configuration."""
@@ -112,7 +101,6 @@ class HostKey(Part):
 
     def stage(self, node: Node) -> Stage:
         """Make a key beside the one in use, or find the one that was made; report its public part."""
-        del node
         steps = (step("new host key", "host-keys-new.sh.j2", here=SET_MACHINE),)
         return Stage(self.stage_name, steps, variables=(("D", self.directory),), deadline_s=60.0)
 

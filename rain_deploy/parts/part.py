@@ -27,7 +27,6 @@ class Part(abc.ABC):
 
     def refusals(self, node: Node) -> Iterable[RainDeployError]:
         """Return why the node cannot get it, before anything is changed on any node."""
-        del node
         return ()
 
     @abc.abstractmethod

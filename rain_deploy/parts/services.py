@@ -1,81 +1,31 @@
-"""Our code and our services on nodes: how they get there, and what starts, asks and stops them."""
+"""Our services on nodes: their configuration, what starts and stops them, and the runs that they get."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import ipaddress
-import json
+import os
 import re
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT, RUN_PORTS, Layout
+from rain_deploy.core.run import RunRecord, Shipment
+from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.step import Command, PayloadFile, Stage, Step
-from rain_deploy.node.wire import ClusterConfig, Member, NodeConfig, to_json
-from rain_deploy.parts.part import Part, Shared, facts_of, having
-from rain_deploy.parts.shell import PACKAGE, step
+from rain_deploy.node.wire import ClusterConfig, Member, NodeConfig, RunDescription, to_json
+from rain_deploy.parts.part import Part, facts_of
+from rain_deploy.parts.shell import json_file, step
 from rain_deploy.parts.wall import wall_removal_step
 
 PROBE_DEADLINE_S = 60
 """How long the governors may take to register after ``up`` started them."""
 
 
-class CodeBundle(NamedTuple):
-    """Files relative to ``layout.code(digest)``."""
-
-    digest: str
-    files: tuple[PayloadFile, ...]
-
-
-@functools.cache
-def code_bundle() -> CodeBundle:
-    """Return the node code of this installation: node/, the companion, and the launcher."""
-    node, companion = PACKAGE / "node", PACKAGE / "companion"
-    places = [("__main__.py", node / "launch.py")]
-    places += [(f"node/{path.relative_to(node)}", path) for path in sorted(node.rglob("*.py"))]
-    places += [(f"site/rain_deploy_companion/{path.name}", path) for path in sorted(companion.glob("*.py"))]
-    files = tuple(PayloadFile(place, path.read_bytes()) for place, path in places)
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.path} {len(file.data)}\n".encode() + file.data)
-    return CodeBundle(digest.hexdigest()[:16], files)
-
-
-@dataclass(frozen=True, slots=True)
-class Code(Part):
-    """The node code, placed by its digest."""
-
-    shared: Shared
-    stage_name = "install"
-
-    @property
-    def _main(self) -> str:
-        return f"{self.shared.layout.code(code_bundle().digest)}/__main__.py"
-
-    def lacks(self, node: Node) -> str | None:
-        return None if self._main in facts_of(node).have else "the node code will be sent"
-
-    def stage(self, node: Node) -> Stage:
-        """Place the bundle by rename: nodes that share a machine may do it at once."""
-        del node
-        digest, files = code_bundle()
-        directory = self.shared.layout.code(digest)
-        steps = (step("node code", "code.sh.j2", directory=directory, makes=self._main),)
-        return Stage(self.stage_name, steps, tuple(PayloadFile(f"code/{f.path}", f.data) for f in files))
-
-    def done(self, node: Node) -> Node:
-        return having(node, self._main)
-
-
 class Services(Part):
-    """Governor and, on the server node, supervisor; with the proof through Rain that all governors are there.
-
-    Whenever any node is not as it should be, the server's stage runs too, because it has the proof.
-    """
+    """Governor; on the server node, supervisor and the proof through Rain that all governors are there."""
 
     stage_name = "start"
 
@@ -83,7 +33,7 @@ class Services(Part):
         """``grown``: the cluster got another number of nodes, which the server has to learn."""
         self._cluster = cluster
         self._stale = {node.name for node in cluster.nodes if self.done(node) != node}
-        if self._stale or grown:
+        if self._stale or grown:  # the server's stage has the proof
             self._stale.add(cluster.server.name)
 
     def lacks(self, node: Node) -> str | None:
@@ -96,7 +46,7 @@ class Services(Part):
     def done(self, node: Node) -> Node:
         facts = facts_of(node)
         running = tuple(dict.fromkeys((*facts.running, *self._names(node))))
-        sha256 = hashlib.sha256(_node_config(self._cluster, node)).hexdigest()
+        sha256 = hashlib.sha256(_node_config(self._cluster, node).data).hexdigest()
         return replace(node, facts=replace(facts, node_config_sha256=sha256, running=running))
 
     def _names(self, node: Node) -> tuple[str, ...]:
@@ -121,13 +71,10 @@ def node_command(cluster: Cluster, verb: str, *args: str, deadline_s: float | No
 
 
 def start_stage(cluster: Cluster, node: Node, *, probe: bool) -> Stage:
-    """Return the stage that configures and starts one node.
-
-    With ``probe``, the server's stage waits, through Rain's own client, until all governors are registered.
-    """
+    """Return the stage that starts one node; with ``probe``, the server's waits for all governors in Rain."""
     layout, server, count = layout_of(cluster), cluster.server, len(cluster.nodes)
     node_dir = layout.node(node.host.index)
-    payload = [PayloadFile("node.json", _node_config(cluster, node))]
+    payload = [_node_config(cluster, node)]
     steps = [_placed(payload[0], node_dir)]
     ensure = node_argv(cluster, "ensure", node_dir)
     if node.name == server.name:
@@ -135,7 +82,7 @@ def start_stage(cluster: Cluster, node: Node, *, probe: bool) -> Stage:
             Member(name=each.name, address=each.cluster_address, governor_port=each.governor_port)
             for each in cluster.nodes
         )
-        payload.append(PayloadFile("cluster.json", _json(ClusterConfig(nodes=tuple(members)))))
+        payload.append(json_file("cluster.json", to_json(ClusterConfig(nodes=tuple(members)))))
         steps.append(_placed(payload[1], layout.server))
         ensure = (*ensure, "--supervisor", layout.cluster)
     started = f'started=$({shlex.join(ensure)})\nfor s in $started; do data started "$s"; done'
@@ -153,7 +100,7 @@ def _placed(file: PayloadFile, directory: str) -> Step:
     return step(file.path, "file.sh.j2", makes=makes, sha256=sha256, source=file.path)
 
 
-def _node_config(cluster: Cluster, node: Node) -> bytes:
+def _node_config(cluster: Cluster, node: Node) -> PayloadFile:
     """Return node.json of one node."""
     layout, index = layout_of(cluster), node.host.index
     config = NodeConfig(
@@ -172,12 +119,7 @@ def _node_config(cluster: Cluster, node: Node) -> bytes:
         cpus=node.cpus,
         server=index == cluster.server.host.index,
     )
-    return _json(config)
-
-
-def _json(message: NodeConfig | ClusterConfig) -> bytes:
-    """Return a file's content, one key a line: shell text on the nodes reads it too."""
-    return json.dumps(to_json(message), indent=1, sort_keys=True).encode()
+    return json_file("node.json", to_json(config))
 
 
 def stop_stage(cluster: Cluster, node: Node) -> Stage:
@@ -196,10 +138,64 @@ def stop_stage(cluster: Cluster, node: Node) -> Stage:
 
 
 def remove_stage(cluster: Cluster, *, wall: bool) -> Stage:
-    """Return the stage that removes the cluster's packet filter and files from one host; caches stay.
-
-    It comes after the services of all nodes have ended: several nodes may be one machine.
-    """
+    """Return the stage that removes wall and files, but no cache, from a host on which no node runs."""
     files = step("files", "remove.sh.j2", directory=layout_of(cluster).cluster)
     walls = (wall_removal_step(cluster.id),) if wall else ()
     return Stage("remove", (*walls, files), deadline_s=120.0)
+
+
+def ship_stage(
+    layout: Layout,
+    run: RunRecord,
+    spec: RunSpec,
+    shipment: Shipment,
+    files: tuple[PayloadFile, ...],
+    *,
+    live: tuple[str, ...] = (),
+    nodes: tuple[str, ...] = (),
+) -> Stage:
+    """Return the stage that brings the run to a node; it is the same for every node.
+
+    ``files`` is the content of ``shipment``, with paths relative to its root.  ``live`` are the ids of the
+    cluster's runs that are not finished; the variables of all others are removed.  ``nodes`` are the nodes
+    that get the run.  The step fails where the run directory exists with other content.
+    """
+    described = RunDescription(
+        run=run.id,
+        sequence=run.sequence,
+        port=run.port,
+        script=shipment.script,
+        cwd=shipment.cwd,
+        args=run.args,
+        timeout_s=spec.timeout_s,
+        min_nodes=spec.min_nodes,
+        companion=spec.companion,
+        then_off=spec.then_off,
+        live=live,
+        nodes=nodes,
+    )
+    placed = (
+        json_file("run.json", to_json(described)),
+        json_file("shipped.json", {file.path: file.sha256 for file in shipment.files}),
+        json_file("env.json", dict(spec.env), 0o600),
+        *(PayloadFile(f"files/{file.path}", file.data, file.mode) for file in files),
+    )
+    directories = b"".join(os.fsencode(f"./{name}") + b"\0" for name in (".", *shipment.directories))
+    return Stage(
+        "ship",
+        (step(f"run {run.id}", "run.sh.j2"),),
+        payload=(
+            PayloadFile("sums", b"".join(map(_sum_line, placed))),
+            PayloadFile("directories", directories),
+            *(PayloadFile(f"run/{file.path}", file.data, file.mode) for file in placed),
+        ),
+        variables=(("R", layout.run(run.id)), ("LIVE", " ".join((run.id, *live)))),
+    )
+
+
+def _sum_line(file: PayloadFile) -> bytes:
+    """Return a line for ``sha256sum -c``; a name with a newline or a backslash is escaped and marked."""
+    name = os.fsencode(file.path)
+    escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    mark = b"\\" if escaped != name else b""
+    return mark + hashlib.sha256(file.data).hexdigest().encode() + b"  " + escaped + b"\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gzip
 import io
+import json
 import os
 import shlex
 import tarfile
@@ -67,18 +68,20 @@ def step(
     return Step(name, **texts, parallel=parallel, makes=makes, sha256=sha256)
 
 
+def json_file(path: str, value: object, mode: int = 0o644) -> PayloadFile:
+    """Return a file of ASCII text, one key a line: shell text on the nodes reads it too."""
+    return PayloadFile(path, json.dumps(value, indent=1, sort_keys=True).encode("ascii"), mode)
+
+
 def pack(files: tuple[PayloadFile, ...]) -> bytes:
     """Return a gzipped tar of the files; the same files give the same bytes."""
     buffer = io.BytesIO()
-    with (
-        gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1, mtime=0) as zipped,
-        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
-    ):
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for file in files:
             member = tarfile.TarInfo(file.path)
             member.size, member.mode = len(file.data), file.mode
             archive.addfile(member, io.BytesIO(file.data))
-    return buffer.getvalue()
+    return gzip.compress(buffer.getvalue(), compresslevel=1, mtime=0)
 
 
 def stage_command(stage: Stage, base: str, exports: tuple[tuple[str, str], ...] = ()) -> Command:
@@ -90,12 +93,6 @@ def stage_command(stage: Stage, base: str, exports: tuple[tuple[str, str], ...] 
     lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in exports)
     exported = (PayloadFile("exports", os.fsencode(lines), 0o600),) if exports else ()
     payload = (*exported, *stage.payload)
-    script = render(
-        "stage.sh.j2",
-        steps=stage.steps,
-        variables=(("B", base), *stage.variables),
-        exports=bool(exports),
-        payload=bool(payload),
-    )
+    script = render("stage.sh.j2", stage=stage, base=base, exports=exports, payload=payload)
     stdin = pack(payload) if payload else None
     return Command(argv=("sh", "-c", script), stdin=stdin, deadline_s=stage.deadline_s)

@@ -8,7 +8,6 @@ after somebody flushed the whole rule set, the next ``up`` puts it back.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
@@ -40,29 +39,23 @@ class Wall(Part):
             self._refused = (error,)
 
     def refusals(self, node: Node) -> tuple[InputError, ...]:
-        del node
         return self._refused
 
     def lacks(self, node: Node) -> str | None:
-        del node
         return "a packet filter table of ours will close the Rain ports" if self._steps else None
 
     def stage(self, node: Node) -> Stage:
-        del node
         return Stage(self.stage_name, self._steps)
 
 
 def cluster_addresses(
     hosts: tuple[Host, ...], facts: Mapping[str, Facts], trust: tuple[str, ...]
 ) -> dict[str, str]:
-    """Return each node's address for the others: from the hosts file, else the source of its route to node-1.
-
-    A single machine that can have no wall and no trusted network keeps to loopback.
-    """
+    """Return each node's address for the others: the hosts file's, else the source of its route to node-1."""
     walled = bool(trust) or all(fact.root for fact in facts.values())
     # Several SSH servers may be one machine, and copies of one disk share the id.
     machines = {(fact.machine_id, fact.hostname, fact.route_address) for fact in facts.values()}
-    alone = len(machines) == 1 and not walled
+    alone = len(machines) == 1 and not walled  # then it keeps to loopback
     return {
         host.name: host.cluster_address
         or (LOOPBACK if alone else facts[host.name].route_address or host.address)
@@ -103,44 +96,28 @@ def needs_wall(addresses: Mapping[str, str], facts: Mapping[str, Facts], trust: 
     return True
 
 
-def table_name(cluster_id: str) -> str:
-    """Return the name of this cluster's table ``inet``."""
-    return "rain_deploy_" + re.sub(r"[^A-Za-z0-9_]", "_", cluster_id)
-
-
-def wall_text(cluster_id: str, peers: Iterable[str], nodes: int) -> str:
-    """Return the input of ``nft -f``: a table that lets ``peers`` alone reach the ports of ``nodes`` nodes.
-
-    Governor ports are closed only as far as there are nodes, so that no other service is closed.
-    """
-    allowed = sorted(set(map(parse_address, peers)), key=int)
+def wall_steps(layout: Layout, addresses: Mapping[str, str]) -> tuple[Step, ...]:
+    """Return the steps that put the table there, which lets in ``addresses``; the same for every machine."""
+    peers, nodes = sorted(set(map(parse_address, addresses.values())), key=int), len(addresses)
+    # Only as far as there are nodes, so that no other service is closed:
     governors = f"{governor_port(1)}-{governor_port(nodes)}" if nodes > 1 else governor_port(1)
-    return render(
+    table = f"rain_deploy_{layout.cluster_id}"
+    text = render(
         "wall.nft.j2",
-        table=table_name(cluster_id),
-        v4=[ip for ip in allowed if isinstance(ip, IPv4Address)],
-        v6=[ip for ip in allowed if isinstance(ip, IPv6Address)],
+        table=table,
+        v4=[ip for ip in peers if isinstance(ip, IPv4Address)],
+        v6=[ip for ip in peers if isinstance(ip, IPv6Address)],
         ports=[IDLE_PORT, HTTP_PORT, f"{RUN_PORTS.start}-{RUN_PORTS.stop - 1}", governors],
     )
-
-
-def wall_steps(layout: Layout, addresses: Mapping[str, str]) -> tuple[Step, ...]:
-    """Return the steps that put the table there, the same for every machine.
-
-    What nft lists right after is recorded with the digest of our text, so that a later ``up`` notices a
-    change of either.
-    """
-    text = wall_text(layout.cluster_id, addresses.values(), len(addresses))
-    table, sha256 = table_name(layout.cluster_id), hashlib.sha256(text.encode()).hexdigest()
     present = 'PATH="$PATH:/usr/sbin:/sbin"; command -v nft'  # not on the path of users in Debian
     nft = step("nftables", "apt.sh.j2", packages=("nftables",), present=present)
-    place = f"{layout.cluster}/wall"
+    place, sha256 = f"{layout.cluster}/wall", hashlib.sha256(text.encode()).hexdigest()
     return nft, step("wall", "wall.sh.j2", makes=place, sha256=sha256, text=text, table=table)
 
 
 def wall_removal_step(cluster_id: str) -> Step:
     """Return the step that removes our table and checks that; nothing to do without root or nft."""
-    return step("wall", "wall-remove.sh.j2", table=table_name(cluster_id))
+    return step("wall", "wall-remove.sh.j2", table=f"rain_deploy_{cluster_id}")
 
 
 def _address(node: str, text: str) -> Address:

@@ -19,8 +19,7 @@ from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import EngineError, InputError, Locked, Unreachable
 from rain_deploy.node import wire
-from rain_deploy.parts.run import ship_stage
-from rain_deploy.parts.services import layout_of, node_argv
+from rain_deploy.parts.services import layout_of, node_argv, ship_stage
 from rain_deploy.results.pull import check_target
 from rain_deploy.runs.shipping import payload
 from rain_deploy.runs.states import record_states, run_states, runs_of, unfinished

@@ -160,10 +160,7 @@ class TunedSocket(socket.socket):
 
 
 class TunnelSocket:
-    """A channel of a jump host's connection as the socket of the next connection.
-
-    It can be closed after that connection was lost; a bare channel would raise, in paramiko's own thread.
-    """
+    """A jump host's channel as a socket; closed after a loss, a bare one raises in paramiko's thread."""
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel

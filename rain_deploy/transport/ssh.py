@@ -45,21 +45,8 @@ class SshTransport:
     def run(
         self, host: Host, command: Command, *, on_stdout: Chunk | None = None, on_stderr: Chunk | None = None
     ) -> CommandResult:
-        out, err = bytearray(), bytearray()
         command.line()  # an argument that cannot be sent is an error before anything is opened
-        deadline = None if command.deadline_s is None else time.monotonic() + command.deadline_s
-        link = self._link(host)
-        try:
-            status = link.run(command, deadline, on_stdout or out.extend, on_stderr or err.extend)
-        except TimeoutError as error:
-            message = f"{host.title}: the command did not end within {command.deadline_s:g} s"
-            raise Unreachable(message, node=host.name) from error
-        if status < 0:
-            message = (
-                f"{host.title}: the command has no exit status: it was killed or the connection was lost"
-            )
-            raise Unreachable(message, node=host.name)
-        return CommandResult(status, bytes(out), bytes(err))
+        return self._link(host).run(command, on_stdout, on_stderr)
 
     def forward(self, host: Host, address: str, port: int, *, local_port: int = 0) -> PortForward:
         link = self._link(host)
@@ -83,27 +70,15 @@ class SshTransport:
         jump = None
         if host.jumps:
             *before, last = host.jumps
-            behind = Host(
-                name=f"jump host {last.address}",
-                address=last.address,
-                port=last.port,
-                user=last.user,
-                host_keys=last.host_keys,
-                identity_files=last.identity_files,
-                use_agent=host.use_agent,
-                jumps=tuple(before),
-            )
-            jump = self._link(behind)
+            name, agent = f"jump host {last.address}", host.use_agent
+            jump = self._link(Host(name, **dataclasses.asdict(last), use_agent=agent, jumps=tuple(before)))
         key = dataclasses.replace(host, cluster_address=None, base=None, installer_env=())
         with self._lock:
             return self._links.setdefault(key, Link(host, jump, self._connect_s))
 
 
 class Link:
-    """The one connection to a host: opened when first needed, and again when it is dead.
-
-    ``jump`` is the link to the jump host next to the host; ``connect_s`` bounds a login.
-    """
+    """The one connection to a host, through ``jump``: opened when first needed, and again when it is dead."""
 
     def __init__(self, host: Host, jump: Link | None, connect_s: float) -> None:
         self._host = host
@@ -113,22 +88,29 @@ class Link:
         self._lock = threading.Lock()
         self._sessions = threading.BoundedSemaphore(MAX_SESSIONS)
 
-    def run(self, command: Command, deadline: float | None, on_stdout: Chunk, on_stderr: Chunk) -> int:
-        """Run ``command`` and return its exit status; wait while the server's limit of sessions is reached.
-
-        ``deadline`` is a time of ``time.monotonic``.  Raises TimeoutError, HostKeyError, Unreachable.
-        """
-        if not self._sessions.acquire(timeout=seconds_left(deadline)):
-            raise TimeoutError
+    def run(self, command: Command, on_stdout: Chunk | None, on_stderr: Chunk | None) -> CommandResult:
+        """Do what ``Transport.run`` promises; wait while the server's limit of sessions is reached."""
+        host, out, err = self._host, bytearray(), bytearray()
+        deadline = None if command.deadline_s is None else time.monotonic() + command.deadline_s
         try:
-            # The server may still count a session that has just ended, so it is asked again.
-            channel: paramiko.Channel = self._open(
-                lambda used, s: used.transport.open_session(timeout=s),
-                *("refuses another session", deadline, REFUSED_PAUSES_S),
-            )
-            return execute(channel, command, deadline, on_stdout, on_stderr)
-        finally:
-            self._sessions.release()
+            while not self._sessions.acquire(timeout=seconds_left(deadline)):
+                pass  # the next look at the deadline raises
+            try:
+                # The server may still count a session that has just ended, so it is asked again.
+                channel: paramiko.Channel = self._open(
+                    lambda used, s: used.transport.open_session(timeout=s),
+                    *("refuses another session", deadline, REFUSED_PAUSES_S),
+                )
+                status = execute(channel, command, deadline, on_stdout or out.extend, on_stderr or err.extend)
+            finally:
+                self._sessions.release()
+        except TimeoutError as error:
+            message = f"{host.title}: the command did not end within {command.deadline_s:g} s"
+            raise Unreachable(message, node=host.name) from error
+        if status < 0:
+            problem = "has no exit status: it was killed or the connection was lost"
+            raise Unreachable(f"{host.title}: the command {problem}", node=host.name)
+        return CommandResult(status, bytes(out), bytes(err))
 
     def dial(self, address: str, port: int) -> paramiko.Channel:
         """Open a TCP connection from this host to ``address:port``.  Raises HostKeyError, Unreachable."""
@@ -152,12 +134,14 @@ class Link:
                     )
             return self._kept
 
-    def close(self) -> None:
-        """Close the connection.  Safe to call twice."""
+    def close(self, connection: fabric.Connection | None = None) -> None:
+        """Close the connection, or only the one that is given.  Safe to call twice."""
         with self._lock:
-            kept, self._kept = self._kept, None
-        if kept is not None:
-            kept.client.close()
+            closed = self._kept if connection is None else connection
+            if closed is self._kept:
+                self._kept = None
+        if closed is not None:
+            closed.client.close()
 
     def _open(
         self, work: _Work, refusal: str, deadline: float | None = None, pauses_s: tuple[float, ...] = ()
@@ -178,15 +162,9 @@ class Link:
                     problem, pause_s = refusal, next(pauses, None)
                 else:
                     problem, pause_s = "lost the SSH connection", next(renewals, None)
-                    self._forget(used)
+                    self.close(used)
                     seconds_left(deadline)
                 if pause_s is None:
                     problem = f"{self._host.title} {problem}: {error}"
                     raise Unreachable(problem, node=self._host.name) from error
             time.sleep(pause_s)
-
-    def _forget(self, connection: fabric.Connection) -> None:
-        with self._lock:
-            if self._kept is connection:
-                self._kept = None
-        connection.client.close()

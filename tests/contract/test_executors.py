@@ -18,11 +18,11 @@ from rain_deploy.core.spec import EngineSpec, ResolvedEnvironment
 from rain_deploy.core.step import Command, CommandResult, Stage, Step, joined
 from rain_deploy.errors import HostKeyError, Unreachable
 from rain_deploy.fleet.executor import Executor, SshExecutor
-from rain_deploy.parts.engine import Engine
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.machine import limit_stage
 from rain_deploy.parts.part import Shared
-from rain_deploy.parts.services import Code, remove_stage, start_stage, stop_stage
+from rain_deploy.parts.services import remove_stage, start_stage, stop_stage
+from rain_deploy.parts.software import Code, Engine
 from rain_deploy.transport.base import Chunk
 from rain_deploy.transport.local import LocalTransport
 from tests.support.fake_executor import FakeExecutor, Machine

@@ -23,10 +23,8 @@ from urllib.parse import urlsplit
 from rain_deploy.core.layout import ROOT_BASE, Layout
 from rain_deploy.core.spec import EngineSpec, EnvironmentSpec
 from rain_deploy.core.text import owner_tag
-from rain_deploy.parts.engine import engine_key
-from rain_deploy.parts.environment import environment_digest, node_lock
 from rain_deploy.parts.facts import DEBIAN_12
-from rain_deploy.parts.services import code_bundle
+from rain_deploy.parts.software import code_bundle, engine_key, environment_digest, node_lock
 from rain_deploy.parts.supply.cache import EngineCache
 from rain_deploy.parts.supply.resolve import resolve
 from rain_deploy.state.store import Store
@@ -399,7 +397,7 @@ def installed() -> tuple[str, ...]:
     return (
         layout.engine(hashlib.sha256(ENGINE).hexdigest()),
         f"{layout.environment(environment)}/.ok",
-        f"{layout.code(code_bundle().digest)}/__main__.py",
+        f"{layout.code(code_bundle()[0])}/__main__.py",
     )
 
 

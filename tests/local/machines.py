@@ -21,7 +21,7 @@ import pytest
 
 from rain_deploy.core.layout import ROOT_BASE, user_base
 from rain_deploy.core.spec import ResolvedEnvironment
-from rain_deploy.parts.environment import environment_digest, node_lock
+from rain_deploy.parts.software import environment_digest, node_lock
 from rain_deploy.providers.hosts.openssh_config import SSH_PORT
 from rain_deploy.providers.keys import public_key
 from rain_deploy.providers.local import node as local_node

@@ -18,11 +18,11 @@ from rain_deploy.core.layout import Layout
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.spec import EngineSpec, ResolvedEnvironment
 from rain_deploy.core.step import PayloadFile, Stage, Step
-from rain_deploy.parts.engine import Engine, build_packages, engine_key, engine_lock
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.part import Shared
 from rain_deploy.parts.scripts.build_engine import Pin, locked, read_pins, render_lock
 from rain_deploy.parts.shell import render, stage_command, step
+from rain_deploy.parts.software import Engine, build_packages, engine_key, engine_lock
 
 HOST = Host("node-1", "127.0.0.1", 22, "me", ())
 RAIN = b'#!/bin/sh\necho "Rain 0.4.0"\n'

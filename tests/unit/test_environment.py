@@ -23,16 +23,16 @@ from rain_deploy.core.layout import Layout
 from rain_deploy.core.machine import Host
 from rain_deploy.core.spec import NODE_REQUIREMENTS, EngineSpec, ResolvedEnvironment
 from rain_deploy.errors import InputError
-from rain_deploy.parts.environment import (
+from rain_deploy.parts.facts import DEBIAN_12
+from rain_deploy.parts.part import Shared
+from rain_deploy.parts.shell import stage_command, templates_directory
+from rain_deploy.parts.software import (
     Environment,
     check_packages,
     compat_files,
     environment_digest,
     node_lock,
 )
-from rain_deploy.parts.facts import DEBIAN_12
-from rain_deploy.parts.part import Shared
-from rain_deploy.parts.shell import stage_command, templates_directory
 from rain_deploy.parts.supply.cache import uv_environment, uv_pin
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import rain_deploy
-from rain_deploy.parts.engine import BUILD_PACKAGES
+from rain_deploy.parts.software import BUILD_PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -16,7 +16,7 @@ from rain_deploy.core.layout import Layout
 from rain_deploy.core.run import RunRecord, Shipment, ShippedFile
 from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.step import PayloadFile, Stage
-from rain_deploy.parts.run import ship_stage
+from rain_deploy.parts.services import ship_stage
 from rain_deploy.parts.shell import stage_command
 
 ODD = "odd\nna me\\caf\udce9.txt"

@@ -12,7 +12,7 @@ import pytest
 
 from rain_deploy.core.spec import EnvironmentSpec
 from rain_deploy.errors import ExitCode, InputError
-from rain_deploy.parts.environment import node_lock
+from rain_deploy.parts.software import node_lock
 from rain_deploy.parts.supply.resolve import asked, resolve
 
 

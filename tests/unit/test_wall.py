@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 
 import pytest
 
@@ -10,8 +11,9 @@ from rain_deploy.core.layout import Layout
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.errors import InputError
 from rain_deploy.parts.facts import DEBIAN_12
-from rain_deploy.parts.wall import cluster_addresses, needs_wall, wall_removal_step, wall_steps, wall_text
+from rain_deploy.parts.wall import cluster_addresses, needs_wall, wall_removal_step, wall_steps
 
+LAYOUT = Layout("/var/lib/rain-deploy", "ab12")
 TWO = {"node-1": "10.0.0.1", "node-2": "10.0.0.2"}
 
 
@@ -103,8 +105,9 @@ def test_copies_of_one_disk_are_two_machines() -> None:
 
 
 def test_the_table_closes_our_ports_as_far_as_there_are_nodes_and_nothing_else() -> None:
-    text = wall_text("ab12", ("10.0.0.2", "10.0.0.1", "fd00::2", "10.0.0.1"), 3)
-    assert text == (
+    three = {"node-1": "10.0.0.2", "node-2": "10.0.0.1", "node-3": "fd00::2"}
+    _nft, step = wall_steps(LAYOUT, three)
+    text = (
         "add table inet rain_deploy_ab12\n"
         "delete table inet rain_deploy_ab12\n"
         "table inet rain_deploy_ab12 {\n"
@@ -117,17 +120,17 @@ def test_the_table_closes_our_ports_as_far_as_there_are_nodes_and_nothing_else()
         "\t}\n"
         "}\n"
     )
+    assert f"printf %s {shlex.quote(text)} | $SUDO nft -f -" in step.act
 
 
 def test_a_name_in_place_of_an_address_never_reaches_the_filter() -> None:
     with pytest.raises(ValueError, match="an IP address, not"):
-        wall_text("ab12", ("10.0.0.1 } accept; ip saddr { 0.0.0.0/0",), 1)
+        wall_steps(LAYOUT, {"node-1": "10.0.0.1 } accept; ip saddr { 0.0.0.0/0"})
 
 
 def test_steps_are_the_same_for_the_same_cluster_and_differ_with_it() -> None:
-    layout = Layout("/var/lib/rain-deploy", "ab12")
-    assert wall_steps(layout, TWO) == wall_steps(layout, dict(reversed(TWO.items())))
-    assert wall_steps(layout, TWO) != wall_steps(layout, {**TWO, "node-3": "10.0.0.3"})
+    assert wall_steps(LAYOUT, TWO) == wall_steps(LAYOUT, dict(reversed(TWO.items())))
+    assert wall_steps(LAYOUT, TWO) != wall_steps(LAYOUT, {**TWO, "node-3": "10.0.0.3"})
 
 
 def test_removal_names_one_table_only() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import functools
 import hashlib
 import http.client
 import os
@@ -37,6 +38,7 @@ edition = "2021"
 [dependencies]
 {CRATE} = "={{version}}"
 """
+_say = functools.partial(print, file=sys.stderr, flush=True)
 
 
 class BuildError(Exception):
@@ -76,10 +78,7 @@ def render_lock(own: str, pins: frozenset[Pin]) -> str:
 
 
 def _cargo(*args: str, cwd: Path, total: int = 0) -> list[str]:
-    """Run cargo and return the lines that it printed.  A signal that ends us ends cargo and its children too.
-
-    With ``total``, say which of so many packages it compiles.
-    """
+    """Run cargo, which ends with us, and return its lines; say which of ``total`` packages it compiles."""
     process = subprocess.Popen(
         ["cargo", *args],
         cwd=cwd,
@@ -222,11 +221,6 @@ def _take(lock: IO[str]) -> None:
         signal.alarm(WAIT_S)
         fcntl.flock(lock, fcntl.LOCK_EX)
         signal.alarm(0)
-
-
-def _say(text: str) -> None:
-    """Print a line of progress, seen at once."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def _bring(cache: Path, options: argparse.Namespace) -> str:

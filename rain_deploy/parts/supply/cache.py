@@ -89,10 +89,7 @@ def run_uv(*arguments: str, late: str) -> subprocess.CompletedProcess[str]:
 
 
 def uv_program(home: Path, pin: UvPin) -> bytes:
-    """Return the pinned uv for x86-64 Linux: from this installation, the cache, or the package index.
-
-    Raises InputError if it cannot be fetched, StateError if it cannot be kept.
-    """
+    """Return the pinned uv: from here, the cache or the package index.  Raises InputError, StateError."""
     from uv import find_uv_bin  # noqa: PLC0415  only where a node needs it
 
     kept = home / "cache/uv" / pin.binary_sha256 / "uv"

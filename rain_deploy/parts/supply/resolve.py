@@ -62,7 +62,7 @@ def unresolved(spec: EnvironmentSpec, base_lock: str) -> ResolvedEnvironment:
 def asked(spec: EnvironmentSpec, base_lock: str) -> str:
     """Return the digest of all that ``resolve`` reads: if it is the same, a kept resolution still holds."""
     texts = list(_requirement_files(spec.requirements)) if spec.requirements else []
-    setup = _text(spec.setup, "setup") if spec.setup else ""
+    setup = unresolved(spec, base_lock).setup
     wheels = [(path.name, hashlib.sha256(_wheel(path)).hexdigest()) for path in spec.wheels]
     read = ((base_lock, spec.packages, spec.apt), (texts, setup), *wheels)
     return hashlib.sha256("".join(map(repr, read)).encode()).hexdigest()
