@@ -85,10 +85,8 @@ def pull(stream: Stream, run: RunRecord, limits: Limits | None = None) -> Pulled
         raise
     if refused := unpacked.refused:
         more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
-        raise UnsafeResults(
-            f"{len(refused)} of the results were refused as unsafe, the rest is in {out}",
-            details="; ".join(refused[:_SHOWN]) + more,
-        )
+        message = f"{len(refused)} of the results were refused as unsafe, the rest is in {out}"
+        raise UnsafeResults(message, details="; ".join(refused[:_SHOWN]) + more)
     return pulled
 
 
@@ -96,10 +94,8 @@ def _received(stream: Stream, partial: Path, limits: Limits | None) -> Unpacked:
     def send(sink: Callable[[bytes], None]) -> None:
         result = stream(sink)
         if result.exit_status:
-            raise PullFailed(
-                f"the node could not pack its results (exit {result.exit_status})",
-                details=result.stderr.decode("utf-8", "replace"),
-            )
+            message = f"the node could not pack its results (exit {result.exit_status})"
+            raise PullFailed(message, details=result.stderr.decode("utf-8", "replace"))
 
     for _ in range(ATTEMPTS - 1):
         with contextlib.suppress(Unreachable, CutError):
@@ -206,10 +202,8 @@ def _land(partial: Path, out: Path, made: Manifest) -> None:
     names, earlier = listed_paths(made), listed_paths(read_manifest(out) or {})
     gone = earlier - names
     if foreign := sorted(name for name in names - earlier if os.path.lexists(out / name)):
-        raise InputError(
-            f"{foreign[0]!a} in {out} does not belong to this run and would be overwritten",
-            next_step="name another directory with --out",
-        )
+        message = f"{foreign[0]!a} in {out} does not belong to this run and would be overwritten"
+        raise InputError(message, next_step="name another directory with --out")
     # From here the manifest lists old and new files, so a pull after a kill knows that all are of this run.
     both = [*made["files"], *({"path": encode_name(name)} for name in gone)]
     _write_manifest(partial, made | {"complete": False, "files": both}).replace(out / _MANIFEST)

@@ -96,10 +96,9 @@ class RunResult(Result):
         try:
             return json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError) as error:
-            raise InputError(
-                f"run {self.run} has no value here: {path} cannot be read: {error}",
-                next_step="only a function returns a value, once its run has ended and is pulled",
-            ) from error
+            message = f"run {self.run} has no value here: {path} cannot be read: {error}"
+            rule = "only a function returns a value, once its run has ended and is pulled"
+            raise InputError(message, next_step=rule) from error
 
 
 def pull_run(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus) -> PulledRun:
@@ -186,10 +185,8 @@ def _cancel(ctx: Context, cluster: Cluster) -> Mapping[str, ListedRun]:
     if not active:
         return states
     if not ctx.confirm(f"{', '.join(active)} is still active on {cluster.name}. Cancel it?"):
-        raise UsageError(
-            f"cluster {cluster.name} has an active run and was left as it is",
-            next_step=f"rain-deploy attach -c {cluster.name}",
-        )
+        message = f"cluster {cluster.name} has an active run and was left as it is"
+        raise UsageError(message, next_step=f"rain-deploy attach -c {cluster.name}")
     for run in reversed(active):
         ask_server(ctx, cluster, "cancel", layout_of(cluster).run(run))
     try:

@@ -71,10 +71,8 @@ def _new_run(
     turns = (RUN_PORTS[(sequence + turn) % len(RUN_PORTS)] for turn in range(len(RUN_PORTS)))
     port = next((port for port in turns if port not in taken), None)
     if port is None:
-        raise Locked(
-            f"{len(RUN_PORTS)} runs wait or run on {cluster.name}, and no more fit in line",
-            next_step=f"rain-deploy runs -c {cluster.name}",
-        )
+        message = f"{len(RUN_PORTS)} runs wait or run on {cluster.name}, and no more fit in line"
+        raise Locked(message, next_step=f"rain-deploy runs -c {cluster.name}")
     return RunRecord(
         id=run_id,
         cluster_id=cluster.id,
@@ -195,9 +193,8 @@ def follow(
                 raise _refused(record, result)
         follower.rest = b""
         if follower.status:
-            argv = plain + tuple(
-                word for key, offset in follower.offsets.items() for word in (f"--{key}", str(offset))
-            )
+            offsets = follower.offsets.items()
+            argv = (*plain, *(word for key, offset in offsets for word in (f"--{key}", str(offset))))
     assert follower.status
     return follower.status
 
@@ -207,9 +204,8 @@ def _refused(record: RunRecord, result: CommandResult) -> Locked | InputError | 
     details = result.stderr.decode(errors="replace").strip()[-2000:]
     again = f"rain-deploy run -c {record.cluster} {record.script}"
     if result.exit_status == wire.BUSY:
-        return Locked(
-            f"run {record.id} was not started: {details}", next_step=f"{again}, which waits in line"
-        )
+        message = f"run {record.id} was not started: {details}"
+        return Locked(message, next_step=f"{again}, which waits in line")
     if result.exit_status == wire.NOT_IN_LINE:
         message = f"run {record.id} was never in line: the command that shipped it was ended before"
         return InputError(message, next_step=again)

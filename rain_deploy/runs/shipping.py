@@ -161,10 +161,8 @@ class _Gathering:
         """Add what ``--files`` names."""
         path = Path(os.path.normpath(self._cwd / given))
         if given.is_absolute() and not any(map(path.is_relative_to, self._bases)):
-            raise InputError(
-                f"--files {given} lies outside {self._cwd}, so it would have another name on the nodes",
-                next_step=f"copy it into {self._cwd} and name it relative to that",
-            )
+            message = f"--files {given} lies outside {self._cwd}, so it would have another name on the nodes"
+            raise InputError(message, next_step=f"copy it into {self._cwd} and name it relative to that")
         if path.resolve().is_relative_to(self._home):
             raise InputError(f"--files {given} is never shipped: it belongs to rain-deploy itself")
         self._walk(path, frozenset(), named=True)

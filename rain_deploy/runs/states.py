@@ -83,11 +83,9 @@ def await_end(
         if not left:
             return states
         if clock() > deadline_s:
-            raise EngineError(
-                f"{', '.join(left)} did not end within {CANCEL_S:.0f} s",
-                node=cluster.server.name,
-                next_step=f"rain-deploy status -c {cluster.name}",
-            )
+            message = f"{', '.join(left)} did not end within {CANCEL_S:.0f} s"
+            look = f"rain-deploy status -c {cluster.name}"
+            raise EngineError(message, node=cluster.server.name, next_step=look)
         pause(PAUSE_S)
 
 
@@ -149,8 +147,6 @@ def run_file(ctx: Context, cluster: Cluster | None, record: RunRecord, name: str
     try:
         return (record.out / name).read_bytes()
     except OSError as error:
-        raise InputError(
-            f"the cluster of run {record.id} is gone, and {record.out / name} cannot be read: "
-            f"{error.strerror}",
-            next_step=f"rain-deploy runs -c {record.cluster}",
-        ) from error
+        unreadable = f"{record.out / name} cannot be read: {error.strerror}"
+        message = f"the cluster of run {record.id} is gone, and {unreadable}"
+        raise InputError(message, next_step=f"rain-deploy runs -c {record.cluster}") from error

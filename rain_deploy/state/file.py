@@ -37,10 +37,8 @@ _ANOTHER = (
 
 def damaged(path: Path, why: str) -> StateError:
     """Return the error for a file that this version did not write."""
-    return StateError(
-        f"{path} is not a state file of this rain-deploy, or is damaged: {why}; it was left as it is",
-        next_step=_ANOTHER,
-    )
+    message = f"{path} is not a state file of this rain-deploy, or is damaged: {why}; it was left as it is"
+    return StateError(message, next_step=_ANOTHER)
 
 
 @contextlib.contextmanager
@@ -55,10 +53,9 @@ def translated(path: Path) -> Iterator[None]:
         # SQLITE_ERROR: no such table or column.  A plain DatabaseError: it is not a database.
         if type(error) is sqlite3.DatabaseError or code == sqlite3.SQLITE_ERROR:
             raise damaged(path, str(error)) from error
-        raise StateError(
-            f"the state file {path} cannot be used: {error}",
-            next_step="set RAIN_DEPLOY_HOME to a directory that can be written",
-        ) from error
+        message = f"the state file {path} cannot be used: {error}"
+        again = "set RAIN_DEPLOY_HOME to a directory that can be written"
+        raise StateError(message, next_step=again) from error
 
 
 def open_or_create(path: Path) -> None:
@@ -101,11 +98,8 @@ def database(path: Path) -> Iterator[sqlite3.Connection]:
 def _refuse_strangers(path: Path) -> None:
     """Raise StateError if another user could have written it: we delete and dial what it names."""
     if (owner := path.stat().st_uid) != os.geteuid():
-        raise StateError(
-            f"the state file {path} belongs to another user of this machine (uid {owner}); "
-            "it was left as it is",
-            next_step=f"as that user, or: {_ANOTHER}",
-        )
+        whose = f"belongs to another user of this machine (uid {owner}); it was left as it is"
+        raise StateError(f"the state file {path} {whose}", next_step=f"as that user, or: {_ANOTHER}")
     folder, file = path.parent.stat().st_mode, path.stat().st_mode
     open_folder = folder & stat.S_IWOTH and not folder & stat.S_ISVTX
     if open_folder or file & (stat.S_IWGRP | stat.S_IWOTH):
