@@ -145,7 +145,7 @@ def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) ->
 
 def _names(what: str, context: Context, ctx: click.Context) -> list[str]:
     from rain_deploy.options.spec import cluster_spec
-    from rain_deploy.verbs.catalog import types, zones
+    from rain_deploy.verbs.list import types, zones
     from rain_deploy.verbs.runs import runs
 
     call, zone = ctx.obj.call_verb, ctx.params.get("zone")

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import delete, end_nodes
 from rain_deploy.cluster.hosts import assign, look_at_hosts, run_stages, survivors
-from rain_deploy.cluster.install import bring_up, shared_of
+from rain_deploy.cluster.install import bring_up, refuse, shared_of
 from rain_deploy.cluster.plan import Plan, limit_sentence
 from rain_deploy.cluster.power import wake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Intent, Resource, node_index
-from rain_deploy.errors import InputError, PartlyUp, QuotaError, RainDeployError, UsageError
+from rain_deploy.errors import DownIncomplete, InputError, PartlyUp, QuotaError, RainDeployError, UsageError
 from rain_deploy.fleet.fanout import Outcomes, fan_out
-from rain_deploy.parts.part import refusals, stages_of
+from rain_deploy.parts.part import stages_of
 from rain_deploy.parts.services import start_stage
 from rain_deploy.parts.wall import Wall
 from rain_deploy.providers.base import Provider
@@ -25,37 +24,33 @@ from rain_deploy.state.store import Record
 
 def agree(ctx: Context, plan: Plan) -> None:
     """Show the plan's offer and ask.  Raises UsageError, with nothing made, when the user does not agree."""
-    seen, cluster = plan.seen, plan.seen.cluster
-    if seen.account and (silent := seen.account.silent):
-        unknown = f"so it is unknown what there is of {cluster.name}"
-        ctx.emit(Notice(f"the cloud did not answer, {unknown}: {silent}"))
-    sentences = plan.offer
-    if not (sentences or seen.recorded):  # an offer says it too
-        sentences = seen.sentences
-    elif not sentences and cluster.bill and seen.spec.ttl_s is not None:
+    seen, cluster, name = plan.seen, plan.seen.cluster, plan.cluster.name
+    sentences = plan.offer or (() if seen.recorded else seen.sentences)  # an offer says it too
+    if not sentences and cluster.bill and seen.spec.ttl_s is not None:
         limit = limit_sentence(cluster, seen.now_s)
         sentences = (f"{limit}; `rain-deploy extend` moves it, --ttl does not",)
+    if seen.account and seen.account.silent:
+        unknown = f"the cloud did not answer, so it is unknown what there is of {name}: {seen.account.silent}"
+        sentences = (unknown, *sentences)
     for sentence in sentences:
         ctx.emit(Notice(sentence))
     if plan.question and not ctx.confirm(plan.question):
-        again = f"rain-deploy up -c {cluster.name}"
-        raise UsageError("nothing was made: you did not agree", next_step=again)
+        raise UsageError("nothing was made: you did not agree", next_step=f"rain-deploy up -c {name}")
 
 
 def apply(ctx: Context, record: Record, plan: Plan) -> tuple[Cluster, tuple[str, ...], int]:
     """Bring the cluster to the plan's nodes: machines, software, services, and the proof through Rain.
 
-    Returns the cluster, a sentence for each thing that was changed on nodes, and how many processes were
-    started that outlive the command.  Raises what kept it from that; what was made until then is on record.
+    Returns what ``install.bring_up`` does.  Raises what kept it from that; what was made is on record.
     """
     spec = plan.seen.spec
     delete_surplus(ctx, record, plan)
     if plan.start:
         wake(ctx, record.cluster, plan.start)
     machines = make(ctx, record, plan)
-    cluster = record.cluster
-    cluster = assign(ctx, spec, cluster, look_at_hosts(ctx, spec, cluster, machines))
-    cluster, changed, count = bring_up(ctx, record, spec, shared_of(ctx, plan, cluster))
+    facts = look_at_hosts(ctx, spec, record.cluster, machines)
+    shared = shared_of(ctx, plan, assign(ctx, spec, record.cluster, facts))
+    cluster, changed, count = bring_up(ctx, record, spec, shared)
     cluster = record.change(nodes=cluster.nodes, up=True)
     for node in cluster.nodes:
         ctx.store.save_facts(node)
@@ -83,13 +78,14 @@ def make(ctx: Context, record: Record, plan: Plan) -> tuple[Resource, ...]:
     alive = {node.name for node in cluster.every_node} if cluster.up else set()
     lived = {resource.ref for resource in record.resources if resource.ref and resource.name in alive}
     machines = tuple(intent for intent in plan.intents if node_index(intent.name))
+    missing = [intent.name for intent in plan.create if intent in machines]
     made: list[Resource] = []
     errors: dict[str, RainDeployError] = {}
-    for kind, of_kind in itertools.groupby(plan.intents, key=lambda intent: intent.kind):
-        missing = [intent.name for intent in plan.create if intent.kind == kind and node_index(intent.name)]
-        if missing and cluster.bill:
+    for _, of_kind in itertools.groupby(plan.intents, key=lambda intent: intent.kind):
+        intents = tuple(of_kind)
+        if missing and cluster.bill and intents[0] in machines:
             ctx.emit(Notice(f"making {', '.join(missing)}, and waiting until they run"))
-        outcomes = _create(provider, record, tuple(of_kind))
+        outcomes = _create(provider, record, intents)
         made += outcomes.values.values()
         errors |= outcomes.errors
         if any(not node_index(name) for name in errors):
@@ -134,14 +130,15 @@ def _create(provider: Provider, record: Record, intents: tuple[Intent, ...]) -> 
         record.meter()
 
 
-def shrink(ctx: Context, record: Record, plan: Plan) -> Mapping[str, RainDeployError]:
-    """Take the plan's nodes out of a living cluster; return why a machine of theirs is still there, by name.
+def shrink(ctx: Context, record: Record, plan: Plan) -> None:
+    """Take the plan's nodes out of a living cluster.  Raises DownIncomplete if a machine of theirs is left.
 
     Each step is on record before the next, so the next ``scale`` ends what this one has begun.
     Raises InputError where the Rain ports of the nodes that stay cannot be closed.
     """
     names = {node.name for node in plan.leave} | {machine.name for machine in plan.delete}
-    ctx.emit(Notice(f"removing {', '.join(sorted(names))} of {plan.cluster.name}"))
+    name = plan.cluster.name
+    ctx.emit(Notice(f"removing {', '.join(sorted(names))} of {name}"))
     end_nodes(ctx, record.cluster, plan.leave)
     cluster = record.cluster
     left_out = {node.name: node for node in (*cluster.left_out, *plan.leave)}
@@ -151,9 +148,14 @@ def shrink(ctx: Context, record: Record, plan: Plan) -> Mapping[str, RainDeployE
     cluster = record.drop_nodes(names - failed.keys())
     if ctx.provider_for(cluster.provider).traits.needs_wall:
         wall = (Wall(cluster, plan.seen.spec.machines.trust_networks),)
-        for error in refusals(wall, cluster.nodes):
-            raise error
+        refuse(wall, cluster)
         run_stages(ctx, cluster, stages_of(wall, cluster.nodes)).require()
     server = cluster.server
     run_stages(ctx, cluster, {server.name: start_stage(cluster, server, probe=True)}).require()
-    return failed
+    if failed:
+        reasons = "; ".join(error.message for error in failed.values())
+        raise DownIncomplete(
+            f"{name} has {len(cluster.nodes)} nodes, but not all others could be deleted: {reasons}",
+            still_running=", ".join(failed),
+            next_step=f"rain-deploy scale {plan.seen.nodes} -c {name}",
+        )

@@ -12,11 +12,9 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.hosts import run_stages
 from rain_deploy.cluster.lookup import hosts_of
 from rain_deploy.cluster.plan import Plan, plan_down
-from rain_deploy.cluster.seen import Account, Seen, ask, refuse_another_account
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Resource
-from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import (
     DownIncomplete,
     HostKeyError,
@@ -41,12 +39,11 @@ def destroy(ctx: Context, record: Record) -> tuple[tuple[str, ...], tuple[str, .
     """
     cluster = record.cluster.whole
     provider = ctx.provider_for(cluster.provider)
-    absent: list[str] = []
-    if provider.cloud is None and cluster.nodes:  # a rented machine takes everything with it
-        absent = _end_everything(ctx, provider, record)
-    plan = plan_down(replace(_seen(record), account=Account(_listed(provider, cluster))))
+    rented = provider.cloud is not None  # a rented machine takes everything with it
+    absent = [] if rented or not cluster.nodes else _end_everything(ctx, provider, record)
+    everything = plan_down(cluster, record.resources, provider.list(cluster.owner))
     record.change(up=False)  # from here on it does not live, also when this command is killed
-    gone, failed = delete(ctx, record, plan.delete)
+    gone, failed = delete(ctx, record, everything)
     left = [resource.label for resource in _listed(provider, cluster)]
     if failed or left:
         reasons = "; ".join([*(error.message for error in failed.values()), *left])
@@ -73,14 +70,6 @@ def start_everything(ctx: Context, record: Record) -> None:
     with contextlib.suppress(Unreachable):  # the stages say which node does not answer
         provider.hosts(cluster, machines)
     meet(ctx.transport, hosts_of(cluster))
-
-
-def refuse_wrong_account(ctx: Context, record: Record) -> None:
-    """Raise InputError where the cluster lives in another account.  Asks nobody while the key is the same."""
-    cluster = record.cluster
-    cloud = ctx.provider_for(cluster.provider).cloud
-    if cloud and cluster.bill and cluster.bill.account not in {"", cloud.account}:
-        refuse_another_account(replace(_seen(record), account=ask(cloud)))
 
 
 def delete(ctx: Context, record: Record, resources: tuple[Resource, ...]) -> Gone:
@@ -161,12 +150,6 @@ def _listed(provider: Provider, cluster: Cluster) -> tuple[Resource, ...]:
     return tuple(r for r in provider.list(cluster.owner) if r.cluster_id == cluster.id)
 
 
-def _seen(record: Record) -> Seen:
-    cluster = record.cluster
-    spec = ClusterSpec(cluster.name, cluster.provider, "as recorded")
-    return Seen(spec, cluster, recorded=True, resources=record.resources, now_s=0.0)
-
-
 @contextlib.contextmanager
 def undone(ctx: Context, record: Record, plan: Plan, *, keep: bool) -> Iterator[None]:
     """Undo an ``up`` inside that is stopped or fails: what it made goes, what was there before stays.
@@ -219,12 +202,25 @@ def _undo(ctx: Context, record: Record, plan: Plan) -> str:
 
 
 def _take_back(ctx: Context, record: Record, plan: Plan) -> None:
-    """Leave the cluster without the machines that this ``up`` added; its server stops waiting for them."""
+    """Leave the cluster without the machines that this ``up`` added; its server stops waiting for them.
+
+    It is recorded as it was, with its machines as they are: keys, addresses and meters may be new.
+    """
     now, was = record.cluster, plan.seen.cluster
     kept = {(resource.kind, resource.name) for resource in plan.seen.resources}
     added = tuple(r for r in record.resources if (r.kind, r.name) not in kept)
     names = {resource.name for resource in added if resource.is_machine}
-    before = _as_before(was.without({machine.name for machine in plan.delete}), now, names)
+    nodes = {node.name: node for node in now.every_node}
+
+    def as_now(node: Node) -> Node:
+        known = nodes.get(node.name, node)
+        return replace(node, host=known.host, cluster_address=known.cluster_address)
+
+    before = now.without(names)
+    if was.up:
+        bill = replace(was.bill, meters=now.bill.meters) if was.bill and now.bill else now.bill
+        gone = {machine.name for machine in plan.delete}
+        before = replace(was.without(gone).with_nodes(as_now), bill=bill)
     record.save(before)
     if not added:
         return
@@ -237,17 +233,3 @@ def _take_back(ctx: Context, record: Record, plan: Plan) -> None:
     if fresh and before.up:
         server = before.server
         run_stages(ctx, before, {server.name: start_stage(before, server, probe=False)}).require()
-
-
-def _as_before(before: Cluster, now: Cluster, added: set[str]) -> Cluster:
-    """Return the cluster as it was, with its machines as they are: keys, addresses and meters may be new."""
-    if not before.up:
-        return now.without(added)
-    nodes = {node.name: node for node in now.every_node}
-
-    def with_host(node: Node) -> Node:
-        known = nodes.get(node.name, node)
-        return replace(node, host=known.host, cluster_address=known.cluster_address)
-
-    bill = before.bill and now.bill and replace(before.bill, meters=now.bill.meters)
-    return replace(before.with_nodes(with_host), bill=bill or now.bill)

@@ -14,11 +14,12 @@ from rain_deploy.core.layout import ROOT_BASE, governor_port, user_base
 from rain_deploy.core.machine import Facts, Host, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.step import Command, Stage
-from rain_deploy.errors import HostKeyError, InputError
+from rain_deploy.errors import HostKeyError, InputError, InstallFailed
 from rain_deploy.fleet.executor import StageReport
-from rain_deploy.fleet.fanout import Outcomes, gather_facts
-from rain_deploy.parts.facts import facts_command
+from rain_deploy.fleet.fanout import Outcomes, fan_out, once_it_answers
+from rain_deploy.parts.facts import facts_command, parse_facts
 from rain_deploy.parts.wall import cluster_addresses
+from rain_deploy.transport.base import Transport
 
 T = TypeVar("T")
 
@@ -38,8 +39,7 @@ def run_stages(ctx: Context, cluster: Cluster, stages: Mapping[str, Stage]) -> O
         return Outcomes({}, {})
     hosts = {node.host: stages[node.name] for node in cluster.nodes if node.name in stages}
     path = install_log(ctx, cluster)
-    for directory in (path.parent.parent, path.parent):
-        directory.mkdir(mode=0o700, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
 
         def emit(event: Event) -> None:
@@ -66,16 +66,15 @@ def look_at_hosts(
     living = {(node.name, node.host.machine) for node in cluster.nodes} if cluster.up else set()
     again_s = REBOOT_S if provider.cloud else 0.0
 
-    def patience_s(host: Host) -> float:
-        return again_s if (host.name, host.machine) in living or not provider.traits.owned else BOOT_S
+    def ask(host: Host) -> Facts:
+        fresh = provider.traits.owned and (host.name, host.machine) not in living
+        return once_it_answers(
+            lambda: ask_facts(ctx.transport, host, question(cluster, host, hosts[0])),
+            BOOT_S if fresh else again_s,
+            waiting=lambda why: ctx.emit(Notice(f"waiting for {host.name} to answer: {why}")),
+        )
 
-    outcomes = gather_facts(
-        ctx.transport,
-        hosts,
-        lambda host: question(cluster, host, hosts[0]),
-        wait_s=patience_s,
-        waiting=lambda host, why: ctx.emit(Notice(f"waiting for {host.name} to answer: {why}")),
-    )
+    outcomes = fan_out(hosts, ask)
     left = survivors(ctx, spec, tuple(host.name for host in hosts), outcomes)
     return {host: outcomes.values[host.name] for host in hosts if host.name in left}
 
@@ -107,6 +106,15 @@ def question(cluster: Cluster, host: Host, first: Host) -> Command:
     """Return what one host is asked; the first also whether it can build the engine, while none is known."""
     tools = host is first and not cluster.engine_sha256
     return facts_command(host, cluster.id, route_to=first.address, tools=tools)
+
+
+def ask_facts(transport: Transport, host: Host, asked: Command) -> Facts:
+    """Return what a host answers to its ``question``.  Raises Unreachable, HostKeyError, InstallFailed."""
+    result = transport.run(host, asked)
+    if result.exit_status != 0:
+        message, details = f"its facts could not be read (exit {result.exit_status})", result.stderr
+        raise InstallFailed(message, node=host.name, details=details.decode(errors="replace")[-2000:])
+    return parse_facts(host, result.stdout.decode(errors="replace"))
 
 
 def choose_base(cluster: Cluster, hosts: tuple[Host, ...], facts: dict[str, Facts]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from rain_deploy.cluster.context import Context
@@ -42,13 +42,9 @@ def shared_of(ctx: Context, plan: Plan, cluster: Cluster) -> Shared:
     found = EngineCache(ctx.home).find(engine_key(spec.engine), server.arch, glibc)
     if not sha256 or layout_of(cluster).engine(sha256) not in server.have:
         sha256 = found[0] if found else ""
+    code, env = code_bundle()[0], environment_digest(environment)
     return Shared(
-        replace(
-            cluster,
-            env_digest=environment_digest(environment),
-            code_digest=code_bundle()[0],
-            engine_sha256=sha256,
-        ),
+        replace(cluster, env_digest=env, code_digest=code, engine_sha256=sha256),
         ctx.provider_for(cluster.provider).traits,
         environment,
         spec.engine,
@@ -59,9 +55,9 @@ def shared_of(ctx: Context, plan: Plan, cluster: Cluster) -> Shared:
     )
 
 
-def refuse(shared: Shared) -> None:
+def refuse(every: Iterable[Part], cluster: Cluster) -> None:
     """Raise why a node cannot get one of the parts, before anything is changed on any node."""
-    for error in refusals(parts(shared), shared.cluster.nodes):
+    for error in refusals(every, cluster.nodes):
         raise error
 
 
@@ -72,7 +68,7 @@ def bring_up(
 
     Returns the cluster, a sentence for each thing that was changed, and how many processes were started.
     """
-    refuse(shared)
+    refuse(parts(shared), shared.cluster)
     record.save(shared.cluster)
     for part in first_parts(shared):
         cluster = rekey(ctx, record, part) if isinstance(part, HostKey) else _run(ctx, record, (part,))[0]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.seen import ASLEEP, RUNNING, Account, has_moved
@@ -16,7 +15,6 @@ from rain_deploy.core.text import hour, money
 from rain_deploy.errors import EngineError, InputError, RainDeployError, Unreachable
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.node.wire import NodeStatus, WireError, read
-from rain_deploy.parts.access import known_hosts_text, ssh_config_text
 from rain_deploy.parts.services import layout_of, node_command
 
 STATUS_DEADLINE_S = 20.0
@@ -97,28 +95,6 @@ def understood(cluster: Cluster, node: str) -> Iterator[None]:
         ) from error
 
 
-def node_answers(ctx: Context, cluster: Cluster, *, without: Collection[str]) -> Mapping[str, NodeStatus]:
-    """Ask all nodes at once, except those named in ``without``; return the answers by node name.
-
-    A node that cannot be reached has no answer; a wrong host key is an error.
-    """
-    layout = layout_of(cluster)
-
-    def ask(host: Host) -> NodeStatus:
-        places = layout.cluster, layout.node(host.index)
-        command = node_command(cluster, "status", *places, deadline_s=STATUS_DEADLINE_S)
-        result = ctx.transport.run(host, command)
-        with understood(cluster, host.name):
-            return read(NodeStatus, result.stdout) if result.exit_status == 0 else NodeStatus()
-
-    asked = tuple(node.host for node in cluster.nodes if node.name not in without)
-    outcomes = fan_out(asked if cluster.up else (), ask)
-    for error in outcomes.errors.values():
-        if not isinstance(error, Unreachable):
-            raise error
-    return outcomes.values
-
-
 def node_line(cluster: Cluster, node: Node, state: str, answer: NodeStatus | None = None) -> NodeLine:
     """Return a node in that state, with what it answered."""
     return NodeLine(
@@ -147,15 +123,39 @@ def node_lines(cluster: Cluster, state: str) -> tuple[NodeLine, ...]:
     return tuple(node_line(cluster, node, state) for node in cluster.nodes)
 
 
-def machine_lines(ctx: Context, cluster: Cluster, account: Account) -> tuple[NodeLine, ...]:
-    """Return the recorded machines that are not nodes yet, as the cloud has them: an ``up`` was killed."""
-    nodes, machines = {node.name for node in cluster.nodes}, account.machines(cluster)
-    cpus = cluster.bill.quote.cpus if cluster.bill else 0
-    return tuple(
-        NodeLine(name, Role.SERVER if name == "node-1" else Role.GOVERNOR, found.address, found.state, cpus)
-        for name in (resource.name for resource in ctx.store.resources(cluster.id))
-        if name not in nodes and (found := machines.get(name))
-    )
+def ask_nodes(
+    ctx: Context, cluster: Cluster, account: Account | None
+) -> tuple[list[NodeLine], NodeStatus | None]:
+    """Ask all nodes at once, except those that are off; return all as they are, and what the server answered.
+
+    A node that cannot be reached has no answer; a wrong host key is an error.  Recorded machines that are not
+    nodes yet are there too, as the cloud has them: an ``up`` was killed.
+    """
+    layout, off = layout_of(cluster), out_of_reach(cluster, account)
+
+    def ask(host: Host) -> NodeStatus:
+        places = layout.cluster, layout.node(host.index)
+        command = node_command(cluster, "status", *places, deadline_s=STATUS_DEADLINE_S)
+        result = ctx.transport.run(host, command)
+        with understood(cluster, host.name):
+            return read(NodeStatus, result.stdout) if result.exit_status == 0 else NodeStatus()
+
+    asked = tuple(node.host for node in cluster.nodes if node.name not in off)
+    outcomes = fan_out(asked if cluster.up else (), ask)
+    for error in outcomes.errors.values():
+        if not isinstance(error, Unreachable):
+            raise error
+    answers, lines = outcomes.values, []
+    for node in cluster.nodes:
+        answer = answers.get(node.name)
+        lines.append(node_line(cluster, node, off.get(node.name) or state_of(answer), answer))
+    machines = account.machines(cluster) if account else {}
+    cpus, names = cluster.bill.quote.cpus if cluster.bill else 0, {node.name for node in cluster.nodes}
+    for resource in ctx.store.resources(cluster.id):
+        if (found := machines.get(resource.name)) and found.name not in names:
+            role = Role.SERVER if found.index == 1 else Role.GOVERNOR
+            lines.append(NodeLine(found.name, role, found.address, found.state, cpus))
+    return lines, answers.get("node-1")
 
 
 def out_of_reach(cluster: Cluster, account: Account | None) -> Mapping[str, str]:
@@ -173,15 +173,16 @@ def out_of_reach(cluster: Cluster, account: Account | None) -> Mapping[str, str]
 
 
 def drift(
-    ctx: Context, cluster: Cluster, account: Account | None, answered: Iterable[NodeLine]
+    ctx: Context, cluster: Cluster, account: Account | None, lines: Iterable[NodeLine]
 ) -> Iterator[str]:
     """Yield a sentence for each difference from the record: of nodes that were asked, and of the account."""
     if not cluster.up:
         yield "its last `up` did not end"
-    for line in answered:
-        if line.state == NO_SERVICES:
+    asked = {node.name for node in cluster.nodes} - out_of_reach(cluster, account).keys()
+    for line in lines:
+        if line.name in asked and line.state == NO_SERVICES:
             yield f"{line.name}: its services do not run"
-        elif line.state != "ready":
+        elif line.name in asked and line.state != "ready":
             yield f"{line.name} is {line.state}"
     if account:
         yield from _account_drift(ctx, cluster, account)
@@ -231,13 +232,3 @@ def add_standing(ctx: Context, name: str, error: RainDeployError) -> None:
         flag = "" if name == "default" else f" -c {name}"
         rest = f"cluster {name}: {names}{costs}; remove it with: rain-deploy down{flag}"
         error.still_running = f"{reported}; {rest}" if reported else rest
-
-
-def write_ssh_config(ctx: Context, cluster: Cluster) -> Path:
-    """Write the configuration with which the system's ssh reaches the nodes, and return its path."""
-    directory = ctx.home / "clusters" / cluster.id
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    known_hosts, config = directory / "known_hosts", directory / "ssh_config"
-    known_hosts.write_text(known_hosts_text(cluster.id, hosts_of(cluster)))
-    config.write_text(ssh_config_text(cluster.id, hosts_of(cluster), known_hosts))
-    return config

@@ -39,11 +39,6 @@ class Plan:
     question: str = ""
     """What the user must agree to before anything is done."""
 
-    @property
-    def empty(self) -> bool:
-        """True where the machines are as they should be."""
-        return not (self.leave or self.delete or self.start or self.create)
-
 
 def plan_up(provider: Provider, seen: Seen, *, shrink: bool = False) -> Plan:
     """Return the plan that leads to the nodes wished for.
@@ -53,7 +48,6 @@ def plan_up(provider: Provider, seen: Seen, *, shrink: bool = False) -> Plan:
     """
     was, cluster, account = seen.cluster, _agreed(seen), seen.account
     intents = provider.intents(seen.spec, cluster, seen.nodes)
-    there = {(resource.kind, resource.name) for resource in seen.existing}
     # Recorded machines above the number leave, or a command that was killed made them.
     living = {node.name for node in was.nodes} if was.up and not shrink else set()
     above = (r for r in seen.resources if r.index > seen.nodes and r.name not in living)
@@ -67,28 +61,28 @@ def plan_up(provider: Provider, seen: Seen, *, shrink: bool = False) -> Plan:
         leave=tuple(n for n in was.every_node if n.host.index > seen.nodes) if shrink else (),
         delete=tuple(above) if provider.cloud or shrink else (),
         start=tuple(found for node, found in pairs if found and is_lost(node, found)),
-        create=tuple(intent for intent in intents if (intent.kind, intent.name) not in there),
+        create=tuple(intent for intent in intents if (intent.kind, intent.name) not in seen.existing),
         intents=intents,
         offer=offer,
         question=question,
     )
 
 
-def plan_down(seen: Seen) -> Plan:
-    """Return the plan that leaves nothing of the cluster, also of what is not on record.
+def plan_down(
+    cluster: Cluster, resources: tuple[Resource, ...], listed: tuple[Resource, ...]
+) -> tuple[Resource, ...]:
+    """Return everything of the cluster, in order of making: as recorded, and what is listed beside it.
 
     A record without an id stands for everything of its name: ``delete`` looks for it.
     """
-    refs = {(resource.kind, resource.name): resource.ref for resource in seen.resources}
+    refs = {(resource.kind, resource.name): resource.ref for resource in resources}
 
     def is_another(found: Resource) -> bool:
         ref = refs.get((found.kind, found.name))
         return ref is None if not ref else found.ref not in {"", ref}
 
-    mine = seen.account.all_of(seen.cluster) if seen.account else ()
-    everything = in_order_of_making((*seen.resources, *filter(is_another, mine)))
-    gone = replace(seen.cluster, up=False)
-    return Plan(seen=seen, cluster=gone, leave=seen.cluster.every_node, delete=everything)
+    mine = (found for found in listed if found.cluster_id == cluster.id)
+    return in_order_of_making((*resources, *filter(is_another, mine)))
 
 
 def in_order_of_making(resources: tuple[Resource, ...]) -> tuple[Resource, ...]:
@@ -109,17 +103,12 @@ def _agreed(seen: Seen) -> Cluster:
     if not cluster.up if ttl_limit_s is None else ttl_limit_s <= now_s:
         ttl_s = DEFAULT_TTL_S if seen.spec.ttl_s is None else seen.spec.ttl_s
         ttl_limit_s = None if math.isinf(ttl_s) else now_s + ttl_s
-    bill = replace(
-        had,
-        quote=quote,
-        account=seen.account.key if seen.account else "",
-        ttl_limit_s=ttl_limit_s,
-        max_cost=seen.spec.max_cost or had.max_cost,
-    )
+    account, max_cost = seen.account.key if seen.account else "", seen.spec.max_cost or had.max_cost
+    bill = replace(had, quote=quote, account=account, ttl_limit_s=ttl_limit_s, max_cost=max_cost)
     limit_s = bill.limit_at(now_s, per_hour=quote.per_hour * seen.nodes)
-    if bill.max_cost is not None and limit_s is not None and limit_s - now_s < SHORTEST_S:
+    if max_cost is not None and limit_s is not None and limit_s - now_s < SHORTEST_S:
         raise InputError(
-            f"--max-cost {bill.max_cost:g}: {seen.nodes} machines spend that within {SHORTEST_S:.0f} s, "
+            f"--max-cost {max_cost:g}: {seen.nodes} machines spend that within {SHORTEST_S:.0f} s, "
             f"at {money(quote.per_hour * seen.nodes, quote.currency)} per hour",
             next_step="give a higher --max-cost, or fewer --nodes",
         )

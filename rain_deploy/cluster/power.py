@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TypeVar
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.hosts import BOOT_S, run_stages
@@ -20,8 +19,6 @@ from rain_deploy.parts.machine import BOOT_GRANT_S, limit_stage
 from rain_deploy.parts.services import layout_of
 from rain_deploy.providers.base import Cloud
 from rain_deploy.state.store import Record
-
-Address = TypeVar("Address", str, str | None)
 
 
 def move_limit(ctx: Context, record: Record, bill: Bill) -> tuple[str, ...]:
@@ -135,13 +132,11 @@ def _readdressed(ctx: Context, cluster: Cluster, hosts: tuple[Host, ...]) -> Clu
     now = {host.name: host.address for host in hosts}
 
     def moved(node: Node) -> Node:
-        old, new = node.host.address, now.get(node.name, node.host.address)
-
-        def of(address: Address) -> Address:  # the one for other nodes, if it is where we reach it too
-            return new if address == old else address
-
-        host = replace(node.host, address=new, cluster_address=of(node.host.cluster_address))
-        return replace(node, host=host, cluster_address=of(node.cluster_address))
+        new = now.get(node.name, node.host.address)
+        given, inner = node.host.cluster_address, node.cluster_address
+        of = {node.host.address: new}  # the address for other nodes too, if it is where we reach it
+        host = replace(node.host, address=new, cluster_address=given and of.get(given, given))
+        return replace(node, host=host, cluster_address=of.get(inner, inner))
 
     def recorded(record: Cluster) -> Cluster:  # others may have changed it meanwhile
         return record.with_nodes(moved) if record.id == cluster.id else record

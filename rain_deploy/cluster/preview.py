@@ -70,7 +70,7 @@ def preview(ctx: Context, plan: Plan) -> PlanResult:
     facts: dict[Host, Facts] = {host: fact or assumption for host, fact in found.items()}
     cluster = assign(ctx, plan.seen.spec, plan.cluster, facts)
     shared = shared_of(ctx, plan, cluster)
-    refuse(shared)
+    refuse(parts(shared), cluster)
     steps = tuple(planned(parts(shared), cluster.nodes))
 
     def shown(host: Host, stage: Stage) -> StagePlan:
@@ -99,8 +99,6 @@ def preview(ctx: Context, plan: Plan) -> PlanResult:
 def planned_hosts(provider: Provider, plan: Plan) -> tuple[Host, ...]:
     """Return the living hosts as recorded, then those that ``up`` would make."""
     made = provider.preview(plan.intents)
-    living = tuple(
-        replace(host, installer_env=now.installer_env)
-        for host, now in zip(hosts_of(plan.cluster), made, strict=False)
-    )
+    pairs = zip(hosts_of(plan.cluster), made, strict=False)
+    living = tuple(replace(host, installer_env=now.installer_env) for host, now in pairs)
     return (*living, *made[len(living) :])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster, Node, Quote
 from rain_deploy.core.events import Notice
-from rain_deploy.core.machine import Resource
+from rain_deploy.core.machine import Resource, node_index
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec, ResolvedEnvironment
 from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import ApiError, CredentialsError, InputError
@@ -16,7 +16,7 @@ from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.software import check_packages, engine_key, node_lock, refuse_template
 from rain_deploy.parts.supply.cache import EngineCache
 from rain_deploy.parts.supply.resolve import asked, resolve, unresolved
-from rain_deploy.providers.base import Cloud
+from rain_deploy.providers.base import Cloud, Provider
 
 RUNNING, STARTING = "running", "starting"
 ASLEEP = frozenset({"stopped", "stopping"})
@@ -36,20 +36,11 @@ class Account:
     key: str = ""
     """Name of the API key that asked."""
 
-    @property
-    def lasting(self) -> tuple[Resource, ...]:
-        """What the account has and is not being deleted."""
-        return tuple(found for found in self.found if found.state not in GOING)
-
-    def all_of(self, cluster: Cluster) -> tuple[Resource, ...]:
-        """Return what the account has of the cluster, and not what another owner has given its id."""
-        owners = {owner_tag(cluster.owner), ""}
-        mine = (found for found in self.found if found.cluster_id == cluster.id)
-        return tuple(found for found in mine if found.owner in owners or not cluster.owner)
-
     def of(self, cluster: Cluster) -> tuple[Resource, ...]:
-        """Return what the account has of the cluster, without what is being deleted."""
-        return tuple(found for found in self.all_of(cluster) if found.state not in GOING)
+        """Return what lasts of the cluster, and not what another owner has given its id."""
+        owners = {owner_tag(cluster.owner), ""}
+        mine = (f for f in self.found if f.cluster_id == cluster.id and f.state not in GOING)
+        return tuple(found for found in mine if found.owner in owners or not cluster.owner)
 
     def machines(self, cluster: Cluster) -> dict[str, Resource]:
         """Return the cluster's machines by node name; of two with one name, the node's own."""
@@ -88,20 +79,16 @@ class Seen:
         return self.spec.nodes or 1
 
     @property
-    def existing(self) -> tuple[Resource, ...]:
-        """What exists: as recorded where nobody can be asked, else what the account shows."""
+    def existing(self) -> set[tuple[str, str]]:
+        """Kind and name of what exists: as recorded where nobody can be asked, else as the account shows."""
         made = tuple(resource for resource in self.resources if resource.ref)
-        if self.account is None or self.account.silent:
-            return made
-        found = self.account.of(self.cluster)
-        shown = {(each.kind, each.ref) for each in found}
-        mine = {(each.kind, each.name): each for each in made if (each.kind, each.ref) in shown}
-        return tuple(({(each.kind, each.name): each for each in found} | mine).values())
+        found = self.account.of(self.cluster) if self.account and not self.account.silent else made
+        return {(each.kind, each.name) for each in found}
 
     @property
     def missing(self) -> int:
         """How many of the machines that are wished for do not exist."""
-        return self.nodes - sum(0 < resource.index <= self.nodes for resource in self.existing)
+        return self.nodes - sum(0 < node_index(name) <= self.nodes for _, name in self.existing)
 
 
 def look(
@@ -133,8 +120,9 @@ def look(
     )
     if not (cloud := provider.cloud):
         return seen
-    seen = replace(seen, account=ask(cloud) if resources else Account(key=cloud.account))
-    refuse_another_account(seen)
+    account = ask(cloud) if resources else Account(key=cloud.account)
+    seen = replace(seen, account=account)
+    refuse_another_account(provider, cluster, resources, account)
     if not is_offered(seen) or (shrink and seen.nodes <= len(cluster.nodes)):  # no machine is made
         return seen
     quote = cloud.quote(spec, cluster, max(seen.missing, 0))
@@ -160,28 +148,32 @@ def account_of(ctx: Context, provider: str) -> Account | None:
     return ask(cloud) if cloud else None
 
 
-def refuse_another_account(seen: Seen) -> None:
+def refuse_another_account(
+    provider: Provider, cluster: Cluster, resources: tuple[Resource, ...], account: Account | None = None
+) -> None:
     """Raise InputError where nothing of the cluster is in this account: it costs in another one.
 
     Raises ApiError where this account does not say.  An intent without an id may be a machine too.
+    ``account`` is asked if it is not given, but not while the key is the same.
     """
-    bill, account = seen.cluster.bill, seen.account
-    if bill is None or account is None or not seen.resources or bill.account in {"", account.key}:
+    cloud, bill = provider.cloud, cluster.bill
+    if cloud is None or bill is None or not resources or bill.account in {"", cloud.account}:
+        return
+    account, key = account or ask(cloud), cloud.account
+    if account.of(cluster):
         return
     next_step = "the same command with the credentials of that account (EXOSCALE_ACCOUNT=NAME)"
     if account.silent:
         raise ApiError(
-            f"cluster {seen.cluster.name} was made with API key {bill.account}; the account of {account.key} "
-            f"does not answer, so it is unknown if it has any of it: {account.silent}",
+            f"cluster {cluster.name} was made with API key {bill.account}; the account of {key} does not "
+            f"answer, so it is unknown if it has any of it: {account.silent}",
             next_step=next_step,
         )
-    if not seen.existing:
-        raise InputError(
-            f"nothing of cluster {seen.cluster.name} is in this account: it was made with API key "
-            f"{bill.account}, and this one is {account.key}; its {len(seen.resources)} resources are not "
-            "touched",
-            next_step=next_step,
-        )
+    raise InputError(
+        f"nothing of cluster {cluster.name} is in this account: it was made with API key {bill.account}, "
+        f"and this one is {key}; its {len(resources)} resources are not touched",
+        next_step=next_step,
+    )
 
 
 def is_offered(seen: Seen) -> bool:
@@ -204,14 +196,8 @@ def is_lost(node: Node, found: Resource) -> bool:
 
 def new_cluster(ctx: Context, spec: ClusterSpec) -> Cluster:
     """Return a cluster that has nothing yet.  Its id stays the same until it is recorded."""
-    return Cluster(
-        id=ctx.store.next_cluster_id(spec.name),
-        name=spec.name,
-        provider=spec.provider,
-        created_s=time.time(),
-        machines=spec.machines,
-        owner=spec.owner or "",
-    )
+    given, owner = ctx.store.next_cluster_id(spec.name), spec.owner or ""
+    return Cluster(given, spec.name, spec.provider, time.time(), machines=spec.machines, owner=owner)
 
 
 def completed(

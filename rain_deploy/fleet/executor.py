@@ -51,7 +51,6 @@ class SshExecutor:
         self._transport = transport
 
     def run(self, stages: Mapping[Host, Stage], base: str, emit: EventSink) -> Outcomes[StageReport]:
-        """Implements Executor."""
         hosts = tuple(stages)
         if not hosts:
             return Outcomes({}, {})

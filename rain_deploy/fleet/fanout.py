@@ -8,10 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from rain_deploy.core.machine import Facts, Host
-from rain_deploy.core.step import Command
-from rain_deploy.errors import HostKeyError, InstallFailed, RainDeployError, Unreachable
-from rain_deploy.parts.facts import parse_facts
+from rain_deploy.core.machine import Host
+from rain_deploy.errors import HostKeyError, RainDeployError, Unreachable
 from rain_deploy.transport.base import Transport
 
 
@@ -106,31 +104,3 @@ def once_it_answers(
                 reported = True
                 waiting(error.message)
             pause(PAUSE_S)
-
-
-def gather_facts(
-    transport: Transport,
-    hosts: tuple[Host, ...],
-    question: Callable[[Host], Command],
-    *,
-    wait_s: Callable[[Host], float] = lambda _: 0.0,
-    waiting: Callable[[Host, str], None] = lambda _host, _why: None,
-) -> Outcomes[Facts]:
-    """Return the facts of every host, over one exec channel each; see ``once_it_answers``.
-
-    A wrong host key is never tried again.
-    """
-
-    def one(host: Host) -> Facts:
-        result = once_it_answers(
-            lambda: transport.run(host, question(host)), wait_s(host), waiting=lambda why: waiting(host, why)
-        )
-        if result.exit_status != 0:
-            raise InstallFailed(
-                f"its facts could not be read (exit {result.exit_status})",
-                node=host.name,
-                details=result.stderr.decode(errors="replace")[-2000:],
-            )
-        return parse_facts(host, result.stdout.decode(errors="replace"))
-
-    return fan_out(hosts, one)

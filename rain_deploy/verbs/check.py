@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.hosts import assign, question
+from rain_deploy.cluster.hosts import ask_facts, assign, question
 from rain_deploy.cluster.install import shared_of
 from rain_deploy.cluster.plan import Plan, plan_up
 from rain_deploy.cluster.preview import planned_hosts
@@ -15,7 +15,7 @@ from rain_deploy.core.events import Result
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import ApiError, InputError, RainDeployError
-from rain_deploy.fleet.fanout import gather_facts
+from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.parts.listed import parts
 from rain_deploy.parts.part import lacking, refusals
 
@@ -69,7 +69,7 @@ def _hosts(ctx: Context, plan: Plan, hosts: tuple[Host, ...]) -> Iterator[CheckL
     """Yield what is found on machines that exist.  Of one that all nodes share, one node is shown."""
     shared = ctx.provider_for(plan.cluster.provider).traits.shared_machine
     asked, transport = (hosts[:1], ctx.local) if shared else (hosts, ctx.transport)
-    outcomes = gather_facts(transport, asked, lambda host: question(plan.cluster, host, hosts[0]))
+    outcomes = fan_out(asked, lambda host: ask_facts(transport, host, question(plan.cluster, host, hosts[0])))
     for host in asked:
         if failed := outcomes.errors.get(host.name):
             yield _refused(_subject(host), failed)

@@ -45,15 +45,8 @@ def push(ctx: Context, name: str, source: Path, destination: str, *, node: int |
     command, sizes = push_command(Path(os.path.normpath(ctx.cwd / source)), destination)
     meet(ctx.transport, hosts)
     fan_out(hosts, lambda host: _run(ctx, host, command, f"push to {destination}")).require()
-    return CopyResult(
-        cluster=name,
-        nodes=tuple(host.name for host in hosts),
-        source=str(source),
-        destination=destination,
-        files=len(sizes),
-        bytes=sum(sizes),
-        seconds=time.monotonic() - started_s,
-    )
+    names, seconds = tuple(host.name for host in hosts), time.monotonic() - started_s
+    return CopyResult(name, names, str(source), destination, len(sizes), sum(sizes), seconds)
 
 
 def fetch(ctx: Context, name: str, source: str, destination: Path, *, node: int | None = None) -> CopyResult:
@@ -74,15 +67,8 @@ def fetch(ctx: Context, name: str, source: str, destination: Path, *, node: int 
             _settle(Path(draft) / leaf, place)
     except OSError as error:
         raise InputError(f"cannot write {error.filename2 or error.filename}: {error.strerror}") from error
-    return CopyResult(
-        cluster=name,
-        nodes=(host.name,),
-        source=source,
-        destination=str(destination),
-        files=len(sizes),
-        bytes=sum(sizes),
-        seconds=time.monotonic() - started_s,
-    )
+    seconds = time.monotonic() - started_s
+    return CopyResult(name, (host.name,), source, str(destination), len(sizes), sum(sizes), seconds)
 
 
 def _received(ctx: Context, host: Host, command: Command, draft: Path, what: str) -> tuple[int, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.destroy import destroy, refuse_wrong_account
-from rain_deploy.cluster.seen import account_of
+from rain_deploy.cluster.destroy import destroy
+from rain_deploy.cluster.seen import GOING, account_of, refuse_another_account
 from rain_deploy.core.events import Result
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
@@ -60,12 +60,11 @@ def _nothing_in(ctx: Context, name: str, spec: ClusterSpec) -> tuple[str, ...]:
         return ()
     no_record = f"there is no record of cluster {name} here"
     if account.silent:
-        raise Unproved(
-            f"{no_record}, and the cloud did not answer what it has of it: {account.silent}",
-            next_step=f"rain-deploy gc -c {name}",
-        )
+        message = f"{no_record}, and the cloud did not answer what it has of it: {account.silent}"
+        raise Unproved(message, next_step=f"rain-deploy gc -c {name}")
     mine = (name, owner_tag(spec.owner or ""))
-    found = ", ".join(each.label for each in account.lasting if (each.cluster, each.owner) == mine)
+    lasting = (each for each in account.found if each.state not in GOING)
+    found = ", ".join(each.label for each in lasting if (each.cluster, each.owner) == mine)
     if not found:
         return (f"{spec.provider}: listed, no resource of {name} is yours in the account",)
     raise Unproved(
@@ -79,16 +78,10 @@ def take_down(ctx: Context, record: Record, *, discard_results: bool, out: Path 
     """Delete a cluster that is held.  Raises PullFailed, with nothing deleted, if results would be lost."""
     started_s = time.monotonic()
     cluster = record.meter().whole
-    refuse_wrong_account(ctx, record)
+    refuse_another_account(ctx.provider_for(cluster.provider), cluster, record.resources)
     pulled = () if discard_results or not cluster.up else pull_all(ctx, record, out)
     deleted, certificate = destroy(ctx, record)
     end_records(ctx, cluster)
-    return DownResult(
-        cluster=cluster.name,
-        deleted=deleted,
-        certificate=certificate,
-        pulled=pulled,
-        seconds=time.monotonic() - started_s,
-        cost=cluster.cost(time.time()),
-        currency=cluster.currency,
-    )
+    seconds, cost = time.monotonic() - started_s, cluster.cost(time.time())
+    result = DownResult(cluster.name, deleted, certificate, pulled, seconds)
+    return replace(result, cost=cost, currency=cluster.currency)

@@ -1,4 +1,4 @@
-"""``list``: all clusters of this home, from the record; rented machines as the cloud reports them."""
+"""``list``, ``zones`` and ``types``: the clusters of this home, and what a cloud offers, for how much."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from collections import Counter
 from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.seen import Account, account_of
-from rain_deploy.core.cluster import Cluster
+from rain_deploy.cluster.seen import account_of
 from rain_deploy.core.events import Result
+from rain_deploy.core.machine import InstanceType
 from rain_deploy.core.run import RunState
+from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.errors import InputError
+from rain_deploy.providers.base import Cloud
 from rain_deploy.runs.states import runs_of
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterLine:
-    """A cluster in a list, from the record alone."""
+    """A cluster in a list, from the record; rented machines as the cloud reports them."""
 
     name: str
     id: str
     provider: str
     nodes: int
     up: bool
-    """True once ``up`` has ended well."""
     created_s: float
     runs: int = 0
     active_run: str = ""
     limit_s: float | None = None
-    """When the machines power themselves off; None: never."""
     cost: float | None = None
     """So far; None where nothing is priced."""
     currency: str = ""
@@ -43,38 +44,77 @@ class ListResult(Result):
     clusters: tuple[ClusterLine, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ZoneLine:
+    """A place where the cloud makes machines; ``default``: the account's own, without ``--zone``."""
+
+    name: str
+    default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ZonesResult(Result):
+    """``zones``."""
+
+    zones: tuple[ZoneLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TypesResult(Result):
+    """``types``: cheapest first; ``source`` of the prices, with the date of their table."""
+
+    zone: str
+    types: tuple[InstanceType, ...]
+    source: str
+
+
 def list_clusters(ctx: Context) -> ListResult:
     """Return every recorded cluster; each cloud is asked once."""
     clusters = ctx.store.clusters()
-    accounts = {
-        provider: account_of(ctx, provider)
-        for provider in {cluster.provider for cluster in clusters if cluster.bill}
-    }
-    return ListResult(tuple(_line(ctx, cluster, accounts.get(cluster.provider)) for cluster in clusters))
+    rented = {cluster.provider for cluster in clusters if cluster.bill}
+    accounts = {provider: account_of(ctx, provider) for provider in rented}
+    lines = []
+    for cluster in clusters:
+        runs, account = runs_of(ctx, cluster), accounts.get(cluster.provider)
+        state = "unknown" if account else ""
+        if account and not account.silent:
+            counts = Counter(found.state for found in account.machines(cluster).values())
+            state = ", ".join(f"{count} {word}" for word, count in counts.most_common()) or "no machine"
+        line = ClusterLine(
+            name=cluster.name,
+            id=cluster.id,
+            provider=cluster.provider,
+            nodes=len(cluster.nodes),
+            up=cluster.up,
+            created_s=cluster.created_s,
+            runs=len(runs),
+            active_run=next((record.id for record in runs if record.state != RunState.FINISHED), ""),
+            limit_s=cluster.limit_s,
+            cost=cluster.cost(time.time()),
+            currency=cluster.currency,
+            state=state,
+        )
+        lines.append(line)
+    return ListResult(tuple(lines))
 
 
-def _line(ctx: Context, cluster: Cluster, account: Account | None) -> ClusterLine:
-    runs = runs_of(ctx, cluster)
-    active = [record.id for record in runs if record.state != RunState.FINISHED]
-    return ClusterLine(
-        name=cluster.name,
-        id=cluster.id,
-        provider=cluster.provider,
-        nodes=len(cluster.nodes),
-        up=cluster.up,
-        created_s=cluster.created_s,
-        runs=len(runs),
-        active_run=active[0] if active else "",
-        limit_s=cluster.limit_s,
-        cost=cluster.cost(time.time()),
-        currency=cluster.currency,
-        state=_machines(cluster, account) if account else "",
-    )
+def zones(ctx: Context, spec: ClusterSpec) -> ZonesResult:
+    """Return where machines are made.  Raises InputError for a provider that makes none for money."""
+    names = _cloud(ctx, spec).zones()
+    return ZonesResult(tuple(ZoneLine(name, default=name == names[0]) for name in names))
 
 
-def _machines(cluster: Cluster, account: Account) -> str:
-    """Return ``3 running, 1 stopped``."""
-    if account.silent:
-        return "unknown"
-    counts = Counter(found.state for found in account.machines(cluster).values())
-    return ", ".join(f"{count} {state}" for state, count in counts.most_common()) or "no machine"
+def types(ctx: Context, spec: ClusterSpec) -> TypesResult:
+    """Return sizes of machines with their prices, in the spec's zone, else in the account's default."""
+    cloud = _cloud(ctx, spec)
+    zone = spec.machines.zone or cloud.zones()[0]
+    kinds = cloud.types(zone, spec)
+    sources = dict.fromkeys(kind.source for kind in kinds if kind.per_hour is not None)
+    return TypesResult(zone=zone, types=kinds, source="; ".join(sources))
+
+
+def _cloud(ctx: Context, spec: ClusterSpec) -> Cloud:
+    if cloud := ctx.provider_for(spec.provider).cloud:
+        return cloud
+    message = f"provider {spec.provider} has neither zones nor instance types: its machines cost nothing"
+    raise InputError(message, next_step="rain-deploy types --provider exoscale")

@@ -102,10 +102,8 @@ def points(ctx: Context, name: str, run: str | None = None, *, follow: bool = Fa
         try:
             rows = read_json(run_file(ctx, None, record, "points.json"))
         except WireError as error:
-            raise InputError(
-                f"{record.out / 'points.json'} cannot be read: {error}",
-                next_step=f"rain-deploy pull {record.id} -c {name}",
-            ) from error
+            message = f"{record.out / 'points.json'} cannot be read: {error}"
+            raise InputError(message, next_step=f"rain-deploy pull {record.id} -c {name}") from error
         return PointsResult(cluster=name, run=record.id, rows=rows)
     if follow:
 

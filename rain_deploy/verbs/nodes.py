@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.lookup import find_node, hosts_of, living, recorded, write_ssh_config
+from rain_deploy.cluster.lookup import find_node, hosts_of, living, recorded
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Result
 from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT
@@ -15,6 +15,7 @@ from rain_deploy.core.machine import Host
 from rain_deploy.core.step import Command
 from rain_deploy.errors import RainDeployError, ScriptFailed
 from rain_deploy.fleet.fanout import fan_out, meet
+from rain_deploy.parts.access import known_hosts_text, ssh_config_text
 from rain_deploy.runs.states import run_states, unfinished
 
 
@@ -47,10 +48,15 @@ class ExecResult(Result):
 
 
 def ssh_argv(ctx: Context, name: str, node: int | None, argv: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Return the arguments that run the system's ssh to a node with the generated ssh_config."""
+    """Write an ssh_config for the cluster, and return the arguments that run the system's ssh to a node."""
     cluster = recorded(ctx, name)
+    hosts, directory = hosts_of(cluster), ctx.home / "clusters" / cluster.id
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    known_hosts, config = directory / "known_hosts", directory / "ssh_config"
+    known_hosts.write_text(known_hosts_text(cluster.id, hosts))
+    config.write_text(ssh_config_text(cluster.id, hosts, known_hosts))
     command = ("--", Command(argv).line()) if argv else ()
-    return ("ssh", "-F", str(write_ssh_config(ctx, cluster)), find_node(cluster, node).name, *command)
+    return ("ssh", "-F", str(config), find_node(cluster, node).name, *command)
 
 
 def check_reach(ctx: Context, name: str, node: int | None) -> None:
@@ -64,13 +70,10 @@ def exec_all(ctx: Context, name: str, node: int | None, argv: tuple[str, ...]) -
     hosts = chosen_hosts(cluster, node)
     meet(ctx.transport, hosts)
     outcomes = fan_out(hosts, lambda host: ctx.transport.run(host, Command(argv, deadline_s=None)))
-
-    def line(node: str) -> ExecLine:
-        if done := outcomes.values.get(node):
-            return ExecLine(node, done.exit_status, done.stdout, done.stderr)
-        return ExecLine(node, None, error=outcomes.errors.get(node))
-
-    return ExecResult(cluster=name, argv=argv, nodes=tuple(line(host.name) for host in hosts))
+    lines = {node: ExecLine(node, None, error=error) for node, error in outcomes.errors.items()}
+    for each, done in outcomes.values.items():
+        lines[each] = ExecLine(each, done.exit_status, done.stdout, done.stderr)
+    return ExecResult(cluster=name, argv=argv, nodes=tuple(lines[host.name] for host in hosts))
 
 
 def chosen_hosts(cluster: Cluster, node: int | None) -> tuple[Host, ...]:
@@ -106,12 +109,9 @@ def dashboard(ctx: Context, name: str, port: int = 0) -> contextlib.AbstractCont
 
 @contextlib.contextmanager
 def _forwarded(ctx: Context, cluster: Cluster, remote_port: int, local_port: int) -> Iterator[Tunnel]:
-    server = cluster.server
-    forward = ctx.transport.forward(server.host, server.cluster_address, remote_port, local_port=local_port)
+    host, address = cluster.server.host, cluster.server.cluster_address
+    forward = ctx.transport.forward(host, address, remote_port, local_port=local_port)
     with contextlib.closing(forward):
-        yield Tunnel(
-            cluster=cluster.name,
-            port=forward.local_port,
-            target=f"{server.name} {server.cluster_address}:{remote_port}",
-            url=f"http://127.0.0.1:{forward.local_port}/" if remote_port == HTTP_PORT else "",
-        )
+        port, target = forward.local_port, f"{host.name} {address}:{remote_port}"
+        url = f"http://127.0.0.1:{port}/" if remote_port == HTTP_PORT else ""
+        yield Tunnel(cluster.name, port, target, url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import living
@@ -33,17 +34,8 @@ def run(ctx: Context, name: str, spec: RunSpec) -> RunResult:
         ctx.emit(RunChanged(record.id, RunState.SHIPPED, f"results go to {record.out}"))
         if spec.detach:
             record = queue(ctx, cluster, record, spec)
-            return RunResult(
-                cluster=cluster.name,
-                run=record.id,
-                state=record.state,
-                outcome="",
-                exit_code=None,
-                results_dir=record.out,
-                seconds=0.0,
-                detached=True,
-                limit_s=cluster.limit_s,
-            )
+            result = RunResult(name, record.id, record.state, "", None, record.out, 0.0)  # it has not ended
+            return replace(result, detached=True, limit_s=cluster.limit_s)
         try:
             status = follow(ctx, cluster, record, queued=spec, in_line=locked.close)
         except Locked:
@@ -56,20 +48,17 @@ def _check_limit(ctx: Context, cluster: Cluster, *, then_off: bool) -> None:
     """Report when the machines power themselves off.  Raises InputError if that time has passed."""
     if cluster.bill is None:
         if then_off:
-            raise InputError(
-                f"--then-off: machines of provider {cluster.provider} are never powered off",
-                next_step="the same command without --then-off",
-            )
+            message = f"--then-off: machines of provider {cluster.provider} are never powered off"
+            raise InputError(message, next_step="the same command without --then-off")
         return
-    if cluster.limit_s is not None and cluster.limit_s <= time.time():
-        raise InputError(
-            f"the time limit of {cluster.name} has passed: {limit_sentence(cluster, time.time())}",
-            next_step=f"rain-deploy extend 2h -c {cluster.name}, then rain-deploy up -c {cluster.name}",
-        )
-    ctx.emit(Notice(limit_sentence(cluster, time.time())))
+    name, limit = cluster.name, limit_sentence(cluster, time.time())
+    if cluster.bill.passed(time.time()):
+        again = f"rain-deploy extend 2h -c {name}, then rain-deploy up -c {name}"
+        raise InputError(f"the time limit of {name} has passed: {limit}", next_step=again)
+    ctx.emit(Notice(limit))
     if then_off:
         off = "--then-off: each machine powers itself off some minutes after the run has ended"
-        extend = f"once it has ended, `rain-deploy extend 1h -c {cluster.name}` calls that off"
+        extend = f"once it has ended, `rain-deploy extend 1h -c {name}` calls that off"
         ctx.emit(Notice(f"{off}; results stay on the disks; {extend}"))
 
 
@@ -81,7 +70,6 @@ def _agree(ctx: Context, shipment: Shipment) -> None:
     rest = len(shipment.files) - NAMES_SHOWN
     more = f" and {rest} more" if rest > 0 else ""
     ctx.emit(Notice(f"ships {names}{more} ({shipment.total_bytes / 1000:.1f} kB)"))
-    if shipment.total_bytes > ASK_ABOVE_BYTES:
-        size_mb = shipment.total_bytes / 1e6
-        if not ctx.confirm(f"{size_mb:.0f} MB would be sent to every node. Go on?"):
-            raise UsageError("nothing was sent and nothing was started")
+    large = f"{shipment.total_bytes / 1e6:.0f} MB would be sent to every node. Go on?"
+    if shipment.total_bytes > ASK_ABOVE_BYTES and not ctx.confirm(large):
+        raise UsageError("nothing was sent and nothing was started")

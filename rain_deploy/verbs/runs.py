@@ -91,10 +91,8 @@ def pull(
     records = ctx.store.runs(name) if all_runs else (find_run(ctx, name, run),)
     held = [record for record in records if record.id in states]
     if not held:
-        raise InputError(
-            f"the nodes of {name} do not hold {'any run' if all_runs else f'run {records[0].id}'}",
-            next_step=f"rain-deploy runs -c {name}",
-        )
+        message = f"the nodes of {name} do not hold {'any run' if all_runs else f'run {records[0].id}'}"
+        raise InputError(message, next_step=f"rain-deploy runs -c {name}")
     pulled = []
     for record in held:
         target = (out / record.id if all_runs else out).absolute() if out else record.out

@@ -13,7 +13,7 @@ from rain_deploy.cluster.power import move_limit
 from rain_deploy.cluster.seen import look
 from rain_deploy.core.events import Result
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import DownIncomplete, InputError
+from rain_deploy.errors import InputError
 from rain_deploy.runs.states import run_states, unfinished
 from rain_deploy.verbs.up import carry_out
 
@@ -33,7 +33,6 @@ class ScaleResult(Result):
     """The price of all machines while they run; None if they cost nothing."""
     currency: str = ""
     limit_s: float | None = None
-    """When they power themselves off; None: never."""
 
 
 def scale(ctx: Context, spec: ClusterSpec, n: int) -> ScaleResult:
@@ -53,28 +52,20 @@ def scale(ctx: Context, spec: ClusterSpec, n: int) -> ScaleResult:
                     f"{', '.join(active)} is not finished on {before.name}, and would be lost with a node",
                     next_step=f"rain-deploy cancel {active[0]} -c {before.name}",
                 )
-            if failed := shrink(ctx, record, plan):
-                left, reasons = len(record.cluster.nodes), "; ".join(e.message for e in failed.values())
-                raise DownIncomplete(
-                    f"{spec.name} has {left} nodes, but not all others could be deleted: {reasons}",
-                    still_running=", ".join(failed),
-                    next_step=f"rain-deploy scale {n} -c {spec.name}",
-                )
+            shrink(ctx, record, plan)
         if len(record.cluster.nodes) < n:
             carry_out(ctx, record, plan_up(provider, look(ctx, spec)) if shrinks else plan, started_s)
-        cluster = record.cluster
-        if (
-            bill := cluster.bill
-        ) and bill.max_cost is not None:  # another number spends --max-cost at another hour
+        bill = record.cluster.bill
+        if bill and bill.max_cost is not None:  # another number of machines spends it at another hour
             move_limit(ctx, record, replace(bill, limit_s=bill.limit_at(time.time())))
-            cluster = record.cluster
-    names, had = ({node.name: None for node in one.nodes} for one in (cluster, before))
+        cluster = record.cluster
+    now, had = ([node.name for node in one.nodes] for one in (cluster, before))
     return ScaleResult(
         cluster=spec.name,
-        before=len(before.nodes),
-        after=len(cluster.nodes),
-        added=tuple(name for name in names if name not in had),
-        removed=tuple(name for name in had if name not in names),
+        before=len(had),
+        after=len(now),
+        added=tuple(name for name in now if name not in had),
+        removed=tuple(name for name in had if name not in now),
         nodes=node_lines(cluster, "ready"),
         seconds=time.monotonic() - started_s,
         per_hour=cluster.bill.per_hour if cluster.bill else None,

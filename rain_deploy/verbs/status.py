@@ -6,16 +6,7 @@ import time
 from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.lookup import (
-    NodeLine,
-    drift,
-    machine_lines,
-    node_answers,
-    node_line,
-    out_of_reach,
-    recorded,
-    state_of,
-)
+from rain_deploy.cluster.lookup import NodeLine, ask_nodes, drift, recorded
 from rain_deploy.cluster.seen import account_of
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.errors import Drift, RainDeployError
@@ -38,7 +29,6 @@ class StatusResult(Result):
     checked: bool = False
     """True with ``--check``; then ``drift`` is a problem."""
     limit_s: float | None = None
-    """When the machines power themselves off; None: never."""
     cost: float | None = None
     """The cost so far; None if the machines cost nothing."""
     per_hour: float | None = None
@@ -49,10 +39,8 @@ class StatusResult(Result):
     def problem(self) -> RainDeployError | None:
         if not (self.checked and self.drift):
             return None
-        return Drift(
-            f"cluster {self.cluster} is not as recorded: {'; '.join(self.drift)}",
-            next_step=f"rain-deploy up -c {self.cluster}",
-        )
+        message = f"cluster {self.cluster} is not as recorded: {'; '.join(self.drift)}"
+        return Drift(message, next_step=f"rain-deploy up -c {self.cluster}")
 
 
 def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
@@ -63,27 +51,23 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
     started_s = time.monotonic()
     cluster = recorded(ctx, name)
     bill, account = cluster.bill, account_of(ctx, cluster.provider)
-    off = out_of_reach(cluster, account)
-    answers = node_answers(ctx, cluster, without=off)
-    given = [(node, answers.get(node.name)) for node in cluster.nodes]
-    lines = [node_line(cluster, node, off.get(node.name) or state_of(had), had) for node, had in given]
-    server = answers.get(cluster.server.name) if cluster.nodes else None
+    lines, server = ask_nodes(ctx, cluster, account)
     states = {run.run: run for run in server.runs} if server else {}
     record_states(ctx, cluster, states)
     runs, active = runs_of(ctx, cluster), unfinished(states)
     shown = [record for record in runs if record.id in active][:1] or runs[-1:]
     held = [record.id for record in runs if not record.pulled]
-    if held and cluster.nodes and off.get(cluster.server.name) == "stopped":
+    if held and cluster.nodes and lines[0].state == "stopped":
         commands = " or ".join(f"`rain-deploy {verb} -c {cluster.name}`" for verb in ("pull", "down"))
         where = f"on the disk of {cluster.server.name}, which is powered off; {commands} starts it"
         ctx.emit(Notice(f"results of {', '.join(held)} are {where}"))
     return StatusResult(
         cluster=name,
         provider=cluster.provider,
-        nodes=(*lines, *(machine_lines(ctx, cluster, account) if account else ())),
+        nodes=tuple(lines),
         governors=sum(line.state == "ready" for line in lines),
         run=run_line(shown[0], states.get(shown[0].id)) if shown else None,
-        drift=tuple(drift(ctx, cluster, account, (line for line in lines if line.name not in off))),
+        drift=tuple(drift(ctx, cluster, account, lines)),
         seconds=time.monotonic() - started_s,
         checked=check,
         limit_s=cluster.limit_s,

@@ -10,11 +10,7 @@ from rain_deploy.cluster.destroy import delete
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.core.text import hour
-from rain_deploy.errors import (
-    PullFailed,
-    RainDeployError,
-    UsageError,
-)
+from rain_deploy.errors import PullFailed, RainDeployError, UsageError
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.verbs.down import DownResult, down
 from rain_deploy.verbs.run import run
@@ -35,48 +31,40 @@ class SweepResult(Result):
 
 
 def sweep(ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> SweepResult:
-    """Everything from nothing to nothing.  The first error is raised once all is torn down.
+    """Bring a cluster up, run, and take it down.  The first error is raised once all is torn down.
 
     PullFailed of the teardown comes before it: the server node stays, it holds what was computed.  Raises
     UsageError where a cluster of the name is there and the user does not agree that it goes too.
     """
-    if ctx.store.cluster(spec.name) and not ctx.confirm(
-        f"Cluster {spec.name} is there already: take it down at the end, with all runs that are on it?"
-    ):
-        raise UsageError(
-            f"cluster {spec.name} was left as it is", next_step=f"rain-deploy run SCRIPT -c {spec.name}"
-        )
+    name = spec.name
+    too = f"Cluster {name} is there already: take it down at the end, with all runs that are on it?"
+    if ctx.store.cluster(name) and not ctx.confirm(too):
+        raise UsageError(f"cluster {name} was left as it is", next_step=f"rain-deploy run SCRIPT -c {name}")
     started = up(ctx, spec)
     try:
-        result: RunResult = run(ctx, spec.name, run_spec)
+        result: RunResult = run(ctx, name, run_spec)
     except BaseException:  # a bug of ours too must leave nothing behind
-        ctx.emit(Notice(f"the run did not finish; deleting {spec.name}"))
-        torn_down(ctx, spec.name)
+        ctx.emit(Notice(f"the run did not finish; deleting {name}"))
+        torn_down(ctx, name)
         raise
-    return SweepResult(up=started, run=result, down=torn_down(ctx, spec.name))
+    return SweepResult(up=started, run=result, down=torn_down(ctx, name))
 
 
 def torn_down(ctx: Context, name: str) -> DownResult:
-    """The end of a sweep: what is still active is cancelled, that was its own run.
+    """Take the cluster down and cancel what is active: that was the sweep's own run.
 
-    Raises PullFailed with the server node alone left.
+    Raises PullFailed; of machines that cost, only the server's is left then: it holds the results.
     """
     try:
         return down(replace(ctx, confirm=lambda _: True), name)
     except PullFailed as error:
-        _keep_the_server(ctx, name, error)
+        with ctx.change(name, "sweep") as record:
+            if (cluster := record.cluster).bill is None:
+                raise
+            server = cluster.server.name
+            others = tuple(r for r in record.resources if r.is_machine and r.name != server)
+            _, failed = delete(ctx, record, others)
+            record.drop_nodes({node.name for node in cluster.every_node if node.name != server})
+        until = f", until {hour(cluster.limit_s, time.time())}" if cluster.limit_s else ""
+        error.still_running = ", ".join((f"{server} of {name}, which holds the results{until}", *failed))
         raise
-
-
-def _keep_the_server(ctx: Context, name: str, error: PullFailed) -> None:
-    """Delete all machines that cost, except the one that holds the results."""
-    with ctx.change(name, "sweep") as record:
-        cluster = record.cluster
-        if cluster.bill is None:
-            return
-        server = cluster.server
-        others = tuple(r for r in record.resources if r.is_machine and r.name != server.name)
-        _, failed = delete(ctx, record, others)
-        record.drop_nodes({node.name for node in cluster.every_node if node.name != server.name})
-    until = f", until {hour(cluster.limit_s, time.time())}" if cluster.limit_s else ""
-    error.still_running = ", ".join((f"{server.name} of {name}, which holds the results{until}", *failed))

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from rain_deploy.cluster.hosts import ask_facts
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import HostKeyError, Unreachable
-from rain_deploy.fleet.fanout import gather_facts
+from rain_deploy.fleet.fanout import once_it_answers
 from rain_deploy.parts.facts import facts_command
 from rain_deploy.parts.machine import user_data
 from rain_deploy.providers.keys import public_key
@@ -66,8 +67,7 @@ class Bench:
     def facts(self, machine: LightMachine) -> Facts:
         host = self.host(machine)
         question = facts_command(host, "c1")
-        asked = gather_facts(self.transport, (host,), lambda _: question, wait_s=lambda _: 30.0)
-        return asked.require()["node-1"]
+        return once_it_answers(lambda: ask_facts(self.transport, host, question), 30.0)
 
     def sh(self, machine: LightMachine, script: str) -> CommandResult:
         return self.transport.run(self.host(machine), Command(("sh", "-c", script), deadline_s=30.0))

@@ -31,13 +31,12 @@ from rain_deploy.runs.finish import RunResult
 from rain_deploy.runs.states import RunLine
 from rain_deploy.state.store import Store
 from rain_deploy.transport.base import Forward
-from rain_deploy.verbs.catalog import TypesResult, ZoneLine, ZonesResult
 from rain_deploy.verbs.check import CheckLine, CheckResult
 from rain_deploy.verbs.copy import CopyResult
 from rain_deploy.verbs.down import DownResult
 from rain_deploy.verbs.extend import ExtendResult
 from rain_deploy.verbs.gc import GcResult
-from rain_deploy.verbs.list import ClusterLine, ListResult
+from rain_deploy.verbs.list import ClusterLine, ListResult, TypesResult, ZoneLine, ZonesResult
 from rain_deploy.verbs.logs import LogsResult, PointsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult, Tunnel
 from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult

@@ -10,8 +10,8 @@ import pytest
 from rain_deploy.core.machine import Machines
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import ApiError, InputError
-from rain_deploy.verbs.catalog import types, zones
 from rain_deploy.verbs.check import check
+from rain_deploy.verbs.list import types, zones
 from tests.unit.fake_cloud import World
 
 SPEC = ClusterSpec("one", "exoscale", "test", nodes=2)

@@ -23,13 +23,12 @@ from rain_deploy.core.events import Result
 from rain_deploy.errors import ExitCode, RainDeployError, StateError, Unreachable
 from rain_deploy.node.wire import PointRow
 from rain_deploy.runs.finish import RunResult
-from rain_deploy.verbs.catalog import TypesResult, ZonesResult
 from rain_deploy.verbs.check import CheckResult
 from rain_deploy.verbs.copy import CopyResult
 from rain_deploy.verbs.down import DownResult
 from rain_deploy.verbs.extend import ExtendResult
 from rain_deploy.verbs.gc import GcResult
-from rain_deploy.verbs.list import ListResult
+from rain_deploy.verbs.list import ListResult, TypesResult, ZonesResult
 from rain_deploy.verbs.logs import LogsResult, PointsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult
 from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult

@@ -6,10 +6,11 @@ import threading
 
 import pytest
 
+from rain_deploy.cluster.hosts import ask_facts
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import HostKeyError, InstallFailed, RainDeployError, Unreachable
-from rain_deploy.fleet.fanout import fan_out, gather_facts, once_it_answers
+from rain_deploy.fleet.fanout import fan_out, once_it_answers
 from rain_deploy.parts.facts import facts_command
 from rain_deploy.transport.base import Chunk, Forward
 from rain_deploy.transport.local import LocalTransport
@@ -93,13 +94,10 @@ class Clock:
 
 
 def facts_of(machine: Booting, wait_s: float) -> Facts:
-    clock = Clock()
-
-    def ask() -> Facts:
-        asked = gather_facts(machine, HOSTS[:1], lambda host: facts_command(host, "ab12"))
-        return asked.require()["node-1"]
-
-    return once_it_answers(ask, wait_s, clock=clock, pause=clock.pause)
+    clock, question = Clock(), facts_command(HOSTS[0], "ab12")
+    return once_it_answers(
+        lambda: ask_facts(machine, HOSTS[0], question), wait_s, clock=clock, pause=clock.pause
+    )
 
 
 def test_a_machine_that_still_boots_is_waited_for() -> None:

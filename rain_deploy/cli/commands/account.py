@@ -29,7 +29,7 @@ def account_spec(session: Session) -> ClusterSpec:
 @verb("types", "types --zone de-fra-1")
 def types_command(session: Session) -> Shown:
     """Show the instance types of a zone with their prices, cheapest first."""
-    from rain_deploy.verbs.catalog import types
+    from rain_deploy.verbs.list import types
 
     result, rows = session.call(types, account_spec(session)), []
     for kind in result.types:
@@ -45,7 +45,7 @@ def types_command(session: Session) -> Shown:
 @verb("zones", "zones --json")
 def zones_command(session: Session) -> Shown:
     """Show the zones where you can rent machines."""
-    from rain_deploy.verbs.catalog import zones
+    from rain_deploy.verbs.list import zones
 
     result = session.call(zones, account_spec(session))
     rows = [(zone.name, "default" if zone.default else "") for zone in result.zones]
