@@ -154,8 +154,6 @@ def follow(
     *,
     queued: RunSpec | None = None,
     in_line: Callable[[], None] = lambda: None,
-    clock: Callable[[], float] = time.monotonic,
-    pause: Callable[[float], None] = time.sleep,
 ) -> wire.RunStatus:
     """Emit the run's output, points and changes from their beginning; return its final state.
 
@@ -179,14 +177,14 @@ def follow(
         except Unreachable as error:
             if follower.heard > heard:
                 lost_s, tries = None, 0
-            lost_s = lost_s or clock()
-            if clock() - lost_s > RECONNECT_S:
+            lost_s = lost_s or ctx.clock()
+            if ctx.clock() - lost_s > RECONNECT_S:
                 error.still_running = f"run {record.id} goes on on {cluster.server.name}"
                 error.next_step = f"rain-deploy attach {record.id} -c {cluster.name}"
                 raise
             if tries == 0:
                 ctx.emit(Notice(f"connection lost ({error.message}); the run goes on, trying again"))
-            pause(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
+            ctx.pause(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
             tries += 1
         else:
             if not follower.ended:

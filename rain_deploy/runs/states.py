@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,26 +66,19 @@ def unfinished(states: Mapping[str, RunStatus]) -> tuple[str, ...]:
     return tuple(run for run, status in states.items() if status.waits_or_runs)
 
 
-def await_end(
-    ctx: Context,
-    cluster: Cluster,
-    runs: tuple[str, ...],
-    *,
-    clock: Callable[[], float] = time.monotonic,
-    pause: Callable[[float], None] = time.sleep,
-) -> dict[str, ListedRun]:
+def await_end(ctx: Context, cluster: Cluster, runs: tuple[str, ...]) -> dict[str, ListedRun]:
     """Wait until these runs have ended; return the states of all.  Raises EngineError after CANCEL_S."""
-    deadline_s = clock() + CANCEL_S
+    deadline_s = ctx.clock() + CANCEL_S
     while True:
         states = run_states(ctx, cluster)
         left = [run for run in unfinished(states) if run in runs]
         if not left:
             return states
-        if clock() > deadline_s:
+        if ctx.clock() > deadline_s:
             message = f"{', '.join(left)} did not end within {CANCEL_S:.0f} s"
             look = f"rain-deploy status -c {cluster.name}"
             raise EngineError(message, node=cluster.server.name, next_step=look)
-        pause(PAUSE_S)
+        ctx.pause(PAUSE_S)
 
 
 def record_state(ctx: Context, record: RunRecord, status: RunStatus) -> RunRecord:

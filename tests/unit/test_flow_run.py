@@ -246,14 +246,14 @@ def test_a_silent_run_survives_a_lost_connection_every_hour(world: World) -> Non
     def hour(_seconds: float) -> None:
         clock.now_s += 3600
 
-    assert follow(world.ctx, CLUSTER, RUN, clock=clock, pause=hour).state == RunState.FINISHED
+    assert follow(replace(world.ctx, clock=clock, pause=hour), CLUSTER, RUN).state == RunState.FINISHED
 
 
 def test_a_node_that_does_not_come_back_is_given_up(world: World) -> None:
     clock = Clock()
     world.node.follows = [([], None)] * 1000
     with pytest.raises(Unreachable) as caught:
-        follow(world.ctx, CLUSTER, RUN, clock=clock, pause=clock.pause)
+        follow(replace(world.ctx, clock=clock, pause=clock.pause), CLUSTER, RUN)
     assert clock.now_s == pytest.approx(1000 + RECONNECT_S, abs=10)
     assert "attach r1" in str(caught.value.next_step)
 
@@ -269,7 +269,7 @@ def test_a_run_that_does_not_end_when_asked_is_not_awaited_for_ever(world: World
     clock = Clock()
     world.node.states = {"r1": "running", "r2": "shipped"}
     with pytest.raises(EngineError, match="r1 did not end within 60 s"):
-        await_end(world.ctx, CLUSTER, ("r1",), clock=clock, pause=clock.pause)
+        await_end(replace(world.ctx, clock=clock, pause=clock.pause), CLUSTER, ("r1",))
     assert clock.now_s == pytest.approx(1000 + CANCEL_S, abs=1)
     assert await_end(world.ctx, CLUSTER, ("r2",))["r2"].state == RunState.SHIPPED
 
