@@ -6,40 +6,9 @@ says what still exists and may cost money.
 
 from __future__ import annotations
 
-import enum
 import errno
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-
-
-class ExitCode(enum.IntEnum):
-    """Exit codes of the command line.  The meaning of a code never changes."""
-
-    DONE = 0
-    BUG = 1
-    USAGE = 2
-    DRIFT = 3
-    INPUT = 10
-    LOCKED = 11
-    STATE = 12
-    CREDENTIALS = 20
-    QUOTA = 21
-    API = 22
-    PARTLY_UP = 23
-    UNREACHABLE = 30
-    HOST_KEY = 31
-    INSTALL = 32
-    ENGINE = 40
-    SCRIPT = 41
-    POINTS = 42
-    ENDED_EARLY = 43
-    PULL = 50
-    UNSAFE_RESULTS = 51
-    DOWN = 60
-    UNPROVED = 61
-    HANGUP = 129
-    INTERRUPTED = 130
-    TERMINATED = 143
 
 
 @dataclass(eq=False, repr=False)
@@ -53,33 +22,33 @@ class RainDeployError(Exception):
     still_running: str | None = None
     details: str | None = None
     """Untrusted text from elsewhere (last lines of a log); rendered escaped and cut."""
-    exit_code: ExitCode = field(default=ExitCode.BUG, init=False)
+    exit_code: int = field(default=1, init=False)
+    """That of the command line; a code is never given a second meaning."""
 
-    def __init_subclass__(cls, *, exit_code: ExitCode | None = None) -> None:
-        if exit_code is not None:
-            cls.exit_code = exit_code
+    def __init_subclass__(cls, *, exit_code: int = 0) -> None:
+        cls.exit_code = exit_code or cls.exit_code
 
     def __str__(self) -> str:
         return self.message
 
 
-class UsageError(RainDeployError, exit_code=ExitCode.USAGE):
+class UsageError(RainDeployError, exit_code=2):
     """The command line is wrong, or nobody answered a question with yes."""
 
 
-class Drift(RainDeployError, exit_code=ExitCode.DRIFT):
+class Drift(RainDeployError, exit_code=3):
     """``status --check`` found a difference from the record."""
 
 
-class InputError(RainDeployError, exit_code=ExitCode.INPUT):
+class InputError(RainDeployError, exit_code=10):
     """The input is wrong, such as a file, a host or an option; nothing was changed."""
 
 
-class Locked(RainDeployError, exit_code=ExitCode.LOCKED):
+class Locked(RainDeployError, exit_code=11):
     """Another command or run is using the cluster."""
 
 
-class StateError(RainDeployError, exit_code=ExitCode.STATE):
+class StateError(RainDeployError, exit_code=12):
     """The home directory cannot be read or written, is from a newer version, or its disk is full."""
 
 
@@ -96,61 +65,61 @@ def disk_full(path: Path, why: str = "cannot be written") -> StateError:
     )
 
 
-class CredentialsError(RainDeployError, exit_code=ExitCode.CREDENTIALS):
+class CredentialsError(RainDeployError, exit_code=20):
     """No credentials were found, the cloud refused them, or the clock of this machine is wrong."""
 
 
-class QuotaError(RainDeployError, exit_code=ExitCode.QUOTA):
+class QuotaError(RainDeployError, exit_code=21):
     """A quota, or the capacity of the zone, is used up."""
 
 
-class ApiError(RainDeployError, exit_code=ExitCode.API):
+class ApiError(RainDeployError, exit_code=22):
     """The API of the cloud gave no answer in time, or no clear answer."""
 
 
-class PartlyUp(RainDeployError, exit_code=ExitCode.PARTLY_UP):
+class PartlyUp(RainDeployError, exit_code=23):
     """Only a part of the cluster was created; the record contains this part."""
 
 
-class Unreachable(RainDeployError, exit_code=ExitCode.UNREACHABLE):
+class Unreachable(RainDeployError, exit_code=30):
     """A node could not be reached in time, or the connection was lost."""
 
 
-class HostKeyError(RainDeployError, exit_code=ExitCode.HOST_KEY):
+class HostKeyError(RainDeployError, exit_code=31):
     """A host key is unknown or has changed."""
 
 
-class InstallFailed(RainDeployError, exit_code=ExitCode.INSTALL):
+class InstallFailed(RainDeployError, exit_code=32):
     """The installation of a node failed."""
 
 
-class EngineError(RainDeployError, exit_code=ExitCode.ENGINE):
+class EngineError(RainDeployError, exit_code=40):
     """The Rain engine could not run."""
 
 
-class ScriptFailed(RainDeployError, exit_code=ExitCode.SCRIPT):
+class ScriptFailed(RainDeployError, exit_code=41):
     """The script failed, or a command of ``exec`` failed on a node."""
 
 
-class PointsFailed(RainDeployError, exit_code=ExitCode.POINTS):
+class PointsFailed(RainDeployError, exit_code=42):
     """The run ended, and some points failed."""
 
 
-class EndedEarly(RainDeployError, exit_code=ExitCode.ENDED_EARLY):
+class EndedEarly(RainDeployError, exit_code=43):
     """``cancel``, ``--timeout`` or a time limit ended the run before the script finished."""
 
 
-class PullFailed(RainDeployError, exit_code=ExitCode.PULL):
+class PullFailed(RainDeployError, exit_code=50):
     """Some results could not be pulled; the nodes are kept."""
 
 
-class UnsafeResults(RainDeployError, exit_code=ExitCode.UNSAFE_RESULTS):
+class UnsafeResults(RainDeployError, exit_code=51):
     """Results were refused because they are unsafe."""
 
 
-class DownIncomplete(RainDeployError, exit_code=ExitCode.DOWN):
+class DownIncomplete(RainDeployError, exit_code=60):
     """Something could not be deleted."""
 
 
-class Unproved(RainDeployError, exit_code=ExitCode.UNPROVED):
+class Unproved(RainDeployError, exit_code=61):
     """It could not be verified that nothing is left."""

@@ -23,7 +23,7 @@ import click
 from rain_deploy import wiring
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.text import ReaderGone, Text, echo, is_terminal
-from rain_deploy.errors import ExitCode, RainDeployError, UsageError
+from rain_deploy.errors import RainDeployError, UsageError
 
 if TYPE_CHECKING:
     from rain_deploy.cli.show.progress import Sink
@@ -261,7 +261,7 @@ class Stopped(KeyboardInterrupt):
 def interrupted(stop: BaseException, message: str, **more: str | None) -> RainDeployError:
     """Return an interrupt as an error, whose exit code is 128 + the signal's number."""
     error = RainDeployError(message, **more)
-    error.exit_code = ExitCode(128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT))
+    error.exit_code = 128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
     return error
 
 
@@ -276,7 +276,7 @@ def report(
     error: RainDeployError | None, verb: str, *, json: bool, result: object = None, log: Path | None = None
 ) -> int:
     """Show ``error`` as text on stderr, or it and ``result`` as one JSON document; return the exit code."""
-    code = int(error.exit_code) if error else 0
+    code = error.exit_code if error else 0
     shown = str(log) if error and log and log.exists() else None
     if json:
         from rain_deploy.cli.show import envelope

@@ -20,7 +20,7 @@ from rain_deploy.cli.main import VERBS
 from rain_deploy.cluster.preview import PlanResult
 from rain_deploy.core import events
 from rain_deploy.core.events import Result
-from rain_deploy.errors import ExitCode, RainDeployError, StateError, Unreachable
+from rain_deploy.errors import RainDeployError, StateError, Unreachable
 from rain_deploy.node.wire import PointRow
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.verbs.check import CheckResult
@@ -118,12 +118,13 @@ def schema() -> dict[str, Any]:
     """The whole schema, from the types."""
     text, number, nothing = {"type": "string"}, {"type": "integer"}, {"type": "null"}
     maybe = {"type": ["string", "null"]}
+    codes = {1, 129, 130, 143} | {error.exit_code for error in RainDeployError.__subclasses__()}
     defs: dict[str, Any] = {
         "error": {
             "type": "object",
             "properties": {
                 "code": {"type": "string", "pattern": "^RD[0-9]+$"},
-                "exit_code": {"enum": [int(code) for code in ExitCode if code]},
+                "exit_code": {"enum": sorted(codes)},
                 "message": text,
                 **dict.fromkeys(("node", "next", "still_running", "details", "log"), maybe),
             },

@@ -61,14 +61,14 @@ def test_the_real_application_works_with_closed_streams(closed: str, tmp_path: P
 
 
 def page() -> str:
-    """docs/reference/exit-codes.md, from the enum and the classes in errors."""
+    """docs/reference/exit-codes.md, from the classes in errors."""
     meanings = {0: "done", 1: "a bug in rain-deploy; the message names the log"}
     for error in errors.RainDeployError.__subclasses__():
         said = (error.__doc__ or "").replace("``", "").removesuffix(".")
         meanings[error.exit_code] = said[0].lower() + said[1:]
     for code in (129, 130, 143):
         meanings[code] = f"interrupted by signal {code - 128}"
-    lines = [f"| {int(code)} | {meanings[code]} |" for code in errors.ExitCode]
+    lines = [f"| {code} | {meanings[code]} |" for code in sorted(meanings)]
     return "\n".join(
         [
             "# Exit codes",

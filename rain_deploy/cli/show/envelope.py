@@ -10,7 +10,7 @@ import json
 import math
 from typing import Any
 
-from rain_deploy.errors import ExitCode, RainDeployError
+from rain_deploy.errors import RainDeployError
 
 VERSION = 1
 
@@ -38,8 +38,8 @@ def to_json(value: object) -> Any:
 def error_object(error: RainDeployError, log: str | None = None) -> dict[str, object]:
     """Return the ``error`` of an envelope."""
     return {
-        "code": f"RD{int(error.exit_code)}",
-        "exit_code": int(error.exit_code),
+        "code": f"RD{error.exit_code}",
+        "exit_code": error.exit_code,
         "message": error.message,
         "node": error.node,
         "next": error.next_step,
@@ -56,7 +56,7 @@ def document(
     return _line(
         version=VERSION,
         verb=verb,
-        ok=exit_code == ExitCode.DONE,
+        ok=exit_code == 0,
         exit_code=exit_code,
         result=result,
         error=error_object(error, log) if error else None,
