@@ -26,7 +26,7 @@ TYPE_CHECKING = False  # as in typing, whose import is half of ours
 if TYPE_CHECKING:
     from rain_deploy import errors
     from rain_deploy.api.calls import attach, cancel, down, plan, points, pull, run, scale, status, sweep, up
-    from rain_deploy.cluster.preview import PlanResult
+    from rain_deploy.cluster.install import PlanResult
     from rain_deploy.core import events
     from rain_deploy.errors import (
         CredentialsError,

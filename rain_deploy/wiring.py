@@ -53,7 +53,7 @@ def context(home: Path, emit: EventSink, confirm: Confirm, cwd: Path | None = No
     ``cwd`` is the directory that relative paths start from; None: the process's own.
     """
     from rain_deploy.cluster.context import Context
-    from rain_deploy.fleet.executor import SshExecutor
+    from rain_deploy.fleet.fanout import SshExecutor
     from rain_deploy.state.store import Store
     from rain_deploy.transport.local import LocalTransport
     from rain_deploy.transport.ssh import SshTransport

@@ -15,7 +15,7 @@ import rain_deploy.verbs.sweep as sweep_verb
 import rain_deploy.verbs.up as up_verb
 from rain_deploy.api.call import Script, called, settings_of
 from rain_deploy.api.keywords import ClusterKeywords, Common, Place, RunKeywords, SweepKeywords
-from rain_deploy.cluster.preview import PlanResult
+from rain_deploy.cluster.install import PlanResult
 from rain_deploy.options.spec import refuse_rented
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.verbs.down import DownResult

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rain_deploy.core.events import EventSink
-from rain_deploy.fleet.executor import Executor
+from rain_deploy.fleet.fanout import Executor
 from rain_deploy.providers.base import Provider
 from rain_deploy.transport.base import Transport
 

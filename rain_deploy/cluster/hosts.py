@@ -15,8 +15,7 @@ from rain_deploy.core.machine import Facts, Host, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.step import Command, Stage
 from rain_deploy.errors import HostKeyError, InputError, InstallFailed
-from rain_deploy.fleet.executor import StageReport
-from rain_deploy.fleet.fanout import Outcomes, fan_out, once_it_answers
+from rain_deploy.fleet.fanout import Outcomes, StageReport, fan_out, once_it_answers
 from rain_deploy.parts.facts import facts_command, parse_facts
 from rain_deploy.parts.wall import cluster_addresses
 from rain_deploy.transport.base import Transport

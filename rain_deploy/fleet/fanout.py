@@ -1,15 +1,19 @@
-"""Does the same work on many hosts at once and collects every outcome."""
+"""Does the same work on many hosts at once, as functions or as stages; every outcome is kept."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from rain_deploy.core.events import EventSink, Progress, StageEnded, StageStarted, StepDone
 from rain_deploy.core.machine import Host
-from rain_deploy.errors import HostKeyError, RainDeployError, Unreachable
+from rain_deploy.core.step import Stage
+from rain_deploy.errors import HostKeyError, InstallFailed, RainDeployError, Unreachable
+from rain_deploy.parts.shell import DATA, MARK, stage_command
 from rain_deploy.transport.base import Transport
 
 
@@ -104,3 +108,112 @@ def once_it_answers(
                 reported = True
                 waiting(error.message)
             pause(PAUSE_S)
+
+
+TAIL_LINES = 20
+"""How much of a failed step's output goes into its error."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """What a stage did on one host."""
+
+    changed: tuple[str, ...] = ()
+    """Names of the steps that acted."""
+    data: tuple[tuple[str, str], ...] = ()
+
+    def values(self, name: str) -> tuple[str, ...]:
+        """Every value that the stage's steps reported under ``name``, in order."""
+        return tuple(value for key, value in self.data if key == name)
+
+
+class Executor(Protocol):
+    """Runs stages on hosts: the seam between what to do and how it reaches a machine."""
+
+    def run(self, stages: Mapping[Host, Stage], base: str, emit: EventSink) -> Outcomes[StageReport]:
+        """Run each host's stage, all at once; the stages share one name.  ``base`` is our directory there.
+
+        A failed stage is an InstallFailed outcome with the name of the step and the end of its output.
+        Raises HostKeyError, before anything runs on any host, if one of them has a wrong key.
+        """
+
+
+class SshExecutor:
+    """Sends each stage as one shell script over one exec channel, its files on stdin."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def run(self, stages: Mapping[Host, Stage], base: str, emit: EventSink) -> Outcomes[StageReport]:
+        hosts = tuple(stages)
+        if not hosts:
+            return Outcomes({}, {})
+        name = stages[hosts[0]].name
+        meet(self._transport, hosts)
+        emit(StageStarted(name, tuple(host.name for host in hosts)))
+        started_s = time.monotonic()
+        outcomes = fan_out(hosts, lambda host: self._one(host, stages[host], base, emit))
+        emit(StageEnded(name, tuple(outcomes.errors), time.monotonic() - started_s))
+        return outcomes
+
+    def _one(self, host: Host, stage: Stage, base: str, emit: EventSink) -> StageReport:
+        command = stage_command(stage, base, host.installer_env if stage.installs else ())
+        listener = _Listener(host.name, stage, emit)
+        out, err = _Lines(listener.report), _Lines(listener.progress)
+        result = self._transport.run(host, command, on_stdout=out, on_stderr=err)
+        out.close()
+        err.close()
+        if result.exit_status != 0:
+            what = ", ".join(listener.failed) or "preparing"
+            message = f"{stage.name}: {what} failed (exit {result.exit_status})"
+            raise InstallFailed(message, node=host.name, details="\n".join(listener.tail))
+        return StageReport(tuple(listener.changed), tuple(listener.data))
+
+
+class _Listener:
+    """Collects the report of one host while its script runs."""
+
+    def __init__(self, host: str, stage: Stage, emit: EventSink) -> None:
+        self.host, self.stage, self.emit = host, stage, emit
+        self.changed: list[str] = []
+        self.failed: list[str] = []
+        self.data: list[tuple[str, str]] = []
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.started_s: dict[str, float] = {}
+
+    def report(self, line: str) -> None:
+        name, _, value = line[1:].partition("\t")
+        if line.startswith(DATA):
+            self.data.append((name, value))
+        if not line.startswith(MARK):
+            return
+        step, now_s = self.stage.steps[int(name)].name, time.monotonic()
+        if value == "started":
+            self.started_s[step] = now_s
+            return
+        if value == "done":
+            self.changed.append(step)
+        elif value == "failed":
+            self.failed.append(step)
+        self.emit(StepDone(self.host, self.stage.name, step, value, now_s - self.started_s.get(step, now_s)))
+
+    def progress(self, line: str) -> None:
+        if line.strip():
+            self.tail.append(line)
+            self.emit(Progress(self.host, line))
+
+
+class _Lines:
+    """Cuts a stream of bytes into lines of text."""
+
+    def __init__(self, receive: Callable[[str], None]) -> None:
+        self._receive, self._rest = receive, b""
+
+    def __call__(self, chunk: bytes) -> None:
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._receive(line.decode(errors="replace"))
+
+    def close(self) -> None:
+        if self._rest:
+            self._receive(self._rest.decode(errors="replace"))

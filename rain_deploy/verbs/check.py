@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.hosts import ask_facts, assign, question
-from rain_deploy.cluster.install import shared_of
+from rain_deploy.cluster.install import planned_hosts, shared_of
 from rain_deploy.cluster.plan import Plan, plan_up
-from rain_deploy.cluster.preview import planned_hosts
 from rain_deploy.cluster.seen import look
 from rain_deploy.core.events import Result
 from rain_deploy.core.machine import Facts, Host

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import by_kind
-from rain_deploy.cluster.leftovers import GcLine, Key, groups, judge
-from rain_deploy.cluster.plan import in_order_of_making
+from rain_deploy.cluster.plan import GcLine, Key, groups, in_order_of_making, judge
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.machine import Resource
@@ -53,7 +52,7 @@ class GcResult(Result):
 def gc(ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool) -> GcResult:
     """Return every cluster in the account and what becomes of it; ``cluster``: only those of that name.
 
-    Nothing goes without ``delete``.  Which of it goes: see ``cluster.leftovers.judge``.
+    Nothing goes without ``delete``.  Which of it goes: see ``cluster.plan.judge``.
     """
     cloud = ctx.provider_for(spec.provider).cloud
     assert cloud is not None

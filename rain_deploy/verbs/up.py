@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from rain_deploy.cluster.apply import agree, apply
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import undone
+from rain_deploy.cluster.install import PlanResult, preview
 from rain_deploy.cluster.lookup import NodeLine, node_lines
 from rain_deploy.cluster.plan import Plan, plan_up
 from rain_deploy.cluster.power import move_limit
-from rain_deploy.cluster.preview import PlanResult, preview
 from rain_deploy.cluster.seen import look
 from rain_deploy.core.cluster import Quote
 from rain_deploy.core.events import Result

@@ -17,7 +17,7 @@ from rain_deploy.core.machine import Host
 from rain_deploy.core.spec import EngineSpec, ResolvedEnvironment
 from rain_deploy.core.step import Command, CommandResult, Stage, Step, joined
 from rain_deploy.errors import HostKeyError, Unreachable
-from rain_deploy.fleet.executor import Executor, SshExecutor
+from rain_deploy.fleet.fanout import Executor, SshExecutor
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.machine import limit_stage
 from rain_deploy.parts.part import Shared

@@ -13,8 +13,7 @@ from rain_deploy.core.events import EventSink, StageEnded, StageStarted, StepDon
 from rain_deploy.core.machine import Host
 from rain_deploy.core.step import Stage, Step
 from rain_deploy.errors import RainDeployError, Unreachable
-from rain_deploy.fleet.executor import StageReport
-from rain_deploy.fleet.fanout import Outcomes
+from rain_deploy.fleet.fanout import Outcomes, StageReport
 
 
 @dataclass

@@ -15,15 +15,15 @@ from click.testing import CliRunner, Result
 from rain_deploy.cli.main import root
 from rain_deploy.cli.session import Application
 from rain_deploy.cluster.context import Confirm, Context
-from rain_deploy.cluster.leftovers import GcLine
+from rain_deploy.cluster.install import HostPlan, PlanResult, StagePlan
 from rain_deploy.cluster.lookup import NodeLine
-from rain_deploy.cluster.preview import HostPlan, PlanResult, StagePlan
+from rain_deploy.cluster.plan import GcLine
 from rain_deploy.core.cluster import Bill, Cluster, Meter, Node, Quote
 from rain_deploy.core.events import Event, EventSink
 from rain_deploy.core.machine import Host, InstanceType
 from rain_deploy.core.step import CommandResult
 from rain_deploy.errors import InputError
-from rain_deploy.fleet.executor import SshExecutor
+from rain_deploy.fleet.fanout import SshExecutor
 from rain_deploy.node.wire import PointRow
 from rain_deploy.providers.base import Provider
 from rain_deploy.results.pull import PulledRun

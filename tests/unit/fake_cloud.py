@@ -21,7 +21,7 @@ from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import ApiError, DownIncomplete, HostKeyError, RainDeployError, Unreachable
-from rain_deploy.fleet.executor import SshExecutor
+from rain_deploy.fleet.fanout import SshExecutor
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.state.store import Store
 from rain_deploy.transport.base import Chunk, Forward

@@ -17,7 +17,7 @@ import jsonschema
 import pytest
 
 from rain_deploy.cli.main import VERBS
-from rain_deploy.cluster.preview import PlanResult
+from rain_deploy.cluster.install import PlanResult
 from rain_deploy.core import events
 from rain_deploy.core.events import Result
 from rain_deploy.errors import RainDeployError, StateError, Unreachable

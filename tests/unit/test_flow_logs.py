@@ -11,7 +11,7 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Bill, Cluster, Node
 from rain_deploy.core.machine import Host
 from rain_deploy.errors import InputError
-from rain_deploy.fleet.executor import SshExecutor
+from rain_deploy.fleet.fanout import SshExecutor
 from rain_deploy.state.store import Store
 from rain_deploy.transport.local import LocalTransport
 from rain_deploy.verbs.logs import NodeLog, node_log

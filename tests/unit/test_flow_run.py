@@ -21,8 +21,7 @@ from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import EngineError, HostKeyError, InputError, Locked, Unreachable
-from rain_deploy.fleet.executor import SshExecutor
-from rain_deploy.fleet.fanout import Outcomes
+from rain_deploy.fleet.fanout import Outcomes, SshExecutor
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.hosts.provider import HostsProvider

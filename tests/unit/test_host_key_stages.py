@@ -19,7 +19,7 @@ from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import HostKeyError, RainDeployError, Unreachable
-from rain_deploy.fleet.executor import SshExecutor
+from rain_deploy.fleet.fanout import SshExecutor
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.machine import HostKey
 from rain_deploy.providers.base import Provider

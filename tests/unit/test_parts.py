@@ -16,8 +16,7 @@ from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.spec import ClusterSpec, EngineSpec, ResolvedEnvironment
 from rain_deploy.core.step import Stage
 from rain_deploy.errors import InputError, RainDeployError
-from rain_deploy.fleet.executor import StageReport
-from rain_deploy.fleet.fanout import Outcomes
+from rain_deploy.fleet.fanout import Outcomes, StageReport
 from rain_deploy.parts.facts import DEBIAN_12, NEW_MACHINE
 from rain_deploy.parts.listed import parts
 from rain_deploy.parts.part import Shared, lacking, planned, refusals

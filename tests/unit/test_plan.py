@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rain_deploy.cluster.leftovers import GcLine, groups, judge
-from rain_deploy.cluster.plan import Plan, plan_down, plan_up
+from rain_deploy.cluster.plan import GcLine, Plan, groups, judge, plan_down, plan_up
 from rain_deploy.cluster.seen import Account, Seen, completed, is_offered
 from rain_deploy.core.cluster import Bill, Cluster, Node
 from rain_deploy.core.machine import Host, Intent, Resource, node_name

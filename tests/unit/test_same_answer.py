@@ -18,8 +18,7 @@ from rain_deploy.core.machine import Facts, Host, Machines
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec
 from rain_deploy.core.step import Command, CommandResult, Stage
 from rain_deploy.errors import InputError, InstallFailed
-from rain_deploy.fleet.executor import StageReport
-from rain_deploy.fleet.fanout import Outcomes
+from rain_deploy.fleet.fanout import Outcomes, StageReport
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.software import refuse_template
 from rain_deploy.providers.hosts.provider import HostsProvider

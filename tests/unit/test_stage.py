@@ -10,7 +10,7 @@ from rain_deploy.core.events import Event, Progress, StepDone
 from rain_deploy.core.machine import Host
 from rain_deploy.core.step import PayloadFile, Stage, Step
 from rain_deploy.errors import InstallFailed
-from rain_deploy.fleet.executor import SshExecutor, StageReport
+from rain_deploy.fleet.fanout import SshExecutor, StageReport
 from rain_deploy.parts.shell import pack, stage_command
 from rain_deploy.transport.local import LocalTransport
 

@@ -11,8 +11,7 @@ from rain_deploy.cluster.hosts import survivors
 from rain_deploy.core.events import Event, Notice
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import InstallFailed, RainDeployError
-from rain_deploy.fleet.executor import SshExecutor
-from rain_deploy.fleet.fanout import Outcomes
+from rain_deploy.fleet.fanout import Outcomes, SshExecutor
 from rain_deploy.providers.hosts.provider import HostsProvider
 from rain_deploy.state.store import Store
 from rain_deploy.transport.local import LocalTransport

@@ -18,8 +18,8 @@ from rain_deploy.options.kinds import LIFETIME
 from rain_deploy.options.table import CLOUD, OPTIONS, Group
 
 if TYPE_CHECKING:
+    from rain_deploy.cluster.install import PlanResult
     from rain_deploy.cluster.lookup import NodeLine
-    from rain_deploy.cluster.preview import PlanResult
     from rain_deploy.core.spec import ClusterSpec
     from rain_deploy.verbs.down import DownResult
     from rain_deploy.verbs.up import UpResult
