@@ -13,21 +13,21 @@ import sys
 from pathlib import Path
 
 from .files import NotInstalled
-from .run.directory import NoSuchRun
+from .run import NoSuchRun
 from .wire import to_json
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Run one verb; return its exit code.
 
     A verb's module is imported only here: one verb's libraries must not slow or break another's start.  Its
     function gets the arguments by name, and returns an exit code, or an answer to print.
     """
-    given = vars(_parser().parse_args(argv))
+    given = vars(_parser().parse_args())
     module, _, function = given.pop("verb").rpartition(".")
     try:
         answer = getattr(importlib.import_module(module, __package__), function)(**given)
-    except (NotInstalled, NoSuchRun, OSError, TimeoutError) as error:
+    except (NotInstalled, NoSuchRun, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     if isinstance(answer, int):
@@ -49,16 +49,16 @@ def _parser() -> argparse.ArgumentParser:
 
     verb("keeper", ".service.keeper.keep", "node_dir")
     verb("supervisor", ".service.supervisor.supervise", "cluster_dir", "node_dir")
-    verb("job", ".run.directory.run_job", "run_dir")
+    verb("job", ".run.run_job", "run_dir")
     ensuring = verb("ensure", ".service.ensure.ensure", "node_dir")
     ensuring.add_argument("--supervisor", type=Path, metavar="CLUSTER_DIR")
-    verb("queue", ".run.directory.join", "run_dir").add_argument("--no-wait", action="store_true")
-    verb("cancel", ".run.directory.cancel", "run_dir")
+    verb("queue", ".run.join", "run_dir").add_argument("--no-wait", action="store_true")
+    verb("cancel", ".run.cancel", "run_dir")
     verb("interrupted", ".service.ensure.interrupted", "node_dir")
     verb("runs", ".service.ensure.runs", "cluster_dir")
     verb("status", ".service.ensure.status", "cluster_dir", "node_dir")
-    verb("pack", ".run.pack.pack", "run_dir")
-    following = verb("follow", ".run.follow.follow", "run_dir")
+    verb("pack", ".pack.pack", "run_dir")
+    following = verb("follow", ".run.follow", "run_dir")
     for stream in ("out", "err", "points"):
         following.add_argument(f"--{stream}", type=int, default=0, metavar="OFFSET")
     probing = verb("probe", ".service.engine.probe")

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from .files import Json, Tail
-from .run.directory import Run
+from .run import Run
 from .wire import Parameter, PointRow, WireError, from_json, to_json
 
 Key = tuple[int, int]

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.node.files import write_json
-from rain_deploy.node.run.directory import Run, load_run
-from rain_deploy.node.run.pack import Measured, pack
+from rain_deploy.node.pack import Measured, pack
+from rain_deploy.node.run import Run, load_run
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from rain_deploy.node.files import write_json
 from rain_deploy.node.points import Recorder
-from rain_deploy.node.run.directory import Run, load_run
+from rain_deploy.node.run import Run, load_run
 
 
 @pytest.fixture

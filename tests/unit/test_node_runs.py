@@ -20,7 +20,7 @@ from rain_deploy.node.files import (
     tail,
     write_json,
 )
-from rain_deploy.node.run.directory import Run, all_runs, join, load_run, state_line, unfinished
+from rain_deploy.node.run import Run, all_runs, join, load_run, state_line, unfinished
 from rain_deploy.node.service.engine import clients_registered, fresh_epoch, server_fault
 from rain_deploy.node.service.ensure import interrupted
 from rain_deploy.node.service.keeper import targets
@@ -91,8 +91,8 @@ def test_runs_that_a_power_off_broke_off_are_over_and_keep_no_variables(tmp_path
     assert interrupted(tmp_path) == ["a", "b", "c", "d"]
     outcomes = [run.status().outcome for run in (running, ended, waiting, killed)]
     assert outcomes == ["limit", "done", "limit", "limit"]
-    assert (running.finished, ended.status().ended_s, running.env(Path("/code"))) == (True, 5.0, {})
-    assert not shipped.finished
+    assert (ended.status().ended_s, running.env(Path("/code"))) == (5.0, {})
+    assert [run.status().state for run in (running, shipped)] == [RunState.FINISHED, RunState.SHIPPED]
     assert interrupted(tmp_path) == []
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import load, member_name, tail, write_json
-from ..run.directory import Run
+from ..run import Run
 from ..wire import Member, NodeConfig
 from .process import Process, end, environment, scan, spawn, wait_until
 
@@ -47,20 +47,14 @@ class EngineFailed(Exception):  # noqa: N818 - Rain's failure, reported upwards
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """epoch.json of a server or governor: which run its life is for."""
+    """epoch.json, in the directory of one life of Rain and in that of all lives of the server."""
 
-    run: str
-    """Empty between runs."""
-    port: int
+    run: str = ""
+    """The run that this life is for; empty between runs."""
     clients: int | None = None
     """Clients that the server had let in before the script was started."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Counted:
-    """epoch.json of the server's directory: the number of its last life."""
-
-    epoch: int
+    epoch: int = 0
+    """The number of the server's last life."""
 
 
 def start_server(config: NodeConfig, epoch: Path, port: int) -> Process:
@@ -90,7 +84,7 @@ def end_servers(config: NodeConfig) -> None:
 
 def start_governor(config: NodeConfig, epoch: Path, port: int, run: Run | None) -> Process:
     """Start this node's governor for the server at ``port``.  Raises OSError."""
-    write_json(epoch / "epoch.json", Epoch(run.id if run else "", port))
+    write_json(epoch / "epoch.json", Epoch(run.id if run else ""))
     argv = [str(config.engine), "governor", f"--cpus={config.cpus}"]
     argv += ["--listen", f"{config.address}:{config.governor_port}"]
     argv += ["--workdir", str(epoch / "work"), "--logdir", str(epoch / "log")]
@@ -134,9 +128,8 @@ def fresh_epoch(parent: Path) -> Path:
 def next_epoch(server_dir: Path) -> int:
     """Return the number of the next server's life in this cluster; idle servers count too."""
     path = server_dir / "epoch.json"
-    last = load(path, _Counted)
-    number = last.epoch + 1 if last else 1
-    write_json(path, _Counted(number))
+    number = (load(path, Epoch) or Epoch()).epoch + 1
+    write_json(path, Epoch(epoch=number))
     return number
 
 

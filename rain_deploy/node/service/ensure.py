@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from ..files import load, node_config, write_json
-from ..run.directory import Script, all_runs, unfinished
+from ..run import Script, all_runs, unfinished
 from ..wire import Life, ListedRun, NodeConfig, NodeStatus, Outcome, extended
 from .engine import EngineFailed
 from .process import Process, end, environment, identify, leader, node_argv, scan, spawn, wait_until

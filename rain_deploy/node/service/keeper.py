@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from ..files import Tail, load, node_config
-from ..run.directory import Run, all_runs, load_run
-from ..wire import NodeConfig
+from ..run import Run, all_runs, load_run
+from ..wire import NodeConfig, RunState
 from .engine import GOVERNOR_LOG, Epoch, fresh_epoch, start_governor
 from .ensure import Service
 from .process import Process, end, group, leader, scan
@@ -27,12 +27,12 @@ def targets(runs: tuple[Run, ...]) -> tuple[Run, ...]:
     The newest run lists the older ones that were not finished when it was shipped.  A port belongs to the
     newest run that uses it.
     """
-    if not runs:
-        return ()
-    possible = {runs[-1].id, *runs[-1].about.live}
-    by_port = {run.about.port: run for run in runs}
-    newest_first = sorted(by_port.values(), key=lambda run: run.about.sequence, reverse=True)
-    return tuple(run for run in newest_first if run.id in possible and not run.finished)
+    possible = {name for run in runs[-1:] for name in (run.id, *run.about.live)}
+    by_port: dict[int, Run] = {}
+    for run in reversed(runs):
+        by_port.setdefault(run.about.port, run)
+    newest_first = [run for run in by_port.values() if run.id in possible]
+    return tuple(run for run in newest_first if run.status().state != RunState.FINISHED)
 
 
 class Keeper:

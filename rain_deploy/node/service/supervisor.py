@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..files import installed, load, member_name, node_config, tail, versions, write_json
 from ..points import Recorder
-from ..run.directory import Run, Script, all_runs
+from ..run import Run, Script, all_runs
 from ..wire import ClusterConfig, Outcome, RunState
 from . import engine
 from .engine import EngineFailed, WarmProbe
@@ -168,8 +168,7 @@ class Attempt:
 
     def _start_job(self) -> None:
         run, epoch = self._run, self._run.attempt_dir
-        clients = engine.clients_registered(epoch)
-        write_json(epoch / "epoch.json", engine.Epoch(run.id, run.about.port, clients))
+        write_json(epoch / "epoch.json", engine.Epoch(run.id, engine.clients_registered(epoch)))
         for name in ("figures", "companion"):
             (run.path / name).mkdir(exist_ok=True)
         env = {

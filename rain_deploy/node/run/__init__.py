@@ -1,1 +1,0 @@
-"""One run on a node: its directory, the line it waits in, its job, what is sent home."""
