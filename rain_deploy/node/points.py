@@ -121,10 +121,7 @@ class Points:
             self._change((note.session, note.task), source="companion", message=f"value is {value}")
 
     def complete(self, clients: int) -> bool:
-        """Return True when all of the run was read: every noted task has ended, or every client has left.
-
-        ``clients``: how many the server let in.  Rain writes its event log once a second.
-        """
+        """Return True when all is read: every noted task has ended, or all clients that were let in left."""
         all_ended = bool(self._notes) and self._ended >= self._notes.keys()
         return all_ended or self._clients_removed >= clients
 
@@ -178,10 +175,7 @@ def _epoch_s(timestamp: str) -> float:
 
 
 def parameters(name: str) -> dict[str, Parameter | None]:
-    """Return the pairs ``key=value`` in a task's name: ``mnist size=32 dropout=0.2``.
-
-    They are separated by blanks, commas or semicolons; the last of a repeated key counts.
-    """
+    """Return the pairs in a name such as ``mnist size=32, act=relu``; the last of a repeated key counts."""
     found: dict[str, Parameter | None] = {}
     for match in _PAIR.finditer(name):
         key, double, single, bare = match.groups()

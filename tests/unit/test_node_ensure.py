@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.node.files import node_config, write_json
-from rain_deploy.node.service.ensure import Service, ensure
-from rain_deploy.node.service.process import identify
+from rain_deploy.node.service.process import Service, ensure, identify
 from rain_deploy.node.wire import NodeConfig
 
 

@@ -22,9 +22,8 @@ from rain_deploy.node.files import (
 )
 from rain_deploy.node.run import Run, all_runs, join, load_run, state_line, unfinished
 from rain_deploy.node.service.engine import clients_registered, fresh_epoch, server_fault
-from rain_deploy.node.service.ensure import interrupted
 from rain_deploy.node.service.keeper import targets
-from rain_deploy.node.service.process import node_argv
+from rain_deploy.node.service.process import interrupted, node_argv
 from rain_deploy.node.wire import ClusterConfig, Member, NodeConfig, Outcome, RunState, StateLine
 
 

@@ -30,18 +30,13 @@ _READY_DEADLINE_S = 20.0
 _PROBE_POLL_S = 0.02
 _GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 """Without it, TensorFlow takes all of a GPU's memory for the first task."""
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-)
+_THREADS = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
+_THREADS += ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"]
 _RUST = {"RUST_LOG": "info", "RUST_BACKTRACE": "0"}
 """We read Rain's logs, so they must not depend on the user's variables."""
 
 
-class EngineFailed(Exception):  # noqa: N818 - Rain's failure, reported upwards
+class EngineFailed(OSError):  # noqa: N818 - Rain's failure, reported upwards
     """Rain failed; the message quotes its log."""
 
 
@@ -134,10 +129,9 @@ def next_epoch(server_dir: Path) -> int:
 
 
 def probe(host: str, port: int, *, expect: int, deadline_s: float, warm: bool) -> int:
-    """Print ``{"governors": […]}`` once ``expect`` are registered, or at the deadline.
+    """Print ``{"governors": […]}`` once ``expect`` are registered (return 0), or at the deadline (return 1).
 
-    With ``warm``, read the arguments from stdin, after Rain is imported: the run that is to come does not
-    wait for the import.  Returns 0 if all are registered, else 1.
+    With ``warm``, read the arguments from stdin, after Rain is imported: no run waits for the import.
     """
     import rain.client  # noqa: PLC0415 - takes 0.2 s, and nothing else needs it
 
@@ -168,30 +162,25 @@ def probe(host: str, port: int, *, expect: int, deadline_s: float, warm: bool) -
     return 0 if len(governors) >= expect else 1
 
 
-class WarmProbe:
-    """A ``probe`` process that has imported Rain and waits to be asked."""
+class WarmProbe(subprocess.Popen[bytes]):
+    """A ``probe`` process that has imported Rain and waits to be asked; it ends once it has answered."""
 
     def __init__(self, config: NodeConfig) -> None:
         argv = [config.python, str(config.code), "probe", "--warm"]
-        env = environment(config, "probe", config.server_dir)
-        pipe = subprocess.PIPE
-        self._child = subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=env, start_new_session=True)
+        env, pipe = environment(config, "probe", config.server_dir), subprocess.PIPE
+        super().__init__(argv, bufsize=0, stdin=pipe, stdout=pipe, env=env, start_new_session=True)
 
     def ask(self, host: str, port: int, expect: int, deadline_s: float) -> None:
-        """Ask once.  The answer can be read when ``answered`` returns True."""
-        assert self._child.stdin
+        """Ask once."""
+        assert self.stdin
         with contextlib.suppress(OSError):
-            self._child.stdin.write(f"{host} {port} {expect} {deadline_s}\n".encode())
-            self._child.stdin.close()
-
-    def answered(self) -> bool:
-        return self._child.poll() is not None
+            self.stdin.write(f"{host} {port} {expect} {deadline_s}\n".encode())
 
     def governors(self) -> tuple[str, ...]:
         """Return ``address:port`` of the registered governors; none if there is no answer."""
-        assert self._child.stdout
-        self._child.kill()
-        answer = self._child.stdout.read()
+        assert self.stdout
+        self.kill()
+        answer = self.stdout.read()
         try:
             return tuple(one["governor"] for one in json.loads(answer)["governors"])
         except (ValueError, KeyError):
@@ -199,5 +188,5 @@ class WarmProbe:
 
     def close(self) -> None:
         """End the process, whether or not it was asked."""
-        with contextlib.suppress(OSError), self._child:
-            self._child.kill()
+        self.kill()
+        self.communicate()

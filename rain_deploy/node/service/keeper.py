@@ -10,8 +10,7 @@ from ..files import Tail, load, node_config
 from ..run import Run, all_runs, load_run
 from ..wire import NodeConfig, RunState
 from .engine import GOVERNOR_LOG, Epoch, fresh_epoch, start_governor
-from .ensure import Service
-from .process import Process, end, group, leader, scan
+from .process import Process, Service, end, group, leader, scan
 
 _BUSY_POLL_S = 0.03
 _FRESH_S = 30.0

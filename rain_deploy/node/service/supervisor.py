@@ -17,8 +17,7 @@ from ..run import Run, Script, all_runs
 from ..wire import ClusterConfig, Outcome, RunState
 from . import engine
 from .engine import EngineFailed, WarmProbe
-from .ensure import Service
-from .process import Process, end, environment, leader, node_argv, scan, spawn, wait_until
+from .process import Process, Service, end, environment, leader, node_argv, scan, spawn, wait_until
 
 _IDLE_POLL_S = 0.03
 _LINE_EVERY_S = 0.3
@@ -49,10 +48,7 @@ class Supervisor:
         self._line_checked_s = 0.0
 
     def step(self) -> float:
-        """Bring the next run to its end, or keep an idle server; return the seconds until the next step.
-
-        Raises EngineFailed, NotInstalled, OSError.
-        """
+        """Bring the next run to its end, or keep an idle server; return the seconds until the next step."""
         self.config = config = node_config(self.config.node_dir)
         if waiting := self._waiting():
             begun = [run for run in waiting if run.status().state != RunState.QUEUED]
@@ -73,7 +69,7 @@ class Supervisor:
         return _IDLE_POLL_S
 
     def take_probe(self) -> WarmProbe:
-        """Return the process that asks for governors; the caller closes it."""
+        """Return the process that asks for governors."""
         probe, self._probe = self._probe or WarmProbe(self.config), None
         return probe
 
@@ -129,10 +125,7 @@ class Attempt:
         run.finish(outcome, message, exit_code=script.exit_code, started_s=started_s, ended_s=ended_s)
 
     def _start(self) -> Ending | None:
-        """Start server and job, and wait for governors; return an ending if that fails.
-
-        Raises EngineFailed.
-        """
+        """Start server and job; return an ending if too few governors register.  Raises EngineFailed."""
         run, epoch = self._run, self._run.attempt_dir
         server = leader(self._config.service, "server", epoch)
         if server is None:
@@ -156,7 +149,7 @@ class Attempt:
         with contextlib.closing(self._supervisor.take_probe()) as probe:
             probe.ask(self._config.address, self._run.about.port, len(self._expected), _GOVERNORS_DEADLINE_S)
             deadline = time.monotonic() + _GOVERNORS_DEADLINE_S + 3
-            while not probe.answered() and time.monotonic() < deadline:
+            while probe.poll() is None and time.monotonic() < deadline:
                 if self._run.cancelled:
                     return None
                 if not server.alive():

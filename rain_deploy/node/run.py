@@ -1,0 +1,215 @@
+"""A run on a node: its directory, its place in line, its job, and what a reader follows."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from . import wire
+from .files import Tail, load, read_json, write_json
+from .wire import Outcome, RunDescription, RunState, RunStatus, StateLine
+
+_EAGER_S = 1.0
+_EAGER_POLL_S = 0.02
+_POLL_S = 0.05
+_ALIVE_EVERY_S = 10.0
+"""The state is sent again this often, so that a reader that is gone is noticed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """job.json once the script is being started, and exit.json once it has ended."""
+
+    started_s: float | None = None
+    ended_s: float | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that was shipped to this node."""
+
+    path: Path
+    about: RunDescription
+
+    @property
+    def id(self) -> str:
+        return self.about.run
+
+    def status(self) -> RunStatus:
+        """Return what state.json says; ``shipped`` if the run was not queued here."""
+        return load(self.path / "state.json", RunStatus) or RunStatus()
+
+    def update(self, **changes: Any) -> RunStatus:
+        """Change state.json.  Only the supervisor does this once a run is queued."""
+        status = replace(self.status(), **changes)
+        write_json(self.path / "state.json", status)
+        return status
+
+    def finish(self, outcome: str, message: str = "", **changes: Any) -> RunStatus:
+        """Record that the run is over, and delete its variables.  Raises OSError."""
+        self.forget_env()
+        return self.update(state=RunState.FINISHED, outcome=outcome, message=message, **changes)
+
+    @property
+    def cancelled(self) -> bool:
+        """True once somebody has cancelled the run."""
+        return (self.path / "cancel").exists()
+
+    @property
+    def attempt_dir(self) -> Path:
+        return self.path / "epochs" / str(self.status().attempt)
+
+    @property
+    def script_end(self) -> Script | None:
+        return load(self.path / "exit.json", Script)
+
+    def env(self, code: Path) -> dict[str, str]:
+        """Return the variables of ``--env``, and those that switch the companion on if the run wants it."""
+        companion = {"RAIN_DEPLOY_COMPANION": str(code / "site"), "RAIN_DEPLOY_RUN_DIR": str(self.path)}
+        given = {name: str(value) for name, value in read_json(self.path / "env.json").items()}
+        return (companion if self.about.companion else {}) | given
+
+    def forget_env(self) -> None:
+        """Delete the variables, which may be secrets."""
+        (self.path / "env.json").unlink(missing_ok=True)
+
+
+class NoSuchRun(Exception):  # noqa: N818 - a fact about the argument
+    """A directory holds no run that was shipped whole."""
+
+
+def the_run(path: Path) -> Run:
+    """Return the run in a directory.  Raises NoSuchRun."""
+    if run := load_run(path):
+        return run
+    raise NoSuchRun(f"{path} holds no run")
+
+
+def load_run(path: Path) -> Run | None:
+    """Return the run in a directory; None when none was shipped there whole."""
+    about = load(path / "run.json", RunDescription)
+    return Run(path, about) if about else None
+
+
+def all_runs(runs_dir: Path, skip: frozenset[str] = frozenset()) -> tuple[Run, ...]:
+    """Return the runs by their place in the line, except directories named in ``skip``."""
+    try:
+        names = [entry.name for entry in runs_dir.iterdir() if entry.name not in skip]
+    except FileNotFoundError:
+        return ()
+    found = (load_run(runs_dir / name) for name in names)
+    return tuple(sorted((run for run in found if run), key=lambda run: (run.about.sequence, run.id)))
+
+
+def unfinished(runs_dir: Path) -> tuple[Run, ...]:
+    """Return the queued and active runs, first in line first."""
+    return tuple(run for run in all_runs(runs_dir) if run.status().waits_or_runs)
+
+
+def state_line(run: Run) -> StateLine:
+    """Return a run's state and, while it waits, the number of runs before it."""
+    status, ahead = run.status(), 0
+    if status.state == RunState.QUEUED:
+        place = (run.about.sequence, run.id)
+        ahead = sum((other.about.sequence, other.id) < place for other in unfinished(run.path.parent))
+    return wire.extended(status, StateLine, ahead=ahead)
+
+
+def join(run_dir: Path, *, no_wait: bool) -> StateLine | int:
+    """Queue a run, unless it is in line; with ``no_wait`` only if no other run is in line."""
+    run = the_run(run_dir)
+    others = [other.id for other in unfinished(run_dir.parent) if other.id != run.id]
+    if no_wait and others:
+        run.forget_env()
+        print(f"other runs are not finished: {', '.join(others)}", file=sys.stderr)
+        return wire.BUSY
+    if run.status().state == RunState.SHIPPED:
+        run.update(state=RunState.QUEUED, queued_s=time.time())
+    return state_line(run)
+
+
+def cancel(run_dir: Path) -> RunStatus:
+    """Ask for a run's end; a run that was never in line ends at once."""
+    run = the_run(run_dir)
+    (run.path / "cancel").touch()
+    status = run.status()
+    if status.state != RunState.SHIPPED:
+        return status
+    return run.finish(Outcome.CANCELLED, "never in line", ended_s=time.time())
+
+
+def run_job(run_dir: Path) -> int:
+    """Run a run's script with the caller's environment and output, and record how it ended."""
+    run, started_s = the_run(run_dir), time.time()
+    # A handler, not SIG_IGN, which the script would inherit.  The job outlives the script to record its end,
+    # and also the supervisor.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    write_json(run_dir / "job.json", Script(started_s))
+    cwd = run_dir / "files" / run.about.cwd
+    name = os.path.relpath(run_dir / "files" / run.about.script, cwd)
+    argv = [sys.executable, f"./{name}" if name.startswith("-") else name, *run.about.args]
+    env = {**os.environ, "PWD": str(cwd)}  # as a shell's cd leaves it; Rain's library warns of another
+    try:
+        exit_code = subprocess.run(argv, stdin=subprocess.DEVNULL, cwd=cwd, env=env, check=False).returncode
+    except OSError as error:
+        print(f"the script cannot be started: {error}", file=sys.stderr)
+        exit_code = 127
+    write_json(run_dir / "exit.json", Script(started_s, time.time(), exit_code))
+    return 0
+
+
+def follow(run_dir: Path, out: int, err: int, points: int) -> int:
+    """Send a run's lines until it is finished and all are sent, or until the reader is gone."""
+    run = the_run(run_dir)
+    if run.status().state == RunState.SHIPPED:
+        print("it was never in line", file=sys.stderr)
+        return wire.NOT_IN_LINE
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    started = time.monotonic()
+    try:
+        for lines in _batches(run, out, err, points):
+            if lines:
+                sys.stdout.write("".join(json.dumps(wire.to_json(line)) + "\n" for line in lines))
+                sys.stdout.flush()
+                continue
+            wait_s = _EAGER_POLL_S if time.monotonic() - started < _EAGER_S else _POLL_S
+            if poll.poll(wait_s * 1000):  # at once when the other end of stdout is closed
+                break
+    except BrokenPipeError:
+        # The interpreter's own flush at exit would fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _batches(run: Run, out: int, err: int, points: int) -> Iterator[list[wire.FollowLine]]:
+    """Yield lists of lines to send, empty ones to wait after, until all of a finished run is sent."""
+    streams = {"out": Tail(run.path / "stdout.log", out), "err": Tail(run.path / "stderr.log", err)}
+    rows = Tail(run.path / "points.jsonl", points)
+    sent: StateLine | None = None
+    sent_s = 0.0
+    while True:
+        state = state_line(run)  # before the files: once it is finished they are complete
+        lines: list[wire.FollowLine] = []
+        if state != sent or time.monotonic() - sent_s > _ALIVE_EVERY_S:
+            sent, sent_s = state, time.monotonic()
+            lines.append(state)
+        for kind, stream in streams.items():
+            if data := stream.read():
+                lines.append(wire.OutputLine(t=kind, d=data.decode("utf-8", "surrogateescape")))
+        new = rows.read(whole_lines=True).splitlines(keepends=True)
+        lines += [wire.PointLine(row=wire.read(wire.PointRow, row), bytes=len(row)) for row in new]
+        if not lines and state.state == RunState.FINISHED:
+            yield [wire.EndLine()]
+            return
+        yield lines
