@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,9 +14,6 @@ from rain_deploy.core.machine import Facts
 from rain_deploy.core.spec import EngineSpec, ResolvedEnvironment
 from rain_deploy.core.step import Stage, joined
 from rain_deploy.errors import RainDeployError
-
-Stages = Mapping[str, Stage]
-"""Stages of one name, by node, for the nodes that lack something."""
 
 
 class Part(abc.ABC):
@@ -96,7 +93,7 @@ def groups(parts: Iterable[Part]) -> Iterator[tuple[Part, ...]]:
         yield tuple(group)
 
 
-def stages_of(group: tuple[Part, ...], nodes: Iterable[Node]) -> Stages:
+def stages_of(group: tuple[Part, ...], nodes: Iterable[Node]) -> dict[str, Stage]:
     """Return the stage of a group for every node that lacks one of its parts."""
     return {node.name: joined(part.stage(node) for part in group) for node in nodes if lacking(group, node)}
 
@@ -108,7 +105,7 @@ def after(group: Iterable[Part], node: Node) -> Node:
     return node
 
 
-def planned(parts: Iterable[Part], nodes: tuple[Node, ...]) -> Iterator[Stages]:
+def planned(parts: Iterable[Part], nodes: tuple[Node, ...]) -> Iterator[dict[str, Stage]]:
     """Return the stages that will run, in order, each computed for nodes as the ones before leave them."""
     for group in groups(parts):
         if stages := stages_of(group, nodes):

@@ -183,8 +183,9 @@ class PortForward(socketserver.ThreadingTCPServer):
         if closing:  # ``close`` did not see this pair
             _end(request, channel)
         try:
-            (upward := threading.Thread(target=_copy_up, args=(request, channel))).start()
-            _copy_down(channel, request)
+            upward = threading.Thread(target=_copy, args=(request, channel), kwargs={"up": True})
+            upward.start()
+            _copy(request, channel, up=False)
             upward.join()
         finally:
             with self._lock:
@@ -198,20 +199,15 @@ def _end(near: socket.socket, far: paramiko.Channel) -> None:
     hang_up(far)
 
 
-def _copy_up(near: socket.socket, far: paramiko.Channel) -> None:
+def _copy(near: socket.socket, far: paramiko.Channel, *, up: bool) -> None:
+    """Copy one direction until its end; end both if one of the two sides is lost."""
+    receive, send = (near.recv, far.sendall) if up else (far.recv, near.sendall)
     try:
-        while data := near.recv(SLICE_BYTES):
-            far.sendall(data)
-        far.shutdown_write()
-    except LOST:
-        _end(near, far)
-
-
-def _copy_down(far: paramiko.Channel, near: socket.socket) -> None:
-    try:
-        while data := far.recv(SLICE_BYTES):
-            near.sendall(data)
-        # After a full close of the far side, a half-open connection would keep ``_copy_up`` waiting for ever.
-        near.shutdown(socket.SHUT_RDWR if far.closed else socket.SHUT_WR)
+        while data := receive(SLICE_BYTES):
+            send(data)
+        if up:
+            far.shutdown_write()
+        else:  # a half-open connection after a full close would keep the copy upwards waiting for ever
+            near.shutdown(socket.SHUT_RDWR if far.closed else socket.SHUT_WR)
     except LOST:
         _end(near, far)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import os
@@ -19,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from rain_deploy.core.spec import EngineSpec
+from rain_deploy.parts.shell import step
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -179,19 +182,6 @@ def cargos_of(machine: Machine) -> list[str]:
     return found
 
 
-def test_two_builds_at_once_are_one_build(machine: Machine) -> None:
-    slow = machine.cargo_is("slow")
-    first = machine.start("--lock", machine.lock())
-    wait_for(lambda: "install" in machine.cargo_calls())
-    second = machine.start("--lock", machine.lock())
-    assert second.stderr
-    assert second.stderr.readline() == "Waiting for another build of the engine on this machine\n"
-    slow.unlink()
-    for process in (first, second):
-        assert process.communicate(timeout=DEADLINE_S)[0] == f"{RAIN_SHA256}\n"
-    assert machine.cargo_calls().count("install") == 1
-
-
 def test_the_users_own_cargo_home_is_used(machine: Machine) -> None:
     (machine.root / "home/.cargo").mkdir()
     machine.run("--lock", machine.lock())
@@ -258,7 +248,7 @@ def test_a_download_with_another_hash_is_not_kept(
         status, out, err = machine.run("--url", url + path, "--sha256", RAIN_SHA256)
     assert (status, out) == (1, "")
     assert complaint in err
-    assert [path for path in machine.cache.rglob("*") if path.is_file()] == [machine.cache / ".lock"]
+    assert [path for path in machine.cache.rglob("*") if path.is_file()] == []
 
 
 def test_a_download_that_does_not_run_here_is_refused(machine: Machine) -> None:
@@ -268,6 +258,27 @@ def test_a_download_that_does_not_run_here_is_refused(machine: Machine) -> None:
     assert status == 1
     assert "does not run on this machine" in err
     assert machine.engines() == []
+
+
+def test_a_step_waits_for_another_build_and_takes_what_it_made(machine: Machine) -> None:
+    (machine.root / "staging").mkdir()
+    (machine.root / "staging/engine").symlink_to(SCRIPT.parent)
+    machine.cache.mkdir(parents=True)
+    with served(RAIN) as url, (machine.cache / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        python, spec = sys.executable, EngineSpec(url, RAIN_SHA256)
+        act = step("engine", "engine.sh.j2", python=python, cache=machine.cache, spec=spec).act
+        waits = subprocess.Popen(
+            ["sh", "-ec", f'S={machine.root}/staging; data() {{ echo "$2"; }}\n{act}'],
+            env=machine.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert waits.stdout
+        assert waits.stdout.readline() == "Waiting for another build of the engine on this machine\n"
+        assert machine.run("--url", url, "--sha256", RAIN_SHA256)[:2] == (0, f"{RAIN_SHA256}\n")
+    # The server has gone with the lock.
+    assert waits.communicate(timeout=DEADLINE_S)[0] == f"{RAIN_SHA256}\n"
 
 
 def test_a_server_that_is_not_there_is_named(machine: Machine) -> None:

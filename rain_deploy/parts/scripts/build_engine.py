@@ -2,14 +2,14 @@
 
 Run by itself with any Python from 3.11; the standard library only.  The last line on stdout is the SHA-256 of
 the binary, which then lies at ``CACHE/<sha256>/rain``; ``CACHE/from/<key>`` holds the same digest, where the
-key is the SHA-256 of the lock (build) or of the download.  An entry appears by rename or not at all.
+key is the SHA-256 of the lock (build) or of the download.  An entry appears by rename or not at all.  The
+caller sees to it that one runs at a time.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import functools
 import hashlib
 import http.client
@@ -22,12 +22,10 @@ import tarfile
 import tomllib
 import urllib.request
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 CRATE = "rain_server"
 TARGET = "x86_64-unknown-linux-gnu"
-WAIT_S = 3600
-"""How long to wait for another build of the same machine."""
 SILENCE_S = 120.0
 """A download that says nothing for so long has failed."""
 FETCHER = f"""[package]
@@ -207,43 +205,24 @@ def _sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _take(lock: IO[str]) -> None:
-    """Take the lock, which one build at a time has on this machine; wait for another one."""
-
-    def give_up(*_signal: object) -> None:
-        raise BuildError(f"another build held {lock.name} for {WAIT_S} s")
-
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        _say("Waiting for another build of the engine on this machine")
-        signal.signal(signal.SIGALRM, give_up)
-        signal.alarm(WAIT_S)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        signal.alarm(0)
-
-
 def _bring(cache: Path, options: argparse.Namespace) -> str:
     """Return the SHA-256 of the engine that the options ask for, which is then in the cache."""
-    cache.mkdir(parents=True, exist_ok=True)
     key = options.sha256 if options.url else _sha256_of(options.lock)
-    with (cache / ".lock").open("w") as lock:
-        _take(lock)
-        with contextlib.suppress(OSError):
-            sha256 = (cache / "from" / key).read_text().strip()
-            if _sha256_of(cache / sha256 / "rain") == sha256:
-                return sha256
-        work = cache / (".download" if options.url else ".build")
-        work.mkdir(exist_ok=True)
-        if options.url:
-            try:
-                return _install(cache, _download(work, options.url, options.sha256), key)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
-        sha256 = _install(cache, _build(work, read_pins(options.lock.read_text())), key)
-        # Only after success: the parts of an interrupted build are used by the next one.
-        shutil.rmtree(work, ignore_errors=True)
-        return sha256
+    with contextlib.suppress(OSError):
+        sha256 = (cache / "from" / key).read_text().strip()
+        if _sha256_of(cache / sha256 / "rain") == sha256:
+            return sha256
+    work = cache / (".download" if options.url else ".build")
+    work.mkdir(parents=True, exist_ok=True)
+    if options.url:
+        try:
+            return _install(cache, _download(work, options.url, options.sha256), key)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    sha256 = _install(cache, _build(work, read_pins(options.lock.read_text())), key)
+    # Only after success: the parts of an interrupted build are used by the next one.
+    shutil.rmtree(work, ignore_errors=True)
+    return sha256
 
 
 def main() -> int:
