@@ -49,16 +49,10 @@ class Provider(Protocol):
         """None if machines cost nothing."""
 
     def preflight(self, spec: ClusterSpec) -> tuple[str, ...]:
-        """Refuse what cannot work (InputError, StateError …) before anything is made.
-
-        Changes nothing.  Returns sentences for the user, such as what opens to whom.
-        """
+        """Refuse what cannot work before anything is made, else return sentences for the user: what opens."""
 
     def intents(self, spec: ClusterSpec, cluster: Cluster, nodes: int) -> tuple[Intent, ...]:
-        """Return an intent for each resource that ``nodes`` nodes need, always with the same names.
-
-        Intents of one kind follow each other and may be made in parallel, after all those before them.
-        """
+        """Return one per resource, always with the same names; those of one kind may be made in parallel."""
 
     def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> Resource:
         """Make the resource, or adopt what an earlier call made; return once its id is known.

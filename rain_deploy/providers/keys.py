@@ -10,18 +10,18 @@ from pathlib import Path
 def cluster_key(home: Path, cluster_id: str) -> Path:
     """Return the private key file (0600) for the cluster's nodes; create it if it is missing."""
     path = home / "clusters" / cluster_id / "id_ed25519"
-    path.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.parent.mkdir(exist_ok=True, mode=0o700)
     public_key(path)
     return path
 
 
 def public_key(private: Path) -> str:
-    """Return ``ssh-ed25519 base64`` of the key at ``private``; create it and its .pub if it is missing."""
+    """Return ``ssh-ed25519 base64`` of the key at ``private``; create it, its .pub and its directory."""
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - heavy
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - heavy
 
     if not private.exists():
+        private.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private.parent.mkdir(exist_ok=True, mode=0o700)
         made = Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         )

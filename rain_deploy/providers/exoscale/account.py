@@ -99,10 +99,7 @@ def credentials_found(environ: Mapping[str, str], home: Path, *, here: Path | No
 
 
 def _pair(environ: Mapping[str, str]) -> tuple[str, str, str] | None:
-    """Return where key and secret come from and both, if both are set.
-
-    The first name that is set counts, even if it is set to nothing.
-    """
+    """Return where key and secret come from, and both.  The first name that is set counts, even if empty."""
     names = [next((name for name in group if name in environ), "") for group in (_KEYS, _SECRETS)]
     key, secret = (environ.get(name, "") for name in names)
     return (f"{' and '.join(names)} in the environment", key, secret) if key and secret else None
@@ -110,8 +107,15 @@ def _pair(environ: Mapping[str, str]) -> tuple[str, str, str] | None:
 
 def _profile(environ: Mapping[str, str], home: Path, here: Path) -> _Profile | None:
     """Return the chosen account of the config file; None without a file."""
-    named = environ.get("EXOSCALE_CONFIG")
-    path = here / named if named else _config_file(environ, home, here)
+    if named := environ.get("EXOSCALE_CONFIG"):
+        path: Path | None = here / named
+    else:  # the first file in the places where ``exo`` looks, in its order
+        config_home = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+        if sys.platform == "darwin":
+            config_home = home / "Library/Application Support"
+        places = (config_home / "exoscale", home / ".exoscale", home, here)
+        paths = (place / name for place in places for name in ("exoscale.toml", "exoscale"))
+        path = next((path for path in paths if path.is_file()), None)
     if path is None:
         return None
     try:
@@ -134,17 +138,6 @@ def _profile(environ: Mapping[str, str], home: Path, here: Path) -> _Profile | N
             next_step="set EXOSCALE_ACCOUNT to one of them, or: exo config",
         )
     return _Profile(f"account {name!r} of {path}", accounts[names.index(name)])
-
-
-def _config_file(environ: Mapping[str, str], home: Path, here: Path) -> Path | None:
-    """Return the first file in the places where ``exo`` looks, in its order."""
-    if sys.platform == "darwin":
-        config = home / "Library/Application Support"
-    else:
-        config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
-    places = (config / "exoscale", home / ".exoscale", home, here)
-    paths = (place / name for place in places for name in ("exoscale.toml", "exoscale"))
-    return next((path for path in paths if path.is_file()), None)
 
 
 def _lower(value: Any) -> Any:

@@ -1,7 +1,4 @@
-"""The meaning of an answer of Exoscale's API: its body, one of our errors, or nothing certain.
-
-An answer that is not the API's own (HTML of a proxy, a truncated body) proves nothing: NoAnswer.
-"""
+"""The meaning of an answer of Exoscale's API.  One that is not its own (HTML of a proxy) is NoAnswer."""
 
 # ruff: noqa: N818 - named by what happened, as in rain_deploy.errors
 
@@ -43,10 +40,7 @@ _REASONS = {
 
 
 class NoAnswer(Exception):
-    """No proper answer came.  ``nothing_done``: the request had no effect, so it may be repeated.
-
-    ``after_s``: seconds that the API asked to wait; 0: it did not.
-    """
+    """No proper answer came.  ``nothing_done``: it may be repeated; ``after_s``: the API asked for a pause."""
 
     def __init__(self, why: str, *, nothing_done: bool = False, after_s: float = 0.0) -> None:
         super().__init__(why)
@@ -85,8 +79,8 @@ class Unclear(ApiError):
 class Operation:
     """A change that Exoscale has begun."""
 
-    id: str
-    state: str
+    id: str = ""
+    state: str = ""
     zone: str | None = None
     reference: str = ""
     """Id of what it makes or changes, where the answer names it."""
@@ -95,14 +89,8 @@ class Operation:
 
     @classmethod
     def parse(cls, answer: Mapping[str, Any], zone: str | None) -> Operation:
-        return cls(
-            id=str(answer.get("id", "")),
-            state=str(answer.get("state", "")),
-            zone=zone,
-            reference=str((answer.get("reference") or {}).get("id", "")),
-            reason=str(answer.get("reason", "unknown")),
-            message=cut(str(answer.get("message", ""))),
-        )
+        texts = {key: str(answer[key]) for key in ("id", "state", "reason", "message") if key in answer}
+        return cls(zone=zone, reference=str((answer.get("reference") or {}).get("id", "")), **texts)
 
     @property
     def made(self) -> str:
@@ -113,13 +101,13 @@ class Operation:
 
     def succeeded(self, what: str) -> bool:
         """Return True for a success and False while it runs.  Raises the error of any other end."""
-        words = f": {self.message}" if self.message else ""
+        words = f": {cut(self.message)}" if self.message else ""
         if self.state == "timeout":
             message = f"{what}: Exoscale stopped waiting for its own operation{words}; it may still come"
             raise PartlyUp(message, next_step="rain-deploy status")
         if self.state != "failure":
             return self.state == "success"
-        if short := out_of_room(what, self.message):
+        if short := out_of_room(what, cut(self.message)):
             raise short
         if self.reason in {"busy", "unavailable", "interrupted"}:
             raise ApiError(f"{what}: Exoscale says {self.reason}{words}", next_step="the same command, later")

@@ -100,10 +100,7 @@ class Api:
     def rows(
         self, operation: str, *, zone: str | None = None, since_s: float | None = None, **arguments: str
     ) -> Rows:
-        """Return a list as it was at ``since_s`` or later (None: at any time in this process).
-
-        One thread fetches it for all that want it at that time.
-        """
+        """Return a list as it was at ``since_s`` or later (None: in this process), asked once for all."""
         key = (operation, zone, *sorted(arguments.items()))
         with self._lock:
             listing = self._listing[key]

@@ -1,7 +1,4 @@
-"""The offer of Exoscale: instance types, templates, quotas, prices, the quote of an ``up``.
-
-Looked up once per process; reads only.  Refusals name what is valid.
-"""
+"""The offer of Exoscale, looked up once per process: instance types, templates, quotas, prices, the quote."""
 
 from __future__ import annotations
 
@@ -53,10 +50,7 @@ class Catalog:
         self._api = api
 
     def wanted(self, machines: Machines) -> Machine:
-        """Return the kind of machine to make, with defaults for what is left open.
-
-        A bare size is of family standard, as in ``exo``.
-        """
+        """Return the kind of machine to make, with defaults.  As in ``exo``, a bare size is standard."""
         name = (machines.instance_type or DEFAULT_TYPE).lower()
         return Machine(
             zone=machines.zone or self._api.zone,
@@ -144,10 +138,7 @@ class Catalog:
         return tuple(sorted(types, key=lambda each: (each.per_hour is None, each.per_hour or 0.0, each.name)))
 
     def quote(self, spec: ClusterSpec, more: int, opens: tuple[str, ...]) -> Quote:
-        """Return the price of one machine, for ``more`` of them.  ``opens``: sentences, what opens to whom.
-
-        Raises InputError for what is not offered, QuotaError where there is no room.
-        """
+        """Return what one of ``more`` machines costs; ``opens``: to whom.  Raises InputError, QuotaError."""
         machine = self.wanted(spec.machines)
         kind = self.kind(machine.instance_type, machine.zone)
         if kind.gpus and not spec.machines.template:
@@ -244,10 +235,7 @@ class Prices:
     own: frozenset[str]
 
     def hourly(self, instance_type: str, disk_gib: int) -> tuple[float, float] | None:
-        """Return what an hour costs while it runs, and while it is stopped: its disk goes on costing.
-
-        None: one of the prices is not in the table.
-        """
+        """Return the price of an hour while it runs, and while it is stopped: its disk.  None: unknown."""
         running, per_gib = self.table.get(instance_type), self.table.get(DISK)
         if running is None or per_gib is None:
             return None

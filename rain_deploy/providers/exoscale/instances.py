@@ -78,8 +78,6 @@ class Instances:
         host_key = self.host_key(intent.cluster_id, intent.name)
         for path in (host_key, host_key.with_name(f"{host_key.name}.pub")) if new_key else ():
             path.unlink(missing_ok=True)  # whoever was on an earlier machine may have read that key
-        host_key.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        host_key.parent.mkdir(exist_ok=True, mode=0o700)
         public = public_key(host_key)
         return self._user_data(
             host_key_private=host_key.read_text(encoding="ascii"),
@@ -154,22 +152,25 @@ class Instances:
     def set_expiry(self, resources: tuple[Resource, ...], expires_s: float | None) -> None:
         """Write the time limit into the labels.  Raises PartlyUp for one that is gone, after all others."""
         existing = self.existing([each.ref for each in resources], self._api.now_s)
+
+        def relabel(found: Instance) -> None:
+            """Replace the labels, which Exoscale takes only as a whole; ``found`` was read just before."""
+            what, zone, instance = f"labels of {found.name}", found.zone, found.id
+            wanted = {**found.labels, **expiry_label(expires_s)}
+            if wanted != found.labels:
+                self._api.done_once(
+                    lambda: self._read(found.ref).labels == wanted,
+                    lambda: self._api.change(
+                        "update-instance", what=what, zone=zone, id=instance, labels=wanted
+                    ),
+                    what=what,
+                )
+
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda found: self._relabel(found, expires_s), existing.values()))
+            list(pool.map(relabel, existing.values()))
         for each in resources:
             if each.ref not in existing:
                 raise gone(each)
-
-    def _relabel(self, found: Instance, expires_s: float | None) -> None:
-        """Replace the labels, which Exoscale takes only as a whole; ``found`` was read just before."""
-        wanted = {**found.labels, **expiry_label(expires_s)}
-        if wanted != found.labels:
-            what, zone, instance = f"labels of {found.name}", found.zone, found.id
-            self._api.done_once(
-                lambda: self._read(found.ref).labels == wanted,
-                lambda: self._api.change("update-instance", what=what, zone=zone, id=instance, labels=wanted),
-                what=what,
-            )
 
     def _listed(self, zone: str, since_s: float | None) -> tuple[Instance, ...]:
         rows = self._api.rows("list-instances", zone=zone, since_s=since_s)

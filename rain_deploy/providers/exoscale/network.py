@@ -96,10 +96,8 @@ class Network:
         self._api = api
 
     def key(self, intent: Intent, public: str) -> str:
-        """Return the name under which Exoscale has ``public``; register it if it is missing.
-
-        A key of our name with other content belongs to a home that was lost: it stays, ours gets a suffix.
-        """
+        """Return the name under which Exoscale has ``public``; register it if it is missing."""
+        # A key of our name with other content belongs to a home that was lost: it stays, ours gets a suffix.
 
         def fingerprint(name: str) -> str | None:
             with contextlib.suppress(Absent):
@@ -129,10 +127,7 @@ class Network:
         return self._api.made_once(find, register, what=f"{intent.name} ({name})", settle_s=READ_S)
 
     def group(self, intent: Intent, ref: str, *, unsettled: bool) -> str:
-        """Return the id of a group; a security group's rules are as they should be then.
-
-        ``unsettled``: an earlier command may have made it, from another address than this one.
-        """
+        """Return the id of a group with its rules.  ``unsettled``: it may have been made elsewhere."""
         known = None
         if ref:
             with contextlib.suppress(Absent):
@@ -184,11 +179,7 @@ class SecurityGroup:
         return (*sentences, "Rain's ports are open to the machines of this cluster")
 
     def ensure(self, intent: Intent, *, fresh: bool) -> None:
-        """Make the rules what they should be, and read them back.
-
-        ``fresh``: this process made the group.  Raises InputError where the operator's address is not known,
-        and where somebody's rule opens Rain's ports.
-        """
+        """Make the rules what they should be.  ``fresh``: this process made the group.  Raises InputError."""
         name, port = shared_name(intent), intent.machines.ssh_port
         allowed, rules = ssh_rules(port, intent.allow_ip), self._rules()
         had = tuple(rule for rule in rules if rule.is_ssh(port) and rule.source != self._group)
@@ -251,10 +242,8 @@ class SecurityGroup:
         )
 
     def _events(self, name: str) -> dict[str, str]:
-        """Return the successful changes of this group in the last minutes: where each came from.
-
-        An event counts if it names the group anywhere: its fields are not documented.
-        """
+        """Return where each successful change of this group in the last minutes came from."""
+        # An event counts if it names the group anywhere: its fields are not documented.
         since = (datetime.now(UTC) - EVENTS_OF).isoformat(timespec="seconds").replace("+00:00", "Z")
         events: dict[str, str] = {}
         for event in self._api.read("list-events", **{"from": since}):

@@ -38,18 +38,10 @@ from rain_deploy.providers.keys import cluster_key, public_key
 
 _PER_SPREAD = 8
 """Instances that one anti-affinity group takes."""
-_DELETE = {
-    KEY: ("delete-ssh-key", "name"),
-    GROUP: ("delete-security-group", "id"),
-    SPREAD: ("delete-anti-affinity-group", "id"),
-}
 
 
 class ExoscaleProvider:
-    """Implements ``Provider`` and ``Cloud`` of ``providers.base`` with files in ``home``.  Thread-safe.
-
-    ``user_data`` renders what a machine does at its first boot.  ``owner``: who gives the commands.
-    """
+    """Implements ``Provider`` and ``Cloud``; thread-safe.  ``user_data`` renders a machine's first boot."""
 
     traits = Traits(owned=True, installs_packages=True, needs_wall=False, shared_machine=False)
 
@@ -154,25 +146,24 @@ class ExoscaleProvider:
 
     def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> Resource:
         key = (intent.cluster_id, intent.kind, intent.name)
-        known = ref or self._made.get(key, "")
-        made = self._create(intent, known, None if known else unsettled_s)
+        if known := ref or self._made.get(key, ""):
+            unsettled_s = None
+        if intent.kind == KEY:
+            made = self._network.key(intent, public_key(cluster_key(self._home, intent.cluster_id)))
+        elif intent.kind in {GROUP, SPREAD}:
+            made = self._network.group(intent, known, unsettled=unsettled_s is not None)
+        elif known and self._instances.revive(known):
+            made = known
+        else:
+            made = self._instances.create(
+                intent,
+                group=self._needed(intent, GROUP, NAMES[GROUP]),
+                key=self._needed(intent, KEY, NAMES[KEY]),
+                spread=self._needed(intent, SPREAD, intent.spread) if intent.spread else None,
+                unsettled_s=unsettled_s,
+            )
         self._made[key] = made
         return Resource(*key, made, owner=owner_tag(intent.owner))
-
-    def _create(self, intent: Intent, ref: str, unsettled_s: float | None) -> str:
-        if intent.kind == KEY:
-            return self._network.key(intent, public_key(cluster_key(self._home, intent.cluster_id)))
-        if intent.kind in {GROUP, SPREAD}:
-            return self._network.group(intent, ref, unsettled=unsettled_s is not None)
-        if ref and self._instances.revive(ref):
-            return ref
-        return self._instances.create(
-            intent,
-            group=self._needed(intent, GROUP, NAMES[GROUP]),
-            key=self._needed(intent, KEY, NAMES[KEY]),
-            spread=self._needed(intent, SPREAD, intent.spread) if intent.spread else None,
-            unsettled_s=unsettled_s,
-        )
 
     def _needed(self, intent: Intent, kind: str, name: str) -> str:
         """Return what was made before the machine that needs it: by this process or, by its name, earlier."""
@@ -255,6 +246,6 @@ class ExoscaleProvider:
             if ref.kind == INSTANCE:
                 self._instances.delete(target, ref.label)
             else:
-                operation, argument = _DELETE[ref.kind]
-                self._api.delete(operation, ref.label, **{argument: target})
+                argument = "name" if ref.kind == KEY else "id"
+                self._api.delete(f"delete-{ref.kind}", ref.label, **{argument: target})
         self._made.pop((ref.cluster_id, ref.kind, ref.name), None)

@@ -6,6 +6,7 @@ here opens a connection.
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import re
@@ -87,9 +88,21 @@ def known_keys(destination: Destination, files: Sequence[Path]) -> tuple[str, ..
     As in OpenSSH, the name with the port decides, and the bare name only if that has no key.  Raises
     InputError if a file cannot be read.
     """
-    found = [_search(name, files) for name in destination.key_names]
-    revoked = {key for rows in found for mark, key in rows if mark == "@revoked"}
-    plain = ([key for mark, key in rows if not mark] for rows in found)
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name, file in itertools.product(destination.key_names, files):
+        rows = found.setdefault(name, [])
+        if not os.path.isfile(file):  # noqa: PTH113 - False also if a parent cannot be entered
+            continue
+        answer = _ask(("ssh-keygen", "-F", name, "-f", str(file)), f"known hosts of {name}")
+        if answer.returncode not in {0, 1}:
+            raise InputError(f"{file} cannot be read as a known_hosts file", details=answer.stderr)
+        for line in (line for line in answer.stdout.splitlines() if not line.startswith("#")):
+            fields = line.split()
+            mark = fields.pop(0) if line.startswith("@") else ""  # @revoked or @cert-authority
+            if len(fields) > 2:  # noqa: PLR2004 - hosts, type, key
+                rows.append((mark, f"{fields[1]} {fields[2]}"))
+    revoked = {key for rows in found.values() for mark, key in rows if mark == "@revoked"}
+    plain = ([key for mark, key in rows if not mark] for rows in found.values())
     keys = next(filter(None, plain), [])
     return tuple(key for key in dict.fromkeys(keys) if key not in revoked)
 
@@ -142,23 +155,6 @@ def _ask(argv: tuple[str, ...], what: str) -> subprocess.CompletedProcess[str]:
         raise InputError(
             f"{what}: {argv[0]} gave no answer within {ASK_DEADLINE_S:.0f} s (a Match exec that hangs?)"
         ) from error
-
-
-def _search(name: str, files: Sequence[Path]) -> list[tuple[str, str]]:
-    """Return (mark, key) of every line for ``name``; a mark is empty, ``@revoked`` or ``@cert-authority``."""
-    rows: list[tuple[str, str]] = []
-    for file in files:
-        if not os.path.isfile(file):  # noqa: PTH113 - False also if a parent cannot be entered
-            continue
-        answer = _ask(("ssh-keygen", "-F", name, "-f", str(file)), f"known hosts of {name}")
-        if answer.returncode not in {0, 1}:
-            raise InputError(f"{file} cannot be read as a known_hosts file", details=answer.stderr)
-        for line in answer.stdout.splitlines():
-            fields = line.split()
-            mark = fields.pop(0) if line.startswith("@") else ""
-            if not line.startswith("#") and len(fields) > 2:  # noqa: PLR2004 - hosts, type, key
-                rows.append((mark, f"{fields[1]} {fields[2]}"))
-    return rows
 
 
 class _Settings:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,10 +80,7 @@ class HostsProvider:
         )
 
     def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> Resource:
-        """Record how the machine is reached, and do nothing to it.
-
-        Without a known key, ``host_keys`` stays empty and every connection is refused.
-        """
+        """Record how the machine is reached.  Without a known key, every connection to it is refused."""
         del ref, unsettled_s
         return Resource(intent.cluster_id, KIND, intent.name, _JSON.dumps(self._host(intent)))
 
@@ -130,7 +127,7 @@ class HostsProvider:
             identity_files=destination.identity_files,
             use_agent=destination.use_agent,
             jumps=tuple(
-                Jump(hop.address, hop.port, hop.user, hop.identity_files, _jump_keys(hop, key_file))
+                Jump(hop.address, hop.port, hop.user, hop.identity_files, _keys(hop, key_file, jump=True))
                 for hop in destination.jumps
             ),
             cluster_address=dict(intent.machines.host_addresses).get(intent.entry),
@@ -139,11 +136,18 @@ class HostsProvider:
     def _check(self, entry: str, key_file: Path | None) -> object:
         """Return what tells machines apart.  Raises InputError and HostKeyError, which name the entry."""
         destination = look_up(entry, self._home)
-        first, *_ = (*destination.jumps, destination)
+        ways = (*destination.jumps, destination)
+        first = ways[0]
         addresses = _resolve(first.address, entry)
-        for hop in destination.jumps:
-            _demand(_jump_keys(hop, key_file), hop, f"{entry} (its jump host {hop.address})", None)
-        _demand(_keys(destination, key_file), destination, entry, key_file)
+        for way in ways:
+            last = way is destination
+            if _keys(way, key_file, jump=not last):
+                continue
+            name = entry if last else f"{entry} (its jump host {way.address})"
+            where, step = "your known_hosts", f"run `{way.command}` once, and check the key it shows"
+            if last and key_file:
+                where, step = str(key_file), f"add its key to {key_file}"
+            raise HostKeyError(f"{name}: its host key is not in {where}, or is revoked there", next_step=step)
         machine = addresses if first is destination else destination.address
         hops = tuple((hop.address, hop.port) for hop in destination.jumps)
         return hops, machine, destination.port, destination.user
@@ -162,46 +166,31 @@ def _used(entries: tuple[str, ...], nodes: int) -> tuple[str, ...]:
     return entries[:nodes]
 
 
-def _keys(destination: Destination, key_file: Path | None) -> tuple[str, ...]:
-    """Return the known keys: only those of ``key_file`` if it is given; its bare keys fit every machine."""
-    if key_file is None:
-        return known_keys(destination, destination.known_hosts)
-    return tuple(dict.fromkeys([*known_keys(destination, (key_file,)), *bare_keys(key_file)]))
-
-
-def _jump_keys(hop: Destination, key_file: Path | None) -> tuple[str, ...]:
-    """Return the keys of a jump host that ``key_file`` names, or else those that the user knows."""
-    named = known_keys(hop, (key_file,)) if key_file else ()
-    return named or known_keys(hop, hop.known_hosts)
-
-
-def _demand(keys: tuple[str, ...], destination: Destination, name: str, key_file: Path | None) -> None:
-    if keys:
-        return
-    where, step = "your known_hosts", f"run `{destination.command}` once, and check the key it shows"
-    if key_file:
-        where, step = str(key_file), f"add its key to {key_file}"
-    raise HostKeyError(f"{name}: its host key is not in {where}, or is revoked there", next_step=step)
+def _keys(destination: Destination, key_file: Path | None, *, jump: bool = False) -> tuple[str, ...]:
+    """Return the known keys.  Bare keys of ``key_file`` fit every machine but jump hosts."""
+    named = known_keys(destination, (key_file,)) if key_file else ()
+    if key_file and not jump:
+        return tuple(dict.fromkeys([*named, *bare_keys(key_file)]))
+    return named or known_keys(destination, destination.known_hosts)
 
 
 def _resolve(name: str, entry: str) -> frozenset[str]:
     """Return the addresses of ``name``.  The resolver has no deadline of its own, so it gets a thread."""
-    answers: list[frozenset[str] | Exception] = []
+    found: Future[frozenset[str]] = Future()
 
     def ask() -> None:
         try:
             rows = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-            answers.append(frozenset(str(row[4][0]) for row in rows))
+            found.set_result(frozenset(str(row[4][0]) for row in rows))
         except (OSError, UnicodeError) as error:  # UnicodeError: a label longer than DNS allows
-            answers.append(error)
+            found.set_exception(error)
 
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(RESOLVE_DEADLINE_S)
-    answer = answers[0] if answers else TimeoutError(f"no answer within {RESOLVE_DEADLINE_S:.0f} s")
-    if isinstance(answer, frozenset):
-        return answer
-    raise InputError(
-        f"host entry {entry!r}: {name} does not resolve ({getattr(answer, 'strerror', None) or answer})",
-        next_step="name a machine as user@host[:port] or as OpenSSH knows it, or a hosts file as ./FILE",
-    ) from answer
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return found.result(RESOLVE_DEADLINE_S)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or str(error) or f"no answer within {RESOLVE_DEADLINE_S:.0f} s"
+        raise InputError(
+            f"host entry {entry!r}: {name} does not resolve ({why})",
+            next_step="name a machine as user@host[:port] or as OpenSSH knows it, or a hosts file as ./FILE",
+        ) from error

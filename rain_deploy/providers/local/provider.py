@@ -76,7 +76,21 @@ class LocalProvider:
         hosts = []
         for node in sorted((each for each in resources if each.kind == KIND), key=lambda each: each.index):
             server = LocalServer(self._root, node.cluster_id, node.index)
-            _wait_for(server, node.name, cluster.name, deadline)
+            while not server.answers():
+                alive = server.alive()
+                if alive and time.monotonic() < deadline:
+                    time.sleep(POLL_S)
+                    continue
+                if not alive and server.answers():
+                    break  # another command started it between the two checks
+                how = f"did not answer within {READY_S:g} s" if alive else "has ended"
+                log = server.directory / "server.log"
+                raise Unreachable(
+                    f"{node.name}: its SSH server on {server.address} {how}",
+                    node=node.name,
+                    next_step=f"rain-deploy up -c {cluster.name}",
+                    details=log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.exists() else "",
+                )
             host, host_key = self._host(node.name, server.address), public_key(server.directory / "host_key")
             key = cluster_key(self._home, node.cluster_id)
             hosts.append(replace(host, host_keys=(host_key,), identity_files=(key,)))
@@ -135,24 +149,6 @@ def installer_environment(environ: dict[str, str], home: Path) -> tuple[tuple[st
         if name == "UV_CACHE_DIR" or (home / directory).is_dir():
             passed.setdefault(name, str(home / directory))
     return tuple(sorted(passed.items()))
-
-
-def _wait_for(server: LocalServer, name: str, cluster: str, deadline: float) -> None:
-    while not server.answers():
-        alive = server.alive()
-        if alive and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-            continue
-        if not alive and server.answers():
-            return  # another command started it between the two checks
-        how = f"did not answer within {READY_S:g} s" if alive else "has ended"
-        log = server.directory / "server.log"
-        raise Unreachable(
-            f"{name}: its SSH server on {server.address} {how}",
-            node=name,
-            next_step=f"rain-deploy up -c {cluster}",
-            details=log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.exists() else "",
-        )
 
 
 def _is_root() -> bool:

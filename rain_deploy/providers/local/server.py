@@ -78,10 +78,8 @@ class LocalServer:
             time.sleep(POLL_S)
 
     def _start(self) -> bool:
-        """Take the lock and pass it to a new server, which holds it for life: one of two starters wins.
-
-        Of the caller's environment its processes get only PATH and LANG.
-        """
+        """Take the lock and pass it to a new server, which holds it for life: one of two starters wins."""
+        # Of the caller's environment its processes get only PATH and LANG.
         log, append = str(self.directory / "server.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
