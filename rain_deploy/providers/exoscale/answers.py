@@ -40,7 +40,7 @@ _REASONS = {
 
 
 class NoAnswer(Exception):
-    """No proper answer came.  ``nothing_done``: it may be repeated; ``after_s``: the API asked for a pause."""
+    """No proper answer came.  ``nothing_done``: it may be repeated; ``after_s``: how long to wait."""
 
     def __init__(self, why: str, *, nothing_done: bool = False, after_s: float = 0.0) -> None:
         super().__init__(why)
