@@ -1,4 +1,4 @@
-"""One call of the API: its settings, its context, and its errors with what they leave behind."""
+"""One call of the API: its keywords, its context, and its errors with what they leave behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 
 from rain_deploy import wiring
 from rain_deploy.api.function import function_script
-from rain_deploy.api.keywords import Place
 from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.cluster.lookup import add_standing
 from rain_deploy.core.events import Event, EventSink, Notice
@@ -21,9 +20,10 @@ from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.errors import InputError, RainDeployError, UsageError
 from rain_deploy.options import spec
 from rain_deploy.options.spec import Settings
-from rain_deploy.options.table import OPTIONS, Group, Option
+from rain_deploy.options.table import OPTIONS, Group
 from rain_deploy.runs.source import read_script
 
+Place = str | os.PathLike[str]
 Script = Place | Callable[..., object]
 """A path, or a function that is sent and called on the server node."""
 
@@ -64,14 +64,12 @@ class Call:
 
 def settings_of(verb: str) -> dict[str, str]:
     """Return the settings that a verb takes as keywords, with their help."""
-    rows = (row for row in OPTIONS.values() if verb in row.verbs and row.group is not Group.COMMON)
-    return {row.name: _keyword_help(row) for row in rows if row.name != "dry_run"}
-
-
-def _keyword_help(row: Option) -> str:
-    """Return the help of a keyword; that of ``--no-wait`` is about ``wait=False``."""
-    negative = row.flags and row.flags[-1].startswith("--no-")
-    return f"If False, {row.help[0].lower()}{row.help[1:]}" if negative else row.help
+    helps = {}
+    for row in OPTIONS.values():
+        if verb in row.verbs and row.group is not Group.COMMON and row.name != "dry_run":
+            negative = row.flags and row.flags[-1].startswith("--no-")  # wait=False is --no-wait
+            helps[row.name] = f"If False, {row.help[0].lower()}{row.help[1:]}" if negative else row.help
+    return helps
 
 
 @contextlib.contextmanager

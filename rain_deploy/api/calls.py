@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, Unpack
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import rain_deploy.verbs.down as down_verb
 import rain_deploy.verbs.logs as logs_verbs
@@ -13,9 +13,10 @@ import rain_deploy.verbs.scale as scale_verb
 import rain_deploy.verbs.status as status_verb
 import rain_deploy.verbs.sweep as sweep_verb
 import rain_deploy.verbs.up as up_verb
-from rain_deploy.api.call import Script, called, settings_of
-from rain_deploy.api.keywords import ClusterKeywords, Common, Place, RunKeywords, SweepKeywords
+from rain_deploy.api.call import Place, Script, called, settings_of
+from rain_deploy.cluster.context import Confirm
 from rain_deploy.cluster.install import PlanResult
+from rain_deploy.core.events import EventSink
 from rain_deploy.options.spec import refuse_rented
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.verbs.down import DownResult
@@ -25,6 +26,78 @@ from rain_deploy.verbs.scale import ScaleResult
 from rain_deploy.verbs.status import StatusResult
 from rain_deploy.verbs.sweep import SweepResult
 from rain_deploy.verbs.up import UpResult
+
+
+class Common(TypedDict, total=False):
+    """Keywords that every function takes."""
+
+    cluster: str
+    """The name of the cluster.  The default is "default"."""
+    home: Place | None
+    """The directory of state, caches and keys.  The default is that of the command line."""
+    cwd: Place | None
+    """The directory for relative paths and results.  The default is the current directory."""
+    config: Place | None
+    """The file to read instead of ``rain-deploy.toml`` in ``cwd``."""
+    progress: EventSink | None
+    """A function that gets each event, from one thread at a time."""
+    yes: bool
+    """Answer yes to every question, about money or about runs that would be cancelled."""
+    confirm: Confirm | None
+    """A function that gets each question and returns True for yes."""
+
+
+class ClusterKeywords(Common, total=False):
+    """Keywords of ``up`` and ``plan``."""
+
+    nodes: int | None
+    provider: str | None
+    hosts: Place | Sequence[str] | None
+    host_key: Place | None
+    trust_network: str | Sequence[str] | None
+    ssh_port: int | None
+    min_nodes: int | None
+    cpus_per_node: int | None
+    keep_partial: bool | None
+    owner: str | None
+    zone: str | None
+    instance_type: str | None
+    disk_size: int | None
+    template: str | None
+    ttl: float | str | None
+    idle: float | str | None
+    max_cost: float | None
+    allow_ip: str | Sequence[str] | None
+    anti_affinity: bool | None
+    prices: Mapping[str, object] | None
+    requirements: Place | None
+    packages: Sequence[Place] | None
+    upgrade: bool | None
+    apt: Sequence[str] | None
+    setup: Place | None
+    engine_url: str | None
+    engine_sha256: str | None
+
+
+class _ScriptKeywords(Common, total=False):
+    files: Sequence[Place] | None
+    env: Mapping[str, str] | None
+    timeout: float | str | None
+    companion: bool | None
+    wait: bool | None
+    out: Place | None
+
+
+class RunKeywords(_ScriptKeywords, total=False):
+    """Keywords of ``run``."""
+
+    detach: bool | None
+    then_off: bool | None
+
+
+class SweepKeywords(ClusterKeywords, _ScriptKeywords, total=False):
+    """Keywords of ``sweep``."""
+
 
 Function = TypeVar("Function", bound=Callable[..., object])
 

@@ -279,9 +279,7 @@ def report(
     code = error.exit_code if error else 0
     shown = str(log) if error and log and log.exists() else None
     if json:
-        from rain_deploy.cli.show import envelope
-
-        echo(envelope.document(verb, result, error, log=shown, exit_code=code))
+        echo(text.document(verb, result, error, log=shown, exit_code=code))
     elif error:
         node = f" {error.node}" if error.node else ""
         rest = (("still running", error.still_running), ("next", error.next_step), ("log", shown))

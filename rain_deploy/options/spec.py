@@ -63,7 +63,7 @@ def checked(values: Mapping[str, object], base: Path) -> Settings:
 
 def merged(over: Settings, under: Settings) -> Settings:
     """Return ``over`` (flags, environment) joined with ``under`` (TOML), as the table says."""
-    both = {name: OPTIONS[name].merged(over[name], under[name]) for name in over if name in under}
+    both = {name: OPTIONS[name].merge(under[name], over[name]) for name in over if name in under}
     return {**under, **over, **both}
 
 

@@ -6,6 +6,7 @@ To add a flag, add a row to ``OPTIONS``; ``to`` names the field of ClusterSpec o
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,60 +38,27 @@ class Group(enum.StrEnum):
     COMMON = "Common options"
 
 
-class Merge(enum.Enum):
-    """How a value of the command line or the environment joins that of rain-deploy.toml."""
-
-    REPLACE = enum.auto()
-    ADD = enum.auto()
-    BY_NAME = enum.auto()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One setting.  Its flag, variable and TOML key follow from its name unless they are given."""
+    """One setting."""
 
     name: str
     kind: Kind
     group: Group
     verbs: tuple[str, ...]
     """Which verbs take the flag."""
+    metavar: str
     help: str
-    to: str = ""
-    """Fields that it fills, such as ``cluster.nodes``, separated by spaces."""
-    metavar: str | None = None
     default: str = ""
     """What holds without it, as ``--help`` shows it."""
-    flag: str | None = None
-    """Empty: it is set in TOML only.  ``--no-x`` sets it to False."""
-    short: str = ""
-    key: str | None = None
-    """Empty: it is not a key of the TOML."""
-    merge: Merge = Merge.REPLACE
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """The flag as it is typed, the short form first; empty: none."""
-        long = f"--{self.name.replace('_', '-')}" if self.flag is None else self.flag
-        return tuple(filter(None, (self.short, long)))
-
-    @property
-    def variable(self) -> str:
-        """The environment variable; empty: none."""
-        return variable(self.flags[-1]) if self.flags else ""
-
-    @property
-    def toml(self) -> str:
-        """The key in rain-deploy.toml; empty: none."""
-        return self.name if self.key is None else self.key
-
-    def merged(self, over: Any, under: Any) -> Any:
-        """Return the value of both sources together."""
-        match self.merge:
-            case Merge.ADD:
-                return (*under, *over)
-            case Merge.BY_NAME:
-                return tuple({**dict(under), **dict(over)}.items())
-        return over
+    flags: tuple[str, ...]
+    """The flag as it is typed, the short form first; empty: none.  ``--no-x`` sets it to False."""
+    toml: str
+    """The key in rain-deploy.toml; empty: none."""
+    to: str = ""
+    """Fields that it fills, such as ``cluster.nodes``, separated by spaces."""
+    merge: Callable[[Any, Any], Any] = lambda _under, over: over
+    """(value of rain-deploy.toml, value of the command line or the environment) -> the value of both."""
 
 
 def variable(flag: str) -> str:
@@ -98,15 +66,28 @@ def variable(flag: str) -> str:
     return f"RAIN_DEPLOY_{flag.removeprefix('--').upper().replace('-', '_')}"
 
 
-def _row(name: str, kind: Kind, metavar: str, help_: str, **more: Any) -> Option:
-    return Option(name=name, kind=kind, metavar=metavar or None, help=help_, **more)
+def _add(under: tuple[Any, ...], over: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (*under, *over)
 
 
-_CLUSTER = {"group": Group.CLUSTER, "verbs": CLUSTER_VERBS}
-_RENTED = {"group": Group.RENTED, "verbs": CLUSTER_VERBS}
-_PACKAGES = {"group": Group.PACKAGES, "verbs": CLUSTER_VERBS}
-_RUN = {"group": Group.RUN, "verbs": RUN_VERBS}
-_COMMON = {"group": Group.COMMON, "verbs": EVERY_VERB, "key": ""}
+def _by_name(under: tuple[Any, ...], over: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple({**dict(under), **dict(over)}.items())
+
+
+def _row(
+    name: str, kind: Kind, metavar: str, help_: str, *, flag: str | None = None, short: str = "", **more: Any
+) -> Option:
+    """Return an option; its flag and its TOML key follow from its name unless they are given."""
+    long = f"--{name.replace('_', '-')}" if flag is None else flag
+    flags = tuple(filter(None, (short, long)))
+    return Option(name=name, kind=kind, metavar=metavar, help=help_, flags=flags, **{"toml": name, **more})
+
+
+_CLUSTER: dict[str, Any] = {"group": Group.CLUSTER, "verbs": CLUSTER_VERBS}
+_RENTED: dict[str, Any] = {"group": Group.RENTED, "verbs": CLUSTER_VERBS}
+_PACKAGES: dict[str, Any] = {"group": Group.PACKAGES, "verbs": CLUSTER_VERBS}
+_RUN: dict[str, Any] = {"group": Group.RUN, "verbs": RUN_VERBS}
+_COMMON: dict[str, Any] = {"group": Group.COMMON, "verbs": EVERY_VERB, "toml": ""}
 
 # fmt: off
 _ROWS = (
@@ -135,7 +116,7 @@ _ROWS = (
          "Label what up creates with this owner.", **_CLUSTER, to="cluster.owner", flag="",
          default="your user name and a hash"),
     _row("dry_run", kinds.SWITCH, "", "Print the plan and the commands for each node, but change nothing.",
-         group=Group.CLUSTER, verbs=("up", "sweep"), key=""),
+         group=Group.CLUSTER, verbs=("up", "sweep"), toml=""),
 
     _row("zone", text(r"[a-z0-9-]+", 'a zone such as "ch-gva-2"', completes="zones"), "ZONE",
          "Use this zone.", group=Group.RENTED, verbs=(*CLUSTER_VERBS, "types"),
@@ -168,35 +149,35 @@ _ROWS = (
          **_PACKAGES, to="cluster.environment.requirements"),
     _row("packages", kinds.PACKAGES, "PKG", "Install this Python package or wheel file.", **_PACKAGES,
          to="cluster.environment.packages cluster.environment.wheels",
-         flag="--with", key="with", merge=Merge.ADD),
+         flag="--with", toml="with", merge=_add),
     _row("upgrade", kinds.SWITCH, "",
          "Update the packages to the newest versions that the requirements allow.", **_PACKAGES,
-         to="cluster.environment.upgrade", key=""),
+         to="cluster.environment.upgrade", toml=""),
     _row("apt", kinds.TEXTS, "", "Install these Debian packages. Needs root on the nodes.", **_PACKAGES,
          to="cluster.environment.apt", flag=""),
     _row("setup", kinds.PATH, "", "Run this shell script once on each node. Needs root there.", **_PACKAGES,
          to="cluster.environment.setup", flag=""),
     _row("engine_url", text(r"(https?|file)://\S+", "an https:// or file:// address"), "",
          "Download Rain 0.4.0 from here instead of building it.", **_PACKAGES,
-         to="cluster.engine.url", flag="", key="engine.url"),
+         to="cluster.engine.url", flag="", toml="engine.url"),
     _row("engine_sha256", text("[0-9a-f]{64}", "64 hexadecimal digits, lower case"), "",
          "The SHA-256 of the file at engine.url.", **_PACKAGES,
-         to="cluster.engine.sha256", flag="", key="engine.sha256"),
+         to="cluster.engine.sha256", flag="", toml="engine.sha256"),
 
     _row("files", kinds.PATHS, "PATH", "Also send this file or directory.", **_RUN,
-         to="run.files", merge=Merge.ADD),
+         to="run.files", merge=_add),
     _row("env", kinds.VARIABLES, "NAME[=VALUE]",
          "Set an environment variable for the script and its tasks. NAME alone passes on your own value.",
-         **_RUN, to="run.env", merge=Merge.BY_NAME),
+         **_RUN, to="run.env", merge=_by_name),
     _row("timeout", kinds.DURATION, "DURATION", "End the run after this time.", **_RUN, to="run.timeout_s"),
     _row("companion", kinds.SWITCH, "", "Do not record figures and points.", **_RUN,
-         to="run.companion", flag="--no-companion", key=""),
+         to="run.companion", flag="--no-companion", toml=""),
     _row("wait", kinds.SWITCH, "", "Stop if another run is active, instead of waiting for it.", **_RUN,
-         to="run.wait", flag="--no-wait", key=""),
+         to="run.wait", flag="--no-wait", toml=""),
     _row("detach", kinds.SWITCH, "", "Return as soon as the run is queued.", group=Group.RUN, verbs=("run",),
-         to="run.detach", short="-d", key=""),
+         to="run.detach", short="-d", toml=""),
     _row("then_off", kinds.SWITCH, "", "Power rented machines off when the run ends.",
-         group=Group.RUN, verbs=("run",), to="run.then_off", key=""),
+         group=Group.RUN, verbs=("run",), to="run.then_off", toml=""),
 
     _row("out", kinds.PATH, "DIR", "Put the results in this directory.", group=Group.OUTPUT,
          verbs=(*RUN_VERBS, "attach", "pull", "down"), to="run.out",

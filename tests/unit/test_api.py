@@ -19,8 +19,8 @@ import pytest
 
 import rain_deploy
 from rain_deploy.api.call import settings_of
+from rain_deploy.api.calls import ClusterKeywords, Common, RunKeywords, SweepKeywords
 from rain_deploy.api.function import function_script
-from rain_deploy.api.keywords import ClusterKeywords, Common, RunKeywords, SweepKeywords
 from rain_deploy.core.spec import FunctionScript, RunSpec
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.runs.shipping import collect

@@ -14,7 +14,7 @@ import pytest
 
 from rain_deploy.cli.command import Flag, help_of
 from rain_deploy.cli.main import VERBS, root
-from rain_deploy.options.table import OPTIONS, Group, Option
+from rain_deploy.options.table import OPTIONS, Group, Option, variable
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS_PAGE = ROOT / "docs/reference/options.md"
@@ -64,7 +64,7 @@ def row_of(setting: Option, verbs: list[str]) -> str:
         f"`{', '.join(setting.flags)}{metavar}`" if setting.flags else "-",
         "every" if len(verbs) == len(VERBS) else ", ".join(verbs) or "-",
         help_of(setting),
-        code(setting.variable),
+        code(variable(setting.flags[-1]) if setting.flags else ""),
         code(setting.toml),
     )
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"

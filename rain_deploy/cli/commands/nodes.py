@@ -43,7 +43,6 @@ class AfterDashes(Command):
 @click.argument("node", required=False, callback=checks(NODE), metavar="[N]")
 def ssh_command(session: Session, *, node: int | None) -> Shown:
     """Open a shell on node N (default: the first), or run CMD there and return its exit code."""
-    from rain_deploy.cli.show import envelope
     from rain_deploy.verbs.nodes import check_reach, exec_all, ssh_argv
 
     command: tuple[str, ...] = click.get_current_context().meta[_COMMAND]
@@ -58,7 +57,7 @@ def ssh_command(session: Session, *, node: int | None) -> Shown:
     remote = result.nodes[0].exit_status
     if remote is None:
         return result, []
-    text.echo(envelope.document("ssh", result, result.problem, log=None, exit_code=remote))
+    text.echo(text.document("ssh", result, result.problem, log=None, exit_code=remote))
     return remote
 
 

@@ -236,13 +236,12 @@ def points_command(
     A point is a task with parameters in its name, such as "train size=32 lr=0.1". If no task has such a
     name, every task whose output the script keeps is a point.
     """
-    from rain_deploy.cli.show.envelope import event
     from rain_deploy.results.points import fold, write_csv
     from rain_deploy.verbs.logs import points
 
     def show(row: PointRow) -> None:
         if every_task or row.point:
-            text.echo(event("point", row=row) if session.json else _line(row))
+            text.echo(text.event("point", row=row) if session.json else _line(row))
 
     if as_csv and (follow or session.json):
         raise click.UsageError("--csv takes neither --follow nor --json")

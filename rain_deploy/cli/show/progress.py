@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rain_deploy.cli.show import envelope, text
+from rain_deploy.cli.show import text
 from rain_deploy.cli.show.text import echo
 from rain_deploy.core.events import (
     Event,
@@ -171,6 +171,6 @@ class JsonLines(Sink):
     def show(self, event: Event) -> None:
         match event:
             case ScriptOutput():
-                echo(envelope.event("output", stream=event.stream, text=event.data))
+                echo(text.event("output", stream=event.stream, text=event.data))
             case RunChanged():
-                echo(envelope.event("run", run=event.run, state=event.state, detail=event.detail))
+                echo(text.event("run", run=event.run, state=event.state, detail=event.detail))

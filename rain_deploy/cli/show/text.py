@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
 import os
 import shutil
 import sys
@@ -9,15 +12,18 @@ import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 
 from rain_deploy.core.text import HOUR_S, MINUTE_S, hour
+from rain_deploy.errors import RainDeployError
 
 Text = Sequence[str | bytes]
 """What a command shows: lines of text, and bytes as they are."""
 KILO = 1000
+VERSION = 1
+"""Of the JSON of ``--json``; its schema is docs/reference/json-schema.json."""
 
 
 class ReaderGone(Exception):  # noqa: N818 - it is not an error of ours
@@ -127,3 +133,61 @@ def near(path: Path) -> str:
 def cluster_flag(cluster: str) -> str:
     """Return what a command needs to act on ``cluster``: nothing for the default one."""
     return "" if cluster == "default" else f" -c {cluster}"
+
+
+def to_json(value: object) -> Any:
+    """Return a record as JSON values: bytes as text, paths as strings, errors as objects."""
+    if isinstance(value, RainDeployError):
+        value = _error(value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    match value:
+        case dict():
+            return {str(key): to_json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [to_json(item) for item in value]
+        case bytes():
+            return value.decode("utf-8", "backslashreplace")
+        case float() if not math.isfinite(value):  # JSON knows neither; written as points.json writes them
+            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        case None | bool() | int() | float() | str():
+            return value
+    return str(value)
+
+
+def _error(error: RainDeployError, log: str | None = None) -> dict[str, object]:
+    """Return the ``error`` of an envelope."""
+    return {
+        "code": f"RD{error.exit_code}",
+        "exit_code": error.exit_code,
+        "message": error.message,
+        "node": error.node,
+        "next": error.next_step,
+        "still_running": error.still_running,
+        "details": error.details,
+        "log": log,
+    }
+
+
+def document(
+    verb: str, result: object, error: RainDeployError | None, *, log: str | None, exit_code: int
+) -> str:
+    """Return the document of a command, on one line."""
+    return _line(
+        version=VERSION,
+        verb=verb,
+        ok=exit_code == 0,
+        exit_code=exit_code,
+        result=result,
+        error=_error(error, log) if error else None,
+    )
+
+
+def event(name: str, **fields: object) -> str:
+    """Return a line of a verb that follows."""
+    return _line(version=VERSION, event=name, **fields)
+
+
+def _line(**values: object) -> str:
+    # ASCII, because a locale that cannot print a letter must not break a program that reads us.
+    return json.dumps(to_json(values), ensure_ascii=True, allow_nan=False, separators=(", ", ": "))
