@@ -102,7 +102,7 @@ def make(ctx: Context, record: Record, plan: Plan) -> tuple[Resource, ...]:
         outcomes = _create(provider, record, tuple(intent for intent in machines if intent.name in names))
         errors |= outcomes.errors
         errors |= provider.settle(record.cluster, tuple(outcomes.values.values()))
-    left = survivors(ctx, plan.seen.spec, tuple(m.name for m in machines), Outcomes({}, errors))
+    left = survivors(ctx, plan.seen.spec, tuple(m.name for m in machines), errors)
     return tuple(resource for resource in record.resources if resource.name in left and resource.ref)
 
 

@@ -18,10 +18,7 @@ if TYPE_CHECKING:
     from rain_deploy.state.store import Record, Store
 
 Confirm = Callable[[str], bool]
-"""Asks the user one yes-or-no question.
-
-``--yes`` answers yes; without a terminal and without ``--yes`` it raises UsageError.
-"""
+"""Asks the user a yes-or-no question.  Raises UsageError without a terminal, unless ``--yes`` answers."""
 
 
 @dataclass(frozen=True, slots=True)

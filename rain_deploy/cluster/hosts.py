@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster, Node
@@ -14,13 +13,11 @@ from rain_deploy.core.layout import ROOT_BASE, governor_port, user_base
 from rain_deploy.core.machine import Facts, Host, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.step import Command, Stage
-from rain_deploy.errors import HostKeyError, InputError, InstallFailed
+from rain_deploy.errors import HostKeyError, InputError, InstallFailed, RainDeployError
 from rain_deploy.fleet.fanout import Outcomes, StageReport, fan_out, once_it_answers
 from rain_deploy.parts.facts import facts_command, parse_facts
 from rain_deploy.parts.wall import cluster_addresses
 from rain_deploy.transport.base import Transport
-
-T = TypeVar("T")
 
 BOOT_S = 300.0
 """For machines that we made to answer their first SSH connection."""
@@ -74,7 +71,7 @@ def look_at_hosts(
         )
 
     outcomes = fan_out(hosts, ask)
-    left = survivors(ctx, spec, tuple(host.name for host in hosts), outcomes)
+    left = survivors(ctx, spec, tuple(host.name for host in hosts), outcomes.errors)
     return {host: outcomes.values[host.name] for host in hosts if host.name in left}
 
 
@@ -85,18 +82,18 @@ def pinned(cluster: Cluster, hosts: tuple[Host, ...]) -> tuple[Host, ...]:
 
 
 def survivors(
-    ctx: Context, spec: ClusterSpec, names: tuple[str, ...], outcomes: Outcomes[T]
+    ctx: Context, spec: ClusterSpec, names: tuple[str, ...], errors: Mapping[str, RainDeployError]
 ) -> tuple[str, ...]:
     """Return the nodes with which the cluster goes on: at least ``--min-nodes``, by default all.
 
     ``names``: server first.  Raises the first failure if fewer are left or the server is not among them, and
     a wrong host key always.
     """
-    left = tuple(name for name in names if name not in outcomes.errors)
-    wrong = any(isinstance(error, HostKeyError) for error in outcomes.errors.values())
+    left = tuple(name for name in names if name not in errors)
+    wrong = any(isinstance(error, HostKeyError) for error in errors.values())
     if wrong or len(left) < (spec.min_nodes or len(names)) or names[0] not in left:
-        outcomes.require()
-    for name, error in outcomes.errors.items():
+        Outcomes({}, errors).require()
+    for name, error in errors.items():
         ctx.emit(Notice(f"{name} is left out: {error.message}"))
     return left
 

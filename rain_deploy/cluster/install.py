@@ -132,13 +132,19 @@ def _install(
     """Install the software; nodes that fail are left out, as far as ``--min-nodes`` allows."""
     lines: list[str] = []
     for _ in range(2):  # an engine that the server node makes is handed on the second time
-        shared = _fetched(ctx, shared)
-        cluster, group = shared.cluster, software(shared)
+        cluster, (_code, environment, engine) = shared.cluster, software(shared)
+        uv, binary = shared.uv, shared.binary
+        if uv is None and any(map(environment.lacks, cluster.nodes)):
+            uv = uv_program(ctx.home, uv_pin())
+        if binary is None and cluster.engine_sha256 and any(map(engine.lacks, cluster.nodes)):
+            binary = _fetch_engine(ctx, cluster)  # only the server has it
+        shared = replace(shared, uv=uv, binary=binary)
+        group = software(shared)
         stages = stages_of(group, cluster.nodes)
         if not stages:
             break
         outcomes = run_stages(ctx, cluster, stages)
-        left = survivors(ctx, spec, tuple(node.name for node in cluster.nodes), outcomes)
+        left = survivors(ctx, spec, tuple(node.name for node in cluster.nodes), outcomes.errors)
         left_out = tuple(node for node in cluster.nodes if node.name not in left)
         nodes = tuple(after(group, node) for node in cluster.nodes if node.name in left)
         cluster = replace(cluster, nodes=nodes, left_out=(*cluster.left_out, *left_out))
@@ -159,18 +165,6 @@ def _made(ctx: Context, shared: Shared, report: StageReport) -> Shared:
     path, on_all = layout_of(cluster).engine(sha256), shared.traits.shared_machine
     nodes = (having(node, path) if on_all or node is server else node for node in cluster.nodes)
     return replace(shared, cluster=replace(cluster, nodes=tuple(nodes)), binary=binary)
-
-
-def _fetched(ctx: Context, shared: Shared) -> Shared:
-    """Return it with what nodes lack and this machine has not: uv, and an engine that only the server has."""
-    cluster = shared.cluster
-    _code, environment, engine = software(shared)
-    uv, binary = shared.uv, shared.binary
-    if uv is None and any(map(environment.lacks, cluster.nodes)):
-        uv = uv_program(ctx.home, uv_pin())
-    if binary is None and cluster.engine_sha256 and any(map(engine.lacks, cluster.nodes)):
-        binary = _fetch_engine(ctx, cluster)
-    return replace(shared, uv=uv, binary=binary)
 
 
 def _fetch_engine(ctx: Context, cluster: Cluster) -> bytes:
@@ -217,10 +211,6 @@ class PlanResult(Result):
     """What it would cost and open, and when it would end by itself: sentences."""
 
 
-UNRESOLVED = "requirements are not resolved in a dry run, so the environment's digest will differ"
-UNBUILT = "the engine is still to be built, so its digest stands as zeros"
-
-
 def preview(ctx: Context, plan: Plan) -> PlanResult:
     """Return what ``up`` would do by this plan.  Raises what ``up`` would refuse without asking a host."""
     provider = ctx.provider_for(plan.cluster.provider)
@@ -244,13 +234,16 @@ def preview(ctx: Context, plan: Plan) -> PlanResult:
         asked = StagePlan("facts", question(plan.cluster, host, hosts[0]).line())
         lines = (asked, *(shown(host, stages[host.name]) for stages in steps if host.name in stages))
         rows.append(HostPlan(host.name, host.label or host.address, lines))
-    origin = f"assumed for {', '.join(assumed)}: Debian 12 with root and systemd" if assumed else "from state"
-    unresolved = "" if plan.seen.resolved else UNRESOLVED
-    unbuilt = "" if shared.cluster.engine_sha256 else UNBUILT
+    origin = f"assumed for {', '.join(assumed)}: Debian 12 with root and systemd"
+    sources = [origin if assumed else "from state"]
+    if not plan.seen.resolved:
+        sources.append("requirements are not resolved in a dry run, so the environment's digest will differ")
+    if not shared.cluster.engine_sha256:
+        sources.append("the engine is still to be built, so its digest stands as zeros")
     return PlanResult(
         cluster=cluster.name,
         provider=cluster.provider,
-        facts="; ".join(filter(None, (origin, unresolved, unbuilt))),
+        facts="; ".join(sources),
         hosts=tuple(rows),
         quote=cluster.bill.quote if cluster.bill else None,
         creates=tuple(f"{intent.kind} {intent.name}" for intent in plan.create),

@@ -14,7 +14,6 @@ from rain_deploy.core.text import DAY_S, HOUR_S, hour, money
 from rain_deploy.errors import InputError
 from rain_deploy.providers.base import Provider
 
-_BUILDS = "engine: not cached; node-1 builds it first (3 to 5 minutes)"
 SHORTEST_S = 60.0
 """Nothing is computed in less: a first boot alone takes longer."""
 
@@ -128,6 +127,7 @@ def _offer(seen: Seen, cluster: Cluster) -> tuple[tuple[str, ...], str]:
     until = f"until {hour(cluster.limit_s, seen.now_s)}" if cluster.limit_s else "WITHOUT a time limit"
     made = more if more > 0 else f"as before, {nodes}"
     what = f"Make {more} {'machine' if more == 1 else 'machines'}" if more > 0 else "Go on"
+    builds = "engine: not cached; node-1 builds it first (3 to 5 minutes)"
     sentences = (
         f"{made} x {quote.instance_type} ({quote.size}) in {quote.zone}, {quote.template}",
         f"price of all {nodes}: {per_hour} per hour, {per_day} per day; powered off {off} per hour",
@@ -135,7 +135,7 @@ def _offer(seen: Seen, cluster: Cluster) -> tuple[tuple[str, ...], str]:
         f"quota left: {left}",
         *quote.opens,
         limit_sentence(cluster, seen.now_s),
-        *(() if seen.engine_cached or cluster.up else (_BUILDS,)),
+        *(() if seen.engine_cached or cluster.up else (builds,)),
     )
     return sentences, f"{what}, {per_hour} per hour for all {nodes}, {until}?"
 

@@ -31,7 +31,7 @@ def move_limit(ctx: Context, record: Record, bill: Bill) -> tuple[str, ...]:
     cloud = ctx.provider_for(cluster.provider).cloud
     assert cloud is not None
     nodes = _answering(ctx, cloud, cluster)
-    _write_limit(ctx, cluster, nodes)
+    run_stages(ctx, cluster, {node.name: limit_stage(limit_s) for node in nodes}).require()
     names = tuple(node.name for node in nodes)
     silent = [node.name for node in cluster.nodes if node.name not in names]
     if silent:
@@ -65,11 +65,6 @@ def _answering(ctx: Context, cloud: Cloud, cluster: Cluster) -> tuple[Node, ...]
     return tuple(node for node in cluster.nodes if node.name in outcomes.values)
 
 
-def _write_limit(ctx: Context, cluster: Cluster, nodes: tuple[Node, ...]) -> None:
-    """Write the cluster's limit where each machine's own timer reads it."""
-    run_stages(ctx, cluster, {node.name: limit_stage(cluster.limit_s) for node in nodes}).require()
-
-
 def awake(ctx: Context, cluster: Cluster, nodes: tuple[Node, ...]) -> Cluster:
     """Return the cluster with these nodes started if they are powered off, at their addresses of now.
 
@@ -88,11 +83,8 @@ def awake(ctx: Context, cluster: Cluster, nodes: tuple[Node, ...]) -> Cluster:
     machines = account.machines(cluster)
     for name in silent:
         if name not in machines:
-            raise Unreachable(
-                f"{name}: its machine is gone from the account, and what was on its disk with it",
-                node=name,
-                next_step=f"rain-deploy status -c {cluster.name}",
-            )
+            gone = f"{name}: its machine is gone from the account, and what was on its disk with it"
+            raise Unreachable(gone, node=name, next_step=f"rain-deploy status -c {cluster.name}")
     pairs = ((node, machines[node.name]) for node in nodes if node.name in silent)
     lost = tuple(found for node, found in pairs if is_lost(node, found))
     return wake(ctx, cluster, lost) if lost else cluster
@@ -121,7 +113,7 @@ def wake(ctx: Context, cluster: Cluster, lost: tuple[Resource, ...]) -> Cluster:
         once_it_answers(lambda: connect(host), BOOT_S, clock=ctx.clock, pause=ctx.pause)
 
     fan_out(tuple(node.host for node in cluster.nodes if node.name in names), meet).require()
-    _write_limit(ctx, cluster, tuple(node for node in cluster.nodes if node.name in asleep))
+    run_stages(ctx, cluster, {name: limit_stage(cluster.limit_s) for name in asleep}).require()
     if server in asleep and cluster.up:  # its runs did not survive the power-off
         ask_server(ctx, cluster, "interrupted", layout_of(cluster).node(cluster.server.host.index))
     return cluster

@@ -26,13 +26,12 @@ from rain_deploy.runs.finish import RunResult
 from rain_deploy.verbs.check import CheckResult
 from rain_deploy.verbs.copy import CopyResult
 from rain_deploy.verbs.down import DownResult
-from rain_deploy.verbs.extend import ExtendResult
 from rain_deploy.verbs.gc import GcResult
 from rain_deploy.verbs.list import ListResult, TypesResult, ZonesResult
 from rain_deploy.verbs.logs import LogsResult, PointsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult
 from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
-from rain_deploy.verbs.scale import ScaleResult
+from rain_deploy.verbs.scale import ExtendResult, ScaleResult
 from rain_deploy.verbs.status import StatusResult
 from rain_deploy.verbs.sweep import SweepResult
 from rain_deploy.verbs.up import UpResult

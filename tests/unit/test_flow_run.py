@@ -16,12 +16,12 @@ from rain_deploy.cluster.hosts import assign, survivors
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Event
 from rain_deploy.core.layout import RUN_PORTS
-from rain_deploy.core.machine import Facts, Host
+from rain_deploy.core.machine import Host
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import EngineError, HostKeyError, InputError, Locked, Unreachable
-from rain_deploy.fleet.fanout import Outcomes, SshExecutor
+from rain_deploy.fleet.fanout import SshExecutor
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.hosts.provider import HostsProvider
@@ -276,9 +276,8 @@ def test_a_run_that_does_not_end_when_asked_is_not_awaited_for_ever(world: World
 def test_a_wrong_host_key_is_never_left_out(world: World) -> None:
     spec = ClusterSpec("one", "hosts", "named", min_nodes=1)
     wrong = HostKeyError("another key", node="node-2")
-    outcomes: Outcomes[Facts] = Outcomes({"node-1": DEBIAN_12}, {"node-2": wrong})
     with pytest.raises(HostKeyError):
-        survivors(world.ctx, spec, ("node-1", "node-2"), outcomes)
+        survivors(world.ctx, spec, ("node-1", "node-2"), {"node-2": wrong})
 
 
 def test_a_node_that_is_left_out_is_remembered_until_it_comes_back(world: World) -> None:

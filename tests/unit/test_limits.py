@@ -11,7 +11,7 @@ import pytest
 
 from rain_deploy.core.cluster import Bill, Cluster
 from rain_deploy.errors import ApiError, HostKeyError, InputError, InstallFailed, UsageError
-from rain_deploy.verbs.extend import extend
+from rain_deploy.verbs.scale import extend
 from tests.support.values import QUOTE, changed
 from tests.unit.fake_cloud import World
 

@@ -11,7 +11,7 @@ from rain_deploy.cluster.hosts import survivors
 from rain_deploy.core.events import Event, Notice
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import InstallFailed, RainDeployError
-from rain_deploy.fleet.fanout import Outcomes, SshExecutor
+from rain_deploy.fleet.fanout import SshExecutor
 from rain_deploy.providers.hosts.provider import HostsProvider
 from rain_deploy.state.store import Store
 from rain_deploy.transport.local import LocalTransport
@@ -34,8 +34,7 @@ def left_over(tmp_path: Path, failed: str, min_nodes: int | None) -> tuple[tuple
     )
     spec = ClusterSpec("default", "hosts", "named", min_nodes=min_nodes)
     errors: dict[str, RainDeployError] = {failed: InstallFailed("no disk")} if failed else {}
-    outcomes = Outcomes({name: 1 for name in NAMES if name != failed}, errors)
-    return survivors(ctx, spec, NAMES, outcomes), seen
+    return survivors(ctx, spec, NAMES, errors), seen
 
 
 def test_without_the_flag_every_node_is_needed(tmp_path: Path) -> None:

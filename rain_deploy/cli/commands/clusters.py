@@ -155,7 +155,7 @@ def extend_command(session: Session, *, duration: float) -> Shown:
     At the limit, each machine powers itself off. If the limit has passed, DURATION counts from now. If
     --max-cost would be spent before the new limit, the machines power themselves off then.
     """
-    from rain_deploy.verbs.extend import extend
+    from rain_deploy.verbs.scale import extend
 
     result = session.call(extend, session.cluster, None if math.isinf(duration) else duration)
     unreachable = "no node was reachable; only the labels were updated"
