@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict, TypeVar, Unpack
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, Unpack
 
 import rain_deploy.verbs.down as down_verb
 import rain_deploy.verbs.logs as logs_verbs
@@ -99,35 +99,18 @@ class SweepKeywords(ClusterKeywords, _ScriptKeywords, total=False):
     """Keywords of ``sweep``."""
 
 
-Function = TypeVar("Function", bound=Callable[..., object])
-
-
-def _takes(verb: str) -> Callable[[Function], Function]:
-    """Return a decorator that adds the settings of this verb to the documentation of a function."""
-
-    def decorate(function: Function) -> Function:
-        listed = "".join(f"\n    {name}: {text}" for name, text in settings_of(verb).items())
-        function.__doc__ = f"{function.__doc__}\n\n    Settings:{listed}\n"
-        return function
-
-    return decorate
-
-
-@_takes("up")
 def up(**keywords: Unpack[ClusterKeywords]) -> UpResult:
     """Create a cluster, or repair an existing one."""
     with called("up", **keywords) as call:
         return up_verb.up(call.ctx, call.cluster_spec())
 
 
-@_takes("up")
 def plan(**keywords: Unpack[ClusterKeywords]) -> PlanResult:
     """Return what ``up`` would do with the same keywords, but change nothing."""
     with called("up", **keywords) as call:
         return up_verb.plan(call.ctx, call.cluster_spec(must_be_named=False))
 
 
-@_takes("run")
 def run(script: Script, args: Sequence[Any] = (), **keywords: Unpack[RunKeywords]) -> RunResult:
     """Run a script or a function on the cluster, and pull its results.
 
@@ -141,7 +124,6 @@ def run(script: Script, args: Sequence[Any] = (), **keywords: Unpack[RunKeywords
         return run_verb.run(call.ctx, call.cluster, wanted)
 
 
-@_takes("sweep")
 def sweep(script: Script, args: Sequence[Any] = (), **keywords: Unpack[SweepKeywords]) -> SweepResult:
     """Create a cluster, run a script or a function on it, pull the results, and delete the cluster."""
     with called("sweep", **keywords) as call:
@@ -192,3 +174,8 @@ def down(*, discard_results: bool = False, out: Place | None = None, **common: U
     with called("down", out=out, **common) as call:
         out_dir = call.given.get("out")
         return down_verb.down(call.ctx, call.cluster, discard_results=discard_results, out=out_dir)
+
+
+for _function, _verb in ((up, "up"), (plan, "up"), (run, "run"), (sweep, "sweep")):
+    _listed = "".join(f"\n    {name}: {text}" for name, text in settings_of(_verb).items())
+    _function.__doc__ = f"{_function.__doc__}\n\n    Settings:{_listed}\n"

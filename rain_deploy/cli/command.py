@@ -15,16 +15,7 @@ from rain_deploy import wiring
 from rain_deploy.cli.session import Session, Shown
 from rain_deploy.core.layout import MAX_NODES
 from rain_deploy.options.kinds import Kind
-from rain_deploy.options.table import (
-    CLOUD,
-    CLUSTER_VERBS,
-    EVERY_VERB,
-    OPTIONS,
-    RUN_VERBS,
-    Group,
-    Option,
-    variable,
-)
+from rain_deploy.options.table import CLOUD, CLUSTER_VERBS, OPTIONS, RUN_VERBS, Group, Option, variable
 
 if TYPE_CHECKING:
     from rain_deploy.cluster.context import Context
@@ -193,7 +184,8 @@ def verb(
 
     def decorate(function: Callable[..., Shown]) -> Command:
         name = function.__name__.removesuffix("_command")
-        rows = [row for row in OPTIONS.values() if row.flags and {name, *EVERY_VERB} & {*row.verbs}]
+        flagged = [row for row in OPTIONS.values() if row.flags]
+        rows = [row for row in flagged if name in row.verbs or row.group is Group.COMMON]
 
         @click.pass_context
         @functools.wraps(function)

@@ -8,7 +8,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -121,7 +121,7 @@ def root() -> None:
 
 def main(app: Application | None = None) -> NoReturn:
     """Entry point of the installed command, with the real application unless one is given."""
-    interrupts = _Interrupts()
+    interrupts = _interrupts()
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) is signal.SIG_DFL:  # ignored under nohup, and it stays so
             signal.signal(signum, interrupts)
@@ -139,24 +139,24 @@ _LEAVING = (
 )
 
 
-class _Interrupts:
-    """The first signal lets the verb end in order; a Ctrl-C after it leaves at once.
+def _interrupts() -> Callable[[int, object], None]:
+    """Return a signal handler: the first signal lets the verb end in order; a Ctrl-C after it leaves at once.
 
     Everything is recorded the moment it happens, so nothing is lost by leaving.  SIGTERM and SIGHUP do not
     disturb the ending: ``timeout`` and the end of a session send several of them.
     """
+    seen: list[int] = []
 
-    def __init__(self) -> None:
-        self._seen = False
-
-    def __call__(self, signum: int, _frame: object) -> None:
-        if not self._seen:
-            self._seen = True
+    def interrupt(signum: int, _frame: object) -> None:
+        seen.append(signum)
+        if len(seen) == 1:
             raise Stopped(signum)
         if signum == signal.SIGINT:
             cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a spinner may have hidden it
             os.write(2, cursor + _LEAVING)
             os._exit(128 + signum)
+
+    return interrupt
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 Shown = tuple["Result", Text] | int
 """What a command returns: a result and its text, or an exit code."""
-Parameters = ParamSpec("Parameters")
-Returned = TypeVar("Returned")
+P = ParamSpec("P")
+R = TypeVar("R")
 KEPT_LOGS = 50
 BROKEN_PIPE = 128 + signal.SIGPIPE
 """The reader of our output has gone; a shell reports a program that died of it so."""
@@ -119,14 +119,9 @@ class Session:
             self._ctx = self._closing.enter_context(self.app.make_context(home, self._emit, self._confirm))
         return self._ctx
 
-    def call(
-        self,
-        verb: Callable[Concatenate[Context, Parameters], Returned],
-        *arguments: Parameters.args,
-        **named: Parameters.kwargs,
-    ) -> Returned:
+    def call(self, verb: Callable[Concatenate[Context, P], R], *arguments: P.args, **named: P.kwargs) -> R:
         """Call a verb with the context; every call of a verb passes here."""
-        returned: Returned = self.app.call_verb(verb, self.ctx, *arguments, **named)
+        returned: R = self.app.call_verb(verb, self.ctx, *arguments, **named)
         return returned
 
     def cluster_spec(self, *, must_be_named: bool = False) -> ClusterSpec:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rain_deploy.verbs.copy import CopyResult
     from rain_deploy.verbs.nodes import Tunnel
 
+    Forward = Callable[..., AbstractContextManager[Tunnel]]
+
 _COMMAND = "rain_deploy.ssh_command"
 _HERE = click.Path(path_type=Path)
 _PORT = option(
@@ -61,11 +63,7 @@ def ssh_command(session: Session, *, node: int | None) -> Shown:
     return remote
 
 
-@verb(
-    "exec -- df -h /",
-    "exec --node 2 -- python3 --version",
-    context_settings=SCRIPT_ENDS_OPTIONS,
-)
+@verb("exec -- df -h /", "exec --node 2 -- python3 --version", context_settings=SCRIPT_ENDS_OPTIONS)
 @option("--node", kind=NODE, metavar="N", help="Run CMD on this node only.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 def exec_command(session: Session, *, node: int | None, command: tuple[str, ...]) -> Shown:
@@ -130,13 +128,7 @@ def dashboard_command(session: Session, *, port: int | None, no_browser: bool) -
     return _keep_open(session, dashboard, port, browse=not no_browser)
 
 
-def _keep_open(
-    session: Session,
-    forward: Callable[..., AbstractContextManager[Tunnel]],
-    port: int | None,
-    *,
-    browse: bool = False,
-) -> int:
+def _keep_open(session: Session, forward: Forward, port: int | None, *, browse: bool = False) -> int:
     with session.call(forward, session.cluster, port=port or 0) as opened:
         session.sink.pause()
         text.echo(opened.url or f"127.0.0.1:{opened.port}")
