@@ -13,7 +13,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rain_deploy.errors import ApiError, CredentialsError, DownIncomplete, InputError, PartlyUp, QuotaError
@@ -21,7 +21,7 @@ from rain_deploy.providers.exoscale import answers
 from rain_deploy.providers.exoscale.account import Account
 from rain_deploy.providers.exoscale.answers import Absent, NoAnswer, Operation, Refused, Unclear
 from rain_deploy.providers.exoscale.patience import Patience, Watch
-from rain_deploy.providers.exoscale.sdk import LIST_ZONES, Call, Connections, default_endpoint
+from rain_deploy.providers.exoscale.sdk import LIST_ZONES, Connections, default_endpoint, described, schema
 
 if TYPE_CHECKING:
     from requests.adapters import HTTPAdapter
@@ -92,10 +92,9 @@ class Api:
 
     def read(self, operation: str, *, zone: str | None = None, **arguments: Any) -> Any:
         """Return what a GET answers.  Raises Absent, Refused, CredentialsError; ApiError at the deadline."""
-        call = Call(operation, zone, arguments)
-        if call.described["verb"] != "get":
+        if described(operation)["verb"] != "get":
             raise ValueError(f"{operation} is not a read")
-        return self._until_answered(call, repeat_unclear=True)
+        return self._until_answered(operation, zone, arguments, repeat_unclear=True)
 
     def rows(
         self, operation: str, *, zone: str | None = None, since_s: float | None = None, **arguments: str
@@ -125,13 +124,13 @@ class Api:
         Raises Unclear when its outcome is unknown; ApiError when it was never accepted; Absent, Refused,
         QuotaError, CredentialsError when nothing was done.  With a wrong clock nothing is created.
         """
-        call = Call(operation, zone, arguments)
-        if call.described["verb"] == "get":
+        verb = described(operation)["verb"]
+        if verb == "get":
             raise ValueError(f"{operation} is not a write")
-        if call.described["verb"] == "post" and (wrong_clock := answers.clock_error(self.ahead_s)):
+        if verb == "post" and (wrong_clock := answers.clock_error(self.ahead_s)):
             raise wrong_clock
         try:
-            answer = self._until_answered(call, repeat_unclear=False)
+            answer = self._until_answered(operation, zone, arguments, repeat_unclear=False)
         except NoAnswer as no:
             raise Unclear(operation, str(no)) from no
         if "state" not in answer:
@@ -149,7 +148,7 @@ class Api:
         if not operation.id:
             raise Unclear(what, "the answer has no id of an operation")
         try:
-            answer = self._once(Call("get-operation", operation.zone, {"id": operation.id}))
+            answer = self._once("get-operation", operation.zone, {"id": operation.id})
         except NoAnswer as no:
             if no.after_s:
                 self._say(no, 0.0)
@@ -256,11 +255,13 @@ class Api:
                 return
             patience.pause(pause_s)
 
-    def _until_answered(self, call: Call, *, repeat_unclear: bool) -> Any:
+    def _until_answered(
+        self, operation: str, zone: str | None, arguments: Mapping[str, Any], *, repeat_unclear: bool
+    ) -> Any:
         watch = Watch(self.patience, self.patience.api_s)
         for pause_s in self.patience.pauses():
             try:
-                return self._once(call, watch.left_s if repeat_unclear else math.inf)
+                return self._once(operation, zone, arguments, watch.left_s if repeat_unclear else math.inf)
             except NoAnswer as no:
                 if not (repeat_unclear or no.nothing_done):
                     raise
@@ -269,7 +270,7 @@ class Api:
                     asked = f"it asks to wait {no.after_s:.0f} s"
                     tried = asked if no.after_s else f"tried for {self.patience.api_s:.0f} s"
                     raise ApiError(
-                        f"Exoscale's API did not do {call.operation}: {no}; {tried}",
+                        f"Exoscale's API did not do {operation}: {no}; {tried}",
                         next_step="the same command, later; Exoscale's status page lists outages",
                     ) from no
                 self._say(no, left_s)
@@ -286,24 +287,25 @@ class Api:
         asked = f"Exoscale's API asks to wait {no.after_s:.0f} s ({no})"
         self.notice(asked if no.after_s else f"Exoscale's API does not answer ({no}): trying again")
 
-    def _once(self, call: Call, left_s: float = math.inf) -> Any:
+    def _once(
+        self, operation: str, zone: str | None, arguments: Mapping[str, Any], left_s: float = math.inf
+    ) -> Any:
         """Send one request and return its answer.  Raises its error, NoAnswer for anything improper."""
         # A write gets its full time: cut short it would be unclear.
         limit_s = max(left_s, 1.0)
         timeout = min(self.patience.connect_s, limit_s), min(self.patience.answer_s, limit_s)
-        endpoint = self._endpoint(call.operation, call.zone)
+        endpoint = self._endpoint(operation, zone)
         sent_s = time.time()
-        response = self._connections.send(call, endpoint, timeout)
+        response = self._connections.send(operation, arguments, endpoint, timeout)
         ahead = answers.ahead_s(response, sent_s)
-        signed = call.operation != LIST_ZONES  # a cache may serve the unsigned list with an old date
+        signed = operation != LIST_ZONES  # a cache may serve the unsigned list with an old date
         if signed and ahead is not None:
             self.ahead_s = ahead
         try:
-            return answers.understand(
-                response, call.operation, call.schema, source=self.account.source, ahead=ahead
-            )
+            source = self.account.source
+            return answers.understand(response, operation, schema(operation), source=source, ahead=ahead)
         except Exception:
-            _log.debug("%s answered: %r", call.operation, answers.cut(response.text, 4000))
+            _log.debug("%s answered: %r", operation, answers.cut(response.text, 4000))
             raise
 
     def _endpoint(self, operation: str, zone: str | None) -> str:

@@ -11,7 +11,6 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rain_deploy.errors import ApiError, InputError, RainDeployError
@@ -38,26 +37,17 @@ def default_endpoint() -> str:
     return str(_client()("", "").endpoint)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """An operation with its arguments, in the client's spelling.  ``zone`` None: organization-wide."""
+def described(operation: str) -> Any:
+    """Return {verb, path, operation} of the API's description.  A KeyError is a bug of ours."""
+    return _client()._by_operation[operation]  # noqa: SLF001 - the only place that has it
 
-    operation: str
-    zone: str | None
-    arguments: Mapping[str, Any]
 
-    @property
-    def described(self) -> Any:
-        """{verb, path, operation} of the API's description.  A KeyError is a bug of ours."""
-        return _client()._by_operation[self.operation]  # noqa: SLF001 - the only place that has it
-
-    @property
-    def schema(self) -> Any:
-        """Schema of a successful answer."""
-        content = self.described["operation"]["responses"]["200"].get("content", {})
-        schema = content.get("application/json", {}).get("schema", {})
-        name = schema.get("$ref", "").rpartition("/")[2]
-        return _client()._api_spec["components"]["schemas"][name] if name else schema  # noqa: SLF001 - as above
+def schema(operation: str) -> Any:
+    """Return the schema of a successful answer."""
+    content = described(operation)["operation"]["responses"]["200"].get("content", {})
+    found = content.get("application/json", {}).get("schema", {})
+    name = found.get("$ref", "").rpartition("/")[2]
+    return _client()._api_spec["components"]["schemas"][name] if name else found  # noqa: SLF001 - as above
 
 
 class Connections:
@@ -68,29 +58,32 @@ class Connections:
         self._adapter = adapter
         self._local = threading.local()
 
-    def send(self, call: Call, endpoint: str, timeout: tuple[float, float]) -> requests.Response:
+    def send(
+        self, operation: str, arguments: Mapping[str, Any], endpoint: str, timeout: tuple[float, float]
+    ) -> requests.Response:
         """Return the response, whatever its status.  Raises NoAnswer, InputError or ApiError without one."""
-        places = {each["name"]: each["in"] for each in call.described["operation"].get("parameters", ())}
+        call = described(operation)
+        places = {each["name"]: each["in"] for each in call["operation"].get("parameters", ())}
         given: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "body": {}}
-        for argument, value in call.arguments.items():
+        for argument, value in arguments.items():
             name = argument.replace("_", "-")
             given[places.get(name, "body")][name] = value
         try:
             response = self._session().request(
-                call.described["verb"].upper(),
-                endpoint + call.described["path"].format(**given["path"]),
+                call["verb"].upper(),
+                endpoint + call["path"].format(**given["path"]),
                 params=given["query"],
                 json=given["body"] or None,
                 timeout=timeout,
                 allow_redirects=False,  # a redirected POST would be sent as GET
                 # Unsigned, as the client does it: a restricted key would get 403.
-                auth=(lambda request: request) if call.operation == LIST_ZONES else None,
+                auth=(lambda request: request) if operation == LIST_ZONES else None,
             )
         except OSError as error:  # the errors of requests are OSErrors, too
             why = _unsent(error, endpoint, self._account.source)
-            _log.debug("%s at %s: %s", call.operation, endpoint, why)
+            _log.debug("%s at %s: %s", operation, endpoint, why)
             raise why from error
-        _log.debug("%s at %s: %s", call.operation, endpoint, response.status_code)
+        _log.debug("%s at %s: %s", operation, endpoint, response.status_code)
         return response
 
     def _session(self) -> requests.Session:

@@ -109,11 +109,11 @@ async def _serve(node: Node) -> None:
     await server.wait_closed()
 
 
-async def _run(node: Node, process: asyncssh.SSHServerProcess[bytes]) -> None:
-    """Run one exec or shell request, with or without a terminal; send it SIGHUP if the client is lost."""
+async def _start(
+    node: Node, process: asyncssh.SSHServerProcess[bytes]
+) -> tuple[asyncio.subprocess.Process, int | None]:
+    """Start the command, or a login shell; return it and its terminal, if the client asked for one."""
     command, master = process.command, None
-    if command is not None:
-        node.note("commands.jsonl", command=command)
     argv = (LOGIN_SHELL, "-l") if command is None else ("/bin/sh", "-c", command)
     how: dict[str, Any] = {"cwd": node.home, "start_new_session": True}
     if process.term_type:
@@ -131,6 +131,14 @@ async def _run(node: Node, process: asyncssh.SSHServerProcess[bytes]) -> None:
     child = await asyncio.create_subprocess_exec(*argv, stdin=stdin, stdout=stdout, stderr=stderr, **how)
     for descriptor in {stdout, stderr}:
         os.close(descriptor)
+    return child, master
+
+
+async def _run(node: Node, process: asyncssh.SSHServerProcess[bytes]) -> None:
+    """Run one exec or shell request, with or without a terminal; send it SIGHUP if the client is lost."""
+    if process.command is not None:
+        node.note("commands.jsonl", command=process.command)
+    child, master = await _start(node, process)
 
     async def end() -> None:
         """Wait until the command has ended and, as OpenSSH does, until all that hold its output have."""
