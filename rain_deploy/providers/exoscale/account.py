@@ -81,13 +81,8 @@ def find_account(
         if not (value.isascii() and value.isprintable()) or " " in value:  # no part of a header
             raise CredentialsError(f"the API {what} from {source} has invalid characters (a line end?)")
     zone, endpoint = (profile.text("defaultZone"), profile.text("endpoint")) if profile else ("", "")
-    return Account(
-        key=key,
-        secret=secret,
-        zone=environ.get("EXOSCALE_ZONE") or zone or None,
-        endpoint=(environ.get("EXOSCALE_API_ENDPOINT") or endpoint).rstrip("/") or None,
-        source=source,
-    )
+    zone, endpoint = environ.get("EXOSCALE_ZONE") or zone, environ.get("EXOSCALE_API_ENDPOINT") or endpoint
+    return Account(key, secret, zone or None, endpoint.rstrip("/") or None, source)
 
 
 def credentials_found(environ: Mapping[str, str], home: Path, *, here: Path | None = None) -> str | None:
@@ -133,10 +128,8 @@ def _profile(environ: Mapping[str, str], home: Path, here: Path) -> _Profile | N
     names = [str(account.get("name", "")) for account in accounts]
     if name not in names:
         wrong = f"no account {name!r}" if name else "no defaultaccount"
-        raise InputError(
-            f"{path} has {wrong}; its accounts: {', '.join(names) or 'none'}",
-            next_step="set EXOSCALE_ACCOUNT to one of them, or: exo config",
-        )
+        message = f"{path} has {wrong}; its accounts: {', '.join(names) or 'none'}"
+        raise InputError(message, next_step="set EXOSCALE_ACCOUNT to one of them, or: exo config")
     return _Profile(f"account {name!r} of {path}", accounts[names.index(name)])
 
 
@@ -167,7 +160,5 @@ def _secret(profile: _Profile, limit_s: float) -> str:
         why = f"did not end within {limit_s:.0f} s"
     except UnicodeDecodeError:
         why = "printed something else than text"
-    raise CredentialsError(
-        f"the secretCommand of {profile.where}, {command[0]!r}, {why}",
-        next_step="run it by hand: it must print the API secret",
-    )
+    message = f"the secretCommand of {profile.where}, {command[0]!r}, {why}"
+    raise CredentialsError(message, next_step="run it by hand: it must print the API secret")

@@ -175,10 +175,8 @@ def out_of_room(what: str, words: str) -> QuotaError | None:
             next_step="rain-deploy check, or ask Exoscale for more (portal: Organization, Quotas)",
         )
     if _CAPACITY.search(words):
-        return QuotaError(
-            f"the zone has no room for this machine now ({what}): {words}",
-            next_step="rain-deploy up with another --zone or --instance-type",
-        )
+        message = f"the zone has no room for this machine now ({what}): {words}"
+        return QuotaError(message, next_step="rain-deploy up with another --zone or --instance-type")
     return None
 
 

@@ -62,7 +62,6 @@ class Api:
         self._lock = threading.Lock()
         self._zones: dict[str, str] = {}
         self._quiet_until_s = 0.0
-        self._born_s = self.now_s
         self._listing: collections.defaultdict[Any, threading.Lock] = collections.defaultdict(threading.Lock)
         self._listed: dict[Any, tuple[float, Rows]] = {}
 
@@ -97,15 +96,15 @@ class Api:
         return self._until_answered(operation, zone, arguments, repeat_unclear=True)
 
     def rows(
-        self, operation: str, *, zone: str | None = None, since_s: float | None = None, **arguments: str
+        self, operation: str, *, zone: str | None = None, since_s: float = 0.0, **arguments: str
     ) -> Rows:
-        """Return a list as it was at ``since_s`` or later (None: in this process), asked once for all."""
+        """Return a list as it was at ``since_s`` or later (0: in this process), asked once for all."""
         key = (operation, zone, *sorted(arguments.items()))
         with self._lock:
             listing = self._listing[key]
         with listing:
             began_s, rows = self._listed.get(key, (float("-inf"), ()))
-            if began_s < (self._born_s if since_s is None else since_s):
+            if began_s < since_s:
                 began_s = self.now_s
                 answer = self.read(operation, zone=zone, **arguments)
                 if isinstance(answer, dict):  # the list is bare or under a name

@@ -82,10 +82,8 @@ class Catalog:
         elsewhere = self._elsewhere(name, zone)
         why = "is not for this account" if any(kind.name == name for kind in offered) else "is not known"
         why = f"is not in zone {zone}" if elsewhere else why
-        raise InputError(
-            f"instance type {name} {why}; zone {zone} has {_names(usable)}",
-            next_step=elsewhere or f"rain-deploy types --zone {zone}",
-        )
+        message = f"instance type {name} {why}; zone {zone} has {_names(usable)}"
+        raise InputError(message, next_step=elsewhere or f"rain-deploy types --zone {zone}")
 
     def no_room(self, error: QuotaError, machines: Machines) -> QuotaError:
         """Return the error with another zone as the next step, if there is one."""
@@ -142,10 +140,8 @@ class Catalog:
         machine = self.wanted(spec.machines)
         kind = self.kind(machine.instance_type, machine.zone)
         if kind.gpus and not spec.machines.template:
-            raise InputError(
-                f"{kind.name} has a GPU, and the default template has no driver for it",
-                next_step="--template NAME of one with the NVIDIA driver",
-            )
+            message = f"{kind.name} has a GPU, and the default template has no driver for it"
+            raise InputError(message, next_step="--template NAME of one with the NVIDIA driver")
         template = self.template(machine.template, machine.zone)
         needed = -(-template.get("size", 0) // (1 << 30))
         if machine.disk_size_gib < needed:

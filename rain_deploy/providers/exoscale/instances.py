@@ -42,7 +42,7 @@ class Instances:
         """Return its reference ``zone/uuid`` as soon as its id is known; adopt an instance that exists."""
         machine = self._catalog.wanted(intent.machines)
         zone = machine.zone
-        if unsettled_s is None and (ref := self._adopt(intent, zone, since_s=None)):
+        if unsettled_s is None and (ref := self._adopt(intent, zone)):
             return ref
         user_data = self._first_boot(intent, new_key=unsettled_s is None)
         body = {
@@ -144,10 +144,8 @@ class Instances:
         with contextlib.suppress(Absent):
             for _ in self._api.patience.rounds(self._api.patience.settle_s):
                 self._read(ref)
-            raise DownIncomplete(
-                f"{what}: its delete was accepted, but it is still there",
-                next_step="the same command again, later",
-            )
+            message = f"{what}: its delete was accepted, but it is still there"
+            raise DownIncomplete(message, next_step="the same command again, later")
 
     def set_expiry(self, resources: tuple[Resource, ...], expires_s: float | None) -> None:
         """Write the time limit into the labels.  Raises PartlyUp for one that is gone, after all others."""
@@ -172,7 +170,7 @@ class Instances:
             if each.ref not in existing:
                 raise gone(each)
 
-    def _listed(self, zone: str, since_s: float | None) -> tuple[Instance, ...]:
+    def _listed(self, zone: str, since_s: float) -> tuple[Instance, ...]:
         rows = self._api.rows("list-instances", zone=zone, since_s=since_s)
         return tuple(Instance.parse(row, zone) for row in rows)
 
@@ -199,7 +197,7 @@ class Instances:
             return True
         return found.state == "running"
 
-    def _adopt(self, intent: Intent, zone: str, *, since_s: float | None) -> str | None:
+    def _adopt(self, intent: Intent, zone: str, *, since_s: float = 0.0) -> str | None:
         """Return the oldest instance that the labels give to this intent; start it if it is stopped."""
         wanted = owner_tag(intent.owner), intent.cluster_id, intent.name
         ours = [each.ours for each in self._listed(zone, since_s) if each.ours and each.state not in _GOING]
@@ -209,8 +207,5 @@ class Instances:
 
 def gone(resource: Resource) -> PartlyUp:
     """Return the error for a machine that is recorded and does not exist."""
-    return PartlyUp(
-        f"{resource.name} does not exist at Exoscale any more: somebody deleted it",
-        node=resource.name,
-        next_step="rain-deploy up makes it again",
-    )
+    message = f"{resource.name} does not exist at Exoscale any more: somebody deleted it"
+    return PartlyUp(message, node=resource.name, next_step="rain-deploy up makes it again")

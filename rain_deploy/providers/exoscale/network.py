@@ -75,9 +75,8 @@ def ssh_rules(port: int, allow_ip: Iterable[str]) -> tuple[Rule, ...]:
     try:
         networks = dict.fromkeys(str(parse_network(text)) for text in allow_ip)
     except ValueError as error:
-        raise InputError(
-            f"--allow-ip: expected {error}", next_step="--allow-ip 203.0.113.7/32, for example"
-        ) from error
+        message = f"--allow-ip: expected {error}"
+        raise InputError(message, next_step="--allow-ip 203.0.113.7/32, for example") from error
     return tuple(Rule("tcp", port, port, network) for network in networks)
 
 
@@ -146,7 +145,7 @@ class Network:
 
     def find(self, intent: Intent, *, fresh: bool = True) -> str | None:
         """Return the id by the name (a key's id is its name).  ``fresh``: as of now, not as first fetched."""
-        rows = self._api.rows(f"list-{intent.kind}s", since_s=self._api.now_s if fresh else None)
+        rows = self._api.rows(f"list-{intent.kind}s", since_s=self._api.now_s if fresh else 0.0)
         name = shared_name(intent)
         return next((str(row.get("id", name)) for row in rows if row["name"] == name), None)
 
@@ -232,10 +231,8 @@ class SecurityGroup:
             for source in (source for key, source in events.items() if key not in earlier and source):
                 if isinstance(parse_network(source), IPv4Network):
                     return source
-                raise InputError(
-                    f"Exoscale sees this machine at {source}, but its machines are reached by IPv4",
-                    next_step="name this machine's IPv4 address: --allow-ip ADDRESS",
-                )
+                message = f"Exoscale sees this machine at {source}, but its machines are reached by IPv4"
+                raise InputError(message, next_step="name this machine's IPv4 address: --allow-ip ADDRESS")
         raise InputError(
             "Exoscale does not say from which address it sees this machine, so SSH cannot be opened to it",
             next_step="name it: --allow-ip ADDRESS",

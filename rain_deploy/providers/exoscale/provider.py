@@ -78,10 +78,8 @@ class ExoscaleProvider:
             if other.cluster != cluster.name or (other.cluster_id == cluster.id and other.owner == owner):
                 continue
             if other.owner != owner:
-                raise InputError(
-                    f"cluster {cluster.name} exists in this account already; its owner is {other.owner}",
-                    next_step="another name with -c",
-                )
+                message = f"cluster {cluster.name} exists in this account already; its owner is {other.owner}"
+                raise InputError(message, next_step="another name with -c")
             raise InputError(
                 f"you have a cluster {cluster.name} in this account already, made from another home"
                 f" (id {other.cluster_id})",
@@ -103,9 +101,8 @@ class ExoscaleProvider:
                 types = {each.id: each.name for each in self._catalog.kinds(None)} if zone and rows else {}
             except ApiError as error:
                 where = f"zone {zone}" if zone else f"the {kind}s of the account"
-                raise ApiError(
-                    f"{where} cannot be read: {error.message}", next_step=error.next_step
-                ) from error
+                message = f"{where} cannot be read: {error.message}"
+                raise ApiError(message, next_step=error.next_step) from error
             if zone:
                 return tuple(Instance.parse(row, zone, types).ours for row in rows)
             return tuple(shared_resource(kind, row["name"], str(row.get("id", row["name"]))) for row in rows)
@@ -183,16 +180,14 @@ class ExoscaleProvider:
     def hosts(self, cluster: Cluster, resources: tuple[Resource, ...]) -> tuple[Host, ...]:
         machines = (each for each in resources if each.kind == INSTANCE)
         wanted = sorted(machines, key=lambda each: each.index)
-        without_address: list[str] = []
+        name = ""
         for _ in self._api.patience.rounds(self._api.patience.settle_s):
             existing = self._instances.existing([each.ref for each in wanted], self._api.now_s)
-            for each in wanted:
-                if each.ref not in existing:
-                    raise gone(each)
-            without_address = [each.name for each in wanted if not existing[each.ref].address]
-            if not without_address:
+            for each in (each for each in wanted if each.ref not in existing):
+                raise gone(each)
+            name = next((each.name for each in wanted if not existing[each.ref].address), "")
+            if not name:
                 return tuple(self._host(cluster, each, existing[each.ref]) for each in wanted)
-        name = without_address[0]
         late = f"{name} has no address at Exoscale after {self._api.patience.settle_s:.0f} s"
         raise PartlyUp(late, node=name, next_step=f"rain-deploy status -c {cluster.name}")
 

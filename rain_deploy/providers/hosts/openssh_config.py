@@ -147,10 +147,8 @@ def _ask(argv: tuple[str, ...], what: str) -> subprocess.CompletedProcess[str]:
             timeout=ASK_DEADLINE_S,
         )
     except FileNotFoundError as error:
-        raise InputError(
-            f"{what}: {argv[0]} is not installed here; it is needed to read your OpenSSH configuration",
-            next_step="sudo apt-get install openssh-client",
-        ) from error
+        message = f"{what}: {argv[0]} is not installed here; it is needed to read your OpenSSH configuration"
+        raise InputError(message, next_step="sudo apt-get install openssh-client") from error
     except subprocess.TimeoutExpired as error:
         raise InputError(
             f"{what}: {argv[0]} gave no answer within {ASK_DEADLINE_S:.0f} s (a Match exec that hangs?)"
@@ -206,7 +204,5 @@ class _Settings:
         path = os.path.expandvars(wanted) if wanted.startswith("$") else str(self._path(wanted, {}))
         if wanted in {"", "SSH_AUTH_SOCK"} or path == session:
             return True
-        raise InputError(
-            f"{self._what}: its IdentityAgent {path} is not the agent of this session",
-            next_step=f"export SSH_AUTH_SOCK={shlex.quote(path)}",
-        )
+        message = f"{self._what}: its IdentityAgent {path} is not the agent of this session"
+        raise InputError(message, next_step=f"export SSH_AUTH_SOCK={shlex.quote(path)}")

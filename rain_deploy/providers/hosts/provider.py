@@ -156,9 +156,8 @@ class HostsProvider:
 def _used(entries: tuple[str, ...], nodes: int) -> tuple[str, ...]:
     """Return the first ``nodes`` entries.  Raises InputError if there are fewer."""
     if not entries:
-        raise InputError(
-            "no machine is named", next_step="name them: --hosts user@host,user@host or --hosts FILE"
-        )
+        message = "no machine is named"
+        raise InputError(message, next_step="name them: --hosts user@host,user@host or --hosts FILE")
     if len(entries) < nodes:
         raise InputError(
             f"{nodes} nodes are asked for, but --hosts names {len(entries)}: {', '.join(entries)}"
