@@ -92,12 +92,9 @@ class HostKey(Part):
     def lacks(self, node: Node) -> str | None:
         """Due for a machine with our mark that has its first key, or where a switch was interrupted."""
         facts = facts_of(node)
-        due = facts.one_time_host_key or len(node.host.host_keys) > 1
-        return (
-            "it will get a host key of its own"
-            if due and facts.marked and facts.root and facts.systemd
-            else None
-        )
+        first = facts.one_time_host_key or len(node.host.host_keys) > 1
+        due = first and facts.marked and facts.root and facts.systemd
+        return "it will get a host key of its own" if due else None
 
     def stage(self, node: Node) -> Stage:
         """Make a key beside the one in use, or find the one that was made; report its public part."""

@@ -21,6 +21,16 @@ DEADLINE_S = 3600.0
 """An installation or a build on a slow machine, with its downloads."""
 DISK_BYTES = 6 << 30
 """An environment with TensorFlow, the engine's build, and room for work."""
+ENGINE = "engine"
+"""Name under which the server node reports the digest of the engine that it made."""
+BUILD_PACKAGES = {
+    "cargo": ("cargo-web", "rustc-web"),
+    "rustc": ("cargo-web", "rustc-web"),
+    "capnp": ("capnproto",),
+    "cc": ("gcc", "libc6-dev"),
+    "libsqlite3.so": ("libsqlite3-dev", "pkg-config"),
+}
+"""Debian packages that bring a tool of the build."""
 _OTHER_PYTHON = re.compile(r"Linux (Debian (?!12 )[0-9]+ \(\w+\)|Ubuntu [0-9]{2}\.[0-9]{2}( LTS)?) 64-bit")
 """Exoscale's names of its own templates with another Python than 3.11."""
 _APT_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](:[a-z0-9]+)?(=\S+)?")
@@ -182,18 +192,6 @@ def no_python(node: Node) -> InputError:
         node=node.name,
         next_step=f"use Debian 12, or install Python {NODE_PYTHON_TEXT} there as python{NODE_PYTHON_TEXT}",
     )
-
-
-ENGINE = "engine"
-"""Name under which the server node reports the digest of the engine that it made."""
-BUILD_PACKAGES = {
-    "cargo": ("cargo-web", "rustc-web"),
-    "rustc": ("cargo-web", "rustc-web"),
-    "capnp": ("capnproto",),
-    "cc": ("gcc", "libc6-dev"),
-    "libsqlite3.so": ("libsqlite3-dev", "pkg-config"),
-}
-"""Debian packages that bring a tool of the build."""
 
 
 def engine_lock() -> str:
