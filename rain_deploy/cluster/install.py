@@ -21,7 +21,6 @@ from rain_deploy.parts.facts import DEBIAN_12, NEW_MACHINE
 from rain_deploy.parts.listed import first_parts, last_parts, parts, software
 from rain_deploy.parts.machine import NEW_KEY, HostKey
 from rain_deploy.parts.part import Part, Shared, after, facts_of, groups, having, planned, refusals, stages_of
-from rain_deploy.parts.services import layout_of
 from rain_deploy.parts.shell import stage_command
 from rain_deploy.parts.software import ENGINE, code_bundle, engine_key, environment_digest
 from rain_deploy.parts.supply.cache import EngineCache, uv_pin, uv_program
@@ -44,7 +43,7 @@ def shared_of(ctx: Context, plan: Plan, cluster: Cluster) -> Shared:
     versions = (facts_of(node).glibc for node in cluster.nodes)
     glibc = min(versions, key=lambda version: [int(number) for number in version.split(".") if number])
     found = EngineCache(ctx.home).find(engine_key(spec.engine), server.arch, glibc)
-    if not sha256 or layout_of(cluster).engine(sha256) not in server.have:
+    if not sha256 or cluster.layout.engine(sha256) not in server.have:
         sha256 = found[0] if found else ""
     code, env = code_bundle()[0], environment_digest(environment)
     return Shared(
@@ -162,13 +161,13 @@ def _made(ctx: Context, shared: Shared, report: StageReport) -> Shared:
     cluster, server = replace(shared.cluster, engine_sha256=sha256), shared.cluster.server
     binary, facts = _fetch_engine(ctx, cluster), facts_of(server)
     EngineCache(ctx.home).store(engine_key(shared.engine), facts.arch, facts.glibc, binary)
-    path, on_all = layout_of(cluster).engine(sha256), shared.traits.shared_machine
+    path, on_all = cluster.layout.engine(sha256), shared.traits.shared_machine
     nodes = (having(node, path) if on_all or node is server else node for node in cluster.nodes)
     return replace(shared, cluster=replace(cluster, nodes=tuple(nodes)), binary=binary)
 
 
 def _fetch_engine(ctx: Context, cluster: Cluster) -> bytes:
-    path = layout_of(cluster).engine(cluster.engine_sha256)
+    path = cluster.layout.engine(cluster.engine_sha256)
     command = Command(("cat", "--", path), deadline_s=ENGINE_DEADLINE_S)
     binary = ctx.transport.run(cluster.server.host, command).stdout
     if hashlib.sha256(binary).hexdigest() != cluster.engine_sha256:

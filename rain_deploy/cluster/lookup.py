@@ -15,7 +15,7 @@ from rain_deploy.core.text import hour, money
 from rain_deploy.errors import EngineError, InputError, RainDeployError, Unreachable
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.node.wire import NodeStatus, WireError, read
-from rain_deploy.parts.services import layout_of, node_command
+from rain_deploy.parts.services import node_command
 
 STATUS_DEADLINE_S = 20.0
 NO_SERVICES = "no services"
@@ -131,7 +131,7 @@ def ask_nodes(
     A node that cannot be reached has no answer; a wrong host key is an error.  Recorded machines that are not
     nodes yet are there too, as the cloud has them: an ``up`` was killed.
     """
-    layout, off = layout_of(cluster), out_of_reach(cluster, account)
+    layout, off = cluster.layout, out_of_reach(cluster, account)
 
     def ask(host: Host) -> NodeStatus:
         places = layout.cluster, layout.node(host.index)

@@ -16,7 +16,6 @@ from rain_deploy.core.text import span
 from rain_deploy.errors import ApiError, HostKeyError, PartlyUp, Unreachable
 from rain_deploy.fleet.fanout import fan_out, once_it_answers
 from rain_deploy.parts.machine import BOOT_GRANT_S, limit_stage
-from rain_deploy.parts.services import layout_of
 from rain_deploy.providers.base import Cloud
 from rain_deploy.state.store import Record
 
@@ -115,7 +114,7 @@ def wake(ctx: Context, cluster: Cluster, lost: tuple[Resource, ...]) -> Cluster:
     fan_out(tuple(node.host for node in cluster.nodes if node.name in names), meet).require()
     run_stages(ctx, cluster, {name: limit_stage(cluster.limit_s) for name in asleep}).require()
     if server in asleep and cluster.up:  # its runs did not survive the power-off
-        ask_server(ctx, cluster, "interrupted", layout_of(cluster).node(cluster.server.host.index))
+        ask_server(ctx, cluster, "interrupted", cluster.layout.node(cluster.server.host.index))
     return cluster
 
 

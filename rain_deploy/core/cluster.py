@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
+from rain_deploy.core.layout import Layout
 from rain_deploy.core.machine import Facts, Host, Machines, Resource
 from rain_deploy.core.text import HOUR_S
 
@@ -191,6 +192,11 @@ class Cluster:
     owner: str = ""
     bill: Bill | None = None
     """None where nothing is priced."""
+
+    @property
+    def layout(self) -> Layout:
+        """Its paths on its nodes."""
+        return Layout(self.base, self.id)
 
     @property
     def limit_s(self) -> float | None:

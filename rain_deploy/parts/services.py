@@ -53,14 +53,9 @@ class Services(Part):
         return ("governor", "supervisor") if node.name == self._cluster.server.name else ("governor",)
 
 
-def layout_of(cluster: Cluster) -> Layout:
-    """Return the paths of this cluster on its nodes."""
-    return Layout(cluster.base, cluster.id)
-
-
 def node_argv(cluster: Cluster, verb: str, *args: str) -> tuple[str, ...]:
     """Return the argument vector of a verb of our node code."""
-    layout = layout_of(cluster)
+    layout = cluster.layout
     python = f"{layout.environment(cluster.env_digest)}/bin/python"
     return (python, layout.code(cluster.code_digest), verb, *args)
 
@@ -72,7 +67,7 @@ def node_command(cluster: Cluster, verb: str, *args: str, deadline_s: float | No
 
 def start_stage(cluster: Cluster, node: Node, *, probe: bool) -> Stage:
     """Return the stage that starts one node; with ``probe``, the server's waits for all governors in Rain."""
-    layout, server, count = layout_of(cluster), cluster.server, len(cluster.nodes)
+    layout, server, count = cluster.layout, cluster.server, len(cluster.nodes)
     node_dir = layout.node(node.host.index)
     payload = [_node_config(cluster, node)]
     steps = [_placed(payload[0], node_dir)]
@@ -102,7 +97,7 @@ def _placed(file: PayloadFile, directory: str) -> Step:
 
 def _node_config(cluster: Cluster, node: Node) -> PayloadFile:
     """Return node.json of one node."""
-    layout, index = layout_of(cluster), node.host.index
+    layout, index = cluster.layout, node.host.index
     config = NodeConfig(
         node_dir=Path(layout.node(index)),
         cluster_dir=Path(layout.cluster),
@@ -125,7 +120,7 @@ def _node_config(cluster: Cluster, node: Node) -> PayloadFile:
 def stop_stage(cluster: Cluster, node: Node) -> Stage:
     """Return the stage that ends the services of one node and proves that nothing of them runs or listens."""
     service = f"{cluster.id}/{node.host.index}"
-    config = f"{layout_of(cluster).node(node.host.index)}/node.json"
+    config = f"{cluster.layout.node(node.host.index)}/node.json"
     steps = [step("processes", "stop.sh.j2", service=service, node_config=config)]
     if re.fullmatch(r"[0-9a-fA-F.:]+", node.cluster_address):
         of_server = (IDLE_PORT, HTTP_PORT, *RUN_PORTS) if node is cluster.server else ()
@@ -139,7 +134,7 @@ def stop_stage(cluster: Cluster, node: Node) -> Stage:
 
 def remove_stage(cluster: Cluster, *, wall: bool) -> Stage:
     """Return the stage that removes wall and files, but no cache, from a host on which no node runs."""
-    files = step("files", "remove.sh.j2", directory=layout_of(cluster).cluster)
+    files = step("files", "remove.sh.j2", directory=cluster.layout.cluster)
     walls = (wall_removal_step(cluster.id),) if wall else ()
     return Stage("remove", (*walls, files), deadline_s=120.0)
 

@@ -28,7 +28,7 @@ from rain_deploy.errors import (
     UsageError,
 )
 from rain_deploy.node.wire import ListedRun, Outcome, RunStatus
-from rain_deploy.parts.services import layout_of, node_command
+from rain_deploy.parts.services import node_command
 from rain_deploy.results.pull import PulledRun, pull, read_manifest
 from rain_deploy.runs.states import await_end, record_state, run_states, runs_of, unfinished
 from rain_deploy.state.store import Record
@@ -104,7 +104,7 @@ class RunResult(Result):
 def pull_run(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus) -> PulledRun:
     """Pull the run's results to ``record.out``, and record that they are there."""
     record = record_state(ctx, record, status)
-    pack = node_command(cluster, "pack", layout_of(cluster).run(record.id), deadline_s=PACK_DEADLINE_S)
+    pack = node_command(cluster, "pack", cluster.layout.run(record.id), deadline_s=PACK_DEADLINE_S)
     pulled = pull(lambda sink: ctx.transport.run(cluster.server.host, pack, on_stdout=sink), record)
     if pulled.finished:
         ctx.store.save_run(replace(record, pulled=True))
@@ -188,7 +188,7 @@ def _cancel(ctx: Context, cluster: Cluster) -> Mapping[str, ListedRun]:
         message = f"cluster {cluster.name} has an active run and was left as it is"
         raise UsageError(message, next_step=f"rain-deploy attach -c {cluster.name}")
     for run in reversed(active):
-        ask_server(ctx, cluster, "cancel", layout_of(cluster).run(run))
+        ask_server(ctx, cluster, "cancel", cluster.layout.run(run))
     try:
         return await_end(ctx, cluster, active)
     except EngineError as error:

@@ -19,7 +19,7 @@ from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import EngineError, InputError, Locked, Unreachable
 from rain_deploy.node import wire
-from rain_deploy.parts.services import layout_of, node_argv, ship_stage
+from rain_deploy.parts.services import node_argv, ship_stage
 from rain_deploy.results.pull import check_target
 from rain_deploy.runs.shipping import payload
 from rain_deploy.runs.states import record_states, run_states, runs_of, unfinished
@@ -47,7 +47,7 @@ def shipped(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -
     try:
         names = tuple(node.name for node in cluster.nodes)
         files = payload(shipment)
-        stage = ship_stage(layout_of(cluster), record, spec, shipment, files, live=live, nodes=names)
+        stage = ship_stage(cluster.layout, record, spec, shipment, files, live=live, nodes=names)
         run_stages(ctx, cluster, dict.fromkeys(names, stage)).require()
     except BaseException:
         ctx.store.forget_run(record)
@@ -106,7 +106,7 @@ def queue(ctx: Context, cluster: Cluster, record: RunRecord, spec: RunSpec) -> R
 
 def _queue_argv(cluster: Cluster, record: RunRecord, spec: RunSpec) -> tuple[str, ...]:
     flags = () if spec.wait else ("--no-wait",)
-    return node_argv(cluster, "queue", layout_of(cluster).run(record.id), *flags)
+    return node_argv(cluster, "queue", cluster.layout.run(record.id), *flags)
 
 
 @dataclass(slots=True)
@@ -161,7 +161,7 @@ def follow(
     Raises Locked when the node refuses to queue, Unreachable for a connection that stays lost.
     """
     follower = _Follower(ctx, record.id, in_line)
-    plain = node_argv(cluster, "follow", layout_of(cluster).run(record.id))
+    plain = node_argv(cluster, "follow", cluster.layout.run(record.id))
     argv = plain
     if queued:
         queue_line = shlex.join(_queue_argv(cluster, record, queued))

@@ -14,7 +14,6 @@ from rain_deploy.core.run import RunRecord
 from rain_deploy.core.step import Command
 from rain_deploy.errors import EngineError, InputError
 from rain_deploy.node.wire import ListedRun, RunState, RunStatus, read_runs
-from rain_deploy.parts.services import layout_of
 
 CANCEL_S = 60.0
 """How long a cancelled run may take to end; a script that ignores it is killed after 5 s."""
@@ -58,7 +57,7 @@ def runs_of(ctx: Context, cluster: Cluster) -> tuple[RunRecord, ...]:
 def run_states(ctx: Context, cluster: Cluster) -> dict[str, ListedRun]:
     """Return the state of every run that the server node holds, by run id."""
     with understood(cluster, cluster.server.name):
-        return read_runs(ask_server(ctx, cluster, "runs", layout_of(cluster).cluster))
+        return read_runs(ask_server(ctx, cluster, "runs", cluster.layout.cluster))
 
 
 def unfinished(states: Mapping[str, RunStatus]) -> tuple[str, ...]:
@@ -133,7 +132,7 @@ def run_file(ctx: Context, cluster: Cluster | None, record: RunRecord, name: str
     On the node, a file that is not there (yet) is empty.  Raises InputError for one that is not here.
     """
     if cluster:
-        path = f"{layout_of(cluster).run(record.id)}/{name}"
+        path = f"{cluster.layout.run(record.id)}/{name}"
         command = Command(("sh", "-c", '[ ! -e "$0" ] || cat -- "$0"', path), deadline_s=_READ_DEADLINE_S)
         return ctx.transport.run(cluster.server.host, command).stdout
     try:

@@ -14,7 +14,6 @@ from rain_deploy.core.events import Event, PointSeen, Result
 from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError
 from rain_deploy.node.wire import PointRow, WireError
-from rain_deploy.parts.services import layout_of
 from rain_deploy.results.points import fold, parse_rows, read_json
 from rain_deploy.runs.follow import follow as follow_run
 from rain_deploy.runs.states import find_run, holder, run_file
@@ -84,7 +83,7 @@ def node_log(ctx: Context, name: str, number: int | None, log: NodeLog) -> LogsR
         raise InputError(f"the machines of {name} were not booted by rain-deploy: there is no log of that")
     cluster = awake(ctx, cluster, (node,))
     node = find_node(cluster, number)  # it may have another address now
-    layout = layout_of(cluster)
+    layout = cluster.layout
     home = shlex.quote(layout.node(node.host.index))
     places = f"{home}/*/*.log {home}/*/epochs/*/*.log {shlex.quote(layout.server)}/*.log"
     services = f'for f in {places}; do [ ! -f "$f" ] || {{ echo "==> $f <=="; tail -n 500 -- "$f"; }}; done'

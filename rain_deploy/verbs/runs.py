@@ -14,7 +14,6 @@ from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.errors import InputError
-from rain_deploy.parts.services import layout_of
 from rain_deploy.results.pull import PulledRun
 from rain_deploy.runs.finish import RunResult, end_of, pull_run
 from rain_deploy.runs.follow import follow
@@ -75,7 +74,7 @@ def cancel(ctx: Context, name: str, run: str | None = None) -> CancelResult:
         before = run_states(ctx, cluster).get(record.id)
         changed = before is None or before.state != RunState.FINISHED
         if changed:
-            ask_server(ctx, cluster, "cancel", layout_of(cluster).run(record.id))
+            ask_server(ctx, cluster, "cancel", cluster.layout.run(record.id))
     status = await_end(ctx, cluster, (record.id,))[record.id]
     record_state(ctx, record, status)
     return CancelResult(name, record.id, status.state, status.outcome, changed)
