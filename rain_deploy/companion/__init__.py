@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 
 class FailOpen:
-    """``with FailOpen("what"):`` notes errors of its body and swallows them, but neither Ctrl-C nor exits.
-
-    The notes are in ``companion/faults.log`` of the run's directory.
-    """
+    """Writes errors of its body to the run's faults.log and swallows them, but neither Ctrl-C nor exits."""
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
@@ -46,10 +43,7 @@ class FailOpen:
 
 
 def append(path: "Path", text: str) -> None:
-    """Append ``text`` in one write, so that other processes that read and write see all of it.
-
-    Raises OSError.
-    """
+    """Append ``text`` in one write, so that other processes see all of it.  Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:

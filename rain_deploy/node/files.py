@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +15,6 @@ T = TypeVar("T")
 
 _LOG_LIMIT_BYTES = 5_000_000
 _CHUNK_BYTES = 65_536
-_SHOWN = {"rain-python": "rain", "tensorflow": "tensorflow", "tensorflow-cpu": "tensorflow"}
 
 
 def read_json(path: Path) -> Json:
@@ -125,14 +122,3 @@ def member_name(nodes: tuple[Member, ...], governor: str) -> str:
     same_port = [node for node in nodes if str(node.governor_port) == port]
     exact = [node for node in same_port if node.address == address]
     return (exact or same_port)[0].name if exact or len(same_port) == 1 else governor
-
-
-def versions(env: Path) -> dict[str, str]:
-    """Return the versions of Python, Rain and TensorFlow in an environment; nothing is imported."""
-    places = [str(path) for path in (env / "lib").glob("python3*/site-packages")]
-    found = {
-        label: distribution.version
-        for name, label in _SHOWN.items()
-        for distribution in distributions(name=name, path=places)
-    }
-    return {"python": platform.python_version(), **found}

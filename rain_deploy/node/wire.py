@@ -319,9 +319,15 @@ def _shape(kind: Any) -> dict[str, tuple[Any, bool]]:
 
 
 def _read(hint: Any, value: Any, where: str) -> Any:
+    """Return the value as the type that it must have, or as the first of several that it fits."""
+    if isinstance(hint, types.UnionType):
+        if value is None and types.NoneType in hint.__args__:
+            return None
+        *others, hint = (one for one in hint.__args__ if one is not types.NoneType)
+        for one in others:
+            with contextlib.suppress(WireError):
+                return _read(one, value, where)
     kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
-    if kind is types.UnionType:
-        return _read_union(inner, value, where)
     if is_dataclass(kind):
         return from_json(typing.cast("type[Any]", kind), value)
     if kind is tuple and type(value) is list:
@@ -334,14 +340,3 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         return kind(value)
     except (ValueError, OverflowError) as error:
         raise WireError(f"{where}: {error}") from error
-
-
-def _read_union(kinds: tuple[Any, ...], value: object, where: str) -> object:
-    """Return the value as the first kind that it fits."""
-    if value is None and types.NoneType in kinds:
-        return None
-    *others, last = (kind for kind in kinds if kind is not types.NoneType)
-    for kind in others:
-        with contextlib.suppress(WireError):
-            return _read(kind, value, where)
-    return _read(last, value, where)

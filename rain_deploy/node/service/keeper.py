@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from pathlib import Path
@@ -92,17 +93,11 @@ class Keeper:
         # Nodes that share a machine also see runs that were shipped before they joined.
         runs = all_runs(config.runs_dir)
         mine = tuple(run for run in runs if not run.about.nodes or config.name in run.about.nodes)
-        servers = [*((run.about.port, run) for run in targets(mine)), (config.idle_port, None)]
-        return next((one for one in servers if answers(config.server_address, one[0])), (None, None))
-
-
-def answers(address: str, port: int) -> bool:
-    """Return True if a TCP connection is accepted within half a second.  Nothing is sent."""
-    try:
-        socket.create_connection((address, port), 0.5).close()
-    except OSError:
-        return False
-    return True
+        for port, run in [*((run.about.port, run) for run in targets(mine)), (config.idle_port, None)]:
+            with contextlib.suppress(OSError):  # it answers if it accepts a connection; nothing is sent
+                socket.create_connection((config.server_address, port), 0.5).close()
+                return port, run
+        return None, None
 
 
 def keep(node_dir: Path) -> int:

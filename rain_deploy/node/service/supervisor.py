@@ -7,11 +7,13 @@ stands.
 from __future__ import annotations
 
 import contextlib
+import platform
 import time
 from functools import partial
+from importlib.metadata import distributions
 from pathlib import Path
 
-from ..files import installed, load, member_name, node_config, tail, versions, write_json
+from ..files import installed, load, member_name, node_config, tail, write_json
 from ..points import Recorder
 from ..run import Run, Script, all_runs
 from ..wire import ClusterConfig, Outcome, RunState
@@ -21,6 +23,8 @@ from .process import Process, Service, end, environment, leader, node_argv, scan
 
 _IDLE_POLL_S = 0.03
 _LINE_EVERY_S = 0.3
+_SHOWN = {"rain-python": "rain", "tensorflow": "tensorflow", "tensorflow-cpu": "tensorflow"}
+"""Names of distributions whose versions a run records, and how it calls them."""
 _POLL_S = 0.02
 _POINTS_EVERY_S = 0.3
 _TERM_GRACE_S = 5.0
@@ -43,7 +47,7 @@ class Supervisor:
         self._service = service
         self.config = service.config
         self._idle: Process | None = None
-        self._probe: WarmProbe | None = None
+        self.probe: WarmProbe | None = None
         self._finished: set[str] = set()
         self._line_checked_s = 0.0
 
@@ -56,7 +60,7 @@ class Supervisor:
             Attempt(self, (begun or waiting)[0]).conduct()
             return 0
         if self._idle and self._idle.alive():
-            self._probe = self._probe or WarmProbe(config)
+            self.probe = self.probe or WarmProbe(config)
             return _IDLE_POLL_S
         idle_dir = config.server_dir / "idle"
         servers = [server for server in scan(config.service, "server") if server.group == server.pid]
@@ -67,11 +71,6 @@ class Supervisor:
             engine.next_epoch(config.server_dir)
             self._idle = engine.start_server(config, engine.fresh_epoch(idle_dir), config.idle_port)
         return _IDLE_POLL_S
-
-    def take_probe(self) -> WarmProbe:
-        """Return the process that asks for governors."""
-        probe, self._probe = self._probe or WarmProbe(self.config), None
-        return probe
 
     def _waiting(self) -> list[Run]:
         """Return the unfinished runs in the order of the line; end those that were cancelled in it."""
@@ -109,8 +108,12 @@ class Attempt:
         """Bring the run to its end.  Raises OSError, such as for a full disk."""
         run = self._run
         if run.status().state == RunState.QUEUED:
+            places = [str(path) for path in (self._config.env / "lib").glob("python3*/site-packages")]
+            versions = {"python": platform.python_version()}
+            for name, label in _SHOWN.items():  # nothing is imported
+                versions |= {label: one.version for one in distributions(name=name, path=places)}
             epoch = engine.next_epoch(self._config.server_dir)
-            run.update(state=RunState.STARTING, epoch=epoch, versions=versions(self._config.env))
+            run.update(state=RunState.STARTING, epoch=epoch, versions=versions)
         try:
             began = (run.path / "job.json").exists() or leader(self._config.service, "job", run.path)
             ending = None if began else self._start()
@@ -146,7 +149,8 @@ class Attempt:
 
     def _wait_for_governors(self, server: Process) -> set[str] | None:
         """Return the nodes whose governors registered; None if the run was cancelled meanwhile."""
-        with contextlib.closing(self._supervisor.take_probe()) as probe:
+        probe, self._supervisor.probe = self._supervisor.probe or WarmProbe(self._config), None
+        with contextlib.closing(probe):
             probe.ask(self._config.address, self._run.about.port, len(self._expected), _GOVERNORS_DEADLINE_S)
             deadline = time.monotonic() + _GOVERNORS_DEADLINE_S + 3
             while probe.poll() is None and time.monotonic() < deadline:
