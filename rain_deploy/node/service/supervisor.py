@@ -110,8 +110,9 @@ class Attempt:
         if run.status().state == RunState.QUEUED:
             places = [str(path) for path in (self._config.env / "lib").glob("python3*/site-packages")]
             versions = {"python": platform.python_version()}
-            for name, label in _SHOWN.items():  # nothing is imported
-                versions |= {label: one.version for one in distributions(name=name, path=places)}
+            for name, label in _SHOWN.items():
+                for one in distributions(name=name, path=places):  # nothing is imported
+                    versions[label] = one.version
             epoch = engine.next_epoch(self._config.server_dir)
             run.update(state=RunState.STARTING, epoch=epoch, versions=versions)
         try:
