@@ -27,9 +27,8 @@ class RunRecord:
     """Absolute path of the results, fixed when ``run`` was typed."""
     state: RunState = RunState.SHIPPED
     outcome: str = ""
-    """An ``Outcome``; empty while it runs."""
+    """As in RunStatus, like ``exit_code``; empty while it runs."""
     exit_code: int | None = None
-    """Exit code of the script itself; negative: killed by that signal."""
     pulled: bool = False
     """True once everything of the finished run is in ``out`` and verified."""
 

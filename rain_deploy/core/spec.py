@@ -10,13 +10,11 @@ from rain_deploy.core.machine import Machines
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentSpec:
-    """What is installed on each node beside the locked set of our own (extra ``node``)."""
+    """What is installed on each node beside the locked set of our own; ``--with`` has packages and wheels."""
 
     requirements: Path | None = None
     packages: tuple[str, ...] = ()
-    """Names with or without version (--with)."""
     wheels: tuple[Path, ...] = ()
-    """Local wheel files (--with ./x.whl)."""
     apt: tuple[str, ...] = ()
     """Debian packages; needs root on the nodes, as ``setup`` does."""
     setup: Path | None = None

@@ -10,6 +10,8 @@ import time
 DAY_S = 86400
 HOUR_S = 3600
 MINUTE_S = 60
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def money(amount: float, currency: str) -> str:
@@ -34,10 +36,6 @@ def span(seconds: float) -> str:
     if left >= HOUR_S:
         return f"{left // HOUR_S} h {left % HOUR_S // MINUTE_S} min"
     return f"{left // MINUTE_S} min" if left >= MINUTE_S else f"{left} s"
-
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def parse_network(text: str) -> Network:
