@@ -26,6 +26,7 @@ from rain_deploy.providers.local.provider import installer_environment
 from rain_deploy.providers.local.server import PORT, VARIABLE, end_processes, pids_of, user_name
 from tests.lab.light_stubs import write_stubs
 from tests.lab.machines import Instance, NoAddressError, ignore_power_off
+from tests.support.network import WORKER
 
 NODE_PROGRAM = Path(__file__).parents[2] / "rain_deploy" / "providers" / "local" / "node.py"
 MACHINE = "var/lib/rain-deploy-machine"
@@ -53,7 +54,7 @@ class LightMachines:
     ) -> None:
         self.on_power_off = ignore_power_off
         self._directory = directory.absolute()
-        self.network = network or f"127.{random.SystemRandom().randrange(20, 250)}"
+        self.network = network or f"127.{random.SystemRandom().randrange(20 + WORKER, 250, 8)}"
         self._size = size
         self._port = port
         self._lock = threading.Lock()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_deploy.parts.shell import render
+from tests.support.network import WORKER
 from tests.support.waiting import wait_for
 
 NODE_CODE = Path(__file__).parents[2] / "rain_deploy" / "node"
@@ -38,19 +39,18 @@ with Client("localhost", 7210).new_session("squares") as session:
 
 @dataclass
 class NodeCluster:
-    """``count`` nodes at 127.102.``net``.N; node 1 has the server."""
+    """``count`` nodes at 127.102.x.N, one x for each process that runs tests; node 1 has the server."""
 
     base: Path
     engine: Path
     env: Path
-    net: int
     count: int = 2
     code: Path = Path()
     _sequence: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
     def id(self) -> str:
-        return f"test-{self.net}-{os.getpid()}"
+        return f"test-{os.getpid()}"
 
     @property
     def directory(self) -> Path:
@@ -63,7 +63,7 @@ class NodeCluster:
         return f"{self.id}/{index}"
 
     def address(self, index: int) -> str:
-        return f"127.102.{self.net}.{index}"
+        return f"127.102.{WORKER}.{index}"
 
     def install(self) -> None:
         """Node code, node.json of each node, cluster.json."""

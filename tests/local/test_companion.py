@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from tests.local.conftest import Installation
-from tests.support.network import free_port
+from tests.support.network import WORKER, free_port
 from tests.support.waiting import wait_for
 from tests.unit.companion_python import FAULT, NodePython
 
-ADDRESS = "127.103.1.1"
+ADDRESS = f"127.103.{WORKER}.1"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 SCRIPT = """\

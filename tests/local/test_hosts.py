@@ -13,10 +13,12 @@ from tests.local.command_line import LocalCluster
 from tests.local.conftest import MakeHome
 from tests.local.machines import Machine, User, filled, needs_machines, started
 from tests.local.scripts import SQUARES
+from tests.support.network import WORKER
 from tests.support.waiting import wait_for
 
 pytestmark = needs_machines
 NAMES = ("alpha", "beta")
+NETWORK = f"127.202.{WORKER}"
 QUIET_LOOKS = 50
 """A second and more: an engine has noticed by then that it lost a governor."""
 Pair = tuple[Machine, Machine]
@@ -34,7 +36,7 @@ def machines(
     """Two machines that the user knows by names of an OpenSSH configuration."""
     authorized, cache = public_key(user.ssh / "id_ed25519"), filled(request)
     first, second = (
-        Machine(name, tmp_path_factory.mktemp(name), f"127.202.0.{n}", 2200 + n, authorized, cache)
+        Machine(name, tmp_path_factory.mktemp(name), f"{NETWORK}.{n}", 2200 + n, authorized, cache)
         for n, name in enumerate(NAMES, start=1)
     )
     with (user.ssh / "config").open("a") as config:
@@ -124,7 +126,7 @@ def test_another_machine_at_a_known_address_stops_every_verb_before_it_does_anyt
         ):
             told = cluster(verb, *words)
             assert told.exit_code == 31, (verb, told)
-            assert "node-2 (beta): the host key at 127.202.0.2 port 2202 has changed" in told.stderr
+            assert f"node-2 (beta): the host key at {NETWORK}.2 port 2202 has changed" in told.stderr
         assert (first.processes(), runs_on(first)) == before
         assert list(tmp_path.iterdir()) == []
     finally:

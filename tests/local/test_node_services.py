@@ -33,7 +33,7 @@ time.sleep(60)
 @pytest.fixture(scope="module")
 def cluster(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeCluster]:
     long_name = "a-long-path-as-homes-of-users-may-have-it-" * 2  # Rain's sockets lie below it
-    made = NodeCluster(tmp_path_factory.mktemp(long_name), installation.engine, installation.env, net=1)
+    made = NodeCluster(tmp_path_factory.mktemp(long_name), installation.engine, installation.env)
     made.install()
     made.up()
     yield made
