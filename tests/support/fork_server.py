@@ -195,7 +195,7 @@ class _Server:
 
 
 def _prepare() -> None:
-    for module in (*_modules(), "exoscale.api.v2"):
+    for module in (*_modules(), "exoscale.api.v2", "jinja2"):
         importlib.import_module(module)
     gc.freeze()
 
