@@ -20,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -195,8 +196,25 @@ class _Server:
 
 
 def _prepare() -> None:
-    for module in (*_modules(), "exoscale.api.v2", "jinja2"):
+    """Import what commands import, and do once what each of them would do at its first use."""
+    for module in (*_modules(), "exoscale.api.v2"):
         importlib.import_module(module)
+    from rain_deploy.core.cluster import Bill, Cluster, Node  # noqa: PLC0415
+    from rain_deploy.core.machine import Host, Intent  # noqa: PLC0415
+    from rain_deploy.parts.facts import DEBIAN_12  # noqa: PLC0415
+    from rain_deploy.parts.shell import render  # noqa: PLC0415
+    from rain_deploy.state.store import Store  # noqa: PLC0415
+    from tests.support.values import QUOTE  # noqa: PLC0415
+
+    render("limit.timer.j2")  # jinja2 makes its lexer
+    node = Node("node-1", Host("node-1", "127.0.0.1", 22, "me", ()), DEBIAN_12, "127.0.0.1", 7301, 2)
+    cluster = Cluster("ab12", "demo", "exoscale", 0.0, (node,), bill=Bill(QUOTE))
+    with tempfile.TemporaryDirectory() as home:  # cattrs writes functions for each class
+        store = Store(Path(home))
+        store.save_intent(Intent(cluster.id, cluster.name, "instance", node.name))
+        store.save_cluster(cluster)
+        store.cluster(cluster.name)
+        store.save_facts(node)
     gc.freeze()
 
 
