@@ -60,11 +60,9 @@ class Refused(InputError):
         words = words.lower()
         self.status = status
         self.name_taken = "already" in words
-        """Something already has the name that was to be given."""
         self.in_use = not self.name_taken and (status in {409, 412} or "in use" in words)
         """Something still uses what was to be deleted, perhaps for minutes after its own deletion."""
         self.protected = "protect" in words
-        """Somebody has protected it against deletion."""
 
 
 class Unclear(ApiError):

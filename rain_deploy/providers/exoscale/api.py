@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ZONE = "ch-dk-2"
 """The zone of ``exo`` where neither environment nor account name one."""
-AT_ONCE = 16
-"""Requests of one command that wait for answers at the same time."""
+AT_ONCE = 16  # requests of one command
 READ_S = 4.0
 """How long to search after a lost answer with reads by id or name, which do not lag as lists do."""
 T = TypeVar("T")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rain_deploy.core.cluster import Quote
 from rain_deploy.core.machine import InstanceType, Machines
@@ -15,13 +14,11 @@ from rain_deploy.providers.exoscale.api import Api
 DEFAULT_TYPE = "standard.medium"
 DEFAULT_TEMPLATE = "Linux Debian 12 (Bookworm) 64-bit"
 DEFAULT_USER = "debian"
-"""Login of the default template."""
 DEFAULT_DISK_GIB = 20
 UNLIMITED = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(NamedTuple):
     """The kind of machine to make: names as Exoscale spells them, nothing left open."""
 
     zone: str
@@ -30,8 +27,7 @@ class Machine:
     disk_size_gib: int
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """An instance type.  ``zones``: where there are machines of it."""
 
     id: str
@@ -158,7 +154,7 @@ class Catalog:
                 next_step=f'give it in the config file: prices = {{ "{kind.name}" = 0.50, disk = 0.00014 }}',
             )
         return Quote(
-            **asdict(machine),
+            **machine._asdict(),
             cpus=kind.cpus,
             memory_bytes=kind.memory_bytes,
             gpus=kind.gpus,
@@ -222,8 +218,7 @@ TABLE: Mapping[str, float] = {
 """Price per hour of a running machine; of ``disk``, per GiB and hour."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
+class Prices(NamedTuple):
     """Prices in ``currency``.  ``own``: names whose price the user's config file gives."""
 
     table: Mapping[str, float]

@@ -97,10 +97,10 @@ class Instances:
             found = self._read(ref)
         except Absent:
             return False
-        if found.state == "stopped":
+        if found.resource.state == "stopped":
             what = f"start of {found.name}"
-            self._api.done_once(lambda: self._read(ref).state != "stopped", start, what=what)
-        return found.state not in _GOING
+            self._api.done_once(lambda: self._read(ref).resource.state != "stopped", start, what=what)
+        return found.resource.state not in _GOING
 
     def settle(self, resources: tuple[Resource, ...]) -> dict[str, RainDeployError]:
         """Wait until all run.  Return by name the error of each that does not."""
@@ -122,7 +122,7 @@ class Instances:
     def existing(self, refs: Collection[str], since_s: float) -> dict[str, Instance]:
         """Return those that exist, by reference; one that its zone's list does not show is read singly."""
         zones = sorted({ref.partition("/")[0] for ref in refs})
-        listed = {found.ref: found for zone in zones for found in self._listed(zone, since_s)}
+        listed = {found.resource.ref: found for zone in zones for found in self._listed(zone, since_s)}
         existing = {}
         for ref in refs:
             with contextlib.suppress(Absent):
@@ -153,11 +153,12 @@ class Instances:
 
         def relabel(found: Instance) -> None:
             """Replace the labels, which Exoscale takes only as a whole; ``found`` was read just before."""
-            what, zone, instance = f"labels of {found.name}", found.zone, found.id
+            what, ref = f"labels of {found.name}", found.resource.ref
+            zone, _, instance = ref.partition("/")
             wanted = {**found.labels, **expiry_label(expires_s)}
             if wanted != found.labels:
                 self._api.done_once(
-                    lambda: self._read(found.ref).labels == wanted,
+                    lambda: self._read(ref).labels == wanted,
                     lambda: self._api.change(
                         "update-instance", what=what, zone=zone, id=instance, labels=wanted
                     ),
@@ -186,21 +187,23 @@ class Instances:
                 return False
             self._operations.pop(resource.ref, None)
             found = self.existing((resource.ref,), since_s).get(resource.ref)
-            if found is None or found.state in _GOING:
+            if found is None or found.resource.state in _GOING:
                 raise gone(resource)
-            if found.state == "error":
+            if found.resource.state == "error":
                 broken = f"{resource.name} came up in Exoscale's state error"
                 raise PartlyUp(broken, next_step="rain-deploy up again")
         except RainDeployError as error:
             error.node = resource.name
             errors[resource.name] = error
             return True
-        return found.state == "running"
+        return found.resource.state == "running"
 
     def _adopt(self, intent: Intent, zone: str, *, since_s: float = 0.0) -> str | None:
         """Return the oldest instance that the labels give to this intent; start it if it is stopped."""
         wanted = owner_tag(intent.owner), intent.cluster_id, intent.name
-        ours = [each.ours for each in self._listed(zone, since_s) if each.ours and each.state not in _GOING]
+        ours = [
+            each.ours for each in self._listed(zone, since_s) if each.ours and each.ours.state not in _GOING
+        ]
         same = [each for each in ours if (each.owner, each.cluster_id, each.name) == wanted]
         return next(filter(self.revive, (each.ref for each in sorted(same, key=in_order))), None)
 

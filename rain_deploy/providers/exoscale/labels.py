@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from rain_deploy.core.machine import Intent, Resource, node_index
 from rain_deploy.core.text import owner_tag
@@ -56,53 +55,39 @@ def shared_name(intent: Intent) -> str:
     return f"{name}_{intent.name.removeprefix('spread-')}" if intent.kind == SPREAD else name
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """An instance as the account shows it, whoever's it is."""
+class Instance(NamedTuple):
+    """An instance as the account shows it, whoever's it is; ``ours`` is None for one of somebody else."""
 
-    zone: str
-    id: str
     name: str
-    state: str
-    address: str
-    """Empty until it has one."""
     template_id: str
     labels: Mapping[str, str]
+    resource: Resource
     ours: Resource | None
-    """What the labels say; None for one of somebody else, or of a pool, whose labels it has."""
-
-    @property
-    def ref(self) -> str:
-        """The reference that is recorded."""
-        return f"{self.zone}/{self.id}"
 
     @classmethod
     def parse(cls, row: Mapping[str, Any], zone: str, types: Mapping[str, str] | None = None) -> Instance:
         """Return what a row of a list says.  ``types``: names of instance types by id."""
-        labels, template = row.get("labels") or {}, row.get("template") or {}
-        name, state, address = row.get("name", ""), row.get("state", ""), row.get("public-ip", "")
-        found = cls(zone, row["id"], name, state, address, template.get("id", ""), labels, None)
-        if labels.get(_MARK[0]) != _MARK[1] or row.get("manager"):
-            return found
-        type_id = (row.get("instance-type") or {}).get("id", "")
+        labels, type_id = row.get("labels") or {}, (row.get("instance-type") or {}).get("id", "")
         limit, created_s = labels.get(_EXPIRES, ""), None
         with contextlib.suppress(ValueError):
             created_s = datetime.fromisoformat(row.get("created-at", "")).timestamp()
-        ours = Resource(
+        found = Resource(
             labels.get(_ID, "").removeprefix("i-"),
             INSTANCE,
             labels.get(_NODE, ""),
-            found.ref,
+            f"{zone}/{row['id']}",
             owner=labels.get(_OWNER, ""),
             cluster=labels.get(_CLUSTER, "").removeprefix("c-"),
             zone=zone,
-            state=state,
-            address=address,
+            state=row.get("state", ""),
+            address=row.get("public-ip", ""),
             instance_type=(types or {}).get(type_id, type_id),
             created_s=created_s,
             expires_s=float(limit[1:]) if re.fullmatch(r"t[0-9]{1,12}", limit) else None,
         )
-        return replace(found, ours=ours)
+        # A member of a pool has the labels of the pool.
+        ours = found if labels.get(_MARK[0]) == _MARK[1] and not row.get("manager") else None
+        return cls(row.get("name", ""), (row.get("template") or {}).get("id", ""), labels, found, ours)
 
 
 def shared_resource(kind: str, name: str, ref: str) -> Resource | None:

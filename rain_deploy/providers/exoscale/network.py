@@ -35,7 +35,6 @@ RAIN_PORTS = (
 EVENTS_OF = timedelta(minutes=30)
 """How far back to ask for events: more than a clock can be wrong whose signatures are accepted."""
 _MOST_KEYS = 9
-"""Names that are tried for a key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -36,8 +36,7 @@ from rain_deploy.providers.exoscale.labels import (
 from rain_deploy.providers.exoscale.network import Network, SecurityGroup, ssh_rules, will_open
 from rain_deploy.providers.keys import cluster_key, public_key
 
-_PER_SPREAD = 8
-"""Instances that one anti-affinity group takes."""
+_PER_SPREAD = 8  # machines of one anti-affinity group
 
 
 class ExoscaleProvider:
@@ -125,7 +124,7 @@ class ExoscaleProvider:
         return ()
 
     def intents(self, spec: ClusterSpec, cluster: Cluster, nodes: int) -> tuple[Intent, ...]:
-        machines = replace(spec.machines, **asdict(self._catalog.wanted(spec.machines)))
+        machines = replace(spec.machines, **self._catalog.wanted(spec.machines)._asdict())
         owner = cluster.owner or spec.owner or self._owner
         key = Intent(cluster.id, cluster.name, KEY, NAMES[KEY], owner, machines, allow_ip=spec.allow_ip)
         indexes = range(1, nodes + 1)
@@ -185,7 +184,7 @@ class ExoscaleProvider:
             existing = self._instances.existing([each.ref for each in wanted], self._api.now_s)
             for each in (each for each in wanted if each.ref not in existing):
                 raise gone(each)
-            name = next((each.name for each in wanted if not existing[each.ref].address), "")
+            name = next((each.name for each in wanted if not existing[each.ref].resource.address), "")
             if not name:
                 return tuple(self._host(cluster, each, existing[each.ref]) for each in wanted)
         late = f"{name} has no address at Exoscale after {self._api.patience.settle_s:.0f} s"
@@ -196,15 +195,15 @@ class ExoscaleProvider:
         host_key = self._instances.host_key(resource.cluster_id, resource.name)
         return Host(
             name=resource.name,
-            address=found.address,
+            address=found.resource.address,
             port=cluster.machines.ssh_port,
             # Its template may be gone by now.
-            user=next(recorded, "") or self._catalog.login(found.template_id, found.zone),
+            user=next(recorded, "") or self._catalog.login(found.template_id, found.resource.zone),
             host_keys=(public_key(host_key),) if host_key.exists() else (),
             label=found.name,
             identity_files=(cluster_key(self._home, resource.cluster_id),),
-            cluster_address=found.address,
-            machine=found.id,
+            cluster_address=found.resource.address,
+            machine=found.resource.ref.rpartition("/")[2],
         )
 
     def preview(self, intents: tuple[Intent, ...]) -> tuple[Host, ...]:

@@ -13,8 +13,8 @@ import re
 import shlex
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rain_deploy.core.text import is_address
 from rain_deploy.errors import InputError
@@ -32,12 +32,10 @@ _ENTRY = re.compile(
 _PUBLIC_KEY = re.compile(r"((?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+\s+AAAA[A-Za-z0-9+/=]+)(?:\s.*)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(NamedTuple):
     """A machine as the user's OpenSSH would reach it."""
 
     command: str
-    """The command with which the user reaches it: ``ssh …``."""
     address: str
     port: int
     user: str
@@ -45,7 +43,6 @@ class Destination:
     """Names to look for in known_hosts; the first that has keys decides."""
     known_hosts: tuple[Path, ...]
     identity_files: tuple[Path, ...]
-    """The files that exist."""
     use_agent: bool
     jumps: tuple[Destination, ...] = ()
 

@@ -26,7 +26,6 @@ from rain_deploy.providers.hosts.openssh_config import Destination, bare_keys, k
 
 RESOLVE_DEADLINE_S = 15.0
 PARALLEL = 16
-"""How many entries are looked up at the same time."""
 KIND = "host"
 
 _JSON = cattrs.preconf.json.make_converter(detailed_validation=False, forbid_extra_keys=True)
