@@ -88,10 +88,9 @@ class Instances:
 
     def revive(self, ref: str) -> bool:
         """Start it where it is stopped, without waiting.  Return False where it is gone or going."""
-        zone, _, instance = ref.partition("/")
 
         def start() -> None:
-            self._operations[ref] = self._api.write("start-instance", zone=zone, id=instance)
+            self._operations[ref] = self._api.write("start-instance", **_place(ref))
 
         try:
             found = self._read(ref)
@@ -138,9 +137,8 @@ class Instances:
 
     def delete(self, ref: str, what: str) -> None:
         """Delete it and wait until a read answers 404: accepted is not gone.  Raises DownIncomplete."""
-        zone, _, instance = ref.partition("/")
         self._operations.pop(ref, None)
-        self._api.delete("delete-instance", what, zone=zone, id=instance)
+        self._api.delete("delete-instance", what, **_place(ref))
         with contextlib.suppress(Absent):
             for _ in self._api.patience.rounds(self._api.patience.settle_s):
                 self._read(ref)
@@ -154,14 +152,11 @@ class Instances:
         def relabel(found: Instance) -> None:
             """Replace the labels, which Exoscale takes only as a whole; ``found`` was read just before."""
             what, ref = f"labels of {found.name}", found.resource.ref
-            zone, _, instance = ref.partition("/")
             wanted = {**found.labels, **expiry_label(expires_s)}
             if wanted != found.labels:
                 self._api.done_once(
                     lambda: self._read(ref).labels == wanted,
-                    lambda: self._api.change(
-                        "update-instance", what=what, zone=zone, id=instance, labels=wanted
-                    ),
+                    lambda: self._api.change("update-instance", what=what, labels=wanted, **_place(ref)),
                     what=what,
                 )
 
@@ -176,8 +171,7 @@ class Instances:
         return tuple(Instance.parse(row, zone) for row in rows)
 
     def _read(self, ref: str) -> Instance:
-        zone, _, instance = ref.partition("/")
-        return Instance.parse(self._api.read("get-instance", zone=zone, id=instance), zone)
+        return Instance.parse(self._api.read("get-instance", **_place(ref)), ref.partition("/")[0])
 
     def _is_settled(self, resource: Resource, since_s: float, errors: dict[str, RainDeployError]) -> bool:
         """Return True if it runs, or if it never will: then ``errors`` says why."""
@@ -206,6 +200,11 @@ class Instances:
         ]
         same = [each for each in ours if (each.owner, each.cluster_id, each.name) == wanted]
         return next(filter(self.revive, (each.ref for each in sorted(same, key=in_order))), None)
+
+
+def _place(ref: str) -> dict[str, str]:
+    zone, _, instance = ref.partition("/")
+    return {"zone": zone, "id": instance}
 
 
 def gone(resource: Resource) -> PartlyUp:

@@ -109,9 +109,8 @@ class Network:
             if (found := fingerprint(name)) in {None, ours}:
                 break
         else:
-            raise InputError(
-                f"the SSH key {own} exists at Exoscale {_MOST_KEYS} times, never with our content"
-            )
+            message = f"the SSH key {own} exists at Exoscale {_MOST_KEYS} times, never with our content"
+            raise InputError(message)
 
         def register() -> str:
             self._api.change("register-ssh-key", what=name, name=name, public_key=public)

@@ -147,9 +147,8 @@ def _ask(argv: tuple[str, ...], what: str) -> subprocess.CompletedProcess[str]:
         message = f"{what}: {argv[0]} is not installed here; it is needed to read your OpenSSH configuration"
         raise InputError(message, next_step="sudo apt-get install openssh-client") from error
     except subprocess.TimeoutExpired as error:
-        raise InputError(
-            f"{what}: {argv[0]} gave no answer within {ASK_DEADLINE_S:.0f} s (a Match exec that hangs?)"
-        ) from error
+        message = f"{what}: {argv[0]} gave no answer within {ASK_DEADLINE_S:.0f} s (a Match exec that hangs?)"
+        raise InputError(message) from error
 
 
 class _Settings:

@@ -158,9 +158,8 @@ def _used(entries: tuple[str, ...], nodes: int) -> tuple[str, ...]:
         message = "no machine is named"
         raise InputError(message, next_step="name them: --hosts user@host,user@host or --hosts FILE")
     if len(entries) < nodes:
-        raise InputError(
-            f"{nodes} nodes are asked for, but --hosts names {len(entries)}: {', '.join(entries)}"
-        )
+        message = f"{nodes} nodes are asked for, but --hosts names {len(entries)}: {', '.join(entries)}"
+        raise InputError(message)
     return entries[:nodes]
 
 
