@@ -53,43 +53,46 @@ def append(path: "Path", text: str) -> None:
 
 
 class ImportHooks:
-    """A meta path finder that lets later finders find a module, and hooks it right after it is loaded."""
+    """A meta path finder that lets later finders find a module, and hooks it right after it is loaded.
 
-    def __init__(self, names: "set[str]") -> None:
-        self._names = names
+    ``hooks`` maps the names of modules to functions of this package that take the module.
+    """
+
+    def __init__(self, hooks: "dict[str, str]") -> None:
+        self._hooks = hooks
 
     def find_spec(
         self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
     ) -> "ModuleSpec | None":
-        if name in self._names:
+        if name in self._hooks:
             with FailOpen(f"finding {name}"):
                 for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
                     spec = finder.find_spec(name, path, target)
                     if spec is not None:
-                        _hook_after_loading(spec.loader)
+                        _hook_after_loading(spec.loader, self._hooks[name])
                         return spec
         return None
 
 
-def _hook_after_loading(loader: "Any") -> None:
+def _hook_after_loading(loader: "Any", hook: str) -> None:
     load = loader.exec_module
 
     def exec_module(module: "ModuleType") -> None:
         load(module)
         with FailOpen(f"hooking {module.__name__}"):
-            if module.__name__.startswith("matplotlib."):
-                from .figures import hook
-            else:
-                from .points import hook
-            hook(module)
+            from importlib import import_module
+
+            ours, function = hook.split(".")
+            getattr(import_module(f".{ours}", __package__), function)(module)
 
     loader.exec_module = exec_module
 
 
 if os.environ.get("RAIN_DEPLOY_SCRIPT"):
-    names = set()
+    hooks: "dict[str, str]" = {}
     if os.environ.get("RAIN_DEPLOY_FIGURES"):
-        names |= {"matplotlib.figure", "matplotlib.pyplot"}
+        hooks |= {"matplotlib.figure": "figures.hook_figure", "matplotlib.pyplot": "figures.hook_pyplot"}
     if os.environ.get("RAIN_DEPLOY_RUN_DIR"):
-        names |= {"rain.client.session", "rain.common.data_instance"}
-    sys.meta_path.insert(0, ImportHooks(names))
+        hooks |= {"rain.client.session": "points.hook_session"}
+        hooks |= {"rain.common.data_instance": "points.hook_data_instance"}
+    sys.meta_path.insert(0, ImportHooks(hooks))

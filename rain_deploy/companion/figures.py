@@ -14,7 +14,6 @@ import itertools
 import os
 import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -36,15 +35,9 @@ _kept: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
 """Maps a figure to a digest of how it looked when it was kept."""
 
 
-def hook(module: ModuleType) -> None:
-    """Hook ``matplotlib.figure`` or ``matplotlib.pyplot``, which was just imported."""
-    if module.__name__ == "matplotlib.figure":
-        _hook_figure(module.Figure)
-    else:
-        _hook_pyplot(module)
-
-
-def _hook_figure(figure: Any) -> None:
+def hook_figure(module: Any) -> None:
+    """Hook ``matplotlib.figure``, which was just imported."""
+    figure = module.Figure
     save, show = figure.savefig, figure.show
 
     @functools.wraps(save)
@@ -67,7 +60,8 @@ def _hook_figure(figure: Any) -> None:
     figure.savefig, figure.show = savefig, show_one
 
 
-def _hook_pyplot(pyplot: Any) -> None:
+def hook_pyplot(pyplot: Any) -> None:
+    """Hook ``matplotlib.pyplot``, which was just imported."""
     switch, pause = pyplot.switch_backend, pyplot.pause
     pausing, process = False, os.getpid()
 

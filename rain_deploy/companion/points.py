@@ -19,7 +19,6 @@ import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from . import FailOpen, append
@@ -36,17 +35,15 @@ _producers: dict[Any, Any] = {}
 _signature = functools.cache(inspect.signature)
 
 
-def hook(module: ModuleType) -> None:
-    """Hook ``rain.client.session`` or ``rain.common.data_instance``, which was just imported."""
-    if module.__name__ == "rain.client.session":
-        _hook_submit(module.Session)
-    else:
-        _afterwards(module.DataInstance, "load", _note_value)
-        _afterwards(module.DataInstance, "get_str", _note_text)
+def hook_data_instance(module: Any) -> None:
+    """Hook ``rain.common.data_instance``, which was just imported."""
+    _afterwards(module.DataInstance, "load", _note_value)
+    _afterwards(module.DataInstance, "get_str", _note_text)
 
 
-def _hook_submit(session: Any) -> None:
-    submit = session.submit
+def hook_session(module: Any) -> None:
+    """Hook ``rain.client.session``, which was just imported."""
+    submit = module.Session.submit
 
     @functools.wraps(submit)
     def submit_and_note(self: Any) -> Any:
@@ -58,7 +55,7 @@ def _hook_submit(session: Any) -> None:
                 append(_directory / "tasks.jsonl", "".join(_note_of(task, functions) for task in tasks))
         return result
 
-    session.submit = submit_and_note
+    module.Session.submit = submit_and_note
 
 
 def _note_of(task: Any, functions: dict[Any, Callable[..., Any]]) -> str:

@@ -69,7 +69,7 @@ PARAMETERS = [
 BREAKS = {
     "at the hook of an import": ("__init__.py", "                        _hook_after_loading("),
     "at the import of points": ("points.py", "PLAIN_NUMBER ="),
-    "at hooking submit": ("points.py", "    submit = session.submit"),
+    "at hooking submit": ("points.py", "    submit = module.Session.submit"),
     "at noting tasks": ("points.py", "            functions = {"),
     "at reading arguments": ("points.py", '    if task.spec.task_type != "py/":'),
     "at hooking load": ("points.py", "    method = getattr("),
