@@ -4,8 +4,6 @@ Answers are JSON or lines on stdout, messages go to stderr.  Exit codes: 0, 1 (f
 stderr), 2 (wrong arguments), and those of ``wire``.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import json

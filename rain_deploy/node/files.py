@@ -1,7 +1,5 @@
 """Small files that others read at any moment: JSON replaced atomically, short logs, the configuration."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

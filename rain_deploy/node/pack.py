@@ -1,7 +1,5 @@
 """``pack``: send a run's results as one tar stream, with the checksums last."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

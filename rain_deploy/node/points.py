@@ -8,8 +8,6 @@ change counter is the same before and after.  Rain writes once a second, so that
 not, the next step reads it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math
@@ -113,12 +111,10 @@ class Points:
 
     def note_value(self, note: ValueNote) -> None:
         """Take a value that the script loaded into account.  Raises ValueError, OverflowError."""
-        value = float(note.value)
-        if math.isfinite(value):
-            given = note.value if isinstance(note.value, int | float) else value
-            self._change((note.session, note.task), source="companion", value=given)
-        else:  # JSON has no such number
-            self._change((note.session, note.task), source="companion", message=f"value is {value}")
+        value = note.value if isinstance(note.value, int | float) else float(note.value)
+        # JSON has no other numbers.
+        change: Json = {"value": value} if math.isfinite(value) else {"message": f"value is {value}"}
+        self._change((note.session, note.task), source="companion", **change)
 
     def complete(self, clients: int) -> bool:
         """Return True when all is read: every noted task has ended, or all clients that were let in left."""

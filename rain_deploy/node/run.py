@@ -1,7 +1,5 @@
 """A run on a node: its directory, its place in line, its job, and what a reader follows."""
 
-from __future__ import annotations
-
 import json
 import os
 import select

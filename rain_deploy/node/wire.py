@@ -6,8 +6,6 @@ Unknown keys are skipped and keys with a default may be absent, so that a laptop
 versions understand each other.
 """
 
-from __future__ import annotations
-
 import contextlib
 import enum
 import functools

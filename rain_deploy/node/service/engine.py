@@ -4,8 +4,6 @@ An epoch is the life of one Rain process.  Rain panics on a directory that was u
 gets a new one.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

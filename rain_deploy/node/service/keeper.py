@@ -1,7 +1,5 @@
 """The keeper: connects until a server answers, starts a governor for it, and ends what a governor leaves."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import time

@@ -3,8 +3,6 @@
 A service, the keeper or the supervisor, is the one process that holds a lock.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

@@ -4,8 +4,6 @@ Each step of a run first checks what exists, so after a kill the next supervisor
 stands.
 """
 
-from __future__ import annotations
-
 import contextlib
 import platform
 import time
