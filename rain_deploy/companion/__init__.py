@@ -53,13 +53,10 @@ def append(path: "Path", text: str) -> None:
 
 
 class ImportHooks:
-    """A meta path finder that lets later finders find a module, and hooks it right after it is loaded.
-
-    ``hooks`` maps the names of modules to functions of this package that take the module.
-    """
+    """A meta path finder that lets later finders find a module, and hooks it right after it is loaded."""
 
     def __init__(self, hooks: "dict[str, str]") -> None:
-        self._hooks = hooks
+        self._hooks = hooks  # names of modules, and of the functions of this package that take the module
 
     def find_spec(
         self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None

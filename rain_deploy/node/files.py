@@ -112,10 +112,8 @@ def installed(path: Path, kind: type[T]) -> T:
 
 
 def member_name(nodes: tuple[Member, ...], governor: str) -> str:
-    """Return the name of the node whose governor Rain calls ``address:port``, or that text when unknown.
-
-    The port is enough where the address differs: Rain names a governor by the address that it sees.
-    """
+    """Return the name of the node whose governor Rain calls ``address:port``, or that text when unknown."""
+    # The port is enough where the address differs: Rain names a governor by the address that it sees.
     address, _, port = governor.rpartition(":")
     same_port = [node for node in nodes if str(node.governor_port) == port]
     exact = [node for node in same_port if node.address == address]

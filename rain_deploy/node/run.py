@@ -149,8 +149,7 @@ def cancel(run_dir: Path) -> RunStatus:
 def run_job(run_dir: Path) -> int:
     """Run a run's script with the caller's environment and output, and record how it ended."""
     run, started_s = the_run(run_dir), time.time()
-    # A handler, not SIG_IGN, which the script would inherit.  The job outlives the script to record its end,
-    # and also the supervisor.
+    # A handler, not SIG_IGN, which the script would inherit.  The job stays to record the script's end.
     signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     write_json(run_dir / "job.json", Script(started_s))
     cwd = run_dir / "files" / run.about.cwd

@@ -310,10 +310,8 @@ def from_json(kind: type[T], value: object) -> T:
 @functools.cache
 def _shape(kind: Any) -> dict[str, tuple[Any, bool]]:
     """Return for each field its type, and whether it must be there."""
-    hints = typing.get_type_hints(kind)
-    return {
-        one.name: (hints[one.name], one.default is one.default_factory is MISSING) for one in fields(kind)
-    }
+    hint = typing.get_type_hints(kind)
+    return {one.name: (hint[one.name], one.default is one.default_factory is MISSING) for one in fields(kind)}
 
 
 def _read(hint: Any, value: Any, where: str) -> Any:

@@ -1,7 +1,4 @@
-"""Processes and services of a node: started once, found again by their environment, ended to the last one.
-
-A service, the keeper or the supervisor, is the one process that holds a lock.
-"""
+"""Processes and services of a node: started once, found again by their environment, ended to the last one."""
 
 import contextlib
 import fcntl
@@ -60,10 +57,7 @@ class Process:
 
 
 def node_argv(config: NodeConfig, verb: str, *arguments: str | Path) -> list[str]:
-    """Return the argument vector of a verb of this node code.
-
-    Isolated and without site-packages: a user's variables and ``.pth`` files do not reach a service.
-    """
+    """Return the argument vector of a verb of this node code, out of reach of a user's variables and .pth."""
     return [config.python, "-I", "-S", str(config.code), verb, *map(str, arguments)]
 
 
@@ -163,7 +157,7 @@ def _pids() -> Iterator[int]:
 
 
 class Service:
-    """The keeper or the supervisor of a node."""
+    """The keeper or the supervisor of a node: the one process that holds its lock."""
 
     def __init__(self, config: NodeConfig, role: str) -> None:
         self.config, self.role = config, role

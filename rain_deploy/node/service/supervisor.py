@@ -1,8 +1,4 @@
-"""The supervisor: runs the queued runs one after the other, and keeps an idle server between them.
-
-Each step of a run first checks what exists, so after a kill the next supervisor continues where the run
-stands.
-"""
+"""The supervisor: runs the queued runs one after the other, and keeps an idle server between them."""
 
 import contextlib
 import platform
@@ -92,7 +88,7 @@ class Supervisor:
 
 
 class Attempt:
-    """Brings one run to its end."""
+    """Brings one run to its end.  Each step first checks what exists: a supervisor may have been killed."""
 
     def __init__(self, supervisor: Supervisor, run: Run) -> None:
         self._supervisor, self._config, self._run = supervisor, supervisor.config, run
