@@ -41,7 +41,6 @@ class Context:
     executor: Executor
     """Runs stages on hosts, over ``transport``."""
     clock: Callable[[], float] = time.monotonic
-    """Seconds, for deadlines."""
     pause: Callable[[float], None] = time.sleep
 
     @contextlib.contextmanager

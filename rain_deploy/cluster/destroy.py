@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.hosts import run_stages
-from rain_deploy.cluster.lookup import hosts_of
 from rain_deploy.cluster.plan import Plan, plan_down
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
@@ -69,7 +68,7 @@ def start_everything(ctx: Context, record: Record) -> None:
         provider.start(machine)
     with contextlib.suppress(Unreachable):  # the stages say which node does not answer
         provider.hosts(cluster, machines)
-    meet(ctx.transport, hosts_of(cluster))
+    meet(ctx.transport, tuple(node.host for node in cluster.nodes))
 
 
 def delete(ctx: Context, record: Record, resources: tuple[Resource, ...]) -> Gone:

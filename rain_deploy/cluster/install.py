@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.hosts import assign, question, run_stages, survivors
-from rain_deploy.cluster.lookup import hosts_of
 from rain_deploy.cluster.plan import Plan
 from rain_deploy.core.cluster import Cluster, Node, Quote
 from rain_deploy.core.events import Notice, Result
@@ -136,7 +135,7 @@ def _install(
         if uv is None and any(map(environment.lacks, cluster.nodes)):
             uv = uv_program(ctx.home, uv_pin())
         if binary is None and cluster.engine_sha256 and any(map(engine.lacks, cluster.nodes)):
-            binary = _fetch_engine(ctx, cluster)  # only the server has it
+            binary = _fetch_engine(ctx, cluster, cluster.engine_sha256)  # only the server has it
         shared = replace(shared, uv=uv, binary=binary)
         group = software(shared)
         stages = stages_of(group, cluster.nodes)
@@ -146,31 +145,31 @@ def _install(
         left = survivors(ctx, spec, tuple(node.name for node in cluster.nodes), outcomes.errors)
         left_out = tuple(node for node in cluster.nodes if node.name not in left)
         nodes = tuple(after(group, node) for node in cluster.nodes if node.name in left)
-        cluster = replace(cluster, nodes=nodes, left_out=(*cluster.left_out, *left_out))
+        cluster = record.change(nodes=nodes, left_out=(*cluster.left_out, *left_out))
         shared = replace(shared, cluster=cluster)
         if not cluster.engine_sha256:
-            shared = _made(ctx, shared, outcomes.values[cluster.server.name])
-        record.save(shared.cluster)
+            shared = _made(ctx, record, shared, outcomes.values[cluster.server.name])
         lines += [f"{name}: {step}" for name, report in outcomes.values.items() for step in report.changed]
     return shared, tuple(lines)
 
 
-def _made(ctx: Context, shared: Shared, report: StageReport) -> Shared:
+def _made(ctx: Context, record: Record, shared: Shared, report: StageReport) -> Shared:
     """Keep the engine that the server node has made."""
     (sha256,) = report.values(ENGINE)
-    cluster, server = replace(shared.cluster, engine_sha256=sha256), shared.cluster.server
-    binary, facts = _fetch_engine(ctx, cluster), facts_of(server)
+    cluster, server = shared.cluster, shared.cluster.server
+    binary, facts = _fetch_engine(ctx, cluster, sha256), facts_of(server)
     EngineCache(ctx.home).store(engine_key(shared.engine), facts.arch, facts.glibc, binary)
     path, on_all = cluster.layout.engine(sha256), shared.traits.shared_machine
     nodes = (having(node, path) if on_all or node is server else node for node in cluster.nodes)
-    return replace(shared, cluster=replace(cluster, nodes=tuple(nodes)), binary=binary)
+    cluster = record.change(engine_sha256=sha256, nodes=tuple(nodes))
+    return replace(shared, cluster=cluster, binary=binary)
 
 
-def _fetch_engine(ctx: Context, cluster: Cluster) -> bytes:
-    path = cluster.layout.engine(cluster.engine_sha256)
+def _fetch_engine(ctx: Context, cluster: Cluster, sha256: str) -> bytes:
+    path = cluster.layout.engine(sha256)
     command = Command(("cat", "--", path), deadline_s=ENGINE_DEADLINE_S)
     binary = ctx.transport.run(cluster.server.host, command).stdout
-    if hashlib.sha256(binary).hexdigest() != cluster.engine_sha256:
+    if hashlib.sha256(binary).hexdigest() != sha256:
         raise InstallFailed("the engine did not arrive whole from its node", node=cluster.server.name)
     return binary
 
@@ -253,6 +252,6 @@ def preview(ctx: Context, plan: Plan) -> PlanResult:
 def planned_hosts(provider: Provider, plan: Plan) -> tuple[Host, ...]:
     """Return the living hosts as recorded, then those that ``up`` would make."""
     made = provider.preview(plan.intents)
-    pairs = zip(hosts_of(plan.cluster), made, strict=False)
+    pairs = zip((node.host for node in plan.cluster.nodes), made, strict=False)
     living = tuple(replace(host, installer_env=now.installer_env) for host, now in pairs)
     return (*living, *made[len(living) :])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.seen import ASLEEP, RUNNING, Account, has_moved
@@ -57,11 +57,6 @@ def living(ctx: Context, name: str) -> Cluster:
     return cluster
 
 
-def hosts_of(cluster: Cluster) -> tuple[Host, ...]:
-    """Return the nodes' hosts, server first."""
-    return tuple(node.host for node in cluster.nodes)
-
-
 def find_node(cluster: Cluster, index: int | None) -> Node:
     """Return a node by number; the server node when none is named."""
     for node in cluster.nodes:
@@ -95,20 +90,6 @@ def understood(cluster: Cluster, node: str) -> Iterator[None]:
         ) from error
 
 
-def node_line(cluster: Cluster, node: Node, state: str, answer: NodeStatus | None = None) -> NodeLine:
-    """Return a node in that state, with what it answered."""
-    return NodeLine(
-        name=node.name,
-        role=Role.SERVER if node is cluster.server else Role.GOVERNOR,
-        address=node.cluster_address,
-        state=state,
-        cpus=node.cpus,
-        label=node.host.label,
-        load=answer.load if answer else None,
-        disk_free_bytes=answer.disk_free_bytes if answer else None,
-    )
-
-
 def state_of(answer: NodeStatus | None) -> str:
     """Return ``ready`` where every service runs and the governor is registered."""
     if answer is None:
@@ -118,9 +99,15 @@ def state_of(answer: NodeStatus | None) -> str:
     return "ready" if answer.governor and answer.governor.ready else "starting"
 
 
-def node_lines(cluster: Cluster, state: str) -> tuple[NodeLine, ...]:
-    """Return the recorded nodes, all in one state."""
-    return tuple(node_line(cluster, node, state) for node in cluster.nodes)
+def node_line(node: Node, state: str) -> NodeLine:
+    """Return a recorded node in that state."""
+    role = Role.SERVER if node.host.index == 1 else Role.GOVERNOR
+    return NodeLine(node.name, role, node.cluster_address, state, node.cpus, node.host.label)
+
+
+def ready_lines(cluster: Cluster) -> tuple[NodeLine, ...]:
+    """Return the recorded nodes of a cluster that ``up`` has just brought up."""
+    return tuple(node_line(node, "ready") for node in cluster.nodes)
 
 
 def ask_nodes(
@@ -148,7 +135,10 @@ def ask_nodes(
     answers, lines = outcomes.values, []
     for node in cluster.nodes:
         answer = answers.get(node.name)
-        lines.append(node_line(cluster, node, off.get(node.name) or state_of(answer), answer))
+        line = node_line(node, off.get(node.name) or state_of(answer))
+        if answer:
+            line = replace(line, load=answer.load, disk_free_bytes=answer.disk_free_bytes)
+        lines.append(line)
     machines = account.machines(cluster) if account else {}
     cpus, names = cluster.bill.quote.cpus if cluster.bill else 0, {node.name for node in cluster.nodes}
     for resource in ctx.store.resources(cluster.id):

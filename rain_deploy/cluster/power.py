@@ -26,7 +26,7 @@ def move_limit(ctx: Context, record: Record, bill: Bill) -> tuple[str, ...]:
     Returns the names of the nodes that have it; one that is powered off gets it when it is started.
     Raises HostKeyError with nothing done, PartlyUp for a machine that is gone once all others have it.
     """
-    cluster, limit_s = replace(record.cluster, bill=bill), bill.limit_s
+    cluster, limit_s = record.cluster, bill.limit_s
     cloud = ctx.provider_for(cluster.provider).cloud
     assert cloud is not None
     nodes = _answering(ctx, cloud, cluster)

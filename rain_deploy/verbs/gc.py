@@ -101,10 +101,8 @@ def _deleted(ctx: Context, spec: ClusterSpec, key: Key, found: tuple[Resource, .
 
 def _looked_again(line: GcLine, left: tuple[Resource, ...]) -> GcLine:
     """Return the line after a look at what the account still has of it."""
-    if line.action == "kept":
-        return line
-    if not left:
-        return replace(line, action="deleted")
+    if line.action == "kept" or not left:
+        return line if line.action == "kept" else replace(line, action="deleted")
     reason = "it was deleted and is still listed" if line.action == "deleted" else line.reason
     labels = tuple(resource.label for resource in left)
     return replace(line, resources=labels, action="not deleted", reason=reason)

@@ -71,8 +71,7 @@ class TypesResult(Result):
 def list_clusters(ctx: Context) -> ListResult:
     """Return every recorded cluster; each cloud is asked once."""
     clusters = ctx.store.clusters()
-    rented = {cluster.provider for cluster in clusters if cluster.bill}
-    accounts = {provider: account_of(ctx, provider) for provider in rented}
+    accounts = {name: account_of(ctx, name) for name in {cluster.provider for cluster in clusters}}
     lines = []
     for cluster in clusters:
         runs, account = runs_of(ctx, cluster), accounts.get(cluster.provider)

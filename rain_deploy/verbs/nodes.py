@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.lookup import find_node, hosts_of, living, recorded
+from rain_deploy.cluster.lookup import find_node, living, recorded
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Result
 from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT
@@ -50,7 +50,7 @@ class ExecResult(Result):
 def ssh_argv(ctx: Context, name: str, node: int | None, argv: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Write an ssh_config for the cluster, and return the arguments that run the system's ssh to a node."""
     cluster = recorded(ctx, name)
-    hosts, directory = hosts_of(cluster), ctx.home / "clusters" / cluster.id
+    hosts, directory = chosen_hosts(cluster, None), ctx.home / "clusters" / cluster.id
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     known_hosts, config = directory / "known_hosts", directory / "ssh_config"
     known_hosts.write_text(known_hosts_text(cluster.id, hosts))
@@ -78,7 +78,7 @@ def exec_all(ctx: Context, name: str, node: int | None, argv: tuple[str, ...]) -
 
 def chosen_hosts(cluster: Cluster, node: int | None) -> tuple[Host, ...]:
     """Return the host of that node, or all hosts if ``node`` is None."""
-    return (find_node(cluster, node).host,) if node else hosts_of(cluster)
+    return (find_node(cluster, node).host,) if node else tuple(each.host for each in cluster.nodes)
 
 
 @dataclass(frozen=True, slots=True)

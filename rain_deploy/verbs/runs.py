@@ -104,7 +104,6 @@ def _on_cluster(ctx: Context, name: str, run: str | None) -> tuple[Cluster, RunR
     record = find_run(ctx, name, run)
     cluster = living(ctx, name)
     if cluster.id != record.cluster_id:
-        raise InputError(
-            f"run {record.id} belongs to an earlier cluster {name}, which is gone; its results: {record.out}"
-        )
+        gone = f"belongs to an earlier cluster {name}, which is gone; its results: {record.out}"
+        raise InputError(f"run {record.id} {gone}")
     return cluster, record

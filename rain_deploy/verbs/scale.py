@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.apply import shrink
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.lookup import NodeLine, living, node_lines, recorded
+from rain_deploy.cluster.lookup import NodeLine, living, ready_lines, recorded
 from rain_deploy.cluster.plan import plan_up
 from rain_deploy.cluster.power import move_limit
 from rain_deploy.cluster.seen import look
@@ -66,7 +66,7 @@ def scale(ctx: Context, spec: ClusterSpec, n: int) -> ScaleResult:
         after=len(now),
         added=tuple(name for name in now if name not in had),
         removed=tuple(name for name in had if name not in now),
-        nodes=node_lines(cluster, "ready"),
+        nodes=ready_lines(cluster),
         seconds=time.monotonic() - started_s,
         per_hour=cluster.bill.per_hour if cluster.bill else None,
         currency=cluster.currency,

@@ -9,7 +9,7 @@ from rain_deploy.cluster.apply import agree, apply
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import undone
 from rain_deploy.cluster.install import PlanResult, preview
-from rain_deploy.cluster.lookup import NodeLine, node_lines
+from rain_deploy.cluster.lookup import NodeLine, ready_lines
 from rain_deploy.cluster.plan import Plan, plan_up
 from rain_deploy.cluster.power import move_limit
 from rain_deploy.cluster.seen import look
@@ -62,13 +62,6 @@ def carry_out(ctx: Context, record: Record, plan: Plan, started_s: float) -> UpR
         cluster, changed, started = apply(ctx, record, plan)
     if cluster.bill and plan.seen.recorded:  # a machine may have been off when the limit was moved
         move_limit(ctx, record, cluster.bill)
-    return UpResult(
-        cluster=cluster.name,
-        provider=cluster.provider,
-        nodes=node_lines(cluster, "ready"),
-        changed=changed,
-        started=started,
-        seconds=time.monotonic() - started_s,
-        limit_s=cluster.limit_s,
-        quote=cluster.bill.quote if cluster.bill else None,
-    )
+    seconds, quote = time.monotonic() - started_s, cluster.bill.quote if cluster.bill else None
+    nodes = ready_lines(cluster)
+    return UpResult(cluster.name, cluster.provider, nodes, changed, started, seconds, cluster.limit_s, quote)
