@@ -178,4 +178,5 @@ def down(*, discard_results: bool = False, out: Place | None = None, **common: U
 
 for _function, _verb in ((up, "up"), (plan, "up"), (run, "run"), (sweep, "sweep")):
     _listed = "".join(f"\n    {name}: {text}" for name, text in settings_of(_verb).items())
-    _function.__doc__ = f"{_function.__doc__}\n\n    Settings:{_listed}\n"
+    _also = ", ".join(Common.__annotations__)
+    _function.__doc__ = f"{_function.__doc__}\n\n    Settings:{_listed}\n    As every function: {_also}\n"

@@ -19,7 +19,6 @@ CLOUD = "exoscale"
 PROVIDERS = (CLOUD, "hosts", "local")
 CLUSTER_VERBS = ("up", "sweep", "check")
 RUN_VERBS = ("run", "sweep")
-EVERY_VERB = ("*",)
 CLUSTER_NAME = text(
     r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?",
     "up to 32 lower-case letters, digits and dashes, no dash first or last",
@@ -87,7 +86,7 @@ _CLUSTER: dict[str, Any] = {"group": Group.CLUSTER, "verbs": CLUSTER_VERBS}
 _RENTED: dict[str, Any] = {"group": Group.RENTED, "verbs": CLUSTER_VERBS}
 _PACKAGES: dict[str, Any] = {"group": Group.PACKAGES, "verbs": CLUSTER_VERBS}
 _RUN: dict[str, Any] = {"group": Group.RUN, "verbs": RUN_VERBS}
-_COMMON: dict[str, Any] = {"group": Group.COMMON, "verbs": EVERY_VERB, "toml": ""}
+_COMMON: dict[str, Any] = {"group": Group.COMMON, "verbs": ("*",), "toml": ""}
 
 # fmt: off
 _ROWS = (

@@ -57,6 +57,7 @@ def test_every_name_of_the_api_is_there_and_no_other() -> None:
 def test_the_help_of_a_function_lists_its_settings() -> None:
     assert "max_cost: Power the machines off before" in str(rain_deploy.up.__doc__)
     assert "then_off: " in str(rain_deploy.run.__doc__)
+    assert "cluster, home, cwd, config, progress, yes, confirm" in str(rain_deploy.sweep.__doc__)
     assert "disk_size: " not in str(rain_deploy.run.__doc__)
 
 
