@@ -35,7 +35,8 @@ def run_stages(ctx: Context, cluster: Cluster, stages: Mapping[str, Stage]) -> O
         return Outcomes({}, {})
     hosts = {node.host: stages[node.name] for node in cluster.nodes if node.name in stages}
     path = install_log(ctx, cluster)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for directory in (path.parent.parent, path.parent):  # parents=True: by umask
+        directory.mkdir(mode=0o700, exist_ok=True)
     with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
 
         def emit(event: Event) -> None:
@@ -60,14 +61,17 @@ def look_at_hosts(
     provider = ctx.provider_for(cluster.provider)
     hosts = pinned(cluster, provider.hosts(cluster, machines))
     living = {(node.name, node.host.machine) for node in cluster.nodes} if cluster.up else set()
-    again_s = REBOOT_S if provider.cloud else 0.0
+    again_s, began_s = REBOOT_S if provider.cloud else 0.0, ctx.clock()
 
     def ask(host: Host) -> Facts:
         fresh = provider.traits.owned and (host.name, host.machine) not in living
         return once_it_answers(
             lambda: ask_facts(ctx.transport, host, question(cluster, host, hosts[0])),
             BOOT_S if fresh else again_s,
+            began_s=began_s,
             waiting=lambda why: ctx.emit(Notice(f"waiting for {host.name} to answer: {why}")),
+            clock=ctx.clock,
+            pause=ctx.pause,
         )
 
     outcomes = fan_out(hosts, ask)

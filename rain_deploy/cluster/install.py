@@ -114,7 +114,7 @@ def rekey(ctx: Context, record: Record, part: HostKey) -> Cluster:
         return replace(node, host=replace(node.host, host_keys=(key,))) if key else node
 
     def both(node: Node) -> Node:
-        keys = (node.host.host_keys[0], *pinned(node).host.host_keys)
+        keys = (*node.host.host_keys[:1], *pinned(node).host.host_keys)  # one that is left out may have none
         return replace(node, host=replace(node.host, host_keys=keys)) if node.name in new else node
 
     cluster = record.change_nodes(both)

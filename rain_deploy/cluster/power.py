@@ -105,11 +105,11 @@ def wake(ctx: Context, cluster: Cluster, lost: tuple[Resource, ...]) -> Cluster:
             provider.cloud.set_expiry(tuple(asleep.values()), until_s)  # until then nobody's `gc` takes it
         fan_out(tuple(asleep.values()), provider.start).require()
     cluster = _readdressed(ctx, cluster, provider.hosts(cluster, lost))
-    names = {found.name for found in lost}
+    names, began_s = {found.name for found in lost}, ctx.clock()
 
     def meet(host: Host) -> None:
         connect = ctx.transport.connect
-        once_it_answers(lambda: connect(host), BOOT_S, clock=ctx.clock, pause=ctx.pause)
+        once_it_answers(lambda: connect(host), BOOT_S, began_s=began_s, clock=ctx.clock, pause=ctx.pause)
 
     fan_out(tuple(node.host for node in cluster.nodes if node.name in names), meet).require()
     run_stages(ctx, cluster, {name: limit_stage(cluster.limit_s) for name in asleep}).require()

@@ -89,15 +89,17 @@ def once_it_answers(
     work: Callable[[], T],
     wait_s: float = 0.0,
     *,
+    began_s: float | None = None,
     waiting: Callable[[str], None] = lambda _why: None,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> T:
     """Return what ``work`` on a host returns; a host that is unreachable is tried again for ``wait_s``.
 
-    It may still be booting.  After WAITING_S ``waiting`` is called once, with the reason.
+    It may still be booting.  After WAITING_S ``waiting`` is called once, with the reason.  ``began_s``: when
+    the wait for all hosts began, so that those that get their thread late do not prolong it; None: now.
     """
-    began_s, reported = clock(), False
+    began_s, reported = clock() if began_s is None else began_s, False
     while True:
         try:
             return work()

@@ -52,7 +52,10 @@ class Provider(Protocol):
         """Refuse what cannot work before anything is made, else return sentences for the user: what opens."""
 
     def intents(self, spec: ClusterSpec, cluster: Cluster, nodes: int) -> tuple[Intent, ...]:
-        """Return one per resource, always with the same names; those of one kind may be made in parallel."""
+        """Return one per resource, always with the same names.
+
+        Intents of one kind follow each other and may be made in parallel, after all those before them.
+        """
 
     def create(self, intent: Intent, ref: str = "", *, unsettled_s: float | None = None) -> Resource:
         """Make the resource, or adopt what an earlier call made; return once its id is known.

@@ -204,6 +204,14 @@ def test_the_key_that_travelled_in_user_data_opens_nothing_afterwards(
     assert (machine.directory / "reloaded").read_text(encoding="utf-8") == "ssh\n"
 
 
+def test_a_node_that_is_left_out_needs_no_key(machine: Machine, operator: Operator) -> None:
+    absent = Node("node-2", Host("node-2", ADDRESS, 22, "me", ()), OURS)
+    operator.store.save_cluster(replace(operator.cluster, left_out=(absent,)))
+    operator.replace(SshTransport())
+    assert operator.pinned == (machine.in_use,)
+    assert [node.host.host_keys for node in operator.cluster.left_out] == [()]
+
+
 def test_a_second_up_changes_nothing_and_asks_nothing(machine: Machine, operator: Operator) -> None:
     operator.replace(SshTransport())
     before = operator.pinned

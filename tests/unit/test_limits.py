@@ -55,6 +55,13 @@ def test_the_hour_moves_everywhere_and_is_told(world: World) -> None:
     assert on_record(world) == result.limit_s
 
 
+def test_what_is_kept_here_of_a_cluster_is_for_its_user_alone(world: World) -> None:
+    limited(world, HOUR_S)
+    extend(world.ctx, "one", HOUR_S)
+    clusters = world.ctx.home / "clusters"
+    assert [path.stat().st_mode & 0o777 for path in (clusters, *clusters.iterdir())] == [0o700, 0o700]
+
+
 def test_a_limit_that_has_passed_moves_from_now(world: World) -> None:
     limited(world, -5 * HOUR_S)
     result = extend(world.ctx, "one", HOUR_S)

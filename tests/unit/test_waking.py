@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.cluster.hosts import BOOT_S
+from rain_deploy.cluster.hosts import BOOT_S, look_at_hosts
 from rain_deploy.cluster.power import awake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Machines
 from rain_deploy.core.run import RunRecord
+from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import HostKeyError, Unreachable
+from rain_deploy.fleet.fanout import MAX_AT_ONCE
 from rain_deploy.verbs.logs import points, script_log
 from tests.unit.fake_cloud import World
 
@@ -89,6 +91,22 @@ def test_a_boot_that_never_ends_is_not_waited_for_for_ever(world: World) -> None
     with pytest.raises(Unreachable):
         wake(world, cluster, clock)
     assert clock.now_s == pytest.approx(BOOT_S, abs=5)
+
+
+def test_more_machines_than_are_asked_at_once_are_waited_for_as_long_as_one(world: World) -> None:
+    cluster, clock = world.cluster(nodes=MAX_AT_ONCE + 6), Clock()
+    for node in cluster.nodes:
+        world.cloud.power_off(node.name)
+        world.nodes.boots[node.host.machine] = 10_000
+    with pytest.raises(Unreachable):
+        wake(world, cluster, clock, everyone=True)
+    assert clock.now_s < BOOT_S + len(cluster.nodes)
+    fresh, clock, spec = replace(cluster, up=False), Clock(), ClusterSpec("one", "exoscale", "test")
+    with pytest.raises(Unreachable):
+        look_at_hosts(
+            replace(world.ctx, clock=clock, pause=clock.pause), spec, fresh, world.store.resources(cluster.id)
+        )
+    assert clock.now_s < BOOT_S + len(cluster.nodes)
 
 
 def test_another_address_is_recorded_with_the_pinned_key_and_nothing_else(world: World) -> None:
