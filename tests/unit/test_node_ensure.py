@@ -66,3 +66,22 @@ def test_a_recorded_identity_is_believed_only_while_it_lives(node_dir: Path) -> 
     assert keeper.process() == myself
     write_json(node_dir / "governor/keeper.pid", replace(myself, start_ticks=myself.start_ticks - 5))
     assert keeper.process() is None
+
+
+def test_a_service_works_on_while_the_other_one_cannot_be_started(node_dir: Path) -> None:
+    config = replace(node_config(node_dir), server=True)
+    write_json(node_dir / "node.json", config)
+    (config.server_dir / "supervisor.log").mkdir(parents=True)  # so the supervisor cannot be started
+
+    def step() -> float:
+        (node_dir / "node.json").unlink()
+        return 0
+
+    looked = Service(config, "keeper")
+    with pytest.raises(IsADirectoryError):
+        looked.look_after()
+    repeating = threading.Thread(target=Service(config, "keeper").repeat, args=(step, node_dir / "node.json"))
+    repeating.daemon = True
+    repeating.start()
+    repeating.join(timeout=20)
+    assert not repeating.is_alive()

@@ -197,14 +197,16 @@ class Service:
 
     def repeat(self, step: Callable[[], float], there: Path) -> None:
         """Call ``step`` until a path is deleted, and each time pause as long as it says."""
+        works: tuple[Callable[[], float | None], ...] = (self.look_after, step)
+        pause_s: float | None = None
         while there.exists():
-            try:
-                self.look_after()
-                pause_s = step()
-            except OSError:  # such as a full disk: nobody else does the work of this service
-                traceback.print_exc(file=sys.stderr)
-                pause_s = _FAULT_PAUSE_S
-            time.sleep(pause_s)
+            for work in works:  # a fault of one does not keep the other from its work
+                try:
+                    pause_s = work()
+                except OSError:  # such as a full disk: nobody else does the work of this service
+                    traceback.print_exc(file=sys.stderr)
+                    pause_s = _FAULT_PAUSE_S
+            time.sleep(pause_s or 0)
 
     def look_after(self) -> None:
         """Once a second, follow node.json, and start the other service of a server node if it is gone.
