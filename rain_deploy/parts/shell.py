@@ -75,13 +75,16 @@ def json_file(path: str, value: object, mode: int = 0o644) -> PayloadFile:
 
 def pack(files: tuple[PayloadFile, ...]) -> bytes:
     """Return a gzipped tar of the files; the same files give the same bytes."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+    buffer = io.BytesIO()  # only what is compressed: the files may be large
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1, mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
         for file in files:
             member = tarfile.TarInfo(file.path)
             member.size, member.mode = len(file.data), file.mode
             archive.addfile(member, io.BytesIO(file.data))
-    return gzip.compress(buffer.getvalue(), compresslevel=1, mtime=0)
+    return buffer.getvalue()
 
 
 def stage_command(stage: Stage, base: str, exports: tuple[tuple[str, str], ...] = ()) -> Command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,13 @@ def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
 def test_the_same_files_give_the_same_bytes() -> None:
     files = (PayloadFile("a", b"1"), PayloadFile("b", b"2", 0o600))
     assert pack(files) == pack(files)
+
+
+def test_files_are_packed_without_a_second_copy_of_them_in_memory() -> None:
+    file = PayloadFile("large", bytes(32 << 20))
+    tracemalloc.start()
+    try:
+        pack((file,))
+        assert tracemalloc.get_traced_memory()[1] < len(file.data) / 2
+    finally:
+        tracemalloc.stop()
