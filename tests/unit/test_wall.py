@@ -137,3 +137,6 @@ def test_removal_names_one_table_only() -> None:
     step = wall_removal_step("ab12")
     assert "delete table inet rain_deploy_ab12" in step.act
     assert "flush" not in step.act
+    strange = wall_removal_step("a; id")
+    assert "delete table inet 'rain_deploy_a; id'" in strange.act
+    assert "grep -qx 'table inet rain_deploy_a; id'" in strange.check
