@@ -118,9 +118,7 @@ def _pin(project: Path, pins: frozenset[Pin]) -> None:
 def _build(work: Path, pins: frozenset[Pin]) -> Path:
     """Compile the engine inside ``work``, except for a cargo home that the user has; return the binary."""
     home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
-    home = (
-        home if home.is_dir() else work / "cargo"
-    )  # only a cargo home that the user has is outside the cache
+    home = home if home.is_dir() else work / "cargo"
     os.environ |= {
         "CARGO_HOME": str(home),
         "CARGO_TARGET_DIR": str(work / "target"),
