@@ -194,6 +194,8 @@ DISK = "disk"
 CURRENCY = "CHF"
 TABLE_CURRENCIES = frozenset({"CHF", "EUR", "USD"})
 TABLE_SOURCE = "Exoscale's price list of 2025-08-22, unverified for today, without VAT"
+# The snapshot of https://portal.exoscale.com/api/pricing/opencompute that the official
+# karpenter-provider-exoscale had on that day; the same in CHF, EUR and USD, in every zone.
 _SIZES = {
     "standard": {
         "micro": 0.00729,

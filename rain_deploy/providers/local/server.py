@@ -90,39 +90,33 @@ class LocalServer:
             "SHELL": "/bin/sh",
             VARIABLE: self.node,
         }
-        lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        with os.fdopen(os.open(self.directory / "lock", flags, 0o600), "wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
             os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-P", str(_PROGRAM), str(self.directory / "config.json")],
                 environment,
                 file_actions=[
-                    (os.POSIX_SPAWN_DUP2, lock, 3),
+                    (os.POSIX_SPAWN_DUP2, lock.fileno(), 3),
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_OPEN, 1, log, append, 0o600),
                     (os.POSIX_SPAWN_DUP2, 1, 2),
                 ],
                 setsid=True,
             )
-        except BlockingIOError:
-            return False
-        finally:
-            os.close(lock)
         return True
 
     def alive(self) -> bool:
         """Return whether a server process holds the lock."""
-        try:
-            lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(lock)
+        with contextlib.suppress(FileNotFoundError), (self.directory / "lock").open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
         return False
 
     def answers(self) -> bool:
