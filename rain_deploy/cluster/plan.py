@@ -101,7 +101,8 @@ def _agreed(seen: Seen) -> Cluster:
         return cluster
     had = cluster.bill or Bill(quote)
     ttl_limit_s = had.ttl_limit_s
-    if not cluster.up if ttl_limit_s is None else ttl_limit_s <= now_s:
+    passed = ttl_limit_s is not None and ttl_limit_s <= now_s
+    if passed or (ttl_limit_s is None and not cluster.up):
         ttl_s = DEFAULT_TTL_S if seen.spec.ttl_s is None else seen.spec.ttl_s
         ttl_limit_s = None if math.isinf(ttl_s) else now_s + ttl_s
     account, max_cost = seen.account.key if seen.account else "", seen.spec.max_cost or had.max_cost
