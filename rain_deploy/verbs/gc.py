@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import by_kind
-from rain_deploy.cluster.plan import GcLine, Key, groups, in_order_of_making, judge
+from rain_deploy.cluster.plan import GcLine, groups, in_order_of_making, judge
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.machine import Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
-from rain_deploy.errors import DownIncomplete, Locked, RainDeployError
+from rain_deploy.errors import DownIncomplete, Locked, RainDeployError, UsageError
 from rain_deploy.runs.finish import not_pulled
 from rain_deploy.verbs.down import take_down
 
@@ -52,21 +52,27 @@ class GcResult(Result):
 def gc(ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool) -> GcResult:
     """Return every cluster in the account and what becomes of it; ``cluster``: only those of that name.
 
-    Nothing goes without ``delete``.  Which of it goes: see ``cluster.plan.judge``.
+    Nothing goes without ``delete`` and a yes.  Which of it goes: see ``cluster.plan.judge``.
     """
     cloud = ctx.provider_for(spec.provider).cloud
     assert cloud is not None
     mine, named = owner_tag(spec.owner or ""), cluster is not None
     found = {key: all_of for key, all_of in groups(cloud.survey()).items() if cluster in {None, key.cluster}}
-    lines = {}
-    for key, all_of in found.items():  # by the record as it is after the survey
-        recorded = _recorded(ctx, key)
+    lines, records = {}, {cluster.id: cluster for cluster in ctx.store.clusters()}  # after the survey
+    for key, all_of in found.items():
+        recorded = records.get(key.id)
         runs = tuple(run.id for run in not_pulled(ctx, recorded)) if recorded else ()
         made, now_s = ctx.store.made(key.id), time.time()
         lines[key] = judge(key, all_of, recorded, mine, now_s, made=made, named=named, not_pulled=runs)
     going = [key for key, line in lines.items() if delete and line.action == "to delete"]
     for key in going:
-        lines[key] = _deleted(ctx, spec, key, found[key], lines[key])
+        what = f"cluster {key.cluster} ({key.id}), {lines[key].reason}"
+        ctx.emit(Notice(f"to delete: {what}: {', '.join(lines[key].resources)}"))
+    names = ", ".join(f"{key.cluster} ({key.id})" for key in going)
+    if going and not ctx.confirm(f"Delete all that the account has of {names}?"):
+        raise UsageError("nothing was deleted: you did not agree")
+    for key in going:
+        lines[key] = _deleted(ctx, spec, records.get(key.id), found[key], lines[key])
     if going:
         deleted, deadline_s = {key for key in going if lines[key].action == "deleted"}, ctx.clock() + LAG_S
         while (left := groups(cloud.survey())).keys() & deleted and ctx.clock() <= deadline_s:
@@ -75,14 +81,14 @@ def gc(ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool) ->
     return GcResult(lines=tuple(lines.values()), deleting=delete, cluster=cluster)
 
 
-def _recorded(ctx: Context, key: Key) -> Cluster | None:
-    return next((cluster for cluster in ctx.store.clusters() if cluster.id == key.id), None)
+def _deleted(
+    ctx: Context, spec: ClusterSpec, recorded: Cluster | None, found: tuple[Resource, ...], line: GcLine
+) -> GcLine:
+    """Delete a group and return its line; it is kept where another command has it or has changed it.
 
-
-def _deleted(ctx: Context, spec: ClusterSpec, key: Key, found: tuple[Resource, ...], line: GcLine) -> GcLine:
-    """Delete a group and return its line; it is kept where another command has it or has changed it."""
-    ctx.emit(Notice(f"deleting what is left of cluster {key.cluster} ({key.id})"))
-    recorded = _recorded(ctx, key)
+    ``recorded``: as it was when it was judged.
+    """
+    ctx.emit(Notice(f"deleting what is left of cluster {line.cluster} ({line.id})"))
     try:
         if recorded is None:
             _, failed = by_kind(in_order_of_making(found), ctx.provider_for(spec.provider).delete)

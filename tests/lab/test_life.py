@@ -130,7 +130,7 @@ def test_without_a_state_file_a_cluster_that_lives_goes_only_by_its_name(
     (line.home / "state.sqlite").unlink()
     kept = line.well("gc", "--delete", "--json").result["lines"]
     assert {(each["state"], each["action"]) for each in kept} == {("living", "kept"), ("foreign", "kept")}
-    gone = line.well("gc", "--delete", "-c", "default", "--json").result["lines"]
+    gone = line.well("gc", "--delete", "-c", "default", "--yes", "--json").result["lines"]
     assert {(each["state"], each["action"]) for each in gone} == {("left", "deleted"), ("foreign", "kept")}
     assert light_lab.left(seeded=False) == ()
     assert [vm.id for vm in light_lab.instances()] == [colleague.id]

@@ -13,7 +13,7 @@ from rain_deploy.core.machine import Resource
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
-from rain_deploy.errors import DownIncomplete
+from rain_deploy.errors import DownIncomplete, UsageError
 from rain_deploy.state.store import Store
 from rain_deploy.verbs.gc import GcResult, gc
 from tests.support.values import changed
@@ -179,6 +179,32 @@ def test_a_cluster_that_another_command_changes_stays(world: World) -> None:
         result = run_gc(world)
     assert actions(result) == {cluster.id: ("expired", "kept")}
     assert "`up`" in result.lines[0].reason
+    assert len(world.names()) == 3
+
+
+def test_nothing_goes_without_a_yes_and_what_would_go_is_named_before(world: World) -> None:
+    lost = lost_id(world)
+    place(world, lost)
+    world.answers.append(False)
+    with pytest.raises(UsageError, match="nothing was deleted"):
+        run_gc(world)
+    assert len(world.cloud.held) == 4
+    assert f"({lost}), this home made it and no longer has it on record: " in world.told
+    assert "instance node-1" in world.told
+    world.answers.append(False)
+    run_gc(world, "another")  # of what has nothing to delete, nobody is asked
+    assert world.answers == [False]
+
+
+def test_a_cluster_that_is_extended_before_the_answer_stays(world: World) -> None:
+    cluster = world.cluster(limit_s=PAST_S)
+
+    def extended_first(_question: str) -> bool:
+        world.store.save_cluster(changed(cluster, limit_s=FUTURE_S))
+        return True
+
+    world.ctx = replace(world.ctx, confirm=extended_first)
+    assert actions(run_gc(world)) == {cluster.id: ("expired", "kept")}
     assert len(world.names()) == 3
 
 
