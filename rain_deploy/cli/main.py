@@ -87,9 +87,7 @@ class Root(click.Group):
             formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:
-        words = list(sys.argv[1:] if args is None else args) or ["--help"]
-        if words[0] == "help":
-            words = [*words[1:2], "--help"]
+        words = _verb_first(list(sys.argv[1:] if args is None else args)) or ["--help"]
         extra |= {"standalone_mode": False, "prog_name": "rain-deploy"}
         try:
             code = super().main(words, *rest, **extra)
@@ -106,6 +104,20 @@ class Root(click.Group):
         except KeyboardInterrupt as stop:
             code = report(interrupted(stop, "interrupted"), "", json=False)
         sys.exit(code)
+
+
+def _verb_first(words: list[str]) -> list[str]:
+    """Return the command line with the common options that stand before the verb behind it."""
+    at = 0
+    if words and words[0].startswith("-"):
+        from rain_deploy.options.table import OPTIONS, Group
+
+        common = [row for row in OPTIONS.values() if row.group is Group.COMMON]
+        switch = {flag: row.kind.switch for row in common for flag in row.flags}
+        while at < len(words) and (flag := words[at].partition("=")[0]) in switch:
+            at += 1 if switch[flag] or "=" in words[at] else 2
+    before, verb, rest = words[:at], words[at : at + 1], words[at + 1 :]
+    return [*rest[:1], "--help"] if verb == ["help"] else [*verb, *before, *rest]
 
 
 @click.group(

@@ -14,6 +14,7 @@ from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.errors import InputError
+from rain_deploy.node.wire import Outcome
 from rain_deploy.results.pull import PulledRun
 from rain_deploy.runs.finish import RunResult, end_of, pull_run
 from rain_deploy.runs.follow import follow
@@ -37,7 +38,7 @@ class CancelResult(Result):
     state: str
     outcome: str
     changed: bool
-    """False if the run had already ended."""
+    """False if the run had ended by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ def cancel(ctx: Context, name: str, run: str | None = None) -> CancelResult:
             ask_server(ctx, cluster, "cancel", cluster.layout.run(record.id))
     status = await_end(ctx, cluster, (record.id,))[record.id]
     record_state(ctx, record, status)
+    changed = changed and status.outcome == Outcome.CANCELLED  # it may have ended in the meantime
     return CancelResult(name, record.id, status.state, status.outcome, changed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,12 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from rain_deploy.cli.main import VERBS, root
+from rain_deploy.cli.show import text
 from rain_deploy.core import events
 from rain_deploy.errors import ApiError
 from rain_deploy.options.table import Group
 from rain_deploy.verbs.logs import NodeLog
-from tests.unit.fake_application import POINT, RUN, UP, World
+from tests.unit.fake_application import OUT, POINT, RUN, UP, World
 
 HEAD = "NODE    ROLE      STATE  CPUS  LOAD  DISK FREE  ADDRESS"
 
@@ -343,6 +345,31 @@ def test_without_a_verb_there_is_help(world: World) -> None:
     assert (alone.exit_code, alone.stderr, "Commands:" in alone.stdout) == (0, "", True)
     assert world.invoke("help").stdout == alone.stdout
     assert world.invoke("help", "up").stdout == world.invoke("up", "--help").stdout
+    assert world.invoke("--json", "help", "up").stdout == world.invoke("up", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-c", "mine", "--json", "run", "job.py", "-c", "x"),
+        ("--json", "--cluster=mine", "run", "job.py", "-c", "x"),
+        ("-c", "mine", "run", "--json", "job.py", "-c", "x"),
+    ],
+)
+def test_the_common_options_may_stand_before_the_verb(world: World, words: tuple[str, ...]) -> None:
+    result = world.invoke(*words)
+    name, spec = world.last()
+    assert (name, spec.args, json.loads(result.stdout)["verb"]) == ("mine", ("-c", "x"), "run")
+
+
+def test_a_path_is_shown_also_where_the_directory_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.chdir(here)
+    assert (text.near(here / "r1"), text.near(OUT)) == ("r1", str(OUT))
+    here.rmdir()
+    assert text.near(here / "r1") == str(here / "r1")
 
 
 def test_help_has_options_in_groups_and_says_once_what_they_share(world: World) -> None:

@@ -30,6 +30,7 @@ from rain_deploy.runs.states import CANCEL_S, await_end
 from rain_deploy.state.store import Store
 from rain_deploy.transport.base import Chunk, Forward
 from rain_deploy.verbs.run import run
+from rain_deploy.verbs.runs import cancel
 from tests.support.values import billed
 
 HOSTS = tuple(Host(f"node-{i}", f"10.0.0.{i}", 22, "me", ("ssh-ed25519 AAAA",)) for i in (1, 2))
@@ -48,6 +49,8 @@ class ServerNode:
     """Lines and exit status of each follow in turn; None: the connection is lost."""
     ship: int | None = 0
     queue: int | None = 0
+    outcome: str = "done"
+    """Of every run that has finished."""
     described: list[dict[str, Any]] = field(default_factory=list)
 
     def connect(self, host: Host) -> None: ...
@@ -70,8 +73,11 @@ class ServerNode:
             on_stdout(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
             return self._result(host, status)
         if "runs" in words:
-            rows = [{"run": run, "state": state} for run, state in self.states.items()]
+            ends = {"finished": self.outcome}
+            rows = [{"run": run, "state": s, "outcome": ends.get(s, "")} for run, s in self.states.items()]
             return CommandResult(0, json.dumps(rows).encode(), b"")
+        if "cancel" in words:
+            self.states = dict.fromkeys(self.states, "finished")
         return self._result(host, self.queue)
 
     def _result(self, host: Host, status: int | None) -> CommandResult:
@@ -271,6 +277,16 @@ def test_a_run_that_does_not_end_when_asked_is_not_awaited_for_ever(world: World
         await_end(replace(world.ctx, clock=clock, pause=clock.pause), CLUSTER, ("r1",))
     assert clock.now_s == pytest.approx(1000 + CANCEL_S, abs=1)
     assert await_end(world.ctx, CLUSTER, ("r2",))["r2"].state == RunState.SHIPPED
+
+
+@pytest.mark.parametrize("outcome", ["cancelled", "done", "failed"])
+def test_a_run_that_ends_by_itself_while_it_is_cancelled_was_not_cancelled(
+    world: World, outcome: str
+) -> None:
+    record = detached(world)
+    world.node.states, world.node.outcome = {record.id: "running"}, outcome
+    result = cancel(world.ctx, "one")
+    assert (result.outcome, result.changed) == (outcome, outcome == "cancelled")
 
 
 def test_a_wrong_host_key_is_never_left_out(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -126,8 +127,9 @@ def count(number: int, noun: str) -> str:
 
 def near(path: Path) -> str:
     """Return a path as one would type it here."""
-    here = Path.cwd()
-    return clean(str(path.relative_to(here) if path.is_relative_to(here) else path))
+    with contextlib.suppress(OSError, ValueError):  # the directory is gone, or not above the path
+        path = path.relative_to(Path.cwd())
+    return clean(str(path))
 
 
 def cluster_flag(cluster: str) -> str:
