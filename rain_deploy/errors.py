@@ -4,8 +4,6 @@ Every message says what failed, where and why.  ``next_step`` is the next comman
 says what still exists and may cost money.
 """
 
-from __future__ import annotations
-
 import errno
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One call of the API: its keywords, its context, and its errors with what they leave behind."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import os

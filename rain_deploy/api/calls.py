@@ -1,7 +1,5 @@
 """The functions of the API.  Each calls its verb, as the command of that name does; nothing is printed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 

@@ -1,7 +1,5 @@
 """Make a script of a function: the server node unpickles it, calls it, and leaves its value as JSON."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import re

@@ -1,7 +1,5 @@
 """The command ``rain-deploy``: find the verb, run it, and leave with its exit code."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import io

@@ -1,7 +1,5 @@
 """Apply: carry a plan out on a held record; each step is recorded the moment it is done."""
 
-from __future__ import annotations
-
 import itertools
 
 from rain_deploy.cluster.context import Context

@@ -1,7 +1,5 @@
 """Destroy: end what runs, delete everything of a cluster, look again, and certify that nothing is left."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import shutil

@@ -1,7 +1,5 @@
 """The hosts of a cluster: what they are, the node that each becomes, and stages that run on them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path

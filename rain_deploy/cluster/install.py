@@ -1,7 +1,5 @@
 """Brings nodes what they lack, or shows what that would be: one loop over the list of parts."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """What verbs ask of a cluster's record and of its nodes, and where the two do not agree."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping

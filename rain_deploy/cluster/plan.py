@@ -1,7 +1,5 @@
 """Plan: from what is seen and what is wished, what to delete, start and create, and what it costs.  Pure."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

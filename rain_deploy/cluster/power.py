@@ -1,7 +1,5 @@
 """Move the hour at which machines power themselves off, and start those that their limit has stopped."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 

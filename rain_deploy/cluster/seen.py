@@ -1,7 +1,5 @@
 """Look: what is recorded of a cluster and what its account shows, gathered once; nothing is changed."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, replace
 

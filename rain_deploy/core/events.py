@@ -1,7 +1,5 @@
 """What a verb reports: events while it works, handed to a sink, and a result.  Only cli prints them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

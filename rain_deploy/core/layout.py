@@ -1,7 +1,5 @@
 """Paths and ports on a node: the one place that knows them.  Node code reads them from node.json."""
 
-from __future__ import annotations
-
 IDLE_PORT = 7210
 """Rain's client port between runs; also what the user's script names."""
 HTTP_PORT = 7222

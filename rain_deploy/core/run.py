@@ -1,7 +1,5 @@
 """A run, as it is recorded, and what is shipped with it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

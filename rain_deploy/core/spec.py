@@ -1,7 +1,5 @@
 """What the user wants: a cluster, its software, a run.  Built by options, never changed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 

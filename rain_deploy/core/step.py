@@ -1,7 +1,5 @@
 """What is done on a host, as values to print or execute: commands, steps, stages.  Quoting happens here."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass

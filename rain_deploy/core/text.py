@@ -1,7 +1,5 @@
 """Values as users read and write them: money, hours, addresses, owners."""
 
-from __future__ import annotations
-
 import hashlib
 import ipaddress
 import re

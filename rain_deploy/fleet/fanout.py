@@ -1,7 +1,5 @@
 """Does the same work on many hosts at once, as functions or as stages; every outcome is kept."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Mapping

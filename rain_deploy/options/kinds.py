@@ -3,8 +3,6 @@
 A check raises ValueError with what it expects; the caller adds the flag or the key.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import re

@@ -1,7 +1,5 @@
 """Settings of all sources together, the provider that they choose, and the specs that they make."""
 
-from __future__ import annotations
-
 import difflib
 import getpass
 import hashlib

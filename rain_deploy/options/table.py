@@ -3,8 +3,6 @@
 To add a flag, add a row to ``OPTIONS``; ``to`` names the field of ClusterSpec or RunSpec that it fills.
 """
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The user's own way to nodes: a configuration for the system's ssh, and copies as ``scp -r`` makes them."""
 
-from __future__ import annotations
-
 import io
 import posixpath
 import tarfile

@@ -1,7 +1,5 @@
 """Facts of a host: the question, asked once, and the reader of its answer."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

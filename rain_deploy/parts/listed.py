@@ -1,7 +1,5 @@
 """The list of all parts, in the order in which a node gets them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from rain_deploy.parts.machine import FirstBoot, HostKey

@@ -4,8 +4,6 @@ If the change of the host key is interrupted at any moment, the machine answers 
 running the same two stages again goes on from there.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 

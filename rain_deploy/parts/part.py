@@ -1,7 +1,5 @@
 """A part is one thing that a node gets; here is its protocol, and what can be asked of a list of parts."""
 
-from __future__ import annotations
-
 import abc
 import itertools
 from collections.abc import Iterable, Iterator

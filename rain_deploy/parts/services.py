@@ -1,7 +1,5 @@
 """Our services on nodes: their configuration, what starts and stops them, and the runs that they get."""
 
-from __future__ import annotations
-
 import hashlib
 import ipaddress
 import os

@@ -1,7 +1,5 @@
 """The software of a node: our code, the Python environment, and the engine; each named by its digest."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import re

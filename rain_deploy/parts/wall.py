@@ -5,8 +5,6 @@ machine's own rules are neither read nor changed.  The table belongs to the runn
 after somebody flushed the whole rule set, the next ``up`` puts it back.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address

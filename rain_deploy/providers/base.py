@@ -1,7 +1,5 @@
 """The protocol of a provider: it yields hosts reachable by SSH, and the rest is the same for all."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """Ed25519 key pairs in OpenSSH's format; a private key is never readable by others, not even for a moment."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The table of a run: the newest row of each task in points.jsonl, written as CSV and JSON."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import datetime as dt

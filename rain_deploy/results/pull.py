@@ -3,8 +3,6 @@
 What is there is replaced only when everything has arrived.  ``manifest.json`` says what a directory holds.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib

@@ -1,7 +1,5 @@
 """Ends runs: records how they went, pulls their results, and leaves nothing behind when a cluster goes."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping

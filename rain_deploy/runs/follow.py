@@ -1,7 +1,5 @@
 """Ships a run, puts it in line, and follows it over one exec channel, also after a lost connection."""
 
-from __future__ import annotations
-
 import shlex
 import time
 from collections.abc import Callable

@@ -4,8 +4,6 @@ The script is read, not run (``source``).  Every file keeps its place relative t
 directory, so that the same relative paths and imports work on the nodes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

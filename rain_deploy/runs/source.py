@@ -4,8 +4,6 @@ A path may be a literal, or be made of literals, names bound to them and ``__fil
 ``Path(…) / …``, ``.parent`` and the like.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import posixpath

@@ -1,7 +1,5 @@
 """Runs on record and as the server node reports them, and where their files are read."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The state file, opened only if no other user could have written it; and the locks of clusters beside it."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import json

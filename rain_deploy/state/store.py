@@ -4,8 +4,6 @@ It holds clusters, their resources with the intents behind them, and runs: froze
 cattrs turns into JSON.  The cloud's labels, not this file, are the truth about what exists.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import hashlib

@@ -1,7 +1,5 @@
 """The protocol of a transport: run a command on a host, forward a port."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """Moves bytes over SSH channels: the streams of one command, and forwarded connections."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import socketserver

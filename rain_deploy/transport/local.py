@@ -1,7 +1,5 @@
 """Runs commands on this machine, where nothing has to be reached."""
 
-from __future__ import annotations
-
 import subprocess
 
 from rain_deploy.core.machine import Host

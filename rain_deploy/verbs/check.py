@@ -1,7 +1,5 @@
 """``check``: what ``up`` would install or refuse, looked up without changing anything."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """``push`` and ``fetch``: files to and from nodes."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 import time

@@ -1,7 +1,5 @@
 """``down``: pull what is not pulled yet, delete everything, look again, certify."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path

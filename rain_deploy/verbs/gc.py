@@ -1,7 +1,5 @@
 """``gc``: everything of this tool in the account; what is left over of mine goes, through the API alone."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """``list``, ``zones`` and ``types``: the clusters of this home, and what a cloud offers, for how much."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from dataclasses import dataclass

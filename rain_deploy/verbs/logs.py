@@ -1,7 +1,5 @@
 """``logs`` and ``points``: what a script or a node printed, and one row per point of a run."""
 
-from __future__ import annotations
-
 import enum
 import shlex
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Reach nodes: ``ssh``, ``exec``, and Rain's ports on loopback here (``tunnel``, ``dashboard``)."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass

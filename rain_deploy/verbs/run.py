@@ -1,7 +1,5 @@
 """``run``: ship the script and what it needs, queue it, follow it, pull its results."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """``runs``, ``attach``, ``cancel`` and ``pull``: list, follow, end and pull runs that exist."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path

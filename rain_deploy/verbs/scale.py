@@ -1,7 +1,5 @@
 """``scale`` and ``extend``: a living cluster with another number of nodes, or a later time limit."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """``status``: one cluster, from the machines themselves."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """``sweep``: up, run and down in one; down also when the script fails or Ctrl-C comes."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """``up``: the cluster that is wished for, from whatever is there; the second time it changes nothing."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Write to the two streams, data to stdout and everything else to stderr; make the text that goes there."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import json

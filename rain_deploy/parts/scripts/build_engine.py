@@ -6,8 +6,6 @@ key is the SHA-256 of the lock (build) or of the download.  An entry appears by 
 caller sees to it that one runs at a time.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import functools

@@ -4,8 +4,6 @@ This file is sent to the host as text and runs there, on any Python from 3.7.  T
 argument.  It only reads.
 """
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import hashlib

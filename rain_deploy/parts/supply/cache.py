@@ -5,8 +5,6 @@
 is removed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

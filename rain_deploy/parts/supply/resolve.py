@@ -3,8 +3,6 @@
 uv does the work.  Without requirements of the user nothing is asked of the network.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import tempfile

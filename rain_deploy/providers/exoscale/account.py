@@ -5,8 +5,6 @@ exoscale.toml; EXOSCALE_ZONE and EXOSCALE_API_ENDPOINT before that account's own
 must be right, even if the environment has a pair.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import tomllib

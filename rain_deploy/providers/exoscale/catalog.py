@@ -1,7 +1,5 @@
 """The offer of Exoscale, looked up once per process: instance types, templates, quotas, prices, the quote."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 

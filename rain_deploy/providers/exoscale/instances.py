@@ -1,7 +1,5 @@
 """Instances: made once, waited for together, started, deleted until they are gone."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 from collections.abc import Callable, Collection

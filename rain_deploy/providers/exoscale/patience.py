@@ -1,7 +1,5 @@
 """How long to wait for the cloud, and how often to ask."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable, Iterator

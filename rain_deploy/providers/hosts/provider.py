@@ -5,8 +5,6 @@ user's OpenSSH configuration does not move a living cluster.  Only ``preflight``
 names; a dry run leaves it out and opens no socket.
 """
 
-from __future__ import annotations
-
 import socket
 import threading
 from collections.abc import Mapping

@@ -7,8 +7,6 @@ lock, held for the life of the server: it tells the provider that the server run
 This file imports nothing of the package, so that it can be started by its path.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ipaddress

@@ -1,7 +1,5 @@
 """Nodes on this machine: each is an SSH server with its own loopback address and its own directory."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

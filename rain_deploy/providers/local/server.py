@@ -1,7 +1,5 @@
 """A local node's directory, its SSH server and its processes: those with its name in their environment."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import json
