@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 SCRIPT_ENDS_OPTIONS = {"allow_interspersed_args": False}
 """Everything after SCRIPT is the script's, as with python."""
-SHOWN = 40
-"""Letters of a wrong value in a message."""
+SHOWN = 40  # letters of a wrong value in a message
 _DURATIONS = "A DURATION is a number of seconds, or a time such as 30s, 60m, 12h or 2d."
 _AMOUNTS = (
     "An AMOUNT is in the currency of the prices: CHF, unless [prices] in rain-deploy.toml sets another."
@@ -83,8 +82,7 @@ def _node(value: object, _base: Path) -> int:
     return int(number)
 
 
-NODE = Kind(_node)
-"""``2`` or ``node-2``."""
+NODE = Kind(_node)  # ``2`` or ``node-2``
 
 
 def checks(kind: Kind, *, negate: bool = False) -> Callable[[click.Context, click.Parameter, Any], Any]:

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
     MakeContext = Callable[[Path, EventSink, Confirm], AbstractContextManager[Context]]
 
-Shown = tuple["Result", Text] | int
-"""What a command returns: a result and its text, or an exit code."""
+Shown = tuple["Result", Text] | int  # what a command returns: a result and its text, or an exit code
 P = ParamSpec("P")
 R = TypeVar("R")
 KEPT_LOGS = 50
@@ -61,8 +60,7 @@ class Application:
     """Progress may be shown in place."""
     call: Callable[[tuple[str, ...]], int] = subprocess.call
     """Runs a program in the foreground, on our own terminal; returns its exit status."""
-    browse: Callable[[str], object] = webbrowser.open
-    """Opens an address in the user's browser."""
+    browse: Callable[[str], object] = webbrowser.open  # opens an address in the user's browser
     wait: Callable[[], object] = field(default_factory=lambda: threading.Event().wait)
     """Returns when the user has had enough; normally never, by KeyboardInterrupt."""
     call_verb: Callable[..., Any] = lambda verb, *arguments, **named: verb(*arguments, **named)
@@ -75,10 +73,8 @@ class Session:
 
     app: Application
     verb: str
-    flags: Settings
-    """Options of the table that were given, on the command line or in the environment."""
-    done: bool = False
-    """Its text only says what was done, so --quiet leaves it out."""
+    flags: Settings  # options of the table that were given, on the command line or in the environment
+    done: bool = False  # its text only says what was done, so --quiet leaves it out
     follows: bool = False
     cluster: str = "default"
     json: bool = False

@@ -25,21 +25,16 @@ Confirm = Callable[[str], bool]
 class Context:
     """One command's world, made by ``wiring`` and closed by it when the command ends."""
 
-    home: Path
-    """RAIN_DEPLOY_HOME: exists, is writable, mode 0700."""
+    home: Path  # RAIN_DEPLOY_HOME: exists, is writable, mode 0700
     store: Store
     transport: Transport
-    local: Transport
-    """This machine itself."""
+    local: Transport  # this machine itself
     provider_for: Callable[[str], Provider]
     """``exoscale``, ``hosts`` or ``local``; InputError for one that this version has not."""
-    emit: EventSink
-    """Called from the flow's thread and from worker threads."""
+    emit: EventSink  # called from the flow's thread and from worker threads
     confirm: Confirm
-    cwd: Path
-    """Absolute directory of the command; ``results/<run>`` lies under it unless ``--out`` is given."""
-    executor: Executor
-    """Runs stages on hosts, over ``transport``."""
+    cwd: Path  # absolute directory of the command; ``results/<run>`` lies under it unless ``--out`` is given
+    executor: Executor  # runs stages on hosts, over ``transport``
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
 

@@ -17,10 +17,8 @@ from rain_deploy.parts.facts import facts_command, parse_facts
 from rain_deploy.parts.wall import cluster_addresses
 from rain_deploy.transport.base import Transport
 
-BOOT_S = 300.0
-"""For machines that we made to answer their first SSH connection."""
-REBOOT_S = 120.0
-"""For those that answered before: they may have been powered off until now."""
+BOOT_S = 300.0  # for machines that we made to answer their first SSH connection
+REBOOT_S = 120.0  # for those that answered before: they may have been powered off until now
 MEMORY_PER_TASK_BYTES = 1 << 30
 
 

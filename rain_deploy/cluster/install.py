@@ -177,8 +177,7 @@ class StagePlan:
     """One stage of a host, as text."""
 
     stage: str
-    command: str
-    """The text that would be sent to the host's shell, payload not included."""
+    command: str  # the text that would be sent to the host's shell, payload not included
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,15 +195,11 @@ class PlanResult(Result):
 
     cluster: str
     provider: str
-    facts: str
-    """Where the facts come from: state, or the assumed Debian 12 with root and systemd."""
+    facts: str  # where the facts come from: state, or the assumed Debian 12 with root and systemd
     hosts: tuple[HostPlan, ...]
-    quote: Quote | None = None
-    """What one machine costs; None where nothing is priced."""
-    creates: tuple[str, ...] = ()
-    """What would be made in the cloud, ``kind name``, in order."""
-    offer: tuple[str, ...] = ()
-    """What it would cost and open, and when it would end by itself: sentences."""
+    quote: Quote | None = None  # what one machine costs; None where nothing is priced
+    creates: tuple[str, ...] = ()  # what would be made in the cloud, ``kind name``, in order
+    offer: tuple[str, ...] = ()  # what it would cost and open, and when it would end by itself: sentences
 
 
 def preview(ctx: Context, plan: Plan) -> PlanResult:

@@ -25,8 +25,7 @@ class NodeLine:
     """A node as a command saw it."""
 
     name: str
-    role: str
-    """``server`` (which has a governor too) or ``governor``."""
+    role: str  # ``server`` (which has a governor too) or ``governor``
     address: str
     state: str
     """``ready``, ``starting``, ``no services``, ``stopped`` (powered off), ``unreachable``, ``gone`` or

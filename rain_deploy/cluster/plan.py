@@ -12,8 +12,7 @@ from rain_deploy.core.text import DAY_S, HOUR_S, hour, money
 from rain_deploy.errors import InputError
 from rain_deploy.providers.base import Provider
 
-SHORTEST_S = 60.0
-"""Nothing is computed in less: a first boot alone takes longer."""
+SHORTEST_S = 60.0  # nothing is computed in less: a first boot alone takes longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +22,15 @@ class Plan:
     seen: Seen
     cluster: Cluster
     """As it is recorded once the user has agreed: with its bill and what its machines have in common."""
-    leave: tuple[Node, ...] = ()
-    """Nodes that end their work and go; ``up`` never has one."""
-    delete: tuple[Resource, ...] = ()
-    """The last of them goes first."""
-    start: tuple[Resource, ...] = ()
-    """Machines of nodes that are powered off, or have another address now."""
-    create: tuple[Intent, ...] = ()
-    """What does not exist yet."""
+    leave: tuple[Node, ...] = ()  # nodes that end their work and go; ``up`` never has one
+    delete: tuple[Resource, ...] = ()  # the last of them goes first
+    start: tuple[Resource, ...] = ()  # machines of nodes that are powered off, or have another address now
+    create: tuple[Intent, ...] = ()  # what does not exist yet
     intents: tuple[Intent, ...] = ()
     """All that shall exist; an intent whose outcome is unknown may be among them."""
     offer: tuple[str, ...] = ()
     """What the user reads before money is spent: what is made, opened, paid, and when it ends."""
-    question: str = ""
-    """What the user must agree to before anything is done."""
+    question: str = ""  # what the user must agree to before anything is done
 
 
 def plan_up(provider: Provider, seen: Seen, *, shrink: bool = False) -> Plan:
@@ -161,11 +155,9 @@ class GcLine:
     cluster: str
     id: str
     owner: str
-    state: str
-    """``living``, ``left``, ``expired`` or ``foreign``."""
+    state: str  # ``living``, ``left``, ``expired`` or ``foreign``
     resources: tuple[str, ...]
-    action: str
-    """``kept``, ``to delete``, ``deleted`` or ``not deleted``."""
+    action: str  # ``kept``, ``to delete``, ``deleted`` or ``not deleted``
     reason: str
     next_step: str = ""
 

@@ -19,8 +19,7 @@ from rain_deploy.providers.base import Cloud, Provider
 RUNNING, STARTING = "running", "starting"
 ASLEEP = frozenset({"stopped", "stopping"})
 """States of a machine that has powered itself off: it can be started."""
-GOING = frozenset({"destroying", "destroyed", "expunging"})
-"""States of a machine that was deleted."""
+GOING = frozenset({"destroying", "destroyed", "expunging"})  # states of a machine that was deleted
 _SETTLED = ("zone", "instance_type", "disk_size_gib", "template", "anti_affinity", "idle_s")
 """Fields of Machines that a living cluster cannot change."""
 
@@ -31,8 +30,7 @@ class Account:
 
     found: tuple[Resource, ...] = ()
     silent: str = ""
-    key: str = ""
-    """Name of the API key that asked."""
+    key: str = ""  # name of the API key that asked
 
     def of(self, cluster: Cluster) -> tuple[Resource, ...]:
         """Return what lasts of the cluster, and not what another owner has given its id."""
@@ -52,24 +50,19 @@ class Account:
 class Seen:
     """What a plan is made from."""
 
-    spec: ClusterSpec
-    """The wish, completed with what the cluster remembers."""
-    cluster: Cluster
-    """As recorded; a new one has nothing yet."""
+    spec: ClusterSpec  # the wish, completed with what the cluster remembers
+    cluster: Cluster  # as recorded; a new one has nothing yet
     recorded: bool
     resources: tuple[Resource, ...]
     """On record, in order of making; ``ref`` is empty where the outcome of a create is unknown."""
     now_s: float
-    account: Account | None = None
-    """None where nothing is priced."""
-    quote: Quote | None = None
-    """The price of its machines, where they must be paid for anew."""
+    account: Account | None = None  # None where nothing is priced
+    quote: Quote | None = None  # the price of its machines, where they must be paid for anew
     environment: ResolvedEnvironment | None = None
     resolved: bool = True
     """False where requirements are still to be resolved: the environment's digest will be another."""
     engine_cached: bool = False
-    sentences: tuple[str, ...] = ()
-    """What the provider says of its machines."""
+    sentences: tuple[str, ...] = ()  # what the provider says of its machines
 
     @property
     def nodes(self) -> int:

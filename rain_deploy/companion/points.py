@@ -25,8 +25,7 @@ from . import FailOpen, append
 
 PLAIN_NUMBER = re.compile(r"\s{0,9}[+-]?(\d{1,30}\.?\d{0,30}|\.\d{1,30})([eE][+-]?\d{1,3})?\s{0,9}")
 """A text from ``get_str`` counts as a number if it contains nothing else."""
-LONGEST = 500
-"""Length of the longest base64 pickle that is opened; a longer text is data, not a parameter."""
+LONGEST = 500  # length of the longest base64 pickle that is opened; a longer text is data, not a parameter
 NUMPY = {("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar"), ("numpy", "dtype")}
 
 _directory = Path(os.environ["RAIN_DEPLOY_RUN_DIR"], "companion")

@@ -11,8 +11,7 @@ from rain_deploy.core.layout import Layout
 from rain_deploy.core.machine import Facts, Host, Machines, Resource
 from rain_deploy.core.text import HOUR_S
 
-DEFAULT_TTL_S = 12 * HOUR_S
-"""From the making of a cluster to its time limit, unless another is asked for."""
+DEFAULT_TTL_S = 12 * HOUR_S  # from the making of a cluster to its time limit, unless another is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +31,9 @@ class Quote:
     per_hour: float
     stopped_per_hour: float
     currency: str
-    source: str
-    """Where the prices come from, with the date of their table."""
-    quota_left: int | None
-    """Instances that may still be made; None: no limit."""
-    opens: tuple[str, ...] = ()
-    """Sentences: what is opened to whom."""
+    source: str  # where the prices come from, with the date of their table
+    quota_left: int | None  # instances that may still be made; None: no limit
+    opens: tuple[str, ...] = ()  # sentences: what is opened to whom
 
     @property
     def size(self) -> str:
@@ -76,13 +72,10 @@ class Bill:
     """What a cluster of rented machines costs, and until when it may."""
 
     quote: Quote
-    account: str = ""
-    """Name of the API key with which its machines were made."""
-    meters: tuple[Meter, ...] = ()
-    """One for each machine that was ever made."""
+    account: str = ""  # name of the API key with which its machines were made
+    meters: tuple[Meter, ...] = ()  # one for each machine that was ever made
     max_cost: float | None = None
-    ttl_limit_s: float | None = None
-    """The time limit by --ttl and ``extend`` alone."""
+    ttl_limit_s: float | None = None  # the time limit by --ttl and ``extend`` alone
     limit_s: float | None = None
     """When the machines power themselves off; ``max_cost`` may have brought it before ``ttl_limit_s``."""
 
@@ -148,12 +141,9 @@ class Role(enum.StrEnum):
 class Traits:
     """What differs between providers.  Flows ask these, never a provider's name."""
 
-    owned: bool
-    """Machines are made by us and may be deleted."""
-    installs_packages: bool
-    """Debian packages that are missing may be installed by ``up`` where there is root."""
-    needs_wall: bool
-    """Rain ports must be closed by our packet filter, or the network declared trusted."""
+    owned: bool  # machines are made by us and may be deleted
+    installs_packages: bool  # Debian packages that are missing may be installed by ``up`` where there is root
+    needs_wall: bool  # Rain ports must be closed by our packet filter, or the network declared trusted
     shared_machine: bool
     """All nodes are on one machine, so cores and memory are divided by the number of nodes."""
 
@@ -179,19 +169,16 @@ class Cluster:
     provider: str
     created_s: float
     nodes: tuple[Node, ...] = ()
-    base: str = ""
-    """Directory of ours on every node; the same absolute path on all."""
+    base: str = ""  # directory of ours on every node; the same absolute path on all
     env_digest: str = ""
     engine_sha256: str = ""
     code_digest: str = ""
     machines: Machines = field(default_factory=Machines)
-    up: bool = False
-    """True once ``up`` saw every governor register."""
+    up: bool = False  # True once ``up`` saw every governor register
     left_out: tuple[Node, ...] = ()
     """Nodes without which a later ``up`` went on, by --min-nodes: something may run on them."""
     owner: str = ""
-    bill: Bill | None = None
-    """None where nothing is priced."""
+    bill: Bill | None = None  # None where nothing is priced
 
     @property
     def layout(self) -> Layout:

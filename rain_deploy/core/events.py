@@ -12,8 +12,7 @@ class Notice:
     """A sentence for the user."""
 
     text: str
-    warning: bool = False
-    """Shown in red."""
+    warning: bool = False  # shown in red
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,11 @@
 """Paths and ports on a node: the one place that knows them.  Node code reads them from node.json."""
 
-IDLE_PORT = 7210
-"""Rain's client port between runs; also what the user's script names."""
-HTTP_PORT = 7222
-"""Rain's dashboard, of the idle server or of the run's."""
-RUN_PORTS = range(7230, 7300)
-"""Client ports of the servers of runs, one per run, used in turn."""
-GOVERNOR_PORT_BASE = 7300
-"""node-N's governor listens on 7300 + N."""
+IDLE_PORT = 7210  # Rain's client port between runs; also what the user's script names
+HTTP_PORT = 7222  # Rain's dashboard, of the idle server or of the run's
+RUN_PORTS = range(7230, 7300)  # client ports of the servers of runs, one per run, used in turn
+GOVERNOR_PORT_BASE = 7300  # node-N's governor listens on 7300 + N
 MAX_NODES = 1000
-ROOT_BASE = "/var/lib/rain-deploy"
-"""Our directory where all nodes have root."""
+ROOT_BASE = "/var/lib/rain-deploy"  # our directory where all nodes have root
 USER_BASES = "/var/tmp/rain-deploy-*"  # noqa: S108  as in user_base
 """Our directory on hosts without root, for the shell to expand."""
 MACHINE = "/var/lib/rain-deploy-machine"
@@ -19,8 +14,7 @@ MACHINE = "/var/lib/rain-deploy-machine"
 Its file ``mark`` says that our user-data finished, so that the machine obeys its time limit.  Only the mark
 at this very path allows to power a machine off or to give it new host keys.
 """
-SET_MACHINE = f"M=${{RAIN_DEPLOY_MACHINE:-{MACHINE}}}"
-"""Shell text that sets ``$M`` to that directory."""
+SET_MACHINE = f"M=${{RAIN_DEPLOY_MACHINE:-{MACHINE}}}"  # shell text that sets ``$M`` to that directory
 
 
 def user_base(uid: int | str) -> str:

@@ -39,19 +39,16 @@ class Host:
     user: str
     host_keys: tuple[str, ...]
     """Accepted keys, each ``keytype base64``.  Empty: unknown, every connection is refused."""
-    label: str = ""
-    """What the user calls this machine (host entry); shown in messages beside the name."""
+    label: str = ""  # what the user calls this machine (host entry); shown in messages beside the name
     identity_files: tuple[Path, ...] = ()
     use_agent: bool = False
     jumps: tuple[Jump, ...] = ()
-    cluster_address: str | None = None
-    """Where the other nodes reach it; None: looked up on the host."""
+    cluster_address: str | None = None  # where the other nodes reach it; None: looked up on the host
     base: str | None = None
     """Directory for everything of ours; None: chosen from facts (/var/lib or /var/tmp)."""
     installer_env: tuple[tuple[str, str], ...] = ()
     """Environment that only the installer gets (certificates, package index settings)."""
-    machine: str = ""
-    """The cloud's own id of the machine: addresses are given again to others, this is not."""
+    machine: str = ""  # the cloud's own id of the machine: addresses are given again to others, this is not
 
     @property
     def index(self) -> int:
@@ -77,26 +74,18 @@ class Facts:
     cpus: int
     memory_bytes: int
     disk_free_bytes: int
-    python: str
-    """Path of a Python 3.11 on the host, or empty."""
+    python: str  # path of a Python 3.11 on the host, or empty
     hostname: str
     machine_id: str
-    route_address: str
-    """Source address of the host's route to the first node; empty when not asked."""
+    route_address: str  # source address of the host's route to the first node; empty when not asked
     have: tuple[str, ...] = ()
-    missing_tools: tuple[str, ...] = ()
-    """Of what the engine's build needs."""
-    node_config_sha256: str = ""
-    """Of node.json; empty when the node was not installed."""
-    running: tuple[str, ...] = ()
-    """Of our services: ``governor``, ``supervisor``."""
+    missing_tools: tuple[str, ...] = ()  # of what the engine's build needs
+    node_config_sha256: str = ""  # of node.json; empty when the node was not installed
+    running: tuple[str, ...] = ()  # of our services: ``governor``, ``supervisor``
     active_run: str = ""
-    taken: tuple[str, ...] = ()
-    """``address cluster-id`` of each node that another cluster has running there."""
-    base: str = ""
-    """RAIN_DEPLOY_BASE of its environment: where everything of ours shall lie; empty: not set."""
-    one_time_host_key: bool = False
-    """Its SSH server may still have the host key that our user-data brought."""
+    taken: tuple[str, ...] = ()  # ``address cluster-id`` of each node that another cluster has running there
+    base: str = ""  # RAIN_DEPLOY_BASE of its environment: where everything of ours shall lie; empty: not set
+    one_time_host_key: bool = False  # its SSH server may still have the host key that our user-data brought
 
     @property
     def root(self) -> bool:
@@ -108,21 +97,17 @@ class Machines:
     """What all machines of a cluster have in common; None, empty and False: nothing is said about it."""
 
     zone: str | None = None
-    instance_type: str | None = None
-    """``family.size``; a bare size is of family standard."""
+    instance_type: str | None = None  # ``family.size``; a bare size is of family standard
     disk_size_gib: int | None = None
     template: str | None = None
     anti_affinity: bool = False
     idle_s: float | None = None
     """A machine without a run and without an SSH session for so long powers itself off."""
-    hosts: tuple[str, ...] = ()
-    """Provider hosts: entries ``user@host[:port]`` or OpenSSH names, in order."""
-    host_addresses: tuple[tuple[str, str], ...] = ()
-    """(entry, cluster address) pairs of the hosts file."""
+    hosts: tuple[str, ...] = ()  # provider hosts: entries ``user@host[:port]`` or OpenSSH names, in order
+    host_addresses: tuple[tuple[str, str], ...] = ()  # (entry, cluster address) pairs of the hosts file
     trust_networks: tuple[str, ...] = ()
     """CIDRs whose hosts may reach the Rain ports without our packet filter."""
-    ssh_port: int = 22
-    """Port of hosts whose entry names none."""
+    ssh_port: int = 22  # port of hosts whose entry names none
 
     def or_else(self, other: Machines) -> Machines:
         """Return these settings; where nothing is said, those of ``other``."""
@@ -139,18 +124,13 @@ class Intent:
     kind: str
     name: str
     owner: str = ""
-    machines: Machines = Machines()
-    """What the provider must know to make it; no secret."""
-    entry: str = ""
-    """Provider hosts: the host entry that is this node."""
-    host_keys: str = ""
-    """Provider hosts: the known_hosts file to use instead of the user's own."""
+    machines: Machines = Machines()  # what the provider must know to make it; no secret
+    entry: str = ""  # provider hosts: the host entry that is this node
+    host_keys: str = ""  # provider hosts: the known_hosts file to use instead of the user's own
     allow_ip: tuple[str, ...] = ()
     """CIDRs from which SSH is open; empty: the address from which the cloud sees us."""
-    spread: str = ""
-    """Name of the anti-affinity group that the machine joins."""
-    expires_s: float | None = None
-    """The time limit, of what can carry one."""
+    spread: str = ""  # name of the anti-affinity group that the machine joins
+    expires_s: float | None = None  # the time limit, of what can carry one
     recorded_s: float = 0.0
 
 
@@ -164,16 +144,14 @@ class Resource:
     cluster_id: str
     kind: str
     name: str
-    ref: str = ""
-    """The provider's own id; empty while the outcome of its creation is unknown."""
+    ref: str = ""  # the provider's own id; empty while the outcome of its creation is unknown
     owner: str = field(default="", compare=False)
     """The owner's tag (``owner_tag``); empty where it is not known."""
     cluster: str = field(default="", compare=False)
     """The cluster's name, as labels or the resource's own name say; empty in the record."""
     recorded_s: float = field(default=0.0, compare=False)
     """When its intent was recorded; 0 where it is known from the account alone."""
-    zone: str = field(default="", compare=False)
-    """Empty: belongs to the whole organization."""
+    zone: str = field(default="", compare=False)  # empty: belongs to the whole organization
     state: str = field(default="", compare=False)
     """The cloud's word for an instance (running, stopped, error …)."""
     address: str = field(default="", compare=False)
@@ -206,7 +184,5 @@ class InstanceType:
     gpus: int
     per_hour: float | None
     currency: str
-    available: bool
-    """This account may use it, in this zone."""
-    source: str = ""
-    """Of the price, with the date of its table."""
+    available: bool  # this account may use it, in this zone
+    source: str = ""  # of the price, with the date of its table

@@ -21,14 +21,11 @@ class RunRecord:
     args: tuple[str, ...]
     script_sha256: str
     created_s: float
-    out: Path
-    """Absolute path of the results, fixed when ``run`` was typed."""
+    out: Path  # absolute path of the results, fixed when ``run`` was typed
     state: RunState = RunState.SHIPPED
-    outcome: str = ""
-    """As in RunStatus, like ``exit_code``; empty while it runs."""
+    outcome: str = ""  # as in RunStatus, like ``exit_code``; empty while it runs
     exit_code: int | None = None
-    pulled: bool = False
-    """True once everything of the finished run is in ``out`` and verified."""
+    pulled: bool = False  # True once everything of the finished run is in ``out`` and verified
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +37,7 @@ class ShippedFile:
     """An absolute path (of a link, the content is shipped), or the content, where it is no file here."""
     size_bytes: int
     sha256: str
-    mode: int
-    """0o755 when its owner may execute it, else 0o644."""
+    mode: int  # 0o755 when its owner may execute it, else 0o644
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +45,7 @@ class Shipment:
     """What ``shipping.collect`` found, in order of paths below ``root``: only ``files`` are sent of it."""
 
     root: Path
-    cwd: str
-    """Working directory of the script; ``.`` usually."""
+    cwd: str  # working directory of the script; ``.`` usually
     script: str
     files: tuple[ShippedFile, ...]
     directories: tuple[str, ...] = ()

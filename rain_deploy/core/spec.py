@@ -13,12 +13,9 @@ class EnvironmentSpec:
     requirements: Path | None = None
     packages: tuple[str, ...] = ()
     wheels: tuple[Path, ...] = ()
-    apt: tuple[str, ...] = ()
-    """Debian packages; needs root on the nodes, as ``setup`` does."""
-    setup: Path | None = None
-    """A shell script run once per node."""
-    upgrade: bool = False
-    """Resolve again instead of using the resolution that the cluster was made with."""
+    apt: tuple[str, ...] = ()  # Debian packages; needs root on the nodes, as ``setup`` does
+    setup: Path | None = None  # A shell script run once per node
+    upgrade: bool = False  # resolve again instead of using the resolution that the cluster was made with
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,32 +32,24 @@ class ClusterSpec:
 
     name: str
     provider: str
-    provider_reason: str
-    """Why this provider: shown in the first line of ``up``."""
-    nodes: int | None = None
-    """None: the living cluster's size, else 1."""
+    provider_reason: str  # why this provider: shown in the first line of ``up``
+    nodes: int | None = None  # None: the living cluster's size, else 1
     min_nodes: int | None = None
     cpus_per_node: int | None = None
     machines: Machines = field(default_factory=Machines)
     """Where nothing is said: what the cluster has, else the default."""
-    host_keys: Path | None = None
-    """A known_hosts file (--host-key) used instead of the user's own."""
+    host_keys: Path | None = None  # A known_hosts file (--host-key) used instead of the user's own
     environment: EnvironmentSpec = EnvironmentSpec()
     engine: EngineSpec = EngineSpec()
-    owner: str | None = None
-    """Who is recorded as owner of what is made; None: a stable hash of user and host."""
+    owner: str | None = None  # who is recorded as owner of what is made; None: a stable hash of user and host
     allow_ip: tuple[str, ...] = ()
     """CIDRs from which SSH is open; empty: the address from which the cloud sees us."""
-    ttl_s: float | None = None
-    """From now to the time limit; math.inf: no limit."""
-    max_cost: float | None = None
-    """Of the whole cluster, in the price table's currency; becomes a time limit."""
+    ttl_s: float | None = None  # from now to the time limit; math.inf: no limit
+    max_cost: float | None = None  # of the whole cluster, in the price table's currency; becomes a time limit
     prices: tuple[tuple[str, float], ...] = ()
     """TOML ``prices``: (``family.size`` or ``disk``, per hour; a disk's is per GiB and hour)."""
-    currency: str | None = None
-    """Currency of ``prices``."""
-    keep_partial: bool = False
-    """What an ``up`` that failed has made stays, for a look at it."""
+    currency: str | None = None  # currency of ``prices``
+    keep_partial: bool = False  # what an ``up`` that failed has made stays, for a look at it
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +72,14 @@ class RunSpec:
     timeout_s: float | None = None
     min_nodes: int | None = None
     companion: bool = True
-    out: Path | None = None
-    """Where results go; None: ``results/<run>`` under the directory of the command."""
-    wait: bool = True
-    """False: refuse when another run is active instead of waiting in line."""
+    out: Path | None = None  # where results go; None: ``results/<run>`` under the directory of the command
+    wait: bool = True  # False: refuse when another run is active instead of waiting in line
     detach: bool = False
     function: FunctionScript | None = None
-    then_off: bool = False
-    """Every node powers itself off once the run has ended."""
+    then_off: bool = False  # every node powers itself off once the run has ended
 
 
-NODE_PYTHON = (3, 11)
-"""The last Python that Rain's client has wheels for."""
+NODE_PYTHON = (3, 11)  # the last Python that Rain's client has wheels for
 NODE_PYTHON_TEXT = "3.11"
 NODE_REQUIREMENTS = (
     "cloudpickle",
@@ -111,10 +96,7 @@ NODE_REQUIREMENTS = (
 class ResolvedEnvironment:
     """Everything that decides what is installed on a node."""
 
-    lock_text: str
-    """Requirements with versions and hashes; names no index."""
-    wheels: tuple[tuple[str, bytes], ...] = ()
-    """(file name, content) of the user's own wheels."""
+    lock_text: str  # requirements with versions and hashes; names no index
+    wheels: tuple[tuple[str, bytes], ...] = ()  # (file name, content) of the user's own wheels
     apt: tuple[str, ...] = ()
-    setup: str = ""
-    """Text of the user's set-up script."""
+    setup: str = ""  # text of the user's set-up script

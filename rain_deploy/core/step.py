@@ -21,10 +21,8 @@ class Step:
     check: str = "false"
     verify: str = "true"
     parallel: bool = False
-    makes: str = ""
-    """Path of a file that is there once the step is done; empty: none that others look for."""
-    sha256: str = ""
-    """Digest of that file, or of what it stands for; empty: it need only exist."""
+    makes: str = ""  # path of a file that is there once the step is done; empty: none that others look for
+    sha256: str = ""  # digest of that file, or of what it stands for; empty: it need only exist
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +41,9 @@ class Stage:
     name: str
     steps: tuple[Step, ...]
     payload: tuple[PayloadFile, ...] = ()
-    variables: tuple[tuple[str, str], ...] = ()
-    """Shell variables set, quoted, at the top of the script."""
+    variables: tuple[tuple[str, str], ...] = ()  # shell variables set, quoted, at the top of the script
     deadline_s: float = 1800.0
-    installs: bool = False
-    """It gets the environment that a host has for its installer."""
+    installs: bool = False  # it gets the environment that a host has for its installer
 
 
 def joined(stages: Iterable[Stage]) -> Stage:

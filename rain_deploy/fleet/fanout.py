@@ -25,11 +25,9 @@ class Named(Protocol):
 T = TypeVar("T")
 N = TypeVar("N", bound=Named)
 
-MAX_AT_ONCE = 64
-"""Threads of one fan-out; measured: more of them gain nothing."""
+MAX_AT_ONCE = 64  # threads of one fan-out; measured: more of them gain nothing
 WAITING_S = 10.0
-PAUSE_S = 1.0
-"""Pause between two tries of a host that does not answer yet."""
+PAUSE_S = 1.0  # pause between two tries of a host that does not answer yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +108,14 @@ def once_it_answers(
             pause(PAUSE_S)
 
 
-TAIL_LINES = 20
-"""How much of a failed step's output goes into its error."""
+TAIL_LINES = 20  # how much of a failed step's output goes into its error
 
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
     """What a stage did on one host."""
 
-    changed: tuple[str, ...] = ()
-    """Names of the steps that acted."""
+    changed: tuple[str, ...] = ()  # names of the steps that acted
     data: tuple[tuple[str, str], ...] = ()
 
     def values(self, name: str) -> tuple[str, ...]:

@@ -17,8 +17,7 @@ from .run import the_run
 _TOP = ("stdout.log", "stderr.log", "points.jsonl", "state.json")
 _TREES = ("attempts", "figures", "files")
 _BLOCK_BYTES = 1 << 18
-_LEFT_OUT = "__pycache__"
-"""Python writes it, and it is of no use anywhere else."""
+_LEFT_OUT = "__pycache__"  # Python writes it, and it is of no use anywhere else
 
 
 class Measured:

@@ -25,18 +25,15 @@ from .files import Json, Tail
 from .run import Run
 from .wire import Parameter, PointRow, WireError, from_json, to_json
 
-Key = tuple[int, int]
-"""Session and task, as Rain numbers them."""
+Key = tuple[int, int]  # session and task, as Rain numbers them
 _PAIR = re.compile(r"""(?<![\w.\-])([A-Za-z_][\w.\-]*)=(?:"([^"]*)"|'([^']*)'|([^\s,;]+))""")
 _INTEGER = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WORDS = {"true": True, "false": False}
-_NONSENSE = (ValueError, OverflowError)
-"""Raised by notes of a wrong shape: user code can write them too."""
+_NONSENSE = (ValueError, OverflowError)  # raised by notes of a wrong shape: user code can write them too
 _NO_REASON = {"", "Task failed in executor"}
 _ROWS_PER_STEP = 500
-_CHANGE_COUNTER = slice(24, 28)
-"""Bytes of SQLite's file header that every transaction changes."""
+_CHANGE_COUNTER = slice(24, 28)  # bytes of SQLite's file header that every transaction changes
 
 
 class Event(NamedTuple):

@@ -19,8 +19,7 @@ from .wire import Outcome, RunDescription, RunState, RunStatus, StateLine
 _EAGER_S = 1.0
 _EAGER_POLL_S = 0.02
 _POLL_S = 0.05
-_ALIVE_EVERY_S = 10.0
-"""The state is sent again this often, so that a reader that is gone is noticed."""
+_ALIVE_EVERY_S = 10.0  # the state is sent again this often, so that a reader that is gone is noticed
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,11 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-NOT_IN_LINE = 10
-"""Exit code of ``follow`` for a run that was never in line."""
-BUSY = 11
-"""Exit code of ``queue --no-wait`` while another run is not finished."""
+NOT_IN_LINE = 10  # exit code of ``follow`` for a run that was never in line
+BUSY = 11  # exit code of ``queue --no-wait`` while another run is not finished
 
 T = TypeVar("T")
-Parameter = int | float | bool | str
-"""The value of a task's parameter."""
+Parameter = int | float | bool | str  # the value of a task's parameter
 _GIVEN_AS: dict[type, set[type]] = {float: {int, float}, Path: {str}}
 """The JSON types of values that JSON has no type for."""
 
@@ -39,8 +36,7 @@ class NodeConfig:
     node_dir: Path
     cluster_dir: Path
     name: str
-    service: str
-    """``<cluster id>/<node index>``, the mark of this node's processes."""
+    service: str  # ``<cluster id>/<node index>``, the mark of this node's processes
     env: Path
     engine: Path
     code: Path
@@ -99,8 +95,7 @@ class RunDescription:
     min_nodes: int | None = None
     companion: bool = False
     then_off: bool = False
-    live: tuple[str, ...] = ()
-    """Runs that were not finished when this one was shipped."""
+    live: tuple[str, ...] = ()  # runs that were not finished when this one was shipped
     nodes: tuple[str, ...] = ()
     """Names of the nodes that have the run: others may have joined the cluster since."""
 
@@ -122,12 +117,9 @@ class Outcome(enum.StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"
-    LIMIT = "limit"
-    """The machine was powered off before the script ended."""
-    ENGINE = "engine"
-    """Rain failed."""
-    LOST = "lost"
-    """The script's process vanished without a trace."""
+    LIMIT = "limit"  # the machine was powered off before the script ended
+    ENGINE = "engine"  # Rain failed
+    LOST = "lost"  # the script's process vanished without a trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,18 +127,15 @@ class RunStatus:
     """state.json: how a run stands.  Only the supervisor changes it once the run is in line."""
 
     state: RunState = RunState.SHIPPED
-    outcome: str = ""
-    """An ``Outcome``, or one of a newer version; empty while the run is not finished."""
-    exit_code: int | None = None
-    """Exit code of the script itself; negative: killed by that signal."""
+    outcome: str = ""  # an ``Outcome``, or one of a newer version; empty while the run is not finished
+    exit_code: int | None = None  # exit code of the script itself; negative: killed by that signal
     attempt: int = 1
     epoch: int = 0
     queued_s: float | None = None
     started_s: float | None = None
     ended_s: float | None = None
     nodes: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    """Nodes whose governors did not register."""
+    missing: tuple[str, ...] = ()  # nodes whose governors did not register
     message: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -176,8 +165,7 @@ class PointRow:
     ended_s: float | None = None
     duration_s: float | None = None
     state: str = ""
-    source: str = ""
-    """``companion`` when the companion noted a value, else ``engine``."""
+    source: str = ""  # ``companion`` when the companion noted a value, else ``engine``
     point: bool = False
     message: str = ""
     run: str = ""
@@ -245,8 +233,7 @@ class Life:
     """The governor's process on the node."""
 
     pid: int = 0
-    ready: bool = False
-    """Rain said that it is registered."""
+    ready: bool = False  # Rain said that it is registered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,15 +33,11 @@ class Kind:
     """(value as TOML has it, directory of relative paths) -> the checked value, or ValueError."""
     words: Callable[[Any, Mapping[str, str]], object] = lambda words, _environ: words
     """(words of the command line, environment) -> the value as TOML would have it, or ValueError."""
-    many: bool = False
-    """The flag may be repeated."""
-    switch: bool = False
-    """The flag takes no value."""
-    path: bool = False
-    """The flag takes a path."""
+    many: bool = False  # the flag may be repeated
+    switch: bool = False  # the flag takes no value
+    path: bool = False  # the flag takes a path
     choices: tuple[str, ...] = ()
-    completes: str = ""
-    """What completion asks for: clusters, types or zones."""
+    completes: str = ""  # what completion asks for: clusters, types or zones
 
 
 def whole(low: int, high: int) -> Kind:

@@ -17,8 +17,7 @@ from rain_deploy.errors import InputError, UsageError
 from rain_deploy.options.kinds import flat, read
 from rain_deploy.options.table import CLOUD, OPTIONS, Group
 
-Settings = Mapping[str, Any]
-"""Checked values by the name of their option; what is absent was not set."""
+Settings = Mapping[str, Any]  # checked values by the name of their option; what is absent was not set
 KEYS = {option.toml: option for option in OPTIONS.values() if option.toml}
 
 

@@ -12,8 +12,7 @@ from rain_deploy.core.layout import MAX_NODES
 from rain_deploy.options import kinds
 from rain_deploy.options.kinds import Kind, choice, text, whole
 
-CLOUD = "exoscale"
-"""The provider whose machines cost money: the only one that takes the flags about them."""
+CLOUD = "exoscale"  # the provider whose machines cost money: the only one that takes the flags about them
 PROVIDERS = (CLOUD, "hosts", "local")
 CLUSTER_VERBS = ("up", "sweep", "check")
 RUN_VERBS = ("run", "sweep")
@@ -42,18 +41,14 @@ class Option:
     name: str
     kind: Kind
     group: Group
-    verbs: tuple[str, ...]
-    """Which verbs take the flag."""
+    verbs: tuple[str, ...]  # which verbs take the flag
     metavar: str
     help: str
-    default: str = ""
-    """What holds without it, as ``--help`` shows it."""
+    default: str = ""  # what holds without it, as ``--help`` shows it
     flags: tuple[str, ...]
     """The flag as it is typed, the short form first; empty: none.  ``--no-x`` sets it to False."""
-    toml: str
-    """The key in rain-deploy.toml; empty: none."""
-    to: str = ""
-    """Fields that it fills, such as ``cluster.nodes``, separated by spaces."""
+    toml: str  # the key in rain-deploy.toml; empty: none
+    to: str = ""  # Fields that it fills, such as ``cluster.nodes``, separated by spaces
     merge: Callable[[Any, Any], Any] = lambda _under, over: over
     """(value of rain-deploy.toml, value of the command line or the environment) -> the value of both."""
 

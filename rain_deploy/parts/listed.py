@@ -8,8 +8,7 @@ from rain_deploy.parts.services import Services
 from rain_deploy.parts.software import Code, Engine, Environment
 from rain_deploy.parts.wall import Wall
 
-STILL_TO_BUILD = "0" * 64
-"""Stands for the digest of an engine that is still to be built."""
+STILL_TO_BUILD = "0" * 64  # stands for the digest of an engine that is still to be built
 
 
 def software(shared: Shared) -> tuple[Code, Environment, Engine]:

@@ -13,14 +13,11 @@ from rain_deploy.core.step import Stage, Step
 from rain_deploy.parts.part import Part, facts_of
 from rain_deploy.parts.shell import render, step
 
-BOOT_GRANT_S = 1800
-"""How long a machine stays on that is started after its limit."""
+BOOT_GRANT_S = 1800  # how long a machine stays on that is started after its limit
 LIMIT_PROGRAM = "/usr/local/sbin/rain-deploy-limit"
 TIMER = "rain-deploy-limit.timer"
-NEW_KEY = "host_key"
-"""Name under which a machine reports its new host key, ``ssh-ed25519 base64``."""
-SWITCH_S = 30
-"""How long the SSH server may take to answer with the new key."""
+NEW_KEY = "host_key"  # name under which a machine reports its new host key, ``ssh-ed25519 base64``
+SWITCH_S = 30  # how long the SSH server may take to answer with the new key
 
 
 def user_data(
@@ -65,8 +62,7 @@ def limit_stage(limit_s: float | None) -> Stage:
 class FirstBoot(Part):
     """The end of cloud-init.  A machine without our mark would ignore its time limit, so it is not used."""
 
-    new: frozenset[str]
-    """Names of the nodes that are new."""
+    new: frozenset[str]  # names of the nodes that are new
     stage_name = "boot"
 
     def lacks(self, node: Node) -> str | None:
@@ -83,8 +79,7 @@ class FirstBoot(Part):
 class HostKey(Part):
     """The machine's own host key: ``stage`` makes it; ``switch`` puts it in use once it is on record."""
 
-    directory: str = "/etc/ssh"
-    """The SSH server's configuration."""
+    directory: str = "/etc/ssh"  # the SSH server's configuration
     stage_name = "new host key"
 
     def lacks(self, node: Node) -> str | None:

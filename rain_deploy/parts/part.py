@@ -46,16 +46,11 @@ class Shared:
     traits: Traits
     environment: ResolvedEnvironment
     engine: EngineSpec
-    trust: tuple[str, ...] = ()
-    """Networks whose hosts may reach the Rain ports."""
-    new: frozenset[str] = frozenset()
-    """Names of nodes that are new."""
-    grown: bool = False
-    """The cluster got another number of nodes."""
-    binary: bytes | None = None
-    """The engine, where it is kept on this machine."""
-    uv: bytes | None = None
-    """The program of ``uv_pin``; may be None where the nodes have it."""
+    trust: tuple[str, ...] = ()  # networks whose hosts may reach the Rain ports
+    new: frozenset[str] = frozenset()  # names of nodes that are new
+    grown: bool = False  # the cluster got another number of nodes
+    binary: bytes | None = None  # the engine, where it is kept on this machine
+    uv: bytes | None = None  # the program of ``uv_pin``; may be None where the nodes have it
 
     @property
     def layout(self) -> Layout:

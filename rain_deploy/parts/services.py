@@ -18,8 +18,7 @@ from rain_deploy.parts.part import Part, facts_of
 from rain_deploy.parts.shell import json_file, step
 from rain_deploy.parts.wall import wall_removal_step
 
-PROBE_DEADLINE_S = 60
-"""How long the governors may take to register after ``up`` started them."""
+PROBE_DEADLINE_S = 60  # how long the governors may take to register after ``up`` started them
 
 
 class Services(Part):

@@ -17,12 +17,9 @@ from rain_deploy.core.step import Command, PayloadFile, Stage, Step
 if TYPE_CHECKING:
     import jinja2
 
-PACKAGE = Path(__file__).resolve().parent.parent
-"""The directory of this installation's package."""
-MARK = "\x1e"
-"""Starts a line that reports on a step: index, tab, outcome."""
-DATA = "\x1d"
-"""Starts a line that reports a value: name, tab, value."""
+PACKAGE = Path(__file__).resolve().parent.parent  # the directory of this installation's package
+MARK = "\x1e"  # starts a line that reports on a step: index, tab, outcome
+DATA = "\x1d"  # starts a line that reports a value: name, tab, value
 
 
 def templates_directory() -> Path:

@@ -15,12 +15,9 @@ from rain_deploy.parts.part import Part, Shared, facts_of, having
 from rain_deploy.parts.shell import PACKAGE, step
 from rain_deploy.parts.supply.cache import uv_pin
 
-DEADLINE_S = 3600.0
-"""An installation or a build on a slow machine, with its downloads."""
-DISK_BYTES = 6 << 30
-"""An environment with TensorFlow, the engine's build, and room for work."""
-ENGINE = "engine"
-"""Name under which the server node reports the digest of the engine that it made."""
+DEADLINE_S = 3600.0  # an installation or a build on a slow machine, with its downloads
+DISK_BYTES = 6 << 30  # an environment with TensorFlow, the engine's build, and room for work
+ENGINE = "engine"  # name under which the server node reports the digest of the engine that it made
 BUILD_PACKAGES = {
     "cargo": ("cargo-web", "rustc-web"),
     "rustc": ("cargo-web", "rustc-web"),

@@ -33,8 +33,7 @@ from rain_deploy.results.unpack import (
 Manifest = dict[str, Any]
 Stream = Callable[[Callable[[bytes], None]], CommandResult]
 """Runs the node verb ``pack`` and hands its stdout to the given sink."""
-ATTEMPTS = 3
-"""How many connections may be lost before a pull fails."""
+ATTEMPTS = 3  # how many connections may be lost before a pull fails
 _MANIFEST = "manifest.json"
 _MANIFEST_VERSION = 1
 _PARTIAL = ".partial"
@@ -51,14 +50,11 @@ class PulledRun:
 
     run: str
     results_dir: Path
-    figures: int
-    """Pictures; PNG and SVG of one count once."""
+    figures: int  # pictures; PNG and SVG of one count once
     points: int
-    files: int
-    """Files that the script wrote."""
+    files: int  # files that the script wrote
     bytes: int
-    finished: bool
-    """False: the run goes on, and these are its results so far."""
+    finished: bool  # False: the run goes on, and these are its results so far
     failed_points: int = 0
 
 

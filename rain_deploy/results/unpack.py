@@ -22,11 +22,9 @@ from typing import BinaryIO, NamedTuple, Self, cast
 
 from rain_deploy.errors import PullFailed, UnsafeResults
 
-SUMS = "sums.json"
-"""Name of the member that maps the path of every other file to [size in bytes, sha256]."""
+SUMS = "sums.json"  # name of the member that maps the path of every other file to [size in bytes, sha256]
 _SUMS_LONGEST_BYTES = 100_000_000
-_LONGEST_HEADER_BYTES = 1 << 20
-"""How much may be sent between the contents of two files."""
+_LONGEST_HEADER_BYTES = 1 << 20  # how much may be sent between the contents of two files
 _PIECE_BYTES = 1 << 16
 _MALFORMED = (tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError)
 """What tarfile raises for bytes that are not a tar."""
@@ -62,12 +60,10 @@ class Limits:
 class PulledFile:
     """One file that was written."""
 
-    path: str
-    """Its name below the target."""
+    path: str  # its name below the target
     size_bytes: int
     sha256: str
-    origin: str = ""
-    """Its name on the node, if this file system cannot hold that."""
+    origin: str = ""  # its name on the node, if this file system cannot hold that
 
 
 class Unpacked(NamedTuple):

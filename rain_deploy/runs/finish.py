@@ -42,21 +42,17 @@ class RunResult(Result):
     cluster: str
     run: str
     state: str
-    outcome: str
-    """As in RunRecord; empty while it runs."""
-    exit_code: int | None
-    """The exit code of the script; a negative number means that this signal killed it."""
+    outcome: str  # as in RunRecord; empty while it runs
+    exit_code: int | None  # the exit code of the script; a negative number means that this signal killed it
     results_dir: Path
-    seconds: float
-    """From the start of the run to its end, or to now."""
+    seconds: float  # from the start of the run to its end, or to now
     figures: int = 0
     points: int = 0
     files: int = 0
     failed_points: int = 0
     detached: bool = False
     message: str = ""
-    limit_s: float | None = None
-    """When the machines power themselves off; None: never."""
+    limit_s: float | None = None  # when the machines power themselves off; None: never
 
     @property
     def problem(self) -> RainDeployError | None:

@@ -117,8 +117,7 @@ class _Follower:
     offsets: dict[str, int] = field(default_factory=lambda: {"out": 0, "err": 0, "points": 0})
     status: wire.StateLine | None = None
     ended: bool = False
-    heard: int = 0
-    """Lines so far; a run without output also sends one every few seconds."""
+    heard: int = 0  # lines so far; a run without output also sends one every few seconds
     rest: bytes = b""
 
     def __call__(self, chunk: bytes) -> None:

@@ -16,13 +16,10 @@ from rain_deploy.core.step import PayloadFile
 from rain_deploy.errors import InputError
 from rain_deploy.runs.source import Source, read_script, scan
 
-ASK_ABOVE_BYTES = 100_000_000
-"""Shipping more than this needs the user's agreement."""
+ASK_ABOVE_BYTES = 100_000_000  # shipping more than this needs the user's agreement
 _NEVER = frozenset({".git", "__pycache__", ".venv"})
-_SYSTEM = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/")
-"""A node has its own."""
-_RESULTS = "results"
-"""Below the working directory; pulled results are not shipped again."""
+_SYSTEM = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/")  # A node has its own
+_RESULTS = "results"  # below the working directory; pulled results are not shipped again
 
 
 def collect(spec: RunSpec, cwd: Path, home: Path) -> Shipment:

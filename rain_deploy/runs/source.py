@@ -14,8 +14,7 @@ from pathlib import Path
 from rain_deploy.core.spec import NODE_PYTHON, NODE_PYTHON_TEXT
 from rain_deploy.errors import InputError
 
-LONGEST_PATH = 1024
-"""Characters; a longer literal is text, not a path."""
+LONGEST_PATH = 1024  # characters; a longer literal is text, not a path
 _KEEP_BASE = frozenset({"resolve", "absolute", "joinpath", "expanduser"})
 _KEEP_ARGUMENT = frozenset({"Path", "PurePath", "join", "abspath", "realpath", "normpath", "fspath", "str"})
 _READ_FILES = {"open", "load", "loadtxt", "genfromtxt", "fromfile", "imread", "load_model", "load_weights"}
@@ -30,12 +29,10 @@ class Source:
 
     imports: tuple[str, ...] = ()
     """Dotted names that may be modules; each leading dot is a level of a relative import."""
-    paths: tuple[str, ...] = ()
-    """Relative to the working directory, or as the author means them."""
+    paths: tuple[str, ...] = ()  # relative to the working directory, or as the author means them
     reads: tuple[tuple[str, int], ...] = ()
     """(path, line) of what it opens to read, unless another call has the path too and may write it."""
-    search: tuple[str, ...] = ()
-    """Added to ``sys.path``."""
+    search: tuple[str, ...] = ()  # added to ``sys.path``
 
 
 def read_script(path: Path, file: str = "") -> Source:

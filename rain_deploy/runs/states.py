@@ -13,8 +13,7 @@ from rain_deploy.core.step import Command
 from rain_deploy.errors import EngineError, InputError
 from rain_deploy.node.wire import ListedRun, RunState, RunStatus, read_runs
 
-CANCEL_S = 60.0
-"""How long a cancelled run may take to end; a script that ignores it is killed after 5 s."""
+CANCEL_S = 60.0  # how long a cancelled run may take to end; a script that ignores it is killed after 5 s
 PAUSE_S = 0.2
 _READ_DEADLINE_S = 300.0
 

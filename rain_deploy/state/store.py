@@ -34,8 +34,7 @@ _CONVERTER.register_unstructure_hook(
     Host, make_dict_unstructure_fn(Host, _CONVERTER, installer_env=override(omit=True))
 )
 _json = _CONVERTER.dumps
-_DIGITS = 5
-"""Hex digits: half of a cluster id identifies the home, half the cluster."""
+_DIGITS = 5  # hex digits: half of a cluster id identifies the home, half the cluster
 _BILL = tuple(field.name for field in dataclasses.fields(Bill))
 Read = TypeVar("Read")
 

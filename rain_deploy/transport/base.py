@@ -6,8 +6,7 @@ from typing import Protocol
 from rain_deploy.core.machine import Host
 from rain_deploy.core.step import Command, CommandResult
 
-Chunk = Callable[[bytes], None]
-"""Receives bytes as they arrive, on the thread that called ``run``."""
+Chunk = Callable[[bytes], None]  # receives bytes as they arrive, on the thread that called ``run``
 
 
 class Forward(Protocol):

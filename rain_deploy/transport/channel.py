@@ -14,14 +14,11 @@ from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError, RainDeployError
 from rain_deploy.transport.base import Chunk
 
-OPEN_S = 30.0
-"""How long a connected server may take to open a channel or to start a command."""
+OPEN_S = 30.0  # how long a connected server may take to open a channel or to start a command
 STUCK_S = 5.0
 """How long after a command's deadline its connection is closed, if the library still blocks on it."""
-SLICE_BYTES = 32 * 1024
-"""How much is sent at once: paramiko copies all that is left for every packet."""
-READ_BYTES = 4 * 1024 * 1024
-"""More than a window, so that one read empties a buffer."""
+SLICE_BYTES = 32 * 1024  # how much is sent at once: paramiko copies all that is left for every packet
+READ_BYTES = 4 * 1024 * 1024  # more than a window, so that one read empties a buffer
 LOST = (paramiko.SSHException, EOFError, OSError)
 """The errors of paramiko once a connection or a channel is gone."""
 

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     _Work = Callable[[fabric.Connection, float], Any]
 
-MAX_SESSIONS = 10
-"""How many commands at once an OpenSSH server allows on one connection by default."""
+MAX_SESSIONS = 10  # how many commands at once an OpenSSH server allows on one connection by default
 REFUSED_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 
 

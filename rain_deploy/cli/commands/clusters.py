@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from rain_deploy.verbs.down import DownResult
     from rain_deploy.verbs.up import UpResult
 
-NAMES_SHOWN = 5
-"""Nodes in one line, before "and N more"."""
+NAMES_SHOWN = 5  # nodes in one line, before "and N more"
 
 
 def up_text(result: UpResult) -> text.Text:

@@ -25,8 +25,7 @@ _HERE = click.Path(path_type=Path)
 _PORT = option(
     "--port", kind=whole(0, 65535), metavar="N", help="Listen on this local port. [default: a free port]"
 )
-SSH_FAILED = 255
-"""What ssh returns for its own errors; a remote command may return it too."""
+SSH_FAILED = 255  # what ssh returns for its own errors; a remote command may return it too
 
 
 class AfterDashes(Command):

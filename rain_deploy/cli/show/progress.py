@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 QUIET_S = 20.0
 """After this time without a line, the next thing that a long step prints is shown, as a sign of life."""
-WIDTH_PER_HOST = 36
-"""The columns of the terminal that one host's newest line needs to be useful."""
+WIDTH_PER_HOST = 36  # the columns of the terminal that one host's newest line needs to be useful
 
 
 @dataclass
@@ -43,10 +42,8 @@ class Sink:
     """Shows the script's own output and nothing else.  Called from many threads."""
 
     script_to_stderr: bool = False
-    run: str = ""
-    """The run that the command is about, because Ctrl-C has to name it."""
-    on_point: Callable[[PointRow], None] | None = None
-    """For the one verb that shows points as they change."""
+    run: str = ""  # the run that the command is about, because Ctrl-C has to name it
+    on_point: Callable[[PointRow], None] | None = None  # for the one verb that shows points as they change
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, event: Event) -> None:
@@ -108,8 +105,7 @@ class Spinner(Lines):
     _stage: str = ""
     _hosts: dict[str, str] = field(default_factory=dict)
     _points: set[tuple[int, int]] = field(default_factory=set)
-    _mid_line: bool = False
-    """The script has begun a line and not ended it; a spinner would overwrite it."""
+    _mid_line: bool = False  # the script has begun a line and not ended it; a spinner would overwrite it
 
     def show(self, event: Event) -> None:
         match event:

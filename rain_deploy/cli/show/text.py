@@ -18,11 +18,9 @@ import click
 from rain_deploy.core.text import HOUR_S, MINUTE_S, hour
 from rain_deploy.errors import RainDeployError
 
-Text = Sequence[str | bytes]
-"""What a command shows: lines of text, and bytes as they are."""
+Text = Sequence[str | bytes]  # what a command shows: lines of text, and bytes as they are
 KILO = 1000
-VERSION = 1
-"""Of the JSON of ``--json``; its schema is docs/reference/json-schema.json."""
+VERSION = 1  # of the JSON of ``--json``; its schema is docs/reference/json-schema.json
 
 
 class ReaderGone(Exception):  # noqa: N818 - it is not an error of ours

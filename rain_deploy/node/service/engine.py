@@ -42,12 +42,9 @@ class EngineFailed(OSError):  # noqa: N818 - Rain's failure, reported upwards
 class Epoch:
     """epoch.json, in the directory of one life of Rain and in that of all lives of the server."""
 
-    run: str = ""
-    """The run that this life is for; empty between runs."""
-    clients: int | None = None
-    """Clients that the server had let in before the script was started."""
-    epoch: int = 0
-    """The number of the server's last life."""
+    run: str = ""  # the run that this life is for; empty between runs
+    clients: int | None = None  # clients that the server had let in before the script was started
+    epoch: int = 0  # the number of the server's last life
 
 
 def start_server(config: NodeConfig, epoch: Path, port: int) -> Process:

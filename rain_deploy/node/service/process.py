@@ -18,12 +18,10 @@ from ..files import load, node_config, open_log, write_json
 from ..run import Script, all_runs, unfinished
 from ..wire import Life, ListedRun, NodeConfig, NodeStatus, Outcome, extended
 
-SERVICE = "RAIN_DEPLOY_SERVICE"
-"""``<cluster id>/<node>`` in every process of ours and in all that it starts."""
+SERVICE = "RAIN_DEPLOY_SERVICE"  # ``<cluster id>/<node>`` in every process of ours and in all that it starts
 ROLE = "RAIN_DEPLOY_ROLE"
 """``keeper``, ``supervisor``, ``governor``, ``server`` or ``job``, inherited likewise."""
-PLACE = "RAIN_DEPLOY_PLACE"
-"""The directory that tells one life of a role from another: an epoch's or a run's."""
+PLACE = "RAIN_DEPLOY_PLACE"  # the directory that tells one life of a role from another: an epoch's or a run's
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _START_DEADLINE_S = 10.0
@@ -38,12 +36,10 @@ class Process:
     """A process; a later one with the same pid has another start time."""
 
     pid: int
-    start_ticks: int
-    """Clock ticks since boot."""
+    start_ticks: int  # clock ticks since boot
     group: int = field(default=0, compare=False)
     """The process that leads its process group; it itself if we started it."""
-    place: str = field(default="", compare=False)
-    """Its RAIN_DEPLOY_PLACE, if it was found by its marks."""
+    place: str = field(default="", compare=False)  # its RAIN_DEPLOY_PLACE, if it was found by its marks
 
     def alive(self) -> bool:
         """Return False also for a zombie; one that is our child is reaped."""

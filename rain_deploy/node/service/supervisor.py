@@ -22,16 +22,12 @@ _SHOWN = {"rain-python": "rain", "tensorflow": "tensorflow", "tensorflow-cpu": "
 _POLL_S = 0.02
 _POINTS_EVERY_S = 0.3
 _TERM_GRACE_S = 5.0
-_ENGINE_GRACE_S = 5.0
-"""How long a script may take to end by itself after Rain's server died."""
-_ENGINE_NOTICE_S = 0.3
-"""How long to wait for the server's end after a failed script: it may be the reason."""
+_ENGINE_GRACE_S = 5.0  # how long a script may take to end by itself after Rain's server died
+_ENGINE_NOTICE_S = 0.3  # how long to wait for the server's end after a failed script: it may be the reason
 _GOVERNORS_DEADLINE_S = 30.0
 _TASK_FAILED = "rain.common.errors.TaskException: "
-_LOG_SETTLES_S = 1.5
-"""Rain writes its event log once a second."""
-Ending = tuple[Outcome, str]
-"""How a run ended, with a message."""
+_LOG_SETTLES_S = 1.5  # Rain writes its event log once a second
+Ending = tuple[Outcome, str]  # how a run ended, with a message
 
 
 class Supervisor:

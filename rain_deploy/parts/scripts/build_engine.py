@@ -24,8 +24,7 @@ from typing import NamedTuple
 
 CRATE = "rain_server"
 TARGET = "x86_64-unknown-linux-gnu"
-SILENCE_S = 120.0
-"""A download that says nothing for so long has failed."""
+SILENCE_S = 120.0  # A download that says nothing for so long has failed
 FETCHER = f"""[package]
 name = "engine-source"
 version = "0.0.0"

@@ -15,8 +15,7 @@ from typing import Any
 
 from rain_deploy.errors import CredentialsError, InputError
 
-SECRET_COMMAND_S = 120.0
-"""A person may have to type a passphrase."""
+SECRET_COMMAND_S = 120.0  # A person may have to type a passphrase
 _KEYS = ("EXOSCALE_API_KEY", "EXOSCALE_KEY", "CLOUDSTACK_KEY", "CLOUDSTACK_API_KEY")
 _SECRETS = (
     *("EXOSCALE_API_SECRET", "EXOSCALE_SECRET", "EXOSCALE_SECRET_KEY"),
@@ -30,12 +29,9 @@ class Account:
 
     key: str
     secret: str = field(repr=False)
-    zone: str | None
-    """None: neither the environment nor the config file names one."""
-    endpoint: str | None
-    """With /v2 and without a slash at its end; None: Exoscale's own."""
-    source: str
-    """Which variables or which account of which file the key came from."""
+    zone: str | None  # None: neither the environment nor the config file names one
+    endpoint: str | None  # with /v2 and without a slash at its end; None: Exoscale's own
+    source: str  # which variables or which account of which file the key came from
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,7 @@ from rain_deploy.errors import ApiError, CredentialsError, InputError, PartlyUp,
 if TYPE_CHECKING:
     import requests
 
-SKEW_S = 300.0
-"""A clock that differs from the API's by more is wrong; signatures are valid for 600 s."""
+SKEW_S = 300.0  # A clock that differs from the API's by more is wrong; signatures are valid for 600 s
 _QUOTA = re.compile(r"\bquota|\blimits? (has been |have been |is |was )?(reached|exceeded)", re.IGNORECASE)
 _CAPACITY = re.compile(
     r"\bcapacity\b|\b(insufficient|not enough|no more|lack of|out of)\b.{0,40}\b(resource|host|stock)",
@@ -80,8 +79,7 @@ class Operation:
     id: str = ""
     state: str = ""
     zone: str | None = None
-    reference: str = ""
-    """Id of what it makes or changes, where the answer names it."""
+    reference: str = ""  # id of what it makes or changes, where the answer names it
     reason: str = "unknown"
     message: str = ""
 

@@ -26,11 +26,9 @@ from rain_deploy.providers.exoscale.sdk import LIST_ZONES, Connections, default_
 if TYPE_CHECKING:
     from requests.adapters import HTTPAdapter
 
-DEFAULT_ZONE = "ch-dk-2"
-"""The zone of ``exo`` where neither environment nor account name one."""
+DEFAULT_ZONE = "ch-dk-2"  # the zone of ``exo`` where neither environment nor account name one
 AT_ONCE = 16  # requests of one command
-READ_S = 4.0
-"""How long to search after a lost answer with reads by id or name, which do not lag as lists do."""
+READ_S = 4.0  # how long to search after a lost answer with reads by id or name, which do not lag as lists do
 T = TypeVar("T")
 Rows = tuple[dict[str, Any], ...]
 _log = logging.getLogger("rain_deploy.providers.exoscale")

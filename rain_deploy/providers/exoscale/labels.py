@@ -16,8 +16,7 @@ from rain_deploy.core.machine import Intent, Resource, node_index
 from rain_deploy.core.text import owner_tag
 
 KEY, GROUP, SPREAD, INSTANCE = "ssh-key", "security-group", "anti-affinity-group", "instance"
-KINDS = (KEY, GROUP, SPREAD, INSTANCE)
-"""In the order of creation: each needs those before it."""
+KINDS = (KEY, GROUP, SPREAD, INSTANCE)  # in the order of creation: each needs those before it
 NAMES = {KEY: "ssh", GROUP: "group", SPREAD: "spread"}
 """Our names of what machines share; anti-affinity groups have a number too: ``spread-1``."""
 _SHARED = re.compile(r"rain-deploy_(o-[a-z0-9-]+)_([a-z0-9-]+)_([0-9a-z-]+)(?:_([1-9][0-9]{0,2}))?")

@@ -9,8 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 _FIRST_S, _GROWTH, _LONGEST_S, _JITTER = 0.2, 1.6, 3.0, 0.2
 _random = random.SystemRandom()
-SUSPENDED_S = 120.0
-"""A gap that is longer than planned by this much means that the machine was suspended."""
+SUSPENDED_S = 120.0  # A gap that is longer than planned by this much means that the machine was suspended
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +18,12 @@ class Patience:
 
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
-    api_s: float = 150.0
-    """Until a call without a proper answer fails."""
-    settle_s: float = 120.0
-    """Until a resource that no list shows counts as not made: lists lag."""
+    api_s: float = 150.0  # until a call without a proper answer fails
+    settle_s: float = 120.0  # until a resource that no list shows counts as not made: lists lag
     operation_s: float = 600.0
-    source_ip_s: float = 20.0
-    """Until the event with the operator's address must have appeared."""
+    source_ip_s: float = 20.0  # until the event with the operator's address must have appeared
     connect_s: float = 10.0
-    answer_s: float = 30.0
-    """Longest silence of the API within one request."""
+    answer_s: float = 30.0  # longest silence of the API within one request
 
     def pauses(self) -> Iterator[float]:
         """Yield pauses between attempts, without end: short at first, then up to 3 s, with jitter."""

@@ -39,8 +39,7 @@ class Destination(NamedTuple):
     address: str
     port: int
     user: str
-    key_names: tuple[str, ...]
-    """Names to look for in known_hosts; the first that has keys decides."""
+    key_names: tuple[str, ...]  # names to look for in known_hosts; the first that has keys decides
     known_hosts: tuple[Path, ...]
     identity_files: tuple[Path, ...]
     use_agent: bool

@@ -18,8 +18,7 @@ from rain_deploy.providers.keys import cluster_key, public_key
 from rain_deploy.providers.local.server import PORT, LocalServer, end_processes, existing, user_name
 
 KIND = "node"
-DISK_BYTES = 64 << 20
-"""Free space needed for keys, logs and a small run; the installation needs more."""
+DISK_BYTES = 64 << 20  # free space needed for keys, logs and a small run; the installation needs more
 READY_S = 20.0
 POLL_S = 0.01
 _PASSED_ON = ("SSL_CERT_", "PIP_", "UV_", "CARGO_", "RUSTUP_")

@@ -17,8 +17,7 @@ from pathlib import Path
 from rain_deploy.errors import DownIncomplete, StateError
 from rain_deploy.providers.keys import public_key, write_once
 
-PORT = 7022
-"""The port of every node's SSH server; above 1024, so that it needs no root."""
+PORT = 7022  # the port of every node's SSH server; above 1024, so that it needs no root
 VARIABLE = "RAIN_DEPLOY_LOCAL_NODE"
 """``<cluster id>/<N>``; every process of a node inherits it from the node's SSH server."""
 DYING_S = 2.0
