@@ -1,10 +1,12 @@
 """The command ``rain-deploy``: find the verb, run it, and leave with its exit code."""
 
+import contextlib
 import difflib
 import importlib
 import io
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -118,13 +120,34 @@ def _verb_first(words: list[str]) -> list[str]:
     return [*rest[:1], "--help"] if verb == ["help"] else [*verb, *before, *rest]
 
 
+def _version(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    """Print the version, the commit where this is a checkout, and the engine's version."""
+    if not asked or ctx.resilient_parsing:
+        return
+    checkout, known = Path(__file__).parents[2], "Rain 0.4.0"
+    if (checkout / ".git").exists():
+        command = ("git", "-C", str(checkout), "rev-parse", "--short", "HEAD")
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            commit = subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=5.0)
+            known = f"commit {commit.strip()}, {known}"
+    click.echo(f"rain-deploy, version {__version__} ({known})")
+    ctx.exit()
+
+
 @click.group(
     "rain-deploy",
     cls=Root,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Try it on this machine: rain-deploy sweep --provider local --nodes 2 SCRIPT",
 )
-@click.version_option(__version__, prog_name="rain-deploy")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
+)
 def root() -> None:
     """Run a Rain script on N machines, without editing it: up, run, down."""
 

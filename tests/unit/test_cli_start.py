@@ -60,6 +60,12 @@ def test_the_real_application_works_with_closed_streams(closed: str, tmp_path: P
     assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
 
 
+def test_the_version_names_commit_and_engine() -> None:
+    shown = subprocess.check_output([sys.executable, "-m", "rain_deploy.cli.main", "--version"], text=True)
+    commit = r"(commit [0-9a-f]{7,}, )?" if not (ROOT / ".git").exists() else r"commit [0-9a-f]{7,}, "
+    assert re.fullmatch(rf"rain-deploy, version [0-9.]+ \({commit}Rain 0\.4\.0\)\n", shown)
+
+
 def page() -> str:
     """docs/reference/exit-codes.md, from the classes in errors."""
     meanings = {0: "done", 1: "a bug in rain-deploy; the message names the log"}
