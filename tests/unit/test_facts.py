@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import json
@@ -20,6 +21,7 @@ from rain_deploy.core.layout import ROOT_BASE
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.errors import InstallFailed
 from rain_deploy.parts.facts import DEBIAN_12, facts_command, parse_facts
+from rain_deploy.parts.shell import PACKAGE
 
 HOST = Host("node-1", "127.0.0.1", 22, "me", ())
 CLUSTER = Cluster("ab12", "default", "hosts", 0.0)
@@ -120,3 +122,13 @@ def test_the_base_that_all_tell_is_taken(told: tuple[str, str], chosen: str) -> 
     own = (replace(hosts[0], base="/provider"), hosts[1])
     assert choose_base(CLUSTER, own, facts) == "/provider"
     assert choose_base(replace(CLUSTER, base="/recorded"), hosts, facts) == "/recorded"
+
+
+def test_a_host_with_an_old_python_can_run_the_question() -> None:
+    source = (PACKAGE / "parts/scripts/probe.py").read_text("ascii")
+    ast.parse(source, feature_version=(3, 7))
+    # As in Python 3.8, in which dict[str, object] is a TypeError:
+    old = {kind.__name__: type(kind.__name__, (kind,), {"__class_getitem__": None}) for kind in (dict, list)}
+    names: dict[str, object] = {"__name__": "probe", **old}
+    exec(compile(source, "probe.py", "exec", dont_inherit=True), names)  # noqa: S102 - it only defines
+    assert callable(names["main"])

@@ -4,6 +4,8 @@ This file is sent to the host as text and runs there, on any Python from 3.7.  T
 argument.  It only reads.
 """
 
+from __future__ import annotations  # Python 3.8 and older have no dict[str, Any]
+
 import contextlib
 import glob
 import hashlib
