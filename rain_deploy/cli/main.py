@@ -55,9 +55,8 @@ class Root(click.Group):
         try:
             Path.cwd()
         except FileNotFoundError as error:
-            raise InputError(
-                "the directory that you are in has been deleted", next_step="cd to one that is there"
-            ) from error
+            message = "the directory that you are in has been deleted"
+            raise InputError(message, next_step="cd to one that is there") from error
         return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -212,10 +212,8 @@ def completed(
     listed = 0 if living else len(spec.machines.hosts)
     nodes = spec.nodes or max(living, begun, listed, 1)  # as an ``up`` before had them, ended or not
     if nodes < living and not shrink and (cluster.up or cluster.bill is None):
-        raise InputError(
-            f"cluster {cluster.name} has {living} nodes; up does not remove nodes (asked for: {nodes})",
-            next_step=f"rain-deploy scale {nodes} -c {cluster.name}",
-        )
+        message = f"cluster {cluster.name} has {living} nodes; up does not remove nodes (asked for: {nodes})"
+        raise InputError(message, next_step=f"rain-deploy scale {nodes} -c {cluster.name}")
     machines = spec.machines.or_else(cluster.machines)
     return replace(spec, owner=cluster.owner or spec.owner, machines=machines, nodes=nodes)
 

@@ -207,14 +207,12 @@ def read(path: Path, what: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(
-            f"{what} {path} cannot be read: {error.strerror}", next_step=f"name a {what} that exists"
-        ) from error
+        message = f"{what} {path} cannot be read: {error.strerror}"
+        raise InputError(message, next_step=f"name a {what} that exists") from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"{what} {path} is not UTF-8: line {line}", next_step=f"save {path} as UTF-8"
-        ) from error
+        message = f"{what} {path} is not UTF-8: line {line}"
+        raise InputError(message, next_step=f"save {path} as UTF-8") from error
 
 
 SWITCH = Kind(_switch, switch=True)

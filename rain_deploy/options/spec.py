@@ -125,30 +125,22 @@ def _fields(spec: str, settings: Settings) -> Mapping[str, dict[str, Any]]:
 def _refuse(settings: Settings, nodes: int | None, listed: int) -> None:
     """Raise InputError for numbers that contradict each other, and for files that cannot be read."""
     if listed and nodes and nodes > listed:
-        raise InputError(
-            f"{nodes} nodes need {nodes} hosts, but {listed} are listed",
-            next_step=f"list more hosts, or ask for --nodes {listed}",
-        )
+        message = f"{nodes} nodes need {nodes} hosts, but {listed} are listed"
+        raise InputError(message, next_step=f"list more hosts, or ask for --nodes {listed}")
     least = settings.get("min_nodes")
     if least and nodes and least > nodes:
-        raise InputError(
-            f"min_nodes is {least}, but there are {nodes} nodes",
-            next_step=f"ask for --min-nodes {nodes} at most",
-        )
+        message = f"min_nodes is {least}, but there are {nodes} nodes"
+        raise InputError(message, next_step=f"ask for --min-nodes {nodes} at most")
     if ("engine_url" in settings) != ("engine_sha256" in settings):
-        raise InputError(
-            "engine.url and engine.sha256 belong together: one of them is missing",
-            next_step="name both in the config file, or none",
-        )
+        message = "engine.url and engine.sha256 belong together: one of them is missing"
+        raise InputError(message, next_step="name both in the config file, or none")
     files = {"requirements": "requirements file", "setup": "setup script", "host_key": "host key file"}
     for name in [name for name in files if name in settings]:
         read(settings[name], files[name])
     for wheel in settings.get("packages", ()):
         if isinstance(wheel, Path) and not wheel.is_file():
-            raise InputError(
-                f"--with: wheel {wheel} does not exist or is not a file",
-                next_step="name a wheel file that exists",
-            )
+            message = f"--with: wheel {wheel} does not exist or is not a file"
+            raise InputError(message, next_step="name a wheel file that exists")
 
 
 def choose_provider(
@@ -173,16 +165,12 @@ def choose_provider(
     )
     provider, reason = next((pair for pair in named if pair[0]), (None, ""))
     if flags.get("hosts") and provider != "hosts":
-        raise InputError(
-            f"hosts are listed, but the provider is {provider}",
-            next_step="rain-deploy up --provider hosts --hosts …",
-        )
+        message = f"hosts are listed, but the provider is {provider}"
+        raise InputError(message, next_step="rain-deploy up --provider hosts --hosts …")
     if provider is None:
         if must_be_named:
-            raise UsageError(
-                "no provider given; pass --provider when not interactive",
-                next_step=f"add --provider local, or --provider {CLOUD}",
-            )
+            message = "no provider given; pass --provider when not interactive"
+            raise UsageError(message, next_step=f"add --provider local, or --provider {CLOUD}")
         found = credentials()
         provider, reason = (
             (CLOUD, f"no provider given, and its credentials were found: {found}")

@@ -174,10 +174,8 @@ class Environment(Part):
 def refuse_template(name: str) -> None:
     """Raise InputError for a machine template that brings another Python, before it is paid for."""
     if _OTHER_PYTHON.fullmatch(name):
-        raise InputError(
-            f"template {name} has no Python {NODE_PYTHON_TEXT}, which Rain's client needs",
-            next_step='--template "Linux Debian 12 (Bookworm) 64-bit"',
-        )
+        message = f"template {name} has no Python {NODE_PYTHON_TEXT}, which Rain's client needs"
+        raise InputError(message, next_step='--template "Linux Debian 12 (Bookworm) 64-bit"')
 
 
 def no_python(node: Node) -> InputError:

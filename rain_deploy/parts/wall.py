@@ -122,10 +122,8 @@ def _address(node: str, text: str) -> Address:
     try:
         return parse_address(text)
     except ValueError as error:
-        raise InputError(
-            f"{node}: {text!r} is not an IP address, so no packet filter can name it",
-            next_step="write address=IP after its entry in the hosts file",
-        ) from error
+        message = f"{node}: {text!r} is not an IP address, so no packet filter can name it"
+        raise InputError(message, next_step="write address=IP after its entry in the hosts file") from error
 
 
 def _narrowest(addresses: Iterable[Address]) -> str:

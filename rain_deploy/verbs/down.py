@@ -65,11 +65,8 @@ def _nothing_in(ctx: Context, name: str, spec: ClusterSpec) -> tuple[str, ...]:
     found = ", ".join(each.label for each in lasting if (each.cluster, each.owner) == mine)
     if not found:
         return (f"{spec.provider}: listed, no resource of {name} is yours in the account",)
-    raise Unproved(
-        f"{no_record}, but the account has something of it that is yours: {found}",
-        still_running=found,
-        next_step=f"rain-deploy gc --delete -c {name}",
-    )
+    message = f"{no_record}, but the account has something of it that is yours: {found}"
+    raise Unproved(message, still_running=found, next_step=f"rain-deploy gc --delete -c {name}")
 
 
 def take_down(ctx: Context, record: Record, *, discard_results: bool, out: Path | None = None) -> DownResult:
