@@ -143,7 +143,6 @@ def _end_everything(ctx: Context, provider: Provider, record: Record) -> list[st
 
 
 def _listed(provider: Provider, cluster: Cluster) -> tuple[Resource, ...]:
-    """What the provider itself finds of the cluster."""
     return tuple(r for r in provider.list(cluster.owner) if r.cluster_id == cluster.id)
 
 

@@ -1,7 +1,5 @@
 """A cluster and its nodes, as they are recorded; its bill: what its machines cost and when they must end."""
 
-from __future__ import annotations
-
 import enum
 import math
 from collections.abc import Callable, Collection, Iterable
@@ -115,7 +113,7 @@ class Bill:
             left_s = min(left_s, max(0.0, self.max_cost - self.cost(now_s)) / rate * HOUR_S)
         return None if math.isinf(left_s) else now_s + left_s
 
-    def opened(self, name: str, machine: str, since_s: float, now_s: float) -> Bill:
+    def opened(self, name: str, machine: str, since_s: float, now_s: float) -> "Bill":
         """Return the bill with one meter for the machine; that of an earlier machine of this name ends."""
         if any(meter.machine == machine for meter in self.meters):
             return self
@@ -123,7 +121,7 @@ class Bill:
         meter = Meter(name, machine, start_s, self.quote.per_hour)
         return replace(self, meters=(*self.closed({name}, now_s).meters, meter))
 
-    def closed(self, names: Collection[str], now_s: float) -> Bill:
+    def closed(self, names: Collection[str], now_s: float) -> "Bill":
         """Return the bill with the meters of these nodes ended; one that ended before stays as it is."""
         ends = {meter for meter in self.meters if meter.name in names and meter.until_s is None}
         ended = (replace(meter, until_s=now_s) if meter in ends else meter for meter in self.meters)
@@ -204,15 +202,15 @@ class Cluster:
         return (*self.nodes, *self.left_out)
 
     @property
-    def whole(self) -> Cluster:
+    def whole(self) -> "Cluster":
         """The cluster with those that are left out among its nodes, as when all of it goes."""
         return replace(self, nodes=self.every_node, left_out=())
 
-    def with_nodes(self, change: Callable[[Node], Node]) -> Cluster:
+    def with_nodes(self, change: Callable[[Node], Node]) -> "Cluster":
         """Return the cluster with each node, also of those left out, as ``change`` returns it."""
         return replace(self, nodes=tuple(map(change, self.nodes)), left_out=tuple(map(change, self.left_out)))
 
-    def without(self, names: Collection[str]) -> Cluster:
+    def without(self, names: Collection[str]) -> "Cluster":
         """Return the cluster without the nodes of these names."""
         kept, left_out = ([n for n in nodes if n.name not in names] for nodes in (self.nodes, self.left_out))
         return replace(self, nodes=tuple(kept), left_out=tuple(left_out))

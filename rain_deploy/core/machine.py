@@ -1,7 +1,5 @@
 """Machines and what is known of them: hosts, facts, resources in a cloud."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -109,7 +107,7 @@ class Machines:
     """CIDRs whose hosts may reach the Rain ports without our packet filter."""
     ssh_port: int = 22  # port of hosts whose entry names none
 
-    def or_else(self, other: Machines) -> Machines:
+    def or_else(self, other: "Machines") -> "Machines":
         """Return these settings; where nothing is said, those of ``other``."""
         said = {f.name: getattr(self, f.name) or getattr(other, f.name) for f in fields(self)}
         return Machines(**{**said, "ssh_port": other.ssh_port})

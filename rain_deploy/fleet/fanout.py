@@ -167,8 +167,6 @@ class SshExecutor:
 
 
 class _Listener:
-    """Collects the report of one host while its script runs."""
-
     def __init__(self, host: str, stage: Stage, emit: EventSink) -> None:
         self.host, self.stage, self.emit = host, stage, emit
         self.changed: list[str] = []
@@ -200,8 +198,6 @@ class _Listener:
 
 
 class _Lines:
-    """Cuts a stream of bytes into lines of text."""
-
     def __init__(self, receive: Callable[[str], None]) -> None:
         self._receive, self._rest = receive, b""
 

@@ -93,7 +93,6 @@ def _placed(file: PayloadFile, directory: str) -> Step:
 
 
 def _node_config(cluster: Cluster, node: Node) -> PayloadFile:
-    """Return node.json of one node."""
     layout, index = cluster.layout, node.host.index
     config = NodeConfig(
         node_dir=Path(layout.node(index)),

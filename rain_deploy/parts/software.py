@@ -214,7 +214,6 @@ class Engine(Part):
         return self.shared.layout.engine(self.shared.cluster.engine_sha256)
 
     def _makes(self, node: Node) -> bool:
-        """Return True for the node that makes the engine."""
         cluster = self.shared.cluster
         return not cluster.engine_sha256 and node.name == cluster.server.name
 

@@ -4,8 +4,6 @@ Plain files and directories are made.  Each is opened relative to the handle of 
 following links.  Everything else is refused by name, and the rest goes on.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib
@@ -120,7 +118,7 @@ class _Unpacking:
         self._refused: dict[str, str] = {}
         self._sums: bytes | None = None
 
-    def unpack(self, archive: _Archive, *, sums: bool) -> Unpacked:
+    def unpack(self, archive: "_Archive", *, sums: bool) -> Unpacked:
         """Write each member to its place or refuse it; ``sums``: compare all with the sender's hashes."""
         try:
             for member, content in archive.members():
@@ -234,7 +232,6 @@ def _parts(name: str) -> list[str]:
 
 
 def _too_much(what: str) -> UnsafeResults:
-    """Return the error for a limit that was passed."""
     return UnsafeResults(f"the results were refused: {what}")
 
 

@@ -195,7 +195,6 @@ def follow(
 
 
 def _refused(record: RunRecord, result: CommandResult) -> Locked | InputError | EngineError:
-    """Return the error for a queue or follow that the node refused."""
     details = result.stderr.decode(errors="replace").strip()[-2000:]
     again = f"rain-deploy run -c {record.cluster} {record.script}"
     if result.exit_status == wire.BUSY:

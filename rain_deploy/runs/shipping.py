@@ -106,7 +106,6 @@ class _Gathering:
                             todo.append((found, scan(_content(found), self._name(found))))
 
     def _modules(self, module: Path, wanted: str) -> list[Path]:
-        """Return the local files of an import."""
         name = wanted.lstrip(".")
         places = self._search
         if level := len(wanted) - len(name):
@@ -207,7 +206,6 @@ def _kind(path: Path) -> int:
 
 
 def _resolve(place: Path, dotted: str) -> list[Path]:
-    """Return the files that ``import dotted`` reads, as far as they are below ``place``."""
     found: list[Path] = []
     for part in filter(str.isidentifier, dotted.split(".")):
         package = place / part / "__init__.py"

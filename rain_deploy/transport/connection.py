@@ -1,7 +1,5 @@
 """Opens an SSH connection with fabric: pinned host keys, the host's login keys, a deadline, no stalls."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import logging
@@ -134,7 +132,7 @@ class TunedSocket(socket.socket):
     """
 
     @classmethod
-    def connected(cls, address: str, port: int, timeout_s: float) -> TunedSocket:
+    def connected(cls, address: str, port: int, timeout_s: float) -> "TunedSocket":
         """Connect to the first address that answers (paramiko itself gives up earlier).  Raises OSError."""
         plain = socket.create_connection((address, port), timeout=timeout_s)
         tuned = cls(plain.family, plain.type, plain.proto, fileno=plain.detach())
@@ -180,7 +178,6 @@ def fingerprint(key: str) -> str:
 
 
 def _unknown_key(host: Host) -> HostKeyError:
-    """Return the error for a host without a pinned key."""
     port = "" if host.port == 22 else f"-p {host.port} "  # noqa: PLR2004 - the default of ssh
     login = f"ssh {host.label or f'{port}{host.user}@{host.address}'}"
     message = f"{host.title}: its host key is not known here; run `{login}` once, check it and accept it"
@@ -188,7 +185,6 @@ def _unknown_key(host: Host) -> HostKeyError:
 
 
 def _changed_key(host: Host, problem: str) -> HostKeyError:
-    """Return the error for a server that is not the one whose key was pinned."""
     expected = ", ".join(fingerprint(key) for key in host.host_keys)
     return HostKeyError(
         f"{host.title}: the host key at {host.address} port {host.port} has changed: {problem}, "

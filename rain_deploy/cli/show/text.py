@@ -154,7 +154,6 @@ def to_json(value: object) -> Any:
 
 
 def _error(error: RainDeployError, log: str | None = None) -> dict[str, object]:
-    """Return the ``error`` of an envelope."""
     return {
         "code": f"RD{error.exit_code}",
         "exit_code": error.exit_code,

@@ -244,7 +244,6 @@ def ensure(node_dir: Path, *, supervisor: Path | None) -> int:
 
 
 def _argv(process: Process) -> list[str]:
-    """Return the argument vector of a process; empty when it is gone."""
     try:
         words = Path(f"/proc/{process.pid}/cmdline").read_bytes()
     except OSError:

@@ -125,7 +125,6 @@ def _wheel(path: Path) -> bytes:
 
 
 def _compiled(spec: EnvironmentSpec, base_lock: str, wheels: tuple[tuple[str, bytes], ...]) -> str:
-    """Return the lock that uv makes of our own and the user's requirements."""
     for package in spec.packages:
         try:
             Requirement(package)

@@ -36,8 +36,6 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class _Profile:
-    """An account of a config file."""
-
     where: str
     values: Mapping[str, Any] = field(repr=False)
 
@@ -128,7 +126,6 @@ def _profile(environ: Mapping[str, str], home: Path, here: Path) -> _Profile | N
 
 
 def _lower(value: Any) -> Any:
-    """Return the value with all its keys in lower case."""
     if isinstance(value, dict):
         return {key.lower(): _lower(one) for key, one in value.items()}
     return [_lower(one) for one in value] if isinstance(value, list) else value

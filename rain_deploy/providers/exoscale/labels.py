@@ -4,8 +4,6 @@ Instances carry labels.  Keys and groups cannot, so their names say owner, clust
 keeps two clusters of one name apart.  Anything without these marks is never touched.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Mapping
@@ -64,7 +62,7 @@ class Instance(NamedTuple):
     ours: Resource | None
 
     @classmethod
-    def parse(cls, row: Mapping[str, Any], zone: str, types: Mapping[str, str] | None = None) -> Instance:
+    def parse(cls, row: Mapping[str, Any], zone: str, types: Mapping[str, str] | None = None) -> "Instance":
         """Return what a row of a list says.  ``types``: names of instance types by id."""
         labels, type_id = row.get("labels") or {}, (row.get("instance-type") or {}).get("id", "")
         limit, created_s = labels.get(_EXPIRES, ""), None

@@ -5,8 +5,6 @@ SSH is open to the operator's address alone, Rain's ports to members of the grou
 operator's address: the event of a change that was just made holds it.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import functools
@@ -48,7 +46,7 @@ class Rule:
     id: str = field(default="", compare=False)
 
     @classmethod
-    def parse(cls, row: Mapping[str, Any]) -> Rule:
+    def parse(cls, row: Mapping[str, Any]) -> "Rule":
         """Return the rule; other protocols than TCP have no ports, or all."""
         source = row.get("network") or (row.get("security-group") or {}).get("id", "")
         return cls(row["protocol"], row.get("start-port", 1), row.get("end-port", 65535), source, row["id"])
@@ -204,7 +202,6 @@ class SecurityGroup:
             self._api.notice(f"SSH (tcp {port}) {' and '.join(filter(None, changes))}")
 
     def _rules(self) -> tuple[Rule, ...]:
-        """Return the ingress rules as they are now."""
         rows = self._api.read("get-security-group", id=self._group).get("rules") or ()
         return tuple(Rule.parse(row) for row in rows if row.get("flow-direction") == "ingress")
 

@@ -4,8 +4,6 @@ Every intent is carried out once: after a lost answer, its label or name is sear
 alone say what exists, so nothing here needs a state file.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +53,7 @@ class ExoscaleProvider:
         """By cluster id, kind and name: references that this process knows to exist."""
 
     @property
-    def cloud(self) -> ExoscaleProvider:
+    def cloud(self) -> "ExoscaleProvider":
         return self
 
     # ---- Cloud

@@ -4,8 +4,6 @@ They read Include, Match, tokens, and hashed and revoked keys exactly as the use
 here opens a connection.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 import pwd
@@ -43,7 +41,7 @@ class Destination(NamedTuple):
     known_hosts: tuple[Path, ...]
     identity_files: tuple[Path, ...]
     use_agent: bool
-    jumps: tuple[Destination, ...] = ()
+    jumps: tuple["Destination", ...] = ()
 
 
 def look_up(entry: str, home: Path, *, via: str = "", depth: int = 0) -> Destination:
@@ -151,8 +149,6 @@ def _ask(argv: tuple[str, ...], what: str) -> subprocess.CompletedProcess[str]:
 
 
 class _Settings:
-    """The answer of ``ssh -G`` for one entry."""
-
     def __init__(self, entry: str, values: dict[str, list[str]], home: Path) -> None:
         self._what, self._values, self._home = f"host entry {entry!r}", values, home
 
