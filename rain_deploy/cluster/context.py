@@ -1,7 +1,5 @@
 """What a flow is given: the store, the transport, the providers, and the way back to the user."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +24,7 @@ class Context:
     """One command's world, made by ``wiring`` and closed by it when the command ends."""
 
     home: Path  # RAIN_DEPLOY_HOME: exists, is writable, mode 0700
-    store: Store
+    store: "Store"
     transport: Transport
     local: Transport  # this machine itself
     provider_for: Callable[[str], Provider]
@@ -39,7 +37,7 @@ class Context:
     pause: Callable[[float], None] = time.sleep
 
     @contextlib.contextmanager
-    def change(self, name: str, verb: str) -> Iterator[Record]:
+    def change(self, name: str, verb: str) -> Iterator["Record"]:
         """Hold a cluster while ``verb`` changes it.  Raises Locked, naming the holder, if it is held."""
         from rain_deploy.state.store import Record  # noqa: PLC0415 - SQLite is not for --help
 

@@ -1,7 +1,5 @@
 """Shell text: templates, the steps that several parts use, and a stage as one command."""
 
-from __future__ import annotations
-
 import functools
 import gzip
 import io
@@ -29,7 +27,7 @@ def templates_directory() -> Path:
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def _environment() -> "jinja2.Environment":
     import jinja2  # noqa: PLC0415  heavy: only what renders pays for it
 
     environment = jinja2.Environment(

@@ -21,14 +21,11 @@ class DownResult(Result):
 
     cluster: str
     deleted: tuple[str, ...] = ()
-    certificate: tuple[str, ...] = ()
-    """What was checked and is gone, one line each."""
-    pulled: tuple[str, ...] = ()
-    """Runs whose results were pulled first."""
+    certificate: tuple[str, ...] = ()  # what was checked and is gone, one line each
+    pulled: tuple[str, ...] = ()  # runs whose results were pulled first
     seconds: float = 0.0
     nothing: bool = False
-    cost: float | None = None
-    """What the machines cost in total; None if they cost nothing."""
+    cost: float | None = None  # what the machines cost in total; None if they cost nothing
     currency: str = ""
 
 

@@ -15,8 +15,7 @@ from rain_deploy.errors import DownIncomplete, Locked, RainDeployError, UsageErr
 from rain_deploy.runs.finish import not_pulled
 from rain_deploy.verbs.down import take_down
 
-LAG_S = 60.0
-"""How long a list may still show what was observed to be gone."""
+LAG_S = 60.0  # how long a list may still show what was observed to be gone
 PAUSE_S = 2.0
 
 
@@ -26,8 +25,7 @@ class GcResult(Result):
 
     lines: tuple[GcLine, ...]
     deleting: bool
-    cluster: str | None = None
-    """The one that was named; None: all were looked at."""
+    cluster: str | None = None  # the one that was named; None: all were looked at
 
     @property
     def delete_command(self) -> str:

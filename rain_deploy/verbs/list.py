@@ -28,11 +28,9 @@ class ClusterLine:
     runs: int = 0
     active_run: str = ""
     limit_s: float | None = None
-    cost: float | None = None
-    """So far; None where nothing is priced."""
+    cost: float | None = None  # so far; None where nothing is priced
     currency: str = ""
-    state: str = ""
-    """Rented machines as the cloud reports them: ``3 running, 1 stopped``, or ``unknown``."""
+    state: str = ""  # rented machines as the cloud reports them: ``3 running, 1 stopped``, or ``unknown``
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,7 @@ class LogsResult(Result):
     """``logs``: with ``follow`` the text went through ScriptOutput events and the fields are empty."""
 
     cluster: str
-    source: str
-    """``script``, ``governor``, ``boot`` or ``install``."""
+    source: str  # ``script``, ``governor``, ``boot`` or ``install``
     run: str = ""
     node: str = ""
     stdout: bytes = b""

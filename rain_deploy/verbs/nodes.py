@@ -85,10 +85,8 @@ class Tunnel(Result):
 
     cluster: str
     port: int
-    target: str
-    """Where it leads, like ``node-1 127.0.0.1:7210``."""
-    url: str = ""
-    """The address of the dashboard, if this is one."""
+    target: str  # where it leads, like ``node-1 127.0.0.1:7210``
+    url: str = ""  # the address of the dashboard, if this is one
 
 
 def tunnel(ctx: Context, name: str, port: int = 0) -> contextlib.AbstractContextManager[Tunnel]:

@@ -16,8 +16,7 @@ from rain_deploy.runs.finish import RunResult, end_of
 from rain_deploy.runs.follow import follow, queue, shipped
 from rain_deploy.runs.shipping import ASK_ABOVE_BYTES, collect
 
-NAMES_SHOWN = 5
-"""How many shipped files are named before "and N more"."""
+NAMES_SHOWN = 5  # how many shipped files are named before "and N more"
 
 
 def run(ctx: Context, name: str, spec: RunSpec) -> RunResult:

@@ -35,8 +35,7 @@ class CancelResult(Result):
     run: str
     state: str
     outcome: str
-    changed: bool
-    """False if the run had ended by itself."""
+    changed: bool  # False if the run had ended by itself
 
 
 @dataclass(frozen=True, slots=True)

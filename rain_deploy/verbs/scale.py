@@ -29,8 +29,7 @@ class ScaleResult(Result):
     removed: tuple[str, ...]
     nodes: tuple[NodeLine, ...]
     seconds: float
-    per_hour: float | None = None
-    """The price of all machines while they run; None if they cost nothing."""
+    per_hour: float | None = None  # the price of all machines while they run; None if they cost nothing
     currency: str = ""
     limit_s: float | None = None
 
@@ -78,8 +77,7 @@ class ExtendResult(Result):
 
     cluster: str
     limit_s: float | None
-    nodes: tuple[str, ...]
-    """Those that have it; of the others only the labels were changed."""
+    nodes: tuple[str, ...]  # those that have it; of the others only the labels were changed
     per_hour: float
     currency: str
 

@@ -18,17 +18,13 @@ class StatusResult(Result):
     cluster: str
     provider: str
     nodes: tuple[NodeLine, ...]
-    governors: int | None
-    """How many are registered with Rain now; None if Rain did not answer."""
-    run: RunLine | None
-    """The active run, or else the last one."""
+    governors: int | None  # how many are registered with Rain now; None if Rain did not answer
+    run: RunLine | None  # the active run, or else the last one
     drift: tuple[str, ...]
     seconds: float
-    checked: bool = False
-    """True with ``--check``; then ``drift`` is a problem."""
+    checked: bool = False  # True with ``--check``; then ``drift`` is a problem
     limit_s: float | None = None
-    cost: float | None = None
-    """The cost so far; None if the machines cost nothing."""
+    cost: float | None = None  # the cost so far; None if the machines cost nothing
     per_hour: float | None = None
     """The price of all machines in their present state; a machine that is off costs only its disk."""
     currency: str = ""

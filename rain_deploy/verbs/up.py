@@ -24,15 +24,11 @@ class UpResult(Result):
     cluster: str
     provider: str
     nodes: tuple[NodeLine, ...]
-    changed: tuple[str, ...]
-    """One sentence for each change."""
-    started: int
-    """The number of processes that were started and keep running."""
+    changed: tuple[str, ...]  # one sentence for each change
+    started: int  # the number of processes that were started and keep running
     seconds: float
-    limit_s: float | None = None
-    """When the machines power themselves off; None: never."""
-    quote: Quote | None = None
-    """The price of one machine; None if the machines cost nothing."""
+    limit_s: float | None = None  # when the machines power themselves off; None: never
+    quote: Quote | None = None  # the price of one machine; None if the machines cost nothing
 
 
 def plan(ctx: Context, spec: ClusterSpec) -> PlanResult:

@@ -2,8 +2,6 @@
 
 # ruff: noqa: N818 - named by what happened, as in rain_deploy.errors
 
-from __future__ import annotations
-
 import contextlib
 import email.utils
 import json
@@ -84,7 +82,7 @@ class Operation:
     message: str = ""
 
     @classmethod
-    def parse(cls, answer: Mapping[str, Any], zone: str | None) -> Operation:
+    def parse(cls, answer: Mapping[str, Any], zone: str | None) -> "Operation":
         texts = {key: str(answer[key]) for key in ("id", "state", "reason", "message") if key in answer}
         return cls(zone=zone, reference=str((answer.get("reference") or {}).get("id", "")), **texts)
 
@@ -118,7 +116,7 @@ def cut(text: str, longest: int = 400) -> str:
     return short if len(short) <= longest else f"{short[:longest]} […]"
 
 
-def ahead_s(response: requests.Response, sent_s: float) -> float | None:
+def ahead_s(response: "requests.Response", sent_s: float) -> float | None:
     """Return how far the clock here is at least ahead of the server's (negative: behind), by the Date header.
 
     ``sent_s``: the time here when the request was sent.  A slow answer, or a laptop that was closed
@@ -132,7 +130,7 @@ def ahead_s(response: requests.Response, sent_s: float) -> float | None:
 
 
 def understand(
-    response: requests.Response, operation: str, schema: dict[str, Any], *, source: str, ahead: float | None
+    response: "requests.Response", operation: str, schema: dict[str, Any], *, source: str, ahead: float | None
 ) -> Any:
     """Return the body of a proper answer.  Raises the error of a refusal, NoAnswer for everything else."""
     status = response.status_code
@@ -209,7 +207,7 @@ def _words(body: dict[str, Any]) -> str:
     return cut("; ".join(dict.fromkeys(word for word in words if isinstance(word, str))) or "no message")
 
 
-def _retry_after_s(response: requests.Response) -> float:
+def _retry_after_s(response: "requests.Response") -> float:
     """Return the seconds of the Retry-After header, given as a number or as a date; 0 without one."""
     value = response.headers.get("Retry-After", "")
     seconds = 0.0

@@ -6,8 +6,6 @@ Unclear, and ``made_once`` searches before it repeats: a resource is made at mos
 until it is done: absent is done, "in use" is tried again for minutes, and accepted does not mean gone.
 """
 
-from __future__ import annotations
-
 import collections
 import logging
 import math
@@ -46,7 +44,7 @@ class Api:
         account: Account,
         *,
         patience: Patience | None = None,
-        adapter: Callable[[], HTTPAdapter] | None = None,
+        adapter: Callable[[], "HTTPAdapter"] | None = None,
         notice: Callable[[str], None] = lambda _sentence: None,
     ) -> None:
         self.account = account

@@ -5,8 +5,6 @@ status, the headers (Date, Retry-After) and bodies that are not JSON.  So a requ
 description that the client ships, and is sent with the client's own signing session.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 import threading
@@ -53,14 +51,14 @@ def schema(operation: str) -> Any:
 class Connections:
     """Connections that sign, one per thread.  ``adapter`` makes what requests sends with."""
 
-    def __init__(self, account: Account, adapter: Callable[[], HTTPAdapter] | None) -> None:
+    def __init__(self, account: Account, adapter: Callable[[], "HTTPAdapter"] | None) -> None:
         self._account = account
         self._adapter = adapter
         self._local = threading.local()
 
     def send(
         self, operation: str, arguments: Mapping[str, Any], endpoint: str, timeout: tuple[float, float]
-    ) -> requests.Response:
+    ) -> "requests.Response":
         """Return the response, whatever its status.  Raises NoAnswer, InputError or ApiError without one."""
         call = described(operation)
         places = {each["name"]: each["in"] for each in call["operation"].get("parameters", ())}
@@ -86,7 +84,7 @@ class Connections:
         _log.debug("%s at %s: %s", operation, endpoint, response.status_code)
         return response
 
-    def _session(self) -> requests.Session:
+    def _session(self) -> "requests.Session":
         """Return this thread's session, which signs."""
         if not hasattr(self._local, "session"):
             session = self._local.session = _client()(self._account.key, self._account.secret).http_client
