@@ -6,26 +6,19 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from rain_deploy import errors
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.hosts import run_stages
 from rain_deploy.cluster.plan import Plan, plan_down
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Resource
-from rain_deploy.errors import (
-    DownIncomplete,
-    HostKeyError,
-    RainDeployError,
-    StateError,
-    Unproved,
-    Unreachable,
-)
 from rain_deploy.fleet.fanout import Outcomes, fan_out, meet
 from rain_deploy.parts.services import remove_stage, start_stage, stop_stage
 from rain_deploy.providers.base import Provider
 from rain_deploy.state.store import Record
 
-Gone = tuple[tuple[Resource, ...], Mapping[str, RainDeployError]]
+Gone = tuple[tuple[Resource, ...], Mapping[str, errors.RainDeployError]]
 """Resources that are gone, and why others are not, by name."""
 
 
@@ -44,7 +37,7 @@ def destroy(ctx: Context, record: Record) -> tuple[tuple[str, ...], tuple[str, .
     left = [resource.label for resource in _listed(provider, cluster)]
     if failed or left:
         reasons = "; ".join([*(error.message for error in failed.values()), *left])
-        raise DownIncomplete(
+        raise errors.DownIncomplete(
             f"down of {cluster.name} is not complete: {reasons}",
             still_running=", ".join(left) or None,
             next_step=f"rain-deploy down -c {cluster.name}",
@@ -64,7 +57,7 @@ def start_everything(ctx: Context, record: Record) -> None:
     machines = tuple(resource for resource in record.resources if resource.ref)
     for machine in machines:
         provider.start(machine)
-    with contextlib.suppress(Unreachable):  # the stages say which node does not answer
+    with contextlib.suppress(errors.Unreachable):  # the stages say which node does not answer
         provider.hosts(cluster, machines)
     meet(ctx.transport, tuple(node.host for node in cluster.nodes))
 
@@ -86,14 +79,14 @@ def by_kind(resources: tuple[Resource, ...], delete_one: Callable[[Resource], No
     A kind is tried once all of those made after it are gone: a group cannot go before its machines.
     """
     gone: list[Resource] = []
-    errors: Mapping[str, RainDeployError] = {}
+    failed: Mapping[str, errors.RainDeployError] = {}
     for _, of_kind in itertools.groupby(reversed(resources), key=lambda resource: resource.kind):
         group = tuple(of_kind)[::-1]
-        errors = fan_out(group, delete_one, finish=True).errors
-        gone += [resource for resource in group if resource.name not in errors]
-        if errors:
+        failed = fan_out(group, delete_one, finish=True).errors
+        gone += [resource for resource in group if resource.name not in failed]
+        if failed:
             break
-    return tuple(gone), errors
+    return tuple(gone), failed
 
 
 def end_nodes(ctx: Context, cluster: Cluster, nodes: tuple[Node, ...]) -> None:
@@ -104,7 +97,7 @@ def end_nodes(ctx: Context, cluster: Cluster, nodes: tuple[Node, ...]) -> None:
     provider, cluster = ctx.provider_for(cluster.provider), cluster.whole
     stop = {node.name: stop_stage(cluster, node) for node in nodes}
     if provider.cloud:
-        with contextlib.suppress(RainDeployError):
+        with contextlib.suppress(errors.RainDeployError):
             run_stages(ctx, cluster, stop)
         return
     run_stages(ctx, cluster, stop).require()
@@ -127,10 +120,10 @@ def _end_everything(ctx: Context, provider: Provider, record: Record) -> list[st
         outcomes = run_stages(ctx, cluster, stages)
         if outcomes.errors:
             name, first = next(iter(outcomes.errors.items()))
-            if isinstance(first, HostKeyError):
+            if isinstance(first, errors.HostKeyError):
                 raise first
             names = ", ".join(outcomes.errors)
-            raise (Unproved if isinstance(first, Unreachable) else DownIncomplete)(
+            raise (errors.Unproved if isinstance(first, errors.Unreachable) else errors.DownIncomplete)(
                 f"down of {cluster.name} is not complete on {names}: {first.message}",
                 node=name,
                 details=first.details,
@@ -165,7 +158,7 @@ def undone(ctx: Context, record: Record, plan: Plan, *, keep: bool) -> Iterator[
             left, notice = f"{made}: {why}", f"not everything is removed of {made}: {why}"
         else:
             raise
-        if isinstance(error, RainDeployError):
+        if isinstance(error, errors.RainDeployError):
             error.still_running, error.next_step = left, next_step
         else:
             ctx.emit(Notice(f"{notice}; next: {next_step}"))
@@ -180,8 +173,8 @@ def _undo(ctx: Context, record: Record, plan: Plan) -> str:
         else:
             ctx.emit(Notice(f"up failed; removing what up made of {plan.cluster.name}"))
             destroy(ctx, record)
-    except RainDeployError as error:
-        if not (isinstance(error, StateError) and plan.cluster.bill):
+    except errors.RainDeployError as error:
+        if not (isinstance(error, errors.StateError) and plan.cluster.bill):
             return error.message
         # Nothing can be recorded any more, and machines cost: they are deleted all the same.
         provider = ctx.provider_for(plan.cluster.provider)
@@ -190,7 +183,7 @@ def _undo(ctx: Context, record: Record, plan: Plan) -> str:
             listed = _listed(provider, plan.cluster)
             machines = tuple(found for found in listed if found.is_machine and found.name not in kept)
             fan_out(machines, provider.delete, finish=True).require()
-        except RainDeployError as second:
+        except errors.RainDeployError as second:
             return f"{error.message}; {second.message}"
         names = ", ".join(machine.name for machine in machines)
         return f"{error.message}; everything that costs is deleted ({names or 'there was no machine'})"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rain_deploy import errors
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import start_everything
 from rain_deploy.cluster.lookup import ask_server
@@ -14,17 +15,6 @@ from rain_deploy.cluster.power import awake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
-from rain_deploy.errors import (
-    EndedEarly,
-    EngineError,
-    InputError,
-    PointsFailed,
-    PullFailed,
-    RainDeployError,
-    ScriptFailed,
-    Unreachable,
-    UsageError,
-)
 from rain_deploy.node.wire import ListedRun, Outcome, RunStatus
 from rain_deploy.parts.services import node_command
 from rain_deploy.results.pull import PulledRun, pull, read_manifest
@@ -55,26 +45,27 @@ class RunResult(Result):
     limit_s: float | None = None  # when the machines power themselves off; None: never
 
     @property
-    def problem(self) -> RainDeployError | None:
+    def problem(self) -> errors.RainDeployError | None:
         run, where, code = f"run {self.run}", f"{self.run} -c {self.cluster}", self.exit_code
         match self.outcome:
             case Outcome.DONE | Outcome.FAILED if self.failed_points:
                 message = f"{run}: {self.failed_points} points failed"
                 details = self.message or None
-                return PointsFailed(message, details=details, next_step=f"rain-deploy points {where}")
+                return errors.PointsFailed(message, details=details, next_step=f"rain-deploy points {where}")
             case Outcome.FAILED:
                 ending = "ended without an exit code" if code is None else f"ended with exit code {code}"
                 if code is not None and code < 0:
                     ending = f"was killed by signal {-code}"
-                return ScriptFailed(f"{run}: the script {ending}", next_step=f"rain-deploy logs {where}")
+                message = f"{run}: the script {ending}"
+                return errors.ScriptFailed(message, next_step=f"rain-deploy logs {where}")
             case Outcome.CANCELLED | Outcome.TIMEOUT | Outcome.LIMIT as outcome:
                 how = {Outcome.TIMEOUT: "timed out", Outcome.LIMIT: "stopped"}.get(Outcome(outcome), outcome)
                 why = f" ({self.message})" if self.message else ""
                 message = f"{run}: {how} before its script ended{why}"
-                return EndedEarly(message, next_step=f"rain-deploy logs {where}")
+                return errors.EndedEarly(message, next_step=f"rain-deploy logs {where}")
             case Outcome.ENGINE | Outcome.LOST:
                 message = f"{run}: {self.message or 'Rain could not run it'}"
-                return EngineError(message, next_step=f"rain-deploy status -c {self.cluster}")
+                return errors.EngineError(message, next_step=f"rain-deploy status -c {self.cluster}")
         return None
 
     @property
@@ -92,7 +83,7 @@ class RunResult(Result):
         except (OSError, ValueError, RecursionError) as error:
             message = f"run {self.run} has no value here: {path} cannot be read: {error}"
             rule = "only a function returns a value, once its run has ended and is pulled"
-            raise InputError(message, next_step=rule) from error
+            raise errors.InputError(message, next_step=rule) from error
 
 
 def pull_run(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus) -> PulledRun:
@@ -112,7 +103,7 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus)
     """
     try:
         pulled = pull_run(ctx, cluster, record, status)
-    except PullFailed as error:
+    except errors.PullFailed as error:
         error.message += f" (the run itself: {status.outcome}, exit code {status.exit_code})"
         error.still_running = f"the nodes of {cluster.name}, which hold the results"
         raise
@@ -161,8 +152,8 @@ def pull_all(ctx: Context, record: Record, out: Path | None) -> tuple[str, ...]:
                 ctx.emit(Notice(f"run {run.id}: pulling results to {target}"))
                 pull_run(ctx, cluster, replace(run, out=target), states[run.id])
                 pulled.append(run.id)
-    except (Unreachable, EngineError, PullFailed) as error:
-        raise PullFailed(
+    except (errors.Unreachable, errors.EngineError, errors.PullFailed) as error:
+        raise errors.PullFailed(
             f"results could not be pulled, so nothing was deleted: {error.message}",
             node=error.node,
             details=error.details,
@@ -180,12 +171,12 @@ def _cancel(ctx: Context, cluster: Cluster) -> Mapping[str, ListedRun]:
         return states
     if not ctx.confirm(f"{', '.join(active)} is still active on {cluster.name}. Cancel it?"):
         message = f"cluster {cluster.name} has an active run and was left as it is"
-        raise UsageError(message, next_step=f"rain-deploy attach -c {cluster.name}")
+        raise errors.UsageError(message, next_step=f"rain-deploy attach -c {cluster.name}")
     for run in reversed(active):
         ask_server(ctx, cluster, "cancel", cluster.layout.run(run))
     try:
         return await_end(ctx, cluster, active)
-    except EngineError as error:
+    except errors.EngineError as error:
         ctx.emit(Notice(f"{error.message}; what is there of it is pulled"))
         return run_states(ctx, cluster)
 

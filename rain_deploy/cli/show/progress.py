@@ -13,17 +13,7 @@ import click
 
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.text import echo
-from rain_deploy.core.events import (
-    Event,
-    Notice,
-    PointSeen,
-    Progress,
-    RunChanged,
-    ScriptOutput,
-    StageEnded,
-    StageStarted,
-    StepDone,
-)
+from rain_deploy.core import events
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,18 +36,18 @@ class Sink:
     on_point: Callable[[PointRow], None] | None = None  # for the one verb that shows points as they change
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: events.Event) -> None:
         with self._lock:
-            if isinstance(event, RunChanged):
+            if isinstance(event, events.RunChanged):
                 self.run = event.run
-            if isinstance(event, PointSeen) and self.on_point:
+            if isinstance(event, events.PointSeen) and self.on_point:
                 self.pause()
                 self.on_point(event.row)
             self.show(event)
 
-    def show(self, event: Event) -> None:
+    def show(self, event: events.Event) -> None:
         """Show one event; called under the lock."""
-        if isinstance(event, ScriptOutput):
+        if isinstance(event, events.ScriptOutput):
             self.pause()
             echo(event.data, nl=False, err=self.script_to_stderr or event.stream == "stderr")
 
@@ -75,24 +65,24 @@ class Lines(Sink):
     def __post_init__(self) -> None:
         self._spoke_s = self.clock()
 
-    def show(self, event: Event) -> None:
+    def show(self, event: events.Event) -> None:
         super().show(event)
         if (line := self._line(event)) is not None:
             self._spoke_s = self.clock()
             self.pause()
-            red = isinstance(event, Notice) and event.warning
+            red = isinstance(event, events.Notice) and event.warning
             echo(click.style(text.clean(line), fg="red") if red else text.clean(line), err=True)
 
-    def _line(self, event: Event) -> str | None:
+    def _line(self, event: events.Event) -> str | None:
         match event:
-            case Notice(sentence):
+            case events.Notice(sentence):
                 return sentence
-            case StepDone() if event.outcome != "unchanged" or self.verbose:
+            case events.StepDone() if event.outcome != "unchanged" or self.verbose:
                 took = text.seconds(event.seconds)
                 return f"{event.host}: {event.stage}: {event.step}: {event.outcome}, {took}"
-            case Progress() if self.verbose or self.clock() - self._spoke_s > QUIET_S:
+            case events.Progress() if self.verbose or self.clock() - self._spoke_s > QUIET_S:
                 return f"{event.host}: {event.text}"
-            case RunChanged() if event.state != "finished" or self.verbose:
+            case events.RunChanged() if event.state != "finished" or self.verbose:
                 detail = f" ({event.detail})" if event.detail else ""
                 return f"run {event.run}: {event.state}{detail}"  # how it ended is the command's result
         return None
@@ -107,31 +97,32 @@ class Spinner(Lines):
     _points: set[tuple[int, int]] = field(default_factory=set)
     _mid_line: bool = False  # the script has begun a line and not ended it; a spinner would overwrite it
 
-    def show(self, event: Event) -> None:
+    def show(self, event: events.Event) -> None:
         match event:
-            case StageStarted():
+            case events.StageStarted():
                 self._stage, self._hosts = event.stage, dict.fromkeys(event.hosts, "")
                 self._news()
-            case Progress():
+            case events.Progress():
                 self._news(event.host, event.text)
-            case StepDone() if event.host in self._hosts:
+            case events.StepDone() if event.host in self._hosts:
                 self._news(event.host, event.step)
-            case ScriptOutput():
+            case events.ScriptOutput():
                 self._mid_line = not event.data.endswith(b"\n")
-            case PointSeen(row) if row.point and row.state == "finished":
+            case events.PointSeen(row) if row.point and row.state == "finished":
                 self._points.add((row.session, row.task))
                 if not self._mid_line:
                     self._show(f"running: {text.count(len(self._points), 'point')} done")
         super().show(event)
 
-    def _line(self, event: Event) -> str | None:
-        if isinstance(event, StageEnded):
+    def _line(self, event: events.Event) -> str | None:
+        if isinstance(event, events.StageEnded):
             hosts = text.count(len(self._hosts), "node")
-            failed = f", failed on {', '.join(event.failed)}" if event.failed else ""
+            where = f", failed on {', '.join(event.failed)}" if event.failed else ""
             self._hosts = {}
-            return f"{event.stage}: {hosts}, {text.seconds(event.seconds)}{failed}"
-        if isinstance(event, Progress) or (isinstance(event, StepDone) and event.outcome != "failed"):
-            return super()._line(event) if self.verbose else None
+            return f"{event.stage}: {hosts}, {text.seconds(event.seconds)}{where}"
+        failed = isinstance(event, events.StepDone) and event.outcome == "failed"
+        if isinstance(event, events.Progress | events.StepDone) and not failed and not self.verbose:
+            return None
         return super()._line(event)
 
     def _news(self, host: str = "", line: str = "") -> None:
@@ -164,9 +155,9 @@ class Spinner(Lines):
 class JsonLines(Sink):
     """Prints, for verbs that follow with --json, a line of JSON on stdout per event of the run."""
 
-    def show(self, event: Event) -> None:
+    def show(self, event: events.Event) -> None:
         match event:
-            case ScriptOutput():
+            case events.ScriptOutput():
                 echo(text.event("output", stream=event.stream, text=event.data))
-            case RunChanged():
+            case events.RunChanged():
                 echo(text.event("run", run=event.run, state=event.state, detail=event.detail))
