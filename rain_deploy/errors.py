@@ -18,8 +18,7 @@ class RainDeployError(Exception):
     next_step: str | None = None
     node: str | None = None
     still_running: str | None = None
-    details: str | None = None
-    """Untrusted text from elsewhere (last lines of a log); rendered escaped and cut."""
+    details: str | None = None  # untrusted text from elsewhere (last lines of a log); shown escaped and cut
     exit_code: int = field(default=1, init=False)
     """That of the command line; a code is never given a second meaning."""
 

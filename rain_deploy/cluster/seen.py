@@ -17,8 +17,7 @@ from rain_deploy.parts.supply.resolve import asked, resolve, unresolved
 from rain_deploy.providers.base import Cloud, Provider
 
 RUNNING, STARTING = "running", "starting"
-ASLEEP = frozenset({"stopped", "stopping"})
-"""States of a machine that has powered itself off: it can be started."""
+ASLEEP = frozenset({"stopped", "stopping"})  # states of a machine that is off and can be started
 GOING = frozenset({"destroying", "destroyed", "expunging"})  # states of a machine that was deleted
 _SETTLED = ("zone", "instance_type", "disk_size_gib", "template", "anti_affinity", "idle_s")
 """Fields of Machines that a living cluster cannot change."""

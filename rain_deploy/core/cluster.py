@@ -142,8 +142,7 @@ class Traits:
     owned: bool  # machines are made by us and may be deleted
     installs_packages: bool  # Debian packages that are missing may be installed by ``up`` where there is root
     needs_wall: bool  # Rain ports must be closed by our packet filter, or the network declared trusted
-    shared_machine: bool
-    """All nodes are on one machine, so cores and memory are divided by the number of nodes."""
+    shared_machine: bool  # all nodes are on one machine, so its cores and memory are divided among them
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,7 @@ class Host:
     use_agent: bool = False
     jumps: tuple[Jump, ...] = ()
     cluster_address: str | None = None  # where the other nodes reach it; None: looked up on the host
-    base: str | None = None
-    """Directory for everything of ours; None: chosen from facts (/var/lib or /var/tmp)."""
+    base: str | None = None  # directory for all of ours; None: chosen from facts (/var/lib or /var/tmp)
     installer_env: tuple[tuple[str, str], ...] = ()
     """Environment that only the installer gets (certificates, package index settings)."""
     machine: str = ""  # the cloud's own id of the machine: addresses are given again to others, this is not
@@ -99,12 +98,10 @@ class Machines:
     disk_size_gib: int | None = None
     template: str | None = None
     anti_affinity: bool = False
-    idle_s: float | None = None
-    """A machine without a run and without an SSH session for so long powers itself off."""
+    idle_s: float | None = None  # A machine with no run and no SSH session for so long powers itself off
     hosts: tuple[str, ...] = ()  # provider hosts: entries ``user@host[:port]`` or OpenSSH names, in order
     host_addresses: tuple[tuple[str, str], ...] = ()  # (entry, cluster address) pairs of the hosts file
-    trust_networks: tuple[str, ...] = ()
-    """CIDRs whose hosts may reach the Rain ports without our packet filter."""
+    trust_networks: tuple[str, ...] = ()  # CIDRs whose hosts may reach the Rain ports without a packet filter
     ssh_port: int = 22  # port of hosts whose entry names none
 
     def or_else(self, other: "Machines") -> "Machines":
@@ -125,8 +122,7 @@ class Intent:
     machines: Machines = Machines()  # what the provider must know to make it; no secret
     entry: str = ""  # provider hosts: the host entry that is this node
     host_keys: str = ""  # provider hosts: the known_hosts file to use instead of the user's own
-    allow_ip: tuple[str, ...] = ()
-    """CIDRs from which SSH is open; empty: the address from which the cloud sees us."""
+    allow_ip: tuple[str, ...] = ()  # CIDRs from which SSH is open; empty: the address that the cloud sees
     spread: str = ""  # name of the anti-affinity group that the machine joins
     expires_s: float | None = None  # the time limit, of what can carry one
     recorded_s: float = 0.0
@@ -143,15 +139,13 @@ class Resource:
     kind: str
     name: str
     ref: str = ""  # the provider's own id; empty while the outcome of its creation is unknown
-    owner: str = field(default="", compare=False)
-    """The owner's tag (``owner_tag``); empty where it is not known."""
+    owner: str = field(default="", compare=False)  # the owner's tag (``owner_tag``); empty if it is not known
     cluster: str = field(default="", compare=False)
     """The cluster's name, as labels or the resource's own name say; empty in the record."""
     recorded_s: float = field(default=0.0, compare=False)
     """When its intent was recorded; 0 where it is known from the account alone."""
     zone: str = field(default="", compare=False)  # empty: belongs to the whole organization
-    state: str = field(default="", compare=False)
-    """The cloud's word for an instance (running, stopped, error …)."""
+    state: str = field(default="", compare=False)  # the cloud's word for it (running, stopped, error …)
     address: str = field(default="", compare=False)
     instance_type: str = field(default="", compare=False)
     created_s: float | None = field(default=None, compare=False)

@@ -50,8 +50,7 @@ class Shipment:
     files: tuple[ShippedFile, ...]
     directories: tuple[str, ...] = ()
     """Directories to make: named by the script, or empty in what ``--files`` names."""
-    missing: tuple[str, ...] = ()
-    """Sentences for the user about what is probably missing; each names ``--files``."""
+    missing: tuple[str, ...] = ()  # sentences about what is probably missing; each names ``--files``
 
     @property
     def total_bytes(self) -> int:

@@ -42,8 +42,7 @@ class ClusterSpec:
     environment: EnvironmentSpec = EnvironmentSpec()
     engine: EngineSpec = EngineSpec()
     owner: str | None = None  # who is recorded as owner of what is made; None: a stable hash of user and host
-    allow_ip: tuple[str, ...] = ()
-    """CIDRs from which SSH is open; empty: the address from which the cloud sees us."""
+    allow_ip: tuple[str, ...] = ()  # CIDRs from which SSH is open; empty: the address that the cloud sees
     ttl_s: float | None = None  # from now to the time limit; math.inf: no limit
     max_cost: float | None = None  # of the whole cluster, in the price table's currency; becomes a time limit
     prices: tuple[tuple[str, float], ...] = ()

@@ -96,8 +96,7 @@ class RunDescription:
     companion: bool = False
     then_off: bool = False
     live: tuple[str, ...] = ()  # runs that were not finished when this one was shipped
-    nodes: tuple[str, ...] = ()
-    """Names of the nodes that have the run: others may have joined the cluster since."""
+    nodes: tuple[str, ...] = ()  # names of the nodes that have the run; others may have joined since
 
 
 class RunState(enum.StrEnum):

@@ -14,8 +14,7 @@ from typing import Any
 from rain_deploy.core.text import parse_network, parse_peer_address
 from rain_deploy.errors import InputError
 
-LONGEST_S = 10 * 365 * 86_400.0
-"""Ten years: a later date is not valid everywhere, nor a number for every shell."""
+LONGEST_S = 10 * 365 * 86_400.0  # ten years: a later date is not valid everywhere, nor for every shell
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")

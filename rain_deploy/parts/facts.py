@@ -29,8 +29,7 @@ DEBIAN_12 = Facts(
     route_address="",
 )
 """What a dry run assumes of a host that nothing is known about."""
-NEW_MACHINE = replace(DEBIAN_12, one_time_host_key=True)
-"""What it assumes of a machine that is still to be made."""
+NEW_MACHINE = replace(DEBIAN_12, one_time_host_key=True)  # what it assumes of a machine that is not made yet
 _FIND_TOOLS = {"PATH", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"}
 """Variables of the installer that the question uses; others may be secrets, and it is an argument."""
 _JSON = cattrs.preconf.json.make_converter(detailed_validation=False)

@@ -19,8 +19,7 @@ STUCK_S = 5.0
 """How long after a command's deadline its connection is closed, if the library still blocks on it."""
 SLICE_BYTES = 32 * 1024  # how much is sent at once: paramiko copies all that is left for every packet
 READ_BYTES = 4 * 1024 * 1024  # more than a window, so that one read empties a buffer
-LOST = (paramiko.SSHException, EOFError, OSError)
-"""The errors of paramiko once a connection or a channel is gone."""
+LOST = (paramiko.SSHException, EOFError, OSError)  # errors of paramiko when a connection or channel is gone
 
 
 def seconds_left(deadline: float | None) -> float | None:

@@ -4,6 +4,8 @@ fabric opens and holds the connections.  Channels are opened below it, on parami
 fabric's methods take no deadline for that.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import threading
 import time
@@ -62,7 +64,7 @@ class SshTransport:
         for link in links:
             link.close()
 
-    def _link(self, host: Host) -> "Link":
+    def _link(self, host: Host) -> Link:
         """Return the link to this machine and login; hosts behind a jump host share the jump host's."""
         jump = None
         if host.jumps:
@@ -77,7 +79,7 @@ class SshTransport:
 class Link:
     """The one connection to a host, through ``jump``: opened when first needed, and again when it is dead."""
 
-    def __init__(self, host: Host, jump: "Link | None", connect_s: float) -> None:
+    def __init__(self, host: Host, jump: Link | None, connect_s: float) -> None:
         self._host = host
         self._jump = jump
         self._connect_s = connect_s
@@ -109,7 +111,7 @@ class Link:
             raise Unreachable(f"{host.title}: the command {problem}", node=host.name)
         return CommandResult(status, bytes(out), bytes(err))
 
-    def dial(self, address: str, port: int) -> "paramiko.Channel":
+    def dial(self, address: str, port: int) -> paramiko.Channel:
         """Open a TCP connection from this host to ``address:port``.  Raises HostKeyError, Unreachable."""
         channel: paramiko.Channel = self._open(
             lambda used, s: used.transport.open_channel("direct-tcpip", (address, port), ("", 0), timeout=s),
@@ -117,7 +119,7 @@ class Link:
         )
         return channel
 
-    def live(self) -> "fabric.Connection":
+    def live(self) -> fabric.Connection:
         """Return the connection, open; threads that come together share one login."""
         with self._lock:
             if self._kept is None or not self._kept.is_connected:
@@ -131,7 +133,7 @@ class Link:
                     )
             return self._kept
 
-    def close(self, connection: "fabric.Connection | None" = None) -> None:
+    def close(self, connection: fabric.Connection | None = None) -> None:
         """Close the connection, or only the one that is given.  Safe to call twice."""
         with self._lock:
             closed = self._kept if connection is None else connection

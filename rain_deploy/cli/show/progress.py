@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rain_deploy.node.wire import PointRow
 
 QUIET_S = 20.0
-"""After this time without a line, the next thing that a long step prints is shown, as a sign of life."""
+"""After this time without a line, show the next thing that a long step prints, as a sign of life."""
 WIDTH_PER_HOST = 36  # the columns of the terminal that one host's newest line needs to be useful
 
 

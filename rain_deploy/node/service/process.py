@@ -19,8 +19,7 @@ from ..run import Script, all_runs, unfinished
 from ..wire import Life, ListedRun, NodeConfig, NodeStatus, Outcome, extended
 
 SERVICE = "RAIN_DEPLOY_SERVICE"  # ``<cluster id>/<node>`` in every process of ours and in all that it starts
-ROLE = "RAIN_DEPLOY_ROLE"
-"""``keeper``, ``supervisor``, ``governor``, ``server`` or ``job``, inherited likewise."""
+ROLE = "RAIN_DEPLOY_ROLE"  # ``keeper``, ``supervisor``, ``governor``, ``server`` or ``job``; inherited too
 PLACE = "RAIN_DEPLOY_PLACE"  # the directory that tells one life of a role from another: an epoch's or a run's
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
