@@ -1,1 +1,1 @@
-"""click commands and rendering; nothing is decided here that a flow could decide."""
+"""click commands and rendering; nothing is decided here that a verb could decide."""

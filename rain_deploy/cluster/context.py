@@ -1,4 +1,4 @@
-"""What a flow is given: the store, the transport, the providers, and the way back to the user."""
+"""What a verb is given: the store, the transport, the providers, and the way back to the user."""
 
 import contextlib
 import time
@@ -29,7 +29,7 @@ class Context:
     local: Transport  # this machine itself
     provider_for: Callable[[str], Provider]
     """``exoscale``, ``hosts`` or ``local``; InputError for one that this version has not."""
-    emit: EventSink  # called from the flow's thread and from worker threads
+    emit: EventSink  # called from the verb's thread and from worker threads
     confirm: Confirm
     cwd: Path  # absolute directory of the command; ``results/<run>`` lies under it unless ``--out`` is given
     executor: Executor  # runs stages on hosts, over ``transport``

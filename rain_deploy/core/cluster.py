@@ -137,7 +137,7 @@ class Role(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What differs between providers.  Flows ask these, never a provider's name."""
+    """What differs between providers.  Verbs ask these, never a provider's name."""
 
     owned: bool  # machines are made by us and may be deleted
     installs_packages: bool  # Debian packages that are missing may be installed by ``up`` where there is root

@@ -1,6 +1,6 @@
 """Every setting, declared once: flags, environment variables, TOML keys, their checks, help and completion.
 
-To add a flag, add a row to ``OPTIONS``; ``to`` names the field of ClusterSpec or RunSpec that it fills.
+To add a flag, add a row to ``_ROWS``; ``to`` names the field of ClusterSpec or RunSpec that it fills.
 """
 
 import enum

@@ -87,7 +87,7 @@ PLAIN = {
 
 
 def schema_of(hint: Any, found: dict[str, Any]) -> dict[str, Any]:
-    """JSON schema of a type of flows.results; records go to ``found`` by name."""
+    """JSON schema of the type of a result or of its field; records go to ``found`` by name."""
     arguments = typing.get_args(hint)
     if isinstance(hint, types.UnionType):
         return {"anyOf": [schema_of(part, found) for part in arguments]}
