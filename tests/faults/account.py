@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import shutil
 import time
@@ -46,10 +47,13 @@ LATENCY_S = 0.02
 """Of an operation of the cloud: it is asked about while it is pending."""
 PATIENCE_S = 20.0
 """For what a test waits for to happen in another process."""
+LASTING = ("cache", "logs")
+"""Directories of a home that are not part of what is kept and brought back."""
 Rule = tuple[str, int, int, str]
 """Protocol, first port, last port, and from where."""
 Thing = tuple[str, str]
 """Kind, and id (of a key its name): as the state records it."""
+_copies = itertools.count(1)
 
 
 def until(happens: Callable[[], bool], what: str) -> None:
@@ -216,7 +220,7 @@ class Account:
         self.lab.machines.delete(instance)
 
     def clean(self) -> None:
-        """Remove what a failed point has left, so that the next one starts as all do."""
+        """Remove what a failed sequence has left, so that the next one starts as all do."""
         self.home().run("gc", "--delete", "-c", CLUSTER)
         assert not self.held(), f"the account cannot be cleaned: {self.held()}"
 
@@ -350,6 +354,27 @@ class Home:
         self.well("down")
         assert self.account.ours() == []
         assert self.store.cluster(CLUSTER) is None
+
+    def kept(self) -> Callable[[], None]:
+        """Return what brings back this home and the whole account as they are now."""
+        store, machines = self.account.lab.store, self.account.lab.machines
+        assert isinstance(machines, FakeMachines)
+        until(lambda: not store.is_pending(), "nothing is pending")
+        parts = store.kept(), machines.kept()
+        copy = self.path.with_name(f"{self.path.name}-kept-{next(_copies)}")
+        shutil.copytree(self.path, copy, symlinks=True, ignore=shutil.ignore_patterns(*LASTING))
+
+        def bring_back() -> None:
+            for each in parts:
+                each()
+            for path in self.path.iterdir():
+                if path.is_dir() and path.name not in LASTING:
+                    shutil.rmtree(path)
+                elif not path.is_dir():
+                    path.unlink()
+            shutil.copytree(copy, self.path, symlinks=True, dirs_exist_ok=True)
+
+        return bring_back
 
     def lose_state(self) -> None:
         """As on another laptop."""

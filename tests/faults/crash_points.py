@@ -117,35 +117,37 @@ def every(calls: Counter[str]) -> Iterator[Kill]:
 
 
 def try_points(cloud: Account, scene: Scene, kills: Iterable[Kill], series: Iterable[Series]) -> Score:
-    """All of them, one after the other."""
+    """All of them, one after the other.  What a series meets is brought back for the next one."""
     score, many = Score(), tuple(series)
+    home = _prepared(cloud, scene)
+    begin_again = home.kept()
     for kill in kills:
+        killed = home.run(*scene.words, kill=kill)
+        go_on_again = home.kept() if killed.status else None
         for each in many:
             point = f"{scene.name} killed at {kill.operation} {kill.nth} {kill.when}, then {each}"
-            score.add(point, try_point(cloud, scene, kill, each))
+            wrong = None
+            if go_on_again:
+                go_on_again()
+                wrong = [] if killed.status == -9 else [f"it was not killed but {killed}"]
+                wrong += _after(home, scene, each)
+            score.add(point, wrong)
+        begin_again()
+    _well(home, *(("down",) if scene.before else ("gc",)))
     return score
 
 
-def try_point(cloud: Account, scene: Scene, kill: Kill, series: Series) -> list[str] | None:
-    """What does not hold after the kill; None where the command did not come by the point."""
-    home = _prepared(cloud, scene)
-    killed = home.run(*scene.words, kill=kill)
-    if killed.status == 0:
-        _well(home, "down")
-        return None
-    wrong = [] if killed.status == -9 else [f"it was not killed but {killed}"]
+def _after(home: Home, scene: Scene, series: Series) -> list[str]:
+    """What does not hold after the kill."""
     match series:
         case Series.UP:
-            wrong += _converges(home, scene) + _opened(cloud, scene) + vanishes(home, "down")
+            wrong = _converges(home, scene) + _opened(home.account, scene) + vanishes(home, "down")
         case Series.DOWN:
-            wrong += vanishes(home, "down")
+            wrong = vanishes(home, "down")
         case Series.GC:
             home.lose_state()
-            wrong += vanishes(home, "gc", "--delete", "-c", CLUSTER)
-    wrong += cloud.touched()
-    if wrong:
-        cloud.clean()
-    return wrong
+            wrong = vanishes(home, "gc", "--delete", "-c", CLUSTER)
+    return wrong + home.account.touched()
 
 
 def try_late(cloud: Account, scene: Scene, operation: str, series: Series) -> list[str]:

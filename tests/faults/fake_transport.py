@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,20 @@ class FakeMachines(NoMachines):
         if address := self.at.pop(instance_id, None):
             (self.directory / address).unlink()
         super().delete(instance_id)
+
+    def kept(self) -> Callable[[], None]:
+        """Return what brings back all machines as they are now."""
+        at, addresses, running = dict(self.at), dict(self._addresses), set(self._running)
+        files = {path: path.read_bytes() for path in self.directory.iterdir()}
+
+        def bring_back() -> None:
+            self.at, self._addresses, self._running = dict(at), dict(addresses), set(running)
+            for path in self.directory.iterdir():
+                path.unlink()
+            for path, content in files.items():
+                path.write_bytes(content)
+
+        return bring_back
 
     def _power(self, instance_id: str, *, on: bool) -> None:
         machine = load(self.directory, self.at[instance_id])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -141,6 +142,11 @@ class Vm(Resource):
         return found | ({"user-data": self.user_data} if self.user_data else {})
 
 
+def _fields(resource: Resource) -> dict[str, Any]:
+    """A copy of what may change."""
+    return {name: copy.deepcopy(value) for name, value in vars(resource).items() if name != "machine"}
+
+
 @dataclass(slots=True)
 class Change:
     """What a mutation has begun; ``effect`` (may raise OSError) goes on with it, ``undo`` takes it back."""
@@ -181,6 +187,31 @@ class Store:
         limit, used = self.limits.get(resource, -1), self.usage(resource)
         if 0 <= limit <= used:
             raise RefusedError(409, f"Quota exceeded for {resource}: limit {limit}, usage {used}")
+
+    def is_pending(self) -> bool:
+        """Whether an operation has not come to its end."""
+        with self.lock:
+            return any(
+                task.state == "pending" for zone in self.zones.values() for task in zone.tasks.values()
+            )
+
+    def kept(self) -> Callable[[], None]:
+        """Return what brings back all resources as they are now; nothing may be pending."""
+        kinds = [self.keys, self.groups, self.spreads]
+        kinds += [each for zone in self.zones.values() for each in (zone.instances, zone.snapshots)]
+        with self.lock:
+            assert not self.is_pending()
+            then = [(kind, {name: (each, _fields(each)) for name, each in kind.items()}) for kind in kinds]
+
+        def bring_back() -> None:
+            with self.lock:
+                for kind, members in then:
+                    kind.clear()
+                    for name, (resource, fields) in members.items():
+                        vars(resource).update(copy.deepcopy(fields))
+                        kind[name] = resource
+
+        return bring_back
 
     def left(self) -> list[tuple[str, str, Resource]]:
         """Kind, zone and resource of all that exists; not the default group."""
