@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import json
@@ -245,3 +246,10 @@ def test_a_run_without_a_value_says_so(tmp_path: Path) -> None:
         ended(tmp_path).value  # noqa: B018
     with pytest.raises(rain_deploy.ScriptFailed):
         ended(tmp_path, "failed", 1).value  # noqa: B018
+
+
+def test_what_a_type_checker_sees_is_what_the_package_offers() -> None:
+    tree = ast.parse(Path(rain_deploy.__file__).read_text(encoding="utf-8"))
+    (block,) = (each for each in tree.body if isinstance(each, ast.If))
+    imports = (each for each in block.body if isinstance(each, ast.ImportFrom))
+    assert sorted(name.name for each in imports for name in each.names) == sorted(rain_deploy.__all__)
