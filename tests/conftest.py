@@ -21,7 +21,7 @@ SECONDS: collections.defaultdict[str, float] = collections.defaultdict(float)
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, but each slow one by itself, and begin with those."""
+    """Keep the tests of a file in one process: they share what its fixtures make.  Begin with slow tests."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(_group(item)))
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _group(item: pytest.Item) -> str:
     if item.get_closest_marker("tensorflow"):
         return "tensorflow"  # one alone keeps all cores busy
-    alone = item.get_closest_marker("slow") or item.path.name.startswith("test_matrix_")
+    alone = item.path.name.startswith("test_matrix_")
     return item.nodeid if alone else item.location[0]
 
 

@@ -21,8 +21,8 @@ CREATE TABLE resources (
     cluster_id TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
     intent TEXT NOT NULL, ref TEXT, PRIMARY KEY (cluster_id, kind, name));
 CREATE TABLE environments (cluster_id TEXT PRIMARY KEY, asked TEXT NOT NULL, body TEXT NOT NULL);
-CREATE TABLE home (born_s INTEGER NOT NULL);
-INSERT INTO home VALUES (CAST(strftime('%s', 'now') AS INTEGER));
+CREATE TABLE home (born_s REAL NOT NULL);
+INSERT INTO home VALUES ((julianday('now') - 2440587.5) * 86400);
 CREATE TABLE facts (machine TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE past (cluster_id TEXT PRIMARY KEY);
 CREATE TABLE runs (id TEXT PRIMARY KEY, cluster TEXT NOT NULL, sequence INTEGER NOT NULL, body TEXT NOT NULL);

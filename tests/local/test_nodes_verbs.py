@@ -99,7 +99,7 @@ class Nodes:
 @contextlib.contextmanager
 def _asyncssh(directory: Path) -> Iterator[tuple[Host, ...]]:
     provider = LocalProvider(directory)
-    cluster = Cluster(id=f"verbs-{directory.name}", name="default", provider="local", created_s=0.0)
+    cluster = Cluster(id=f"verbs-{os.getpid()}", name="default", provider="local", created_s=0.0)
     intents = provider.intents(ClusterSpec("default", "local", ""), cluster, 2)
     refs = tuple(provider.create(intent) for intent in intents)
     yield provider.hosts(cluster, refs)

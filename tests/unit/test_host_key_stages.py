@@ -28,10 +28,11 @@ from rain_deploy.state.store import Record, Store
 from rain_deploy.transport.base import Chunk
 from rain_deploy.transport.local import LocalTransport
 from rain_deploy.transport.ssh import SshTransport
+from tests.support.network import WORKER
 from tests.support.sshd import SSHD, OpenSshd
 from tests.support.waiting import wait_for
 
-ADDRESS = "127.2.210.1"
+ADDRESS = f"127.106.{WORKER}.1"
 OURS = replace(DEBIAN_12, marked=True, one_time_host_key=True)
 pytestmark = pytest.mark.skipif(not SSHD.exists(), reason=f"no {SSHD}: install openssh-server")
 

@@ -17,10 +17,11 @@ from rain_deploy.core.step import Stage
 from rain_deploy.node.files import write_json
 from rain_deploy.parts.machine import limit_program, limit_stage
 from rain_deploy.parts.shell import stage_command
+from tests.support.network import WORKER
 
 BOOT = 1_800_000_000
 MINUTE, HALF_AN_HOUR, HOUR = 60, 1800, 3600
-SERVER = "127.2.200.1"
+SERVER = f"127.105.{WORKER}.1"
 STUBS = {
     "systemctl": 'echo "$@" >>off',
     "uptime": '/bin/date -u -d "@$(cat boot)" "+%Y-%m-%d %H:%M:%S"',

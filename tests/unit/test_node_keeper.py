@@ -18,9 +18,10 @@ from rain_deploy.node.files import load, node_config, write_json
 from rain_deploy.node.service.engine import Epoch
 from rain_deploy.node.service.keeper import Keeper
 from rain_deploy.node.service.process import end, leader, scan
+from tests.support.network import WORKER
 from tests.support.waiting import wait_for
 
-ADDRESS = "127.102.8.1"
+ADDRESS = f"127.104.{WORKER}.1"
 IDLE_PORT, RUN_PORT = 17210, 17230
 GOVERNOR = """\
 #!/bin/sh
@@ -54,7 +55,7 @@ class Node:
             "env": sys.prefix,
             "engine": str(engine),
             "code": "/bundle",
-            "address": "127.102.8.3",
+            "address": f"127.104.{WORKER}.3",
             "governor_port": 7303,
             "server_address": ADDRESS,
             "idle_port": IDLE_PORT,
@@ -135,8 +136,9 @@ def test_an_idle_server_gets_a_governor_with_one_thread_per_task(node: Node) -> 
         "1",
     )
     argv = Path(f"/proc/{node.governor()}/cmdline").read_text().split("\0")
-    assert f"--cpus=5 --listen 127.102.8.3:7303 --workdir {node.path}/governor/epochs/1/work" in " ".join(
-        argv
+    assert (
+        f"--cpus=5 --listen 127.104.{WORKER}.3:7303 --workdir {node.path}/governor/epochs/1/work"
+        in " ".join(argv)
     )
     assert f"{ADDRESS}:{IDLE_PORT}" in argv
 

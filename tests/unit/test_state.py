@@ -122,6 +122,12 @@ def test_a_forgotten_cluster_leaves_its_runs_and_gives_another_id_next_time(stor
     assert store.next_cluster_id("default") != first
 
 
+def test_a_new_state_file_is_another_home_however_soon_it_comes(tmp_path: Path, store: Store) -> None:
+    earlier = store.next_cluster_id("default")
+    (tmp_path / "home/state.sqlite").unlink()
+    assert not Store(tmp_path / "home").made(earlier)
+
+
 def test_an_id_tells_the_home_that_gave_it(tmp_path: Path, store: Store) -> None:
     given = store.next_cluster_id("default")
     assert store.made(given)
