@@ -144,7 +144,7 @@ def _after(home: Home, scene: Scene, series: Series) -> list[str]:
             wrong = _converges(home, scene) + _opened(home.account, scene) + vanishes(home, "down")
         case Series.DOWN:
             wrong = vanishes(home, "down")
-        case Series.GC:
+        case _:
             home.lose_state()
             wrong = vanishes(home, "gc", "--delete", "-c", CLUSTER)
     return wrong + home.account.touched()

@@ -197,7 +197,7 @@ class Store:
 
     def kept(self) -> Callable[[], None]:
         """Return what brings back all resources as they are now; nothing may be pending."""
-        kinds = [self.keys, self.groups, self.spreads]
+        kinds: list[dict[str, Any]] = [self.keys, self.groups, self.spreads]
         kinds += [each for zone in self.zones.values() for each in (zone.instances, zone.snapshots)]
         with self.lock:
             assert not self.is_pending()
