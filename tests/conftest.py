@@ -21,11 +21,12 @@ SECONDS: collections.defaultdict[str, float] = collections.defaultdict(float)
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process: they share what its fixtures make.  Begin with slow tests."""
+    """Keep the tests of a file in one process, in their order: they share fixtures.  Slow files come first."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)  # within a file the order stays
 
 
 def _group(item: pytest.Item) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,7 +35,9 @@ def endpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @contextlib.contextmanager
 def _local(home: Path) -> Iterator[Endpoint]:
     provider = LocalProvider(home)
-    cluster = Cluster(id=f"contract-{home.name}", name="contract", provider="local", created_s=0.0)
+    cluster = Cluster(
+        id=f"contract-{os.getpid()}-{home.name}", name="contract", provider="local", created_s=0.0
+    )
     refs = tuple(map(provider.create, provider.intents(ClusterSpec("contract", "local", ""), cluster, 1)))
     (host,) = provider.hosts(cluster, refs)
     yield Endpoint("local", host, host.host_keys)

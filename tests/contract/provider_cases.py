@@ -73,7 +73,7 @@ def machines(refs: tuple[Resource, ...]) -> tuple[Resource, ...]:
 
 def local_case(home: Path) -> ProviderCase:
     provider = LocalProvider(home)
-    cluster = Cluster(id=f"suite-{home.name}", name="suite", provider="local", created_s=0.0)
+    cluster = Cluster(id=f"suite-{os.getpid()}-{home.name}", name="suite", provider="local", created_s=0.0)
 
     def crash(ref: Resource) -> None:
         for pid in pids_of(_node(ref.cluster_id, ref.name)):

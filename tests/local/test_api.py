@@ -15,6 +15,7 @@ import rain_deploy
 from tests.local.command_line import LocalCluster
 from tests.local.conftest import MakeHome
 from tests.local.scripts import SQUARES, WAITS
+from tests.support.waiting import wait_for
 
 EXAMPLE = Path(__file__).parents[2] / "examples/search.py"
 FACTOR = 3
@@ -101,6 +102,7 @@ def test_a_detached_run_is_seen_cancelled_and_attached_to(here: dict[str, Any]) 
     (here["cwd"] / "waits.py").write_text(WAITS)
     detached = rain_deploy.run("waits.py", ("never",), detach=True, **here)
     assert detached.detached
+    wait_for(lambda: rain_deploy.status(check=True, **here).governors == 2)
     status = rain_deploy.status(check=True, **here)
     assert status.run
     assert (status.run.run, status.governors, status.problem) == (detached.run, 2, None)
