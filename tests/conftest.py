@@ -21,7 +21,7 @@ SECONDS: collections.defaultdict[str, float] = collections.defaultdict(float)
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, in their order: they share fixtures.  Slow files come first."""
+    """Keep the tests of a file in one process and in order: they share fixtures.  Slow files come first."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(_group(item)))
