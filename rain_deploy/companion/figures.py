@@ -144,7 +144,7 @@ def _drawn(figure: Any, kind: str, **looks: Any) -> bytes:
 
 
 def _part(content: bytes) -> Path:
-    """Write a picture to a file that nobody takes for one: no half picture ever has a number."""
+    """Write a picture to a file of another name, so that no half picture ever has a number."""
     _directory.mkdir(parents=True, exist_ok=True)
     path = _directory / f".{os.getpid()}.part"
     path.write_bytes(content)

@@ -34,7 +34,7 @@ class ShippedFile:
 
     path: str
     source: Path | bytes
-    """An absolute path (of a link, the content is shipped), or the content, where it is no file here."""
+    """The absolute path of a file here (a link is followed), or the content itself."""
     size_bytes: int
     sha256: str
     mode: int  # 0o755 when its owner may execute it, else 0o644

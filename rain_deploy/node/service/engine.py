@@ -172,7 +172,7 @@ class WarmProbe(subprocess.Popen[bytes]):
             self.stdin.write(f"{host} {port} {expect} {deadline_s}\n".encode())
 
     def governors(self) -> tuple[str, ...]:
-        """Return ``address:port`` of the registered governors; none if there is no answer."""
+        """Return ``address:port`` of each registered governor; nothing if the server does not answer."""
         assert self.stdout
         self.kill()
         answer = self.stdout.read()

@@ -219,7 +219,7 @@ class Service:
             os.execve(new.argv[0], new.argv, new.env)  # noqa: S606 - no shell is wanted
         other = Service(config, "keeper" if self.role == "supervisor" else "supervisor")
         if config.server and not other.process():
-            # In a process of its own, so that the service that it starts is no child of this one.
+            # In its own process, so that the service is not a child of this one.
             argv = node_argv(config, "ensure", config.node_dir, "--supervisor", config.cluster_dir)
             helper = spawn(argv, log=other.log, env=environment(config, "ensure", config.node_dir))
             wait_until(lambda: not helper.alive(), _START_DEADLINE_S)
