@@ -97,12 +97,13 @@ def _agreed(seen: Seen) -> Cluster:
     if passed or (ttl_limit_s is None and not cluster.up):
         ttl_s = DEFAULT_TTL_S if seen.spec.ttl_s is None else seen.spec.ttl_s
         ttl_limit_s = None if math.isinf(ttl_s) else now_s + ttl_s
-    account, max_cost = seen.account.key if seen.account else "", seen.spec.max_cost or had.max_cost
-    bill = replace(had, quote=quote, account=account, ttl_limit_s=ttl_limit_s, max_cost=max_cost)
+    account = seen.account.key if seen.account else ""
+    bill = replace(had, quote=quote, account=account, ttl_limit_s=ttl_limit_s)
+    bill = replace(bill, max_cost=seen.spec.max_cost or had.max_cost)
     limit_s = bill.limit_at(now_s, per_hour=quote.per_hour * seen.nodes)
-    if max_cost is not None and limit_s is not None and limit_s - now_s < SHORTEST_S:
+    if bill.cap and limit_s is not None and limit_s - now_s < SHORTEST_S:
         raise InputError(
-            f"--max-cost {max_cost:g}: {seen.nodes} machines spend that within {SHORTEST_S:.0f} s, "
+            f"{bill.cap}: {seen.nodes} machines spend that within {SHORTEST_S:.0f} s, "
             f"at {money(quote.per_hour * seen.nodes, quote.currency)} per hour",
             next_step="give a higher --max-cost, or fewer --nodes",
         )

@@ -168,10 +168,8 @@ def refuse_another_account(
 
 def is_offered(seen: Seen) -> bool:
     """Return True where machines must be paid for that are not paid for yet, or under other terms."""
-    bill, max_cost = seen.cluster.bill, seen.spec.max_cost
-    return (
-        bill is None or seen.missing > 0 or bill.passed(seen.now_s) or max_cost not in {None, bill.max_cost}
-    )
+    bill = seen.cluster.bill
+    return bill is None or seen.missing > 0 or not bill.agreed(seen.spec, seen.now_s)
 
 
 def has_moved(node: Node, found: Resource) -> bool:

@@ -1,13 +1,13 @@
 """A cluster and its nodes, as they are recorded; its bill: what its machines cost and when they must end."""
 
 import enum
-import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from rain_deploy.core.layout import Layout
 from rain_deploy.core.machine import Facts, Host, Machines, Resource
-from rain_deploy.core.text import HOUR_S
+from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.text import HOUR_S, money
 
 DEFAULT_TTL_S = 12 * HOUR_S  # from the making of a cluster to its time limit, unless another is asked for
 
@@ -98,6 +98,15 @@ class Bill:
         """Return what all machines have cost so far."""
         return sum(meter.cost(now_s) for meter in self.meters)
 
+    @property
+    def cap(self) -> str:
+        """What it may cost, as in ``--max-cost 6.00 CHF``; empty: any sum."""
+        return "" if self.max_cost is None else f"--max-cost {money(self.max_cost, self.currency)}"
+
+    def agreed(self, spec: ClusterSpec, now_s: float) -> bool:
+        """Return True while the user need not be asked again for what ``spec`` asks for."""
+        return not self.passed(now_s) and spec.max_cost in {None, self.max_cost}
+
     def passed(self, now_s: float) -> bool:
         """Return True once the time limit has passed."""
         return self.limit_s is not None and self.limit_s <= now_s
@@ -108,10 +117,10 @@ class Bill:
         ``per_hour``: price of all machines from now on, by default of those that exist.  None: no limit.
         """
         rate = self.per_hour if per_hour is None else per_hour
-        left_s = math.inf if self.ttl_limit_s is None else self.ttl_limit_s - now_s
+        limits = [] if self.ttl_limit_s is None else [self.ttl_limit_s]
         if self.max_cost is not None and rate > 0:
-            left_s = min(left_s, max(0.0, self.max_cost - self.cost(now_s)) / rate * HOUR_S)
-        return None if math.isinf(left_s) else now_s + left_s
+            limits.append(now_s + max(0.0, self.max_cost - self.cost(now_s)) / rate * HOUR_S)
+        return min(limits, default=None)
 
     def opened(self, name: str, machine: str, since_s: float, now_s: float) -> "Bill":
         """Return the bill with one meter for the machine; that of an earlier machine of this name ends."""

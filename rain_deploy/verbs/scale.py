@@ -53,8 +53,9 @@ def scale(ctx: Context, spec: ClusterSpec, n: int) -> ScaleResult:
         if len(record.cluster.nodes) < n:
             carry_out(ctx, record, plan_up(provider, look(ctx, spec)) if shrinks else plan, started_s)
         bill = record.cluster.bill
-        if bill and bill.max_cost is not None:  # another number of machines spends it at another hour
-            move_limit(ctx, record, replace(bill, limit_s=bill.limit_at(time.time())))
+        # Another number of machines reaches --max-cost at another hour.
+        if bill and (limit_s := bill.limit_at(time.time())) != bill.limit_s:
+            move_limit(ctx, record, replace(bill, limit_s=limit_s))
         cluster = record.cluster
     now, had = ([node.name for node in one.nodes] for one in (cluster, before))
     return ScaleResult(
@@ -108,7 +109,7 @@ def _moved(ctx: Context, name: str, bill: Bill, duration_s: float | None) -> Bil
     bill = replace(bill, ttl_limit_s=wanted_s)
     limit_s = bill.limit_at(now_s)
     if limit_s is not None and (wanted_s is None or limit_s < wanted_s):
-        spent = f"--max-cost {money(bill.max_cost or 0.0, bill.currency)} is spent at {hour(limit_s, now_s)}"
+        spent = f"{bill.cap} is spent at {hour(limit_s, now_s)}"
         if limit_s <= now_s:
             raise InputError(f"{spent}, so the time limit of {name} was left as it is")
         ctx.emit(Notice(f"{spent}: that is the time limit, because it is the earlier"))

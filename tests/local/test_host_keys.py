@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -119,7 +120,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
     user = tmp_path_factory.mktemp("user")
     (user / ".ssh").mkdir(mode=0o700)
     provider = LocalProvider(user / "machines")
-    cluster = Cluster(id=f"keys-{user.name}", name="keys", provider="local", created_s=0.0)
+    cluster = Cluster(id=f"keys-{os.getpid()}", name="keys", provider="local", created_s=0.0)
     refs = [provider.create(each) for each in provider.intents(ClusterSpec("keys", "local", ""), cluster, 2)]
     hosts = provider.hosts(cluster, tuple(refs))
     (user / ".ssh/config").write_text(f"Host *\n  IdentityFile {hosts[0].identity_files[0]}\n")
@@ -194,7 +195,8 @@ def test_a_node_whose_key_is_not_recorded_is_never_reached(known: Known, words: 
 
 def test_the_right_keys_let_the_same_words_through(known: Known, tmp_path: Path) -> None:
     known.record()
-    assert type_in("exec", "--", "touch", "done").exit_code == 0
+    result = type_in("exec", "--", "touch", "done")
+    assert result.exit_code == 0, result.output
     assert "touch done" in known.commands(1)
     assert "touch done" in known.commands(2)
 
