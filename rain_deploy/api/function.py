@@ -34,8 +34,8 @@ def plain(value):
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(
-        f"{name} has ended well, but returned a {{type(value).__name__}}: only what JSON knows comes back "
-        "(numbers, texts, lists, dictionaries); write the rest to a file, which comes back too"
+        f"{name} has ended well, but returned a value of type {{type(value).__name__}}: only what JSON knows "
+        "(numbers, texts, lists, dictionaries) comes back; write the rest to a file, which comes back too"
     )
 
 

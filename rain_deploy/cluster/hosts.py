@@ -106,11 +106,8 @@ def question(cluster: Cluster, host: Host, first: Host) -> Command:
 
 def ask_facts(transport: Transport, host: Host, asked: Command) -> Facts:
     """Return what a host answers to its ``question``.  Raises Unreachable, HostKeyError, InstallFailed."""
-    result = transport.run(host, asked)
-    if result.exit_status != 0:
-        message, details = f"its facts could not be read (exit {result.exit_status})", result.stderr
-        raise InstallFailed(message, node=host.name, details=details.decode(errors="replace")[-2000:])
-    return parse_facts(host, result.stdout.decode(errors="replace"))
+    answer = transport.run(host, asked).require(InstallFailed, "its facts could not be read", host.name)
+    return parse_facts(host, answer.decode(errors="replace"))
 
 
 def choose_base(cluster: Cluster, hosts: tuple[Host, ...], facts: dict[str, Facts]) -> str:

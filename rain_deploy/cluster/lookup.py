@@ -65,13 +65,8 @@ def find_node(cluster: Cluster, index: int | None) -> Node:
 def ask_server(ctx: Context, cluster: Cluster, verb: str, *args: str) -> str:
     """Return the output of a verb of our node code on the server node; EngineError when it fails."""
     result = ctx.transport.run(cluster.server.host, node_command(cluster, verb, *args))
-    if result.exit_status != 0:
-        raise EngineError(
-            f"`{verb}` failed on the server node (exit {result.exit_status})",
-            node=cluster.server.name,
-            details=result.stderr.decode(errors="replace")[-2000:],
-        )
-    return result.stdout.decode(errors="replace")
+    answer = result.require(EngineError, f"`{verb}` failed on the server node", cluster.server.name)
+    return answer.decode(errors="replace")
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rain_deploy.errors import InputError
+from rain_deploy.errors import InputError, RainDeployError
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +87,14 @@ class CommandResult:
     exit_status: int
     stdout: bytes
     stderr: bytes
+
+    @property
+    def complaint(self) -> str:
+        """The end of what it wrote to stderr."""
+        return self.stderr.decode(errors="replace").strip()[-2000:]
+
+    def require(self, error: type[RainDeployError], what: str, node: str | None = None) -> bytes:
+        """Return the output.  Raises ``error``, which says ``what`` went wrong, if the command failed."""
+        if self.exit_status != 0:
+            raise error(f"{what} (exit {self.exit_status})", node=node, details=self.complaint)
+        return self.stdout

@@ -8,22 +8,14 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from rain_deploy.core.events import EventSink, Progress, StageEnded, StageStarted, StepDone
-from rain_deploy.core.machine import Host
+from rain_deploy.core.machine import Host, Intent, Resource
 from rain_deploy.core.step import Stage
 from rain_deploy.errors import HostKeyError, InstallFailed, RainDeployError, Unreachable
 from rain_deploy.parts.shell import DATA, MARK, stage_command
 from rain_deploy.transport.base import Transport
 
-
-class Named(Protocol):
-    """Anything with a name: a host, an intent, a resource."""
-
-    @property
-    def name(self) -> str: ...
-
-
 T = TypeVar("T")
-N = TypeVar("N", bound=Named)
+N = TypeVar("N", Host, Intent, Resource)  # each of them has a name
 
 MAX_AT_ONCE = 64  # threads of one fan-out; measured: more of them gain nothing
 WAITING_S = 10.0

@@ -1,5 +1,6 @@
 """The software of a node: our code, the Python environment, and the engine; each named by its digest."""
 
+import abc
 import functools
 import hashlib
 import re
@@ -46,28 +47,37 @@ def code_bundle() -> tuple[str, tuple[PayloadFile, ...]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Code(Part):
-    """The node code, placed by its digest."""
+class Software(Part):
+    """What is installed below a path with its digest; two versions may stand side by side."""
 
     shared: Shared
     stage_name = "install"
 
     @property
-    def _main(self) -> str:
+    @abc.abstractmethod
+    def makes(self) -> str:
+        """Return the file that exists once it is installed; empty while its digest is not known."""
+
+    def done(self, node: Node) -> Node:
+        return having(node, self.makes) if self.makes else node
+
+
+class Code(Software):
+    """The node code."""
+
+    @property
+    def makes(self) -> str:
         return f"{self.shared.layout.code(code_bundle()[0])}/__main__.py"
 
     def lacks(self, node: Node) -> str | None:
-        return None if self._main in facts_of(node).have else "the node code will be sent"
+        return None if self.makes in facts_of(node).have else "the node code will be sent"
 
     def stage(self, node: Node) -> Stage:
         """Place the bundle by rename: nodes that share a machine may do it at once."""
         digest, files = code_bundle()
         directory = self.shared.layout.code(digest)
-        steps = (step("node code", "code.sh.j2", directory=directory, makes=self._main),)
+        steps = (step("node code", "code.sh.j2", directory=directory, makes=self.makes),)
         return Stage(self.stage_name, steps, tuple(PayloadFile(f"code/{f.path}", f.data) for f in files))
-
-    def done(self, node: Node) -> Node:
-        return having(node, self._main)
 
 
 def node_lock() -> str:
@@ -100,17 +110,16 @@ def check_packages(apt: tuple[str, ...]) -> None:
             raise InputError(message, next_step="correct `apt` in the config file")
 
 
-@dataclass(frozen=True, slots=True)
-class Environment(Part):
+class Environment(Software):
     """The Python environment."""
-
-    shared: Shared
-    stage_name = "install"
 
     @property
     def _path(self) -> str:
-        """Usable only when ``.ok`` exists in it."""
         return self.shared.layout.environment(self.shared.cluster.env_digest)
+
+    @property
+    def makes(self) -> str:
+        return f"{self._path}/.ok"
 
     def refusals(self, node: Node) -> Iterator[InputError]:
         facts, needed, name = facts_of(node), self.lacks(node), node.name
@@ -132,7 +141,7 @@ class Environment(Part):
             )
 
     def lacks(self, node: Node) -> str | None:
-        there = f"{self._path}/.ok" in facts_of(node).have
+        there = self.makes in facts_of(node).have
         return None if there else "the Python environment will be installed (2 GB of disk)"
 
     def stage(self, node: Node) -> Stage:
@@ -158,7 +167,7 @@ class Environment(Part):
             "environment",
             "environment.sh.j2",
             parallel=True,
-            makes=f"{self._path}/.ok",
+            makes=self.makes,
             path=self._path,
             python=facts.python,
             uv=uv,
@@ -166,9 +175,6 @@ class Environment(Part):
         )
         steps.append(built)
         return Stage(self.stage_name, tuple(steps), tuple(payload), deadline_s=DEADLINE_S, installs=True)
-
-    def done(self, node: Node) -> Node:
-        return having(node, f"{self._path}/.ok")
 
 
 def refuse_template(name: str) -> None:
@@ -202,16 +208,13 @@ def build_packages(missing: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(package for tool in missing for package in BUILD_PACKAGES[tool]))
 
 
-@dataclass(frozen=True, slots=True)
-class Engine(Part):
+class Engine(Software):
     """The engine.  Where none is known yet, the server node makes it, and it is handed on from there."""
 
-    shared: Shared
-    stage_name = "install"
-
     @property
-    def _path(self) -> str:
-        return self.shared.layout.engine(self.shared.cluster.engine_sha256)
+    def makes(self) -> str:
+        sha256 = self.shared.cluster.engine_sha256
+        return self.shared.layout.engine(sha256) if sha256 else ""
 
     def _makes(self, node: Node) -> bool:
         cluster = self.shared.cluster
@@ -236,7 +239,7 @@ class Engine(Part):
     def lacks(self, node: Node) -> str | None:
         facts, cluster, url = facts_of(node), self.shared.cluster, self.shared.engine.url
         if cluster.engine_sha256:
-            return None if self._path in facts.have else "the Rain engine will be sent"
+            return None if self.makes in facts.have else "the Rain engine will be sent"
         if not self._makes(node):
             return f"the Rain engine will be sent from {cluster.server.name}"
         if url:
@@ -251,12 +254,12 @@ class Engine(Part):
         steps: list[Step] = []
         payload: list[PayloadFile] = []
         if sha256 := shared.cluster.engine_sha256:
-            place, source = self._path, "engine/rain"
+            place, source = self.makes, "engine/rain"
             steps.append(
                 step("engine", "place.sh.j2", parallel=True, makes=place, sha256=sha256, source=source)
             )
-            if shared.binary is not None and self._path not in facts.have:
-                payload.append(PayloadFile("engine/rain", shared.binary, 0o755))
+            if shared.binary is not None and place not in facts.have:
+                payload.append(PayloadFile(source, shared.binary, 0o755))
         elif self._makes(node):
             script = (PACKAGE / "parts/scripts/build_engine.py").read_bytes()
             payload.append(PayloadFile("engine/build_engine.py", script))
@@ -268,6 +271,3 @@ class Engine(Part):
             python, cache = facts.python, shared.layout.engines
             steps.append(step("engine", "engine.sh.j2", parallel=True, python=python, cache=cache, spec=spec))
         return Stage(self.stage_name, tuple(steps), tuple(payload), deadline_s=DEADLINE_S, installs=True)
-
-    def done(self, node: Node) -> Node:
-        return having(node, self._path) if self.shared.cluster.engine_sha256 else node

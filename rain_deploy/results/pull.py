@@ -86,10 +86,7 @@ def pull(stream: Stream, run: RunRecord, limits: Limits | None = None) -> Pulled
 
 def _received(stream: Stream, partial: Path, limits: Limits | None) -> Unpacked:
     def send(sink: Callable[[bytes], None]) -> None:
-        result = stream(sink)
-        if result.exit_status:
-            message = f"the node could not pack its results (exit {result.exit_status})"
-            raise PullFailed(message, details=result.stderr.decode("utf-8", "replace"))
+        stream(sink).require(PullFailed, "the node could not pack its results")
 
     for _ in range(ATTEMPTS - 1):
         with contextlib.suppress(Unreachable, CutError):

@@ -195,13 +195,12 @@ def follow(
 
 
 def _refused(record: RunRecord, result: CommandResult) -> Locked | InputError | EngineError:
-    details = result.stderr.decode(errors="replace").strip()[-2000:]
     again = f"rain-deploy run -c {record.cluster} {record.script}"
     if result.exit_status == wire.BUSY:
-        message = f"run {record.id} was not started: {details}"
+        message = f"run {record.id} was not started: {result.complaint}"
         return Locked(message, next_step=f"{again}, which waits in line")
     if result.exit_status == wire.NOT_IN_LINE:
         message = f"run {record.id} was never in line: the command that shipped it was ended before"
         return InputError(message, next_step=again)
     message = f"run {record.id} cannot be followed (exit {result.exit_status})"
-    return EngineError(message, details=details)
+    return EngineError(message, details=result.complaint)

@@ -94,7 +94,7 @@ def _parts(ctx: Context, plan: Plan, facts: Mapping[Host, Facts], shown: int) ->
     except RainDeployError as error:
         yield _refused(plan.cluster.provider, error)
         return
-    yield CheckLine(plan.cluster.provider, "ok", f"everything of ours would lie under {cluster.base}")
+    yield CheckLine(plan.cluster.provider, "ok", f"everything will be placed below {cluster.base}")
     every, nodes = parts(shared_of(ctx, plan, cluster)), cluster.nodes[:shown]
     subjects = {host.name: _subject(host) for host in facts}
     for node in nodes:

@@ -42,7 +42,8 @@ def push(ctx: Context, name: str, source: Path, destination: str, *, node: int |
     hosts = chosen_hosts(recorded(ctx, name), node)
     command, sizes = push_command(Path(os.path.normpath(ctx.cwd / source)), destination)
     meet(ctx.transport, hosts)
-    fan_out(hosts, lambda host: _run(ctx, host, command, f"push to {destination}")).require()
+    what = f"push to {destination} failed"
+    fan_out(hosts, lambda host: ctx.transport.run(host, command).require(InputError, what)).require()
     names, seconds = tuple(host.name for host in hosts), time.monotonic() - started_s
     return CopyResult(name, names, str(source), destination, len(sizes), sum(sizes), seconds)
 
@@ -71,8 +72,12 @@ def fetch(ctx: Context, name: str, source: str, destination: Path, *, node: int 
 
 def _received(ctx: Context, host: Host, command: Command, draft: Path, what: str) -> tuple[int, ...]:
     """Unpack what the node sends, and return the sizes of the files."""
+
+    def send(sink: Callable[[bytes], None]) -> None:
+        ctx.transport.run(host, command, on_stdout=sink).require(InputError, f"{what} failed", host.name)
+
     try:
-        done = receive(lambda sink: _run(ctx, host, command, what, sink), draft, sums=False)
+        done = receive(send, draft, sums=False)
     except OSError as error:
         raise PullFailed(f"{what} failed: cannot write below {draft.parent}: {error.strerror}") from error
     if done.refused:
@@ -87,12 +92,3 @@ def _settle(source: Path, place: Path) -> None:
             _settle(child, place / child.name)
     else:
         source.replace(place)
-
-
-def _run(
-    ctx: Context, host: Host, command: Command, what: str, sink: Callable[[bytes], None] | None = None
-) -> None:
-    result = ctx.transport.run(host, command, on_stdout=sink)
-    if result.exit_status != 0:
-        reason = result.stderr.decode(errors="replace").strip()[-500:]
-        raise InputError(f"{what} failed (exit {result.exit_status})", node=host.name, details=reason)

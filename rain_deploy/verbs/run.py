@@ -66,7 +66,7 @@ def _agree(ctx: Context, shipment: Shipment) -> None:
     names = ", ".join(file.path for file in shipment.files[:NAMES_SHOWN])
     rest = len(shipment.files) - NAMES_SHOWN
     more = f" and {rest} more" if rest > 0 else ""
-    ctx.emit(Notice(f"ships {names}{more} ({shipment.total_bytes / 1000:.1f} kB)"))
+    ctx.emit(Notice(f"sending {names}{more} ({shipment.total_bytes / 1000:.1f} kB)"))
     large = f"{shipment.total_bytes / 1e6:.0f} MB would be sent to every node. Go on?"
     if shipment.total_bytes > ASK_ABOVE_BYTES and not ctx.confirm(large):
         raise UsageError("nothing was sent and nothing was started")

@@ -121,11 +121,14 @@ class Machine:
         wait_for(self._listens, 20, (where / "log").read_text)
 
     def stop(self) -> None:
-        """End everything that runs in it."""
-        process, self._process = self._process, None
+        """End everything that runs in it; a next start finds its ports free."""
+        process = self._process
         if process:
+            space = self._space()
             process.kill()
             process.wait(timeout=20)
+            self._process = None
+            wait_for(lambda: not command_lines(space), 20, lambda: str(command_lines(space)))
 
     def left(self) -> list[str]:
         """Files of ours beside the cache."""
@@ -134,18 +137,15 @@ class Machine:
 
     def processes(self) -> list[str]:
         """Command lines of what runs in it, but its SSH server, what started that, and short probes."""
-        assert self._process is not None
-        (shell,) = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        space = Path(f"/proc/{shell}/ns/pid").readlink()
-        lines = []
-        for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                if entry.name.isdigit() and (entry / "ns/pid").readlink() == space:
-                    lines.append(
-                        (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                    )
         others = ("sshd", f"{self.directory}/", "probe --warm")
+        lines = command_lines(self._space())
         return sorted(line for line in lines if line and not any(other in line for other in others))
+
+    def _space(self) -> Path:
+        """Its PID namespace; what has ended is in none."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        return Path(f"/proc/{children[0]}/ns/pid").readlink() if children else Path("none")
 
     def _listens(self) -> bool:
         """Its server's own table of ports says so, whatever network it is in."""
@@ -167,6 +167,16 @@ class Machine:
         # Files of root are the worker's there, and nobody is root.
         rights = f"unshare --user --map-user={WORKER} --map-group={WORKER} " if self.powerless else ""
         return rights + shlex.join(command)
+
+
+def command_lines(space: Path) -> list[str]:
+    """Of every process in a PID namespace."""
+    lines = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and (entry / "ns/pid").readlink() == space:
+                lines.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return lines
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def test_a_function_runs_on_the_cluster_and_its_value_comes_back(here: dict[str,
     assert [row.parameters for row in rows if row.point] == [{"x": x} for x in range(4)]
 
 
-@pytest.mark.parametrize(("function", "told"), [(fails, "as it should"), (makes_no_json, "returned a set")])
+@pytest.mark.parametrize(("function", "told"), [(fails, "as it should"), (makes_no_json, "of type set")])
 def test_a_function_that_fails_is_a_problem_of_its_result(
     here: dict[str, Any], function: Any, told: str
 ) -> None:

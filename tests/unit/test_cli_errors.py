@@ -63,7 +63,7 @@ def test_an_error_that_does_not_say_what_exists_is_completed_from_state(world: W
 
 def test_text_of_others_cannot_steer_the_terminal_and_is_cut(world: World) -> None:
     details = "\n".join([f"line {n}" for n in range(30)] + ["\x1b]0;owned\x07 \u202egnp.exe" + "x" * 500])
-    world.verbs.events = (events.Progress("node-1", "\x1b[2J"), events.Notice("ships \x1b[31mred"))
+    world.verbs.events = (events.Progress("node-1", "\x1b[2J"), events.Notice("sending \x1b[31mred"))
     world.verbs.error = InstallFailed("it said \x1b[2J", details=details)
     result = world.invoke("up", "-v", "--provider", "local")
     assert "\x1b" not in result.stderr

@@ -187,5 +187,5 @@ def _resolve(name: str, entry: str) -> frozenset[str]:
         why = getattr(error, "strerror", None) or str(error) or f"no answer within {RESOLVE_DEADLINE_S:.0f} s"
         raise InputError(
             f"host entry {entry!r}: {name} does not resolve ({why})",
-            next_step="name a machine as user@host[:port] or as OpenSSH knows it, or a hosts file as ./FILE",
+            next_step="name a machine as user@host[:port] or as in ~/.ssh/config, or a hosts file as ./FILE",
         ) from error
