@@ -29,6 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)  # within a file the order stays
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse tests whose groups pytest-xdist has overlooked: they would share addresses and fixtures."""
+    spread = getattr(session.config.option, "loadgroup", False)
+    if spread and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("pytest-xdist overlooks the groups of tests: it does not fit this pytest")
+
+
 def _group(item: pytest.Item) -> str:
     if item.get_closest_marker("tensorflow"):
         return "tensorflow"  # one alone keeps all cores busy
