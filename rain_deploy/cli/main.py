@@ -37,6 +37,7 @@ VERBS = {
     "fetch": ("nodes", "Copy a file or directory from a node."),
     "tunnel": ("nodes", "Forward a local port to Rain's client port."),
     "dashboard": ("nodes", "Open Rain's dashboard."),
+    "inventory": ("nodes", "Print the clusters as a dynamic inventory for Ansible."),
     "scale": ("clusters", "Add nodes to a cluster, or remove nodes."),
     "extend": ("clusters", "Change the time limit of a cluster."),
     "gc": ("account", "Find clusters that are left in the cloud account, and delete them."),

@@ -31,6 +31,14 @@ def destroy(ctx: Context, record: Record) -> tuple[tuple[str, ...], tuple[str, .
     provider = ctx.provider_for(cluster.provider)
     rented = provider.cloud is not None  # a rented machine takes everything with it
     absent = [] if rented or not cluster.nodes else _end_everything(ctx, provider, record)
+    gone, verified = forget(ctx, record)
+    return gone, (*absent, verified)
+
+
+def forget(ctx: Context, record: Record) -> tuple[tuple[str, ...], str]:
+    """Delete the resources of a cluster on which nothing runs, and forget it; return which, and the proof."""
+    cluster = record.cluster.whole
+    provider = ctx.provider_for(cluster.provider)
     everything = plan_down(cluster, record.resources, provider.list(cluster.owner))
     record.change(up=False)  # from here on it does not live, also when this command is killed
     gone, failed = delete(ctx, record, everything)
@@ -45,7 +53,7 @@ def destroy(ctx: Context, record: Record) -> tuple[tuple[str, ...], tuple[str, .
     record.end()
     shutil.rmtree(ctx.home / "clusters" / cluster.id, ignore_errors=True)
     verified = f"{cluster.provider}: listed again, no resource of {cluster.name} is left"
-    return tuple(resource.label for resource in gone), (*absent, verified)
+    return tuple(resource.label for resource in gone), verified
 
 
 def start_everything(ctx: Context, record: Record) -> None:

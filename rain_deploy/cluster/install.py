@@ -146,20 +146,21 @@ def _install(
         cluster = record.change(nodes=nodes, left_out=(*cluster.left_out, *left_out))
         shared = replace(shared, cluster=cluster)
         if not cluster.engine_sha256:
-            shared = _made(ctx, record, shared, outcomes.values[cluster.server.name])
+            shared = keep_engine(ctx, record, shared, outcomes.values[cluster.server.name])
         lines += [f"{name}: {step}" for name, report in outcomes.values.items() for step in report.changed]
     return shared, tuple(lines)
 
 
-def _made(ctx: Context, record: Record, shared: Shared, report: StageReport) -> Shared:
-    """Keep the engine that the server node has made."""
+def keep_engine(ctx: Context, record: Record, shared: Shared, report: StageReport) -> Shared:
+    """Fetch the engine that the server node has made, keep it here, and record its digest."""
     (sha256,) = report.values(ENGINE)
     cluster, server = shared.cluster, shared.cluster.server
-    binary, facts = _fetch_engine(ctx, cluster, sha256), facts_of(server)
-    EngineCache(ctx.home).store(engine_key(shared.engine), facts.arch, facts.glibc, binary)
     path, on_all = cluster.layout.engine(sha256), shared.traits.shared_machine
     nodes = (having(node, path) if on_all or node is server else node for node in cluster.nodes)
-    cluster = record.change(engine_sha256=sha256, nodes=tuple(nodes))
+    cluster = replace(cluster, engine_sha256=sha256, nodes=tuple(nodes))
+    binary, facts = _fetch_engine(ctx, cluster, sha256), facts_of(server)
+    EngineCache(ctx.home).store(engine_key(shared.engine), facts.arch, facts.glibc, binary)
+    cluster = record.change(engine_sha256=sha256, nodes=cluster.nodes)
     return replace(shared, cluster=cluster, binary=binary)
 
 

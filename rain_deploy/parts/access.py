@@ -33,9 +33,14 @@ def known_hosts_text(cluster_id: str, hosts: tuple[Host, ...]) -> str:
     return "".join(f"{alias} {key}\n" for _name, alias, way in ways for key in way.host_keys)
 
 
+def host_key_alias(cluster_id: str, host: Host) -> str:
+    """Return the name under which the keys of a node's machine are in its cluster's known_hosts."""
+    return f"rain-deploy-{cluster_id}-{host.name}"
+
+
 def _ways(cluster_id: str, host: Host) -> Iterator[tuple[str, str, Host | Jump]]:
     """Yield (name, alias of its keys, itself) of the host and of each hop on the way to it."""
-    alias = f"rain-deploy-{cluster_id}-{host.name}"
+    alias = host_key_alias(cluster_id, host)
     yield host.name, alias, host
     for number, jump in enumerate(host.jumps, start=1):
         yield f"{host.name}-jump-{number}", f"{alias}-jump-{number}", jump

@@ -53,6 +53,11 @@ def facts_command(host: Host, cluster_id: str, *, route_to: str = "", tools: boo
     return Command(argv=("sh", "-c", script, "facts", json.dumps(question)), deadline_s=60.0)
 
 
+def facts_text(facts: Facts) -> str:
+    """Return facts as ``parse_facts`` reads them."""
+    return _JSON.dumps(facts)
+
+
 def parse_facts(host: Host, text: str) -> Facts:
     """Return the facts in a host's answer.  Raises InstallFailed for an answer that is not one."""
     answer = text.strip().rpartition("\n")[2]  # a shell's start-up files may print something first

@@ -64,26 +64,40 @@ def node_command(cluster: Cluster, verb: str, *args: str, deadline_s: float | No
 
 def start_stage(cluster: Cluster, node: Node, *, probe: bool) -> Stage:
     """Return the stage that starts one node; with ``probe``, the server's waits for all governors in Rain."""
-    layout, server, count = cluster.layout, cluster.server, len(cluster.nodes)
-    node_dir = layout.node(node.host.index)
+    proof = (proof_step(cluster),) if node.name == cluster.server.name and probe else ()
+    config = config_stage(cluster, node)
+    return replace(config, steps=(*config.steps, services_step(cluster, node), *proof))
+
+
+def config_stage(cluster: Cluster, node: Node) -> Stage:
+    """Return the stage that places the configuration of a node's services, and starts nothing."""
+    layout = cluster.layout
     payload = [_node_config(cluster, node)]
-    steps = [_placed(payload[0], node_dir)]
-    ensure = node_argv(cluster, "ensure", node_dir)
-    if node.name == server.name:
+    steps = [_placed(payload[0], layout.node(node.host.index))]
+    if node.name == cluster.server.name:
         members = (
             Member(name=each.name, address=each.cluster_address, governor_port=each.governor_port)
             for each in cluster.nodes
         )
         payload.append(json_file("cluster.json", to_json(ClusterConfig(nodes=tuple(members)))))
         steps.append(_placed(payload[1], layout.server))
-        ensure = (*ensure, "--supervisor", layout.cluster)
-    started = f'started=$({shlex.join(ensure)})\nfor s in $started; do data started "$s"; done'
-    steps.append(Step("services", act=started))
-    if node.name == server.name and probe:
-        words = (server.cluster_address, str(IDLE_PORT), "--expect", str(count))
-        ask = node_argv(cluster, "probe", *words, "--deadline", str(PROBE_DEADLINE_S))
-        steps.append(Step(f"{count} governor{'s' * (count > 1)} registered", act=shlex.join(ask)))
     return Stage("start", tuple(steps), tuple(payload), deadline_s=PROBE_DEADLINE_S + 60)
+
+
+def services_step(cluster: Cluster, node: Node) -> Step:
+    """Return the step that starts what does not run, or not as configured; it reports each as ``started``."""
+    supervisor = ("--supervisor", cluster.layout.cluster) if node.name == cluster.server.name else ()
+    ensure = node_argv(cluster, "ensure", cluster.layout.node(node.host.index), *supervisor)
+    started = f'started=$({shlex.join(ensure)})\nfor s in $started; do data started "$s"; done'
+    return Step("services", act=started)
+
+
+def proof_step(cluster: Cluster) -> Step:
+    """Return the step of the server node that waits until all governors are registered in Rain."""
+    count = len(cluster.nodes)
+    words = (cluster.server.cluster_address, str(IDLE_PORT), "--expect", str(count))
+    ask = node_argv(cluster, "probe", *words, "--deadline", str(PROBE_DEADLINE_S))
+    return Step(f"{count} governor{'s' * (count > 1)} registered", act=shlex.join(ask))
 
 
 def _placed(file: PayloadFile, directory: str) -> Step:

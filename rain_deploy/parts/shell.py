@@ -82,6 +82,12 @@ def pack(files: tuple[PayloadFile, ...]) -> bytes:
     return buffer.getvalue()
 
 
+def checks_command(stage: Stage, base: str) -> Command:
+    """Return what prints a line for each step of the stage that has something to do; it changes nothing."""
+    script = render("checks.sh.j2", stage=stage, base=base)
+    return Command(argv=("sh", "-c", script), deadline_s=stage.deadline_s)
+
+
 def stage_command(stage: Stage, base: str, exports: tuple[tuple[str, str], ...] = ()) -> Command:
     """Return the stage as a command for one exec channel: POSIX sh text, with the payload on its stdin.
 

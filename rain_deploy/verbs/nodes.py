@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import find_node, living, recorded
@@ -48,13 +49,19 @@ class ExecResult(Result):
 def ssh_argv(ctx: Context, name: str, node: int | None, argv: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Write an ssh_config for the cluster, and return the arguments that run the system's ssh to a node."""
     cluster = recorded(ctx, name)
+    config, _ = write_ssh_config(ctx, cluster)
+    command = ("--", Command(argv).line()) if argv else ()
+    return ("ssh", "-F", str(config), find_node(cluster, node).name, *command)
+
+
+def write_ssh_config(ctx: Context, cluster: Cluster) -> tuple[Path, Path]:
+    """Write what the system's ssh needs to reach the nodes; return the ssh_config and the known_hosts."""
     hosts, directory = chosen_hosts(cluster, None), ctx.home / "clusters" / cluster.id
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     known_hosts, config = directory / "known_hosts", directory / "ssh_config"
     known_hosts.write_text(known_hosts_text(cluster.id, hosts))
     config.write_text(ssh_config_text(cluster.id, hosts, known_hosts))
-    command = ("--", Command(argv).line()) if argv else ()
-    return ("ssh", "-F", str(config), find_node(cluster, node).name, *command)
+    return config, known_hosts
 
 
 def check_reach(ctx: Context, name: str, node: int | None) -> None:

@@ -62,7 +62,7 @@ RESULTS: dict[str, tuple[type[Result], ...]] = {
     "zones": (ZonesResult,),
     "check": (CheckResult,),
 }
-INTERACTIVE = {"tunnel", "dashboard", "completion"}
+INTERACTIVE = {"tunnel", "dashboard", "completion", "inventory"}
 WORDS: dict[str, tuple[str, ...]] = {
     "up": ("--provider", "local"),
     "sweep": ("--provider", "local", "job.py"),

@@ -1,7 +1,8 @@
-"""rain-deploy ssh, exec, push, fetch, tunnel and dashboard: a shell, commands, files and ports of nodes."""
+"""rain-deploy ssh, exec, push, fetch, inventory, tunnel and dashboard: ways to the nodes."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from rain_deploy.cli.command import NODE, SCRIPT_ENDS_OPTIONS, Command, checks, option, verb
 from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
+from rain_deploy.errors import InputError
 from rain_deploy.options.kinds import whole
 
 if TYPE_CHECKING:
@@ -99,6 +101,29 @@ def fetch_command(session: Session, *, source: str, destination: Path, node: int
     from rain_deploy.verbs.copy import fetch
 
     return _copied(session.call(fetch, session.cluster, source, Path.cwd() / destination, node=node))
+
+
+@verb("inventory --list", "inventory --host default-node-1")
+@option("--list", "listed", is_flag=True, help="Print all groups and hosts. [default]")
+@option("--host", metavar="HOST", help="Print the variables of this host.")
+def inventory_command(session: Session, *, listed: bool, host: str | None) -> Shown:
+    """Print the clusters that are up as a dynamic inventory for Ansible, in JSON.
+
+    ansible/inventory.sh calls it, and is what Ansible takes: ansible -i ansible/inventory.sh all -m ping
+    """
+    from rain_deploy.verbs.inventory import inventory
+
+    if session.json:
+        raise click.UsageError("inventory prints JSON for Ansible and takes no --json")
+    if listed and host:
+        raise click.UsageError("--list and --host exclude each other")
+    found = session.call(inventory)
+    hostvars = found["_meta"]["hostvars"]
+    if host and host not in hostvars:
+        known = ", ".join(hostvars) or "no cluster is up"
+        raise InputError(f"there is no host {host} in the inventory: {known}")
+    text.echo(json.dumps(hostvars[host] if host else found, indent=2))
+    return 0
 
 
 def _copied(result: CopyResult) -> Shown:
