@@ -20,9 +20,9 @@ from rain_deploy.cluster.plan import Plan, plan_up
 from rain_deploy.cluster.seen import Seen, completed, look
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.machine import Host
-from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec
 from rain_deploy.core.step import Stage
-from rain_deploy.errors import InputError
+from rain_deploy.errors import HostKeyError, InputError, Unreachable
 from rain_deploy.fleet.fanout import SshExecutor, StageReport
 from rain_deploy.parts.facts import facts_text, parse_facts
 from rain_deploy.parts.listed import parts
@@ -36,10 +36,12 @@ from rain_deploy.parts.services import (
     stop_stage,
 )
 from rain_deploy.parts.shell import checks_command
-from rain_deploy.parts.software import Code, Engine, Environment
+from rain_deploy.parts.software import Code, Engine, Environment, node_lock
 from rain_deploy.parts.supply.cache import uv_pin, uv_program
+from rain_deploy.parts.supply.resolve import asked
 from rain_deploy.parts.wall import Wall
 from rain_deploy.runs.finish import end_records, pull_all
+from rain_deploy.runs.states import run_states, unfinished
 from rain_deploy.transport.base import Transport
 
 PARTS: Mapping[str, type[Part]] = {
@@ -50,6 +52,7 @@ PARTS: Mapping[str, type[Part]] = {
     "services": Services,
 }
 """The parts that the role has a task for, in the order of ``up``; our own machines' first parts are not."""
+VERB = "ansible"  # who holds the cluster, for messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,33 +68,38 @@ class Done:
 class Task:
     """One task of a play, for the host that is ``name``."""
 
-    ctx: Context
+    ctx: Context  # its transport and executor are Ansible's connection, which reaches this host alone
+    own: Transport  # rain-deploy's own, by which later commands reach the hosts
     spec: ClusterSpec
     name: str
+    names: tuple[str, ...]  # of all nodes that the play is for
     known: Mapping[str, str]  # node name -> what is known of it, as text
     check: bool  # change nothing, and tell what would be changed
-    options: Mapping[str, bool]
+    discard_results: bool = False
 
     # ---- What is planned
 
     def plan(self, *, ask: bool = False, resolve: bool = False) -> Plan:
-        """Return the plan of ``up``.  Machines that rain-deploy makes are never made or deleted by a play."""
-        ctx, spec = self.ctx, self.spec
+        """Return the plan of ``up``.  Machines that rain-deploy makes are never made or deleted by a play.
+
+        Requirements are resolved by ``judge`` alone; the other tasks take what it has kept.
+        """
+        ctx, spec, wish = self.ctx, self.spec, self.spec.environment
         provider, cluster = ctx.provider_for(spec.provider), ctx.store.cluster(spec.name)
         if not provider.traits.owned:
+            if not resolve:
+                spec = replace(spec, environment=replace(wish, upgrade=False))
             return plan_up(provider, look(ctx, spec, preflight=ask, resolve=resolve))
         kept = ctx.store.environment(cluster.id) if cluster else None
-        if cluster is None or not cluster.up or kept is None:
+        if cluster is None or not cluster.up or kept is None or wish != EnvironmentSpec():
             message = (
-                f"cluster {spec.name} is not up, and a play makes no machines of provider {spec.provider}"
+                f"a play makes no machines of provider {spec.provider}, and does not change their packages"
             )
             raise InputError(message, next_step=f"rain-deploy up -c {spec.name}")
         resources = ctx.store.resources(cluster.id)
-        spec = completed(spec, cluster, resources)
-        return Plan(
-            Seen(spec, cluster, recorded=True, resources=resources, now_s=time.time(), environment=kept[1]),
-            cluster,
-        )
+        spec, now_s = completed(spec, cluster, resources), time.time()
+        seen = Seen(spec, cluster, recorded=True, resources=resources, now_s=now_s, environment=kept[1])
+        return Plan(seen, cluster)
 
     def hosts(self, plan: Plan) -> tuple[Host, ...]:
         """Return the hosts of all nodes, the server first."""
@@ -101,11 +109,11 @@ class Task:
         return planned_hosts(provider, plan)
 
     def shared(self, plan: Plan) -> Shared:
-        """Return what the parts are made from."""
+        """Return what the parts are made from.  Raises InputError where a host was not looked at."""
         hosts = self.hosts(plan)
         if missing := [host.title for host in hosts if host.name not in self.known]:
             message = f"nothing is known yet of {', '.join(missing)}"
-            raise InputError(message, next_step="play for all hosts of the cluster at once, without --limit")
+            raise InputError(message, next_step="play for all hosts of the cluster at once")
         found = {host: parse_facts(host, self.known[host.name]) for host in hosts}
         shared = shared_of(self.ctx, plan, assign(self.ctx, plan.seen.spec, plan.cluster, found))
         environment = Environment(shared)
@@ -113,113 +121,145 @@ class Task:
             return replace(shared, uv=uv_program(self.ctx.home, uv_pin()))
         return shared
 
-    def node(self, cluster: Cluster) -> Node:
-        return next(node for node in cluster.every_node if node.name == self.name)
-
     # ---- What the tasks do
 
     def look(self) -> Done:
-        """Look at the host.  Raises what ``up`` refuses of the host alone."""
+        """Look at the host.  Raises what ``up`` refuses of the host alone.
+
+        rain-deploy must reach the same machine as Ansible, because it runs the scripts later.
+        """
         plan = self.plan(ask=True)
         hosts = self.hosts(plan)
         host = next(host for host in hosts if host.name == self.name)
-        facts = ask_facts(self.ctx.transport, host, question(plan.cluster, host, hosts[0]))
+        command = question(plan.cluster, host, hosts[0])
+        facts = ask_facts(self.ctx.transport, host, command)
+        try:
+            same = ask_facts(self.own, host, command)
+        except (Unreachable, HostKeyError) as error:
+            error.message = f"Ansible reaches it, and rain-deploy does not: {error.message}"
+            error.next_step = error.next_step or "give its user, key and jump host in ~/.ssh/config"
+            raise
+        if (facts.machine_id, facts.hostname) != (same.machine_id, same.hostname):
+            message = f"{host.title}: Ansible reaches {facts.hostname} there, and rain-deploy {same.hostname}"
+            raise InputError(message, node=host.name, next_step="give its address and jump in ~/.ssh/config")
         alone = assign(self.ctx, plan.seen.spec, replace(plan.cluster, nodes=()), {host: facts})
         shared = shared_of(self.ctx, plan, alone)
         self._refuse((Environment(shared), *((Engine(shared),) if host is hosts[0] else ())), alone)
         return Done(facts=facts_text(facts))
 
     def judge(self) -> Done:
-        """Raise what ``up`` refuses of the hosts together."""
-        shared = self.shared(self.plan(resolve=self.name == self._server))
-        self._refuse(parts(shared), shared.cluster)
-        return Done()
-
-    def keep(self, *, up: bool = False) -> Done:
-        """Record the cluster, so that rain-deploy knows it; ``up``: from now on it can run scripts."""
-        with self.ctx.change(self.spec.name, "ansible") as record:
+        """Raise what ``up`` refuses of the hosts together.  On the server node, resolve the requirements."""
+        plan = self.plan()
+        resolving = self.name == self.hosts(plan)[0].name and self._is_asked(plan)
+        if resolving and not self.check:
             plan = self.plan(resolve=True)
-            before = record.cluster if record.known else None
-            if before is None and self.check:
-                return Done((f"cluster {self.spec.name} will be recorded",))
-            if before is None:
-                record.save(plan.cluster)
-            if not self.check and not self.ctx.provider_for(plan.cluster.provider).traits.owned:
-                make(self.ctx, record, plan)
-            cluster = self.shared(plan).cluster
-            cluster = replace(cluster, up=up or cluster.up)
-            if before and _without_facts(before) == _without_facts(cluster):
-                return Done()
-            if not self.check:
-                record.save(cluster)
-                for node in cluster.nodes:
-                    self.ctx.store.save_facts(node)
-        return Done((f"cluster {cluster.name} is recorded as {'up' if cluster.up else 'not up yet'}",))
+        shared = self.shared(plan)
+        self._refuse(parts(shared), shared.cluster)
+        return Done(("the requirements will be resolved",) if resolving and self.check else ())
 
-    def ready(self) -> Done:
-        return self.keep(up=True)
+    def keep(self) -> Done:
+        """Record the cluster before anything is installed, so that ``down`` knows where to look.
+
+        One that is up stays usable as it is if this play fails; its new nodes count as left out until then.
+        """
+        plan = self.plan()
+        before, cluster = self.ctx.store.cluster(self.spec.name), self.shared(plan).cluster
+        old = {node.name for node in before.every_node} if before else set()
+        new = tuple(node for node in cluster.nodes if node.name not in old)
+        if not self.check:
+            with self.ctx.change(self.spec.name, VERB) as record:
+                if before is None:
+                    record.save(plan.cluster)
+                if not self.ctx.provider_for(plan.cluster.provider).traits.owned:
+                    make(self.ctx, record, plan)
+                if before is None or not before.up:
+                    record.save(cluster)
+                else:
+                    record.change(left_out=(*before.left_out, *new))
+        return Done(tuple(f"{node.name} of cluster {cluster.name} is recorded" for node in new))
 
     def bring(self, part: str) -> Done:
         """Bring the host one of PARTS."""
-        shared = self.shared(self.plan())
+        shared = self._lasting()
         found = next((each for each in parts(shared) if isinstance(each, PARTS[part])), None)
-        node = self.node(shared.cluster)
+        node = self._node(shared.cluster)
         reason = found.lacks(node) if found else None
         if found is None or not reason:
             return Done()
         stage = config_stage(shared.cluster, node) if part == "services" else found.stage(node)
         if not stage.payload:  # its checks alone tell what is lacking
-            reason = reason if self._lacking(shared, stage) else None
-        if self.check or not reason:
-            return Done((reason,) if reason else ())
+            asking = checks_command(stage, shared.cluster.base)
+            if not self.ctx.transport.run(node.host, asking).stdout.strip():
+                return Done()
+        if self.check:
+            return Done((reason,))
         if part == "engine" and shared.binary is None:
             message = f"the engine is on {shared.cluster.server.name} alone, and not cached on this machine"
             raise InputError(message, next_step=f"rain-deploy up -c {self.spec.name}")
         report = self._run(shared.cluster, stage)
-        if part == "services":  # its processes follow, and until then they are lacking
+        if part == "services":  # ``start`` follows, and until then they are lacking
             return Done((reason,))
         return Done(report.changed, facts_text(facts_of(found.done(node))))
 
     def engine(self) -> Done:
         """Make the engine on the server node where none is known; keep it here, for the other nodes."""
-        shared = self.shared(self.plan())
-        cluster, node = shared.cluster, self.node(shared.cluster)
-        part = Engine(shared)
+        shared = self._lasting()
+        cluster, node, part = shared.cluster, self._node(shared.cluster), Engine(shared)
         if cluster.engine_sha256:
             return Done()
         if self.check:
             return Done((part.lacks(node) or "",))
         report = self._run(cluster, part.stage(node))
-        with self.ctx.change(self.spec.name, "ansible") as record:
+        with self.ctx.change(self.spec.name, VERB) as record:
             made = keep_engine(self.ctx, record, shared, report)
-        return Done(("the Rain engine was made",), facts_text(facts_of(self.node(made.cluster))))
+        return Done(("the Rain engine was made",), facts_text(facts_of(self._node(made.cluster))))
 
     def start(self) -> Done:
         """Start the host's services, or restart them where their configuration has changed."""
         if self.check:  # the task before has told what will be started
             return Done()
-        shared = self.shared(self.plan())
-        node = self.node(shared.cluster)
+        shared = self._lasting()
+        node, services = self._node(shared.cluster), Services(shared.cluster, grown=shared.grown)
         report = self._run(shared.cluster, Stage("start", (services_step(shared.cluster, node),)))
-        services = Services(shared.cluster, grown=shared.grown)
         started = tuple(f"started {service}" for service in report.values("started"))
         return Done(started, facts_text(facts_of(services.done(node))))
 
-    def prove(self) -> Done:
-        """Wait until every governor is registered in Rain; while a run is active, nothing is asked."""
-        cluster = self.shared(self.plan()).cluster
+    def ready(self) -> Done:
+        """Wait until every governor is registered in Rain, and record that the cluster can run scripts."""
+        before, cluster = self.ctx.store.cluster(self.spec.name), self._lasting().cluster
         if not self.check and not facts_of(cluster.server).active_run:
             self._run(cluster, Stage("start", (proof_step(cluster),)))
-        return Done()
+        cluster = replace(cluster, up=True)
+        if before and _without_facts(before) == _without_facts(cluster):
+            return Done()
+        if not self.check:
+            with self.ctx.change(self.spec.name, VERB) as record:
+                record.save(cluster)
+                for node in cluster.nodes:
+                    self.ctx.store.save_facts(node)
+        return Done((f"cluster {cluster.name} is recorded as up",))
 
     # ---- The way back
 
     def results(self) -> Done:
-        """Pull the results that are not here yet.  Raises UsageError while a run is active, PullFailed."""
-        if self._recorded is None or self.options.get("discard_results") or self.check:
+        """Pull the results that are not here yet; from then on the cluster takes no run.
+
+        Raises InputError while a run is active, PullFailed.
+        """
+        cluster, pulled = self._recorded, tuple[str, ...]()
+        if cluster is None:
             return Done()
-        with self.ctx.change(self.spec.name, "ansible") as record:
-            pulled = pull_all(self.ctx, record, None) if record.cluster.up else ()
+        # Ansible's connection would hold all of a stream in memory.
+        ctx = replace(self.ctx, transport=self.own, executor=SshExecutor(self.own))
+        pulling = cluster.up and not self.discard_results
+        if pulling and (active := unfinished(run_states(ctx, cluster))):
+            cancel = f"rain-deploy cancel {active[0]} -c {cluster.name}"
+            next_step = f"{cancel}; or lose its results: -e rain_node_discard_results=true"
+            raise InputError(f"run {active[0]} is still active on {cluster.name}", next_step=next_step)
+        if not self.check:
+            with ctx.change(self.spec.name, VERB) as record:
+                pulled = pull_all(ctx, record, None) if pulling else ()
+                record.change(up=False)
         return Done(tuple(f"pulled {run}" for run in pulled))
 
     def stop(self) -> Done:
@@ -237,29 +277,55 @@ class Task:
 
     def forget(self) -> Done:
         """Forget the cluster: nothing of it is left on any host."""
-        if self._recorded is None or self.check:
-            return Done(("the cluster is forgotten",) if self._recorded else ())
-        with self.ctx.change(self.spec.name, "ansible") as record:
-            cluster = record.cluster.whole
+        cluster = self._recorded
+        if cluster is None or self.check:
+            return Done(("the cluster is forgotten",) if cluster else ())
+        with self.ctx.change(self.spec.name, VERB) as record:
             _, verified = forget(self.ctx, record)
-            end_records(self.ctx, cluster)
+            end_records(self.ctx, cluster.whole)
         return Done(("the cluster is forgotten",), lines=(verified,))
 
     # ---- How
 
     @property
     def _recorded(self) -> Cluster | None:
-        cluster = self.ctx.store.cluster(self.spec.name)
-        if cluster and self.ctx.provider_for(cluster.provider).traits.owned:
+        """The cluster as it is recorded.  Raises InputError where the play is not for just its hosts."""
+        cluster, entries = self.ctx.store.cluster(self.spec.name), self.spec.machines.hosts
+        if cluster is None:
+            return None
+        next_step = f"rain-deploy down -c {cluster.name}"
+        if self.ctx.provider_for(cluster.provider).traits.owned:
             message = (
                 f"cluster {cluster.name} is of provider {cluster.provider}, whose machines a play leaves"
             )
-            raise InputError(message, next_step=f"rain-deploy down -c {cluster.name}")
+            raise InputError(message, next_step=next_step)
+        nodes = sorted(cluster.every_node, key=lambda node: node.host.index)
+        recorded = tuple(node.host.label if entries else node.name for node in nodes)
+        if (given := entries or self.names) != recorded:
+            message = (
+                f"cluster {cluster.name} has {', '.join(recorded)}, and the play is for {', '.join(given)}"
+            )
+            raise InputError(message, next_step=next_step)
         return cluster
 
-    @property
-    def _server(self) -> str:
-        return self.hosts(self.plan())[0].name
+    def _lasting(self) -> Shared:
+        """Return what the parts are made from.  Raises InputError if the cluster was taken down meanwhile."""
+        if not self.check and self.ctx.store.cluster(self.spec.name) is None:
+            message = (
+                f"cluster {self.spec.name} is not on record any more: it was taken down during this play"
+            )
+            raise InputError(message, next_step="play again")
+        return self.shared(self.plan())
+
+    def _is_asked(self, plan: Plan) -> bool:
+        """Return True where other packages are wished for than those that are kept."""
+        wish, kept = self.spec.environment, self.ctx.store.environment(plan.cluster.id)
+        owned = self.ctx.provider_for(plan.cluster.provider).traits.owned
+        as_kept = kept is not None and (wish == EnvironmentSpec() or kept[0] == asked(wish, node_lock()))
+        return not owned and (wish.upgrade or not as_kept)
+
+    def _node(self, cluster: Cluster) -> Node:
+        return next(node for node in cluster.every_node if node.name == self.name)
 
     def _refuse(self, every: tuple[Part, ...], cluster: Cluster) -> None:
         for error in refusals(every, cluster.nodes):
@@ -269,16 +335,12 @@ class Task:
     def _run(self, cluster: Cluster, stage: Stage) -> StageReport:
         return run_stages(self.ctx, cluster, {self.name: stage}).require()[self.name]
 
-    def _lacking(self, shared: Shared, stage: Stage) -> bool:
-        host = self.node(shared.cluster).host
-        return bool(self.ctx.transport.run(host, checks_command(stage, shared.cluster.base)).stdout.strip())
-
     def _ended(self, stage: Callable[[Cluster, Node], Stage], what: str) -> Done:
         cluster = self._recorded
         if cluster is None or self.check:
             return Done((what,) if cluster else ())
         cluster = cluster.whole
-        report = self._run(cluster, stage(cluster, self.node(cluster)))
+        report = self._run(cluster, stage(cluster, self._node(cluster)))
         return Done((what,), lines=tuple(f"{self.name}: no {line}" for line in report.values("absent")))
 
 
@@ -288,14 +350,16 @@ def task(
     transport: Transport,
     *,
     name: str,
+    names: tuple[str, ...],
     known: Mapping[str, str],
     check: bool,
-    options: Mapping[str, bool],
+    discard_results: bool = False,
 ) -> Iterator[Task]:
     """Yield the task of one host.  ``settings``: keywords of ``rain_deploy.up``.  Raises what these do."""
     with called("up", **settings) as call:
-        ctx = replace(call.ctx, transport=transport, executor=SshExecutor(transport))
-        yield Task(ctx, call.cluster_spec(must_be_named=False), name, known, check, options)
+        ctx, own = replace(call.ctx, transport=transport, executor=SshExecutor(transport)), call.ctx.transport
+        spec = call.cluster_spec(must_be_named=False)
+        yield Task(ctx, own, spec, name, names, known, check, discard_results)
 
 
 def _without_facts(cluster: Cluster) -> Cluster:

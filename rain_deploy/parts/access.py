@@ -16,15 +16,15 @@ COPY_DEADLINE_S = 3600.0
 
 def ssh_config_text(cluster_id: str, hosts: tuple[Host, ...], known_hosts_file: Path) -> str:
     """Return text for ``ssh -F FILE node-1``; ``known_hosts_file`` has what ``known_hosts_text`` returns."""
-
-    def quoted(path: Path) -> str:
-        """Return a path as one word of ssh_config, in which ``%`` starts a token."""
-        text = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-        return f'"{text}"'
-
     machines = [(*machine, host) for host in hosts for machine in _ways(cluster_id, host)]
     values = {"cluster_id": cluster_id, "known_hosts_file": known_hosts_file}
     return render("ssh_config.j2", **values, machines=machines, quoted=quoted)
+
+
+def quoted(path: Path) -> str:
+    """Return a path as one word of ssh_config, in which ``%`` starts a token."""
+    text = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{text}"'
 
 
 def known_hosts_text(cluster_id: str, hosts: tuple[Host, ...]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster, Node
-from rain_deploy.parts.access import host_key_alias
+from rain_deploy.parts.access import host_key_alias, quoted
 from rain_deploy.verbs.nodes import write_ssh_config
 
 EVERYTHING = "rain"  # the group that the playbooks are for
@@ -46,19 +46,23 @@ def _hosts(ctx: Context, cluster: Cluster) -> dict[str, dict[str, Any]]:
     found = {}
     for node in cluster.nodes:
         host = node.host
-        options = [f"HostKeyAlias={host_key_alias(cluster.id, host)}", f"UserKnownHostsFile={known_hosts}"]
+        options = [f"HostKeyAlias={host_key_alias(cluster.id, host)}"]
+        options.append(f"UserKnownHostsFile={quoted(known_hosts)}")
         options += ["GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes", "ForwardAgent=no"]
         options += ["IdentitiesOnly=yes", "IdentityAgent=none"] if not host.use_agent else []
-        options += [f"IdentityFile={path}" for path in host.identity_files[1:]]
+        options += [f"IdentityFile={quoted(path)}" for path in host.identity_files[1:]]
         if host.jumps:  # the last hop's own entry leads through those before it
-            hop = f"{host.name}-jump-{len(host.jumps)}"
-            options.append(f"ProxyCommand={shlex.join(('ssh', '-F', str(config), '-W', '[%h]:%p', hop))}")
+            file, hop = shlex.quote(str(config)).replace("%", "%%"), f"{host.name}-jump-{len(host.jumps)}"
+            options.append(f"ProxyCommand=ssh -F {file} -W '[%h]:%p' {hop}")
         found[host_name(cluster, node)] = {
             "ansible_host": host.address,
             "ansible_port": host.port,
             "ansible_user": host.user,
-            **({"ansible_ssh_private_key_file": str(host.identity_files[0])} if host.identity_files else {}),
-            "ansible_ssh_common_args": " ".join(f"-o {shlex.quote(each)}" for each in options),
+            **({"ansible_ssh_private_key_file": str(key[0])} if (key := host.identity_files) else {}),
+            # Nothing in ~/.ssh/config counts, as for rain-deploy itself once a host is recorded.
+            "ansible_ssh_common_args": " ".join(("-F /dev/null", *(f"-o {shlex.quote(o)}" for o in options))),
+            # By default machines at the same address behind different jump hosts would share a connection.
+            "ansible_control_path": f"%(directory)s/rain-{cluster.id}-{node.name}",
             **({"ansible_python_interpreter": node.facts.python} if node.facts and node.facts.python else {}),
             "rain_node_cluster": cluster.name,
             "rain_node_name": node.name,

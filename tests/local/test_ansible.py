@@ -16,8 +16,10 @@ from tests.local.ansible import ANSIBLE, INVENTORY, Played, play
 from tests.local.command_line import LocalCluster
 from tests.local.conftest import MakeHome
 from tests.local.machines import Machine, User, filled, needs_machines, started
-from tests.local.scripts import SQUARES
+from tests.local.scripts import SQUARES, WAITS
 from tests.support.network import WORKER
+from tests.support.results import verify
+from tests.support.waiting import wait_for
 
 pytestmark = [*needs_machines, pytest.mark.timeout(900)]
 NETWORK = f"127.203.{WORKER}"
@@ -111,6 +113,18 @@ def test_up_has_nothing_to_do_after_a_play_and_a_run_comes_home(controller: Cont
     assert {row["node"] for row in rows} == {"node-1", "node-2"}
 
 
+def test_a_changed_variable_is_configured_on_every_node_and_then_nothing_more(
+    controller: Controller, machines: Pair
+) -> None:
+    words = (*TRUSTED, "-e", "rain_node_cpus_per_node=1")
+    played = controller.play("site.yml", *words)
+    assert all(counts["changed"] > 0 for counts in played.recap().values()), played.out
+    for machine in machines:
+        (config,) = machine.base.glob("clusters/*/nodes/*/node.json")
+        assert json.loads(config.read_text())["cpus"] == 1
+    assert controller.play("site.yml", *words).changed() == 0
+
+
 def test_a_killed_service_is_started_by_the_next_play(controller: Controller, machines: Pair) -> None:
     machines[1].stop()
     machines[1].start()
@@ -140,7 +154,45 @@ def test_the_inventory_lets_nobody_else_answer(controller: Controller, machines:
         machines[1].start()
 
 
+@pytest.mark.parametrize("how", ["reordered", "one left out", "limited", "one more"])
+def test_down_refuses_other_hosts_than_the_cluster_has(
+    controller: Controller, machines: Pair, how: str, tmp_path: Path
+) -> None:
+    before = [machine.processes() for machine in machines]
+    hosts = dict(json.loads(controller.inventory.read_text())["rain"]["hosts"].items())
+    if how == "reordered":
+        hosts = dict(reversed(hosts.items()))
+    elif how == "one left out":
+        hosts.pop("alpha")
+    elif how == "one more":
+        hosts["gamma"] = hosts["beta"] | {"ansible_port": 2299}
+    other = tmp_path / "inventory.json"
+    other.write_text(json.dumps({"rain": {"hosts": hosts}}))
+    words = ("--limit", "alpha") if how == "limited" else ()
+    refused = controller.play("down.yml", *words, inventory=other)
+    assert refused.exit_code != 0
+    assert ("is not in this play" if how == "limited" else "the play is for") in refused.out
+    assert [machine.processes() for machine in machines] == before
+    assert [each["name"] for each in controller.user.clusters()] == ["default"]
+
+
+def test_down_refuses_while_a_run_is_active_and_brings_home_what_has_ended(controller: Controller) -> None:
+    cluster = LocalCluster(controller.user, "default")
+    go = controller.user.cwd / "go"
+    (controller.user.cwd / "waits.py").write_text(WAITS)
+    run = cluster.well("run", "--detach", "--json", "waits.py", str(go)).result
+    for words in (("--check",), ()):
+        refused = controller.play("down.yml", *words)
+        assert refused.exit_code != 0
+        assert f"run {run['run']} is still active on default; next: rain-deploy cancel" in refused.out
+    go.touch()
+    wait_for(lambda: cluster.well("runs", "--json").result["runs"][-1]["state"] == "finished", 60)
+    assert not (Path(run["results_dir"]) / "manifest.json").exists()
+
+
 def test_down_leaves_what_rain_deploy_down_leaves(controller: Controller, machines: Pair) -> None:
+    cluster = LocalCluster(controller.user, "default")
+    results = controller.user.cwd / "results" / cluster.well("runs", "--json").result["runs"][-1]["run"]
     checked = controller.play("down.yml", "--check")
     assert checked.changed() > 0
     assert [each["name"] for each in controller.user.clusters()] == ["default"]
@@ -151,6 +203,7 @@ def test_down_leaves_what_rain_deploy_down_leaves(controller: Controller, machin
         assert machine.processes() == []
         assert len(re.findall(rf"node-{number}: no ", played.out)) == 3, "processes, ports, files"
     assert controller.user.clusters() == []
+    assert verify(results) == (), "the run that had ended before"
     assert controller.play("down.yml").changed() == 0
 
 
@@ -221,7 +274,10 @@ def test_the_inventory_reaches_every_node_of_a_local_cluster(shared: LocalCluste
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (("-e", "rain_node_trustnetwork=127.0.0.0/8"), "up takes no setting trustnetwork"),
+        (
+            ("-e", "rain_node_trustnetwork=127.0.0.0/8"),
+            "unknown variable rain_node_trustnetwork; did you mean rain_node_trust_network?",
+        ),
         (("-e", '{"rain_node_trust_network": ["127.0.0.0/99"]}'), "trust_network: expected"),
         (("-e", "rain_node_requirements=/nowhere"), "requirements file /nowhere"),
         (("--become",), "leave out become"),

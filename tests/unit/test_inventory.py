@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ def node(index: int, **more: Any) -> Node:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three clusters: one of two nodes, one behind a jump host, and one whose ``up`` has not ended."""
+    tmp_path = tmp_path / "my 50%"
+    tmp_path.mkdir()
     monkeypatch.setenv("RAIN_DEPLOY_HOME", str(tmp_path))
     store = Store(tmp_path)
     store.save_cluster(Cluster("aa11", "default", "hosts", 1.8e9, (node(1), node(2)), base="/b", up=True))
@@ -48,8 +52,8 @@ def told(*words: str) -> Any:
 
 
 def options(variables: dict[str, Any]) -> list[str]:
-    words = shlex.split(variables["ansible_ssh_common_args"])
-    assert set(words[::2]) == {"-o"}
+    config, none, *words = shlex.split(variables["ansible_ssh_common_args"])
+    assert (config, none, set(words[::2])) == ("-F", "/dev/null", {"-o"})
     return words[1::2]
 
 
@@ -73,7 +77,7 @@ def test_a_host_is_reached_with_its_key_and_only_if_it_has_the_recorded_host_key
     known_hosts = home / "clusters/aa11/known_hosts"
     assert "rain-deploy-aa11-node-2 ssh-ed25519 KEY\n" in known_hosts.read_text()
     given = options(variables)
-    assert f"UserKnownHostsFile={known_hosts}" in given
+    assert f'UserKnownHostsFile="{known_hosts}"'.replace("50%", "50%%") in given
     assert {"StrictHostKeyChecking=yes", "HostKeyAlias=rain-deploy-aa11-node-2"} <= set(given)
 
 
@@ -82,8 +86,23 @@ def test_a_host_behind_a_jump_host_is_reached_through_it(home: Path) -> None:
     assert "ansible_ssh_private_key_file" not in variables
     (proxy,) = (option for option in options(variables) if option.startswith("ProxyCommand="))
     config = home / "clusters/bb22/ssh_config"
-    assert proxy == f"ProxyCommand=ssh -F {config} -W '[%h]:%p' node-1-jump-1"
+    assert proxy == f"ProxyCommand=ssh -F '{config}' -W '[%h]:%p' node-1-jump-1".replace("50%", "50%%")
     assert "Host node-1-jump-1\n  HostName 203.0.113.9\n" in config.read_text()
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client here")
+@pytest.mark.parametrize("host", ["default-node-1", "far-away-node-1"])
+def test_openssh_reads_the_options_as_they_are_meant(home: Path, host: str) -> None:
+    variables = told("--host", host)
+    words = ("ssh", *shlex.split(variables["ansible_ssh_common_args"]), "-G", variables["ansible_host"])
+    read = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    known_hosts = home / "clusters" / ("aa11" if host.startswith("default") else "bb22") / "known_hosts"
+    assert f"userknownhostsfile {known_hosts}" in read.replace("%%", "%").replace('"', "")
+
+
+def test_machines_at_one_address_never_share_a_connection(home: Path) -> None:
+    variables = told()["_meta"]["hostvars"].values()
+    assert len({each["ansible_control_path"] for each in variables}) == 3
 
 
 def test_a_host_that_is_not_there_is_an_error_that_names_those_that_are(home: Path) -> None:

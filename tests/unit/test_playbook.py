@@ -20,7 +20,7 @@ from rain_deploy.core.events import EventSink
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.spec import EngineSpec
 from rain_deploy.core.step import Command, CommandResult, Stage
-from rain_deploy.errors import InputError
+from rain_deploy.errors import InputError, InstallFailed
 from rain_deploy.fleet.fanout import Outcomes, StageReport
 from rain_deploy.options.table import OPTIONS
 from rain_deploy.parts.facts import DEBIAN_12, facts_text
@@ -29,6 +29,7 @@ from rain_deploy.parts.software import engine_key
 from rain_deploy.parts.supply.cache import EngineCache
 from rain_deploy.state.store import Store
 from rain_deploy.transport.base import Chunk, Forward
+from rain_deploy.verbs.check import check
 from rain_deploy.verbs.up import up
 from tests.unit.test_parts import shared
 
@@ -46,6 +47,7 @@ class Nodes:
     """Implements Executor and Transport: machines that do what they are sent, and note it."""
 
     facts: Mapping[str, Facts]
+    fails: str = ""  # name of a step that fails
     steps: defaultdict[str, set[tuple[str, str, str, str]]] = field(default_factory=lambda: defaultdict(set))
     files: defaultdict[str, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
 
@@ -58,6 +60,8 @@ class Nodes:
             self.files[host.name] |= {file.path: file.data for file in stage.payload}
         changed = {host.name: tuple(step.name for step in stage.steps) for host, stage in stages.items()}
         data = (("engine", SHA256),)
+        if failed := [name for name, steps in changed.items() if self.fails in steps]:
+            return Outcomes({}, {name: InstallFailed(f"{self.fails} failed", node=name) for name in failed})
         return Outcomes({name: StageReport(steps, data) for name, steps in changed.items()}, {})
 
     def _command(
@@ -107,7 +111,9 @@ def by_up(home: Path, nodes: Nodes, settings: Mapping[str, Any]) -> None:
         up(ctx, call.cluster_spec())
 
 
-def by_play(home: Path, nodes: Nodes, settings: Mapping[str, Any], *, check: bool = False) -> int:
+def by_play(
+    home: Path, nodes: Nodes, settings: Mapping[str, Any], *, check: bool = False, own: Nodes | None = None
+) -> int:
     """Follow the role's tasks as Ansible does; how many of them changed something."""
     names, known, changed, notified = ("node-1", "node-2"), dict[str, str](), 0, set[str]()
     tasks = yaml.safe_load((ROLE / "tasks/main.yml").read_text())
@@ -122,10 +128,11 @@ def by_play(home: Path, nodes: Nodes, settings: Mapping[str, Any], *, check: boo
                 is_handler and name not in notified
             ):
                 continue
-            options: dict[str, Any] = {"name": name, "known": before, "check": check, "options": {}}
-            with playbook.task({"home": home, **settings}, nodes, **options) as one:
+            with playbook.task(
+                {"home": home, **settings}, nodes, name=name, names=names, known=before, check=check
+            ) as one:
                 words = (arguments["part"],) if "part" in arguments else ()
-                bound = replace(one, ctx=replace(one.ctx, executor=nodes))
+                bound = replace(one, ctx=replace(one.ctx, executor=nodes), own=own or nodes)
                 done = getattr(bound, arguments["do"])(*words)
             known |= {name: done.facts} if done.facts else {}
             changed += bool(done.changed)
@@ -186,6 +193,7 @@ def test_the_role_s_variables_are_settings_of_up_and_the_docs_name_them() -> Non
         of_kind = {name.removeprefix("rain_node_") for name, row in options.items() if row["type"] == kind}
         assert plugin[name] == of_kind - own
     assert own | {"name", "facts"} == plugin["OWN"]
+    assert names - own == plugin["SETTINGS"]
     helps = {name: text["description"] for name, text in options.items()}
     for name in names - own - {"trust_network", "packages", "cpus_per_node", "engine_sha256", "apt", "setup"}:
         assert helps[f"rain_node_{name}"] == OPTIONS[name].help, name
@@ -196,11 +204,12 @@ def test_the_role_s_variables_are_settings_of_up_and_the_docs_name_them() -> Non
 def test_a_play_for_some_of_the_hosts_says_that_all_are_needed(home: Path) -> None:
     settings = {"home": home, "provider": "hosts", "hosts": list(HOSTS)}
     nodes = Nodes({"node-1": machine(1)})
-    with playbook.task(settings, nodes, name="node-1", known={}, check=False, options={}) as one:
-        alone = replace(one, known={"node-1": one.look().facts})
+    with playbook.task(settings, nodes, name="node-1", names=("node-1",), known={}, check=False) as one:
+        alone = replace(one, own=nodes)
+        alone = replace(alone, known={"node-1": alone.look().facts})
         with pytest.raises(InputError, match="nothing is known yet of node-2") as refused:
             alone.judge()
-    assert "without --limit" in (refused.value.next_step or "")
+    assert "all hosts" in (refused.value.next_step or "")
 
 
 def test_a_check_of_a_cluster_that_would_grow_records_nothing(home: Path) -> None:
@@ -213,3 +222,83 @@ def test_a_check_of_a_cluster_that_would_grow_records_nothing(home: Path) -> Non
     assert Store(home).resources(Store(home).clusters()[0].id) == before
     assert by_play(home, nodes, grown) > 0
     assert len(Store(home).clusters()[0].nodes) == 2
+
+
+BOTH = {"provider": "hosts", "hosts": list(HOSTS), "trust_network": ["10.108.0.0/16"]}
+
+
+@pytest.fixture
+def nodes(home: Path) -> Nodes:
+    """Two machines; the engine is cached."""
+    EngineCache(home).store(engine_key(EngineSpec()), "x86_64", "2.36", ENGINE)
+    return Nodes({"node-1": machine(1), "node-2": machine(2)})
+
+
+def test_a_cluster_is_up_only_once_the_governors_were_seen_whatever_failed_before(
+    home: Path, nodes: Nodes
+) -> None:
+    nodes.fails = "2 governors registered"
+    with pytest.raises(InstallFailed):
+        by_play(home, nodes, BOTH)
+    assert [cluster.up for cluster in Store(home).clusters()] == [False]
+    running = {
+        name: replace(facts, running=("governor", "supervisor")) for name, facts in nodes.facts.items()
+    }
+    again = Nodes(running, fails=nodes.fails)
+    with pytest.raises(InstallFailed):
+        by_play(home, again, BOTH)
+    again.fails = ""
+    by_play(home, again, BOTH)
+    assert [cluster.up for cluster in Store(home).clusters()] == [True]
+
+
+def test_a_play_that_fails_leaves_a_cluster_that_was_up_as_it_was(home: Path, nodes: Nodes) -> None:
+    by_up(home, nodes, {**BOTH, "hosts": [HOSTS[0]]})
+    (before,) = Store(home).clusters()
+    nodes.fails = "node code"
+    with pytest.raises(InstallFailed):
+        by_play(home, nodes, {**BOTH, "apt": ["libgomp1"]})
+    (after,) = Store(home).clusters()
+    assert [node.name for node in after.left_out] == ["node-2"], "down looks there too"
+    assert replace(after, left_out=()) == before
+
+
+def test_a_check_keeps_no_packages_for_later(home: Path, nodes: Nodes) -> None:
+    assert by_play(home, nodes, {**BOTH, "apt": ["libgomp1"]}, check=True) > 0
+    assert Store(home).environment(Store(home).next_cluster_id("default")) is None
+    by_up(home, nodes, BOTH)
+    (cluster,) = Store(home).clusters()
+    kept = Store(home).environment(cluster.id)
+    by_play(home, nodes, {**BOTH, "apt": ["libgomp1"]}, check=True)
+    assert Store(home).environment(cluster.id) == kept
+    assert Store(home).clusters() == (cluster,)
+
+
+def test_another_machine_than_ansible_s_is_refused(home: Path, nodes: Nodes) -> None:
+    with pytest.raises(InputError, match="Ansible reaches m2 there, and rain-deploy m3"):
+        by_play(home, nodes, BOTH, own=Nodes({"node-1": machine(1), "node-2": machine(3)}))
+    assert Store(home).clusters() == ()
+
+
+@pytest.mark.parametrize(
+    ("facts", "settings"),
+    [
+        (replace(machine(2), python=""), {}),
+        (replace(machine(2), arch="aarch64"), {}),
+        (replace(machine(2), disk_free_bytes=1 << 30), {}),
+        (replace(machine(2), uid=1000, user="ann"), {"apt": ["libgomp1"]}),
+        (replace(machine(2), uid=1000, user="ann"), {"trust_network": []}),
+    ],
+    ids=["no Python 3.11", "another architecture", "disk", "no root for packages", "no root for the wall"],
+)
+def test_what_check_refuses_a_play_refuses_with_the_same_message_before_anything_is_done(
+    home: Path, nodes: Nodes, facts: Facts, settings: dict[str, Any]
+) -> None:
+    nodes.facts = {"node-1": replace(machine(1), uid=facts.uid, user=facts.user), "node-2": facts}
+    with called("up", home=home, **{**BOTH, **settings}) as call:
+        found = check(replace(call.ctx, transport=nodes, executor=nodes), call.cluster_spec())
+    refused = [line.text for line in found.findings if line.state == "refused"]
+    with pytest.raises(InputError) as error:
+        by_play(home, nodes, {**BOTH, **settings})
+    assert error.value.message in refused
+    assert (nodes.steps, Store(home).clusters()) == ({}, ())

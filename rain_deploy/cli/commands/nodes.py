@@ -107,9 +107,10 @@ def fetch_command(session: Session, *, source: str, destination: Path, node: int
 @option("--list", "listed", is_flag=True, help="Print all groups and hosts. [default]")
 @option("--host", metavar="HOST", help="Print the variables of this host.")
 def inventory_command(session: Session, *, listed: bool, host: str | None) -> Shown:
-    """Print the clusters that are up as a dynamic inventory for Ansible, in JSON.
+    """Print the clusters that are on record as up, as a dynamic inventory for Ansible, in JSON.
 
-    ansible/inventory.sh calls it, and is what Ansible takes: ansible -i ansible/inventory.sh all -m ping
+    Give Ansible the script ansible/inventory.sh, which calls this:
+    ansible -i ansible/inventory.sh all -m ping
     """
     from rain_deploy.verbs.inventory import inventory
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
+import difflib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
@@ -25,10 +25,13 @@ except ImportError as error:
     MISSING = str(error)
 
 PREFIX = "rain_node_"
-OWN = {"name", "cluster", "home", "discard_results", "facts", "group", "address"}
-"""Variables of the role that are no setting of ``rain-deploy up``."""
 LISTS, NUMBERS, SWITCHES = {"trust_network", "packages", "apt"}, {"cpus_per_node"}, {"upgrade"}
-"""Settings that are text where they are given as ``-e NAME=VALUE``."""
+TEXTS = {"host_key", "requirements", "setup", "engine_url", "engine_sha256"}
+SETTINGS = LISTS | NUMBERS | SWITCHES | TEXTS
+"""Variables of the role that are settings of ``rain-deploy up``."""
+OWN = {"name", "cluster", "home", "discard_results", "facts", "group", "address"}
+"""The other variables."""
+WAY_BACK = {"results", "stop", "remove", "forget"}
 
 
 class ActionModule(ActionBase):
@@ -45,33 +48,38 @@ class ActionModule(ActionBase):
         if MISSING:
             message = f"the role needs rain-deploy in Ansible's own Python ({sys.executable}): {MISSING}"
             raise AnsibleActionFail(f"{message}; next: {sys.executable} -m pip install rain-deploy")
-        notices: list[str] = []
-        members = self._members(variables)
-        name = self._name(variables, members)
-        if self._task.args.get("only") == "server" and variables["inventory_hostname"] != members[0]:
+        here, members = variables["inventory_hostname"], self._members(variables)
+        self._refuse(variables, members)
+        arguments = self._task.args
+        if arguments.get("only") == "server" and here != members[0]:
             return {**result, "skipped": True, "skip_reason": "only on the server node"}
+        hostvars, notices = variables["hostvars"], list[str]()
+        names = {
+            host: hostvars[host].get("rain_node_name") or f"node-{index}"
+            for index, host in enumerate(members, start=1)
+        }
+        facts = {
+            names[host]: hostvars[host].get("ansible_facts", {}).get("rain_node_facts") for host in members
+        }
         try:
-            if self._play_context.become:
-                raise AnsibleActionFail(
-                    "leave out become: rain-deploy calls sudo itself, where it needs root"
-                )
             with playbook.task(
                 self._settings(variables, members, notices.append),
                 Connection(self._connection),
-                name=name,
-                known=self._known(variables, members),
+                name=names[here],
+                names=tuple(names.values()),
+                known={name: str(text) for name, text in facts.items() if text},
                 check=self._task.check_mode,
-                options={"discard_results": boolean(variables.get("rain_node_discard_results", False))},
+                discard_results=boolean(self._value(variables, "discard_results", "no")),
             ) as task:
-                words = (self._task.args["part"],) if "part" in self._task.args else ()
-                done = getattr(task, self._task.args["do"])(*words)
+                words = (arguments["part"],) if "part" in arguments else ()
+                done = getattr(task, arguments["do"])(*words)
         except RainDeployError as error:
             more = [f"next: {error.next_step}"] if error.next_step else []
             more += [f"still running: {error.still_running}"] if error.still_running else []
             message = "; ".join([error.message, *more])
             return {**result, "failed": True, "msg": message, "details": error.details or ""}
         for notice in notices:
-            self._display.v(f"{variables['inventory_hostname']}: {clean(notice)}")
+            self._display.v(f"{here}: {clean(notice)}")
         for line in done.lines:
             self._display.display(clean(line))
         result |= {"changed": bool(done.changed), "lines": [*done.changed, *done.lines]}
@@ -81,73 +89,84 @@ class ActionModule(ActionBase):
             result["diff"] = {"prepared": "".join(f"+ {line}\n" for line in done.changed)}
         return result
 
+    def _value(self, variables: Mapping[str, Any], name: str, default: Any) -> Any:
+        """Return the value of ``rain_node_NAME``; Ansible hands variables on as they are written."""
+        return self._templar.template(variables.get(PREFIX + name, default))
+
     def _members(self, variables: Mapping[str, Any]) -> list[str]:
         """Return the hosts of this host's cluster, in the order of the group: the first is the server."""
-        mine, hostvars = variables.get("rain_node_cluster"), variables["hostvars"]
-        group = variables.get("rain_node_group", "rain")
+        here, hostvars = variables["inventory_hostname"], variables["hostvars"]
+        group, mine = self._value(variables, "group", "rain"), hostvars[here].get("rain_node_cluster")
         members = variables["groups"].get(group, [])
-        return [host for host in members if hostvars[host].get("rain_node_cluster", mine) == mine]
-
-    def _name(self, variables: Mapping[str, Any], members: list[str]) -> str:
-        return self._names(variables, members)[variables["inventory_hostname"]]
-
-    def _names(self, variables: Mapping[str, Any], members: list[str]) -> dict[str, str]:
-        """Return rain-deploy's name of each member."""
-        here = variables["inventory_hostname"]
         if here not in members:
-            raise AnsibleActionFail(f"{here} is not in the group {variables.get('rain_node_group', 'rain')}")
-        hostvars = variables["hostvars"]
-        return {
-            host: hostvars[host].get("rain_node_name") or f"node-{index}"
-            for index, host in enumerate(members, start=1)
-        }
+            raise AnsibleActionFail(f"{here} is not in the group {group}")
+        return [host for host in members if hostvars[host].get("rain_node_cluster") == mine]
 
-    def _known(self, variables: Mapping[str, Any], members: list[str]) -> dict[str, str]:
-        facts = {host: variables["hostvars"][host].get("ansible_facts", {}) for host in members}
-        names = self._names(variables, members)
-        return {names[host]: str(f["rain_node_facts"]) for host, f in facts.items() if "rain_node_facts" in f}
+    def _refuse(self, variables: Mapping[str, Any], members: list[str]) -> None:
+        """Raise AnsibleActionFail for a play that must not go on."""
+        hostvars, batch = variables["hostvars"], variables["ansible_play_batch"]
+        if self._play_context.become:
+            raise AnsibleActionFail("leave out become: rain-deploy calls sudo itself, where it needs root")
+        if not self._connection.has_pipelining:
+            raise AnsibleActionFail(f"the connection {self._connection.transport} cannot be used; use ssh")
+        if absent := [host for host in members if host not in batch]:
+            message = f"{', '.join(absent)} of the same cluster failed, or is not in this play"
+            raise AnsibleActionFail(f"{message}; next: play for all its hosts, without --limit and serial")
+        clusters = sorted({str(hostvars[host].get("rain_node_cluster", "default")) for host in batch})
+        if len(clusters) > 1 and self._task.args["do"] in WAY_BACK:
+            message = f"this would take down several clusters: {', '.join(clusters)}"
+            group = f"cluster_{clusters[0].replace('-', '_')}"
+            raise AnsibleActionFail(f"{message}; next: name one, with --limit {group}")
+        for name in (name.removeprefix(PREFIX) for name in variables if name.startswith(PREFIX)):
+            if name not in SETTINGS | OWN:
+                near = difflib.get_close_matches(name, SETTINGS | OWN, n=1)
+                hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
+                raise AnsibleActionFail(f"unknown variable {PREFIX}{name}{hint}")
+            mine = variables[PREFIX + name]
+            if name in SETTINGS and any(hostvars[host].get(PREFIX + name, mine) != mine for host in members):
+                raise AnsibleActionFail(f"{PREFIX}{name} is not the same for all hosts of the cluster")
 
     def _settings(
         self, variables: Mapping[str, Any], members: list[str], note: Callable[[str], None]
     ) -> dict[str, Any]:
         """Return the role's variables as the keywords of ``rain_deploy.up``."""
-        given = {
-            name.removeprefix(PREFIX): value for name, value in variables.items() if name.startswith(PREFIX)
-        }
+        given = {name: _typed(name, self._value(variables, name, None)) for name in SETTINGS}
         settings = {
-            name: _typed(name, self._templar.template(value))
-            for name, value in given.items()
-            if name not in OWN
+            name: value for name, value in given.items() if value is not None and value not in ("", [])
         }
-        settings = {name: value for name, value in settings.items() if value not in (None, "", [], False)}
+        if not settings.get("upgrade"):
+            settings.pop("upgrade", None)
         hostvars = variables["hostvars"]
         if not all("rain_node_name" in hostvars[host] for host in members):
             settings["hosts"] = [self._entry(host, hostvars[host]) for host in members]
             settings["provider"] = "hosts"
         return {
             **settings,
-            "cluster": variables.get("rain_node_cluster", "default"),
-            "home": variables.get("rain_node_home") or None,
-            "cwd": variables["playbook_dir"],
+            "cluster": self._value(variables, "cluster", "default"),
+            "home": self._value(variables, "home", None) or None,
             "progress": lambda event: note(getattr(event, "text", "")),
         }
 
     def _entry(self, host: str, variables: Mapping[str, Any]) -> str:
         """Return a host as ``rain-deploy up --hosts`` takes it."""
-        address, port = str(variables.get("ansible_host", host)), variables.get("ansible_port")
-        user, inner = variables.get("ansible_user") or self._play_context.remote_user, ""
-        if "rain_node_address" in variables:  # where the other nodes reach it
-            inner = f" address={variables['rain_node_address']}"
-        if not user and not port:
-            return address + inner  # as ~/.ssh/config has it
-        place = f"[{address}]" if ":" in address else address
-        return f"{user or getpass.getuser()}@{place}" + (f":{port}" if port else "") + inner
+
+        def said(name: str) -> Any:
+            return variables.get(f"ansible_ssh_{name}", variables.get(f"ansible_{name}"))
+
+        user, port = said("user") or self._task.remote_user, said("port")
+        address = str(said("host") or host)
+        if not said("host") and "@" in address:
+            user, _, address = address.partition("@")
+        place = f"[{address}]" if ":" in address and (user or port) else address
+        entry = (f"{user}@" if user else "") + place + (f":{port}" if port else "")
+        inner = variables.get("rain_node_address")  # where the other nodes reach it
+        return f"{entry} address={inner}" if inner else entry
 
 
 def _typed(name: str, value: Any) -> Any:
     """Return a value as its type in ``meta/argument_specs.yml`` says."""
     if name in SWITCHES:
-        return boolean(value)
+        return boolean(value or False)
     if not isinstance(value, str):
         return value
     if name in LISTS:
