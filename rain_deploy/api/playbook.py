@@ -6,14 +6,13 @@ in their variables.  Ansible's connection to the host is the transport.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from rain_deploy.api.call import called
 from rain_deploy.cluster.apply import make
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.destroy import forget
 from rain_deploy.cluster.hosts import ask_facts, assign, question, run_stages
 from rain_deploy.cluster.install import keep_engine, planned_hosts, shared_of
 from rain_deploy.cluster.plan import Plan, plan_up
@@ -31,17 +30,13 @@ from rain_deploy.parts.services import (
     Services,
     config_stage,
     proof_step,
-    remove_stage,
     services_step,
-    stop_stage,
 )
 from rain_deploy.parts.shell import checks_command
 from rain_deploy.parts.software import Code, Engine, Environment, node_lock
 from rain_deploy.parts.supply.cache import uv_pin, uv_program
 from rain_deploy.parts.supply.resolve import asked
 from rain_deploy.parts.wall import Wall
-from rain_deploy.runs.finish import end_records, pull_all
-from rain_deploy.runs.states import run_states, unfinished
 from rain_deploy.transport.base import Transport
 
 PARTS: Mapping[str, type[Part]] = {
@@ -182,7 +177,7 @@ class Task:
         """Bring the host one of PARTS."""
         shared = self._lasting()
         found = next((each for each in parts(shared) if isinstance(each, PARTS[part])), None)
-        node = self._node(shared.cluster)
+        node = self.node_of(shared.cluster)
         reason = found.lacks(node) if found else None
         if found is None or not reason:
             return Done()
@@ -196,7 +191,7 @@ class Task:
         if part == "engine" and shared.binary is None:
             message = f"the engine is on {shared.cluster.server.name} alone, and not cached on this machine"
             raise InputError(message, next_step=f"rain-deploy up -c {self.spec.name}")
-        report = self._run(shared.cluster, stage)
+        report = self.run(shared.cluster, stage)
         if part == "services":  # ``start`` follows, and until then they are lacking
             return Done((reason,))
         return Done(report.changed, facts_text(facts_of(found.done(node))))
@@ -204,23 +199,23 @@ class Task:
     def engine(self) -> Done:
         """Make the engine on the server node where none is known; keep it here, for the other nodes."""
         shared = self._lasting()
-        cluster, node, part = shared.cluster, self._node(shared.cluster), Engine(shared)
+        cluster, node, part = shared.cluster, self.node_of(shared.cluster), Engine(shared)
         if cluster.engine_sha256:
             return Done()
         if self.check:
             return Done((part.lacks(node) or "",))
-        report = self._run(cluster, part.stage(node))
+        report = self.run(cluster, part.stage(node))
         with self.ctx.change(self.spec.name, VERB) as record:
             made = keep_engine(self.ctx, record, shared, report)
-        return Done(("the Rain engine was made",), facts_text(facts_of(self._node(made.cluster))))
+        return Done(("the Rain engine was made",), facts_text(facts_of(self.node_of(made.cluster))))
 
     def start(self) -> Done:
         """Start the host's services, or restart them where their configuration has changed."""
         if self.check:  # the task before has told what will be started
             return Done()
         shared = self._lasting()
-        node, services = self._node(shared.cluster), Services(shared.cluster, grown=shared.grown)
-        report = self._run(shared.cluster, Stage("start", (services_step(shared.cluster, node),)))
+        node, services = self.node_of(shared.cluster), Services(shared.cluster, grown=shared.grown)
+        report = self.run(shared.cluster, Stage("start", (services_step(shared.cluster, node),)))
         started = tuple(f"started {service}" for service in report.values("started"))
         return Done(started, facts_text(facts_of(services.done(node))))
 
@@ -228,7 +223,7 @@ class Task:
         """Wait until every governor is registered in Rain, and record that the cluster can run scripts."""
         before, cluster = self.ctx.store.cluster(self.spec.name), self._lasting().cluster
         if not self.check and not facts_of(cluster.server).active_run:
-            self._run(cluster, Stage("start", (proof_step(cluster),)))
+            self.run(cluster, Stage("start", (proof_step(cluster),)))
         cluster = replace(cluster, up=True)
         if before and _without_facts(before) == _without_facts(cluster):
             return Done()
@@ -239,74 +234,7 @@ class Task:
                     self.ctx.store.save_facts(node)
         return Done((f"cluster {cluster.name} is recorded as up",))
 
-    # ---- The way back
-
-    def results(self) -> Done:
-        """Pull the results that are not here yet; from then on the cluster takes no run.
-
-        Raises InputError while a run is active, PullFailed.
-        """
-        cluster, pulled = self._recorded, tuple[str, ...]()
-        if cluster is None:
-            return Done()
-        # Ansible's connection would hold all of a stream in memory.
-        ctx = replace(self.ctx, transport=self.own, executor=SshExecutor(self.own))
-        pulling = cluster.up and not self.discard_results
-        if pulling and (active := unfinished(run_states(ctx, cluster))):
-            cancel = f"rain-deploy cancel {active[0]} -c {cluster.name}"
-            next_step = f"{cancel}; or lose its results: -e rain_node_discard_results=true"
-            raise InputError(f"run {active[0]} is still active on {cluster.name}", next_step=next_step)
-        if not self.check:
-            with ctx.change(self.spec.name, VERB) as record:
-                pulled = pull_all(ctx, record, None) if pulling else ()
-                record.change(up=False)
-        return Done(tuple(f"pulled {run}" for run in pulled))
-
-    def stop(self) -> Done:
-        """End all services of the host, and prove it."""
-        return self._ended(stop_stage, "its processes are ended")
-
-    def remove(self) -> Done:
-        """Remove files and packet filter of the host; caches stay."""
-
-        def stage(cluster: Cluster, _node: Node) -> Stage:
-            wall = self.ctx.provider_for(cluster.provider).traits.needs_wall
-            return remove_stage(cluster, wall=wall)
-
-        return self._ended(stage, "its files and packet filter table are removed")
-
-    def forget(self) -> Done:
-        """Forget the cluster: nothing of it is left on any host."""
-        cluster = self._recorded
-        if cluster is None or self.check:
-            return Done(("the cluster is forgotten",) if cluster else ())
-        with self.ctx.change(self.spec.name, VERB) as record:
-            _, verified = forget(self.ctx, record)
-            end_records(self.ctx, cluster.whole)
-        return Done(("the cluster is forgotten",), lines=(verified,))
-
     # ---- How
-
-    @property
-    def _recorded(self) -> Cluster | None:
-        """The cluster as it is recorded.  Raises InputError where the play is not for just its hosts."""
-        cluster, entries = self.ctx.store.cluster(self.spec.name), self.spec.machines.hosts
-        if cluster is None:
-            return None
-        next_step = f"rain-deploy down -c {cluster.name}"
-        if self.ctx.provider_for(cluster.provider).traits.owned:
-            message = (
-                f"cluster {cluster.name} is of provider {cluster.provider}, whose machines a play leaves"
-            )
-            raise InputError(message, next_step=next_step)
-        nodes = sorted(cluster.every_node, key=lambda node: node.host.index)
-        recorded = tuple(node.host.label if entries else node.name for node in nodes)
-        if (given := entries or self.names) != recorded:
-            message = (
-                f"cluster {cluster.name} has {', '.join(recorded)}, and the play is for {', '.join(given)}"
-            )
-            raise InputError(message, next_step=next_step)
-        return cluster
 
     def _lasting(self) -> Shared:
         """Return what the parts are made from.  Raises InputError if the cluster was taken down meanwhile."""
@@ -324,7 +252,7 @@ class Task:
         as_kept = kept is not None and (wish == EnvironmentSpec() or kept[0] == asked(wish, node_lock()))
         return not owned and (wish.upgrade or not as_kept)
 
-    def _node(self, cluster: Cluster) -> Node:
+    def node_of(self, cluster: Cluster) -> Node:
         return next(node for node in cluster.every_node if node.name == self.name)
 
     def _refuse(self, every: tuple[Part, ...], cluster: Cluster) -> None:
@@ -332,16 +260,11 @@ class Task:
             if error.node in {None, self.name}:
                 raise error
 
-    def _run(self, cluster: Cluster, stage: Stage) -> StageReport:
+    def run(self, cluster: Cluster, stage: Stage) -> StageReport:
         return run_stages(self.ctx, cluster, {self.name: stage}).require()[self.name]
 
-    def _ended(self, stage: Callable[[Cluster, Node], Stage], what: str) -> Done:
-        cluster = self._recorded
-        if cluster is None or self.check:
-            return Done((what,) if cluster else ())
-        cluster = cluster.whole
-        report = self._run(cluster, stage(cluster, self._node(cluster)))
-        return Done((what,), lines=tuple(f"{self.name}: no {line}" for line in report.values("absent")))
+
+T = TypeVar("T", bound=Task)
 
 
 @contextlib.contextmanager
@@ -353,13 +276,14 @@ def task(
     names: tuple[str, ...],
     known: Mapping[str, str],
     check: bool,
+    kind: type[T],
     discard_results: bool = False,
-) -> Iterator[Task]:
+) -> Iterator[T]:
     """Yield the task of one host.  ``settings``: keywords of ``rain_deploy.up``.  Raises what these do."""
     with called("up", **settings) as call:
         ctx, own = replace(call.ctx, transport=transport, executor=SshExecutor(transport)), call.ctx.transport
         spec = call.cluster_spec(must_be_named=False)
-        yield Task(ctx, own, spec, name, names, known, check, discard_results)
+        yield kind(ctx, own, spec, name, names, known, check, discard_results)
 
 
 def _without_facts(cluster: Cluster) -> Cluster:

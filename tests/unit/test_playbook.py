@@ -129,7 +129,13 @@ def by_play(
             ):
                 continue
             with playbook.task(
-                {"home": home, **settings}, nodes, name=name, names=names, known=before, check=check
+                {"home": home, **settings},
+                nodes,
+                name=name,
+                names=names,
+                known=before,
+                check=check,
+                kind=playbook.Task,
             ) as one:
                 words = (arguments["part"],) if "part" in arguments else ()
                 bound = replace(one, ctx=replace(one.ctx, executor=nodes), own=own or nodes)
@@ -204,7 +210,9 @@ def test_the_role_s_variables_are_settings_of_up_and_the_docs_name_them() -> Non
 def test_a_play_for_some_of_the_hosts_says_that_all_are_needed(home: Path) -> None:
     settings = {"home": home, "provider": "hosts", "hosts": list(HOSTS)}
     nodes = Nodes({"node-1": machine(1)})
-    with playbook.task(settings, nodes, name="node-1", names=("node-1",), known={}, check=False) as one:
+    with playbook.task(
+        settings, nodes, name="node-1", names=("node-1",), known={}, check=False, kind=playbook.Task
+    ) as one:
         alone = replace(one, own=nodes)
         alone = replace(alone, known={"node-1": alone.look().facts})
         with pytest.raises(InputError, match="nothing is known yet of node-2") as refused:

@@ -17,7 +17,8 @@ if importlib.util.find_spec("rain_deploy") is None:
     sys.path.append(str(Path(__file__).resolve().parents[4]))  # the checkout that the role is in
 MISSING = ""
 try:
-    from rain_deploy.api import playbook
+    from rain_deploy.api.playbook import Task, task
+    from rain_deploy.api.playbook_down import DownTask
     from rain_deploy.cli.show.text import clean
     from rain_deploy.core.step import CommandResult
     from rain_deploy.errors import RainDeployError
@@ -62,17 +63,18 @@ class ActionModule(ActionBase):
             names[host]: hostvars[host].get("ansible_facts", {}).get("rain_node_facts") for host in members
         }
         try:
-            with playbook.task(
+            with task(
                 self._settings(variables, members, notices.append),
                 Connection(self._connection),
                 name=names[here],
                 names=tuple(names.values()),
                 known={name: str(text) for name, text in facts.items() if text},
                 check=self._task.check_mode,
+                kind=DownTask if arguments["do"] in WAY_BACK else Task,
                 discard_results=boolean(self._value(variables, "discard_results", "no")),
-            ) as task:
+            ) as one:
                 words = (arguments["part"],) if "part" in arguments else ()
-                done = getattr(task, arguments["do"])(*words)
+                done = getattr(one, arguments["do"])(*words)
         except RainDeployError as error:
             more = [f"next: {error.next_step}"] if error.next_step else []
             more += [f"still running: {error.still_running}"] if error.still_running else []
