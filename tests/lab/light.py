@@ -175,6 +175,8 @@ class LightMachine:
         self._cut_power()
         end_processes(self.marker)
         if self._server:
+            # While it is being started, the kernel shows no environment of it, by which it could be found.
+            os.kill(self._server, signal.SIGKILL)
             os.waitpid(self._server, 0)
             self._server = 0
 

@@ -35,6 +35,7 @@ from tests.local.command_line import PROGRAM, LocalCluster
 from tests.local.conftest import Installation
 from tests.local.scripts import SQUARES, WAITS
 from tests.support.sshd import SSHD
+from tests.support.waiting import wait_for
 
 SHOW = ("sh", "-c", 'printf "%s\\0" "$@"', "sh")
 """A command that says its arguments, each ended by NUL."""
@@ -331,6 +332,7 @@ def test_rain_s_own_client_connects_through_the_tunnel(
     tunnel = shared.start("tunnel")
     try:
         tunnel.wait_for("Ctrl-C closes it")
+        wait_for(lambda: tunnel.stdout.endswith("\n"))
         code = """
 import sys
 from rain.client import Client
