@@ -1,7 +1,7 @@
 """What the tasks of Ansible's role ``rain_node`` do: the parts of ``up``, one part and one host at a time.
 
-Each task runs for one host, in a process of its own, and plans anew.  What was found of the hosts before is
-in their variables.  Ansible's connection to the host is the transport.
+Each task runs for one host, in a process of its own, and makes its own plan.  The facts of all hosts are in
+their Ansible variables.  Ansible's connection to the host is the transport.
 """
 
 import contextlib
@@ -69,7 +69,7 @@ class Task:
     name: str
     names: tuple[str, ...]  # of all nodes that the play is for
     known: Mapping[str, str]  # node name -> what is known of it, as text
-    check: bool  # change nothing, and tell what would be changed
+    check: bool  # only report what would be changed
     discard_results: bool = False
 
     # ---- What is planned
@@ -81,7 +81,7 @@ class Task:
         """
         ctx, spec, wish = self.ctx, self.spec, self.spec.environment
         provider, cluster = ctx.provider_for(spec.provider), ctx.store.cluster(spec.name)
-        if not provider.traits.owned:
+        if not self._owned:
             if not resolve:
                 spec = replace(spec, environment=replace(wish, upgrade=False))
             return plan_up(provider, look(ctx, spec, preflight=ask, resolve=resolve))
@@ -98,10 +98,9 @@ class Task:
 
     def hosts(self, plan: Plan) -> tuple[Host, ...]:
         """Return the hosts of all nodes, the server first."""
-        provider = self.ctx.provider_for(plan.cluster.provider)
-        if provider.traits.owned:
+        if self._owned:
             return tuple(node.host for node in plan.cluster.nodes)
-        return planned_hosts(provider, plan)
+        return planned_hosts(self.ctx.provider_for(plan.cluster.provider), plan)
 
     def shared(self, plan: Plan) -> Shared:
         """Return what the parts are made from.  Raises InputError where a host was not looked at."""
@@ -165,7 +164,7 @@ class Task:
             with self.ctx.change(self.spec.name, VERB) as record:
                 if before is None:
                     record.save(plan.cluster)
-                if not self.ctx.provider_for(plan.cluster.provider).traits.owned:
+                if not self._owned:
                     make(self.ctx, record, plan)
                 if before is None or not before.up:
                     record.save(cluster)
@@ -182,12 +181,12 @@ class Task:
         if found is None or not reason:
             return Done()
         stage = config_stage(shared.cluster, node) if part == "services" else found.stage(node)
-        if not stage.payload:  # its checks alone tell what is lacking
-            asking = checks_command(stage, shared.cluster.base)
-            if not self.ctx.transport.run(node.host, asking).stdout.strip():
-                return Done()
         if self.check:
-            return Done((reason,))
+            if stage.payload:
+                return Done((reason,))
+            asking = checks_command(stage, shared.cluster.base)  # facts do not say what is lacking
+            lacking = self.ctx.transport.run(node.host, asking).stdout.strip()
+            return Done((reason,) if lacking else ())
         if part == "engine" and shared.binary is None:
             message = f"the engine is on {shared.cluster.server.name} alone, and not cached on this machine"
             raise InputError(message, next_step=f"rain-deploy up -c {self.spec.name}")
@@ -211,7 +210,7 @@ class Task:
 
     def start(self) -> Done:
         """Start the host's services, or restart them where their configuration has changed."""
-        if self.check:  # the task before has told what will be started
+        if self.check:  # ``bring`` has reported it
             return Done()
         shared = self._lasting()
         node, services = self.node_of(shared.cluster), Services(shared.cluster, grown=shared.grown)
@@ -236,6 +235,11 @@ class Task:
 
     # ---- How
 
+    @property
+    def _owned(self) -> bool:
+        """True where rain-deploy makes and deletes the machines."""
+        return self.ctx.provider_for(self.spec.provider).traits.owned
+
     def _lasting(self) -> Shared:
         """Return what the parts are made from.  Raises InputError if the cluster was taken down meanwhile."""
         if not self.check and self.ctx.store.cluster(self.spec.name) is None:
@@ -248,11 +252,11 @@ class Task:
     def _is_asked(self, plan: Plan) -> bool:
         """Return True where other packages are wished for than those that are kept."""
         wish, kept = self.spec.environment, self.ctx.store.environment(plan.cluster.id)
-        owned = self.ctx.provider_for(plan.cluster.provider).traits.owned
         as_kept = kept is not None and (wish == EnvironmentSpec() or kept[0] == asked(wish, node_lock()))
-        return not owned and (wish.upgrade or not as_kept)
+        return not self._owned and (wish.upgrade or not as_kept)
 
     def node_of(self, cluster: Cluster) -> Node:
+        """Return the node that this host is."""
         return next(node for node in cluster.every_node if node.name == self.name)
 
     def _refuse(self, every: tuple[Part, ...], cluster: Cluster) -> None:
@@ -261,6 +265,7 @@ class Task:
                 raise error
 
     def run(self, cluster: Cluster, stage: Stage) -> StageReport:
+        """Run a stage on this host."""
         return run_stages(self.ctx, cluster, {self.name: stage}).require()[self.name]
 
 

@@ -15,8 +15,8 @@ SERVERS, GOVERNORS = "rain_servers", "rain_governors"  # a server node has a gov
 def inventory(ctx: Context) -> dict[str, Any]:
     """Return what Ansible expects of ``--list``: groups by cluster and role, and the variables of each host.
 
-    Only recorded clusters whose ``up`` has ended are in it; nobody is asked.  ``_meta`` has all variables, so
-    Ansible does not call ``--host``.
+    It contains the clusters that are recorded as up.  It asks neither nodes nor a cloud.  ``_meta`` has all
+    variables, so Ansible does not call ``--host``.
     """
     clusters = [cluster for cluster in ctx.store.clusters() if cluster.up]
     hostvars = {name: values for cluster in clusters for name, values in _hosts(ctx, cluster).items()}

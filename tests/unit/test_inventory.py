@@ -1,4 +1,4 @@
-"""``inventory``: what Ansible is told of clusters, without asking anybody."""
+"""``inventory``: what Ansible gets to know of the recorded clusters."""
 
 from __future__ import annotations
 

@@ -121,8 +121,8 @@ def inventory_command(session: Session, *, listed: bool, host: str | None) -> Sh
     found = session.call(inventory)
     hostvars = found["_meta"]["hostvars"]
     if host and host not in hostvars:
-        known = ", ".join(hostvars) or "no cluster is up"
-        raise InputError(f"there is no host {host} in the inventory: {known}")
+        known = ", ".join(hostvars) or "none, because no cluster is up"
+        raise InputError(f"the inventory has no host {host}; it has: {known}")
     text.echo(json.dumps(hostvars[host] if host else found, indent=2))
     return 0
 

@@ -22,6 +22,7 @@ try:
     from rain_deploy.cli.show.text import clean
     from rain_deploy.core.step import CommandResult
     from rain_deploy.errors import RainDeployError
+    from rain_deploy.verbs.inventory import group_name
 except ImportError as error:
     MISSING = str(error)
 
@@ -117,8 +118,7 @@ class ActionModule(ActionBase):
         clusters = sorted({str(hostvars[host].get("rain_node_cluster", "default")) for host in batch})
         if len(clusters) > 1 and self._task.args["do"] in WAY_BACK:
             message = f"this would take down several clusters: {', '.join(clusters)}"
-            group = f"cluster_{clusters[0].replace('-', '_')}"
-            raise AnsibleActionFail(f"{message}; next: name one, with --limit {group}")
+            raise AnsibleActionFail(f"{message}; next: name one, with --limit {group_name(clusters[0])}")
         for name in (name.removeprefix(PREFIX) for name in variables if name.startswith(PREFIX)):
             if name not in SETTINGS | OWN:
                 near = difflib.get_close_matches(name, SETTINGS | OWN, n=1)
