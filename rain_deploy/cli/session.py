@@ -188,9 +188,11 @@ class Session:
     def _with_rest(self, error: RainDeployError) -> RainDeployError:
         """Return ``error`` with what of the cluster exists, unless it says so itself, and what costs."""
         if self._ctx is not None:
-            from rain_deploy.cluster.lookup import add_standing
+            from rain_deploy.cluster.lookup import add_standing, add_way_out
 
             add_standing(self._ctx, self.cluster, error)
+            if self.verb in {"up", "scale", "down", "sweep"}:
+                add_way_out(self._ctx, self.cluster, error)
         return error
 
     def _show(self, error: RainDeployError | None, result: Result | None = None, lines: Text = ()) -> int:

@@ -29,8 +29,13 @@ def destroy(ctx: Context, record: Record) -> tuple[tuple[str, ...], tuple[str, .
     """
     cluster = record.cluster.whole
     provider = ctx.provider_for(cluster.provider)
-    rented = provider.cloud is not None  # a rented machine takes everything with it
-    absent = [] if rented or not cluster.nodes else _end_everything(ctx, provider, record)
+    absent = list[str]()
+    if provider.cloud is None and cluster.nodes:  # a rented machine takes everything with it
+        try:
+            absent = _end_everything(ctx, provider, record)
+        except errors.RainDeployError:
+            if not provider.traits.owned:  # a machine of ours takes everything with it too
+                raise
     gone, verified = forget(ctx, record)
     return gone, (*absent, verified)
 
@@ -59,9 +64,8 @@ def forget(ctx: Context, record: Record) -> tuple[tuple[str, ...], str]:
 def start_everything(ctx: Context, record: Record) -> None:
     """Start what does not run of machines that are not rented; raise HostKeyError for a wrong host key."""
     cluster = record.cluster.whole
-    provider = ctx.provider_for(cluster.provider)
-    if provider.cloud:
-        return
+    if cluster.bill or (provider := ctx.provider_for(cluster.provider)).cloud:
+        return  # without a look at the account, whose key may be gone
     machines = tuple(resource for resource in record.resources if resource.ref)
     for machine in machines:
         provider.start(machine)

@@ -10,7 +10,7 @@ from rain_deploy.cluster.seen import ASLEEP, RUNNING, Account, has_moved
 from rain_deploy.core.cluster import Cluster, Node, Role
 from rain_deploy.core.machine import Host
 from rain_deploy.core.text import hour, money
-from rain_deploy.errors import EngineError, InputError, RainDeployError, Unreachable
+from rain_deploy.errors import EngineError, HostKeyError, InputError, RainDeployError, Unproved, Unreachable
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.node.wire import NodeStatus, WireError, read
 from rain_deploy.parts.services import node_command
@@ -189,6 +189,20 @@ def _account_drift(ctx: Context, cluster: Cluster, account: Account) -> Iterator
             yield f"{name}: its machine runs and is not a node yet ({found.ref})"
         elif addresses[name] != found.address:
             yield f"{name}: its machine has another address now ({found.address})"
+
+
+def add_way_out(ctx: Context, name: str, error: RainDeployError) -> None:
+    """Add what forgets a host to an error that comes each time if the host is gone for good."""
+    causes = (Unreachable, HostKeyError, Unproved)
+    with contextlib.suppress(RainDeployError):
+        cluster = ctx.store.cluster(name)
+        if cluster is None or cluster.bill or error.node not in {node.name for node in cluster.every_node}:
+            return
+        if isinstance(error, causes) or isinstance(error.__cause__, causes):
+            flag = "" if name == "default" else f" -c {name}"
+            forget = f"rain-deploy down{flag} --forget {error.node}"
+            forget = f"if {error.node} is gone for good or was installed anew: {forget}"
+            error.next_step = f"{error.next_step}; {forget}" if error.next_step else forget
 
 
 def add_standing(ctx: Context, name: str, error: RainDeployError) -> None:

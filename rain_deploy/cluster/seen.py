@@ -153,6 +153,7 @@ def refuse_another_account(
     if account.of(cluster):
         return
     next_step = "the same command with the credentials of that account (EXOSCALE_ACCOUNT=NAME)"
+    next_step += f"; if it is lost for good: rain-deploy down -c {cluster.name} --forget all"
     if account.silent:
         raise ApiError(
             f"cluster {cluster.name} was made with API key {bill.account}; the account of {key} does not "

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import destroy
+from rain_deploy.cluster.lost import ALL, forget_account, forget_nodes
 from rain_deploy.cluster.seen import GOING, account_of, refuse_another_account
 from rain_deploy.core.events import Result
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import Unproved
-from rain_deploy.runs.finish import end_records, pull_all
+from rain_deploy.runs.finish import end_records, not_pulled, pull_all
 from rain_deploy.state.store import Record
 
 
@@ -25,6 +26,9 @@ class DownResult(Result):
     pulled: tuple[str, ...] = ()  # runs whose results were pulled first
     seconds: float = 0.0
     nothing: bool = False
+    forgotten: tuple[str, ...] = ()
+    """With ``--forget``: what may be left, one line each; nothing of it was verified."""
+    clusters: tuple[str, ...] = ()  # with ``nothing``: those that are on record here
     cost: float | None = None  # what the machines cost in total; None if they cost nothing
     currency: str = ""
 
@@ -36,16 +40,19 @@ def down(
     discard_results: bool = False,
     out: Path | None = None,
     account: ClusterSpec | None = None,
+    forget: tuple[str, ...] = (),
 ) -> DownResult:
     """Delete the cluster.  Absent is success; what could not be proved to be gone is an error.
 
     ``account``: whose resources to look for, and in which cloud, if the cluster is not on record.
+    ``forget``: nodes that are gone for good, or ``all``.
     """
     with ctx.change(name, "down") as record:
         if record.known:
-            return take_down(ctx, record, discard_results=discard_results, out=out)
+            return take_down(ctx, record, discard_results=discard_results, out=out, forget=forget)
     certificate = _nothing_in(ctx, name, account) if account else ()
-    return DownResult(cluster=name, certificate=certificate, nothing=True)
+    known = tuple(cluster.name for cluster in ctx.store.clusters())
+    return DownResult(cluster=name, certificate=certificate, nothing=True, clusters=known)
 
 
 def _nothing_in(ctx: Context, name: str, spec: ClusterSpec) -> tuple[str, ...]:
@@ -66,14 +73,30 @@ def _nothing_in(ctx: Context, name: str, spec: ClusterSpec) -> tuple[str, ...]:
     raise Unproved(message, still_running=found, next_step=f"rain-deploy gc --delete -c {name}")
 
 
-def take_down(ctx: Context, record: Record, *, discard_results: bool, out: Path | None = None) -> DownResult:
+def take_down(
+    ctx: Context,
+    record: Record,
+    *,
+    discard_results: bool,
+    out: Path | None = None,
+    forget: tuple[str, ...] = (),
+) -> DownResult:
     """Delete a cluster that is held.  Raises PullFailed, with nothing deleted, if results would be lost."""
     started_s = time.monotonic()
     cluster = record.meter().whole
-    refuse_another_account(ctx.provider_for(cluster.provider), cluster, record.resources)
-    pulled = () if discard_results or not cluster.up else pull_all(ctx, record, out)
-    deleted, certificate = destroy(ctx, record)
+    pulling = cluster.up and not discard_results
+    forgotten = deleted = certificate = tuple[str, ...]()
+    if cluster.bill and ALL in forget:
+        pulled = pull_all(ctx, record, out) if pulling else ()  # its machines may answer without the account
+        forgotten = forget_account(ctx, record)
+    else:
+        if forget:
+            held = tuple(run.id for run in not_pulled(ctx, cluster)) if pulling else ()
+            forgotten = forget_nodes(ctx, record, forget, held)
+        refuse_another_account(ctx.provider_for(cluster.provider), cluster, record.resources)
+        pulled = pull_all(ctx, record, out) if pulling and record.cluster.up else ()
+        deleted, certificate = destroy(ctx, record)
     end_records(ctx, cluster)
     seconds, cost = time.monotonic() - started_s, cluster.cost(time.time())
-    result = DownResult(cluster.name, deleted, certificate, pulled, seconds)
+    result = DownResult(cluster.name, deleted, certificate, pulled, seconds, forgotten=forgotten)
     return replace(result, cost=cost, currency=cluster.currency)

@@ -55,6 +55,9 @@ def gc(ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool) ->
     mine, named = owner_tag(spec.owner or ""), cluster is not None
     found = {key: all_of for key, all_of in groups(cloud.survey()).items() if cluster in {None, key.cluster}}
     lines, records = {}, {cluster.id: cluster for cluster in ctx.store.clusters()}  # after the survey
+    for lost in records.values():
+        if cluster in {None, lost.name} and lost.id not in {key.id for key in found}:
+            _say_elsewhere(ctx, lost, cloud.account)
     for key, all_of in found.items():
         recorded = records.get(key.id)
         runs = tuple(run.id for run in not_pulled(ctx, recorded)) if recorded else ()
@@ -75,6 +78,15 @@ def gc(ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool) ->
             ctx.pause(PAUSE_S)
         lines |= {key: _looked_again(lines[key], left.get(key, ())) for key in going}
     return GcResult(lines=tuple(lines.values()), deleting=delete, cluster=cluster)
+
+
+def _say_elsewhere(ctx: Context, cluster: Cluster, key: str) -> None:
+    """Tell of a cluster of this home that was made with another key than the one that has been asked with."""
+    made_with = cluster.bill.account if cluster.bill else ""
+    if made_with not in {"", key}:
+        here = f"made with API key {made_with}, and nothing of it is in this account"
+        forget = f"if that account is lost for good: rain-deploy down -c {cluster.name} --forget all"
+        ctx.emit(Notice(f"cluster {cluster.name} of this home was {here}; {forget}"))
 
 
 def _deleted(

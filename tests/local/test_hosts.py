@@ -149,6 +149,7 @@ def test_down_does_not_claim_what_it_cannot_see(cluster: LocalCluster, machines:
     machines[1].stop()
     told = cluster("down", "--json")
     assert (told.exit_code, told.error["node"]) == (61, "node-2")
+    assert "rain-deploy down -c mine --forget node-2" in told.error["next"]
     assert [line["name"] for line in cluster.line.clusters()] == ["mine"]
     machines[1].start()
 
@@ -160,7 +161,7 @@ def test_down_leaves_nothing_but_caches(cluster: LocalCluster, machines: Pair) -
         assert machine.processes() == []
         looked = [line for line in told["certificate"] if line.startswith(f"node-{number}: no ")]
         assert len(looked) == 3, "processes, ports, files"
-    assert cluster.well("down").stdout.startswith("cluster mine: no record of it here")
+    assert cluster.well("down").stdout.startswith("there is no record of cluster mine here")
     assert cluster.line.clusters() == []
 
 
@@ -174,3 +175,26 @@ def test_a_machine_that_the_user_does_not_know_is_not_used(user: User, machines:
     assert told.exit_code == 31
     assert "run `ssh alpha` once" in told.stderr
     assert user.clusters() == before
+
+
+def test_a_machine_that_was_installed_anew_is_forgotten_by_name(user: User, machines: Pair) -> None:
+    first, second = machines
+    cluster = LocalCluster(user, "again")
+    cluster.well("up", "--provider", "hosts", "--hosts", "./hosts", "--trust-network", "127.0.0.0/8")
+    identity = cluster.id
+    second.stop()
+    second.start(key="other_key")
+    try:
+        for verb in ("up", "down"):
+            told = cluster(verb, "--json")
+            assert told.exit_code == 31
+            assert "rain-deploy down -c again --forget node-2" in told.error["next"]
+        assert cluster("down", "--forget", "node-2").exit_code == 2, "it asks"
+        down = cluster.well("down", "--forget", "node-2", "--yes", "--json").result
+        (left,) = down["forgotten"]
+        assert f"{second.place}/clusters/{identity}" in left
+        assert (first.left(), first.processes()) == ([], [])
+        assert cluster.line.clusters() == []
+    finally:
+        second.stop()
+        second.start()

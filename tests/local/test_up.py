@@ -178,7 +178,7 @@ def test_ctrl_c_in_up_undoes_what_it_made(make_home: MakeHome) -> None:
     up.interrupt()
     assert up.ended().exit_code == 130
     assert (line.clusters(), living_in(line.home)) == ([], {})
-    assert "no record of it here" in line.well("down").stdout
+    assert "there is no record of cluster" in line.well("down").stdout
 
 
 def test_ctrl_c_in_a_second_up_leaves_the_cluster_as_it_was(cluster: LocalCluster) -> None:

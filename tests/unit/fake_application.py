@@ -131,6 +131,7 @@ class FakeVerbs:
         self.drift: tuple[str, ...] = ()
         self.rows: tuple[PointRow, ...] = (POINT, TASK)
         self.up_result = UP
+        self.down_result = DOWN
         self.cost: float | None = None
         """What ``status``, ``list`` and ``down`` report."""
         self.found: tuple[GcLine, ...] = FOUND
@@ -190,7 +191,7 @@ class FakeVerbs:
         }
 
     def _down(self) -> DownResult:
-        return dataclasses.replace(DOWN, cost=self.cost, currency="CHF")
+        return dataclasses.replace(self.down_result, cost=self.cost, currency="CHF")
 
     def _status(self, name: str, *, checked: bool) -> StatusResult:
         hourly = None if self.cost is None else 0.09892

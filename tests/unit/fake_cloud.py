@@ -186,14 +186,14 @@ class Nodes:
 
     def connect(self, host: Host) -> None:
         if host.address in self.strangers:
-            raise HostKeyError(f"another key at {host.address}")
+            raise HostKeyError(f"another key at {host.address}", node=host.name)
         for (kind, ref), found in self.cloud.held.items():
             if kind == "instance" and found.address == host.address and found.state == "running":
                 if self.boots.get(ref, 0) > 0:
                     self.boots[ref] -= 1
                     break
                 return
-        raise Unreachable(f"nobody answers at {host.address}")
+        raise Unreachable(f"nobody answers at {host.address}", node=host.name)
 
     def run(
         self, host: Host, command: Command, *, on_stdout: Chunk | None = None, on_stderr: Chunk | None = None

@@ -15,8 +15,9 @@ from rain_deploy.cli.show import text
 from rain_deploy.core import events
 from rain_deploy.errors import ApiError
 from rain_deploy.options.table import Group
+from rain_deploy.verbs.down import DownResult
 from rain_deploy.verbs.logs import NodeLog
-from tests.unit.fake_application import OUT, POINT, RUN, UP, World
+from tests.unit.fake_application import DOWN, OUT, POINT, RUN, UP, World
 
 HEAD = "NODE    ROLE      STATE  CPUS  LOAD  DISK FREE  ADDRESS"
 
@@ -64,11 +65,10 @@ def test_a_run_that_brought_nothing_says_what_there_is(world: World) -> None:
     assert shown[-1] == "  only what it printed: stdout.log, stderr.log"
 
 
-@pytest.mark.parametrize("state", ["failed", "cancelled", "not run"])
-def test_points_without_a_result_say_why(world: World, state: str) -> None:
-    world.verbs.rows = (replace(POINT, state=state, message="ValueError: lr=0.5 diverges"),)
+def test_points_that_failed_say_why(world: World) -> None:
+    world.verbs.rows = (replace(POINT, state="failed", message="ValueError: lr=0.5 diverges"),)
     head, line = world.invoke("points").stdout.splitlines()
-    assert (head.endswith("  REASON"), line.endswith("  ValueError: lr=0.5 diverges")) == (True, True)
+    assert (head.endswith("  WHY"), line.endswith("  ValueError: lr=0.5 diverges")) == (True, True)
 
 
 @pytest.mark.parametrize("interactive", [True, False])
@@ -221,7 +221,32 @@ def test_down_prints_its_certificate(world: World, tmp_path: Path) -> None:
         "  node-2: no file",
         "cluster default is down, 1.5 s",
     ]
-    assert world.last() == ("mine", True, tmp_path / "there", None)
+    assert world.last() == ("mine", True, tmp_path / "there", None, ())
+    world.invoke("down", "--forget", "node-2", "--forget", "all")
+    assert world.last() == ("default", False, None, None, ("node-2", "all"))
+
+
+def test_down_calls_nothing_verified_that_was_forgotten(world: World) -> None:
+    left = "node-2 at 10.0.0.2: files under /var/lib"
+    world.verbs.down_result = replace(DOWN, forgotten=(left,))
+    told = world.invoke("down", "--forget", "node-2").stdout.splitlines()
+    assert f"forgotten, NOT verified: {left}" in told
+    assert "verified: nothing else is left" in told
+    world.verbs.down_result = replace(DOWN, forgotten=(left,), certificate=(), deleted=())
+    assert "  verified" not in world.invoke("down", "--forget", "all").stdout
+
+
+def test_down_of_a_name_that_is_not_there_names_those_that_are(world: World) -> None:
+    for clusters, shown in {
+        ("default", "mine"): "(clusters here: default, mine); did you mean default?",
+        ("mine",): "(clusters here: mine)",
+        (): "(clusters here: none)",
+    }.items():
+        world.verbs.down_result = DownResult("defualt", nothing=True, clusters=clusters)
+        result = world.invoke("down", "-c", "defualt")
+        assert result.exit_code == 0
+        first = result.stdout.splitlines()[0]
+        assert first.startswith(f"there is no record of cluster defualt here {shown}")
 
 
 def test_status_and_list_and_runs_are_tables(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 from rain_deploy.cluster.apply import delete_surplus
 from rain_deploy.cluster.destroy import delete
 from rain_deploy.cluster.hosts import pinned
+from rain_deploy.cluster.lookup import add_way_out
 from rain_deploy.cluster.plan import plan_up
 from rain_deploy.cluster.seen import look
-from rain_deploy.core.cluster import Bill, Cluster
+from rain_deploy.core.cluster import Bill, Cluster, Node
 from rain_deploy.core.machine import Intent, Resource
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.spec import ClusterSpec
@@ -22,6 +24,7 @@ from rain_deploy.errors import (
     ApiError,
     CredentialsError,
     DownIncomplete,
+    HostKeyError,
     InputError,
     PullFailed,
     Unproved,
@@ -31,6 +34,7 @@ from rain_deploy.providers.base import Provider
 from rain_deploy.state.store import Record
 from rain_deploy.verbs.check import check
 from rain_deploy.verbs.down import down
+from rain_deploy.verbs.gc import gc
 from rain_deploy.verbs.scale import scale
 from rain_deploy.verbs.sweep import torn_down
 from tests.support.values import QUOTE, changed
@@ -301,3 +305,199 @@ def test_nobody_is_asked_where_no_credentials_are_found(world: World) -> None:
     forgotten(world)
     result = down(world.ctx, "one")
     assert (result.nothing, result.certificate, world.cloud.calls) == (True, (), [])
+
+
+# ---- forgotten: nobody can reach it any more
+
+
+def asked(world: World) -> list[str]:
+    """The questions from now on; the answers are in ``world.answers``."""
+    questions: list[str] = []
+    answer = world.ctx.confirm
+
+    def confirm(question: str) -> bool:
+        questions.append(question)
+        return answer(question)
+
+    world.ctx = replace(world.ctx, confirm=confirm)
+    return questions
+
+
+def without_a_key(world: World) -> None:
+    def refused(_: str) -> Provider:
+        raise CredentialsError("no Exoscale credentials found")
+
+    world.ctx = replace(world.ctx, provider_for=refused)
+
+
+def empty_account(world: World) -> None:
+    world.cloud.held.clear()
+
+
+@pytest.mark.parametrize("lost", [empty_account, without_a_key])
+def test_a_cluster_whose_key_is_gone_is_forgotten_after_a_question_that_tells_all(
+    world: World, lost: Callable[[World], None]
+) -> None:
+    cluster = changed(world.cluster(nodes=2), account="EXOother")
+    world.store.save_cluster(cluster)
+    lost(world)
+    questions = asked(world)
+    result = down(world.ctx, "one", forget=("all",))
+    assert len(questions) == 1
+    assert world.store.clusters() == ()
+    told = "\n".join(result.forgotten)
+    for machine in cluster.nodes:
+        assert f"id {machine.host.machine}" in told
+        assert machine.host.address in told
+        assert machine.host.machine in world.told, "it is said before the question"
+    for what in ("CHF per hour", "EXOother", owner_tag(ME), "rain-deploy gc --delete -c one"):
+        assert what in told
+    assert result.certificate == ()
+
+
+def test_a_no_forgets_nothing(world: World) -> None:
+    in_another_account(world, world.cluster())
+    world.answers.append(False)
+    with pytest.raises(UsageError, match="nothing was forgotten"):
+        down(world.ctx, "one", forget=("all",))
+    assert world.store.cluster("one")
+    assert world.store.resources(world.store.clusters()[0].id)
+
+
+@pytest.mark.parametrize("names", [("all",), ("node-2",), ("node-1", "node-2", "node-3")])
+def test_a_rented_machine_that_the_account_shows_is_never_forgotten(
+    world: World, names: tuple[str, ...]
+) -> None:
+    """Neither one by one, nor with the key that made it, nor with a new key of the same account."""
+    for account in ("EXOkey", "EXOother"):
+        world.cluster(account=account)
+        with pytest.raises(InputError) as caught:
+            down(world.ctx, "one", forget=names)
+        assert "rain-deploy down -c one" in str(caught.value.next_step)
+        assert len(world.names()) == 3
+        assert world.store.cluster("one")
+        down(world.ctx, "one")
+
+
+def test_an_account_that_is_silent_for_a_moment_is_not_lost(world: World) -> None:
+    in_another_account(world, world.cluster())
+    world.cloud.silent = True
+    with pytest.raises(ApiError, match="nothing was forgotten"):
+        down(world.ctx, "one", forget=("all",))
+    assert world.store.cluster("one")
+
+
+def test_every_command_that_refuses_for_another_account_names_the_way_out(world: World) -> None:
+    in_another_account(world, world.cluster())
+    for verb in (lambda: down(world.ctx, "one"), lambda: look(world.ctx, spec_of(world))):
+        with pytest.raises(InputError) as caught:
+            verb()
+        assert "rain-deploy down -c one --forget all" in str(caught.value.next_step)
+    for cluster in ("one", None):
+        world.events.clear()
+        gc(world.ctx, spec_of(world), cluster, delete=True)
+        assert "rain-deploy down -c one --forget all" in world.told
+    gc(world.ctx, spec_of(world), "another", delete=True)
+    assert world.told.count("--forget all") == 1
+
+
+def test_results_on_a_machine_without_an_account_are_pulled_or_given_up_first(world: World) -> None:
+    has_a_run(world, in_another_account(world, world.cluster()))
+    with pytest.raises(PullFailed, match="results could not be pulled"):
+        down(world.ctx, "one", forget=("all",))
+    without_a_key(world)
+    with pytest.raises(PullFailed, match="results could not be pulled"):
+        down(world.ctx, "one", forget=("all",))
+    assert down(world.ctx, "one", forget=("all",), discard_results=True).forgotten
+    assert [run.state for run in world.store.runs("one")] == ["finished"]
+
+
+def of_ones_own(world: World, nodes: int = 3) -> Cluster:
+    """A cluster on machines of the user, which nobody rents."""
+    cluster = replace(world.cluster(nodes=nodes), bill=None)
+    world.store.save_cluster(cluster)
+    world.cloud.priced = False
+    world.cloud.traits = replace(world.cloud.traits, owned=False, needs_wall=True)
+    return cluster
+
+
+def gone(world: World, node: Node) -> None:
+    """It was thrown away: nobody answers."""
+    key = ("instance", node.host.machine)
+    world.cloud.held[key] = replace(world.cloud.held[key], address="")
+
+
+def installed_anew(world: World, node: Node) -> None:
+    """It has another host key."""
+    world.nodes.strangers.add(node.host.address)
+
+
+@pytest.mark.parametrize("lost", [gone, installed_anew])
+@pytest.mark.parametrize("index", [0, 2])
+def test_a_host_that_is_gone_for_good_is_forgotten_and_all_others_are_ended(
+    world: World, lost: Callable[[World, Node], None], index: int
+) -> None:
+    cluster = of_ones_own(world)
+    node = cluster.nodes[index]
+    lost(world, node)
+    with pytest.raises((Unproved, HostKeyError)) as caught:
+        down(world.ctx, "one")
+    add_way_out(world.ctx, "one", caught.value)
+    assert f"rain-deploy down -c one --forget {node.name}" in str(caught.value.next_step)
+    world.nodes.asked.clear()
+    questions = asked(world)
+    (told,) = down(world.ctx, "one", forget=(node.name,)).forgotten
+    assert len(questions) == 1
+    others = {each.host.machine for each in cluster.nodes if each is not node}
+    assert {machine for machine, verb in world.nodes.asked if verb == "sh"} == others
+    for what in (node.host.address, cluster.layout.cluster, f"rain_deploy_{cluster.id}", "kill -9"):
+        assert what in told
+    assert world.store.cluster("one") is None
+
+
+def test_all_hosts_may_be_gone_for_good(world: World) -> None:
+    cluster = of_ones_own(world, nodes=2)
+    for node in cluster.nodes:
+        gone(world, node)
+    result = down(world.ctx, "one", forget=("all",))
+    assert len(result.forgotten) == 2
+    assert world.store.cluster("one") is None
+
+
+def test_results_on_a_host_that_is_forgotten_are_given_up_only_by_name(world: World) -> None:
+    cluster = of_ones_own(world)
+    has_a_run(world, cluster)
+    gone(world, cluster.server)
+    with pytest.raises(PullFailed) as caught:
+        down(world.ctx, "one")
+    add_way_out(world.ctx, "one", caught.value)
+    assert "rain-deploy down -c one --forget node-1" in str(caught.value.next_step)
+    with pytest.raises(PullFailed, match="r1") as caught:
+        down(world.ctx, "one", forget=("node-1",))
+    assert "--forget node-1 --discard-results" in str(caught.value.next_step)
+    assert world.store.cluster("one") == cluster
+    down(world.ctx, "one", forget=("node-1",), discard_results=True)
+    assert world.store.cluster("one") is None
+
+
+def test_a_wrong_name_or_a_no_forgets_no_host(world: World) -> None:
+    cluster = of_ones_own(world)
+    with pytest.raises(InputError, match="no node-9; it has node-1, node-2, node-3"):
+        down(world.ctx, "one", forget=("node-9",))
+    world.answers.append(False)
+    with pytest.raises(UsageError):
+        down(world.ctx, "one", forget=("node-3",))
+    assert world.store.cluster("one") == cluster
+
+
+def test_a_forgotten_host_stays_forgotten_if_the_rest_cannot_go_yet(world: World) -> None:
+    cluster = of_ones_own(world)
+    gone(world, cluster.nodes[1])
+    gone(world, cluster.nodes[2])
+    with pytest.raises(Unproved):
+        down(world.ctx, "one", forget=("node-3",))
+    left = world.store.cluster("one")
+    assert left
+    assert [node.name for node in left.nodes] == ["node-1", "node-2"]
+    down(world.ctx, "one", forget=("node-2",))
+    assert world.store.cluster("one") is None

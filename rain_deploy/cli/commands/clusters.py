@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import time
 from collections.abc import Sequence
@@ -210,12 +211,17 @@ def down_text(result: DownResult) -> text.Text:
     """Return what was pulled and deleted, and how it was verified."""
     if result.nothing:
         looked = "; ".join(result.certificate) or f"to look in an account: rain-deploy gc -c {result.cluster}"
-        return [f"cluster {result.cluster}: no record of it here; {looked}"]
+        near = difflib.get_close_matches(result.cluster, result.clusters, n=1)
+        here = f"(clusters here: {', '.join(result.clusters) or 'none'})"
+        here += f"; did you mean {near[0]}?" if near else ""
+        return [f"there is no record of cluster {result.cluster} here {here}", text.clean(looked)]
     cost = f"; it cost {money(result.cost, result.currency)}" if result.cost is not None else ""
+    verified = f"verified: nothing {'else ' if result.forgotten else ''}is left"
     return [
         *(f"pulled: {run}" for run in result.pulled),
         *(f"deleted: {text.clean(thing)}" for thing in result.deleted),
-        "verified: nothing is left",
+        *(f"forgotten, NOT verified: {text.clean(line)}" for line in result.forgotten),
+        *([verified] if result.certificate or not result.forgotten else []),
         *(f"  {text.clean(line)}" for line in result.certificate),
         f"cluster {result.cluster} is down, {text.seconds(result.seconds)}{cost}",
     ]
@@ -225,15 +231,27 @@ def down_text(result: DownResult) -> text.Text:
 @option(
     "--discard-results", is_flag=True, group=Group.OUTPUT, help="Do not pull results that are not here yet."
 )
-def down_command(session: Session, *, discard_results: bool) -> Shown:
+@option(
+    "--forget",
+    multiple=True,
+    metavar="NODE",
+    group=Group.OUTPUT,
+    help="Forget this node, which is gone for good. May be repeated. all: every node, or a lost account.",
+)
+def down_command(session: Session, *, discard_results: bool, forget: tuple[str, ...]) -> Shown:
     """Pull the results that are not here yet, delete the cluster, and check that nothing is left.
 
     If a run is active, it asks first; --yes cancels the run. If there is no record of the cluster on this
     machine, it looks in your cloud account and shows what it finds there, but deletes nothing.
+
+    --forget shows what may be left on the node, and how to remove it there, and asks. Rented machines are
+    forgotten only with "all", and only if no key can show them or prove that they are gone.
     """
     from rain_deploy.verbs.down import down
 
     out = session.flags.get("out")
     account = account_spec(session) if session.app.credentials() else None
-    result = session.call(down, session.cluster, discard_results=discard_results, out=out, account=account)
+    result = session.call(
+        down, session.cluster, discard_results=discard_results, out=out, account=account, forget=forget
+    )
     return result, down_text(result)

@@ -15,7 +15,14 @@ from rain_deploy.core.machine import Host, Intent, Resource, node_index
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import InputError, RainDeployError, StateError, Unreachable, disk_full
 from rain_deploy.providers.keys import cluster_key, public_key
-from rain_deploy.providers.local.server import PORT, LocalServer, end_processes, existing, user_name
+from rain_deploy.providers.local.server import (
+    PORT,
+    LocalServer,
+    end_processes,
+    existing,
+    remove_tree,
+    user_name,
+)
 
 KIND = "node"
 DISK_BYTES = 64 << 20  # free space needed for keys, logs and a small run; the installation needs more
@@ -110,12 +117,13 @@ class LocalProvider:
         server = LocalServer(self._root, ref.cluster_id, ref.index)
         end_processes(server.node)
         with self._removing:  # nodes are deleted in parallel, and one of them is the last
-            shutil.rmtree(server.directory, ignore_errors=True)
+            remove_tree(server.directory)
             if server.directory.exists():
-                raise StateError(f"{server.directory} cannot be removed")
+                why = f"{server.directory} cannot be removed: it may hold files of another user"
+                raise StateError(why, next_step="remove it as root, then type the command again")
             if not any(each.name.isdigit() for each in server.directory.parent.glob("*/")):
-                shutil.rmtree(server.directory.parent, ignore_errors=True)
-                shutil.rmtree(self._base / "clusters" / ref.cluster_id, ignore_errors=True)
+                remove_tree(server.directory.parent)
+                remove_tree(self._base / "clusters" / ref.cluster_id)
 
     def _resource(self, server: LocalServer) -> Resource:
         ref = f"{server.address}:{PORT}" if server.directory.exists() else ""

@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import random
+import shutil
 import signal
 import socket
 import sys
@@ -167,6 +168,21 @@ def existing(root: Path) -> list[tuple[str, int]]:
 def pids_of(node: str) -> tuple[int, ...]:
     """Return the living processes of ``node`` (``<cluster id>/<N>``)."""
     return tuple(pid for pid, environment in environments() if environment.get(VARIABLE) == node)
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a directory, also one with directories inside that refuse even their owner; best effort."""
+    shutil.rmtree(path, ignore_errors=True)
+    if not path.exists():
+        return
+    with contextlib.suppress(OSError):
+        path.chmod(0o700)
+    for folder, names, _ in os.walk(path):  # from the top: a directory is opened once it may be
+        for inner in (Path(folder, name) for name in names):
+            if not inner.is_symlink():
+                with contextlib.suppress(OSError):
+                    inner.chmod(0o700)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def end_processes(node: str) -> None:
