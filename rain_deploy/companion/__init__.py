@@ -85,7 +85,18 @@ def _hook_after_loading(loader: "Any", hook: str) -> None:
     loader.exec_module = exec_module
 
 
+def _show_error(kind: "Any", error: "Any", trace: "Any") -> None:
+    """Print an exception that ends the script; anything that goes wrong here leaves it to Python."""
+    with FailOpen("printing an exception"):
+        from .tracebacks import show
+
+        show(kind, error, trace)
+        return
+    sys.__excepthook__(kind, error, trace)
+
+
 if os.environ.get("RAIN_DEPLOY_SCRIPT"):
+    sys.excepthook = _show_error
     hooks: "dict[str, str]" = {}
     if os.environ.get("RAIN_DEPLOY_FIGURES"):
         hooks |= {"matplotlib.figure": "figures.hook_figure", "matplotlib.pyplot": "figures.hook_pyplot"}

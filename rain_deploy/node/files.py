@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,15 +84,13 @@ class Tail:
         self._offset += len(data)
         return data
 
-    def json_lines(self) -> list[Json]:
-        """Return the objects of the lines that were completed since the last call; skip other lines."""
-        values: list[Json] = []
+    def json_lines(self) -> Iterator[Json]:
+        """Yield the objects of the lines that were completed since the last call; skip other lines."""
         while data := self.read(whole_lines=True):
             for line in data.splitlines():
                 with contextlib.suppress(ValueError):
                     if isinstance(value := json.loads(line), dict):
-                        values.append(value)
-        return values
+                        yield value
 
 
 class NotInstalled(Exception):  # noqa: N818 - a fact about the node, worded as one

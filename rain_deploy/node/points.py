@@ -11,10 +11,9 @@ not, the next step reads it.
 import contextlib
 import json
 import math
-import os
 import re
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +22,7 @@ from urllib.parse import quote
 
 from .files import Json, Tail
 from .run import Run
-from .wire import Parameter, PointRow, WireError, from_json, to_json
+from .wire import Parameter, PointRow, WireError, from_json, read, to_json
 
 Key = tuple[int, int]  # session and task, as Rain numbers them
 _PAIR = re.compile(r"""(?<![\w.\-])([A-Za-z_][\w.\-]*)=(?:"([^"]*)"|'([^']*)'|([^\s,;]+))""")
@@ -32,6 +31,8 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WORDS = {"true": True, "false": False}
 _NONSENSE = (ValueError, OverflowError)  # raised by notes of a wrong shape: user code can write them too
 _NO_REASON = {"", "Task failed in executor"}
+ENDED = frozenset({"finished", "failed", "cancelled", "not run"})
+"""States that a task keeps.  What had started when its session ended was cancelled, the rest was not run."""
 _ROWS_PER_STEP = 500
 _CHANGE_COUNTER = slice(24, 28)  # bytes of SQLite's file header that every transaction changes
 
@@ -65,17 +66,27 @@ class ValueNote:
 
 
 class Points:
-    """Rows by task.  ``changed()`` returns those that differ from what it returned before."""
+    """Rows by session and task.  ``changed()`` returns those that differ from what it returned before.
 
-    def __init__(self, blank: PointRow, *, node_name: Callable[[str], str], known: list[PointRow]) -> None:
+    The points of a session are its tasks with ``key=value`` in their names; if there is none, those whose
+    output the script keeps.  Each event costs as much as the tasks that it is about, however many there are.
+    """
+
+    def __init__(
+        self, blank: PointRow, *, node_name: Callable[[str], str], known: Iterable[PointRow]
+    ) -> None:
         """``blank`` has the fields that all rows share; ``known`` are rows that an earlier process wrote."""
         self._blank = replace(blank, state="submitted", source="engine")
         self._node_name = node_name
-        self._rows: dict[Key, PointRow] = {}
-        self._notes: dict[Key, TaskNote] = {}
-        self._ended: set[Key] = set()
-        self._touched: set[int] = set()
-        self._given = {(row.session, row.task): row for row in known}
+        self._rows: dict[int, dict[int, PointRow]] = {}
+        for row in known:
+            self._rows.setdefault(row.session, {})[row.task] = row
+        self._before: dict[
+            Key, PointRow | None
+        ] = {}  # rows as ``changed`` returned them, of those touched since
+        self._named: set[int] = set()
+        self._awaited: set[Key] = set()  # tasks that the companion noted and that have not ended
+        self._noted = False
         self._clients_removed = 0
 
     def apply(self, event: Event) -> None:
@@ -84,27 +95,25 @@ class Points:
         match event.kind:
             case "ClientSubmit":
                 for spec in data["tasks"]:
-                    name = spec.get("name", "")
-                    self._change(spec["id"], name=name, parameters=parameters(name))
+                    self._submit(spec["id"], spec.get("name", ""))
             case "TaskStarted":
                 self._change(data["task"], started_s=_epoch_s(event.timestamp), state="running")
             case "TaskFinished":
                 self._finish(data["task"], data["info"])
             case "SessionClosed":
-                changes = {"message": "not waited for"}
-                if data["reason"] == "Error":
-                    changes = {"state": "failed", "message": "dropped: another task of its session failed"}
-                open_tasks = {key for key in self._rows if key[0] == data["session"]} - self._ended
-                for key in open_tasks:
-                    self._change(key, **changes)
-                self._ended |= open_tasks
+                failed = data["reason"] == "Error"
+                why = "another task of its session failed" if failed else "the script closed its session"
+                self._drop(data["session"], why)
             case "ClientRemoved":
                 self._clients_removed += 1
 
     def note_task(self, note: TaskNote) -> None:
         """Take a note of the companion about a task into account."""
-        self._change((note.session, note.task))
-        self._notes[note.session, note.task] = note
+        key, changes = (note.session, note.task), {"parameters": note.parameters, "point": note.kept}
+        row = self._change(key, **({} if note.session in self._named else changes))
+        self._noted = True
+        if row.state not in ENDED:
+            self._awaited.add(key)
 
     def note_value(self, note: ValueNote) -> None:
         """Take a value that the script loaded into account.  Raises ValueError, OverflowError."""
@@ -113,46 +122,47 @@ class Points:
         change: Json = {"value": value} if math.isfinite(value) else {"message": f"value is {value}"}
         self._change((note.session, note.task), source="companion", **change)
 
+    def close(self, why: str) -> None:
+        """End the tasks that have not ended, because the run has."""
+        for session in self._rows:
+            self._drop(session, why)
+
     def complete(self, clients: int) -> bool:
         """Return True when all is read: every noted task has ended, or all clients that were let in left."""
-        all_ended = bool(self._notes) and self._ended >= self._notes.keys()
-        return all_ended or self._clients_removed >= clients
+        return (self._noted and not self._awaited) or self._clients_removed >= clients
 
     def changed(self) -> list[PointRow]:
-        """Return the rows that differ from those returned before, in order of session and task.
-
-        The points of a session are its tasks with ``key=value`` in their names; if there is none, those
-        whose output the script keeps.
-        """
-        named = {key[0] for key, row in self._rows.items() if row.parameters}
-        rows = []
-        for key in sorted(key for key in self._rows if key[0] in self._touched):
-            row = self._rows[key]
-            if key[0] in named:
-                row = replace(row, point=bool(row.parameters))
-            elif note := self._notes.get(key):
-                row = replace(row, parameters=note.parameters, point=note.kept)
-            if self._given.get(key) != row:
-                self._given[key] = row
-                rows.append(row)
-        self._touched.clear()
-        return rows
+        """Return the rows that differ from those returned before, in order of session and task."""
+        before, self._before = self._before, {}
+        rows = ((self._rows[session][task], before[session, task]) for session, task in sorted(before))
+        return [row for row, old in rows if row != old]
 
     def _change(self, task: Sequence[int], **changes: Any) -> PointRow:
         session, number = task
-        row = self._rows.get((session, number)) or replace(self._blank, session=session, task=number)
-        self._rows[session, number] = row = replace(row, **changes)
-        self._touched.add(session)
+        rows = self._rows.setdefault(session, {})
+        old = rows.get(number)
+        self._before.setdefault((session, number), old)
+        row = rows[number] = replace(old or replace(self._blank, session=session, task=number), **changes)
+        if row.state in ENDED:
+            self._awaited.discard((session, number))
         return row
+
+    def _submit(self, task: Sequence[int], name: str) -> None:
+        pairs, session = parameters(name), task[0]
+        named = {"parameters": pairs, "point": bool(pairs)}
+        self._change(task, name=name, **(named if pairs or session in self._named else {}))
+        if pairs and session not in self._named:
+            self._named.add(session)
+            for number, row in self._rows[session].items():  # what the companion noted of them counts no more
+                pairs = parameters(row.name)
+                self._change((session, number), parameters=pairs, point=bool(pairs))
 
     def _finish(self, task: Sequence[int], info: Json) -> None:
         row = self._change(task, state="finished", duration_s=info.get("duration"))
         message = row.message if row.source == "companion" else ""
         if error := info.get("error"):
             self._change(task, state="failed")
-            lines = [line for line in map(str.strip, error.splitlines()) if line not in _NO_REASON]
-            if lines:  # the most useful one: a traceback's last line, a program's first one
-                message = lines[-1 if lines[0].startswith("Traceback") else 0]
+            message = reason(error) or message
         if governor := info.get("governor"):
             row = self._change(task, node=self._node_name(governor))
         if start := info.get("start_time"):
@@ -160,11 +170,27 @@ class Points:
         timed = row.started_s is not None and row.duration_s is not None
         ended_s = (row.started_s or 0) + (row.duration_s or 0) if timed else None
         self._change(task, message=message, ended_s=ended_s)
-        self._ended.add((row.session, row.task))
+
+    def _drop(self, session: int, why: str) -> None:
+        """End what has not ended of a session; nobody will hear of it any more."""
+        for number, row in self._rows.get(session, {}).items():
+            if row.state not in ENDED:
+                state = "not run" if row.started_s is None else "cancelled"
+                self._change((session, number), state=state, message=why)
 
 
 def _epoch_s(timestamp: str) -> float:
     return datetime.fromisoformat(timestamp).timestamp()
+
+
+def reason(error: str) -> str:
+    """Return the line of a task's error that says why: a traceback's exception, a program's first line."""
+    lines = [line for line in error.splitlines() if line.strip() not in _NO_REASON]
+    if lines and lines[0].startswith("Traceback"):
+        frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
+        after = lines[frames[-1] + 1 if frames else 1 :]  # an exception's text may have more lines
+        lines = [line for line in after if not line.startswith(" ")] or lines[-1:]
+    return lines[0].strip() if lines else ""
 
 
 def parameters(name: str) -> dict[str, Parameter | None]:
@@ -191,16 +217,22 @@ class Recorder:
         self._last_id = 0
         self._tasks = Tail(run.path / "companion" / "tasks.jsonl")
         self._values = Tail(run.path / "companion" / "values.jsonl")
-        # A supervisor that was killed while it wrote leaves an unfinished last line.
-        if self._output.exists() and not (data := self._output.read_bytes()).endswith(b"\n"):
-            os.truncate(self._output, data.rfind(b"\n") + 1)
-        known = []
-        for line in Tail(self._output).json_lines():
-            with contextlib.suppress(WireError):
-                if (row := from_json(PointRow, line)).attempt == status.attempt:
-                    known.append(row)
         blank = PointRow(task=0, run=run.id, attempt=status.attempt, epoch=status.epoch)
-        self.points = Points(blank, node_name=node_name, known=known)
+        self.points = Points(blank, node_name=node_name, known=self._known(status.attempt))
+
+    def _known(self, attempt: int) -> Iterator[PointRow]:
+        """Yield what an earlier process wrote, and cut off the half line of one that was killed."""
+        if not self._output.exists():
+            return
+        with self._output.open("rb+") as file:
+            end = 0
+            for text in file:
+                if text.endswith(b"\n"):
+                    end += len(text)
+                    with contextlib.suppress(WireError):
+                        if (row := read(PointRow, text)).attempt == attempt:
+                            yield row
+            file.truncate(end)
 
     def step(self) -> None:
         """Append the rows that changed since the last step.  Raises OSError."""
@@ -214,6 +246,14 @@ class Recorder:
         for note in self._values.json_lines():
             with contextlib.suppress(*_NONSENSE):
                 self.points.note_value(from_json(ValueNote, note))
+        self._write()
+
+    def close(self, why: str) -> None:
+        """Append an end of every task that has none, because the run has ended.  Raises OSError."""
+        self.points.close(why)
+        self._write()
+
+    def _write(self) -> None:
         if rows := self.points.changed():
             text = "".join(json.dumps(to_json(row)) + "\n" for row in rows)
             with self._output.open("a", encoding="ascii") as file:

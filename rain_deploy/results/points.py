@@ -5,6 +5,7 @@ import csv
 import datetime as dt
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
@@ -13,7 +14,13 @@ from rain_deploy.node.wire import Parameter, PointRow, WireError, from_json, par
 
 _LONGEST_LINE_BYTES = 1 << 20
 _BEFORE = ("task", "name")
-_AFTER = ("value", "state", "node", "started", "duration_s")
+_AFTER = ("value", "state", "node", "started", "duration_s", "reason")
+_STATES = (
+    "finished",
+    "failed",
+    "cancelled",
+    "not run",
+)  # of a run that has ended; in this order they are shown
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet runs a text that starts with one of these as a formula."""
 
@@ -44,6 +51,26 @@ def fold(rows: Iterable[PointRow], *, all_: bool = False) -> tuple[PointRow, ...
     return tuple(row for _, row in sorted(newest.items()) if all_ or row.point)
 
 
+def count_states(rows: Iterable[PointRow]) -> dict[str, int]:
+    """Return how many rows are in each state."""
+    counts = Counter(row.state for row in rows)
+    return {state: counts[state] for state in dict.fromkeys((*_STATES, *sorted(counts))) if counts[state]}
+
+
+def first_failure(rows: Iterable[PointRow]) -> str:
+    """Return which task failed first, where and why, in one line; empty if none did."""
+    failed = [row for row in rows if row.state == "failed"]
+    if not failed:
+        return ""
+    row = min(failed, key=lambda row: math.inf if row.ended_s is None else row.ended_s)
+    pairs = " ".join(f"{name}={value}" for name, value in row.parameters.items())
+    named = " ".join(row.name.split()) or pairs
+    where = f" on {row.node}" if row.node else ""
+    return (
+        f"task {row.task}{f' ({named})' if named else ''} failed{where}: {row.message or 'no reason given'}"
+    )
+
+
 def write_csv(rows: tuple[PointRow, ...], stream: IO[str]) -> None:
     """Write a header and a line per row, with a column per parameter in order of appearance.
 
@@ -56,14 +83,17 @@ def write_csv(rows: tuple[PointRow, ...], stream: IO[str]) -> None:
     writer.writerow([*_BEFORE, *map(_cell, headed), *_AFTER])
     for row in rows:
         given = (row.parameters.get(name) for name in names)
-        after = (row.value, row.state, row.node, _time(row.started_s), row.duration_s)
+        after = (row.value, row.state, row.node, _time(row.started_s), row.duration_s, row.message)
         writer.writerow(map(_cell, (row.task, row.name, *given, *after)))
 
 
 def write_json(rows: tuple[PointRow, ...], stream: IO[str]) -> None:
     """Write a list of the rows, with ``"NaN"``, ``"Infinity"``, ``"-Infinity"`` where JSON has no number."""
-    json.dump([_plain(to_json(row)) for row in rows], stream, indent=1, allow_nan=False)
-    stream.write("\n")
+    before = "[\n"
+    for row in rows:  # one after the other: there may be 100,000
+        stream.write(before + json.dumps(_plain(to_json(row)), allow_nan=False))
+        before = ",\n"
+    stream.write("\n]\n" if rows else "[]\n")
 
 
 def _plain(value: object) -> object:

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ class PulledRun:
     bytes: int
     finished: bool  # False: the run goes on, and these are its results so far
     failed_points: int = 0
+    point_states: dict[str, int] = field(default_factory=dict)  # how many points are in each state
+    first_failure: str = ""  # which task failed first, where and why; it may be no point
 
 
 def pull(stream: Stream, run: RunRecord, limits: Limits | None = None) -> PulledRun:
@@ -105,7 +107,9 @@ def _landed(run: RunRecord, unpacked: Unpacked, partial: Path) -> PulledRun:
         status = RunStatus()
     (partial / _STATE).unlink(missing_ok=True)  # the manifest takes its place
     files = [file for file in unpacked.files if file.path != _STATE]
-    rows = points.fold(points.read_rows(partial / _ROWS))
+    tasks = points.fold(points.read_rows(partial / _ROWS), all_=True)
+    rows = tuple(row for row in tasks if row.point)
+    states = points.count_states(rows)
     for name, write in (("points.csv", points.write_csv), ("points.json", points.write_json)):
         with (partial / name).open("w", encoding="utf-8", newline="") as table:
             write(rows, table)
@@ -120,7 +124,9 @@ def _landed(run: RunRecord, unpacked: Unpacked, partial: Path) -> PulledRun:
         files=sum(file.path.startswith("files/") for file in files),
         bytes=sum(file.size_bytes for file in files),
         finished=status.state == RunState.FINISHED,
-        failed_points=sum(row.state == "failed" for row in rows),
+        failed_points=states.get("failed", 0),
+        point_states=states,
+        first_failure=points.first_failure(tasks),
     )
 
 

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class RunResult(Result):
     points: int = 0
     files: int = 0
     failed_points: int = 0
+    point_states: dict[str, int] = field(default_factory=dict)  # how many points are in each state
+    first_failure: str = ""  # which task failed first, where and why
     detached: bool = False
     message: str = ""
     limit_s: float | None = None  # when the machines power themselves off; None: never
@@ -49,15 +51,15 @@ class RunResult(Result):
         run, where, code = f"run {self.run}", f"{self.run} -c {self.cluster}", self.exit_code
         match self.outcome:
             case Outcome.DONE | Outcome.FAILED if self.failed_points:
-                message = f"{run}: {self.failed_points} points failed"
-                details = self.message or None
+                message = f"{run}: {self.failed_points} of {self.points} points failed"
+                details = self.first_failure or self.message or None
                 return errors.PointsFailed(message, details=details, next_step=f"rain-deploy points {where}")
             case Outcome.FAILED:
                 ending = "ended without an exit code" if code is None else f"ended with exit code {code}"
                 if code is not None and code < 0:
                     ending = f"was killed by signal {-code}"
-                message = f"{run}: the script {ending}"
-                return errors.ScriptFailed(message, next_step=f"rain-deploy logs {where}")
+                message, why = f"{run}: the script {ending}", self.first_failure or None
+                return errors.ScriptFailed(message, details=why, next_step=f"rain-deploy logs {where}")
             case Outcome.CANCELLED | Outcome.TIMEOUT | Outcome.LIMIT as outcome:
                 how = {Outcome.TIMEOUT: "timed out", Outcome.LIMIT: "stopped"}.get(Outcome(outcome), outcome)
                 why = f" ({self.message})" if self.message else ""
@@ -119,6 +121,8 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus)
         points=pulled.points,
         files=pulled.files,
         failed_points=pulled.failed_points,
+        point_states=pulled.point_states,
+        first_failure=pulled.first_failure,
         message=status.message,
         limit_s=cluster.limit_s,
     )

@@ -30,14 +30,15 @@ def main() -> int:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
+    key = _key_of_an_earlier_lab(options.env)
     options.env.unlink(missing_ok=True)
     directory = tempfile.TemporaryDirectory(prefix="rain-lab-")
     with directory as path, contextlib.closing(LightMachines(Path(path), port=options.ssh_port)) as machines:
-        return _serve(machines, options, ended)
+        return _serve(Lab(machines, ssh_port=options.ssh_port, latency_s=0.5, key=key), options, ended)
 
 
-def _serve(machines: LightMachines, options: argparse.Namespace, ended: threading.Event) -> int:
-    with Lab(machines, ssh_port=options.ssh_port, latency_s=0.5) as lab:
+def _serve(lab: Lab, options: argparse.Namespace, ended: threading.Event) -> int:
+    with lab:
         _write_exports(options.env, lab.environ())
         print(f"The lab serves {lab.url}; in another shell: . {shlex.quote(str(options.env))}", flush=True)
         ended.wait()
@@ -46,6 +47,16 @@ def _serve(machines: LightMachines, options: argparse.Namespace, ended: threadin
         print(f"not deleted: {each}")
     print(f"{len(left)} left undeleted, {len(lab.log)} requests served")
     return LEFT if left else 0
+
+
+def _key_of_an_earlier_lab(path: Path) -> tuple[str, str] | None:
+    """Return the API key and the secret in the file, so that a lab that starts again is the same account."""
+    if not path.exists():
+        return None
+    words = shlex.split(path.read_text("utf-8"))
+    values = dict(word.split("=", 1) for word in words if "=" in word)
+    key, secret = values.get("EXOSCALE_API_KEY"), values.get("EXOSCALE_API_SECRET")
+    return (key, secret) if key and secret else None
 
 
 def _write_exports(path: Path, environ: dict[str, str]) -> None:

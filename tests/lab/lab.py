@@ -37,7 +37,8 @@ class Lab:
 
     ``latency_s``: how long an operation is pending; 0 ends it in the first answer.  ``zone``: what ``url``
     answers for.  ``authorized``: families of GPU types that may be used (set ``store.limits`` for them too).
-    ``source_ip``: the operator's address in events, instead of the one seen.
+    ``source_ip``: the operator's address in events, instead of the one seen.  ``key``: an API key and its
+    secret, instead of new ones.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Lab:
         authorized: frozenset[str] = frozenset(),
         ssh_port: int = 22,
         source_ip: str | None = None,
+        key: tuple[str, str] | None = None,
     ) -> None:
         self.machines: Machines = machines or NoMachines()
         self.machines.on_power_off = self._powered_off
@@ -62,7 +64,8 @@ class Lab:
         self.store = Store(zones, authorized)
         self.api = Api(self.store, self.log, self.faults, self.machines, zone, latency_s)
         self.keys = self.api.keys
-        self.key, self.secret = self.add_key()
+        self.key, self.secret = key or self.add_key()
+        self.keys[self.key] = (self.secret, None)
         reads = frozenset(name for name, route in spec.routes().items() if route.method == "GET")
         self.restricted_key, self.restricted_secret = self.add_key(allowed=reads)
         self._server = Server((host, port), self.api, source_ip)

@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from exoscale.api.v2 import Client
+
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "tests.lab", "--machines"]
@@ -21,22 +22,19 @@ def _exports(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in shell.stdout.splitlines() if "=" in line)
 
 
+def _start(exports: Path) -> subprocess.Popen[str]:
+    command = [*COMMAND, "light", "--env", str(exports), "--ssh-port", "2299"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+
+
 @pytest.mark.parametrize(("number", "leave"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
 def test_the_lab_in_the_foreground_tells_at_its_end_what_was_left(
     tmp_path: Path, number: signal.Signals, leave: bool
 ) -> None:
     exports = tmp_path / "lab.env"
-    lab = subprocess.Popen(
-        [*COMMAND, "light", "--env", str(exports), "--ssh-port", "2299"],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
+    lab = _start(exports)
     try:
-        deadline_s = time.monotonic() + 20
-        while not exports.exists():
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
+        wait_for(exports.exists, 20, lambda: "the lab is ready")
         assert exports.stat().st_mode & 0o777 == 0o600
         environ = _exports(exports)
         assert environ["RAIN_DEPLOY_PROVIDER"] == "exoscale"
@@ -56,6 +54,26 @@ def test_the_lab_in_the_foreground_tells_at_its_end_what_was_left(
         lab.wait()
     assert lab.returncode == (3 if leave else 0)
     assert ("not deleted: security-group rain" in printed) is leave
+
+
+def test_a_lab_that_starts_again_is_the_same_account(tmp_path: Path) -> None:
+    exports, keys = tmp_path / "lab.env", []
+    for _ in range(2):
+        lab = _start(exports)
+        try:
+            assert lab.stdout is not None
+            assert "The lab serves" in lab.stdout.readline()  # the file is written before
+            environ = _exports(exports)
+            keys.append((environ["EXOSCALE_API_KEY"], environ["EXOSCALE_API_SECRET"]))
+            client = Client(*keys[0], url=environ["EXOSCALE_API_ENDPOINT"])
+            assert client.list_instances() == {"instances": []}
+            client.http_client.close()
+            lab.send_signal(signal.SIGTERM)
+            lab.communicate(timeout=20)
+        finally:
+            lab.kill()
+            lab.wait()
+    assert keys[0] == keys[1]
 
 
 def test_real_machines_are_refused_with_a_sentence(tmp_path: Path) -> None:

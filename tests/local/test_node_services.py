@@ -108,6 +108,31 @@ def test_a_sweep_runs_on_both_nodes_and_is_followed_to_its_end(whole: NodeCluste
     assert all(row["ended_s"] - row["started_s"] >= 0.049 for row in rows.values())
 
 
+def test_services_leave_no_zombies(whole: NodeCluster) -> None:
+    services = [
+        *whole.processes(1, "supervisor"),
+        *whole.processes(1, "keeper"),
+        *whole.processes(2, "keeper"),
+    ]
+    for number in range(3):
+        whole.finish(whole.run(f"zombies-{number}", "print(1)"))
+    whole.probe()
+    wait_for(lambda: not zombies_of(services), 10, lambda: str(zombies_of(services)))
+
+
+def zombies_of(parents: list[int]) -> list[str]:
+    """State lines of the children that have ended and that nobody has waited for."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_text())
+    return [
+        line
+        for line in lines
+        if line.rpartition(")")[2].split()[0] == "Z" and int(line.rpartition(")")[2].split()[1]) in parents
+    ]
+
+
 def test_numbers_that_the_script_loads_become_values_of_points(whole: NodeCluster) -> None:
     script = SWEEP.replace('name="square x=%d" % x', "").replace("x * x", "x * x + 0.5")
     script = script.replace("sum(int(", "sum(float(").replace("get_bytes", "get_str")

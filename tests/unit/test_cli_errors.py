@@ -131,9 +131,23 @@ def test_a_run_that_did_not_end_well_shows_its_result_and_its_code(
 
 
 def test_a_sweep_of_which_points_failed_ends_with_42(world: World) -> None:
-    world.verbs.run_result = replace(world.verbs.run_result, failed_points=2)
+    states = {"finished": 9, "failed": 2, "not run": 9}
+    first = "task 18 (train x=3) failed on node-2: ValueError: bad \x1b[31mrate"
+    ended = replace(world.verbs.run_result, outcome="failed", failed_points=2, point_states=states)
+    world.verbs.run_result = replace(ended, first_failure=first)
     result = world.invoke("run", "job.py")
-    assert (result.exit_code, "20 points (2 failed)" in result.stdout) == (42, True)
+    assert result.exit_code == 42
+    assert "20 points (9 finished, 2 failed, 9 not run)" in result.stdout
+    why = first.replace("\x1b", "\\x1b")
+    assert f"run r1: 2 of 20 points failed\n  | {why}\n" in result.stderr
+
+
+def test_a_script_that_a_task_without_parameters_ended_names_that_task(world: World) -> None:
+    first = "task 7 (load) failed on node-1: FileNotFoundError: x.csv"
+    ended = replace(world.verbs.run_result, outcome="failed", exit_code=1, first_failure=first)
+    world.verbs.run_result = ended
+    result = world.invoke("run", "job.py")
+    assert (result.exit_code, f"  | {first}\n" in result.stderr) == (41, True)
 
 
 @pytest.mark.parametrize(

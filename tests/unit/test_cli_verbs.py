@@ -65,10 +65,11 @@ def test_a_run_that_brought_nothing_says_what_there_is(world: World) -> None:
     assert shown[-1] == "  only what it printed: stdout.log, stderr.log"
 
 
-def test_points_that_failed_say_why(world: World) -> None:
-    world.verbs.rows = (replace(POINT, state="failed", message="ValueError: lr=0.5 diverges"),)
+@pytest.mark.parametrize("state", ["failed", "cancelled", "not run"])
+def test_points_without_a_result_say_why(world: World, state: str) -> None:
+    world.verbs.rows = (replace(POINT, state=state, message="ValueError: lr=0.5 diverges"),)
     head, line = world.invoke("points").stdout.splitlines()
-    assert (head.endswith("  WHY"), line.endswith("  ValueError: lr=0.5 diverges")) == (True, True)
+    assert (head.endswith("  REASON"), line.endswith("  ValueError: lr=0.5 diverges")) == (True, True)
 
 
 @pytest.mark.parametrize("interactive", [True, False])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import cProfile
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -139,19 +141,93 @@ def test_one_failed_task_fails_its_session() -> None:
     assert {task: (row["state"], row["message"]) for task, row in rows.items()} == {
         1: ("finished", ""),
         2: ("failed", "ValueError: no"),
-        3: ("failed", "dropped: another task of its session failed"),
+        3: ("not run", "another task of its session failed"),
     }
+
+
+def test_a_task_that_ran_when_another_failed_is_cancelled_and_no_failure() -> None:
+    closed = event("SessionClosed", session=1, reason="Error", message="no")
+    started = event("TaskStarted", task=[1, 1], info={})
+    rows = fold(points(), submit(1, t1="a x=1", t2="b x=2"), started, finished(1, 2, "no"), closed)
+    assert {task: row["state"] for task, row in rows.items()} == {1: "cancelled", 2: "failed"}
 
 
 def test_a_task_that_nobody_waited_for_did_not_fail() -> None:
     closed = event("SessionClosed", session=1, reason="ClientClose", message="")
     row = fold(points(), submit(1, t1="a x=1"), closed)[1]
-    assert (row["state"], row["message"]) == ("submitted", "not waited for")
+    assert (row["state"], row["message"]) == ("not run", "the script closed its session")
+
+
+def test_after_the_end_of_a_run_nothing_runs_or_waits() -> None:
+    table, started = points(), event("TaskStarted", task=[1, 2], info={})
+    fold(table, submit(1, t1="a x=1", t2="a x=2", t3="a x=3"), started, finished(1, 3))
+    fold(table, submit(2, t1="b"))
+    table.close("cancelled by the user")
+    ends = {(row.session, row.task): (row.state, row.message) for row in table.changed()}
+    never = ("not run", "cancelled by the user")
+    assert ends == {(1, 1): never, (1, 2): ("cancelled", never[1]), (2, 1): never}
+
+
+def test_a_run_whose_log_is_lost_ends_the_rows_that_were_written_before() -> None:
+    before = list(fold(points(), submit(1, t1="a x=1", t2="a x=2"), finished(1, 1)).values())
+    table = points(before)
+    table.close("the node was restarted")
+    assert [(row.task, row.state) for row in table.changed()] == [(2, "not run")]
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    profile = cProfile.Profile()
+    profile.runcall(work)
+    return sum(one.callcount for one in profile.getstats())
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_task_costs_the_same_however_many_there_are(*, named: bool) -> None:
+    def cost(tasks: int) -> int:
+        table = points()
+        names = {f"t{number}": f"a x={number}" if named else "a" for number in range(tasks)}
+        fold(table, submit(1, **names))
+        for number in range(tasks):
+            table.note_task(TaskNote(1, number, {"x": number}, kept=True))
+        table.changed()
+
+        def one_task_ends() -> None:
+            table.apply(event("TaskStarted", task=[1, 7], info={}))
+            table.apply(finished(1, 7))
+            table.note_value(ValueNote(1, 7, 1.5))
+            assert len(table.changed()) == 1
+
+        return calls_of(one_task_ends)
+
+    assert cost(2000) == cost(20)
+
+
+def test_a_session_costs_the_same_however_many_there_were_before() -> None:
+    def cost(sessions: int) -> int:
+        table = points()
+        for session in range(sessions):
+            fold(table, submit(session, t1="a x=1"), finished(session, 1))
+
+        def one_session_more() -> None:
+            closed = event("SessionClosed", session=sessions, reason="Error", message="")
+            assert len(fold(table, submit(sessions, t1="a x=1", t2="b"), closed)) == 2
+
+        return calls_of(one_session_more)
+
+    assert cost(500) == cost(5)
 
 
 def test_a_programs_failure_is_told_by_its_first_line() -> None:
     error = "Program exit with exit code 1\nStderr: \n"
     assert fold(points(), submit(1, t1="e"), finished(1, 1, error))[1]["message"] == error.splitlines()[0]
+
+
+def test_an_exception_whose_text_has_lines_is_told_by_its_first_one() -> None:
+    error = (
+        'Traceback (most recent call last):\n  File "t.py", line 7, in train\n    raise E\n'
+        "my.Error: it broke\n  in two\nlines\n\nTask failed in executor"
+    )
+    assert fold(points(), submit(1, t1="e"), finished(1, 1, error))[1]["message"] == "my.Error: it broke"
 
 
 def test_the_end_of_all_noted_tasks_is_known() -> None:

@@ -20,6 +20,7 @@ from rain_deploy.node.service.process import (
     group,
     identify,
     leader,
+    reap,
     scan,
     spawn,
 )
@@ -68,6 +69,18 @@ def test_a_zombie_is_not_alive() -> None:
     assert identify(child.pid) is None
     assert process is None or not process.alive()
     child.returncode = 0
+
+
+def test_children_that_have_ended_leave_no_zombie_whoever_waits_for_them(tmp_path: Path) -> None:
+    started = [spawn(["true"], log=tmp_path / "log", env=dict(os.environ)) for _ in range(3)]
+    answering = subprocess.Popen(["true"], stdout=subprocess.PIPE)
+    pids = [answering.pid, *(process.pid for process in started)]
+    wait_for(lambda: not any(map(identify, pids)))
+    assert all(Path(f"/proc/{pid}").exists() for pid in pids)  # each is a zombie
+    reap()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert answering.communicate()[0] == b""  # who has started it with a pipe finds it ended
+    reap()  # without children
 
 
 def test_processes_are_found_by_exactly_their_marks(tmp_path: Path, service: str) -> None:

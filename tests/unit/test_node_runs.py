@@ -169,7 +169,7 @@ def test_lines_are_read_only_when_they_are_whole(tmp_path: Path) -> None:
     path = tmp_path / "rows"
     path.write_text('{"n": 1}\nnot json\n[2]\n{"n": ')
     rows = Tail(path)
-    assert rows.json_lines() == [{"n": 1}]
+    assert list(rows.json_lines()) == [{"n": 1}]
     with path.open("a") as file:
         file.write('3}\n{"n": "' + "x" * 200_000 + '"}\n')
     assert [len(str(row["n"])) for row in rows.json_lines()] == [1, 200_000]

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.node.wire import PointRow, from_json, to_json
-from rain_deploy.results.points import fold, read_json, read_rows, write_csv, write_json
+from rain_deploy.results.points import (
+    count_states,
+    first_failure,
+    fold,
+    read_json,
+    read_rows,
+    write_csv,
+    write_json,
+)
 
 
 def row(task: int, state: str = "finished", **more: object) -> PointRow:
@@ -42,14 +50,43 @@ def test_the_header_names_every_parameter_in_order_of_appearance() -> None:
     lines = table(first, second)
     assert lines[0] == [
         *("task", "name", "lr", "units", "drop"),
-        *("value", "state", "node", "started", "duration_s"),
+        *("value", "state", "node", "started", "duration_s", "reason"),
     ]
     assert lines[1][2:5] == ["1", "8", ""]
     assert lines[2][2:5] == ["2", "", "0.5"]
 
 
 def test_without_points_there_is_a_header_alone() -> None:
-    assert table() == [["task", "name", "value", "state", "node", "started", "duration_s"]]
+    assert table() == [["task", "name", "value", "state", "node", "started", "duration_s", "reason"]]
+
+
+def test_the_first_failure_is_that_which_came_first_in_one_line() -> None:
+    later = row(1, "failed", ended_s=9.0, node="node-1", message="ValueError: no")
+    sooner = row(
+        2, "failed", ended_s=5.0, node="node-2", name="two\nlines", message="KeyError: 'x'", point=False
+    )
+    unknown = row(3, "failed", name="", parameters={})
+    assert (
+        first_failure([row(4), unknown, later, sooner])
+        == "task 2 (two lines) failed on node-2: KeyError: 'x'"
+    )
+    assert first_failure([row(4, "cancelled"), unknown]) == "task 3 failed: no reason given"
+    assert first_failure([row(4, "not run"), row(5)]) == ""
+
+
+def test_every_point_is_counted_in_its_own_state() -> None:
+    states = ("not run", "running", "failed", "finished", "not run", "cancelled")
+    counts = count_states(row(number, state) for number, state in enumerate(states))
+    assert list(counts.items()) == [
+        *(("finished", 1), ("failed", 1), ("cancelled", 1)),
+        *(("not run", 2), ("running", 1)),
+    ]
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled", "not run"])
+def test_the_reason_stands_in_the_last_column(state: str) -> None:
+    head, line = table(row(1, state, message="=why"))
+    assert (head[-1], line[-1]) == ("reason", "'=why")
 
 
 def test_a_parameter_named_as_a_column_does_not_hide_it() -> None:

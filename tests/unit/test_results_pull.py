@@ -157,7 +157,9 @@ def test_a_pull_in_mid_run_is_marked_and_the_next_one_replaces_it(tmp_path: Path
 def test_a_run_that_never_began_comes_home_with_a_header_alone(tmp_path: Path) -> None:
     done = brought(tmp_path / "r1", Node(tar_of({"stdout.log": b""})))
     assert not done.finished
-    assert (tmp_path / "r1/points.csv").read_text() == "task,name,value,state,node,started,duration_s\n"
+    assert (
+        tmp_path / "r1/points.csv"
+    ).read_text() == "task,name,value,state,node,started,duration_s,reason\n"
     assert json.loads((tmp_path / "r1/points.json").read_text()) == []
 
 

@@ -29,10 +29,11 @@ def run_text(result: RunResult) -> text.Text:
     if result.detached:
         again = f"rain-deploy attach {result.run}{text.cluster_flag(result.cluster)}"
         return [f"run {result.run} is {result.state}", *ends, f"next: {again}"]
-    failed = f" ({result.failed_points} failed)" if result.failed_points else ""
+    states = ", ".join(f"{number} {state}" for state, number in result.point_states.items())
+    each = f" ({states})" if len(result.point_states) > 1 else ""
     brought = [
         text.count(result.figures, "figure") if result.figures else "",
-        text.count(result.points, "point") + failed if result.points else "",
+        text.count(result.points, "point") + each if result.points else "",
         f"{text.count(result.files, 'file')} written by the script" if result.files else "",
     ]
     return [
@@ -201,10 +202,9 @@ def points_text(result: PointsResult) -> text.Text:
     rows = []
     for row in result.rows:
         given = (_cell(row.parameters.get(name)) for name in names)
-        why = row.message if row.state == "failed" else ""
-        stood = (row.state, row.node or "", text.seconds(row.duration_s), why)
+        stood = (row.state, row.node or "", text.seconds(row.duration_s), row.message)
         rows.append((str(row.task), *given, _cell(row.value), *stood))
-    head = (">TASK", *(f">{name}" for name in names), ">VALUE", "STATE", "NODE", ">TOOK", "WHY")
+    head = (">TASK", *(f">{name}" for name in names), ">VALUE", "STATE", "NODE", ">TOOK", "REASON")
     return [text.table(head, rows)]
 
 
@@ -219,7 +219,7 @@ def _line(row: PointRow) -> str:
     name = row.name or " ".join(f"{key}={value}" for key, value in row.parameters.items())
     value = "" if row.value is None else f": {_cell(row.value)}"
     node = f" on {row.node}" if row.node else ""
-    why = f": {row.message}" if row.state == "failed" and row.message else ""
+    why = f": {row.message}" if row.message else ""
     return text.clean(f"{row.task} {name}{value} ({row.state}{node}){why}")
 
 

@@ -41,9 +41,7 @@ class Process:
     place: str = field(default="", compare=False)  # its RAIN_DEPLOY_PLACE, if it was found by its marks
 
     def alive(self) -> bool:
-        """Return False also for a zombie; one that is our child is reaped."""
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, os.WNOHANG)
+        """Return False also for a zombie."""
         return identify(self.pid) == self
 
     def age_s(self) -> float:
@@ -74,6 +72,16 @@ def identify(pid: int) -> Process | None:
     return None if fields[0] in "ZX" else Process(pid, int(fields[19]), int(fields[2]))
 
 
+def reap() -> None:
+    """Collect the children that have ended, and those that these left to us: none stays as a zombie.
+
+    Not by ignoring SIGCHLD, which every program that we start would inherit.
+    """
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def spawn(argv: Sequence[str], *, env: dict[str, str], log: Path, errors: Path | None = None) -> Process:
     """Start a program in a session of its own; its stderr goes to ``errors`` if given.  Raises OSError."""
     out, err = open_log(log), open_log(errors or log)
@@ -84,7 +92,7 @@ def spawn(argv: Sequence[str], *, env: dict[str, str], log: Path, errors: Path |
     finally:
         os.close(out)
         os.close(err)
-    child.returncode = 0  # not Popen's to wait for: Process.alive reaps it, or another parent does
+    child.returncode = 0  # not Popen's to wait for: ``reap`` does, or another parent
     return identify(child.pid) or Process(child.pid, 0)
 
 
@@ -204,7 +212,7 @@ class Service:
             time.sleep(pause_s or 0)
 
     def look_after(self) -> None:
-        """Once a second, follow node.json, and start the other service of a server node if it is gone.
+        """Once a second, reap children, follow node.json, and start the other service of a server node.
 
         If node.json names other node code, this process becomes that code.  It keeps its pid, so it stays
         the parent of what it started, and adopts it as after a kill.
@@ -212,6 +220,7 @@ class Service:
         if time.monotonic() - self._looked_s < _LOOK_EVERY_S:
             return
         self._looked_s = time.monotonic()
+        reap()
         config = node_config(self.config.node_dir)
         new = Service(config, self.role)
         if sys.orig_argv != new.argv and (config.code / "__main__.py").exists():

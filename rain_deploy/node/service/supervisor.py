@@ -113,6 +113,7 @@ class Attempt:
         recorder = Recorder(run, self._node_name)
         outcome, message = ending or self._follow(recorder)
         self._settle(recorder)
+        recorder.close(message or "the script ended")
         engine.end_servers(self._config)
         script = run.script_end or Script()
         started_s, ended_s = script.started_s or run.status().started_s, script.ended_s or time.time()
