@@ -4,18 +4,17 @@ import contextlib
 import difflib
 import importlib
 import io
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from rain_deploy import __version__
-from rain_deploy.cli.session import Application, Stopped, from_click, interrupted, report
+from rain_deploy.cli.interrupts import interrupted
+from rain_deploy.cli.session import Application, from_click, report
 from rain_deploy.errors import InputError, RainDeployError
 
 VERBS = {
@@ -154,42 +153,12 @@ def root() -> None:
 
 def main(app: Application | None = None) -> NoReturn:
     """Entry point of the installed command, with the real application unless one is given."""
-    interrupts = _interrupts()
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(signum) is signal.SIG_DFL:  # ignored under nohup, and it stays so
-            signal.signal(signum, interrupts)
-    # Also where a shell started us in the background with Ctrl-C ignored: a SIGINT to us is meant for us.
-    signal.signal(signal.SIGINT, interrupts)
+    app = app or Application()
+    app.interrupts.install()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A letter that the locale lacks is no reason to fail.
         sys.stdout.reconfigure(errors="backslashreplace")
-    root.main(obj=app or Application())
-
-
-_LEAVING = (
-    b"interrupted again: leaving at once; everything is recorded:"
-    b" rain-deploy list shows it, rain-deploy down removes it\n"
-)
-
-
-def _interrupts() -> Callable[[int, object], None]:
-    """Return a signal handler: the first signal lets the verb end in order; a Ctrl-C after it leaves at once.
-
-    Everything is recorded the moment it happens, so nothing is lost by leaving.  SIGTERM and SIGHUP do not
-    disturb the ending: ``timeout`` and the end of a session send several of them.
-    """
-    seen: list[int] = []
-
-    def interrupt(signum: int, _frame: object) -> None:
-        seen.append(signum)
-        if len(seen) == 1:
-            raise Stopped(signum)
-        if signum == signal.SIGINT:
-            cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a spinner may have hidden it
-            os.write(2, cursor + _LEAVING)
-            os._exit(128 + signum)
-
-    return interrupt
+    root.main(obj=app)
 
 
 if __name__ == "__main__":

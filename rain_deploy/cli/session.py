@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from rain_deploy import wiring
+from rain_deploy.cli.interrupts import Interrupts, interrupted
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.text import ReaderGone, Text, echo, is_terminal
 from rain_deploy.errors import RainDeployError, UsageError
@@ -63,6 +64,7 @@ class Application:
     browse: Callable[[str], object] = webbrowser.open  # opens an address in the user's browser
     wait: Callable[[], object] = field(default_factory=lambda: threading.Event().wait)
     """Returns when the user has had enough; normally never, by KeyboardInterrupt."""
+    interrupts: Interrupts = field(default_factory=Interrupts)  # what a signal does
     call_verb: Callable[..., Any] = lambda verb, *arguments, **named: verb(*arguments, **named)
     """Calls a verb with its context and arguments."""
 
@@ -113,6 +115,7 @@ class Session:
             home = wiring.home(self.app.environ)
             self._log = self._logging.enter_context(debug_log(home, self.verb))
             self._ctx = self._closing.enter_context(self.app.make_context(home, self._emit, self._confirm))
+            self.app.interrupts.standing = self._standing
         return self._ctx
 
     def call(self, verb: Callable[Concatenate[Context, P], R], *arguments: P.args, **named: P.kwargs) -> R:
@@ -195,6 +198,11 @@ class Session:
                 add_way_out(self._ctx, self.cluster, error)
         return error
 
+    def _standing(self) -> str:
+        """Return what is recorded now; what is being deleted counts until it is observed to be gone."""
+        left = self._with_rest(RainDeployError("")).still_running
+        return f"still recorded: {left}" if left else f"nothing of cluster {self.cluster} is on record"
+
     def _show(self, error: RainDeployError | None, result: Result | None = None, lines: Text = ()) -> int:
         self.sink.pause()
         silent = self.json or (self.done and self.quiet)
@@ -241,21 +249,6 @@ def debug_log(home: Path, verb: str) -> Iterator[Path]:
         root.removeHandler(handler)
         with contextlib.suppress(OSError):  # a full disk must not hide what the command has to say
             handler.close()
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal came; verbs treat SIGTERM and SIGHUP like Ctrl-C."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__()
-        self.signum = signum
-
-
-def interrupted(stop: BaseException, message: str, **more: str | None) -> RainDeployError:
-    """Return an interrupt as an error, whose exit code is 128 + the signal's number."""
-    error = RainDeployError(message, **more)
-    error.exit_code = 128 + (stop.signum if isinstance(stop, Stopped) else signal.SIGINT)
-    return error
 
 
 def from_click(error: click.ClickException, verb: str = "") -> UsageError:

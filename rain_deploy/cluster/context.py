@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rain_deploy import workers
 from rain_deploy.core.events import EventSink
 from rain_deploy.fleet.fanout import Executor
 from rain_deploy.providers.base import Provider
@@ -34,7 +35,7 @@ class Context:
     cwd: Path  # absolute directory of the command; ``results/<run>`` lies under it unless ``--out`` is given
     executor: Executor  # runs stages on hosts, over ``transport``
     clock: Callable[[], float] = time.monotonic
-    pause: Callable[[float], None] = time.sleep
+    pause: Callable[[float], None] = workers.pause
 
     @contextlib.contextmanager
     def change(self, name: str, verb: str) -> Iterator["Record"]:

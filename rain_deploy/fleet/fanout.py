@@ -3,10 +3,10 @@
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from rain_deploy import workers
 from rain_deploy.core.events import EventSink, Progress, StageEnded, StageStarted, StepDone
 from rain_deploy.core.machine import Host, Intent, Resource
 from rain_deploy.core.step import Stage
@@ -47,19 +47,12 @@ def fan_out(hosts: tuple[N, ...], work: Callable[[N], T], *, finish: bool = Fals
     """
     values: dict[str, T] = {}
     errors: dict[str, RainDeployError] = {}
-    pool = ThreadPoolExecutor(max_workers=min(max(len(hosts), 1), MAX_AT_ONCE))
-    try:
-        futures = [(host, pool.submit(work, host)) for host in hosts]
-        for host, future in futures:
-            try:
-                values[host.name] = future.result()
-            except RainDeployError as error:
-                error.node = error.node or host.name
-                errors[host.name] = error
-    except BaseException:
-        pool.shutdown(wait=finish, cancel_futures=True)
-        raise
-    pool.shutdown()
+    for host, future in zip(hosts, workers.outcomes(work, hosts, MAX_AT_ONCE, finish=finish), strict=True):
+        try:
+            values[host.name] = future.result()
+        except RainDeployError as error:
+            error.node = error.node or host.name
+            errors[host.name] = error
     return Outcomes(values, errors)
 
 
@@ -80,7 +73,7 @@ def once_it_answers(
     began_s: float | None = None,
     waiting: Callable[[str], None] = lambda _why: None,
     clock: Callable[[], float] = time.monotonic,
-    pause: Callable[[float], None] = time.sleep,
+    pause: Callable[[float], None] = workers.pause,
 ) -> T:
     """Return what ``work`` on a host returns; a host that is unreachable is tried again for ``wait_s``.
 

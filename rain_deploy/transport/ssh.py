@@ -84,6 +84,7 @@ class Link:
         self._jump = jump
         self._connect_s = connect_s
         self._kept: fabric.Connection | None = None
+        self._closed = False
         self._lock = threading.Lock()
         self._sessions = threading.BoundedSemaphore(MAX_SESSIONS)
 
@@ -131,16 +132,22 @@ class Link:
                         lambda gateway, _: open_connection(host, gateway, connect_s),
                         f"cannot connect to {host.address} port {host.port}",
                     )
+                if self._closed:  # meanwhile, by a command that was interrupted
+                    self._kept.client.close()
             return self._kept
 
-    def close(self, connection: fabric.Connection | None = None) -> None:
-        """Close the connection, or only the one that is given.  Safe to call twice."""
+    def close(self) -> None:
+        """Close the connection for good; a login in progress is not waited for.  Safe to call twice."""
+        self._closed = True
+        if (kept := self._kept) is not None:
+            kept.client.close()
+
+    def _drop(self, dead: fabric.Connection) -> None:
+        """Close a dead connection, so that the next use opens another."""
         with self._lock:
-            closed = self._kept if connection is None else connection
-            if closed is self._kept:
+            if dead is self._kept:
                 self._kept = None
-        if closed is not None:
-            closed.client.close()
+        dead.client.close()
 
     def _open(
         self, work: _Work, refusal: str, deadline: float | None = None, pauses_s: tuple[float, ...] = ()
@@ -161,7 +168,7 @@ class Link:
                     problem, pause_s = refusal, next(pauses, None)
                 else:
                     problem, pause_s = "lost the SSH connection", next(renewals, None)
-                    self.close(used)
+                    self._drop(used)
                     seconds_left(deadline)
                 if pause_s is None:
                     problem = f"{self._host.title} {problem}: {error}"

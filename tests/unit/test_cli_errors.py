@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +9,6 @@ import pytest
 
 from rain_deploy.core import events
 from rain_deploy.errors import HostKeyError, InstallFailed, Locked, RainDeployError, Unreachable
-from rain_deploy.state.store import Store
 from rain_deploy.verbs.check import CheckLine
 from rain_deploy.verbs.nodes import ExecLine
 from tests.unit.fake_application import World
@@ -249,97 +244,3 @@ def test_ctrl_c_elsewhere_says_what_is_left(world: World) -> None:
 def test_a_lock_of_somebody_else_is_an_error_like_any_other(world: World) -> None:
     world.verbs.error = Locked("cluster default is being changed by pid 1")
     assert world.invoke("down").exit_code == 11
-
-
-CHILD = """
-import pathlib, signal, sys, time
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a nohup around the tests is not for this command
-from rain_deploy.cli.main import main
-from tests.unit.fake_application import World
-world = World(pathlib.Path(sys.argv.pop(1)))
-
-def wait():
-    try:
-        print("waiting", flush=True)
-        time.sleep(60)
-    except KeyboardInterrupt:
-        if "--port=1" in sys.argv:
-            print("ending in order", flush=True)
-            time.sleep(60)
-        if "--port=2" in sys.argv:
-            print("ending in order", flush=True)
-            time.sleep(0.5)
-            print("ended in order", flush=True)
-        raise
-
-world.wait = wait
-main(world.application())
-"""
-
-
-def child(home: Path, *words: str) -> subprocess.Popen[str]:
-    """A process of its own that holds a tunnel open."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(home), *words],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("127.0.0.1:")
-    return process
-
-
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_command_in_order_with_its_number(tmp_path: Path, signum: signal.Signals) -> None:
-    with child(tmp_path / "home", "tunnel") as process:
-        process.send_signal(signum)
-        _, stderr = process.communicate(timeout=20)
-    assert process.returncode == 128 + signum
-    assert f"error[RD{128 + signum}]: tunnel was interrupted" in stderr
-    assert Store(tmp_path / "home").clusters() == ()
-
-
-def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
-    with child(tmp_path / "home", "tunnel", "--port=1") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "waiting\n"
-        process.send_signal(signal.SIGINT)
-        assert process.stdout.readline() == "ending in order\n"
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
-    assert process.returncode == 130
-    told = stderr.splitlines()[-1]
-    assert told.startswith("interrupted again: leaving at once; everything is recorded")
-    assert "rain-deploy down" in told
-
-
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
-def test_what_sends_a_signal_twice_does_not_disturb_the_ending(
-    tmp_path: Path, signum: signal.Signals
-) -> None:
-    with child(tmp_path / "home", "tunnel", "--port=2") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "waiting\n"
-        process.send_signal(signum)
-        assert process.stdout.readline() == "ending in order\n"
-        process.send_signal(signum)
-        assert process.stdout.readline() == "ended in order\n"
-        process.communicate(timeout=20)
-    assert process.returncode == 128 + signum
-
-
-def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:
-    read, write = os.pipe()
-    os.close(read)
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, f"{tmp_path}/home", "runs"],
-        cwd=ROOT,
-        stdout=write,
-        stderr=subprocess.PIPE,
-        check=False,
-        timeout=30,
-    )
-    os.close(write)
-    assert (done.returncode, done.stderr) == (141, b"")

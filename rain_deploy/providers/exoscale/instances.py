@@ -3,9 +3,9 @@
 import base64
 import contextlib
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from rain_deploy import workers
 from rain_deploy.core.machine import Intent, Resource
 from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import ApiError, DownIncomplete, PartlyUp, QuotaError, RainDeployError
@@ -103,13 +103,15 @@ class Instances:
         """Wait until all run.  Return by name the error of each that does not."""
         errors: dict[str, RainDeployError] = {}
         waiting = resources
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for _ in self._api.patience.rounds(self._api.patience.operation_s):
-                since_s = self._api.now_s
-                settled = pool.map(lambda each: self._is_settled(each, since_s, errors), waiting)  # noqa: B023
-                waiting = tuple(each for each, done in zip(waiting, settled, strict=True) if not done)
-                if not waiting:
-                    break
+        for _ in self._api.patience.rounds(self._api.patience.operation_s):
+            since_s = self._api.now_s
+            settled = workers.results(
+                lambda each: self._is_settled(each, since_s, errors),  # noqa: B023
+                *(waiting, AT_ONCE),
+            )
+            waiting = tuple(each for each, done in zip(waiting, settled, strict=True) if not done)
+            if not waiting:
+                break
         late = f"does not run {self._api.patience.operation_s:.0f} s after it was asked for"
         next_step = "rain-deploy status; rain-deploy down deletes it"
         for name in (each.name for each in waiting):
@@ -158,8 +160,7 @@ class Instances:
                     what=what,
                 )
 
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(relabel, existing.values()))
+        workers.results(relabel, existing.values(), AT_ONCE)
         for each in resources:
             if each.ref not in existing:
                 raise gone(each)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from rain_deploy import workers
+
 T = TypeVar("T")
 _FIRST_S, _GROWTH, _LONGEST_S, _JITTER = 0.2, 1.6, 3.0, 0.2
 _random = random.SystemRandom()
@@ -17,7 +19,7 @@ class Patience:
     """Deadlines in seconds; clock and pause are injectable."""
 
     clock: Callable[[], float] = time.monotonic
-    pause: Callable[[float], None] = time.sleep
+    pause: Callable[[float], None] = workers.pause
     api_s: float = 150.0  # until a call without a proper answer fails
     settle_s: float = 120.0  # until a resource that no list shows counts as not made: lists lag
     operation_s: float = 600.0

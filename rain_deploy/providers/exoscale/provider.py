@@ -6,11 +6,11 @@ alone say what exists, so nothing here needs a state file.
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+from rain_deploy import workers
 from rain_deploy.core.cluster import Cluster, Quote, Traits
 from rain_deploy.core.machine import Host, InstanceType, Intent, Resource, node_name
 from rain_deploy.core.spec import ClusterSpec
@@ -107,9 +107,8 @@ class ExoscaleProvider:
         lists = [
             (kind, zone) for kind in kinds for zone in (self._api.zones() if kind == INSTANCE else ("",))
         ]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            found = chain.from_iterable(pool.map(read, *zip(*lists, strict=True)))
-            return tuple(sorted(filter(None, found), key=in_order))
+        found = chain.from_iterable(workers.results(lambda each: read(*each), lists, AT_ONCE))
+        return tuple(sorted(filter(None, found), key=in_order))
 
     def set_expiry(self, resources: tuple[Resource, ...], expires_s: float | None) -> None:
         self._instances.set_expiry(tuple(each for each in resources if each.is_machine), expires_s)

@@ -8,13 +8,14 @@ names; a dry run leaves it out and opens no socket.
 import socket
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
 import cattrs.preconf.json
 from cattrs.errors import ForbiddenExtraKeysError
 
+from rain_deploy import workers
 from rain_deploy.core.cluster import Cluster, Traits
 from rain_deploy.core.machine import Host, Intent, Jump, Resource, node_name
 from rain_deploy.core.spec import ClusterSpec
@@ -48,12 +49,11 @@ class HostsProvider:
                 parse_peer_address(address)
             except ValueError as error:
                 raise InputError(f"host entry {entry!r}: expected {error}") from error
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            machines = pool.map(lambda entry: self._check(entry, spec.host_keys), entries)
-            first: dict[object, str] = {}
-            for entry, machine in zip(entries, machines, strict=True):
-                if (other := first.setdefault(machine, entry)) != entry:
-                    raise InputError(f"host entries {other!r} and {entry!r} are the same machine")
+        machines = workers.results(lambda entry: self._check(entry, spec.host_keys), entries, PARALLEL)
+        first: dict[object, str] = {}
+        for entry, machine in zip(entries, machines, strict=True):
+            if (other := first.setdefault(machine, entry)) != entry:
+                raise InputError(f"host entries {other!r} and {entry!r} are the same machine")
         if spec.machines.trust_networks:
             networks = ", ".join(spec.machines.trust_networks)
             return (f"every machine in {networks} can reach the Rain ports and run code on the nodes",)
