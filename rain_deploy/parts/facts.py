@@ -60,9 +60,8 @@ def facts_text(facts: Facts) -> str:
 
 def parse_facts(host: Host, text: str) -> Facts:
     """Return the facts in a host's answer.  Raises InstallFailed for an answer that is not one."""
-    answer = text.strip().rpartition("\n")[2]  # a shell's start-up files may print something first
     try:
-        return _JSON.loads(answer, Facts)
+        return _JSON.loads(text, Facts)
     except (ValueError, TypeError, KeyError) as error:
         message = "it cannot be used: it did not answer as a Linux host does"
         raise InstallFailed(message, node=host.name, details=text[-2000:]) from error

@@ -12,7 +12,7 @@ import paramiko
 
 from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError, RainDeployError
-from rain_deploy.transport.base import Chunk
+from rain_deploy.transport.frame import Frame
 
 OPEN_S = 30.0  # how long a connected server may take to open a channel or to start a command
 STUCK_S = 5.0
@@ -48,32 +48,34 @@ def closing_after(seconds: float, close: Callable[[], object]) -> Iterator[threa
         watchdog.cancel()
 
 
-def execute(
-    channel: paramiko.Channel, command: Command, deadline: float | None, on_stdout: Chunk, on_stderr: Chunk
-) -> int:
-    """Run ``command`` on a new ``channel`` and return its exit status, -1 for none; close the channel.
+def execute(channel: paramiko.Channel, command: Command, frame: Frame, deadline: float | None) -> int | None:
+    """Run ``frame.line`` on a new ``channel``, and close it; return the login's exit status, None for none.
+
+    It ends when the command ends, even if a process that it started holds its output.
 
     This is not ``fabric.Connection.run``, which starts three threads per command, polls, decodes the output
     to text, and has no deadline for a server that stops answering.
 
     Raises TimeoutError after ``deadline``; exceptions of the chunks pass through.
     """
-    line, stdin = command.line().encode("utf-8", "surrogateescape"), command.stdin or b""
+    stdin = command.stdin or b""
     limit_s, close_connection = command.deadline_s or OPEN_S, channel.get_transport().close
     try:
         with closing_after(limit_s + STUCK_S, close_connection) as watchdog:
             try:
-                channel.exec_command(line)
+                channel.exec_command(frame.line)
             except LOST:
-                return -1
+                return None
             if deadline is None:
                 watchdog.cancel()
             threading.Thread(target=_send, args=(channel, stdin), daemon=True).start()
-            if not _receive(channel, deadline, on_stdout, on_stderr):
-                return -1
+            if not _receive(channel, deadline, frame):
+                return None
+            if frame.ended:
+                return frame.out.status
             if not channel.status_event.wait(seconds_left(deadline)):
                 raise TimeoutError
-            return channel.recv_exit_status()
+            return status if (status := channel.recv_exit_status()) >= 0 else None
     finally:
         hang_up(channel)
 
@@ -98,16 +100,16 @@ def _send(channel: paramiko.Channel, data: bytes) -> None:
         channel.shutdown_write()
 
 
-def _receive(channel: paramiko.Channel, deadline: float | None, on_stdout: Chunk, on_stderr: Chunk) -> bool:
-    """Hand on what the command prints until it ends.  Return False if the connection is lost."""
+def _receive(channel: paramiko.Channel, deadline: float | None, frame: Frame) -> bool:
+    """Hand on what is printed until the command or the login ends; return False for a lost connection."""
     wakeup = _Wakeup()
     channel.in_buffer.set_event(wakeup)
     channel.in_stderr_buffer.set_event(wakeup)
     streams = (
-        (channel.recv_ready, channel.recv, on_stdout),
-        (channel.recv_stderr_ready, channel.recv_stderr, on_stderr),
+        (channel.recv_ready, channel.recv, frame.out),
+        (channel.recv_stderr_ready, channel.recv_stderr, frame.err),
     )
-    while True:
+    while not frame.ended:
         wakeup.rearm()
         ended = channel.eof_received or channel.closed  # read first: bytes that came before the end follow
         idle = True
@@ -124,6 +126,7 @@ def _receive(channel: paramiko.Channel, deadline: float | None, on_stdout: Chunk
         left = seconds_left(deadline)
         if idle:
             wakeup.wait(left)
+    return True
 
 
 class PortForward(socketserver.ThreadingTCPServer):

@@ -14,6 +14,7 @@ import paramiko
 from rain_deploy.core.machine import Host
 from rain_deploy.errors import HostKeyError, Unreachable
 from rain_deploy.transport.channel import LOST, closing_after, hang_up
+from rain_deploy.transport.frame import ssh_words
 
 # Without a handler, logging prints paramiko's tracebacks to stderr.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -178,8 +179,7 @@ def fingerprint(key: str) -> str:
 
 
 def _unknown_key(host: Host) -> HostKeyError:
-    port = "" if host.port == 22 else f"-p {host.port} "  # noqa: PLR2004 - the default of ssh
-    login = f"ssh {host.label or f'{port}{host.user}@{host.address}'}"
+    login = ssh_words(host)
     message = f"{host.title}: its host key is not known here; run `{login}` once, check it and accept it"
     return HostKeyError(message, node=host.name, next_step=login)
 

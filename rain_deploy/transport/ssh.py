@@ -18,6 +18,7 @@ from rain_deploy.errors import Unreachable
 from rain_deploy.transport.base import Chunk
 from rain_deploy.transport.channel import LOST, OPEN_S, PortForward, execute, seconds_left
 from rain_deploy.transport.connection import open_connection
+from rain_deploy.transport.frame import Frame
 
 if TYPE_CHECKING:
     import fabric
@@ -92,6 +93,7 @@ class Link:
         """Do what ``Transport.run`` promises; wait while the server's limit of sessions is reached."""
         host, out, err = self._host, bytearray(), bytearray()
         deadline = None if command.deadline_s is None else time.monotonic() + command.deadline_s
+        frame = Frame(command.line(), on_stdout or out.extend, on_stderr or err.extend)
         try:
             while not self._sessions.acquire(timeout=seconds_left(deadline)):
                 pass  # the next look at the deadline raises
@@ -101,16 +103,15 @@ class Link:
                     lambda used, s: used.transport.open_session(timeout=s),
                     *("refuses another session", deadline, REFUSED_PAUSES_S),
                 )
-                status = execute(channel, command, deadline, on_stdout or out.extend, on_stderr or err.extend)
+                status = execute(channel, command, frame, deadline)
             finally:
                 self._sessions.release()
         except TimeoutError as error:
+            if frame.refused:
+                raise frame.not_run(host) from error
             message = f"{host.title}: the command did not end within {command.deadline_s:g} s"
             raise Unreachable(message, node=host.name) from error
-        if status < 0:
-            problem = "has no exit status: it was killed or the connection was lost"
-            raise Unreachable(f"{host.title}: the command {problem}", node=host.name)
-        return CommandResult(status, bytes(out), bytes(err))
+        return CommandResult(frame.exit_status(host, status), bytes(out), bytes(err))
 
     def dial(self, address: str, port: int) -> paramiko.Channel:
         """Open a TCP connection from this host to ``address:port``.  Raises HostKeyError, Unreachable."""

@@ -17,6 +17,7 @@ from tests.local.conftest import MakeCluster, MakeHome
 from tests.local.machines import Machine, User, filled, needs_machines, network, started
 from tests.local.scripts import WAITS
 from tests.local.test_wall_netns import pytestmark as needs_filters
+from tests.support.framed import command_of
 
 ADDRESSES = {"noted": "10.202.1.1", "laptop": "10.202.1.8"}
 
@@ -47,7 +48,8 @@ def machine(
 def commands(machine: Machine) -> list[str]:
     """What its server has received since it was last asked."""
     log = machine.directory / "commands.jsonl"
-    lines = [json.loads(line)["command"] for line in log.read_text().splitlines()] if log.exists() else []
+    text = log.read_text() if log.exists() else ""
+    lines = [command_of(json.loads(line)["command"]) for line in text.splitlines()]
     log.unlink(missing_ok=True)
     return lines
 

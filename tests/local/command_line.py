@@ -22,6 +22,7 @@ from typing import Any
 import jsonschema
 
 from tests.support.fork_server import Forked, fork_server
+from tests.support.framed import command_of
 from tests.support.waiting import wait_for
 
 PROGRAM = Path(sys.executable).with_name("rain-deploy")
@@ -243,7 +244,7 @@ class LocalCluster:
 
     def commands(self, node: int) -> list[str]:
         """Every command that the node's SSH server has received."""
-        return [line["command"] for line in self._noted(node, "commands.jsonl")]
+        return [command_of(line["command"]) for line in self._noted(node, "commands.jsonl")]
 
     def logins(self, node: int) -> int:
         """How often somebody has logged in there."""

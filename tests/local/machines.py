@@ -94,6 +94,8 @@ class Machine:
             (self.directory / inner).mkdir(parents=True, mode=0o700)
         (self.directory / "authorized_keys").write_text(f"{self.authorized}\n")
         (self.directory / "machine-id").write_text(f"{os.urandom(16).hex()}\n")
+        # bash reads it before every command that comes over SSH.
+        (self.directory / "home/.bashrc").write_text(f"echo Welcome to {self.name}; printf 'no \\036' >&2\n")
         worker = f"worker:x:{WORKER}:{WORKER}::{self.directory}/home:/bin/sh\n"
         (self.directory / "passwd").write_text(Path("/etc/passwd").read_text() + worker)
         public_key(self.directory / "host_key")

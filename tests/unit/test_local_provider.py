@@ -27,6 +27,7 @@ from rain_deploy.providers.keys import cluster_key
 from rain_deploy.providers.local.provider import LocalProvider, installer_environment
 from rain_deploy.providers.local.server import end_processes, pids_of
 from rain_deploy.transport.ssh import SshTransport
+from tests.support.framed import command_of
 
 SPEC = ClusterSpec("default", "local", "test")
 
@@ -279,7 +280,8 @@ def test_every_command_is_noted_as_it_was_received(
     command = Command(("echo", "a b", "$(id)", "é"))
     transport.run(host, command)
     (log,) = (tmp_path / "local/nodes").glob("*/1/commands.jsonl")
-    assert [entry["command"] for entry in map(json.loads, log.read_text().splitlines())] == [command.line()]
+    received = [json.loads(line)["command"] for line in log.read_text().splitlines()]
+    assert list(map(command_of, received)) == [command.line()]
 
 
 def test_forwards_lead_to_loopback_only(host: Host, transport: SshTransport) -> None:

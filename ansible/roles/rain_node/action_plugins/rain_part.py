@@ -22,6 +22,7 @@ try:
     from rain_deploy.cli.show.text import clean
     from rain_deploy.core.step import CommandResult
     from rain_deploy.errors import RainDeployError
+    from rain_deploy.transport.frame import Frame
     from rain_deploy.verbs.inventory import group_name
 except ImportError as error:
     MISSING = str(error)
@@ -187,16 +188,12 @@ class Connection:
 
     def run(self, host: Any, command: Any, *, on_stdout: Any = None, on_stderr: Any = None) -> Any:
         """Run a command; without a terminal, so that its output arrives as it was written."""
-        del host
-        status, out, err = self._connection.exec_command(
-            command.line(), in_data=command.stdin, sudoable=False
-        )
-        kept = []
-        for chunk, data in ((on_stdout, bytes(out)), (on_stderr, bytes(err))):
-            if chunk is not None:
-                chunk(data)
-            kept.append(b"" if chunk is not None else data)
-        return CommandResult(status, *kept)
+        kept = bytearray(), bytearray()
+        frame = Frame(command.line(), on_stdout or kept[0].extend, on_stderr or kept[1].extend)
+        status, out, err = self._connection.exec_command(frame.line, in_data=command.stdin, sudoable=False)
+        frame.out(bytes(out))
+        frame.err(bytes(err))
+        return CommandResult(frame.exit_status(host, status), *map(bytes, kept))
 
     def close(self) -> None:
         """Do nothing: the connection is Ansible's."""
