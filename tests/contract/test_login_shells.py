@@ -150,7 +150,7 @@ def shell(request: pytest.FixtureRequest) -> str:
     found = shutil.which(request.param)
     if not found:
         pytest.skip(f"no {request.param} here")
-    return found
+    return str(found)
 
 
 @pytest.mark.parametrize("size", [0, 900, 20_000, 80_000])
