@@ -46,7 +46,7 @@ class Locked(RainDeployError, exit_code=11):
 
 
 class StateError(RainDeployError, exit_code=12):
-    """The home directory cannot be read or written, is from a newer version, or its disk is full."""
+    """The home directory cannot be read or written, is from a newer version, or a disk is full."""
 
 
 def full(error: BaseException) -> bool:

@@ -14,7 +14,8 @@ import click
 
 from rain_deploy import __version__
 from rain_deploy.cli.interrupts import interrupted
-from rain_deploy.cli.session import Application, from_click, report
+from rain_deploy.cli.session import Application, from_click, report, without_output
+from rain_deploy.cli.show.text import OutputLost
 from rain_deploy.errors import InputError, RainDeployError
 
 VERBS = {
@@ -89,7 +90,19 @@ class Root(click.Group):
         words = _verb_first(list(sys.argv[1:] if args is None else args)) or ["--help"]
         extra |= {"standalone_mode": False, "prog_name": "rain-deploy"}
         try:
-            code = super().main(words, *rest, **extra)
+            code = self._code(words, *rest, **extra)
+        except OutputLost as lost:
+            code = without_output(lost, words[0])
+        except OSError as error:
+            if error.filename:
+                raise
+            code = without_output(OutputLost(error), words[0])  # click printed the help
+        sys.exit(code)
+
+    def _code(self, words: list[str], *rest: Any, **extra: Any) -> int:
+        """Run the command line and return its exit code.  OutputLost, OSError."""
+        try:
+            return int(super().main(words, *rest, **extra) or 0)
         except (click.ClickException, RainDeployError) as error:
             context = getattr(error, "ctx", None)
             if context is not None and "json" in context.params:
@@ -99,10 +112,9 @@ class Root(click.Group):
                 asked = extra["obj"].environ.get("RAIN_DEPLOY_JSON", "").lower()
                 json = "--json" in ours or asked in {"1", "true", "yes", "on", "t", "y"}
             shown = from_click(error) if isinstance(error, click.ClickException) else error
-            code = report(shown, words[0], json=json)
+            return report(shown, words[0], json=json)
         except KeyboardInterrupt as stop:
-            code = report(interrupted(stop, "interrupted"), "", json=False)
-        sys.exit(code)
+            return report(interrupted(stop, "interrupted"), "", json=False)
 
 
 def _verb_first(words: list[str]) -> list[str]:

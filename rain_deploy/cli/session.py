@@ -23,8 +23,8 @@ import click
 from rain_deploy import wiring
 from rain_deploy.cli.interrupts import Interrupts, interrupted
 from rain_deploy.cli.show import text
-from rain_deploy.cli.show.text import ReaderGone, Text, echo, is_terminal
-from rain_deploy.errors import RainDeployError, UsageError
+from rain_deploy.cli.show.text import OutputLost, Text, echo, is_terminal
+from rain_deploy.errors import RainDeployError, StateError, UsageError
 
 if TYPE_CHECKING:
     from rain_deploy.cli.show.progress import Sink
@@ -149,25 +149,19 @@ class Session:
 
     def perform(self, command: Callable[[], Shown]) -> int:
         """Run the command, show its result or error, and return the exit code; click's own exits pass."""
-        try:
-            with self._logging:
-                try:
-                    with self._closing:
-                        shown = command()
-                    if isinstance(shown, int):
-                        return shown
-                    result, lines = shown
-                    error = self._with_rest(result.problem) if result.problem else None
-                    return self._show(error, result, lines)
-                except (click.exceptions.Exit, ReaderGone):
-                    raise
-                except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the end of the line: all are rendered
-                    return self._show(self._failure(error))
-        except ReaderGone:
-            # Python flushes stdout once more at its end; nobody reads it any more.
-            with contextlib.suppress(OSError):
-                sys.stdout.close()
-            return BROKEN_PIPE
+        with self._logging:
+            try:
+                with self._closing:
+                    shown = command()
+                if isinstance(shown, int):
+                    return shown
+                result, lines = shown
+                error = self._with_rest(result.problem) if result.problem else None
+                return self._show(error, result, lines)
+            except (click.exceptions.Exit, OutputLost):
+                raise
+            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the end of the line: all are rendered
+                return self._show(self._failure(error))
 
     def _failure(self, error: BaseException) -> RainDeployError:
         _LOG.debug("%s ends here", self.verb, exc_info=error)
@@ -206,8 +200,13 @@ class Session:
     def _show(self, error: RainDeployError | None, result: Result | None = None, lines: Text = ()) -> int:
         self.sink.pause()
         silent = self.json or (self.done and self.quiet)
-        for piece in () if silent else lines:
-            echo(piece, nl=isinstance(piece, str))
+        try:
+            for piece in () if silent else lines:
+                echo(piece, nl=isinstance(piece, str))
+        except OutputLost as lost:
+            self.sink.lost = lost
+        if self.sink.lost and (error is None or self.sink.lost.reader_gone):
+            raise self.sink.lost
         return report(error, self.verb, json=self.json, result=result, log=self._log)
 
     def _emit(self, event: Event) -> None:
@@ -258,15 +257,34 @@ def from_click(error: click.ClickException, verb: str = "") -> UsageError:
     return UsageError(error.format_message(), next_step=f"{where} --help")
 
 
+def without_output(lost: OutputLost, verb: str) -> int:
+    """Report that the command could not print all of its result; return the exit code."""
+    with contextlib.suppress(OSError):
+        sys.stdout.close()  # Python flushes it once more at its end
+    if lost.reader_gone:
+        return BROKEN_PIPE
+    error = StateError(f"{lost.message}; what the command did is done")
+    error.next_step = "make room there, or send the output elsewhere"
+    return report(error, verb, json=False)
+
+
 def report(
     error: RainDeployError | None, verb: str, *, json: bool, result: object = None, log: Path | None = None
 ) -> int:
-    """Show ``error`` as text on stderr, or it and ``result`` as one JSON document; return the exit code."""
+    """Show ``error`` as text on stderr, or it and ``result`` as one JSON document; return the exit code.
+
+    An error is shown as text, too, if the document cannot be written.  OutputLost.
+    """
     code = error.exit_code if error else 0
     shown = str(log) if error and log and log.exists() else None
     if json:
-        echo(text.document(verb, result, error, log=shown, exit_code=code))
-    elif error:
+        try:
+            echo(text.document(verb, result, error, log=shown, exit_code=code))
+        except OutputLost as lost:
+            if lost.reader_gone or error is None:
+                raise
+            json = False
+    if error and not json:
         node = f" {error.node}" if error.node else ""
         rest = (("still running", error.still_running), ("next", error.next_step), ("log", shown))
         lines = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -120,18 +119,3 @@ def test_what_sends_a_signal_twice_does_not_disturb_the_ending(
         prints(process, "ended in order")
         process.communicate(timeout=20)
     assert process.returncode == 128 + signum
-
-
-def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:
-    read, write = os.pipe()
-    os.close(read)
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, f"{tmp_path}/home", "waiting", "runs"],
-        cwd=ROOT,
-        stdout=write,
-        stderr=subprocess.PIPE,
-        check=False,
-        timeout=30,
-    )
-    os.close(write)
-    assert (done.returncode, done.stderr) == (141, b"")

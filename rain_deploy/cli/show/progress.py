@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rain_deploy.cli.show import text
-from rain_deploy.cli.show.text import echo
+from rain_deploy.cli.show.text import OutputLost, echo
 from rain_deploy.core import events
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Sink:
 
     script_to_stderr: bool = False
     run: str = ""  # the run that the command is about, because Ctrl-C has to name it
+    lost: OutputLost | None = None  # why the script's output is no longer shown
     on_point: Callable[[PointRow], None] | None = None  # for the one verb that shows points as they change
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -49,7 +50,18 @@ class Sink:
         """Show one event; called under the lock."""
         if isinstance(event, events.ScriptOutput):
             self.pause()
-            echo(event.data, nl=False, err=self.script_to_stderr or event.stream == "stderr")
+            err = self.script_to_stderr or event.stream == "stderr"
+            if err or not self.lost:
+                self._print(event.data, err=err)
+
+    def _print(self, data: bytes, *, err: bool) -> None:
+        try:
+            echo(data, nl=False, err=err)
+        except OutputLost as lost:
+            if lost.reader_gone:
+                raise
+            self.lost = lost  # the run goes on, and the script's output is among its results
+            echo(f"{lost.message}; the rest of what the script prints is in the results only", err=True)
 
     def pause(self) -> None:
         """Leave the terminal to the script's output, a question or the result."""
@@ -148,7 +160,7 @@ class Spinner(Lines):
 
     def pause(self) -> None:
         if "_status" in vars(self):
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(OSError):
                 self._status.stop()
 
 

@@ -23,16 +23,25 @@ KILO = 1000
 VERSION = 1  # of the JSON of ``--json``; its schema is docs/reference/json-schema.json
 
 
-class ReaderGone(Exception):  # noqa: N818 - it is not an error of ours
-    """The reader of our output has closed it."""
+class OutputLost(Exception):  # noqa: N818 - it becomes an error of ours where it ends the command
+    """Standard output cannot be written: its reader has closed it, or its disk is full."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.reader_gone = isinstance(error, BrokenPipeError)
+        self.message = f"standard output cannot be written: {error.strerror}"
 
 
 def echo(message: str | bytes, *, nl: bool = True, err: bool = False) -> None:
-    """Write and flush; colours go to a terminal only.  ReaderGone."""
+    """Write and flush; colours go to a terminal only.  OutputLost.
+
+    What cannot be written to stderr is dropped: progress that nobody can read is no reason to stop the work.
+    """
     try:
         click.echo(message, nl=nl, err=err, color=False if "NO_COLOR" in os.environ else None)
-    except BrokenPipeError as error:
-        raise ReaderGone from error
+    except OSError as error:
+        if not err:
+            raise OutputLost(error) from error
 
 
 def is_terminal(stream: IO[str] | None) -> bool:
