@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rain_deploy.node.wire import RunState
+from rain_deploy.node.wire import NeededModule, RunState
 
 __all__ = ["RunRecord", "RunState"]
 
@@ -41,6 +41,16 @@ class ShippedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsent:
+    """Files that the script or its arguments name, and that are here, but are not sent."""
+
+    name: str  # a directory, or a pattern such as ``data/*.csv``
+    files: int
+    size_bytes: int
+    flag: str  # what ``--files`` takes to send it
+
+
+@dataclass(frozen=True, slots=True)
 class Shipment:
     """What ``shipping.collect`` found, in order of paths below ``root``: only ``files`` are sent of it."""
 
@@ -50,7 +60,10 @@ class Shipment:
     files: tuple[ShippedFile, ...]
     directories: tuple[str, ...] = ()
     """Directories to make: named by the script, or empty in what ``--files`` names."""
-    missing: tuple[str, ...] = ()  # sentences about what is probably missing; each names ``--files``
+    missing: tuple[str, ...] = ()  # sentences about what is probably missing
+    unsent: tuple[Unsent, ...] = ()
+    imports: tuple[NeededModule, ...] = ()
+    """Top-level modules that are neither shipped nor Python's own: the nodes' environment must have them."""
 
     @property
     def total_bytes(self) -> int:

@@ -8,6 +8,7 @@ import time
 DAY_S = 86400
 HOUR_S = 3600
 MINUTE_S = 60
+KILO = 1000
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -34,6 +35,15 @@ def span(seconds: float) -> str:
     if left >= HOUR_S:
         return f"{left // HOUR_S} h {left % HOUR_S // MINUTE_S} min"
     return f"{left // MINUTE_S} min" if left >= MINUTE_S else f"{left} s"
+
+
+def size(value: float) -> str:
+    """Return bytes in powers of 1000: ``12.3 GB``."""
+    for unit in ("B", "kB", "MB"):
+        if value < KILO:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= KILO
+    return f"{value:.1f} GB"
 
 
 def parse_network(text: str) -> Network:

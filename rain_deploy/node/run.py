@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,13 @@ def join(run_dir: Path, *, no_wait: bool) -> StateLine | int:
         print(f"other runs are not finished: {', '.join(others)}", file=sys.stderr)
         return wire.BUSY
     if run.status().state == RunState.SHIPPED:
-        run.update(state=RunState.QUEUED, queued_s=time.time())
+        lacking = [one for one in run.about.imports if find_spec(one.name) is None]
+        if sure := [one for one in lacking if one.sure]:
+            run.forget_env()
+            print(json.dumps(wire.to_json(sure)), file=sys.stderr)
+            return wire.LACKING
+        warnings = tuple(f"{one.where} imports {one.name}, which the nodes do not have" for one in lacking)
+        run.update(state=RunState.QUEUED, queued_s=time.time(), warnings=warnings)
     return state_line(run)
 
 

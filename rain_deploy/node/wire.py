@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 NOT_IN_LINE = 10  # exit code of ``follow`` for a run that was never in line
 BUSY = 11  # exit code of ``queue --no-wait`` while another run is not finished
+LACKING = 12  # exit code of ``queue`` if modules are not installed; stderr has a list of ``NeededModule``
 
 T = TypeVar("T")
 Parameter = int | float | bool | str  # the value of a task's parameter
@@ -82,6 +83,15 @@ class ClusterConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NeededModule:
+    """A module that a run imports from its node's environment."""
+
+    name: str
+    where: str  # the first import of it, as "train.py, line 3"
+    sure: bool  # it is imported in any case; else only if a function is called or a condition holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunDescription:
     """run.json: a run as it was shipped."""
 
@@ -97,6 +107,7 @@ class RunDescription:
     then_off: bool = False
     live: tuple[str, ...] = ()  # runs that were not finished when this one was shipped
     nodes: tuple[str, ...] = ()  # names of the nodes that have the run; others may have joined since
+    imports: tuple[NeededModule, ...] = ()
 
 
 class RunState(enum.StrEnum):
@@ -136,6 +147,7 @@ class RunStatus:
     nodes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()  # nodes whose governors did not register
     message: str = ""
+    warnings: tuple[str, ...] = ()  # what the run may lack, or has lost; one sentence each
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -267,6 +279,12 @@ def read_runs(text: bytes | str) -> dict[str, ListedRun]:
         raise WireError("the answer of runs is not a list")
     runs = (from_json(ListedRun, one) for one in value)
     return {run.run: run for run in runs}
+
+
+def read_modules(text: bytes | str) -> tuple[NeededModule, ...]:
+    """Return the modules of a JSON list.  Raises WireError."""
+    value = parse(text)
+    return tuple(from_json(NeededModule, one) for one in (value if isinstance(value, list) else ()))
 
 
 def to_json(value: Any) -> Any:

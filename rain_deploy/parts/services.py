@@ -178,6 +178,7 @@ def ship_stage(
         then_off=spec.then_off,
         live=live,
         nodes=nodes,
+        imports=shipment.imports,
     )
     placed = (
         json_file("run.json", to_json(described)),

@@ -18,6 +18,7 @@ from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.node.wire import ListedRun, Outcome, RunStatus
 from rain_deploy.parts.services import node_command
 from rain_deploy.results.pull import PulledRun, pull, read_manifest
+from rain_deploy.runs.lacking import advice
 from rain_deploy.runs.states import await_end, record_state, run_states, runs_of, unfinished
 from rain_deploy.state.store import Record
 
@@ -45,6 +46,8 @@ class RunResult(Result):
     detached: bool = False
     message: str = ""
     limit_s: float | None = None  # when the machines power themselves off; None: never
+    warnings: tuple[str, ...] = ()  # what the run may have lacked, and what of it was lost; one sentence each
+    advice: str = ""  # the flag that may help a script that failed for want of a file or a module
 
     @property
     def problem(self) -> errors.RainDeployError | None:
@@ -53,13 +56,15 @@ class RunResult(Result):
             case Outcome.DONE | Outcome.FAILED if self.failed_points:
                 message = f"{run}: {self.failed_points} of {self.points} points failed"
                 details = self.first_failure or self.message or None
-                return errors.PointsFailed(message, details=details, next_step=f"rain-deploy points {where}")
+                look = f"rain-deploy points {where}"
+                return errors.PointsFailed(message, details=details, next_step=self.advice or look)
             case Outcome.FAILED:
                 ending = "ended without an exit code" if code is None else f"ended with exit code {code}"
                 if code is not None and code < 0:
                     ending = f"was killed by signal {-code}"
                 message, why = f"{run}: the script {ending}", self.first_failure or None
-                return errors.ScriptFailed(message, details=why, next_step=f"rain-deploy logs {where}")
+                look = f"rain-deploy logs {where}"
+                return errors.ScriptFailed(message, details=why, next_step=self.advice or look)
             case Outcome.CANCELLED | Outcome.TIMEOUT | Outcome.LIMIT as outcome:
                 how = {Outcome.TIMEOUT: "timed out", Outcome.LIMIT: "stopped"}.get(Outcome(outcome), outcome)
                 why = f" ({self.message})" if self.message else ""
@@ -125,6 +130,8 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus)
         first_failure=pulled.first_failure,
         message=status.message,
         limit_s=cluster.limit_s,
+        warnings=status.warnings,
+        advice=advice(ctx, record, pulled.first_failure) if status.exit_code else "",
     )
 
 

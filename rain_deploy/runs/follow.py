@@ -19,6 +19,7 @@ from rain_deploy.errors import EngineError, InputError, Locked, Unreachable
 from rain_deploy.node import wire
 from rain_deploy.parts.services import node_argv, ship_stage
 from rain_deploy.results.pull import check_target
+from rain_deploy.runs.lacking import modules_lacking
 from rain_deploy.runs.shipping import payload
 from rain_deploy.runs.states import record_states, run_states, runs_of, unfinished
 
@@ -96,7 +97,7 @@ def queue(ctx: Context, cluster: Cluster, record: RunRecord, spec: RunSpec) -> R
         raise
     if result.exit_status != 0:
         ctx.store.forget_run(record)
-        raise _refused(record, result)
+        raise _refused(ctx, record, result)
     queued = replace(record, state=RunState.QUEUED)
     ctx.store.save_run(queued)
     return queued
@@ -135,6 +136,8 @@ class _Follower:
                     before, self.status = self.status, line
                     if before is None:
                         self.in_line()
+                        for warning in line.warnings:
+                            self.ctx.emit(Notice(warning))
                     if before is None or (before.state, before.ahead) != (line.state, line.ahead):
                         detail = f"{line.ahead} before it" if line.ahead else line.message
                         self.ctx.emit(RunChanged(self.run, line.state, detail))
@@ -185,7 +188,7 @@ def follow(
             tries += 1
         else:
             if not follower.ended:
-                raise _refused(record, result)
+                raise _refused(ctx, record, result)
         follower.rest = b""
         if follower.status:
             offsets = follower.offsets.items()
@@ -194,11 +197,13 @@ def follow(
     return follower.status
 
 
-def _refused(record: RunRecord, result: CommandResult) -> Locked | InputError | EngineError:
+def _refused(ctx: Context, record: RunRecord, result: CommandResult) -> Locked | InputError | EngineError:
     again = f"rain-deploy run -c {record.cluster} {record.script}"
     if result.exit_status == wire.BUSY:
         message = f"run {record.id} was not started: {result.complaint}"
         return Locked(message, next_step=f"{again}, which waits in line")
+    if result.exit_status == wire.LACKING:
+        return modules_lacking(ctx, record, wire.read_modules(result.stderr))
     if result.exit_status == wire.NOT_IN_LINE:
         message = f"run {record.id} was never in line: the command that shipped it was ended before"
         return InputError(message, next_step=again)

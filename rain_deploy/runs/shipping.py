@@ -5,21 +5,27 @@ directory, so that the same relative paths and imports work on the nodes.
 """
 
 import contextlib
+import glob
 import hashlib
+import itertools
 import os
 import stat
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from rain_deploy.core.run import Shipment, ShippedFile
+from rain_deploy.core.run import Shipment, ShippedFile, Unsent
 from rain_deploy.core.spec import FunctionScript, RunSpec
 from rain_deploy.core.step import PayloadFile
 from rain_deploy.errors import InputError
-from rain_deploy.runs.source import Source, read_script, scan
+from rain_deploy.node.wire import NeededModule
+from rain_deploy.runs.source import LONGEST_PATH, UNKNOWN, Source, When, read_script, scan
 
 ASK_ABOVE_BYTES = 100_000_000  # shipping more than this needs the user's agreement
 _NEVER = frozenset({".git", "__pycache__", ".venv"})
 _SYSTEM = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/")  # A node has its own
-_RESULTS = "results"  # below the working directory; pulled results are not shipped again
+_RESULTS = "results"  # below the working directory: pulled results
+_MOST_SEEN = 10_000  # files that are counted below one directory
 
 
 def collect(spec: RunSpec, cwd: Path, home: Path) -> Shipment:
@@ -34,6 +40,8 @@ def collect(spec: RunSpec, cwd: Path, home: Path) -> Shipment:
     found.add_script()
     for given in spec.files:
         found.add_extra(given)
+    for text in spec.args:
+        found.add_argument(text)
     root = Path(os.path.commonpath([cwd, path.parent, *found.files, *found.directories]))
     return Shipment(
         root=root,
@@ -42,6 +50,8 @@ def collect(spec: RunSpec, cwd: Path, home: Path) -> Shipment:
         files=tuple(found.shipped(file, root) for file in sorted(found.files)),
         directories=tuple(place.relative_to(root).as_posix() for place in sorted(found.directories)),
         missing=tuple(dict.fromkeys(found.missing)),
+        unsent=found.unsent(),
+        imports=found.needed(sure="PYTHONPATH" not in dict(spec.env)),
     )
 
 
@@ -82,6 +92,11 @@ class _Gathering:
         self.files: set[Path] = {script}
         self.directories: set[Path] = {cwd}
         self.missing: list[str] = []
+        self._seen: dict[str, Path] = {}
+        """Directories and patterns of files that are named, as the user would write them."""
+        self._sources: dict[Path, Source] = {}
+        self._always: dict[Path, set[Path]] = {}
+        """The modules that each module imports in any case."""
 
     def add_script(self) -> None:
         """Add the script, or a function's module, and breadth first all modules that are found from it."""
@@ -92,18 +107,50 @@ class _Gathering:
         todo = [(first, read_script(first, self._name(first)))]
         while todo:
             module, source = todo.pop(0)
+            self._sources[module] = source
             for text in source.search:
                 place = Path(os.path.normpath(self._cwd / text))
                 if not text.startswith("/") or any(map(place.is_relative_to, self._bases)):
                     self._search.append(place)
             self._add_named(module, source)
-            for found in [path for wanted in source.imports for path in self._modules(module, wanted)]:
-                if found not in self.files:
+            for wanted in source.imports:
+                modules = self._modules(module, wanted.name)
+                if wanted.when == When.ALWAYS:
+                    self._always.setdefault(module, set()).update(modules)
+                for found in modules:
+                    if found in self.files:
+                        continue
                     self.files.add(found)
                     # What does not parse names nothing: the script may never import it.
-                    with contextlib.suppress(SyntaxError, ValueError):
+                    with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
                         if found.suffix == ".py":
                             todo.append((found, scan(_content(found), self._name(found))))
+
+    def needed(self, *, sure: bool) -> tuple[NeededModule, ...]:
+        """Return the modules that must come from the nodes' environment; ``sure``: from nowhere else."""
+        sure = sure and not any(source.searches_more for source in self._sources.values())
+        certain, todo = set[Path](), list(self._sources)[:1]
+        while todo:
+            module = todo.pop()
+            certain.add(module)
+            todo += self._always.get(module, set()) - certain
+        found: dict[str, NeededModule] = {}
+        for module, source in self._sources.items():
+            for wanted in source.imports:
+                name = wanted.name.partition(".")[0]
+                always = sure and module in certain and wanted.when == When.ALWAYS
+                known = found.get(name)
+                if (
+                    not name
+                    or wanted.when == When.GUARDED
+                    or name in sys.stdlib_module_names
+                    or any(_has(place, name) for place in self._search)
+                    or (known and (known.sure or not always))
+                ):
+                    continue
+                where = f"{self._name(module)}, line {wanted.line}"
+                found[name] = NeededModule(name=name, where=where, sure=always)
+        return tuple(found.values())
 
     def _modules(self, module: Path, wanted: str) -> list[Path]:
         name = wanted.lstrip(".")
@@ -118,7 +165,7 @@ class _Gathering:
         read = {text for text, _ in source.reads}
         for text in source.paths:
             for base in self._bases:
-                self._add_path(Path(os.path.normpath(base / text)), read=text in read)
+                self._add_path(Path(os.path.normpath(base / text)), wanted=text in read)
         for text, line in source.reads:
             where = f"{self._name(module)}, line {line}"
             if "://" in text or "\n" in text or not Path(text).suffix:
@@ -128,25 +175,70 @@ class _Gathering:
                     self.missing.append(
                         f"{where} reads {text}, which stays here: name it relative to the script, and --files"
                     )
+            elif UNKNOWN in text:
+                self._see_pattern(text)
             elif not any(_kind(base / text) for base in self._bases):
                 self.missing.append(f"{where} reads {text}, which is not here; --files PATH ships more")
 
-    def _add_path(self, path: Path, *, read: bool) -> None:
-        """Ship a file; ship a directory, or that of a file not written yet, as an empty directory."""
+    def _see_pattern(self, text: str) -> None:
+        pattern = "*".join(glob.escape(part) for part in text.split(UNKNOWN))
+        if pattern.strip("*./"):
+            for base in self._bases:
+                self._seen[self._name(base / pattern)] = base / pattern
+
+    def add_argument(self, text: str) -> None:
+        """Add the file that an argument of the script names, by itself or after ``=``."""
+        for value in dict.fromkeys((text, text.partition("=")[2])):
+            kind = _kind(self._cwd / value) if value and len(value) <= LONGEST_PATH else 0
+            path = Path(os.path.normpath(self._cwd / value))
+            if kind and value.startswith("/"):
+                if not value.startswith(_SYSTEM):
+                    near = any(map(path.is_relative_to, self._bases))
+                    instead = f"write {self._name(path)}" if near else "copy it here and name it relative"
+                    self.missing.append(f"argument {value} has another path on the nodes: {instead}")
+            elif kind:
+                self._add_path(path, wanted=True)
+
+    def _add_path(self, path: Path, *, wanted: bool) -> None:
+        """Ship a file; ship a directory, or that of a file not written yet, as an empty directory.
+
+        A file of pulled results is shipped only if it is ``wanted``: the script reads it.
+        """
         kind = _kind(path)
         if stat.S_ISREG(kind):
-            places = (self._home, self._cwd / _RESULTS)
-            if not _NEVER & set(Path(self._name(path)).parts) and not any(map(path.is_relative_to, places)):
+            results = not wanted and path.is_relative_to(self._cwd / _RESULTS)
+            if not results and not path.is_relative_to(self._home) and not _NEVER & set(self._parts(path)):
                 self.files.add(path)
             return
         place = path if stat.S_ISDIR(kind) else path.parent
         if stat.S_ISDIR(_kind(place)) and not self._cwd.is_relative_to(place):
             self.directories.add(place)
-            if read and place == path:
-                name = self._name(place)
-                self.missing.append(
-                    f"of directory {name} only files that are named go; --files {name} ships it all"
-                )
+            if place == path:
+                self._seen[self._name(path)] = path
+
+    def unsent(self) -> tuple[Unsent, ...]:
+        """Return what is named and here, but is not sent; of a directory and one in it, only the first."""
+        found: list[Unsent] = []
+        for name, path in sorted(self._seen.items()):
+            if path in self._search:
+                continue
+            pattern = "*" in name and not path.exists()
+            here = glob.iglob(str(path)) if pattern else _below(path)  # noqa: PTH207 - it is a whole path
+            left = [
+                file
+                for file in map(Path, itertools.islice(here, _MOST_SEEN))
+                if file not in self.files
+                and not (_NEVER & set(self._parts(file)) or file.is_relative_to(self._home))
+                and stat.S_ISREG(_kind(file))
+            ]
+            if left and not any(Path(name).is_relative_to(other.name) for other in found):
+                size = sum(file.stat().st_size for file in left)
+                flag = os.path.dirname(name) if pattern else name  # noqa: PTH120 - a text, not a path
+                found.append(Unsent(f"{name}/" * (not pattern) or name, len(left), size, flag or name))
+        return tuple(found)
+
+    def _parts(self, path: Path) -> tuple[str, ...]:
+        return Path(self._name(path)).parts
 
     def _name(self, path: Path) -> str:
         return os.path.relpath(path, self._cwd)
@@ -203,6 +295,17 @@ def _kind(path: Path) -> int:
         return path.stat().st_mode
     except (OSError, ValueError):
         return 0
+
+
+def _below(directory: Path) -> Iterator[str]:
+    """Yield the files in and below a directory."""
+    for place, _directories, files in os.walk(directory):
+        yield from (f"{place}/{file}" for file in files)
+
+
+def _has(place: Path, name: str) -> bool:
+    """Return whether ``import name`` finds a module in this directory."""
+    return bool(_resolve(place, name)) or (place / name).is_dir()
 
 
 def _resolve(place: Path, dotted: str) -> list[Path]:

@@ -1,13 +1,17 @@
 """Finds a Python source's imports and the files that it names.  Nothing is executed.
 
 A path may be a literal, or be made of literals, names bound to them and ``__file__``, by ``os.path.join``,
-``Path(…) / …``, ``.parent`` and the like.
+``Path(…) / …``, ``.parent``, f-strings and the like.  The parts of a text that only a run of the script would
+tell are ``UNKNOWN``.
 """
 
 import ast
+import enum
 import importlib.util
 import posixpath
+import re
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,24 +19,45 @@ from rain_deploy.core.spec import NODE_PYTHON, NODE_PYTHON_TEXT
 from rain_deploy.errors import InputError
 
 LONGEST_PATH = 1024  # characters; a longer literal is text, not a path
+UNKNOWN = "\0"  # stands for a part of a text that is not the same in each run; no path contains it
 _KEEP_BASE = frozenset({"resolve", "absolute", "joinpath", "expanduser"})
 _KEEP_ARGUMENT = frozenset({"Path", "PurePath", "join", "abspath", "realpath", "normpath", "fspath", "str"})
 _READ_FILES = {"open", "load", "loadtxt", "genfromtxt", "fromfile", "imread", "load_model", "load_weights"}
 _READ_DIRECTORIES = {"listdir", "scandir", "walk", "ImageFolder", "flow_from_directory"}
 _READERS = frozenset(_READ_FILES | _READ_DIRECTORIES)
 _PATH_READERS = frozenset({"open", "read_text", "read_bytes", "iterdir", "glob", "rglob"})
+_FIELD = re.compile(r"%(?:\([^)]*\))?[-#0 +]*[\d.*]*[a-zA-Z]|\{[^{}]*\}")
+"""A place in a text that ``%`` or ``format`` fills."""
+
+
+class When(enum.IntEnum):
+    """How sure it is that an import statement is executed."""
+
+    GUARDED = 0  # in a ``try`` or for type checkers only: the module may be missing
+    MAYBE = 1  # in a function or a condition
+    ALWAYS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """An import of a dotted name that may be a module; each leading dot is a level of a relative import."""
+
+    name: str
+    line: int
+    when: When
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """What one module imports and names."""
 
-    imports: tuple[str, ...] = ()
-    """Dotted names that may be modules; each leading dot is a level of a relative import."""
+    imports: tuple[Import, ...] = ()
     paths: tuple[str, ...] = ()  # relative to the working directory, or as the author means them
     reads: tuple[tuple[str, int], ...] = ()
     """(path, line) of what it opens to read, unless another call has the path too and may write it."""
+    """A path may have parts that are UNKNOWN."""
     search: tuple[str, ...] = ()  # added to ``sys.path``
+    searches_more: bool = False  # what else is added to ``sys.path`` is not known
 
 
 def read_script(path: Path, file: str = "") -> Source:
@@ -68,23 +93,49 @@ def scan(data: bytes, file: str) -> Source:
     importlib.util.decode_source(data)  # raises also for bytes in comments, which the parser does not read
     found = _Scan(tree, file)
     return Source(
-        imports=tuple(dict.fromkeys(found.imports)),
+        imports=tuple(dict.fromkeys((*_imports(tree.body, When.ALWAYS), *found.imports))),
         paths=tuple(dict.fromkeys(found.paths)),
         reads=tuple(read for read in found.reads if read[0] not in found.others),
-        search=tuple(found.search),
+        search=tuple(text for text in found.search if text and UNKNOWN not in text),
+        searches_more=any(not text or UNKNOWN in text for text in found.search),
     )
+
+
+def _imports(nodes: Iterable[ast.AST], when: When) -> Iterator[Import]:
+    """Yield the imports of statements that are executed with this certainty."""
+    for node in nodes:
+        match node:
+            case ast.Import(names=names):
+                yield from (Import(alias.name, node.lineno, when) for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                base = "." * level + (f"{module}." if module else "")
+                yield from (Import(name, node.lineno, when) for name in (base, *_below(base, names)))
+            case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=final):
+                yield from _imports((*body, *handlers), When.GUARDED)
+                yield from _imports(orelse, min(when, When.MAYBE))
+                yield from _imports(final, when)
+            case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
+                yield from _imports(node.body, When.GUARDED)
+                yield from _imports(node.orelse, min(when, When.MAYBE))
+            case ast.stmt() | ast.ExceptHandler() | ast.match_case():
+                yield from _imports(ast.iter_child_nodes(node), min(when, When.MAYBE))
+
+
+def _below(base: str, names: list[ast.alias]) -> list[str]:
+    return [base + alias.name for alias in names]
 
 
 class _Scan:
     """What a module names.  Evaluates expressions whose value is always the same text."""
 
     def __init__(self, tree: ast.Module, file: str) -> None:
-        self.imports: list[str] = []
+        self.imports: list[Import] = []
+        """Those by ``import_module``."""
         self.paths: list[str] = []
         self.reads: list[tuple[str, int]] = []
         self.others: set[str] = set()
         """Texts that are arguments of calls that do not read."""
-        self.search: list[str] = []
+        self.search: list[str | None] = []
         self._names = {"__file__": file}
         for node in tree.body:
             match node:
@@ -95,27 +146,31 @@ class _Scan:
 
     def _take(self, node: ast.AST) -> None:
         match node:
-            case ast.Import(names=names):
-                self.imports += [alias.name for alias in names]
-            case ast.ImportFrom(module=module, names=names, level=level):
-                base = "." * level + (f"{module}." if module else "")
-                self.imports += [base, *(base + alias.name for alias in names)]
             case ast.Call(
                 func=ast.Name(id="import_module" | "__import__")
                 | ast.Attribute(attr="import_module" | "__import__"),
                 args=[ast.Constant(value=str() as name), *_],
             ):
-                self.imports.append(name)
-            case ast.Call(
-                func=ast.Attribute(attr="append" | "insert", value=ast.Attribute(attr="path")),
-                args=[*_, last],
-            ) if text := self._text(last):
-                self.search.append(text)
-        if isinstance(node, ast.Constant | ast.BinOp | ast.Call | ast.Attribute):
+                self.imports.append(Import(name, node.lineno, When.MAYBE))
+            case (
+                ast.Call(
+                    func=ast.Attribute(
+                        attr="append" | "insert" | "extend",
+                        value=ast.Attribute(value=ast.Name(id="sys"), attr="path") | ast.Name(id="path"),
+                    ),
+                    args=[*_, last],
+                )
+                | ast.Call(func=ast.Attribute(attr="addsitedir"), args=[last, *_])
+                | ast.AugAssign(target=ast.Attribute(value=ast.Name(id="sys"), attr="path"), value=last)
+                | ast.Assign(targets=[ast.Attribute(value=ast.Name(id="sys"), attr="path")], value=last)
+            ):
+                several = last.elts if isinstance(last, ast.List | ast.Tuple) else [last]
+                self.search += map(self._text, several)
+        if isinstance(node, ast.expr) and not isinstance(node, ast.Name):
             text = self._text(node)
             if text is None and isinstance(node, ast.Call):
                 self._take_call(node)
-            elif text and len(text) <= LONGEST_PATH and text[0] != "/" and not {"\0", "\n"} & set(text):
+            elif text and len(text) <= LONGEST_PATH and text[0] != "/" and not {UNKNOWN, "\n"} & set(text):
                 self.paths.append(text)
 
     def _take_call(self, call: ast.Call) -> None:
@@ -132,25 +187,56 @@ class _Scan:
             self.others.update(filter(None, (base, *arguments)))
 
     def _text(self, node: ast.expr) -> str | None:
-        text: str | None = None
+        """Return the value of an expression that is a text or a path; None for any other."""
         match node:
             case ast.Constant(value=str() as value):
-                text = value
+                return None if UNKNOWN in value else value
             case ast.Name(id=name):
-                text = self._names.get(name)
+                return self._names.get(name)
+            case ast.BinOp(op=ast.Add() | ast.Mod()) | ast.JoinedStr() | ast.FormattedValue():
+                return self._filled(node)
+            case ast.Call(func=ast.Attribute(value=ast.Constant(value=str() as form), attr="format")):
+                return _FIELD.sub(UNKNOWN, form)
+        return self._path(node)
+
+    def _filled(self, node: ast.expr) -> str | None:
+        """Return a text that is put together; what is not known of it is UNKNOWN."""
+        match node:
+            case ast.JoinedStr(values=values):
+                return "".join(self._text(value) or UNKNOWN for value in values)
+            case ast.FormattedValue(value=inner, conversion=-1, format_spec=None):
+                return self._text(inner)
+            case ast.BinOp(left=ast.Constant(value=str() as form), op=ast.Mod()):
+                return _FIELD.sub(UNKNOWN, form)
+        parts: list[ast.expr] = []
+        while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):  # may be too long to recurse
+            parts.append(node.right)
+            node = node.left
+        texts = [self._text(part) for part in (node, *reversed(parts))] if parts else []
+        return "".join(text or UNKNOWN for text in texts) if any(texts) else None
+
+    def _path(self, node: ast.expr) -> str | None:
+        match node:
             case ast.BinOp(left=left, op=ast.Div(), right=right):
-                text = self._join(left, right)
+                return self._join(left, right)
+            case ast.Subscript(
+                value=ast.Attribute(value=inner, attr="parents"), slice=ast.Constant(value=int(up))
+            ):
+                return self._above(inner, up + 1)
             case (
                 ast.Attribute(value=inner, attr="parent")
                 | ast.Call(func=ast.Name(id="dirname") | ast.Attribute(attr="dirname"), args=[inner])
             ):
-                below = self._text(inner)
-                text = None if below is None else posixpath.normpath(posixpath.join(below, ".."))
+                return self._above(inner, 1)
             case ast.Call(func=ast.Attribute(value=base, attr=name), args=args) if name in _KEEP_BASE:
-                text = self._join(base, *args)
+                return self._join(base, *args)
             case ast.Call(args=[_, *_] as args) if _called(node) in _KEEP_ARGUMENT:
-                text = self._join(*args)
-        return text
+                return self._join(*args)
+        return None
+
+    def _above(self, node: ast.expr, levels: int) -> str | None:
+        below = self._text(node)
+        return None if below is None else posixpath.normpath(posixpath.join(below, *[".."] * levels))
 
     def _join(self, *nodes: ast.expr) -> str | None:
         texts = [text for text in map(self._text, nodes) if text is not None]

@@ -1,6 +1,7 @@
 """``run``: ship the script and what it needs, queue it, follow it, pull its results."""
 
 import contextlib
+import shlex
 import time
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, RunChanged
 from rain_deploy.core.run import RunState, Shipment
 from rain_deploy.core.spec import RunSpec
+from rain_deploy.core.text import size
 from rain_deploy.errors import InputError, Locked, UsageError
 from rain_deploy.runs.finish import RunResult, end_of
 from rain_deploy.runs.follow import follow, queue, shipped
@@ -35,7 +37,7 @@ def run(ctx: Context, name: str, spec: RunSpec) -> RunResult:
             return replace(result, detached=True, limit_s=cluster.limit_s)
         try:
             status = follow(ctx, cluster, record, queued=spec, in_line=locked.close)
-        except Locked:
+        except (Locked, InputError):  # the server node refused it
             ctx.store.forget_run(record)
             raise
     return end_of(ctx, cluster, record, status)
@@ -66,7 +68,11 @@ def _agree(ctx: Context, shipment: Shipment) -> None:
     names = ", ".join(file.path for file in shipment.files[:NAMES_SHOWN])
     rest = len(shipment.files) - NAMES_SHOWN
     more = f" and {rest} more" if rest > 0 else ""
-    ctx.emit(Notice(f"sending {names}{more} ({shipment.total_bytes / 1000:.1f} kB)"))
+    ctx.emit(Notice(f"sending {names}{more} ({size(shipment.total_bytes)})"))
+    for one in shipment.unsent:
+        counted = f"{one.files} file{'s' * (one.files > 1)}, {size(one.size_bytes)}"
+        flag = f"--files {shlex.quote(one.flag)}"
+        ctx.emit(Notice(f"seen, but not sent: {one.name} ({counted}); to send it: {flag}"))
     large = f"{shipment.total_bytes / 1e6:.0f} MB would be sent to every node. Go on?"
     if shipment.total_bytes > ASK_ABOVE_BYTES and not ctx.confirm(large):
         raise UsageError("nothing was sent and nothing was started")

@@ -92,6 +92,12 @@ def test_a_line_that_is_no_requirement_is_named(tmp_path: Path, text: str, line:
         "--no-index",
         "./a.whl",
         "git+https://x.example/a",
+        ".",
+        ".[test]",
+        "..",
+        "../mine",
+        "mine/",
+        "mine-1.0.tar.gz",
     ],
 )
 def test_lines_that_nodes_cannot_use_are_refused_also_in_nested_files(tmp_path: Path, line: str) -> None:
@@ -161,3 +167,80 @@ def test_a_kept_resolution_holds_until_something_that_it_came_from_changes(tmp_p
     assert asked(replace(spec, packages=("toml==0.10.2",)), node_lock()) != first
     nested.write_text("iniconfig>=2\n")
     assert asked(spec, node_lock()) != first
+
+
+def test_a_local_project_is_refused_with_the_way_to_send_it(tmp_path: Path) -> None:
+    requirements = tmp_path / "requirements.txt"
+    for line in (".", "-e ./mine", "mine/"):
+        requirements.write_text(f"{line}\n")
+        assert "pip wheel --no-deps" in (refused(EnvironmentSpec(requirements)).next_step or "")
+    assert "pip wheel --no-deps" in (refused(EnvironmentSpec(packages=(str(tmp_path),))).next_step or "")
+
+
+def test_what_uv_takes_for_a_project_here_is_refused(tmp_path: Path) -> None:
+    """The line names no path: uv itself finds the project, as it might find others that we do not know."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/pyproject.toml").write_text("[project]\nname = 'mine'\nversion = '1'\n")
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("mine @ mine\n")
+    assert "requirements" in refused(EnvironmentSpec(requirements)).message
+
+
+@pytest.fixture(scope="module")
+def toml_hashes() -> list[str]:
+    """Digests of the files of toml 0.10.2, as the index has them: a wheel and a source."""
+    lock = resolve(EnvironmentSpec(packages=("toml==0.10.2",)), node_lock()).lock_text
+    return hashes_of(lock, "toml")
+
+
+def hashes_of(lock: str, name: str) -> list[str]:
+    block = re.search(rf"(?m)^{name}==.*\n((?:    --hash.*\n)+)", lock)
+    assert block
+    return re.findall(r"sha256:[0-9a-f]{64}", block[1])
+
+
+WRONG = "sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    "text", ["toml==0.10.2 --hash={0}", "TOML==0.10.2 \\\n    --hash={1} \\\n    --hash={0}"]
+)
+def test_only_files_with_the_hashes_of_the_requirements_are_installed(
+    tmp_path: Path, toml_hashes: list[str], text: str
+) -> None:
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(text.format(toml_hashes[0], WRONG) + "\n")
+    lock = resolve(EnvironmentSpec(requirements), node_lock()).lock_text
+    assert len(toml_hashes) > 1
+    assert hashes_of(lock, "toml") == toml_hashes[:1]
+    assert hashes_of(lock, "numpy") == hashes_of(node_lock(), "numpy")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_hash_that_no_file_has_is_refused_by_its_line(tmp_path: Path, nested: bool) -> None:
+    requirements = tmp_path / "requirements.txt"
+    own = tmp_path / "own.txt" if nested else requirements
+    requirements.write_text("-r own.txt\n")
+    own.write_text(f"iniconfig\ntoml==0.10.2 --hash={WRONG}\n")
+    message = refused(EnvironmentSpec(requirements)).message
+    assert f"{own}, line 2: no file of toml 0.10.2" in message
+
+
+@pytest.mark.parametrize("line", ["-c limits.txt", "--constraint=limits.txt", "-r limits.txt"])
+def test_every_file_that_is_read_is_part_of_the_question(tmp_path: Path, line: str) -> None:
+    requirements, limits = tmp_path / "requirements.txt", tmp_path / "limits.txt"
+    requirements.write_text(f"toml\n{line}\n")
+    limits.write_text("toml==0.10.1\n")
+    first = asked(EnvironmentSpec(requirements), node_lock())
+    assert versions(resolve(EnvironmentSpec(requirements), node_lock()).lock_text)["toml"] == "0.10.1"
+    limits.write_text("toml==0.10.2\n")
+    assert asked(EnvironmentSpec(requirements), node_lock()) != first
+    limits.unlink()
+    assert "limits.txt cannot be read" in refused(EnvironmentSpec(requirements)).message
+
+
+def test_a_file_of_the_web_is_refused(tmp_path: Path) -> None:
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("-c https://x.example/limits.txt\n")
+    error = refused(EnvironmentSpec(requirements))
+    assert f"{requirements}, line 1: https://x.example/limits.txt may change" in error.message

@@ -4,55 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.run import Shipment
+from rain_deploy.core.run import Unsent
 from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.step import PayloadFile
 from rain_deploy.errors import InputError
 from rain_deploy.runs.shipping import collect, payload
+from tests.unit.project_files import lay, names, of, runs
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     return tmp_path / "project"
-
-
-def lay(root: Path, files: dict[str, str]) -> None:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-
-
-def names(shipment: Shipment) -> list[str]:
-    return [file.path for file in shipment.files]
-
-
-HOME = Path("/home/of/rain-deploy")
-
-
-def of(project: Path, script: str, *extra: str, cwd: Path | None = None) -> Shipment:
-    return collect(RunSpec(Path(script), files=tuple(map(Path, extra))), cwd or project, HOME)
-
-
-def place(shipment: Shipment, target: Path) -> Path:
-    """As the nodes lay it; returns the script's working directory."""
-    for name in shipment.directories:
-        (target / name).mkdir(parents=True, exist_ok=True)
-    for file in payload(shipment):
-        (target / file.path).parent.mkdir(parents=True, exist_ok=True)
-        (target / file.path).write_bytes(file.data)
-    return target / shipment.cwd
-
-
-def runs(shipment: Shipment, target: Path) -> str:
-    cwd = place(shipment, target)
-    command = [sys.executable, os.path.relpath(target / shipment.script, cwd)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True).stdout
 
 
 IMPORTS = {
@@ -267,8 +233,9 @@ def test_an_absolute_file_and_a_directory_that_are_read_are_told(project: Path, 
     lay(project, {"main.py": f"import os\nopen('{tmp_path}/abs.csv')\nos.listdir('data')", "data/a": ""})
     shipment = of(project, "main.py")
     assert names(shipment) == ["main.py"]
-    assert len(shipment.missing) == 2
-    assert all("--files" in sentence for sentence in shipment.missing)
+    (sentence,) = shipment.missing
+    assert "--files" in sentence
+    assert shipment.unsent == (Unsent("data/", 1, 0, "data"),)
 
 
 BAD: dict[str, tuple[bytes, str]] = {

@@ -40,6 +40,7 @@ def run_text(result: RunResult) -> text.Text:
         f"run {result.run}: {result.outcome or result.state}, {text.seconds(result.seconds)}",
         f"results: {text.near(result.results_dir)}",
         "  " + (", ".join(filter(None, brought)) or "only what it printed: stdout.log, stderr.log"),
+        *(f"warning: {sentence}" for sentence in result.warnings),
         *ends,
     ]
 

@@ -16,10 +16,10 @@ from typing import IO, Any
 import click
 
 from rain_deploy.core.text import HOUR_S, MINUTE_S, hour
+from rain_deploy.core.text import size as size_text
 from rain_deploy.errors import RainDeployError
 
 Text = Sequence[str | bytes]  # what a command shows: lines of text, and bytes as they are
-KILO = 1000
 VERSION = 1  # of the JSON of ``--json``; its schema is docs/reference/json-schema.json
 
 
@@ -103,13 +103,7 @@ def seconds(value: float | None) -> str:
 
 def size(value: float | None) -> str:
     """Return bytes in powers of 1000: ``12.3 GB``."""
-    if value is None:
-        return ""
-    for unit in ("B", "kB", "MB"):
-        if value < KILO:
-            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= KILO
-    return f"{value:.1f} GB"
+    return "" if value is None else size_text(value)
 
 
 def moment(epoch_s: float | None) -> str:

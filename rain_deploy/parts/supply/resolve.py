@@ -8,12 +8,12 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import compatible_tags, cpython_tags
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from rain_deploy.core.spec import (
     NODE_PYTHON,
@@ -27,9 +27,34 @@ from rain_deploy.parts.supply.cache import run_uv
 
 _REFUSED = re.compile(
     r"\s*(-e|--editable|-i|--(?:extra-)?index-url|-f|--find-links|--no-index)\b"
-    r"|(?:.*@\s*)?((?:\.{0,2}/|file:|(?:git|hg|svn|bzr)\+)\S*|(?!https?://)[^\s@]+\.whl$)"
+    r"|(?:.*@\s*)?((?:\.{0,2}/|file:|(?:git|hg|svn|bzr)\+)\S*"
+    r"|\.{1,2}(?:\[[^\]]*\])?(?=\s|$)|(?!https?://)[^\s@]+(?:\.whl|\.tar\.gz|\.zip|/)(?=\s|$))"
 )
-_NESTED = re.compile(r"\s*(?:-r|--requirement)[\s=]+(.+?)\s*(?:#.*)?$")
+_NESTED = re.compile(r"\s*(?:-r|--requirement|-c|--constraint)[\s=]+(.+?)\s*(?:#.*)?$")
+_HASH = re.compile(r"--hash[\s=](\w+:[0-9a-fA-F]+)")
+_LOCKED = re.compile(r"(?m)^([a-z0-9-]+)==(\S+)[^\n]*\\\n((?:    --hash=\S+(?: \\)?\n)+)")
+"""A package of the lock: name, version, and lines with its hashes."""
+_NAMELESS = re.compile(r"(?m)^(?![a-z0-9-]+(?:\[[^\]]*\])?(?:==| @ https?://))[^\s#].*$")
+"""A line of the lock that nodes cannot install: uv takes it for a project of this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line of a requirements file, with those that continue it."""
+
+    path: Path
+    number: int
+    text: str
+
+    @property
+    def place(self) -> str:
+        return f"requirements: {self.path}, line {self.number}"
+
+
+OTHER_STEP = "give a wheel with --with FILE, or name another index in uv's own configuration"
+PROJECT_STEP = (
+    "build a wheel of it (pip wheel --no-deps -w dist PROJECT), and give --with dist/NAME.whl instead"
+)
 
 
 def resolve(spec: EnvironmentSpec, base_lock: str) -> ResolvedEnvironment:
@@ -42,7 +67,7 @@ def resolve(spec: EnvironmentSpec, base_lock: str) -> ResolvedEnvironment:
     environment = unresolved(spec, base_lock)
     if not (spec.requirements or spec.packages or wheels):
         return environment
-    lock = _compiled(spec, base_lock, wheels)
+    lock = _with_hashes(_compiled(spec, base_lock, wheels), spec)
     for file_name, content in wheels:  # the user's own wheels are pinned to those very files
         name, version = parse_wheel_filename(file_name)[:2]
         own = f"{name}=={version} \\\n    --hash=sha256:{hashlib.sha256(content).hexdigest()}\n"
@@ -59,7 +84,7 @@ def unresolved(spec: EnvironmentSpec, base_lock: str) -> ResolvedEnvironment:
 
 def asked(spec: EnvironmentSpec, base_lock: str) -> str:
     """Return the digest of all that ``resolve`` reads: if it is the same, a kept resolution still holds."""
-    texts = list(_requirement_files(spec.requirements)) if spec.requirements else []
+    texts = [text for _path, text in _requirement_files(spec.requirements)] if spec.requirements else []
     setup = unresolved(spec, base_lock).setup
     wheels = [(path.name, hashlib.sha256(_wheel(path)).hexdigest()) for path in spec.wheels]
     read = ((base_lock, spec.packages, spec.apt), (texts, setup), *wheels)
@@ -80,19 +105,70 @@ def _text(path: Path, flag: str) -> str:
         raise InputError(message, next_step=f"save {path} as UTF-8") from error
 
 
-def _requirement_files(path: Path, seen: frozenset[Path] = frozenset()) -> Iterator[str]:
-    """Yield the texts of a requirements file and those it names.  Raises InputError for unusable lines."""
+def _requirement_files(path: Path, seen: frozenset[Path] = frozenset()) -> Iterator[tuple[Path, str]]:
+    """Yield path and text of a requirements file and of all that it names, constraints too.
+
+    Raises InputError for lines that nodes cannot use.
+    """
     text = _text(path, "requirements")
-    yield text
-    for number, line in enumerate(text.splitlines(), 1):
-        if refused := _REFUSED.match(line):
+    yield path, text
+    for line in _lines(path, text):
+        if refused := _REFUSED.match(line.text):
+            what = refused[1] or refused[2]
+            is_project = what.startswith(("-e", "--editable", ".")) or what.endswith("/")
             raise InputError(
-                f"requirements: {path}, line {number}: {refused[1] or refused[2]} cannot be used here: "
-                "nodes install released packages by hash",
-                next_step="give a wheel with --with FILE, or name another index in uv's own configuration",
+                f"{line.place}: {what} cannot be used here: nodes install released packages by hash",
+                next_step=PROJECT_STEP if is_project else OTHER_STEP,
             )
-        if (nested := _NESTED.match(line)) and (other := path.parent / nested[1]) not in seen:
-            yield from _requirement_files(other, seen | {path, other})
+        if nested := _NESTED.match(line.text):
+            if "://" in nested[1]:
+                message = (
+                    f"{line.place}: {nested[1]} may change: nodes are installed from files that are here"
+                )
+                raise InputError(message, next_step="download it, and name the file instead")
+            if (other := path.parent / nested[1]) not in seen:
+                yield from _requirement_files(other, seen | {path, other})
+
+
+def _lines(path: Path, text: str) -> Iterator[_Line]:
+    """Yield the logical lines of a requirements file; a backslash at the end continues a line."""
+    begun, number = "", 0
+    for count, line in enumerate(text.splitlines(), 1):
+        number = number if begun else count
+        begun += line.removesuffix("\\")
+        if not line.endswith("\\"):
+            yield _Line(path, number, begun)
+            begun = ""
+    if begun:
+        yield _Line(path, number, begun)
+
+
+def _with_hashes(lock: str, spec: EnvironmentSpec) -> str:
+    """Return the lock with only those hashes that the requirements give, for each package that has some.
+
+    Raises InputError if the index has no file with one of them.
+    """
+    given: dict[str, tuple[_Line, set[str]]] = {}
+    files = _requirement_files(spec.requirements) if spec.requirements else ()
+    for path, text in files:
+        for line in _lines(path, text):
+            if hashes := {found.lower() for found in _HASH.findall(line.text)}:
+                name = canonicalize_name(re.split(r"[\s\[=<>~!;@]", line.text.strip(), maxsplit=1)[0])
+                given.setdefault(name, (line, set()))[1].update(hashes)
+
+    def kept(found: re.Match[str]) -> str:
+        name, version, lines = found.groups()
+        if name not in given:
+            return found[0]
+        line, hashes = given[name]
+        if both := sorted(hashes & set(_HASH.findall(lines))):
+            return found[0].removesuffix(lines) + " \\\n".join(f"    --hash={one}" for one in both) + "\n"
+        raise InputError(
+            f"{line.place}: no file of {name} {version} in the package index has the hash given there",
+            next_step=f"correct the hash (sha256), or remove it, in {line.path}",
+        )
+
+    return _LOCKED.sub(kept, lock)
 
 
 def _wheel(path: Path) -> bytes:
@@ -130,9 +206,10 @@ def _compiled(spec: EnvironmentSpec, base_lock: str, wheels: tuple[tuple[str, by
             Requirement(package)
         except InvalidRequirement as error:
             reason = str(error).partition("\n")[0]
+            step = "name it as --with NAME, --with NAME==VERSION or --with FILE.whl"
             raise InputError(
                 f"--with: {package!r} is neither a package nor a wheel: {reason}",
-                next_step="name it as --with NAME, --with NAME==VERSION or --with FILE.whl",
+                next_step=PROJECT_STEP if Path(package).is_dir() else step,
             ) from error
     pins = ["{}=={}".format(*parse_wheel_filename(name)[:2]) for name, _content in wheels]
     with tempfile.TemporaryDirectory(prefix="rain-deploy-") as directory:
@@ -161,7 +238,11 @@ def _compiled(spec: EnvironmentSpec, base_lock: str, wheels: tuple[tuple[str, by
                 details=printed[-2000:],
                 next_step="correct the names and versions shown above",
             )
-        return lock.read_text("utf-8")
+        text = lock.read_text("utf-8")
+        if local := _NAMELESS.search(text):
+            message = f"{local[0]} cannot be used here: nodes install released packages by hash"
+            raise InputError(f"requirements: {message}", next_step=PROJECT_STEP)
+        return text
 
 
 def _where(spec: EnvironmentSpec, printed: str) -> str:

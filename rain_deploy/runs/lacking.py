@@ -1,0 +1,105 @@
+"""Says which flag sends or installs what a run lacks: files of this machine, and modules."""
+
+import contextlib
+import os
+import re
+import shlex
+import sys
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+
+from rain_deploy.cluster.context import Context
+from rain_deploy.core.run import RunRecord
+from rain_deploy.errors import InputError
+from rain_deploy.node.wire import NeededModule
+from rain_deploy.parts.software import node_lock
+
+_NO_FILE = re.compile(
+    r"FileNotFoundError: (?:\[Errno 2\] No such file or directory: )?(.+?)(?: not found\.)?$", re.MULTILINE
+)
+_NO_MODULE = re.compile(r"(?:ModuleNotFound|Import)Error: No module named '?([\w.]+)", re.MULTILINE)
+_TAIL_BYTES = 20_000
+
+
+def modules_lacking(ctx: Context, record: RunRecord, modules: tuple[NeededModule, ...]) -> InputError:
+    """Return the refusal of a run that imports modules which the nodes do not have."""
+    found = "; ".join(f"{one.where}, imports {one.name}" for one in modules)
+    return InputError(
+        f"the nodes do not have what the script imports: {found}; nothing was started",
+        next_step=f"{up_with(ctx, record, [one.name for one in modules])}; then the same command again",
+    )
+
+
+def up_with(ctx: Context, record: RunRecord, modules: list[str]) -> str:
+    """Return the command that installs what has these modules, with what is known of the packages' names."""
+    packages = {module: package_of(module) for module in modules}
+    flags = " ".join(f"--with {package or module}" for module, package in packages.items())
+    unknown = " and ".join(module for module, package in packages.items() if not package)
+    hints = [f"if the package of {unknown} has another name, use that"] if unknown else []
+    kept = ctx.store.environment(record.cluster_id)
+    if kept and kept[1].lock_text != node_lock():
+        hints.append("with its present --with and --requirements")
+    return f"rain-deploy up -c {record.cluster} {flags}" + (f" ({'; '.join(hints)})" if hints else "")
+
+
+def package_of(module: str) -> str:
+    """Return the name of the package that has a module, if it is installed here; else an empty text."""
+    venv = os.environ.get("VIRTUAL_ENV")
+    places = [*map(str, Path(venv).glob("lib/python*/site-packages"))] if venv else []
+    for package in metadata.distributions(path=[*places, *sys.path]):
+        top = (package.read_text("top_level.txt") or "").split()
+        with contextlib.suppress(Exception):  # somebody's broken installation
+            if module in top or (not top and _holds(package, module)):
+                return str(package.metadata["Name"])
+    return ""
+
+
+def _holds(package: metadata.Distribution, module: str) -> bool:
+    return any(PurePosixPath(path).parts[0].partition(".")[0] == module for path in package.files or ())
+
+
+def advice(ctx: Context, record: RunRecord, failure: str) -> str:
+    """Return what may help a script that failed, from the results pulled; empty if nothing is known.
+
+    ``failure`` is the first error of a point.  It, or else the last error on stderr, must be about a module,
+    or about a file that is here.
+    """
+    printed = ""
+    with contextlib.suppress(OSError), (record.out / "stderr.log").open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+        printed = file.read().decode(errors="replace")
+    return _advice(ctx, record, failure) or _advice(ctx, record, printed)
+
+
+def _advice(ctx: Context, record: RunRecord, printed: str) -> str:
+    files, modules = [*_NO_FILE.finditer(printed)], [*_NO_MODULE.finditer(printed)]
+    if modules and (not files or modules[-1].start() > files[-1].start()):
+        return _for_module(ctx, record, modules[-1][1].partition(".")[0])
+    named = files[-1][1].strip().strip("'\"") if files else ""
+    cwd = ctx.cwd.resolve()
+    for text in filter(None, (named.partition(f"/{record.id}/files/")[2], named)):
+        here = cwd / text
+        if not _exists(here):
+            continue
+        if text.startswith("/") and not here.is_relative_to(cwd):
+            return f"{text} is a path of this machine: name it relative to the script, and add --files"
+        name = os.path.relpath(here, cwd)
+        return f"{name} is here, but was not sent: the same command with --files {shlex.quote(name)}"
+    return ""
+
+
+def _for_module(ctx: Context, record: RunRecord, module: str) -> str:
+    cwd = ctx.cwd.resolve()
+    for place in dict.fromkeys((cwd, (cwd / record.script).parent)):
+        for path in (place / f"{module}.py", place / module):
+            if _exists(path):
+                name = os.path.relpath(path, cwd)
+                return f"{name} is here, but was not sent: the same command with --files {shlex.quote(name)}"
+    return f"the nodes have no module {module}: {up_with(ctx, record, [module])}"
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
