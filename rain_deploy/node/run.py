@@ -137,7 +137,7 @@ def join(run_dir: Path, *, no_wait: bool) -> StateLine | int:
             run.forget_env()
             print(json.dumps(wire.to_json(sure)), file=sys.stderr)
             return wire.LACKING
-        warnings = tuple(f"{one.where} imports {one.name}, which the nodes do not have" for one in lacking)
+        warnings = tuple(f"{one.where}, imports {one.name}, which the nodes do not have" for one in lacking)
         run.update(state=RunState.QUEUED, queued_s=time.time(), warnings=warnings)
     return state_line(run)
 

@@ -51,6 +51,7 @@ class ServerNode:
     queue: int | None = 0
     outcome: str = "done"
     """Of every run that has finished."""
+    complaint: bytes = b"said why"
     described: list[dict[str, Any]] = field(default_factory=list)
 
     def connect(self, host: Host) -> None: ...
@@ -83,7 +84,7 @@ class ServerNode:
     def _result(self, host: Host, status: int | None) -> CommandResult:
         if status is None:
             raise Unreachable("lost", node=host.name)
-        return CommandResult(status, b"", b"said why")
+        return CommandResult(status, b"", self.complaint)
 
     def forward(self, host: Host, address: str, port: int, *, local_port: int = 0) -> Forward:
         raise NotImplementedError

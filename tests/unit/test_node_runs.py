@@ -24,7 +24,18 @@ from rain_deploy.node.run import Run, all_runs, join, load_run, state_line, unfi
 from rain_deploy.node.service.engine import clients_registered, fresh_epoch, server_fault
 from rain_deploy.node.service.keeper import targets
 from rain_deploy.node.service.process import interrupted, node_argv
-from rain_deploy.node.wire import ClusterConfig, Member, NodeConfig, Outcome, RunState, StateLine
+from rain_deploy.node.wire import (
+    LACKING,
+    ClusterConfig,
+    Member,
+    NeededModule,
+    NodeConfig,
+    Outcome,
+    RunState,
+    StateLine,
+    read_modules,
+    to_json,
+)
 
 
 def ship(runs: Path, name: str, sequence: int, port: int = 7230, **more: Any) -> Run:
@@ -58,6 +69,28 @@ def queue(run: Run) -> StateLine:
     answer = join(run.path, no_wait=False)
     assert isinstance(answer, StateLine)
     return answer
+
+
+def test_a_run_that_imports_what_is_not_installed_is_not_queued(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    modules = [("json", True), ("no2", False), ("nomod", True)]
+    there, maybe, sure = (NeededModule(name=name, where="s.py, line 1", sure=is_) for name, is_ in modules)
+    run = ship(tmp_path, "r", 1, imports=to_json([there, maybe, sure]))
+    write_json(run.path / "env.json", {"SECRET": "x"})
+    assert join(run.path, no_wait=False) == LACKING
+    assert read_modules(capsys.readouterr().err) == (sure,)
+    assert run.status().state == RunState.SHIPPED
+    assert not (run.path / "env.json").exists()
+    warned = queue(ship(tmp_path, "w", 2, imports=to_json([there, maybe])))
+    assert warned.warnings == ("s.py, line 1, imports no2, which the nodes do not have",)
+    assert run_of(tmp_path, "w").status().warnings == warned.warnings
+
+
+def run_of(runs: Path, name: str) -> Run:
+    run = load_run(runs / name)
+    assert run
+    return run
 
 
 def test_runs_wait_in_the_order_of_their_sequence(tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""Inputs of a run as people give them: named by an argument, made at run time, or missing on the nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.local.command_line import LocalCluster
+
+
+def test_files_and_modules_that_are_not_sent_are_found_by_what_is_printed(
+    shared: LocalCluster, tmp_path: Path
+) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/a.json").write_text("{}")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/1.csv").write_text("one")
+    (tmp_path / "train.py").write_text(
+        "import sys\nprint(open(sys.argv[2]).read())\nfor n in [1]: print(open(f'data/{n}.csv').read())\n"
+    )
+    words = ("train.py", "--config", "configs/a.json")
+    told = shared("run", *words)
+    assert told.exit_code == 41
+    assert "seen, but not sent: data/ (1 file, 3 B); to send it: --files data\n" in told.stderr
+    assert "next: data/1.csv is here, but was not sent" in told.stderr
+    assert "{}\none\n" in shared.well("run", "--files", "data", *words).stdout
+
+
+def test_a_module_that_the_nodes_lack_is_reported_before_the_run(
+    shared: LocalCluster, tmp_path: Path
+) -> None:
+    before = shared.well("runs", "--json").result["runs"]
+    (tmp_path / "sure.py").write_text("open('ran', 'w')\nimport json, no_such_module\n")
+    told = shared("run", "sure.py")
+    assert told.exit_code == 10
+    assert "sure.py, line 2, imports no_such_module" in told.stderr
+    assert f"rain-deploy up -c {shared.name} --with no_such_module" in told.stderr
+    assert shared.well("runs", "--json").result["runs"] == before
+    (tmp_path / "maybe.py").write_text("def f():\n    import no_such_module\n")
+    result = shared.well("run", "--json", "maybe.py").result
+    assert result["warnings"] == ["maybe.py, line 2, imports no_such_module, which the nodes do not have"]
+
+
+def test_a_module_that_is_found_only_here_is_named(shared: LocalCluster, tmp_path: Path) -> None:
+    (tmp_path / "hidden.py").touch()
+    (tmp_path / "late.py").write_text("import importlib\nimportlib.import_module('hid' + 'den')\n")
+    told = shared("run", "late.py")
+    assert "next: hidden.py is here, but was not sent: the same command with --files hidden.py" in told.stderr

@@ -1,0 +1,131 @@
+"""Which flag an error names when a run lacks a file of this machine, or a module."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rain_deploy.core.events import Notice
+from rain_deploy.core.spec import ResolvedEnvironment, RunSpec
+from rain_deploy.errors import InputError, ScriptFailed
+from rain_deploy.node.wire import LACKING
+from rain_deploy.runs.finish import RunResult
+from rain_deploy.runs.lacking import advice, package_of, up_with
+from rain_deploy.verbs.run import run
+from tests.unit.test_flow_run import CLUSTER, RUN, World, world
+
+__all__ = ["world"]
+ON_NODE = f"/base/runs/{RUN.id}/files"
+
+
+@pytest.fixture
+def here(world: World) -> Path:
+    """The directory in which `run` is typed, with files that were not sent."""
+    cwd = world.ctx.cwd
+    (cwd / "data").mkdir()
+    for name in ("a.csv", "with space.csv", "helper.py", "data/1.csv"):
+        (cwd / name).touch()
+    return cwd
+
+
+def advised(world: World, stderr: str, failure: str = "") -> str:
+    out = world.ctx.cwd / "results/r1"
+    out.mkdir(parents=True)
+    (out / "stderr.log").write_text(f"Traceback (most recent call last):\n{stderr}\n")
+    return advice(world.ctx, replace(RUN, out=out), failure)
+
+
+NO_FILE = "FileNotFoundError: [Errno 2] No such file or directory: "
+FOUND = {
+    "relative": (f"{NO_FILE}'a.csv'", "a.csv is here, but was not sent", "--files a.csv"),
+    "in a directory": (f"{NO_FILE}'data/1.csv'", "data/1.csv is here", "--files data/1.csv"),
+    "by __file__": (f"{NO_FILE}'{ON_NODE}/a.csv'", "a.csv is here", "--files a.csv"),
+    "numpy": ("FileNotFoundError: a.csv not found.", "a.csv is here", "--files a.csv"),
+    "a directory": (f"{NO_FILE}'data'", "data is here", "--files data"),
+    "quoted for the shell": (f"{NO_FILE}'with space.csv'", "with space.csv", "--files 'with space.csv'"),
+    "a module": ("ModuleNotFoundError: No module named 'helper'", "helper.py", "--files helper.py"),
+    "a package": ("ModuleNotFoundError: No module named 'data.x'", "data is here", "--files data"),
+    "another module": ("ModuleNotFoundError: No module named 'nomod.x'", "no module nomod", "--with nomod"),
+    "the last error": (f"{NO_FILE}'gone'\nImportError: No module named nomod", "nomod", "--with nomod"),
+}
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("what", FOUND)
+def test_an_error_names_the_flag_that_sends_it(world: World, what: str) -> None:
+    stderr, says, flag = FOUND[what]
+    text = advised(world, stderr)
+    assert (says in text, flag in text) == (True, True), text
+
+
+@pytest.mark.usefixtures("here")
+def test_an_error_of_a_point_names_the_flag(world: World) -> None:
+    assert "--files a.csv" in advised(world, "TaskException", f"task 3 on node-1: {NO_FILE}'a.csv'")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    "text", ["", "ValueError: a.csv", f"{NO_FILE}'gone.csv'", f"{NO_FILE}'{'x' * 5000}'", "x\0"]
+)
+def test_what_is_not_here_gives_no_advice(world: World, text: str) -> None:
+    assert advised(world, text) == ""
+
+
+def test_a_path_of_this_machine_is_named_as_one(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other") / "x.csv"
+    other.touch()
+    assert f"{other} is a path of this machine" in advised(world, f"{NO_FILE}'{other}'")
+
+
+def test_the_error_of_the_run_ends_with_the_advice() -> None:
+    result = RunResult("one", "r1", "finished", "failed", 1, Path("/out"), 1.0, advice="a.csv is here")
+    assert isinstance(result.problem, ScriptFailed)
+    assert result.problem.next_step == "a.csv is here"
+    failed = replace(result, failed_points=1).problem
+    assert failed is not None
+    assert failed.next_step == "a.csv is here"
+
+
+def test_modules_that_the_nodes_lack_are_reported_and_nothing_starts(world: World) -> None:
+    (world.ctx.cwd / "s.py").write_text("import nomod, yaml\n")
+    lacking = [{"name": name, "where": "s.py, line 1", "sure": True} for name in ("nomod", "yaml")]
+    world.node.follows = [([], LACKING)]
+    world.node.complaint = json.dumps(lacking).encode()
+    with pytest.raises(InputError, match="imports nomod; .*, imports yaml") as caught:
+        run(world.ctx, "one", RunSpec(Path("s.py")))
+    assert "rain-deploy up -c one --with nomod --with PyYAML" in (caught.value.next_step or "")
+    assert [record.id for record in world.store.runs()] == []
+
+
+def test_modules_that_may_lack_are_reported_when_the_run_is_in_line(world: World) -> None:
+    warned: dict[str, Any] = {"state": "queued", "warnings": ["s.py, line 2, imports nomod"]}
+    end: list[dict[str, Any]] = [warned, {"t": "state", "state": "finished", "outcome": "done"}, {"t": "end"}]
+    world.node.follows = [(end, 0)]
+    with pytest.raises(Exception):  # noqa: B017, PT011 - the server node of this test has no results
+        run(world.ctx, "one", RunSpec(Path("s.py")))
+    assert [e.text for e in world.seen if isinstance(e, Notice)].count("s.py, line 2, imports nomod") == 1
+
+
+def test_the_package_of_a_module_is_known_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "lib/python3.12/site-packages/Odd_Name-1.dist-info"
+    site.mkdir(parents=True)
+    (site / "METADATA").write_text("Metadata-Version: 2.1\nName: Odd.Name\nVersion: 1\n")
+    (site / "top_level.txt").write_text("oddmod\n")
+    assert package_of("oddmod") == ""
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))
+    assert (package_of("oddmod"), package_of("yaml"), package_of("nomod")) == ("Odd.Name", "PyYAML", "")
+
+
+def test_up_with_says_what_else_must_be_repeated(world: World) -> None:
+    assert up_with(world.ctx, RUN, ["yaml"]) == "rain-deploy up -c one --with PyYAML"
+    assert "if the package of nomod has another name" in up_with(world.ctx, RUN, ["nomod"])
+    world.store.save_environment(CLUSTER.id, "asked", ResolvedEnvironment(lock_text="other"))
+    assert up_with(world.ctx, RUN, ["yaml"]).endswith("(with its present --with and --requirements)")
