@@ -97,7 +97,7 @@ def test_modules_that_the_nodes_lack_are_reported_and_nothing_starts(world: Worl
     lacking = [{"name": name, "where": "s.py, line 1", "sure": True} for name in ("nomod", "yaml")]
     world.node.follows = [([], LACKING)]
     world.node.complaint = json.dumps(lacking).encode()
-    with pytest.raises(InputError, match="imports nomod; .*, imports yaml") as caught:
+    with pytest.raises(InputError, match=r"imports nomod; .*, imports yaml") as caught:
         run(world.ctx, "one", RunSpec(Path("s.py")))
     assert "rain-deploy up -c one --with nomod --with PyYAML" in (caught.value.next_step or "")
     assert [record.id for record in world.store.runs()] == []
