@@ -54,8 +54,10 @@ class Source:
     imports: tuple[Import, ...] = ()
     paths: tuple[str, ...] = ()  # relative to the working directory, or as the author means them
     reads: tuple[tuple[str, int], ...] = ()
-    """(path, line) of what it opens to read, unless another call has the path too and may write it."""
-    """A path may have parts that are UNKNOWN."""
+    """(path, line) of what it opens to read, unless another call has the path too and may write it.
+
+    A path may have parts that are UNKNOWN.
+    """
     search: tuple[str, ...] = ()  # added to ``sys.path``
     searches_more: bool = False  # what else is added to ``sys.path`` is not known
 
