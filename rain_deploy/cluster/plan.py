@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rain_deploy.cluster.seen import Seen, is_lost
 from rain_deploy.core.cluster import DEFAULT_TTL_S, Bill, Cluster, Node
 from rain_deploy.core.machine import Intent, Resource
-from rain_deploy.core.text import DAY_S, HOUR_S, hour, money
+from rain_deploy.core.text import DAY_S, HOUR_S, clock, hour, money
 from rain_deploy.errors import InputError
 from rain_deploy.providers.base import Provider
 
@@ -118,7 +118,10 @@ def _offer(seen: Seen, cluster: Cluster) -> tuple[tuple[str, ...], str]:
     per_hour = money(hourly, paid)
     per_day, off = money(hourly * DAY_S / HOUR_S, paid), money(quote.stopped_per_hour * nodes, paid)
     left = "no limit" if quote.quota_left is None else f"{quote.quota_left} instances"
-    until = f"until {hour(cluster.limit_s, seen.now_s)}" if cluster.limit_s else "WITHOUT a time limit"
+    end_s, total = cluster.limit_s, "WITHOUT a time limit"
+    if end_s is not None:
+        most = money(hourly * max(0.0, end_s - seen.now_s) / HOUR_S, paid)
+        total = f"at most {most} until {clock(end_s, seen.now_s)}"
     made = more if more > 0 else f"as before, {nodes}"
     what = f"Make {more} {'machine' if more == 1 else 'machines'}" if more > 0 else "Go on"
     builds = "engine: not cached; node-1 builds it first (3 to 5 minutes)"
@@ -131,7 +134,7 @@ def _offer(seen: Seen, cluster: Cluster) -> tuple[tuple[str, ...], str]:
         limit_sentence(cluster, seen.now_s),
         *(() if seen.engine_cached or cluster.up else (builds,)),
     )
-    return sentences, f"{what}, {per_hour} per hour for all {nodes}, {until}?"
+    return sentences, f"{what}, {per_hour} per hour in all: {total}?"
 
 
 def limit_sentence(cluster: Cluster, now_s: float) -> str:

@@ -19,11 +19,16 @@ def money(amount: float, currency: str) -> str:
     return f"{amount:.{digits}f} {currency}"
 
 
-def hour(at_s: float, now_s: float) -> str:
-    """``23:40 (in 11 h 50 min)`` in local time; with its date where that is not today."""
+def clock(at_s: float, now_s: float) -> str:
+    """``23:40`` in local time; with its date where that is not today."""
     at = time.localtime(at_s)
     same_day = time.localtime(now_s)[:3] == at[:3]
-    shown = time.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M", at)
+    return time.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M", at)
+
+
+def hour(at_s: float, now_s: float) -> str:
+    """``23:40 (in 11 h 50 min)`` in local time; with its date where that is not today."""
+    shown = clock(at_s, now_s)
     return f"{shown} (in {span(at_s - now_s)})" if at_s > now_s else f"{shown} ({span(now_s - at_s)} ago)"
 
 
