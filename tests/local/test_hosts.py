@@ -44,14 +44,15 @@ def machines(
             config.write(f"Host {machine.name}\n  HostName {machine.address}\n  Port {machine.port}\n")
     with started(first, second):
         user.knows(first.known_line(), second.known_line())
+        lines = (f"{each.name} address={each.address} # mine\n" for each in (first, second))
+        (user.cwd / "hosts").write_text("".join(lines))
         yield first, second
 
 
 @pytest.fixture(scope="module")
 def cluster(user: User, machines: Pair) -> LocalCluster:
     """Up.  Addresses are told, because every loopback address is reached from the same one."""
-    hosts = user.cwd / "hosts"
-    hosts.write_text("".join(f"{each.name} address={each.address} # mine\n" for each in machines))
+    del machines
     (user.cwd / "squares.py").write_text(SQUARES)
     cluster = LocalCluster(user, "mine")
     cluster.well("up", "--provider", "hosts", "--hosts", "./hosts", "--trust-network", "127.0.0.0/8")
