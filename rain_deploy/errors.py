@@ -49,14 +49,18 @@ class StateError(RainDeployError, exit_code=12):
     """The home directory cannot be read or written, is from a newer version, or a disk is full."""
 
 
+class Unwritable(StateError):
+    """The home directory can be read but not written: its disk is full, or it is read-only."""
+
+
 def full(error: BaseException) -> bool:
     """Return whether the error says that a disk or the user's quota on it is full."""
     return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
-def disk_full(path: Path, why: str = "cannot be written") -> StateError:
+def disk_full(path: Path, why: str = "cannot be written") -> Unwritable:
     """Return the error for a full disk at ``path``, which is the home directory or something in it."""
-    return StateError(
+    return Unwritable(
         f"the disk is full: {path} {why}",
         next_step="make room there, or set RAIN_DEPLOY_HOME to a directory with free space",
     )

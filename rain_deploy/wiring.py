@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rain_deploy.errors import StateError, disk_full, full
+from rain_deploy.errors import StateError, Unwritable, disk_full, full
 
 if TYPE_CHECKING:
     from rain_deploy.cluster.context import Confirm, Context
     from rain_deploy.core.events import EventSink
     from rain_deploy.providers.base import Provider
+    from rain_deploy.state.store import Store
 
 
 def home(environ: Mapping[str, str]) -> Path:
@@ -29,7 +30,7 @@ def home(environ: Mapping[str, str]) -> Path:
 
 
 def make_home(directory: Path, *, log: str = "") -> Path:
-    """Make the home directory, and the file of a log in it, for this user alone.  Raises StateError."""
+    """Make the home directory, and the file of a log in it, for this user alone.  Raises Unwritable."""
     file = directory / "logs" / log
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -39,7 +40,7 @@ def make_home(directory: Path, *, log: str = "") -> Path:
     except OSError as error:
         if full(error):
             raise disk_full(directory) from error
-        raise StateError(
+        raise Unwritable(
             f"the home directory {directory} cannot be written: {error.strerror}",
             next_step="set RAIN_DEPLOY_HOME to a directory that can be written",
         ) from error
@@ -54,12 +55,10 @@ def context(home: Path, emit: EventSink, confirm: Confirm, cwd: Path | None = No
     """
     from rain_deploy.cluster.context import Context
     from rain_deploy.fleet.fanout import SshExecutor
-    from rain_deploy.state.store import Store
     from rain_deploy.transport.local import LocalTransport
     from rain_deploy.transport.ssh import SshTransport
 
-    store = Store(home)
-    transport = SshTransport()
+    store, transport = opened_store(home, emit), SshTransport()
     try:
         yield Context(
             home=home,
@@ -74,6 +73,18 @@ def context(home: Path, emit: EventSink, confirm: Confirm, cwd: Path | None = No
         )
     finally:
         transport.close()
+
+
+def opened_store(home: Path, emit: EventSink) -> Store:
+    """Return the record of a home; the user is told once if nothing can be recorded.  Raises StateError."""
+    from rain_deploy.core.events import Notice
+    from rain_deploy.state.store import Store
+
+    def unrecorded(error: StateError) -> None:
+        goes_on = "the command goes on, but nothing that it does is recorded"
+        emit(Notice(f"{error.message}; {goes_on}", warning=True))
+
+    return Store(home, unrecorded)
 
 
 def credentials() -> str | None:

@@ -15,7 +15,7 @@ from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.cluster.lookup import add_standing
 from rain_deploy.core.events import Event, EventSink, Notice
 from rain_deploy.core.spec import ClusterSpec, RunSpec
-from rain_deploy.errors import InputError, RainDeployError, UsageError
+from rain_deploy.errors import InputError, RainDeployError, Unwritable, UsageError
 from rain_deploy.options import spec
 from rain_deploy.options.spec import Settings
 from rain_deploy.options.table import OPTIONS, Group
@@ -102,7 +102,8 @@ def called(
         (name,) = spec.checked({"cluster": cluster}, here).values()
         file = spec.load(here / config if config else None, here)
         directory = Path.cwd() / Path(home).expanduser() if home else wiring.home(os.environ)
-        wiring.make_home(directory)
+        with contextlib.suppress(Unwritable):  # the state says if that is an error
+            wiring.make_home(directory)
         answer = (lambda _question: True) if yes else confirm or _refuse
         with wiring.context(directory, emit, answer, here) as ctx:
             try:

@@ -24,7 +24,7 @@ from rain_deploy import wiring
 from rain_deploy.cli.interrupts import Interrupts, interrupted
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.text import OutputLost, Text, echo, is_terminal
-from rain_deploy.errors import RainDeployError, StateError, UsageError
+from rain_deploy.errors import RainDeployError, StateError, Unwritable, UsageError
 
 if TYPE_CHECKING:
     from rain_deploy.cli.show.progress import Sink
@@ -226,13 +226,19 @@ class Session:
 
 
 @contextlib.contextmanager
-def debug_log(home: Path, verb: str) -> Iterator[Path]:
+def debug_log(home: Path, verb: str) -> Iterator[Path | None]:
     """Make the home directory (0700) and write this command's log in it (0600).
 
-    StateError if that is not possible: no state could be written either.
+    Where nothing can be written but there is a state to read, there is no log.  Raises Unwritable.
     """
     name = f"{time.strftime('%Y%m%dT%H%M%S')}-{verb}-{os.getpid()}.log"
-    path = wiring.make_home(home, log=name)
+    try:
+        path = wiring.make_home(home, log=name)
+    except Unwritable:
+        if not (home / "state.sqlite").exists():
+            raise
+        yield None
+        return
     handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"))
     logging.raiseExceptions = False  # nor is a full disk shown here: the command's own error says it

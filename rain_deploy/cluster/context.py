@@ -24,7 +24,7 @@ Confirm = Callable[[str], bool]
 class Context:
     """One command's world, made by ``wiring`` and closed by it when the command ends."""
 
-    home: Path  # RAIN_DEPLOY_HOME: exists, is writable, mode 0700
+    home: Path  # RAIN_DEPLOY_HOME: exists, mode 0700
     store: "Store"
     transport: Transport
     local: Transport  # this machine itself
@@ -38,9 +38,12 @@ class Context:
     pause: Callable[[float], None] = workers.pause
 
     @contextlib.contextmanager
-    def change(self, name: str, verb: str) -> Iterator["Record"]:
-        """Hold a cluster while ``verb`` changes it.  Raises Locked, naming the holder, if it is held."""
+    def change(self, name: str, verb: str, *, ending: bool = False) -> Iterator["Record"]:
+        """Hold a cluster while ``verb`` changes it.  Raises Locked, naming the holder, if it is held.
+
+        ``ending``: it ends what costs, also where nothing can be recorded.
+        """
         from rain_deploy.state.store import Record  # noqa: PLC0415 - SQLite is not for --help
 
-        with self.store.lock(name, verb):
+        with self.store.lock(name, verb, ending=ending):
             yield Record(self.store, name)

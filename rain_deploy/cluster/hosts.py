@@ -1,8 +1,11 @@
 """The hosts of a cluster: what they are, the node that each becomes, and stages that run on them."""
 
+import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster, Node
@@ -30,19 +33,34 @@ def run_stages(ctx: Context, cluster: Cluster, stages: Mapping[str, Stage]) -> O
     if not stages:
         return Outcomes({}, {})
     hosts = {node.host: stages[node.name] for node in cluster.nodes if node.name in stages}
-    path = install_log(ctx, cluster)
-    for directory in (path.parent.parent, path.parent):  # parents=True: by umask
-        directory.mkdir(mode=0o700, exist_ok=True)
-    with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
+    log = _opened(install_log(ctx, cluster))
 
-        def emit(event: Event) -> None:
-            if isinstance(event, Progress):
-                log.write(f"{event.host} | {event.text}\n")
-            elif isinstance(event, StepDone):
-                log.write(f"{event.host} | == {event.stage}: {event.step}: {event.outcome}\n")
-            ctx.emit(event)
+    def note(text: str) -> None:
+        with contextlib.suppress(OSError):  # a full disk keeps nobody from the work that it is about
+            log.write(f"{text}\n")
 
+    def emit(event: Event) -> None:
+        if isinstance(event, Progress):
+            note(f"{event.host} | {event.text}")
+        elif isinstance(event, StepDone):
+            note(f"{event.host} | == {event.stage}: {event.step}: {event.outcome}")
+        ctx.emit(event)
+
+    try:
         return ctx.executor.run(hosts, cluster.base, emit)
+    finally:
+        with contextlib.suppress(OSError):
+            log.close()
+
+
+def _opened(path: Path) -> TextIO:
+    """Return a log that lines are added to; where it cannot be written, they go nowhere."""
+    try:
+        for directory in (path.parent.parent, path.parent):  # parents=True: by umask
+            directory.mkdir(mode=0o700, exist_ok=True)
+        return path.open("a", encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        return Path(os.devnull).open("a")
 
 
 def install_log(ctx: Context, cluster: Cluster) -> Path:

@@ -8,13 +8,16 @@ import socket
 import sqlite3
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from rain_deploy.errors import Locked, StateError, disk_full, full
+from rain_deploy.errors import Locked, StateError, Unwritable, disk_full, full
 
 VERSION = 1
+T = TypeVar("T")
 _SCHEMA = """
 CREATE TABLE clusters (name TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, body TEXT NOT NULL);
 CREATE TABLE resources (
@@ -41,7 +44,7 @@ def damaged(path: Path, why: str) -> StateError:
 
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Raise StateError instead of the errors of SQLite and the system."""
+    """Raise StateError, instead of the errors of SQLite and the system; Unwritable if it is not damaged."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
@@ -51,9 +54,9 @@ def translated(path: Path) -> Iterator[None]:
         # SQLITE_ERROR: no such table or column.  A plain DatabaseError: it is not a database.
         if type(error) is sqlite3.DatabaseError or code == sqlite3.SQLITE_ERROR:
             raise damaged(path, str(error)) from error
-        message = f"the state file {path} cannot be used: {error}"
+        why = getattr(error, "strerror", None) or error
         again = "set RAIN_DEPLOY_HOME to a directory that can be written"
-        raise StateError(message, next_step=again) from error
+        raise Unwritable(f"the state file {path} cannot be written: {why}", next_step=again) from error
 
 
 def open_or_create(path: Path) -> None:
@@ -109,17 +112,85 @@ def _refuse_strangers(path: Path) -> None:
         )
 
 
+class StateFile:
+    """The file, for threads and processes that share it; each transaction opens a connection.
+
+    If it can be read but not written, a command that only looks or ends goes on with a copy in memory.
+    """
+
+    def __init__(self, path: Path, tell: Callable[[StateError], None]) -> None:
+        """``tell`` is called once if the copy in memory is begun."""
+        open_or_create(path)
+        self.path = path.absolute()
+        self.unwritable: StateError | None = None  # why the copy is used
+        self._copy: sqlite3.Connection | None = None
+        self._tell, self._turns, self._strict = tell, threading.RLock(), False
+
+    @contextlib.contextmanager
+    def durable(self, *, strict: bool) -> Iterator[None]:
+        """While this is entered, each change is durable or, if ``strict``, raises Unwritable."""
+        if strict and self.unwritable:
+            raise self.unwritable
+        before, self._strict = self._strict, strict
+        try:
+            yield
+        finally:
+            self._strict = before
+
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what ``work`` does in one transaction.  Raises StateError."""
+        if self._copy is None:
+            try:
+                with database(self.path) as connection:
+                    return work(connection)
+            except Unwritable as error:
+                if self._strict:
+                    raise
+                self._go_on_in_memory(error)
+        assert self._copy
+        with self._turns, translated(self.path), self._copy:
+            return work(self._copy)
+
+    def _go_on_in_memory(self, error: StateError) -> None:
+        with self._turns:
+            if self._copy:
+                return
+            copy, source = (
+                sqlite3.connect(":memory:", check_same_thread=False),
+                f"{self.path.as_uri()}?mode=ro",
+            )
+            with translated(self.path), contextlib.closing(sqlite3.connect(source, uri=True)) as file:
+                file.backup(copy)
+            self._copy, self.unwritable = copy, error
+            self._tell(error)
+
+
+def _open_lock(path: Path, *, ending: bool) -> int:
+    """Return a descriptor of the lock file.  Where it cannot be made, ``ending`` takes it as it is."""
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        return os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError:
+        if not ending:
+            raise
+        return os.open(path if path.exists() else path.parent.parent, os.O_RDONLY)
+
+
 @contextlib.contextmanager
-def locked(directory: Path, cluster: str, verb: str, is_gone: Callable[[], bool]) -> Iterator[None]:
-    """Hold the cluster.  Raises Locked with the holder.  Deletes the lock file if the cluster ``is_gone``."""
+def locked(
+    directory: Path, cluster: str, verb: str, is_gone: Callable[[], bool], *, ending: bool = False
+) -> Iterator[None]:
+    """Hold the cluster.  Raises Locked with the holder.  Deletes the lock file if the cluster ``is_gone``.
+
+    ``ending``: it need not be possible to write the lock file; without any, the home itself is locked.
+    """
     path = directory / f"{cluster}.lock"
     with translated(path):
-        directory.mkdir(mode=0o700, exist_ok=True)
         while True:
-            handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+            handle = _open_lock(path, ending=ending)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(handle), path.stat()):
+                if os.path.samestat(os.fstat(handle), (path if path.exists() else directory.parent).stat()):
                     break  # else its last holder has just deleted it
             except BlockingIOError as error:
                 os.close(handle)
@@ -130,7 +201,7 @@ def locked(directory: Path, cluster: str, verb: str, is_gone: Callable[[], bool]
             os.close(handle)
     try:
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "verb": verb, "since_s": time.time()}
-        with translated(path):
+        with contextlib.suppress(OSError):  # a full disk: others are then told of "another command"
             os.ftruncate(handle, 0)
             os.pwrite(handle, json.dumps(holder).encode(), 0)
         yield

@@ -9,8 +9,9 @@ import dataclasses
 import hashlib
 import json
 import socket
+import sqlite3
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +25,8 @@ from rain_deploy.core.machine import Facts, Host, Intent, Resource
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.spec import ResolvedEnvironment
 from rain_deploy.core.text import owner_tag
-from rain_deploy.state.file import damaged, database, locked, open_or_create
+from rain_deploy.errors import StateError
+from rain_deploy.state.file import StateFile, damaged, locked
 
 _CONVERTER = cattrs.preconf.json.make_converter()
 _CONVERTER.register_unstructure_hook(Path, str)
@@ -42,10 +44,15 @@ Read = TypeVar("Read")
 class Store:
     """The state file of one home.  Each call opens a connection, so threads and processes may share it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, unrecorded: Callable[[StateError], None] = lambda _: None) -> None:
+        """``unrecorded`` is called once if nothing can be recorded any more, and the command goes on."""
         self._home = home
-        self._path = home / "state.sqlite"
-        open_or_create(self._path)
+        self._file = StateFile(home / "state.sqlite", unrecorded)
+
+    @property
+    def unrecorded(self) -> StateError | None:
+        """Why the changes of this command are in memory alone; None: they are on disk."""
+        return self._file.unwritable
 
     def clusters(self) -> tuple[Cluster, ...]:
         """Return every recorded cluster, ordered by name."""
@@ -64,18 +71,22 @@ class Store:
 
         Raises LookupError if the cluster is not on record.
         """
-        with database(self._path) as connection:
+
+        def update(connection: sqlite3.Connection) -> Cluster:
             connection.execute("BEGIN IMMEDIATE")
             row = connection.execute("SELECT body FROM clusters WHERE name = ?", (name,)).fetchone()
             if row is None:
                 raise LookupError(f"cluster {name} is not on record")
             cluster = change(self._value(Cluster, row[0]))
             connection.execute("UPDATE clusters SET body = ? WHERE name = ?", (_json(cluster), name))
-        return cluster
+            return cluster
+
+        return self._file.transact(update)
 
     def forget_cluster(self, cluster: Cluster) -> None:
         """Delete the cluster and its resources; its runs stay."""
-        with database(self._path) as connection:
+
+        def forget(connection: sqlite3.Connection) -> None:
             for statement in (
                 "DELETE FROM resources WHERE cluster_id = ?",
                 "DELETE FROM environments WHERE cluster_id = ?",
@@ -83,6 +94,8 @@ class Store:
                 "INSERT OR IGNORE INTO past VALUES (?)",
             ):
                 connection.execute(statement, (cluster.id,))
+
+        self._file.transact(forget)
 
     def next_cluster_id(self, name: str) -> str:
         """Return the id for a new cluster: unique to this home, and the same until a cluster is forgotten."""
@@ -98,12 +111,20 @@ class Store:
         ((born_s,),) = self._execute("SELECT born_s FROM home")
         return _digest(f"{socket.gethostname()}\n{self._home.absolute()}\n{born_s}")
 
-    def lock(self, cluster: str, verb: str) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def lock(self, cluster: str, verb: str, *, ending: bool = False) -> Iterator[None]:
         """Hold the cluster for a command that changes it.  The lock ends with the process, even if killed.
 
+        While it is held, each change is durable or raises StateError, because it is on disk before what it
+        stands for is done.  ``ending``: the command ends what costs, also where nothing can be recorded.
         Raises Locked, with the holder, if another command holds it.
         """
-        return locked(self._home / "locks", cluster, verb, lambda: self.cluster(cluster) is None)
+        places = (self._home / "locks", cluster, verb)
+        with (
+            self._file.durable(strict=not ending),
+            locked(*places, lambda: self.cluster(cluster) is None, ending=ending),
+        ):
+            yield
 
     def save_facts(self, node: Node) -> None:
         """Keep the facts of a node's machine, but not of its cluster, for dry runs of later clusters."""
@@ -165,21 +186,23 @@ class Store:
 
     def add_run(self, make: Callable[[int], RunRecord]) -> RunRecord:
         """Record and return the run that ``make`` returns for the next sequence number of this file."""
-        with database(self._path) as connection:
+
+        def add(connection: sqlite3.Connection) -> RunRecord:
             connection.execute("BEGIN IMMEDIATE")
             (last,) = connection.execute("SELECT coalesce(max(sequence), 0) FROM runs").fetchone()
             run = make(int(last) + 1)
             row = (run.id, run.cluster, run.sequence, _json(run))
             connection.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", row)
-        return run
+            return run
+
+        return self._file.transact(add)
 
     def forget_run(self, run: RunRecord) -> None:
         """Delete the record of a run that never got in line."""
         self._execute("DELETE FROM runs WHERE id = ?", run.id)
 
     def _execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        with database(self._path) as connection:
-            return connection.execute(statement, values).fetchall()
+        return self._file.transact(lambda connection: connection.execute(statement, values).fetchall())
 
     def _save(self, table: str, *row: object) -> None:
         marks = ", ".join("?" * len(row))
@@ -195,7 +218,7 @@ class Store:
             row = json.loads(body)
             return _CONVERTER.structure(_today(row) if kind is Cluster else row, kind)
         except (ValueError, TypeError, AttributeError, KeyError, cattrs.errors.BaseValidationError) as error:
-            raise damaged(self._path, f"it holds a {kind.__name__} that cannot be read") from error
+            raise damaged(self._file.path, f"it holds a {kind.__name__} that cannot be read") from error
 
 
 def _today(row: dict[str, Any]) -> dict[str, Any]:

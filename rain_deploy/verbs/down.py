@@ -11,7 +11,7 @@ from rain_deploy.cluster.seen import GOING, account_of, refuse_another_account
 from rain_deploy.core.events import Result
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
-from rain_deploy.errors import Unproved
+from rain_deploy.errors import RainDeployError, Unproved, Unwritable
 from rain_deploy.runs.finish import end_records, not_pulled, pull_all
 from rain_deploy.state.store import Record
 
@@ -29,8 +29,18 @@ class DownResult(Result):
     forgotten: tuple[str, ...] = ()
     """With ``--forget``: what may be left, one line each; nothing of it was verified."""
     clusters: tuple[str, ...] = ()  # with ``nothing``: those that are on record here
+    unrecorded: str = ""  # why the record still has the cluster; empty: it has not
     cost: float | None = None  # what the machines cost in total; None if they cost nothing
     currency: str = ""
+
+    @property
+    def problem(self) -> RainDeployError | None:
+        if not self.unrecorded:
+            return None
+        return Unwritable(
+            f"cluster {self.cluster} is deleted, but its record stays: {self.unrecorded}",
+            next_step=f"make it writable, then rain-deploy down -c {self.cluster} finds that all is gone",
+        )
 
 
 def down(
@@ -47,7 +57,7 @@ def down(
     ``account``: whose resources to look for, and in which cloud, if the cluster is not on record.
     ``forget``: nodes that are gone for good, or ``all``.
     """
-    with ctx.change(name, "down") as record:
+    with ctx.change(name, "down", ending=True) as record:
         if record.known:
             return take_down(ctx, record, discard_results=discard_results, out=out, forget=forget)
     certificate = _nothing_in(ctx, name, account) if account else ()
@@ -98,5 +108,8 @@ def take_down(
         deleted, certificate = destroy(ctx, record)
     end_records(ctx, cluster)
     seconds, cost = time.monotonic() - started_s, cluster.cost(time.time())
-    result = DownResult(cluster.name, deleted, certificate, pulled, seconds, forgotten=forgotten)
+    why = ctx.store.unrecorded.message if ctx.store.unrecorded else ""
+    result = DownResult(
+        cluster.name, deleted, certificate, pulled, seconds, forgotten=forgotten, unrecorded=why
+    )
     return replace(result, cost=cost, currency=cluster.currency)

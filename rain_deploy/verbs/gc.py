@@ -102,7 +102,7 @@ def _deleted(
             _, failed = by_kind(in_order_of_making(found), ctx.provider_for(spec.provider).delete)
             reasons = "; ".join(error.message for error in failed.values())
             return replace(line, action="not deleted" if failed else "deleted", reason=reasons or line.reason)
-        with ctx.change(recorded.name, "gc") as record:
+        with ctx.change(recorded.name, "gc", ending=True) as record:
             if not record.known or record.cluster != recorded:
                 return replace(line, action="kept", reason="another command has changed it meanwhile")
             take_down(ctx, record, discard_results=True)

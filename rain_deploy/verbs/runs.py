@@ -68,7 +68,7 @@ def attach(ctx: Context, name: str, run: str | None = None, *, out: Path | None 
 def cancel(ctx: Context, name: str, run: str | None = None) -> CancelResult:
     """End a run, or take it out of the line; return once it has ended."""
     cluster, record = _on_cluster(ctx, name, run)
-    with ctx.store.lock(name, "cancel"):
+    with ctx.store.lock(name, "cancel", ending=True):
         before = run_states(ctx, cluster).get(record.id)
         changed = before is None or before.state != RunState.FINISHED
         if changed:

@@ -31,8 +31,8 @@ from rain_deploy.providers.exoscale.account import find_account
 from rain_deploy.providers.exoscale.api import Api
 from rain_deploy.providers.exoscale.patience import Patience
 from rain_deploy.providers.exoscale.provider import ExoscaleProvider
-from rain_deploy.state.store import Store
 from rain_deploy.transport.local import LocalTransport
+from rain_deploy.wiring import opened_store
 from tests.faults.crash_adapter import Calls, Kill, When
 from tests.faults.taught_transport import TaughtTransport
 from tests.support.fork_server import Forked, fork_server
@@ -164,7 +164,7 @@ def _application(order: Order) -> Application:
 
         yield Context(
             home=home,
-            store=Store(home),
+            store=opened_store(home, emit),
             transport=transport,
             local=LocalTransport(),
             provider_for=provider_for,

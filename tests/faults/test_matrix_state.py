@@ -98,6 +98,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", place], check=True)
 
 
+def fill(ballast: Path) -> None:
+    """Take all space that is left."""
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(PAGE_BYTES)):
+            pass
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("operation", ["list-zones", "create-instance"])
 def test_row_72_a_full_disk_is_called_so_and_loses_no_machine_from_sight(
@@ -106,17 +113,63 @@ def test_row_72_a_full_disk_is_called_so_and_loses_no_machine_from_sight(
     me, ballast = cloud.home(at=small_disk / "home"), small_disk / "ballast"
     assert me.store.clusters() == ()
 
-    def fill(_pid: int) -> None:
-        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-            while file.write(bytes(PAGE_BYTES)):
-                pass
-
-    done = breaks_at(operation, cloud, me, fill)
+    done = breaks_at(operation, cloud, me, lambda _pid: fill(ballast))
     ballast.unlink()
     assert "disk is full" in done.err
     assert whole(me)
     me.check(done, 12)
     me.converges("up", "--nodes", "2", nodes=2)
+
+
+@contextlib.contextmanager
+def full_disk(place: Path) -> Iterator[None]:
+    """Not a byte more can be written."""
+    fill(place / "ballast")
+    yield
+    (place / "ballast").unlink()
+
+
+@contextlib.contextmanager
+def read_only(place: Path) -> Iterator[None]:
+    """As after a fault of the file system."""
+    subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+    yield
+    subprocess.run(["mount", "-o", "remount,rw", place], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("broken", [full_disk, read_only])
+def test_row_72_a_home_that_cannot_be_written_hides_no_cluster_and_keeps_nobody_from_ending_it(
+    broken: Callable[[Path], contextlib.AbstractContextManager[None]], cloud: Account, small_disk: Path
+) -> None:
+    me = cloud.home(at=small_disk / "home")
+    me.well("up", "--nodes", "2")
+    with broken(small_disk):
+        for verb in ("status", "list", "runs", "gc"):
+            assert me.well(verb).out
+        refused = me.run("scale", "3")
+        assert (refused.status, len(me.nodes())) == (12, 2)
+        done = me.run("down")
+        assert done.status == 12, str(done)
+        assert "nothing that it does is recorded" in done.err
+        assert f"cluster {CLUSTER} is deleted, but its record stays" in done.err
+        assert "verified: nothing is left" in done.out
+        assert me.nodes() == []
+    assert whole(me)
+    me.well("down")
+    assert me.store.clusters() == ()
+
+
+@pytest.mark.root
+def test_row_72_a_disk_that_fills_under_down_stops_no_delete(cloud: Account, small_disk: Path) -> None:
+    me = cloud.home(at=small_disk / "home")
+    me.well("up", "--nodes", "2")
+    cloud.lab.faults.call("delete-instance", lambda _: fill(small_disk / "ballast"), stage="committed")
+    done = me.run("down")
+    assert (done.status, me.nodes()) == (12, []), str(done)
+    (small_disk / "ballast").unlink()
+    me.well("down")
+    assert me.store.clusters() == ()
 
 
 # ---- 73: it cannot be read

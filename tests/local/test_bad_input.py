@@ -252,12 +252,15 @@ def mount(*how: str) -> None:
 
 @pytest.mark.root
 @needs_mounts
-def test_a_home_that_cannot_be_written_is_named(mounted: CommandLine) -> None:
+def test_a_home_that_cannot_be_written_is_named_by_what_must_record_and_read_by_what_looks(
+    mounted: CommandLine,
+) -> None:
     home = str(mounted.home)
     mount("--bind", home, home)
     mount("-o", "remount,ro,bind", home)
-    (mounted.cwd / "good.py").write_bytes(GOOD["good.py"])
-    all_refused(mounted, home, "cannot be written: Read-only file system")
+    refused(mounted, Case((*UP, "--nodes", "1"), 12, (home, "cannot be written: Read-only file system"), {}))
+    assert mounted.clusters() == []
+    assert mounted.well("down").stdout.startswith("there is no record")
 
 
 @pytest.mark.root

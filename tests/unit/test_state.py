@@ -24,6 +24,7 @@ from rain_deploy.errors import InputError, Locked, StateError
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.state.file import VERSION
 from rain_deploy.state.store import Store
+from tests.support.stranger import without_root
 from tests.support.values import QUOTE
 
 HOST = Host("node-1", "127.0.0.1", 22, "me", ("ssh-ed25519 AAAA",), identity_files=(Path("/k"),))
@@ -219,17 +220,66 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", place], check=True)
 
 
+def full(small_disk: Path) -> None:
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "filler").write_bytes(bytes(1 << 20))
+
+
+LARGE = replace(RUN, args=("x" * 400_000,))
+
+
 @pytest.mark.root
 def test_a_full_disk_is_told_and_what_was_recorded_stays(small_disk: Path) -> None:
     home = small_disk / "home"
     store = Store(home)
     store.save_cluster(CLUSTER)
-    with pytest.raises(OSError, match="No space"):
-        (small_disk / "filler").write_bytes(bytes(1 << 20))
-    large = replace(RUN, args=("x" * 400_000,))
-    with pytest.raises(StateError, match="the disk is full"):
-        store.save_run(large)
+    full(small_disk)
+    with store.lock("default", "up"), pytest.raises(StateError, match="the disk is full"):
+        store.save_run(LARGE)
     assert Store(home).cluster("default") == CLUSTER
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("lock", [None, "gone", "default"])
+def test_what_only_looks_or_ends_goes_on_where_nothing_can_be_written(
+    small_disk: Path, lock: str | None
+) -> None:
+    """It alone sees its changes, it is told once, and a change that must last fails."""
+    home, told = small_disk / "home", list[StateError]()
+    with Store(home).lock("default", "up"):
+        Store(home).save_cluster(CLUSTER)
+    full(small_disk)
+    store = Store(home, told.append)
+    with store.lock(lock, "down", ending=True) if lock else contextlib.nullcontext():
+        store.save_run(LARGE)
+        assert store.update_cluster("default", lambda now: replace(now, up=not now.up)).up != CLUSTER.up
+        assert store.runs() == (LARGE,)
+        store.forget_cluster(CLUSTER)
+        assert store.clusters() == ()
+    assert [error.message for error in told] == [store.unrecorded and store.unrecorded.message]
+    assert "the disk is full" in told[0].message
+    assert (Store(home).clusters(), Store(home).runs()) == ((CLUSTER,), ())
+    with pytest.raises(StateError, match="the disk is full"), store.lock("default", "up"):
+        pytest.fail("an up must record what it makes")
+
+
+def test_a_home_that_cannot_be_written_is_read_by_who_has_no_root(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    Store(home).save_cluster(CLUSTER)
+
+    def look() -> None:
+        store = Store(home)
+        assert store.cluster("default") == CLUSTER
+        with store.lock("default", "down", ending=True):
+            store.forget_cluster(CLUSTER)
+            assert store.clusters() == ()
+        with pytest.raises(StateError, match="cannot be written"), store.lock("default", "up"):
+            pytest.fail("an up must record what it makes")
+
+    home.chmod(0o500)
+    without_root(home, look)
+    home.chmod(0o700)
+    assert Store(home).clusters() == (CLUSTER,)
 
 
 OLD_SETTINGS = {
@@ -259,7 +309,7 @@ OLD_ROW = {
 
 def test_a_cluster_that_an_earlier_version_recorded_keeps_its_machines_and_its_bill(store: Store) -> None:
     store.save_cluster(CLUSTER)
-    with sqlite3.connect(store._path) as database:  # noqa: SLF001 - no command writes the old shape any more
+    with sqlite3.connect(store._file.path) as database:  # noqa: SLF001 - no command writes the old shape now
         database.execute("UPDATE clusters SET body = ?", (json.dumps(OLD_ROW),))
     cluster = store.cluster("default")
     assert cluster is not None

@@ -18,9 +18,7 @@ from rain_deploy.core.step import Stage
 from rain_deploy.parts.services import remove_stage, stop_stage
 from rain_deploy.parts.shell import stage_command
 from rain_deploy.providers.local.server import remove_tree
-
-STRANGER = 65534
-"""User id of who is not root; whoever tests without root is that one."""
+from tests.support.stranger import STRANGER, given_to, without_root
 
 
 @dataclass
@@ -63,8 +61,7 @@ def place() -> Iterator[Place]:
     (place.files / "runs/r1/files/m").mkdir(parents=True)
     (place.files / "runs/r1/files/m/f").write_text("x")
     if os.geteuid() == 0:
-        for path in (place.base, *place.base.rglob("*")):
-            os.chown(path, STRANGER, STRANGER)
+        given_to(place.base, STRANGER)
     yield place
     remove_tree(top)
     shutil.rmtree(top, ignore_errors=True)
@@ -118,17 +115,5 @@ def test_a_local_node_whose_files_refuse_their_owner_goes_too(tmp_path: Path) ->
         (tmp_path / "node" / name).mkdir(parents=True)
         (tmp_path / "node" / name / "file").touch()
         (tmp_path / "node" / name).chmod(mode)
-    child = os.fork()
-    if child == 0:
-        if os.geteuid() == 0:
-            for path in (tmp_path, *tmp_path.rglob("*")):
-                os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
-            for above in tmp_path.parents[:3]:
-                above.chmod(above.stat().st_mode | 0o011)
-            os.setgroups([])
-            os.setgid(STRANGER)
-            os.setuid(STRANGER)
-        remove_tree(tmp_path / "node")
-        os._exit(0)
-    os.waitpid(child, 0)
+    without_root(tmp_path, lambda: remove_tree(tmp_path / "node"))
     assert not (tmp_path / "node").exists()
