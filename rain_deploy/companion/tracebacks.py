@@ -15,10 +15,25 @@ _RAIN = re.compile(r"/site-packages/rain/")
 
 
 def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Write what Python would print to stderr, folded."""
+    """Write what Python would print to stderr, folded; one line if Rain's server was lost."""
+    while _is_lost(error) and error.__context__:  # leaving a session asks the server once more
+        error = error.__context__
+        kind, trace = type(error), error.__traceback__
     text = "".join(traceback.format_exception(kind, error, trace))
-    sys.stderr.write("".join(f"{line}\n" for line in _folded(text.splitlines())))
+    lines = [_lost(trace)] if _is_lost(error) else _folded(text.splitlines())
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
     sys.stderr.flush()
+
+
+def _is_lost(error: BaseException) -> bool:
+    return type(error).__module__.startswith("capnp") and "disconnected" in str(error)
+
+
+def _lost(trace: TracebackType | None) -> str:
+    """Return where the script was when the server ended; a traceback would show Rain's calls alone."""
+    own = [frame for frame in traceback.extract_tb(trace) if "/site-packages/" not in frame.filename]
+    where = f"{os.path.relpath(own[-1].filename)} line {own[-1].lineno}: " if own else ""
+    return f"{where}the script lost its connection to Rain's server and ends here"
 
 
 def _folded(lines: list[str]) -> Iterator[str]:

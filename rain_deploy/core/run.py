@@ -25,6 +25,7 @@ class RunRecord:
     state: RunState = RunState.SHIPPED
     outcome: str = ""  # as in RunStatus, like ``exit_code``; empty while it runs
     exit_code: int | None = None
+    message: str = ""  # why it ended so, if the outcome does not say it
     pulled: bool = False  # True once everything of the finished run is in ``out`` and verified
 
 

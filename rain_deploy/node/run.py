@@ -1,26 +1,18 @@
-"""A run on a node: its directory, its place in line, its job, and what a reader follows."""
+"""A run on a node: its directory, its place in line, and its job."""
 
-import json
 import os
-import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from . import wire
-from .files import Tail, load, read_json, write_json
+from .files import load, read_json, write_json
 from .wire import Outcome, RunDescription, RunState, RunStatus, StateLine
-
-_EAGER_S = 1.0
-_EAGER_POLL_S = 0.02
-_POLL_S = 0.05
-_ALIVE_EVERY_S = 10.0  # the state is sent again this often, so that a reader that is gone is noticed
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,50 +161,3 @@ def run_job(run_dir: Path) -> int:
         exit_code = 127
     write_json(run_dir / "exit.json", Script(started_s, time.time(), exit_code))
     return 0
-
-
-def follow(run_dir: Path, out: int, err: int, points: int) -> int:
-    """Send a run's lines until it is finished and all are sent, or until the reader is gone."""
-    run = the_run(run_dir)
-    if run.status().state == RunState.SHIPPED:
-        print("it was never in line", file=sys.stderr)
-        return wire.NOT_IN_LINE
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    started = time.monotonic()
-    try:
-        for lines in _batches(run, out, err, points):
-            if lines:
-                sys.stdout.write("".join(json.dumps(wire.to_json(line)) + "\n" for line in lines))
-                sys.stdout.flush()
-                continue
-            wait_s = _EAGER_POLL_S if time.monotonic() - started < _EAGER_S else _POLL_S
-            if poll.poll(wait_s * 1000):  # at once when the other end of stdout is closed
-                break
-    except BrokenPipeError:
-        # The interpreter's own flush at exit would fail once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
-def _batches(run: Run, out: int, err: int, points: int) -> Iterator[list[wire.FollowLine]]:
-    """Yield lists of lines to send, empty ones to wait after, until all of a finished run is sent."""
-    streams = {"out": Tail(run.path / "stdout.log", out), "err": Tail(run.path / "stderr.log", err)}
-    rows = Tail(run.path / "points.jsonl", points)
-    sent: StateLine | None = None
-    sent_s = 0.0
-    while True:
-        state = state_line(run)  # before the files: once it is finished they are complete
-        lines: list[wire.FollowLine] = []
-        if state != sent or time.monotonic() - sent_s > _ALIVE_EVERY_S:
-            sent, sent_s = state, time.monotonic()
-            lines.append(state)
-        for kind, stream in streams.items():
-            if data := stream.read():
-                lines.append(wire.OutputLine(t=kind, d=data.decode("utf-8", "surrogateescape")))
-        new = rows.read(whole_lines=True).splitlines(keepends=True)
-        lines += [wire.PointLine(row=wire.read(wire.PointRow, row), bytes=len(row)) for row in new]
-        if not lines and state.state == RunState.FINISHED:
-            yield [wire.EndLine()]
-            return
-        yield lines

@@ -127,9 +127,10 @@ class Outcome(enum.StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"
-    LIMIT = "limit"  # the machine was powered off before the script ended
+    POWERED_OFF = "powered off"  # the machine was, before the script ended; mostly at its time limit
     ENGINE = "engine"  # Rain failed
-    LOST = "lost"  # the script's process vanished without a trace
+    LOST = "lost"  # the script's process is gone: killed, or the machine was restarted or deleted
+    UNKNOWN = "unknown"  # of a run that cannot go on, on a machine that does not say how it ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

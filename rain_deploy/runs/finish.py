@@ -18,6 +18,7 @@ from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.node.wire import ListedRun, Outcome, RunStatus
 from rain_deploy.parts.services import node_command
 from rain_deploy.results.pull import PulledRun, pull, read_manifest
+from rain_deploy.runs.follow import Followed
 from rain_deploy.runs.lacking import advice
 from rain_deploy.runs.states import await_end, record_state, run_states, runs_of, unfinished
 from rain_deploy.state.store import Record
@@ -44,6 +45,7 @@ class RunResult(Result):
     point_states: dict[str, int] = field(default_factory=dict)  # how many points are in each state
     first_failure: str = ""  # which task failed first, where and why
     detached: bool = False
+    pulled: bool = True  # False: the results are on the server node, which is off, gone or still at it
     message: str = ""
     limit_s: float | None = None  # when the machines power themselves off; None: never
     warnings: tuple[str, ...] = ()  # what the run may have lacked, and what of it was lost; one sentence each
@@ -65,15 +67,17 @@ class RunResult(Result):
                 message, why = f"{run}: the script {ending}", self.first_failure or None
                 look = f"rain-deploy logs {where}"
                 return errors.ScriptFailed(message, details=why, next_step=self.advice or look)
-            case Outcome.CANCELLED | Outcome.TIMEOUT | Outcome.LIMIT as outcome:
-                how = {Outcome.TIMEOUT: "timed out", Outcome.LIMIT: "stopped"}.get(Outcome(outcome), outcome)
-                why = f" ({self.message})" if self.message else ""
-                message = f"{run}: {how} before its script ended{why}"
-                return errors.EndedEarly(message, next_step=f"rain-deploy logs {where}")
             case Outcome.ENGINE | Outcome.LOST:
                 message = f"{run}: {self.message or 'Rain could not run it'}"
                 return errors.EngineError(message, next_step=f"rain-deploy status -c {self.cluster}")
-        return None
+            case "" | Outcome.DONE:
+                return None
+            case outcome:  # also one of another version
+                message = f"{run}: {self.message or outcome}"
+                start = f"rain-deploy pull {where}, which starts the machine, or rain-deploy down"
+                flag = "" if self.cluster == "default" else f" -c {self.cluster}"
+                next_step = f"rain-deploy logs {where}" if self.pulled else f"{start}{flag}"
+                return errors.EndedEarly(message, next_step=next_step)
 
     @property
     def value(self) -> Any:
@@ -103,33 +107,44 @@ def pull_run(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatu
     return pulled
 
 
-def end_of(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus) -> RunResult:
-    """Pull a run that has ended, and return how it went.
+def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed) -> RunResult:
+    """Pull a run that has ended, if its server node is there, and return how it went.
 
     Raises PullFailed, whose message includes how the script ended, if the results could not be pulled.
     """
-    try:
-        pulled = pull_run(ctx, cluster, record, status)
-    except errors.PullFailed as error:
-        error.message += f" (the run itself: {status.outcome}, exit code {status.exit_code})"
-        error.still_running = f"the nodes of {cluster.name}, which hold the results"
-        raise
-    return RunResult(
+    status = followed.status
+    result = RunResult(
         cluster=cluster.name,
         run=record.id,
         state=status.state,
         outcome=status.outcome,
         exit_code=status.exit_code,
-        results_dir=pulled.results_dir,
+        results_dir=record.out,
         seconds=(status.ended_s or time.time()) - status.started_s if status.started_s else 0.0,
+        pulled=False,
+        message=status.message,
+        limit_s=cluster.limit_s,
+    )
+    if not followed.within_reach:
+        return result
+    try:
+        pulled = pull_run(ctx, cluster, record, status)
+    except (errors.PullFailed, errors.Unreachable) as error:
+        if status.outcome == Outcome.POWERED_OFF:  # the machine goes off now
+            return result
+        error.message += f" (the run itself: {status.outcome}, exit code {status.exit_code})"
+        error.still_running = f"the nodes of {cluster.name}, which hold the results"
+        raise
+    return replace(
+        result,
+        results_dir=pulled.results_dir,
         figures=pulled.figures,
         points=pulled.points,
         files=pulled.files,
         failed_points=pulled.failed_points,
         point_states=pulled.point_states,
         first_failure=pulled.first_failure,
-        message=status.message,
-        limit_s=cluster.limit_s,
+        pulled=True,
         warnings=status.warnings,
         advice=advice(ctx, record, pulled.first_failure) if status.exit_code else "",
     )

@@ -1,5 +1,6 @@
 """Ships a run, puts it in line, and follows it over one exec channel, also after a lost connection."""
 
+import math
 import shlex
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.hosts import run_stages
 from rain_deploy.cluster.lookup import understood
+from rain_deploy.cluster.seen import account_of
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, PointSeen, RunChanged, ScriptOutput
 from rain_deploy.core.layout import RUN_PORTS
@@ -21,10 +23,19 @@ from rain_deploy.parts.services import node_argv, ship_stage
 from rain_deploy.results.pull import check_target
 from rain_deploy.runs.lacking import modules_lacking
 from rain_deploy.runs.shipping import payload
-from rain_deploy.runs.states import record_states, run_states, runs_of, unfinished
+from rain_deploy.runs.states import (
+    at_limit,
+    record_state,
+    record_states,
+    run_states,
+    runs_of,
+    unfinished,
+    why_over,
+)
 
 RECONNECT_S = 600.0
-"""How long a lost connection is tried again before the command gives up; the run goes on meanwhile."""
+"""How long a lost connection is tried again before the command gives up."""
+LOOK_EVERY_S = 5.0  # while it is tried again, the account is asked this often if the machine is on
 QUEUE_DEADLINE_S = 60.0
 PAUSES_S = (0.2, 1.0, 2.0, 5.0)
 
@@ -118,6 +129,7 @@ class _Follower:
     offsets: dict[str, int] = field(default_factory=lambda: {"out": 0, "err": 0, "points": 0})
     status: wire.StateLine | None = None
     ended: bool = False
+    points: dict[tuple[int, int], bool] = field(default_factory=dict)  # True: finished
     heard: int = 0  # lines so far; a run without output also sends one every few seconds
     rest: bytes = b""
 
@@ -131,6 +143,8 @@ class _Follower:
                     self.ctx.emit(ScriptOutput("stdout" if line.t == "out" else "stderr", line.data))
                 case wire.PointLine() as line:
                     self.offsets["points"] += line.bytes
+                    if line.row.point:
+                        self.points[line.row.session, line.row.task] = line.row.state == "finished"
                     self.ctx.emit(PointSeen(line.row))
                 case wire.StateLine() as line:
                     before, self.status = self.status, line
@@ -146,6 +160,19 @@ class _Follower:
                 case None:
                     pass
 
+    @property
+    def progress(self) -> str:
+        """How many of the points that were seen have finished: ``6 of 20 points finished``."""
+        return f"{sum(self.points.values())} of {len(self.points)} points finished" if self.points else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """The end of a run, and whether its server node holds the results within reach."""
+
+    status: wire.RunStatus
+    within_reach: bool = True
+
 
 def follow(
     ctx: Context,
@@ -154,20 +181,18 @@ def follow(
     *,
     queued: RunSpec | None = None,
     in_line: Callable[[], None] = lambda: None,
-) -> wire.RunStatus:
-    """Emit the run's output, points and changes from their beginning; return its final state.
+) -> Followed:
+    """Emit the run's output, points and changes from their beginning; return how it ended.
 
     With ``queued``, the first connection queues the run too; ``in_line`` is called once it is in line.
     Raises Locked when the node refuses to queue, Unreachable for a connection that stays lost.
     """
-    follower = _Follower(ctx, record.id, in_line)
+    follower, outage = _Follower(ctx, record.id, in_line), _Outage(ctx, cluster, record)
     plain = node_argv(cluster, "follow", cluster.layout.run(record.id))
     argv = plain
     if queued:
         queue_line = shlex.join(_queue_argv(cluster, record, queued))
         argv = ("sh", "-c", f"{queue_line} && exec {shlex.join(plain)}")
-    lost_s: float | None = None
-    tries = 0
     while not follower.ended:
         heard = follower.heard
         try:
@@ -176,16 +201,9 @@ def follow(
                 result = ctx.transport.run(cluster.server.host, command, on_stdout=follower)
         except Unreachable as error:
             if follower.heard > heard:
-                lost_s, tries = None, 0
-            lost_s = lost_s or ctx.clock()
-            if ctx.clock() - lost_s > RECONNECT_S:
-                error.still_running = f"run {record.id} goes on on {cluster.server.name}"
-                error.next_step = f"rain-deploy attach {record.id} -c {cluster.name}"
-                raise
-            if tries == 0:
-                ctx.emit(Notice(f"connection lost ({error.message}); the run goes on, trying again"))
-            ctx.pause(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
-            tries += 1
+                outage = _Outage(ctx, cluster, record)
+            if ended := outage.next(error, follower.progress):
+                return Followed(ended, within_reach=False)
         else:
             if not follower.ended:
                 raise _refused(ctx, record, result)
@@ -194,7 +212,55 @@ def follow(
             offsets = follower.offsets.items()
             argv = (*plain, *(word for key, offset in offsets for word in (f"--{key}", str(offset))))
     assert follower.status
-    return follower.status
+    status = at_limit(ctx.store.cluster(cluster.name) or cluster, follower.status, time.time())
+    if status.outcome == wire.Outcome.POWERED_OFF and follower.progress:
+        status = replace(status, message=f"{status.message}; {follower.progress}")
+    return Followed(status)
+
+
+@dataclass(slots=True)
+class _Outage:
+    """A connection that was lost: asks if the machine is on, and waits between the tries to get it back."""
+
+    ctx: Context
+    cluster: Cluster
+    record: RunRecord
+    since_s: float | None = None
+    looked_s: float = -math.inf
+    tries: int = 0
+
+    def next(self, error: Unreachable, progress: str) -> wire.RunStatus | None:
+        """Wait until the next try, or return how the run ended.  Raises the error after RECONNECT_S."""
+        now_s, run, name = self.ctx.clock(), self.record.id, self.cluster.name
+        if now_s - self.looked_s >= LOOK_EVERY_S:
+            self.looked_s = now_s
+            if ended := self._look(progress):
+                return ended
+        self.since_s = now_s if self.since_s is None else self.since_s
+        if now_s - self.since_s > RECONNECT_S:
+            error.still_running = f"run {run}, unless {self.cluster.server.name} was ended"
+            error.next_step = f"rain-deploy attach {run} -c {name}"
+            raise error
+        if self.tries == 0:
+            rest = "trying again; the run does not need it"
+            self.ctx.emit(Notice(f"connection lost ({error.message}); {rest}"))
+        self.ctx.pause(PAUSES_S[min(self.tries, len(PAUSES_S) - 1)])
+        self.tries += 1
+        return None
+
+    def _look(self, progress: str) -> wire.RunStatus | None:
+        """Return how the run ended if its machine is off or gone, which is recorded."""
+        ctx, cluster = self.ctx, self.ctx.store.cluster(self.cluster.name) or self.cluster  # its limit of now
+        account = account_of(ctx, cluster.provider) if cluster.bill else None
+        why = why_over(cluster, account, time.time())
+        if not why:
+            return None
+        there = account and cluster.server.name in account.machines(cluster)
+        outcome = wire.Outcome.POWERED_OFF if there or (account and account.silent) else wire.Outcome.LOST
+        message = "; ".join(filter(None, (why, progress)))
+        status = wire.RunStatus(state=RunState.FINISHED, outcome=outcome, message=message)
+        record_state(ctx, self.record, status)
+        return status
 
 
 def _refused(ctx: Context, record: RunRecord, result: CommandResult) -> Locked | InputError | EngineError:

@@ -1,21 +1,28 @@
 """Runs on record and as the server node reports them, and where their files are read."""
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.lookup import ask_server, understood
+from rain_deploy.cluster.lookup import ask_server, out_of_reach, understood
 from rain_deploy.cluster.power import awake
-from rain_deploy.core.cluster import Cluster
+from rain_deploy.cluster.seen import ASLEEP, Account, account_of
+from rain_deploy.core.cluster import Bill, Cluster
+from rain_deploy.core.events import Notice
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.step import Command
-from rain_deploy.errors import EngineError, InputError
-from rain_deploy.node.wire import ListedRun, RunState, RunStatus, read_runs
+from rain_deploy.core.text import hour
+from rain_deploy.errors import EngineError, InputError, Unreachable
+from rain_deploy.node.wire import ListedRun, Outcome, RunState, RunStatus, read_runs
 
 CANCEL_S = 60.0  # how long a cancelled run may take to end; a script that ignores it is killed after 5 s
 PAUSE_S = 0.2
 _READ_DEADLINE_S = 300.0
+LIMIT_LATE_S = 180.0
+"""How long after its limit a machine is off for sure: it looks once a minute, and clocks differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,7 @@ class RunLine:
     ended_s: float | None
     results_dir: Path
     pulled: bool
+    message: str = ""  # why it ended so, if the outcome does not say it
 
 
 def find_run(ctx: Context, cluster: str, run: str | None) -> RunRecord:
@@ -80,6 +88,7 @@ def await_end(ctx: Context, cluster: Cluster, runs: tuple[str, ...]) -> dict[str
 def record_state(ctx: Context, record: RunRecord, status: RunStatus) -> RunRecord:
     """Record the run's state; return the new record."""
     new = replace(record, state=status.state, outcome=status.outcome, exit_code=status.exit_code)
+    new = replace(new, message=status.message)
     ctx.store.save_run(new)
     return new
 
@@ -92,9 +101,67 @@ def record_states(ctx: Context, cluster: Cluster, states: Mapping[str, RunStatus
             record_state(ctx, record, now)
 
 
-def run_line(record: RunRecord, status: RunStatus | None = None) -> RunLine:
-    """Return a run as the server node reports it, or as recorded where that is not known."""
-    known = status or RunStatus(state=record.state, outcome=record.outcome, exit_code=record.exit_code)
+def why_over(cluster: Cluster, account: Account | None, now_s: float) -> str:
+    """Return why no run of the cluster can go on, whatever is recorded of it; empty if one may.
+
+    The account is asked first: it knows if the server's machine is on.  If it is silent, or was not asked,
+    the recorded time limit counts.
+    """
+    bill, server = cluster.bill, cluster.server.name if cluster.nodes else ""
+    if bill is None or not server:
+        return ""
+    limit = _limit(bill, now_s)
+    if account is None or account.silent:
+        late_s = now_s - (bill.limit_s or math.inf)
+        return f"{limit} passed, so the machines should be off" if late_s > LIMIT_LATE_S else ""
+    found = account.machines(cluster).get(server)
+    if found is None:
+        foreign = bill.account not in {"", account.key} and not account.of(cluster)
+        return "" if foreign else f"the machine of {server} is gone"
+    if found.state not in ASLEEP:
+        return ""
+    return f"{limit} reached, machines are off" if bill.passed(now_s) else f"{server} is powered off"
+
+
+def _limit(bill: Bill, now_s: float) -> str:
+    at = "" if bill.limit_s is None else hour(bill.limit_s, now_s).partition(" (")[0]
+    return f"time limit {at}"
+
+
+def at_limit(cluster: Cluster, status: RunStatus, now_s: float) -> RunStatus:
+    """Return how a run ended; if Rain failed once the time limit had passed, that was the limit.
+
+    Machines do not go off at the same moment: the server's may still report that another one is lost.
+    """
+    bill = cluster.bill
+    if bill is None or not bill.passed(now_s) or status.outcome not in {Outcome.ENGINE, Outcome.LOST}:
+        return status
+    return replace(status, outcome=Outcome.POWERED_OFF, message=f"{_limit(bill, now_s)} reached")
+
+
+def seen_runs(ctx: Context, cluster: Cluster) -> tuple[dict[str, ListedRun], str]:
+    """Return the runs as the server node reports them; none if it does not, and why none can go on."""
+    account = account_of(ctx, cluster.provider) if cluster.bill else None
+    over, server = why_over(cluster, account, time.time()), cluster.server.name
+    if server in out_of_reach(cluster, account):
+        return {}, over
+    try:
+        return run_states(ctx, cluster), ""
+    except Unreachable as error:
+        ctx.emit(Notice(f"as recorded, because {server} does not answer: {error.message}"))
+        return {}, over
+
+
+def run_line(record: RunRecord, status: RunStatus | None = None, over: str = "") -> RunLine:
+    """Return a run as the server node reports it, or as recorded where that is not known.
+
+    ``over``: why a run that has not ended on record cannot go on.
+    """
+    known = status or RunStatus(
+        state=record.state, outcome=record.outcome, exit_code=record.exit_code, message=record.message
+    )
+    if over and status is None and record.state != RunState.FINISHED:
+        known = RunStatus(state=RunState.FINISHED, outcome=Outcome.UNKNOWN, message=over)
     return RunLine(
         run=record.id,
         sequence=record.sequence,
@@ -108,6 +175,7 @@ def run_line(record: RunRecord, status: RunStatus | None = None) -> RunLine:
         ended_s=known.ended_s,
         results_dir=record.out,
         pulled=record.pulled,
+        message=known.message,
     )
 
 

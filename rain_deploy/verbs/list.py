@@ -12,7 +12,7 @@ from rain_deploy.core.run import RunState
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import InputError
 from rain_deploy.providers.base import Cloud
-from rain_deploy.runs.states import runs_of
+from rain_deploy.runs.states import runs_of, why_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,8 @@ def list_clusters(ctx: Context) -> ListResult:
         if account and not account.silent:
             counts = Counter(found.state for found in account.machines(cluster).values())
             state = ", ".join(f"{count} {word}" for word, count in counts.most_common()) or "no machine"
+        over = why_over(cluster, account, time.time())
+        active = (record.id for record in runs if record.state != RunState.FINISHED and not over)
         line = ClusterLine(
             name=cluster.name,
             id=cluster.id,
@@ -83,7 +85,7 @@ def list_clusters(ctx: Context) -> ListResult:
             up=cluster.up,
             created_s=cluster.created_s,
             runs=len(runs),
-            active_run=next((record.id for record in runs if record.state != RunState.FINISHED), ""),
+            active_run=next(active, ""),
             limit_s=cluster.limit_s,
             cost=cluster.cost(time.time()),
             currency=cluster.currency,

@@ -34,13 +34,13 @@ def run(ctx: Context, name: str, spec: RunSpec) -> RunResult:
         if spec.detach:
             record = queue(ctx, cluster, record, spec)
             result = RunResult(name, record.id, record.state, "", None, record.out, 0.0)  # it has not ended
-            return replace(result, detached=True, limit_s=cluster.limit_s)
+            return replace(result, detached=True, pulled=False, limit_s=cluster.limit_s)
         try:
-            status = follow(ctx, cluster, record, queued=spec, in_line=locked.close)
+            followed = follow(ctx, cluster, record, queued=spec, in_line=locked.close)
         except (Locked, InputError):  # the server node refused it
             ctx.store.forget_run(record)
             raise
-    return end_of(ctx, cluster, record, status)
+    return end_of(ctx, cluster, record, followed)
 
 
 def _check_limit(ctx: Context, cluster: Cluster, *, then_off: bool) -> None:

@@ -16,7 +16,15 @@ from rain_deploy.node.wire import Outcome
 from rain_deploy.results.pull import PulledRun
 from rain_deploy.runs.finish import RunResult, end_of, pull_run
 from rain_deploy.runs.follow import follow
-from rain_deploy.runs.states import RunLine, await_end, find_run, record_state, run_line, run_states
+from rain_deploy.runs.states import (
+    RunLine,
+    await_end,
+    find_run,
+    record_state,
+    run_line,
+    run_states,
+    seen_runs,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +57,12 @@ class PullResult(Result):
 def runs(ctx: Context, name: str) -> RunsResult:
     """Return every run of a cluster of this name, as its server node reports it, else as recorded."""
     cluster = ctx.store.cluster(name)
-    states = run_states(ctx, cluster) if cluster is not None and cluster.up else {}
-    lines = tuple(run_line(record, states.get(record.id)) for record in ctx.store.runs(name))
-    return RunsResult(cluster=name, runs=lines)
+    states, over = seen_runs(ctx, cluster) if cluster is not None and cluster.up else ({}, "")
+    lines = []
+    for record in ctx.store.runs(name):
+        here = cluster is not None and record.cluster_id == cluster.id
+        lines.append(run_line(record, states.get(record.id), over if here else ""))
+    return RunsResult(cluster=name, runs=tuple(lines))
 
 
 def attach(ctx: Context, name: str, run: str | None = None, *, out: Path | None = None) -> RunResult:

@@ -8,7 +8,7 @@ from rain_deploy.cluster.lookup import NodeLine, ask_nodes, drift, recorded
 from rain_deploy.cluster.seen import account_of
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.errors import Drift, RainDeployError
-from rain_deploy.runs.states import RunLine, record_states, run_line, runs_of, unfinished
+from rain_deploy.runs.states import RunLine, record_states, run_line, runs_of, unfinished, why_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,13 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
         commands = " or ".join(f"`rain-deploy {verb} -c {cluster.name}`" for verb in ("pull", "down"))
         where = f"on the disk of {cluster.server.name}, which is powered off; {commands} starts it"
         ctx.emit(Notice(f"results of {', '.join(held)} are {where}"))
+    over = why_over(cluster, account, time.time())
     return StatusResult(
         cluster=name,
         provider=cluster.provider,
         nodes=tuple(lines),
         governors=sum(line.state == "ready" for line in lines),
-        run=run_line(shown[0], states.get(shown[0].id)) if shown else None,
+        run=run_line(shown[0], states.get(shown[0].id), over) if shown else None,
         drift=tuple(drift(ctx, cluster, account, lines)),
         seconds=time.monotonic() - started_s,
         checked=check,

@@ -111,7 +111,7 @@ def test_a_cluster_that_its_limit_stopped_gives_its_results_and_goes(
     assert line.clusters()[0]["state"] == "2 stopped"
     attached = line("attach", "--json", run)
     assert attached.exit_code == 43, attached
-    assert attached.result["outcome"] == "limit"
+    assert attached.result["outcome"] == "powered off"
     assert states(light_lab) == ["running", "stopped"], "only the server's machine is started"
     assert (line.cwd / "results" / run / "files" / "early.txt").read_text() == "early"
     line.well("down", "--yes")

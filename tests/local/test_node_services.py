@@ -133,6 +133,39 @@ def zombies_of(parents: list[int]) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("queued_only", [False, True])
+def test_a_node_without_services_has_lost_its_runs(whole: NodeCluster, *, queued_only: bool) -> None:
+    """As after a restart of the machine: nothing runs again by itself."""
+    name = f"lost-{queued_only}"
+    if queued_only:
+        whole.stop_node(1)
+        run_dir = whole.run(name, SWEEP, "4")
+    else:
+        run_dir = whole.run(name, SLEEPER)
+        wait_for_output(run_dir, "started")
+        whole.stop_node(1)
+    lines = whole.follow(run_dir)
+    assert lines[-1] == {"t": "end"}
+    assert state(run_dir)["outcome"] == "lost"
+    assert "node-1 was restarted, or its services were ended" in state(run_dir)["message"]
+    listed = json.loads(whole.call("runs", whole.directory).stdout)
+    assert {run["run"]: run["outcome"] for run in listed}[name] == "lost"
+    whole.up()
+    assert state(run_dir)["outcome"] == "lost"
+
+
+def test_a_run_whose_services_are_killed_and_whose_job_lives_is_not_lost(whole: NodeCluster) -> None:
+    run_dir = whole.run("adopted", SLEEPER)
+    wait_for_output(run_dir, "started")
+    for pid in (*whole.processes(1, "keeper"), *whole.processes(1, "supervisor")):
+        kill(pid)
+    listed = json.loads(whole.call("runs", whole.directory).stdout)
+    assert {run["run"]: run["state"] for run in listed}["adopted"] == "running"
+    whole.ensure(1)
+    assert whole.call("cancel", run_dir).returncode == 0
+    assert whole.finish(run_dir)["outcome"] == "cancelled"
+
+
 def test_numbers_that_the_script_loads_become_values_of_points(whole: NodeCluster) -> None:
     script = SWEEP.replace('name="square x=%d" % x', "").replace("x * x", "x * x + 0.5")
     script = script.replace("sum(int(", "sum(float(").replace("get_bytes", "get_str")

@@ -66,6 +66,37 @@ def test_rains_frames_are_folded_and_paths_are_the_users(python: NodePython) -> 
     )
 
 
+LOST = """\
+from capnp.lib.capnp import KjException
+class Session:
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        raise KjException("capnp/rpc.c++:2421: disconnected: Peer disconnected. stack: 7f3b 7f3c")
+with Session():
+    {body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("pass", ["script.py line 6: the script lost its connection to Rain's server and ends here"]),
+        ("raise ValueError('mine')", ["Traceback (most recent call last):", "ValueError: mine"]),
+    ],
+)
+def test_a_lost_server_is_one_line_and_hides_no_other_exception(
+    python: NodePython, body: str, told: list[str]
+) -> None:
+    package = python.packages / "capnp" / "lib"
+    package.mkdir(parents=True, exist_ok=True)
+    (package / "capnp.py").write_text("class KjException(Exception): pass\n")
+    run = python.run_dir(f"lost {body}")
+    lines = python.run(LOST.format(body=body), run).stderr.splitlines()
+    assert [lines[0], lines[-1]] == [told[0], told[-1]]
+    assert ("Peer" in "".join(lines), len(lines) == 1) == (False, body == "pass")
+
+
 def test_an_exception_without_rain_stays_whole(python: NodePython) -> None:
     script = "import json\ntry:\n json.loads('{')\nexcept ValueError as e:\n raise KeyError('x') from e\n"
     plain = python.run(script).stderr

@@ -252,7 +252,8 @@ def test_a_silent_run_survives_a_lost_connection_every_hour(world: World) -> Non
     def hour(_seconds: float) -> None:
         clock.now_s += 3600
 
-    assert follow(replace(world.ctx, clock=clock, pause=hour), CLUSTER, RUN).state == RunState.FINISHED
+    followed = follow(replace(world.ctx, clock=clock, pause=hour), CLUSTER, RUN)
+    assert (followed.status.state, followed.within_reach) == (RunState.FINISHED, True)
 
 
 def test_a_node_that_does_not_come_back_is_given_up(world: World) -> None:

@@ -23,7 +23,8 @@ from rain_deploy.node.files import (
 from rain_deploy.node.run import Run, all_runs, join, load_run, state_line, unfinished
 from rain_deploy.node.service.engine import clients_registered, fresh_epoch, server_fault
 from rain_deploy.node.service.keeper import targets
-from rain_deploy.node.service.process import interrupted, node_argv
+from rain_deploy.node.service.process import node_argv
+from rain_deploy.node.service.report import interrupted
 from rain_deploy.node.wire import (
     LACKING,
     ClusterConfig,
@@ -122,7 +123,7 @@ def test_runs_that_a_power_off_broke_off_are_over_and_keep_no_variables(tmp_path
     write_json(killed.path / "exit.json", {"exit_code": -9})
     assert interrupted(tmp_path) == ["a", "b", "c", "d"]
     outcomes = [run.status().outcome for run in (running, ended, waiting, killed)]
-    assert outcomes == ["limit", "done", "limit", "limit"]
+    assert outcomes == ["powered off", "done", "powered off", "powered off"]
     assert (ended.status().ended_s, running.env(Path("/code"))) == (5.0, {})
     assert [run.status().state for run in (running, shipped)] == [RunState.FINISHED, RunState.SHIPPED]
     assert interrupted(tmp_path) == []

@@ -174,6 +174,7 @@ def status_command(session: Session, *, check: bool) -> Shown:
 
     result = session.call(status, session.cluster, check=check)
     run, rain, costs = result.run, "Rain does not answer", []
+    why = f" ({run.message})" if run and run.message else ""
     if result.governors is not None:
         rain = f"{text.count(result.governors, 'governor')} registered with Rain"
     if result.cost is not None:
@@ -185,7 +186,7 @@ def status_command(session: Session, *, check: bool) -> Shown:
         f"cluster {result.cluster}: {result.provider}, {text.count(len(result.nodes), 'node')}, {rain}",
         *costs,
         _nodes_table(result.nodes),
-        f"run {run.run}: {run.outcome or run.state}, {run.script}" if run else "no run yet",
+        f"run {run.run}: {run.outcome or run.state}{why}, {run.script}" if run else "no run yet",
         *(f"not as recorded: {text.clean(line)}" for line in result.drift),
     ]
 

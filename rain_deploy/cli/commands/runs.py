@@ -29,6 +29,13 @@ def run_text(result: RunResult) -> text.Text:
     if result.detached:
         again = f"rain-deploy attach {result.run}{text.cluster_flag(result.cluster)}"
         return [f"run {result.run} is {result.state}", *ends, f"next: {again}"]
+    if not result.pulled:
+        stood = f"run {result.run}: {result.outcome}"
+        return [
+            stood,
+            f"results: on {result.cluster}, not pulled; they go to {text.near(result.results_dir)}",
+            *ends,
+        ]
     states = ", ".join(f"{number} {state}" for state, number in result.point_states.items())
     each = f" ({states})" if len(result.point_states) > 1 else ""
     brought = [

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from ..files import load, node_config, open_log, write_json
-from ..run import Script, all_runs, unfinished
-from ..wire import Life, ListedRun, NodeConfig, NodeStatus, Outcome, extended
+from ..wire import NodeConfig
 
 SERVICE = "RAIN_DEPLOY_SERVICE"  # ``<cluster id>/<node>`` in every process of ours and in all that it starts
 ROLE = "RAIN_DEPLOY_ROLE"  # ``keeper``, ``supervisor``, ``governor``, ``server`` or ``job``; inherited too
@@ -257,37 +255,3 @@ def _argv(process: Process) -> list[str]:
     except OSError:
         return []
     return [os.fsdecode(word) for word in words.split(b"\0")[:-1]]
-
-
-def status(cluster_dir: Path, node_dir: Path) -> NodeStatus:
-    """Return services, governor, runs, load and disk of a node.  Raises NotInstalled."""
-    config = node_config(node_dir)
-    roles = ("keeper", "supervisor") if config.server else ("keeper",)
-    running = {role: Service(config, role).process() for role in roles}
-    found = leader(config.service, "governor")
-    ready = found is not None and Path(found.place, "ready").exists()
-    return NodeStatus(
-        services={role: process.pid if process else None for role, process in running.items()},
-        governor=Life(pid=found.pid, ready=ready) if found else None,
-        runs=runs(cluster_dir) if config.server else (),
-        load=os.getloadavg()[0],
-        disk_free_bytes=shutil.disk_usage(cluster_dir).free,
-    )
-
-
-def runs(cluster_dir: Path) -> tuple[ListedRun, ...]:
-    """Return every run that was shipped here, oldest first."""
-    return tuple(extended(run.status(), ListedRun, run=run.id) for run in all_runs(cluster_dir / "runs"))
-
-
-def interrupted(node_dir: Path) -> list[str]:
-    """End the runs that a power-off interrupted, on a node without a supervisor; return their ids."""
-    config = node_config(node_dir)
-    broken = () if Service(config, "supervisor").process() else unfinished(config.runs_dir)
-    for run in broken:
-        script = run.script_end or Script()
-        outcome, message = Outcome.DONE, ""
-        if script.exit_code != 0:  # also a script that ended badly was ended by the power-off
-            outcome, message = Outcome.LIMIT, "the machine was powered off before it ended"
-        run.finish(outcome, message, exit_code=script.exit_code, ended_s=script.ended_s or time.time())
-    return [run.id for run in broken]

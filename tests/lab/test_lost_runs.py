@@ -1,0 +1,125 @@
+"""A run whose machines go while it is followed: the command ends with the truth, and every view agrees."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+
+import pytest
+
+from tests.lab.conftest import FIRST_UP_S
+from tests.lab.lab import Lab
+from tests.lab.light import LightMachines
+from tests.local.command_line import CommandLine, Running
+from tests.support.waiting import wait_for
+
+STEPS = """\
+import sys, time
+from pathlib import Path
+from rain.client import Client, remote
+
+@remote()
+def step(ctx, x, go):
+    while x > 1 and not Path(go).exists():
+        time.sleep(0.1)
+    return str(x)
+
+with Client("localhost", 7210).new_session("steps") as session:
+    for numbers in (range(2), range(2, 6)):
+        for x in numbers:
+            step(x, sys.argv[1], name="step x=%d" % x).output.keep()
+        session.submit()
+        if 0 in numbers:
+            session.wait_all()
+            print("two are done", flush=True)
+    session.wait_all()
+"""
+
+
+@pytest.fixture
+def line(user: CommandLine) -> CommandLine:
+    (user.cwd / "steps.py").write_text(STEPS)
+    return user
+
+
+def up(line: CommandLine, *words: str) -> None:
+    line.well("up", "--yes", "--json", *words, timeout_s=FIRST_UP_S)
+
+
+def followed(line: CommandLine, *words: str) -> tuple[Running, str]:
+    """A run of which two points have finished, and its id."""
+    running = line.start("run", *words, "steps.py", str(line.cwd / "go"))
+    running.wait_for("two are done")
+    run = str(line.well("runs", "--json").result["runs"][-1]["run"])
+    finished = 'finished", "source'
+    rows = line.home.parent.glob(f"lab/base/clusters/*/runs/{run}/points.jsonl")
+    path = next(rows)
+    wait_for(lambda: path.read_text().count(finished) == 2)
+    time.sleep(0.5)  # it is sent within 0.05 s
+    return running, run
+
+
+def views(line: CommandLine) -> list[tuple[str, str]]:
+    """State and outcome of the last run in ``status`` and ``runs``, and the active run in ``list``."""
+    status, runs = line.well("status", "--json").result["run"], line.well("runs", "--json").result["runs"][-1]
+    shown = [(run["state"], run["outcome"]) for run in (status, runs)]
+    return [*shown, ("active", line.clusters()[0]["active_run"])]
+
+
+@pytest.mark.slow
+def test_a_machine_that_powers_itself_off_ends_the_run_with_what_was_done(
+    light_lab: Lab, line: CommandLine, light_machines: LightMachines
+) -> None:
+    up(line, "--nodes", "2", "--ttl", "1h")
+    running, run = followed(line)
+    server = next(vm for vm in light_lab.instances() if vm.labels["rain-deploy-node"] == "node-1")
+    light_machines.machine(server.id).pass_time(2 * 3600)
+    told = running.ended(60)
+    assert told.exit_code == 43, told
+    assert "Traceback" not in told.stderr
+    assert "node-1 is powered off; 2 of 6 points finished" in told.stderr
+    assert f"next: rain-deploy pull {run}" in told.stderr
+    assert server.state == "stopped", "nothing is started to show what is known"
+    assert views(line) == [("finished", "powered off")] * 2 + [("active", "")]
+    light_machines.machine(server.id).pass_time(0)
+    line("attach", "--json")
+    rows = json.loads((line.cwd / "results" / run / "points.json").read_text())
+    assert Counter(row["state"] for row in rows)["finished"] == 2
+    line.well("down", "--yes")
+    assert light_lab.left() == ()
+
+
+@pytest.mark.slow
+def test_a_lost_governor_ends_the_run_without_a_traceback(
+    light_lab: Lab, line: CommandLine, light_machines: LightMachines
+) -> None:
+    up(line, "--nodes", "2")
+    running, _ = followed(line)
+    other = next(vm for vm in light_lab.instances() if vm.labels["rain-deploy-node"] == "node-2")
+    light_machines.stop(other.id)
+    told = running.ended(60)
+    assert (told.exit_code, "Traceback" in told.stderr) == (40, False), told
+    assert "the script lost its connection to Rain's server" in told.stderr
+    assert "node-2" in told.stderr.partition("error[RD40]")[2].partition("still running")[0]
+    line.well("down", "--yes")
+
+
+@pytest.mark.slow
+def test_a_restarted_server_has_lost_the_run(
+    light_lab: Lab, line: CommandLine, light_machines: LightMachines
+) -> None:
+    up(line, "--nodes", "1")
+    running, run = followed(line, "--json")
+    (machine,) = light_lab.instances()
+    light_machines.stop(machine.id)
+    light_machines.start(machine.id)
+    told = running.ended(60)
+    assert told.exit_code == 40, told
+    assert "node-1 was restarted" in told.error["message"]
+    assert views(line) == [("finished", "lost")] * 2 + [("active", "")]
+    rows = json.loads((line.cwd / "results" / run / "points.json").read_text())
+    assert {row["state"] for row in rows} == {"finished", "cancelled", "not run"}
+    line.well("up", "--yes", timeout_s=FIRST_UP_S)
+    assert views(line) == [("finished", "lost")] * 2 + [("active", "")]
+    line.well("down", "--yes")

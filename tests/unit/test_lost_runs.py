@@ -1,0 +1,188 @@
+"""A connection that is lost while a run is followed: what is asked and said, and what every view shows."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.machine import Host
+from rain_deploy.core.run import RunRecord, RunState
+from rain_deploy.core.step import Command, CommandResult
+from rain_deploy.errors import EndedEarly, EngineError, Unreachable
+from rain_deploy.runs.finish import RunResult, end_of
+from rain_deploy.runs.follow import RECONNECT_S, follow
+from rain_deploy.transport.base import Chunk
+from rain_deploy.verbs.list import list_clusters
+from rain_deploy.verbs.runs import runs
+from rain_deploy.verbs.status import status
+from tests.support.values import changed
+from tests.unit.fake_cloud import Nodes, World
+
+READY = {"services": {"keeper": 1}, "governor": {"ready": True}, "runs": []}
+HOUR_S = 3600.0
+
+
+@dataclass
+class Following(Nodes):
+    """Machines of which the server's sends two points and is lost, each time that its run is followed."""
+
+    meanwhile: Callable[[], object] = lambda: None
+    """What happens while it is followed."""
+    finally_: dict[str, object] = field(default_factory=dict)
+    """The run's last state, for a connection that is not lost."""
+
+    def run(
+        self, host: Host, command: Command, *, on_stdout: Chunk | None = None, on_stderr: Chunk | None = None
+    ) -> CommandResult:
+        if command.argv[2] != "follow":
+            return super().run(host, command, on_stdout=on_stdout, on_stderr=on_stderr)
+        self.connect(host)
+        points = [
+            {"t": "point", "row": {"task": task, "point": True, "state": state}, "bytes": 9}
+            for task, state in enumerate(("finished", "running", "submitted"))
+        ]
+        ends = [{"t": "state", **self.finally_}, {"t": "end"}] if self.finally_ else []
+        lines = [{"t": "state", "state": "running"}, *points, *ends]
+        assert on_stdout
+        on_stdout(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+        self.meanwhile()
+        if ends:
+            return CommandResult(0, b"", b"")
+        raise Unreachable("the connection was lost", node=host.name)
+
+
+@dataclass
+class Case:
+    world: World
+    nodes: Following
+    cluster: Cluster
+    record: RunRecord
+    now_s: float = 1000.0
+
+    def followed(self) -> RunResult:
+        def pause(seconds: float) -> None:
+            self.now_s += seconds
+
+        ctx = replace(self.world.ctx, transport=self.nodes, clock=lambda: self.now_s, pause=pause)
+        self.cluster = self.world.store.cluster("one") or self.cluster
+        return end_of(ctx, self.cluster, self.record, follow(ctx, self.cluster, self.record))
+
+    def views(self, *, silent: bool = False) -> set[tuple[str, str]]:
+        """State and outcome in ``status`` and ``runs``; with ``list``, one of them where all agree."""
+        self.world.cloud.silent = silent
+        ctx = self.world.ctx
+        shown = status(ctx, "one").run
+        assert shown
+        lines = [shown, *runs(ctx, "one").runs]
+        (listed,) = list_clusters(ctx).clusters
+        assert (listed.active_run == "") == (lines[0].state == "finished")
+        return {(line.state, line.outcome) for line in lines}
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    world = World.at(tmp_path)
+    world.nodes.said["status"] = READY
+    world.nodes.said["runs"] = []
+    nodes = Following(world.cloud, world.nodes.place)
+    cluster = world.cluster(limit_s=time.time() + HOUR_S)
+    out = tmp_path / "results"
+    record = RunRecord("r1", cluster.id, "one", 1, 7231, "s.py", (), "00", 2.5, out, RunState.RUNNING)
+    world.store.save_run(record)
+    return Case(world, nodes, cluster, record)
+
+
+def test_at_the_limit_a_run_ends_with_what_was_done_and_where_the_rest_is(case: Case) -> None:
+    def limit() -> None:
+        case.world.store.save_cluster(changed(case.cluster, limit_s=time.time() - 60))
+        case.world.cloud.power_off("node-1")
+
+    case.nodes.meanwhile = limit
+    result = case.followed()
+    problem = result.problem
+    hour = time.strftime("%H:%M", time.localtime(time.time() - 60))
+    assert isinstance(problem, EndedEarly)
+    assert problem.message == f"run r1: time limit {hour} reached, machines are off; 1 of 3 points finished"
+    start = "rain-deploy pull r1 -c one, which starts the machine, or rain-deploy down -c one"
+    assert problem.next_step == start
+    assert (result.state, result.pulled, case.now_s) == ("finished", False, 1000.0)
+    assert ("start", case.cluster.nodes[0].host.machine) not in case.world.cloud.calls
+    for silent in (False, True):
+        assert case.views(silent=silent) == {("finished", "powered off")}
+
+
+@pytest.mark.parametrize("limit_s", [None, HOUR_S])
+def test_a_machine_that_is_off_before_its_limit_is_called_that(case: Case, limit_s: float | None) -> None:
+    until_s = None if limit_s is None else time.time() + limit_s
+    case.world.store.save_cluster(changed(case.cluster, limit_s=until_s))
+    case.nodes.meanwhile = lambda: case.world.cloud.power_off("node-1")
+    result = case.followed()
+    assert (result.outcome, result.message) == (
+        "powered off",
+        "node-1 is powered off; 1 of 3 points finished",
+    )
+    assert case.views() == {("finished", "powered off")}
+
+
+def test_a_machine_that_is_gone_has_lost_the_run(case: Case) -> None:
+    machine = ("instance", case.cluster.nodes[0].host.machine)
+    case.nodes.meanwhile = lambda: case.world.cloud.held.pop(machine)
+    problem = case.followed().problem
+    assert isinstance(problem, EngineError)
+    assert problem.message == "run r1: the machine of node-1 is gone; 1 of 3 points finished"
+    assert case.views() == {("finished", "lost")}
+
+
+def test_without_an_answer_of_the_account_the_limit_on_record_counts(case: Case) -> None:
+    case.world.store.save_cluster(changed(case.cluster, limit_s=time.time() - HOUR_S))
+    case.world.cloud.silent = True
+    result = case.followed()
+    assert (result.outcome, case.now_s) == ("powered off", 1000.0)
+    assert "passed, so the machines should be off" in result.message
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_while_nothing_says_that_it_ended_the_connection_is_tried_again(case: Case, *, silent: bool) -> None:
+    def lost_for_good() -> None:
+        case.world.cloud.silent = silent
+        case.nodes.boots[case.cluster.nodes[0].host.machine] = 10_000
+
+    case.nodes.meanwhile = lost_for_good
+    with pytest.raises(Unreachable) as caught:
+        case.followed()
+    assert case.now_s == pytest.approx(1000 + RECONNECT_S, abs=10)
+    assert caught.value.still_running == "run r1, unless node-1 was ended"
+    asked = case.world.cloud.calls.count(("survey", ""))
+    assert 2 < asked <= RECONNECT_S / 5 + 2  # the account is not asked at every try
+
+
+@pytest.mark.parametrize("outcome", ["engine", "lost"])
+def test_what_breaks_while_the_machines_go_off_one_by_one_is_the_limit(case: Case, outcome: str) -> None:
+    case.world.store.save_cluster(changed(case.cluster, limit_s=time.time() - 1))
+    case.nodes.finally_ = {"state": "finished", "outcome": outcome, "message": "a governor was lost"}
+    case.nodes.meanwhile = lambda: case.world.cloud.power_off("node-1")
+    problem = case.followed().problem
+    assert isinstance(problem, EndedEarly)
+    assert problem.message.endswith(" reached; 1 of 3 points finished")
+    assert "a governor" not in problem.message
+
+
+@pytest.mark.parametrize(
+    ("silent", "why"),
+    [(False, "reached, machines are off"), (True, "passed, so the machines should be off")],
+)
+def test_a_run_that_nobody_followed_does_not_go_on_beside_machines_that_are_off(
+    case: Case, *, silent: bool, why: str
+) -> None:
+    case.world.store.save_cluster(changed(case.cluster, limit_s=time.time() - HOUR_S))
+    for node in case.cluster.nodes:
+        case.world.cloud.power_off(node.name)
+    assert case.views(silent=silent) == {("finished", "unknown")}
+    assert why in runs(case.world.ctx, "one").runs[0].message
+    assert case.world.store.runs("one") == (case.record,)  # how it ended is on the disk
