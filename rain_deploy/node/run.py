@@ -1,5 +1,6 @@
 """A run on a node: its directory, its place in line, and its job."""
 
+import json
 import os
 import signal
 import subprocess

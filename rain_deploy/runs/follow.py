@@ -147,18 +147,21 @@ class _Follower:
                         self.points[line.row.session, line.row.task] = line.row.state == "finished"
                     self.ctx.emit(PointSeen(line.row))
                 case wire.StateLine() as line:
-                    before, self.status = self.status, line
-                    if before is None:
-                        self.in_line()
-                        for warning in line.warnings:
-                            self.ctx.emit(Notice(warning))
-                    if before is None or (before.state, before.ahead) != (line.state, line.ahead):
-                        detail = f"{line.ahead} before it" if line.ahead else line.message
-                        self.ctx.emit(RunChanged(self.run, line.state, detail))
+                    self._take_state(line)
                 case wire.EndLine():
                     self.ended = True
                 case None:
                     pass
+
+    def _take_state(self, line: wire.StateLine) -> None:
+        before, self.status = self.status, line
+        if before is None:
+            self.in_line()
+            for warning in line.warnings:
+                self.ctx.emit(Notice(warning))
+        if before is None or (before.state, before.ahead) != (line.state, line.ahead):
+            detail = f"{line.ahead} before it" if line.ahead else line.message
+            self.ctx.emit(RunChanged(self.run, line.state, detail))
 
     @property
     def progress(self) -> str:
