@@ -59,6 +59,7 @@ class Application:
         default_factory=lambda: is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
     )
     """Progress may be shown in place."""
+    has_input: Callable[[], bool] = text.waiting_input  # something is piped to this command
     call: Callable[[tuple[str, ...]], int] = subprocess.call
     """Runs a program in the foreground, on our own terminal; returns its exit status."""
     browse: Callable[[str], object] = webbrowser.open  # opens an address in the user's browser

@@ -9,6 +9,7 @@ governor's environment.
 import os
 import sys
 
+MOST_WARNINGS = 20
 TYPE_CHECKING = False  # mypy reads it as True; importing typing would cost at every start of a Python
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class FailOpen:
-    """Writes errors of its body to the run's faults.log and swallows them, but neither Ctrl-C nor exits."""
+    """Swallows errors of its body, but neither Ctrl-C nor exits, and warns the user of what they cost.
+
+    The run's faults.log gets the traceback.
+    """
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
@@ -37,9 +41,29 @@ class FailOpen:
             if directory := os.environ.get("RAIN_DEPLOY_RUN_DIR"):
                 text = f"{self._doing}\n{''.join(traceback.format_exception(fault))}\n"
                 append(Path(directory, "companion", "faults.log"), text)
+            warn(f"{self._doing} failed: {reason(fault)}")
         except Exception:  # noqa: BLE001 - a full disk: it cannot be reported anywhere
             return True
         return True
+
+
+def reason(fault: BaseException) -> str:
+    """Return the kind of an error and the first line of what it says."""
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    return ": ".join([type(fault).__name__, *lines[:1]])[:300]
+
+
+_warned: "set[str]" = set()
+
+
+def warn(text: str) -> None:
+    """Add a sentence to the warnings in the result of the run, unless it is there.  Raises OSError."""
+    from pathlib import Path
+
+    directory = os.environ.get("RAIN_DEPLOY_RUN_DIR")
+    if directory and text not in _warned and len(_warned) < MOST_WARNINGS:
+        _warned.add(text)
+        append(Path(directory, "companion", "warnings.txt"), f"{text}\n")
 
 
 def append(path: "Path", text: str) -> None:

@@ -2,7 +2,8 @@
 
 ``plt.show()`` keeps every open figure and then closes them, as if the user had closed the windows of a
 blocking show.  A figure that has not changed since it was kept (saved, then shown) is not kept again.
-Frames of ``plt.pause`` and of an animation's writer do not count as figures.
+Frames of ``plt.pause`` and of an animation's writer do not count as figures.  What waits for a click or a key
+returns at once, because no screen will ever send one.
 """
 
 import atexit
@@ -12,7 +13,9 @@ import hashlib
 import io
 import itertools
 import os
+import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,13 +23,20 @@ from weakref import WeakKeyDictionary
 import matplotlib as mpl
 from matplotlib.backend_bases import CloseEvent
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from . import FailOpen
+from . import FailOpen, reason, warn
 
 FILE_BACKENDS = frozenset({"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"})
 """matplotlib's backends without a window.  Any other becomes Agg, because a node has no screen."""
 LOOKS = ("bbox_extra_artists", "bbox_inches", "dpi", "edgecolor", "facecolor", "pad_inches", "transparent")
 """Arguments of the script's savefig that apply to our pictures too; the others are for its own file."""
+PLAINER: tuple[tuple[str, dict[str, bool]], ...] = (
+    ("as it is", {}),
+    ("without LaTeX", {"usetex": False}),
+    ("with its formulas as plain text", {"usetex": False, "parse_math": False}),
+)
+"""How a figure is drawn: the first way that works."""
 
 _directory = Path(os.environ["RAIN_DEPLOY_FIGURES"])
 _save = Figure.savefig
@@ -58,6 +68,33 @@ def hook_figure(module: Any) -> None:
         return None
 
     figure.savefig, figure.show = savefig, show_one
+    with FailOpen("hooking what waits for a click or a key"):
+        _hook_waits(module)
+
+
+def _hook_waits(module: Any) -> None:
+    canvas, blocking = module.FigureCanvasBase, module._blocking_input  # noqa: SLF001 - all such waits call it
+    start = canvas.start_event_loop
+
+    @functools.wraps(start)
+    def start_event_loop(self: Any, timeout: float = 0) -> None:
+        if timeout > 0:
+            start(self, timeout)
+        else:
+            _nobody_clicks(self.figure)
+
+    def blocking_input_loop(figure: Any, *_args: Any, **_kwargs: Any) -> None:
+        _nobody_clicks(figure)
+
+    canvas.start_event_loop, blocking.blocking_input_loop = start_event_loop, blocking_input_loop
+
+
+def _nobody_clicks(figure: Any) -> None:
+    with FailOpen("keeping a figure that waits for a click or a key"):
+        _keep(figure)
+        text = "the script waits for a click or a key in a figure; nodes have no screen, so it does not wait"
+        sys.stderr.write(f"rain-deploy: {text}\n")
+        warn(text)
 
 
 def hook_pyplot(pyplot: Any) -> None:
@@ -113,6 +150,41 @@ def _keep_open(pyplot: Any) -> None:
 
 
 def _keep(figure: Any, **looks: Any) -> None:
+    """Keep the figure, drawn as it is or else plainer.  Raises OSError, and what the first drawing raised."""
+    first: Exception | None = None
+    for how, settings in PLAINER:
+        try:
+            with _with_texts(figure, settings):
+                _keep_drawn(figure, looks)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - drawing runs much code of others
+            first = first or error
+        else:
+            if first:
+                warn(f"a figure is kept {how}, because drawing it as it is failed: {reason(first)}")
+            return
+    if first:
+        raise first
+
+
+@contextlib.contextmanager
+def _with_texts(figure: Any, settings: dict[str, bool]) -> Iterator[None]:
+    """Change settings of all texts of a figure for a while, also of those that drawing makes."""
+    texts: list[Any] = figure.findobj(Text) if settings else []
+    before = [(text, name, getattr(text, f"get_{name}")()) for text in texts for name in settings]
+    for_new: dict[Any, Any] = {f"text.{name}": value for name, value in settings.items()}
+    with mpl.rc_context(for_new):
+        try:
+            for text, name, _ in before:
+                getattr(text, f"set_{name}")(settings[name])
+            yield
+        finally:
+            for text, name, value in before:
+                getattr(text, f"set_{name}")(value)
+
+
+def _keep_drawn(figure: Any, looks: dict[str, Any]) -> None:
     """Save the figure as PNG and SVG under the next number, unless it looks as when it was last saved.
 
     Processes may share the directory: making the PNG claims its number.  Raises OSError, and whatever
@@ -131,7 +203,8 @@ def _keep(figure: Any, **looks: Any) -> None:
     finally:
         part.unlink()
     _kept[figure] = look
-    _part(_drawn(figure, "svg", metadata={"Date": None}, **looks)).replace(png.with_suffix(".svg"))
+    with FailOpen(f"drawing {png.stem}.svg"):
+        _part(_drawn(figure, "svg", metadata={"Date": None}, **looks)).replace(png.with_suffix(".svg"))
 
 
 def _drawn(figure: Any, kind: str, **looks: Any) -> bytes:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from . import wire
-from .files import load, read_json, write_json
+from .files import load, read_json, tail, write_json
 from .wire import Outcome, RunDescription, RunState, RunStatus, StateLine
+
+_MOST_WARNINGS_BYTES = 8000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,18 @@ class Run:
     def finish(self, outcome: str, message: str = "", **changes: Any) -> RunStatus:
         """Record that the run is over, and delete its variables.  Raises OSError."""
         self.forget_env()
-        return self.update(state=RunState.FINISHED, outcome=outcome, message=message, **changes)
+        warnings = (*self.status().warnings, *self._lost())
+        return self.update(
+            state=RunState.FINISHED,
+            outcome=outcome,
+            message=message,
+            warnings=tuple(dict.fromkeys(warnings)),
+            **changes,
+        )
+
+    def _lost(self) -> list[str]:
+        """Return what the companion could not do for the script, a sentence each."""
+        return tail(self.path / "companion" / "warnings.txt", _MOST_WARNINGS_BYTES).splitlines()
 
     @property
     def cancelled(self) -> bool:

@@ -227,6 +227,7 @@ def _manifest_of(run: RunRecord, status: RunStatus, files: Iterable[PulledFile])
         "args": list(run.args),
         "exit_code": status.exit_code,
         "outcome": status.outcome,
+        "warnings": list(status.warnings),
         "complete": status.state == RunState.FINISHED,
         "versions": status.versions,
         "started_s": status.started_s,

@@ -274,6 +274,7 @@ class World:
     called: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
     browsed: list[str] = dataclasses.field(default_factory=list)
     wait: Callable[[], None] = lambda: None
+    piped: bool = False
 
     def application(self) -> Application:
         return Application(
@@ -285,6 +286,7 @@ class World:
             call=self._call,
             browse=self.browsed.append,
             wait=self.wait,
+            has_input=lambda: self.piped,
         )
 
     def invoke(self, *words: str, answer: str = "") -> Result:

@@ -65,6 +65,9 @@ def run_spec(session: Session, script: Path, args: tuple[str, ...]) -> RunSpec:
 
     path = Path.cwd() / script
     read_script(path)
+    if session.app.has_input():
+        advice = "write it to a file, and name that file as an argument of the script"
+        session.say(f"what is piped to {session.verb} is not sent to the script: {advice}", warning=True)
     return spec.run_spec(path, args, spec.merged(session.flags, session.toml))
 
 

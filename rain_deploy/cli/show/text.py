@@ -2,11 +2,14 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import math
 import os
 import shutil
+import stat
 import sys
+import termios
 import textwrap
 import time
 from collections.abc import Sequence
@@ -42,6 +45,19 @@ def echo(message: str | bytes, *, nl: bool = True, err: bool = False) -> None:
     except OSError as error:
         if not err:
             raise OutputLost(error) from error
+
+
+def waiting_input(descriptor: int = 0) -> bool:
+    """Return True if stdin is a file or a pipe with something in it that nobody has read."""
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            return os.lseek(descriptor, 0, os.SEEK_CUR) < status.st_size
+        if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+            return any(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))
+    except OSError:  # no stdin at all
+        return False
+    return False
 
 
 def is_terminal(stream: IO[str] | None) -> bool:
