@@ -1,4 +1,4 @@
-"""Says which flag sends or installs what a run lacks: files of this machine, and modules."""
+"""Says which flag sends or installs what a run lacks: files of this machine, modules, what it downloads."""
 
 import contextlib
 import os
@@ -18,6 +18,14 @@ _NO_FILE = re.compile(
     r"FileNotFoundError: (?:\[Errno 2\] No such file or directory: )?(.+?)(?: not found\.)?$", re.MULTILINE
 )
 _NO_MODULE = re.compile(r"(?:ModuleNotFound|Import)Error: No module named '?([\w.]+)", re.MULTILINE)
+_NO_HOST = re.compile(
+    r"URL fetch failure on \w+://([^/:\s]+)"  # Keras
+    r"|ConnectionPool\(host='([^']+)'"  # requests
+    r"|[Cc]ould not resolve host:? '?([\w.-]+)"  # curl, git
+    r"|[Cc]annot connect to host ([\w.-]+)"  # aiohttp
+    r"|unable to resolve host address .([\w.-]+)"  # wget
+    r"|urlopen error (?:\[Errno -?\d+\] |timed out)"  # urllib: it names no host
+)
 _TAIL_BYTES = 20_000
 
 
@@ -62,7 +70,7 @@ def advice(ctx: Context, record: RunRecord, failure: str) -> str:
     """Return what may help a script that failed, from the results pulled; empty if nothing is known.
 
     ``failure`` is the first error of a point.  It, or else the last error on stderr, must be about a module,
-    or about a file that is here.
+    about a file that is here, or about a host that cannot be reached.
     """
     printed = ""
     with contextlib.suppress(OSError), (record.out / "stderr.log").open("rb") as file:
@@ -85,7 +93,16 @@ def _advice(ctx: Context, record: RunRecord, printed: str) -> str:
             return f"{text} is a path of this machine: name it relative to the script, and add --files"
         name = os.path.relpath(here, cwd)
         return f"{name} is here, but was not sent: the same command with --files {shlex.quote(name)}"
-    return ""
+    return _for_host(printed)
+
+
+def _for_host(printed: str) -> str:
+    found = [*_NO_HOST.finditer(printed)]
+    if not found:
+        return ""
+    host = next(filter(None, found[-1].groups()), "a host that the script needs")
+    proxy = "give them a way there (by a proxy: --env HTTPS_PROXY)"
+    return f"the nodes could not reach {host}: {proxy}, or download the data here and send it with --files"
 
 
 def _for_module(ctx: Context, record: RunRecord, module: str) -> str:

@@ -45,3 +45,22 @@ def test_a_module_that_is_found_only_here_is_named(shared: LocalCluster, tmp_pat
     (tmp_path / "late.py").write_text("import importlib\nimportlib.import_module('hid' + 'den')\n")
     told = shared("run", "late.py")
     assert "next: hidden.py is here, but was not sent: the same command with --files hidden.py" in told.stderr
+
+
+def test_the_script_and_its_tasks_have_one_thread_unless_it_is_said_otherwise(
+    shared: LocalCluster, tmp_path: Path
+) -> None:
+    names = ["OMP", "OPENBLAS", "MKL", "TF_NUM_INTRAOP", "TF_NUM_INTEROP"]
+    variables = [f"{name}_THREADS" if name.startswith("TF") else f"{name}_NUM_THREADS" for name in names]
+    (tmp_path / "threads.py").write_text(
+        "import os\nfrom rain.client import Client, remote\n"
+        f"def threads(): return ' '.join(os.environ.get(name, '-') for name in {variables})\n"
+        "@remote()\ndef of_task(ctx): return threads()\n"
+        "with Client('localhost', 7210).new_session('threads') as session:\n"
+        "    task = of_task(); task.output.keep(); session.submit()\n"
+        "    print(threads(), '/', task.output.fetch().get_str())\n"
+    )
+    assert shared.well("run", "threads.py").stdout.startswith("1 1 1 1 1 / 1 1 1 1 1\n")
+    assert shared.well("run", "--env", "OMP_NUM_THREADS=4", "threads.py").stdout.startswith(
+        "4 1 1 1 1 / 4 1 1 1 1\n"
+    )

@@ -62,6 +62,25 @@ def test_an_error_names_the_flag_that_sends_it(world: World, what: str) -> None:
     assert (says in text, flag in text) == (True, True), text
 
 
+NO_HOST = {
+    "Keras": "Exception: URL fetch failure on https://data.example/x/mnist.npz: None -- [Errno -2] Name",
+    "requests": "ConnectionError: HTTPSConnectionPool(host='data.example', port=443): Max retries",
+    "curl": "curl: (6) Could not resolve host: data.example",
+    "aiohttp": "ClientConnectorError: Cannot connect to host data.example:443 ssl:default [Name]",
+    "wget": "wget: unable to resolve host address \u2018data.example\u2019",
+    "urllib": "urllib.error.URLError: <urlopen error [Errno 111] Connection refused>",
+}
+
+
+@pytest.mark.parametrize("what", NO_HOST)
+def test_a_host_that_cannot_be_reached_is_named_with_what_to_do(world: World, what: str) -> None:
+    host = "a host that the script needs" if what == "urllib" else "data.example"
+    text = advised(world, NO_HOST[what])
+    assert text.startswith(f"the nodes could not reach {host}: ")
+    assert text.endswith("download the data here and send it with --files")
+    assert advice(world.ctx, replace(RUN, out=Path("/none")), f"task 3 failed: {NO_HOST[what]}") == text
+
+
 @pytest.mark.usefixtures("here")
 def test_an_error_of_a_point_names_the_flag(world: World) -> None:
     assert "--files a.csv" in advised(world, "TaskException", f"task 3 on node-1: {NO_FILE}'a.csv'")

@@ -162,6 +162,7 @@ class Attempt:
             (run.path / name).mkdir(exist_ok=True)
         env = {
             **environment(self._config, "job", run.path),
+            **engine.ONE_THREAD,
             "PYTHONUNBUFFERED": "1",
             "RAIN_DEPLOY_SERVER": f"{self._config.address}:{run.about.port}",
             "RAIN_DEPLOY_FIGURES": str(run.path / "figures"),
