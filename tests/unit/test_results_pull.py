@@ -121,6 +121,7 @@ def test_the_manifest_says_where_results_came_from(tmp_path: Path) -> None:
         "args": ["-n", "2"],
         "exit_code": 0,
         "outcome": "done",
+        "warnings": [],
         "complete": True,
         "versions": {"rain": "0.4.0"},
         "started_s": 10.0,
