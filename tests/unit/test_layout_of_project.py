@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -127,3 +128,39 @@ def test_scripts_are_executable_and_posix_sh(script: Path) -> None:
     assert os.access(script, os.X_OK)
     assert script.read_text("utf-8").startswith("#!/bin/sh\n")
     assert subprocess.run(["sh", "-n", script], check=False).returncode == 0
+
+
+def _imported(package: Path) -> set[str]:
+    """Return the top-level modules that a package imports, without what runs on nodes only."""
+    found = set()
+    for path in package.rglob("*.py"):
+        if {"companion", "node"} & set(path.relative_to(package).parts):
+            continue
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {"rain_deploy"}
+
+
+def test_what_the_package_declares_it_imports_and_what_it_imports_it_declares() -> None:
+    brought = {"invoke": "fabric", "urllib3": "requests"}  # parts of these, whose errors they raise
+    declared = {re.split(r"[^\w-]", dependency)[0] for dependency in PROJECT["dependencies"]}
+    assert declared == {brought.get(name, name) for name in _imported(ROOT / "rain_deploy")}
+
+
+def test_the_package_says_what_it_is_and_for_which_pythons() -> None:
+    supported = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
+    assert PROJECT["requires-python"] == f">={supported[0]}"
+    assert supported == sorted(supported, key=lambda version: int(version.partition(".")[2]))
+    assert "Typing :: Typed" in PROJECT["classifiers"]
+    assert all(url.startswith("https://") for url in PROJECT["urls"].values())
+
+
+def test_python_m_is_the_command(elsewhere: Path) -> None:
+    asked = ("--version",)
+    assert _python("-m", "rain_deploy", *asked, cwd=elsewhere) == _python(
+        "-m", "rain_deploy.cli.main", *asked, cwd=elsewhere
+    )
+    assert "Usage: " in _python("-m", "rain_deploy", "up", "--help", cwd=elsewhere)
