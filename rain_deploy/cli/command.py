@@ -111,7 +111,7 @@ def option(*names: str, kind: Kind | None = None, **settings: Any) -> Decorator:
 
 
 def run_argument(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a command with the argument RUN: a run's id, by default the last."""
+    """Decorate a command with the argument RUN: its id, number or script; by default the last."""
     return click.argument("run", required=False, shell_complete=complete)(command)
 
 
@@ -135,13 +135,13 @@ def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) ->
 def _names(what: str, context: Context, ctx: click.Context) -> list[str]:
     from rain_deploy.options.spec import cluster_spec
     from rain_deploy.verbs.list import types, zones
-    from rain_deploy.verbs.runs import runs
 
     call, zone = ctx.obj.call_verb, ctx.params.get("zone")
     if what == "clusters":
         return [cluster.name for cluster in context.store.clusters()]
-    if what == "runs":
-        return [line.run for line in call(runs, context, ctx.params.get("cluster") or "default").runs]
+    if what == "runs":  # from the record: a node that does not answer must not keep the shell waiting
+        records = context.store.runs(ctx.params.get("cluster") or "default")
+        return [*dict.fromkeys(Path(record.script).stem for record in records), *(each.id for each in records)]
     spec = cluster_spec("default", (CLOUD, ""), {"zone": zone} if zone else {})
     if what == "zones":
         return [zone.name for zone in call(zones, context, spec).zones]

@@ -1,5 +1,6 @@
 """A run, as it is recorded, and what is shipped with it."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,25 @@ class RunRecord:
     exit_code: int | None = None
     message: str = ""  # why it ended so, if the outcome does not say it
     pulled: bool = False  # True once everything of the finished run is in ``out`` and verified
+
+
+def named(runs: Sequence[RunRecord], name: str) -> tuple[RunRecord, ...]:
+    """Return the run with this id or number, the last of this script, or all whose ids begin with it."""
+    ways: tuple[Callable[[RunRecord], bool], ...] = (
+        lambda run: run.id == name,
+        lambda run: str(run.sequence) == name,
+        lambda run: name in script_names(run),
+    )
+    for fits in ways:
+        if found := [run for run in runs if fits(run)]:
+            return (found[-1],)
+    return tuple(run for run in runs if run.id.startswith(name))
+
+
+def script_names(run: RunRecord) -> tuple[str, ...]:
+    """Return what its script may be called: as it was typed, its file name, and that without ``.py``."""
+    path = Path(run.script)
+    return (run.script, path.name, path.stem)
 
 
 @dataclass(frozen=True, slots=True)

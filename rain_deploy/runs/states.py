@@ -12,7 +12,7 @@ from rain_deploy.cluster.power import awake
 from rain_deploy.cluster.seen import ASLEEP, Account, account_of
 from rain_deploy.core.cluster import Bill, Cluster
 from rain_deploy.core.events import Notice
-from rain_deploy.core.run import RunRecord
+from rain_deploy.core.run import RunRecord, named
 from rain_deploy.core.step import Command
 from rain_deploy.core.text import hour
 from rain_deploy.errors import EngineError, InputError, Unreachable
@@ -20,6 +20,7 @@ from rain_deploy.node.wire import ListedRun, Outcome, RunState, RunStatus, read_
 
 CANCEL_S = 60.0  # how long a cancelled run may take to end; a script that ignores it is killed after 5 s
 PAUSE_S = 0.2
+NAMED = 5  # runs that an error names
 _READ_DEADLINE_S = 300.0
 LIMIT_LATE_S = 180.0
 """How long after its limit a machine is off for sure: it looks once a minute, and clocks differ."""
@@ -45,12 +46,16 @@ class RunLine:
 
 
 def find_run(ctx: Context, cluster: str, run: str | None) -> RunRecord:
-    """Return a run of the cluster by id, or the last one."""
+    """Return a run of the cluster by id, beginning of an id, number or script; without a name the last one."""
     runs = ctx.store.runs(cluster)
-    if found := [record for record in runs if run in {None, record.id}]:
-        return found[-1]
-    known = ", ".join(record.id for record in runs[-5:]) or "none"
-    message = f"cluster {cluster} has {f'no run {run}' if run else 'no run'} (last runs: {known})"
+    found = runs[-1:] if run is None else named(runs, run)
+    if len(found) == 1:
+        return found[0]
+    shown = ", ".join(f"{record.sequence} ({record.id})" for record in (found or runs)[-NAMED:])
+    message = f"{len(found)} runs of cluster {cluster} begin with {run}: {shown}"
+    if not found:
+        message = f"cluster {cluster} has {f'no run {run}' if run else 'no run'}"
+        message += f"; its last runs: {shown}" if runs else ""
     raise InputError(message, next_step=f"rain-deploy runs -c {cluster}")
 
 
