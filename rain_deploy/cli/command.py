@@ -24,6 +24,10 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 SCRIPT_ENDS_OPTIONS = {"allow_interspersed_args": False}
 """Everything after SCRIPT is the script's, as with python."""
 SHOWN = 40  # letters of a wrong value in a message
+_RUN = (
+    "RUN is a run's number, its script (the last run of it), its id, or the beginning of its id. "
+    "`rain-deploy runs` shows them."
+)
 _DURATIONS = "A DURATION is a number of seconds, or a time such as 30s, 60m, 12h or 2d."
 _AMOUNTS = (
     "An AMOUNT is in the currency of the prices: CHF, unless [prices] in rain-deploy.toml sets another."
@@ -66,7 +70,9 @@ class Command(click.Command):
                     formatter.write(f"  rain-deploy {example}\n")
         shown = {parameter.metavar for parameter in self.get_params(ctx)}
         example = "nodes" if self.name in CLUSTER_VERBS else "timeout"
+        names_run = any(parameter.name == "run" for parameter in self.get_params(ctx))
         for note in (
+            *([_RUN] if names_run else []),
             *([_DURATIONS] if "DURATION" in shown else []),
             *([_AMOUNTS] if "AMOUNT" in shown else []),
             *([_SOURCES.format(example.upper(), example)] if self.name in CLUSTER_VERBS + RUN_VERBS else []),
@@ -141,7 +147,8 @@ def _names(what: str, context: Context, ctx: click.Context) -> list[str]:
         return [cluster.name for cluster in context.store.clusters()]
     if what == "runs":  # from the record: a node that does not answer must not keep the shell waiting
         records = context.store.runs(ctx.params.get("cluster") or "default")
-        return [*dict.fromkeys(Path(record.script).stem for record in records), *(each.id for each in records)]
+        scripts = dict.fromkeys(Path(record.script).stem for record in records)
+        return [*scripts, *(record.id for record in records)]
     spec = cluster_spec("default", (CLOUD, ""), {"zone": zone} if zone else {})
     if what == "zones":
         return [zone.name for zone in call(zones, context, spec).zones]

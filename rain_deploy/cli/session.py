@@ -93,14 +93,18 @@ class Session:
     @functools.cached_property
     def sink(self) -> Sink:
         """Where this command's events go."""
-        from rain_deploy.cli.show import progress
+        from rain_deploy.cli.show import live, progress
+        from rain_deploy.cli.show.activity import Activity
+        from rain_deploy.cli.show.history import History
 
         if self.json and self.follows:
             return progress.JsonLines()
         if self.quiet:
             return progress.Sink(script_to_stderr=self.json)
-        kind = progress.Spinner if self.app.terminal else progress.Lines
-        return kind(verbose=self.verbose, script_to_stderr=self.json)
+        kind = live.Spinner if self.app.terminal else progress.Lines
+        history = History(wiring.home(self.app.environ) / "durations.json")
+        activity = Activity(self.verb, history)
+        return kind(verbose=self.verbose, script_to_stderr=self.json, activity=activity)
 
     @functools.cached_property
     def toml(self) -> Settings:
@@ -121,7 +125,9 @@ class Session:
 
     def call(self, verb: Callable[Concatenate[Context, P], R], *arguments: P.args, **named: P.kwargs) -> R:
         """Call a verb with the context; every call of a verb passes here."""
-        returned: R = self.app.call_verb(verb, self.ctx, *arguments, **named)
+        ctx = self.ctx
+        with self.sink.work():
+            returned: R = self.app.call_verb(verb, ctx, *arguments, **named)
         return returned
 
     def cluster_spec(self, *, must_be_named: bool = False) -> ClusterSpec:

@@ -24,6 +24,15 @@ class StageStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A step that has something to do starts on a host."""
+
+    host: str
+    stage: str
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepDone:
     """A step ended on a host; ``outcome`` is ``unchanged``, ``done`` or ``failed``."""
 
@@ -75,7 +84,17 @@ class PointSeen:
     row: PointRow
 
 
-Event = Notice | StageStarted | StepDone | StageEnded | Progress | ScriptOutput | RunChanged | PointSeen
+Event = (
+    Notice
+    | StageStarted
+    | StepStarted
+    | StepDone
+    | StageEnded
+    | Progress
+    | ScriptOutput
+    | RunChanged
+    | PointSeen
+)
 EventSink = Callable[[Event], None]
 
 

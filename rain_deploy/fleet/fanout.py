@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from rain_deploy import workers
-from rain_deploy.core.events import EventSink, Progress, StageEnded, StageStarted, StepDone
+from rain_deploy.core.events import EventSink, Progress, StageEnded, StageStarted, StepDone, StepStarted
 from rain_deploy.core.machine import Host, Intent, Resource
 from rain_deploy.core.step import Stage
 from rain_deploy.errors import HostKeyError, InstallFailed, RainDeployError, Unreachable
@@ -169,6 +169,7 @@ class _Listener:
         step, now_s = self.stage.steps[int(name)].name, time.monotonic()
         if value == "started":
             self.started_s[step] = now_s
+            self.emit(StepStarted(self.host, self.stage.name, step))
             return
         if value == "done":
             self.changed.append(step)

@@ -46,7 +46,7 @@ class RunLine:
 
 
 def find_run(ctx: Context, cluster: str, run: str | None) -> RunRecord:
-    """Return a run of the cluster by id, beginning of an id, number or script; without a name the last one."""
+    """Return a run of the cluster by id, beginning of its id, number or script; by default the last."""
     runs = ctx.store.runs(cluster)
     found = runs[-1:] if run is None else named(runs, run)
     if len(found) == 1:

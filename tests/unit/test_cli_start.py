@@ -12,9 +12,9 @@ import pytest
 from rain_deploy import errors
 from rain_deploy.cli.session import Application, Session
 from rain_deploy.cli.show import text
-from rain_deploy.cli.show.progress import JsonLines, Lines, Sink, Spinner
+from rain_deploy.cli.show.live import Spinner
+from rain_deploy.cli.show.progress import JsonLines, Lines, Sink
 from rain_deploy.core import events
-from rain_deploy.node.wire import PointRow
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "exit-codes.md"
@@ -140,24 +140,6 @@ def test_a_terminal_gets_a_line_per_stage(capsys: pytest.CaptureFixture[str]) ->
         "node-2: install: engine: failed, 2.0 s",
         "install: 2 nodes, 1 min 16 s, failed on node-2",
     ]
-
-
-def test_a_terminal_counts_points_and_leaves_a_line_that_the_script_has_begun_alone(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the captured stream for a terminal
-    spinner = Spinner()
-    spinner(events.RunChanged("r1", "running"))
-    spinner(events.PointSeen(PointRow(task=1, point=False, state="finished")))
-    spinner(events.PointSeen(PointRow(task=2, point=True, state="finished")))
-    spinner(events.ScriptOutput("stderr", b"epoch 1"))
-    shown = capsys.readouterr().err
-    assert ("running: 1 point done" in shown, shown.endswith("epoch 1")) == (True, True)
-    spinner(events.PointSeen(PointRow(task=3, point=True, state="finished")))
-    spinner(events.RunChanged("r1", "finished"))
-    spinner.pause()
-    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

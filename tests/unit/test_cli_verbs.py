@@ -13,8 +13,10 @@ from click.shell_completion import ShellComplete
 from rain_deploy.cli.main import VERBS, root
 from rain_deploy.cli.show import text
 from rain_deploy.core import events
+from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import ApiError
 from rain_deploy.options.table import Group
+from rain_deploy.state.store import Store
 from rain_deploy.verbs.down import DownResult
 from rain_deploy.verbs.logs import NodeLog
 from tests.unit.fake_application import DOWN, OUT, POINT, RUN, UP, World
@@ -419,7 +421,15 @@ def completed(world: World, line: str) -> list[str]:
 def test_completion_names_clusters_runs_zones_and_types(world: World) -> None:
     world.living("exoscale")
     assert completed(world, "status -c ") == ["default"]
-    assert completed(world, "logs ") == ["r1"]
+    for number, script in enumerate(("train.py", "models/search.py", "train.py"), start=1):
+        Store(world.home).save_run(
+            RunRecord(f"2026-{number}", "ab12", "default", number, 1, script, (), "0", 1.0, Path("/out"))
+        )
+    assert completed(world, "logs ") == ["train", "search", "2026-1", "2026-2", "2026-3"]
+    assert completed(world, "points 2026-3") == ["2026-3"]
+    assert completed(world, "cancel tr") == ["train"]
+    assert completed(world, "logs -c another ") == []
+    assert world.verbs.calls == [], "no machine was asked"
     assert completed(world, "up --zone ch-g") == ["ch-gva-2"]
     assert completed(world, "types --zone ") == ["ch-dk-2", "ch-gva-2"]
     assert completed(world, "up --zone x --instance-type gpu") == ["gpu3.small"]

@@ -1,9 +1,8 @@
-"""Show events: as a spinner in a terminal, as lines in a pipe, as JSON Lines, or not at all."""
+"""Show events: as lines in a pipe, as JSON Lines, or not at all; ``live`` shows them in a terminal."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 import time
 from dataclasses import dataclass, field
@@ -12,19 +11,18 @@ from typing import TYPE_CHECKING
 import click
 
 from rain_deploy.cli.show import text
+from rain_deploy.cli.show.activity import Activity
 from rain_deploy.cli.show.text import OutputLost, echo
 from rain_deploy.core import events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rich.status import Status
+    from collections.abc import Callable, Iterator
 
     from rain_deploy.node.wire import PointRow
 
+WIDTH = 80  # of a line about a run in a log
 QUIET_S = 20.0
 """After this time without a line, show the next thing that a long step prints, as a sign of life."""
-WIDTH_PER_HOST = 36  # the columns of the terminal that one host's newest line needs to be useful
 
 
 @dataclass
@@ -35,12 +33,14 @@ class Sink:
     run: str = ""  # the run that the command is about, because Ctrl-C has to name it
     lost: OutputLost | None = None  # why the script's output is no longer shown
     on_point: Callable[[PointRow], None] | None = None  # for the one verb that shows points as they change
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    activity: Activity = field(default_factory=Activity)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __call__(self, event: events.Event) -> None:
         with self._lock:
             if isinstance(event, events.RunChanged):
                 self.run = event.run
+            self.activity.see(event)
             if isinstance(event, events.PointSeen) and self.on_point:
                 self.pause()
                 self.on_point(event.row)
@@ -65,6 +65,11 @@ class Sink:
 
     def pause(self) -> None:
         """Leave the terminal to the script's output, a question or the result."""
+
+    @contextlib.contextmanager
+    def work(self) -> Iterator[None]:
+        """Show, until the end of the block, that the command works."""
+        yield
 
 
 @dataclass
@@ -94,74 +99,12 @@ class Lines(Sink):
                 return f"{event.host}: {event.stage}: {event.step}: {event.outcome}, {took}"
             case events.Progress() if self.verbose or self.clock() - self._spoke_s > QUIET_S:
                 return f"{event.host}: {event.text}"
+            case events.PointSeen() if self.clock() - self._spoke_s > QUIET_S:
+                return self.activity.line(WIDTH)
             case events.RunChanged() if event.state != "finished" or self.verbose:
                 detail = f" ({event.detail})" if event.detail else ""
                 return f"run {event.run}: {event.state}{detail}"  # how it ended is the command's result
         return None
-
-
-@dataclass
-class Spinner(Lines):
-    """Shows, in a terminal, what each host is doing, and one line per stage that has ended."""
-
-    _stage: str = ""
-    _hosts: dict[str, str] = field(default_factory=dict)
-    _points: set[tuple[int, int]] = field(default_factory=set)
-    _mid_line: bool = False  # the script has begun a line and not ended it; a spinner would overwrite it
-
-    def show(self, event: events.Event) -> None:
-        match event:
-            case events.StageStarted():
-                self._stage, self._hosts = event.stage, dict.fromkeys(event.hosts, "")
-                self._news()
-            case events.Progress():
-                self._news(event.host, event.text)
-            case events.StepDone() if event.host in self._hosts:
-                self._news(event.host, event.step)
-            case events.ScriptOutput():
-                self._mid_line = not event.data.endswith(b"\n")
-            case events.PointSeen(row) if row.point and row.state == "finished":
-                self._points.add((row.session, row.task))
-                if not self._mid_line:
-                    self._show(f"running: {text.count(len(self._points), 'point')} done")
-        super().show(event)
-
-    def _line(self, event: events.Event) -> str | None:
-        if isinstance(event, events.StageEnded):
-            hosts = text.count(len(self._hosts), "node")
-            where = f", failed on {', '.join(event.failed)}" if event.failed else ""
-            self._hosts = {}
-            return f"{event.stage}: {hosts}, {text.seconds(event.seconds)}{where}"
-        failed = isinstance(event, events.StepDone) and event.outcome == "failed"
-        if isinstance(event, events.Progress | events.StepDone) and not failed and not self.verbose:
-            return None
-        return super()._line(event)
-
-    def _news(self, host: str = "", line: str = "") -> None:
-        if host:
-            self._hosts.pop(host, None)
-            self._hosts[host] = line  # the last in order is the newest
-        room = self._status.console.width - len(self._stage) - 6
-        newest = [f"{host} {line}" for host, line in reversed(self._hosts.items()) if line]
-        shown = newest[: max(1, room // WIDTH_PER_HOST)] or [text.count(len(self._hosts), "node")]
-        parts = [text.cut(text.clean(part), room // len(shown) - 3) for part in shown]
-        self._show(f"{self._stage}: {' · '.join(parts)}")
-
-    @functools.cached_property
-    def _status(self) -> Status:
-        from rich.console import Console
-        from rich.status import Status
-
-        return Status("", console=Console(stderr=True))
-
-    def _show(self, line: str) -> None:
-        self._status.update(line.replace("[", r"\["))
-        self._status.start()
-
-    def pause(self) -> None:
-        if "_status" in vars(self):
-            with contextlib.suppress(OSError):
-                self._status.stop()
 
 
 class JsonLines(Sink):

@@ -1,0 +1,128 @@
+"""What the command does at this moment, as one line that moves: what, how far, for how long, how long yet."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rain_deploy.cli.show import text
+from rain_deploy.cli.show.history import History
+from rain_deploy.core import events
+from rain_deploy.core.text import span
+
+WIDTH_PER_HOST = 36  # the columns of the terminal that one host's newest line needs to be useful
+BETWEEN = " · "
+
+
+@dataclass
+class Activity:
+    """Follows the events of a command.  Not thread-safe."""
+
+    verb: str = ""
+    history: History = field(default_factory=History)
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._what, self._key, self._since_s = self.verb, self.verb, self.clock()
+        self._hosts: dict[str, str] = {}  # the newest line of each; the last in order is the newest
+        self._steps: dict[str, tuple[str, float]] = {}  # what each does, and since when
+        self._stage = ""
+        self._run = ""
+        self._points: dict[tuple[int, int], str] = {}
+        self._tasks: dict[tuple[int, int], str] = {}
+
+    def see(self, event: events.Event) -> None:
+        """Take note of an event."""
+        match event:
+            case events.Notice(sentence) if not self._run:
+                self._turn_to(sentence, f"{self.verb}: {sentence.partition(' ')[0]}")
+            case events.StageStarted():
+                self._turn_to(event.stage, f"{self.verb}: stage {event.stage}")
+                self._stage, self._hosts = event.stage, dict.fromkeys(event.hosts, "")
+            case events.StepStarted():
+                self._steps[event.host] = (event.step, self.clock())
+                self._news(event.host, event.step)
+            case events.StepDone():
+                self._steps.pop(event.host, None)
+                self.history.add(event.step, event.seconds)
+            case events.Progress():
+                self._news(event.host, event.text)
+            case events.StageEnded():
+                self._turn_to(self.verb, self.verb)
+            case events.RunChanged(run, "finished"):
+                self._turn_to("pulling results", f"results {_script(run)}")
+                self._run = ""
+            case events.RunChanged(run, state):
+                more = f", {event.detail}" if event.detail and state == "queued" else ""
+                self._turn_to(f"run {run}: {state}{more}", f"script {_script(run)}")
+                self._run = run if state == "running" else ""
+            case events.PointSeen(row):
+                rows = self._points if row.point else self._tasks
+                rows[row.session, row.task] = row.state
+
+    def _turn_to(self, what: str, key: str) -> None:
+        now_s = self.clock()
+        if self._key != self.verb:
+            self.history.add(self._key, now_s - self._since_s)
+        self._what, self._key, self._since_s = what, key, now_s
+        self._stage, self._hosts, self._steps = "", {}, {}
+
+    def _news(self, host: str, line: str) -> None:
+        self._hosts.pop(host, None)
+        self._hosts[host] = line
+
+    def line(self, width: int) -> str:
+        """Return the line of this moment, at most ``width`` columns wide."""
+        key, since_s = self._key, self._since_s
+        if self._steps:
+            key, since_s = min(self._steps.values(), key=lambda step: step[1])
+        passed_s = self.clock() - since_s
+        left = self._left_s(key, passed_s)
+        spent = span(passed_s) + (f", about {span(left)} left" if left else "")
+        if self._run:
+            parts = [*self._counts(), spent]
+            if self.verb in {"run", "attach", "logs", "points"}:
+                parts.append("Ctrl-C leaves it running")
+            while len(BETWEEN.join(parts)) > width and len(parts) > 1:
+                parts.pop()
+            return text.cut(BETWEEN.join(parts), width)
+        room = width - len(BETWEEN) - len(spent)
+        what = self._work(room) if self._stage else text.cut(text.clean(self._what), room)
+        return f"{what}{BETWEEN}{spent}"
+
+    def _left_s(self, key: str, passed_s: float) -> float | None:
+        """Return how many seconds are left, from the points that are done, or else from the last time."""
+        counts = Counter(self._points.values())
+        if self._run and counts["finished"] and (left := counts["submitted"] + counts["running"]):
+            return max(1.0, passed_s / counts["finished"] * left)
+        expected_s = self.history.expected_s(key)
+        return None if expected_s is None or expected_s <= passed_s else max(1.0, expected_s - passed_s)
+
+    def _counts(self) -> list[str]:
+        """Return ``12/20 done``, ``2 running``, ``1 failed`` of the points, or else of the tasks."""
+        counts = Counter((self._points or self._tasks).values())
+        if not counts:
+            return ["running"]
+        noun = "" if self._points else " tasks"
+        shown = ((counts[state], state) for state in ("running", "failed"))
+        return [
+            f"{counts['finished']}/{counts.total()}{noun} done",
+            *(f"{count} {state}" for count, state in shown if count),
+        ]
+
+    def _work(self, room: int) -> str:
+        """Return the stage and what its hosts printed last."""
+        room -= len(self._stage) + 2
+        newest = [f"{host} {line}" for host, line in reversed(self._hosts.items()) if line]
+        shown = newest[: max(1, room // WIDTH_PER_HOST)] or [text.count(len(self._hosts), "node")]
+        each = (room - len(BETWEEN) * (len(shown) - 1)) // len(shown)
+        parts = [text.cut(re.sub(r"\s+", " ", text.clean(part)), max(1, each)) for part in shown]
+        return f"{self._stage}: {BETWEEN.join(parts)}"
+
+
+def _script(run: str) -> str:
+    """Return the name of the script in a run's id."""
+    return "-".join(run.split("-")[4:])

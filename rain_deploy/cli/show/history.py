@@ -1,0 +1,40 @@
+"""How long each step took the last time, so that progress can say how much is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LONG_S = 3.0  # shorter steps are not worth a forecast
+KEPT = 200
+
+
+@dataclass
+class History:
+    """Seconds per step, in a file of the home directory.  It helps, so nothing fails because of it."""
+
+    path: Path | None = None
+    _known: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if self.path is not None:
+                pairs = json.loads(self.path.read_text(encoding="utf-8")).items()
+                self._known = {str(step): float(seconds) for step, seconds in pairs}
+
+    def expected_s(self, step: str) -> float | None:
+        """Return how long the step took the last time; None if that is not known."""
+        return self._known.get(step)
+
+    def add(self, step: str, seconds: float) -> None:
+        """Keep how long the step took; one that was short this time keeps what it took when it was long."""
+        if seconds < LONG_S:
+            return
+        self._known.pop(step, None)
+        self._known[step] = round(seconds, 1)
+        with contextlib.suppress(OSError):
+            if self.path is not None and self.path.parent.is_dir():
+                newest = dict([*self._known.items()][-KEPT:])
+                self.path.write_text(json.dumps(newest, indent=1), encoding="utf-8")

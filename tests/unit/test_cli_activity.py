@@ -1,0 +1,172 @@
+"""The line that moves: what the command does, how far it is, for how long, and how long yet."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.cli.show.activity import Activity
+from rain_deploy.cli.show.history import KEPT, History
+from rain_deploy.cli.show.live import APPEARS_S, REDRAWN_S, Spinner
+from rain_deploy.core import events
+from rain_deploy.node.wire import PointRow
+from tests.unit.test_cli_progress import Clock
+
+RUN = "20261129-195411-7-9763-train-all"
+
+
+def point(task: int, state: str, *, is_point: bool = True) -> events.PointSeen:
+    return events.PointSeen(PointRow(task=task, session=1, state=state, point=is_point))
+
+
+def activity(clock: Clock, *seen: events.Event, verb: str = "run", known: History | None = None) -> Activity:
+    made = Activity(verb, known or History(), clock)
+    for event in seen:
+        made.see(event)
+    return made
+
+
+def running(clock: Clock, *states: str, verb: str = "run", is_point: bool = True) -> Activity:
+    rows = (point(number, state, is_point=is_point) for number, state in enumerate(states))
+    return activity(clock, events.RunChanged(RUN, "running"), *rows, verb=verb)
+
+
+def test_a_run_says_how_far_it_is_and_how_long_yet() -> None:
+    clock = Clock()
+    it = running(clock, *["submitted"] * 8, *["finished"] * 9, "failed", "running", "running")
+    clock.now_s = 270.0
+    assert (
+        it.line(100)
+        == "9/20 done · 2 running · 1 failed · 4 min, about 5 min left · Ctrl-C leaves it running"
+    )
+    it.see(point(1, "finished"))
+    assert it.line(100).startswith("10/20 done")
+
+
+def test_a_run_without_points_counts_tasks_and_one_without_tasks_says_for_how_long() -> None:
+    clock = Clock()
+    it = running(clock, "finished", "running", "submitted", is_point=False)
+    assert it.line(80).startswith("1/3 tasks done · 1 running")
+    clock.now_s = 12.0
+    assert running(Clock()).line(80) == "running · 0 s · Ctrl-C leaves it running"
+
+
+def test_ctrl_c_is_promised_to_leave_it_running_only_where_it_does() -> None:
+    assert "Ctrl-C" not in running(Clock(), "running", verb="sweep").line(100)
+    assert "Ctrl-C leaves it running" in running(Clock(), "running", verb="attach").line(100)
+
+
+@pytest.mark.parametrize("width", [20, 40, 57, 80, 120])
+def test_the_line_fits_and_moves_every_second(width: int) -> None:
+    stage = events.StageStarted("install", ("node-1", "node-2", "node-3"))
+    long = "Compiling rain_server v0.4.0 (/var/lib/rain-deploy/cache/build/rain_server) " * 3
+    news = (events.Progress("node-1", long), events.Progress("node-2", f"{long}\t\x1b[2J"))
+    notice = events.Notice("waiting for node-1 to answer: " + long)
+    for seen in ((), (notice,), (stage,), (stage, news[0]), (stage, *news)):
+        clock = Clock()
+        it = activity(clock, *seen, verb="up")
+        first = it.line(width)
+        clock.now_s = 1.0
+        assert it.line(width) != first
+        assert max(len(it.line(width)), len(first)) <= width
+        assert "\x1b" not in first
+    many = running(Clock(), *["running"] * 1000, *["finished"] * 1000, *["failed"] * 1000)
+    assert len(many.line(width)) <= width
+
+
+def test_a_step_says_how_much_is_left_by_what_it_took_the_last_time(tmp_path: Path) -> None:
+    clock, known = Clock(), History(tmp_path / "durations.json")
+    begins = (events.StageStarted("install", ("node-1",)), events.StepStarted("node-1", "install", "engine"))
+    it = activity(clock, *begins, verb="up", known=known)
+    clock.now_s = 90.0
+    assert it.line(80) == "install: node-1 engine · 1 min"
+    it.see(events.StepDone("node-1", "install", "engine", "done", 240.0))
+    it.see(events.StageEnded("install", (), 240.0))
+    clock.now_s = 100.0
+    again = activity(clock, *begins, verb="up", known=History(tmp_path / "durations.json"))
+    clock.now_s = 160.0
+    again.see(events.Progress("node-1", "Compiling rain_server 145/145"))
+    assert again.line(80) == "install: node-1 Compiling rain_server 145/145 · 1 min, about 3 min left"
+    clock.now_s = 400.0
+    assert again.line(80).endswith("145/145 · 5 min"), "what takes longer than the last time promises nothing"
+
+
+def test_a_wait_and_a_script_are_remembered_too(tmp_path: Path) -> None:
+    known = History(tmp_path / "durations.json")
+    making, clock = events.Notice("making node-1, and waiting until it runs"), Clock()
+    it = activity(clock, making, verb="up", known=known)
+    clock.now_s = 40.0
+    it.see(events.StageStarted("facts", ("node-1",)))
+    it.see(events.RunChanged(RUN, "running"))
+    clock.now_s = 140.0
+    it.see(events.RunChanged(RUN, "finished"))
+    again = activity(clock, making, verb="up", known=History(tmp_path / "durations.json"))
+    clock.now_s = 150.0
+    assert again.line(80).endswith("10 s, about 30 s left")
+    again.see(events.RunChanged(RUN, "running"))
+    clock.now_s = 190.0
+    assert again.line(80) == "running · 40 s, about 1 min left"
+
+
+def test_what_is_remembered_is_bounded_and_never_in_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "durations.json"
+    history = History(path)
+    for number in range(KEPT + 50):
+        history.add(f"step {number}", 10.0)
+    history.add("short", 0.1)
+    assert len(json.loads(path.read_text())) == KEPT
+    assert History(path).expected_s("short") is None
+    for damage in ("{", "[]", '{"a": "b"}', "\0"):
+        path.write_text(damage)
+        assert History(path).expected_s("a") is None
+    History(tmp_path / "no home" / "durations.json").add("step", 10.0)
+    assert not (tmp_path / "no home").exists()
+
+
+@pytest.fixture
+def spinner(monkeypatch: pytest.MonkeyPatch) -> Spinner:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the captured stream for a terminal
+    return Spinner(activity=Activity("up"))
+
+
+def test_it_moves_in_the_first_second_without_any_event(
+    spinner: Spinner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with spinner.work():
+        time.sleep(APPEARS_S + 5 * REDRAWN_S)
+    shown = capsys.readouterr().err
+    assert shown.count("up · ") > 1
+    spinner(events.Notice("done"))
+    time.sleep(2 * REDRAWN_S)
+    assert capsys.readouterr().err == "done\n", "nothing moves after the command's end"
+
+
+def test_a_quick_command_shows_no_line(spinner: Spinner, capsys: pytest.CaptureFixture[str]) -> None:
+    with spinner.work():
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_it_leaves_a_question_and_a_line_that_the_script_has_begun_alone(
+    spinner: Spinner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown(wait_s: float = APPEARS_S + 3 * REDRAWN_S) -> bool:
+        capsys.readouterr()
+        time.sleep(wait_s)
+        return "up · " in capsys.readouterr().err
+
+    with spinner.work():
+        assert shown()
+        spinner.pause()
+        assert not shown()
+        spinner(events.Notice("you agreed"))
+        spinner(events.ScriptOutput("stderr", b"epoch 1"))
+        assert not shown()
+        spinner(events.ScriptOutput("stderr", b" of 2\n"))
+        spinner.activity.verb = "up"
+        time.sleep(APPEARS_S + 3 * REDRAWN_S)
+        assert "you agreed · " in capsys.readouterr().err
