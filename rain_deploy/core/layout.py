@@ -14,6 +14,13 @@ MACHINE = "/var/lib/rain-deploy-machine"
 Its file ``mark`` says that our user-data finished, so that the machine obeys its time limit.  Only the mark
 at this very path allows to power a machine off or to give it new host keys.
 """
+STAGING = "tmp/stage"
+"""What the names of directories with the files of a stage begin with, below our directory on a node.
+
+The files may be secrets.  The names go on with the process id of the stage's shell and with its start, in
+ticks since boot.  One whose process has ended was left by a command that was killed: the next stage, the
+keeper and ``down`` remove it.
+"""
 SET_MACHINE = f"M=${{RAIN_DEPLOY_MACHINE:-{MACHINE}}}"  # shell text that sets ``$M`` to that directory
 
 

@@ -138,6 +138,9 @@ def join(run_dir: Path, *, no_wait: bool) -> StateLine | int:
         print(f"other runs are not finished: {', '.join(others)}", file=sys.stderr)
         return wire.BUSY
     if run.status().state == RunState.SHIPPED:
+        if not (run.path / "env.json").exists():
+            print("it came here long ago, and its variables are deleted: start it anew", file=sys.stderr)
+            return 1
         lacking = [one for one in run.about.imports if find_spec(one.name) is None]
         if sure := [one for one in lacking if one.sure]:
             run.forget_env()

@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rain_deploy.core.layout import STAGING
 from rain_deploy.core.step import Command, PayloadFile, Stage, Step
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def _environment() -> "jinja2.Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["staging"] = f'"$B/{STAGING}"'
     environment.filters["q"] = lambda value: shlex.quote(str(value))
     return environment
 

@@ -1,5 +1,6 @@
 """Ships a run, puts it in line, and follows it over one exec channel, also after a lost connection."""
 
+import contextlib
 import math
 import shlex
 import time
@@ -17,9 +18,9 @@ from rain_deploy.core.layout import RUN_PORTS
 from rain_deploy.core.run import RunRecord, RunState, Shipment
 from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.step import Command, CommandResult
-from rain_deploy.errors import EngineError, InputError, Locked, Unreachable
+from rain_deploy.errors import EngineError, InputError, Locked, RainDeployError, Unreachable
 from rain_deploy.node import wire
-from rain_deploy.parts.services import node_argv, ship_stage
+from rain_deploy.parts.services import node_argv, ship_stage, withdraw_stage
 from rain_deploy.results.pull import check_target
 from rain_deploy.runs.lacking import modules_lacking
 from rain_deploy.runs.shipping import payload
@@ -61,8 +62,16 @@ def shipped(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -
         run_stages(ctx, cluster, dict.fromkeys(names, stage)).require()
     except BaseException:
         ctx.store.forget_run(record)
+        withdraw(ctx, cluster, record)
         raise
     return record
+
+
+def withdraw(ctx: Context, cluster: Cluster, record: RunRecord) -> None:
+    """Delete the variables of a run that does not run from all nodes that answer."""
+    stage = withdraw_stage(cluster.layout, record.id)
+    with contextlib.suppress(RainDeployError):
+        run_stages(ctx, cluster, {node.name: stage for node in cluster.nodes})
 
 
 def _new_run(
@@ -108,6 +117,7 @@ def queue(ctx: Context, cluster: Cluster, record: RunRecord, spec: RunSpec) -> R
         raise
     if result.exit_status != 0:
         ctx.store.forget_run(record)
+        withdraw(ctx, cluster, record)
         raise _refused(ctx, record, result)
     queued = replace(record, state=RunState.QUEUED)
     ctx.store.save_run(queued)

@@ -15,7 +15,7 @@ from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.text import size
 from rain_deploy.errors import InputError, Locked, UsageError
 from rain_deploy.runs.finish import RunResult, end_of
-from rain_deploy.runs.follow import follow, queue, shipped
+from rain_deploy.runs.follow import follow, queue, shipped, withdraw
 from rain_deploy.runs.shipping import ASK_ABOVE_BYTES, collect
 
 NAMES_SHOWN = 5  # how many shipped files are named before "and N more"
@@ -39,6 +39,7 @@ def run(ctx: Context, name: str, spec: RunSpec) -> RunResult:
             followed = follow(ctx, cluster, record, queued=spec, in_line=locked.close)
         except (Locked, InputError):  # the server node refused it
             ctx.store.forget_run(record)
+            withdraw(ctx, cluster, record)
             raise
     return end_of(ctx, cluster, record, followed)
 

@@ -15,7 +15,7 @@ from rain_deploy.errors import InputError
 from rain_deploy.node.wire import Outcome
 from rain_deploy.results.pull import PulledRun
 from rain_deploy.runs.finish import RunResult, end_of, pull_run
-from rain_deploy.runs.follow import follow
+from rain_deploy.runs.follow import follow, withdraw
 from rain_deploy.runs.states import (
     RunLine,
     await_end,
@@ -86,6 +86,8 @@ def cancel(ctx: Context, name: str, run: str | None = None) -> CancelResult:
             ask_server(ctx, cluster, "cancel", cluster.layout.run(record.id))
     status = await_end(ctx, cluster, (record.id,))[record.id]
     record_state(ctx, record, status)
+    if before and before.state in {RunState.SHIPPED, RunState.QUEUED}:
+        withdraw(ctx, cluster, record)  # no governor had it, so none of them deletes its variables
     changed = changed and status.outcome == Outcome.CANCELLED  # it may have ended in the meantime
     return CancelResult(name, record.id, status.state, status.outcome, changed)
 

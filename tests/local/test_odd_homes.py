@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CACHES
-from tests.local.command_line import PROGRAM, CommandLine, LocalCluster, environments, living_in
+from tests.local.command_line import PROGRAM, CommandLine, LocalCluster, environments, living_in, role
 from tests.local.conftest import MakeCluster, MakeHome
 from tests.local.scripts import SQUARES, WAITS
 from tests.support.waiting import wait_for
@@ -153,6 +154,26 @@ def test_a_run_that_was_shipped_and_never_in_line_holds_nobody_up(
     (directory / "state.json").unlink()
     down = cluster.well("down", "--json").result
     assert down["pulled"] == []
+
+
+@pytest.mark.parametrize("following", ["nothing", "run", "down"])
+def test_the_variables_of_a_run_that_was_killed_while_it_was_shipped_do_not_stay(
+    cluster: LocalCluster, tmp_path: Path, following: str
+) -> None:
+    """Everything of it is killed, on the nodes too: nobody is left who could clear up."""
+    (tmp_path / "large").write_bytes(os.urandom(64 << 20))
+    run = cluster.start("run", "--env", f"TOKEN={CANARY}", "--files", "large", "squares.py")
+    staging = cluster.line.home / "local" / "tmp"
+    wait_for(lambda: [*staging.glob("stage.*/run/env.json")])
+    run.kill()
+    for pid, env in environments().items():
+        if f"\0RAIN_DEPLOY_LOCAL_NODE={cluster.id}/" in env and not role(pid, env):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    if following != "nothing":
+        assert cluster(following, *(["squares.py"] if following == "run" else [])).exit_code == 0
+        assert [*staging.glob("*")] == []
+    wait_for(lambda: places(cluster.line) == set(), 40, lambda: str(places(cluster.line)))
 
 
 def test_a_run_in_line_does_not_wait_for_nodes_that_came_after_it(

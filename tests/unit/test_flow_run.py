@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,8 @@ class ServerNode:
     """Of every run that has finished."""
     complaint: bytes = b"said why"
     described: list[dict[str, Any]] = field(default_factory=list)
+    cleared: list[tuple[str, str]] = field(default_factory=list)
+    """Node, and directory of the run whose variables were deleted there."""
 
     def connect(self, host: Host) -> None: ...
 
@@ -67,6 +71,10 @@ class ServerNode:
         del on_stderr
         if command.stdin is not None:
             return self._result(host, self.ship)
+        if 'rm -f -- "$R/env.json"' in command.argv[-1]:
+            place = next(line for line in command.argv[-1].splitlines() if line.startswith("R="))
+            self.cleared.append((host.name, place.rpartition("/")[2]))
+            return CommandResult(0, b"", b"")
         words = command.argv if command.argv[0] != "sh" else tuple(shlex.split(command.argv[2]))
         if "follow" in words:
             lines, status = self.follows.pop(0)
@@ -183,6 +191,40 @@ def test_a_run_that_does_not_want_to_wait_leaves_no_record(world: World, *, deta
     with pytest.raises(Locked):
         run(world.ctx, "one", RunSpec(Path("s.py"), detach=detach, wait=False))
     assert world.store.runs() == ()
+
+
+def ships_in_vain(world: World) -> None:
+    world.node.ship = None
+    detached(world)
+
+
+def is_refused(world: World) -> None:
+    world.node.queue = 11
+    detached(world)
+
+
+def is_refused_while_it_follows(world: World) -> None:
+    world.node.follows = [([], 11)]
+    run(world.ctx, "one", RunSpec(Path("s.py"), wait=False))
+
+
+def is_cancelled_in_line(world: World) -> None:
+    record = detached(world)
+    world.node.states[record.id] = "queued"
+    cancel(world.ctx, "one")
+
+
+@pytest.mark.parametrize(
+    "ends", [ships_in_vain, is_refused, is_refused_while_it_follows, is_cancelled_in_line]
+)
+def test_the_variables_of_a_run_that_never_runs_are_deleted_on_every_node(
+    world: World, ends: Callable[[World], None]
+) -> None:
+    """No governor ever has them, so none deletes them."""
+    with contextlib.suppress(Locked, Unreachable):
+        ends(world)
+    assert sorted(node for node, _ in world.node.cleared) == ["node-1", "node-2"]
+    assert len({run for _, run in world.node.cleared}) == 1
 
 
 def test_a_run_that_may_be_in_line_stays_recorded(world: World) -> None:

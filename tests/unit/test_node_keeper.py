@@ -17,7 +17,7 @@ import pytest
 from rain_deploy.node.files import load, node_config, write_json
 from rain_deploy.node.service.engine import Epoch
 from rain_deploy.node.service.keeper import Keeper
-from rain_deploy.node.service.process import end, leader, scan
+from rain_deploy.node.service.process import end, identify, leader, scan
 from tests.support.network import WORKER
 from tests.support.waiting import wait_for
 
@@ -98,7 +98,7 @@ class Node:
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
-    made = Node(tmp_path / "node")
+    made = Node(tmp_path / "base" / "clusters" / "node")
     made.install()
     yield made
     for server in made.servers.values():
@@ -216,6 +216,52 @@ def test_variables_go_when_a_served_run_is_over_and_not_before(node: Node) -> No
     os.kill(node.governor(), signal.SIGKILL)
     steps(keeper, lambda: not (run / "env.json").exists())
     steps(keeper, lambda: "SECRET" not in (env := node.environment()) and env)
+
+
+def aged(run: Path) -> None:
+    """It came to the node two hours ago."""
+    then_s = time.time() - 7200
+    os.utime(run / "run.json", (then_s, then_s))
+
+
+def test_variables_of_a_run_that_never_came_into_line_go_while_no_run_is_served(node: Node) -> None:
+    old, fresh, queued = node.ship("old", 1), node.ship("fresh", 2), node.ship("queued", 3)
+    write_json(queued / "state.json", {"state": "queued"})
+    aged(old)
+    aged(queued)
+    node.serve(IDLE_PORT)
+    steps(node.keeper(), has_governor(node))
+    steps(node.keeper(), lambda: not (old / "env.json").exists())
+    assert (fresh / "env.json").exists()
+    assert (queued / "env.json").exists()
+
+
+def test_variables_of_another_run_stay_while_one_is_served(node: Node) -> None:
+    """It may be the next in line; only the server node can tell."""
+    node.ship("r1", 1)
+    waits = node.ship("r2", 2, live=["r1"])
+    aged(waits)
+    node.serve(RUN_PORT + 1)
+    steps(node.keeper(), lambda: "SECRET" in node.environment())
+    keeper = node.keeper()
+    for _ in range(5):
+        keeper.step()
+    assert (waits / "env.json").exists()
+
+
+def test_the_keeper_removes_what_a_killed_stage_left_and_nothing_of_one_that_works(node: Node) -> None:
+    base = node.path.parent.parent
+    me = identify(os.getpid())
+    assert me
+    places = {
+        name: base / "tmp" / f"stage.{name}"
+        for name in (f"{me.pid}.{me.start_ticks}", f"{me.pid}.{me.start_ticks - 1}", "aB3x9q", "4194304.7")
+    }
+    for place in places.values():
+        place.mkdir(parents=True)
+        (place / "env.json").write_text("{}")
+    node.keeper().step()
+    assert [name for name, place in places.items() if place.exists()] == [f"{me.pid}.{me.start_ticks}"]
 
 
 def test_a_governor_that_never_gets_ready_is_not_tried_without_pause(node: Node) -> None:

@@ -41,10 +41,22 @@ from rain_deploy.node.wire import (
 
 def ship(runs: Path, name: str, sequence: int, port: int = 7230, **more: Any) -> Run:
     described = {"run": name, "sequence": sequence, "port": port, "script": "s.py", **more}
+    write_json(runs / name / "env.json", {})
     write_json(runs / name / "run.json", described)
     run = load_run(runs / name)
     assert run
     return run
+
+
+def test_a_run_whose_variables_are_deleted_is_not_queued(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would run without them, and nobody would be told."""
+    run = ship(tmp_path, "r", 1)
+    run.forget_env()
+    assert join(run.path, no_wait=False) == 1
+    assert "start it anew" in capsys.readouterr().err
+    assert run.status().state == RunState.SHIPPED
 
 
 def config_of(directory: Path) -> NodeConfig:

@@ -9,6 +9,7 @@ from ..files import Tail, load, node_config
 from ..run import Run, all_runs, load_run
 from ..wire import NodeConfig, RunState
 from .engine import GOVERNOR_LOG, Epoch, fresh_epoch, start_governor
+from .leftovers import tidy
 from .process import Process, Service, end, group, leader, scan
 
 _BUSY_POLL_S = 0.03
@@ -16,6 +17,7 @@ _FRESH_S = 30.0
 """How long after a governor's end the keeper polls often, because another server is expected soon."""
 _IDLE_POLL_S = 0.5
 _LONGEST_PAUSE_S = 2.0
+_TIDY_EVERY_S = 10.0
 _SERVER_GONE = b"Lost connection to the server"
 
 
@@ -40,6 +42,7 @@ class Keeper:
         self._config = config
         self._since = time.monotonic()
         self._failures = 0
+        self._tidied_s = 0.0
         self._governor: Process | None = None
         if found := leader(config.service, "governor"):
             self._adopt(found, Path(found.place))
@@ -48,6 +51,9 @@ class Keeper:
 
     def step(self) -> float:
         """Check once and act; return the seconds until the next check."""
+        if time.monotonic() - self._tidied_s > _TIDY_EVERY_S:
+            self._tidied_s = time.monotonic()
+            tidy(self._config, idle=self._governor is not None and not self._serves)
         if self._governor:
             # A governor that logs that its server is gone may run on for 5 s.
             if self._governor.alive() and _SERVER_GONE not in self._log.read(whole_lines=True):
@@ -74,6 +80,7 @@ class Keeper:
 
     def _adopt(self, governor: Process, epoch: Path) -> None:
         self._governor, self._epoch = governor, epoch
+        self._serves = (load(epoch / "epoch.json", Epoch) or Epoch()).run
         self._log = Tail(epoch / GOVERNOR_LOG)
 
     def _clear(self) -> None:
