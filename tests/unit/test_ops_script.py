@@ -102,6 +102,7 @@ def test_the_run_directory_holds_what_was_shipped(base: Path) -> None:
         "then_off": False,
         "live": ["r0"],
         "nodes": [],
+        "imports": [],
     }
     assert json.loads(files["env.json"]) == {"TOKEN": "s3cret"}
     assert set(json.loads(files["shipped.json"])) == {"src/a.py", "src/tool", ODD, "-rf"}
