@@ -19,6 +19,9 @@ class RainDeployError(Exception):
     node: str | None = None
     still_running: str | None = None
     details: str | None = None  # untrusted text from elsewhere (last lines of a log); shown escaped and cut
+    accepted: bool = field(
+        default=False, init=False
+    )  # the cloud accepted what was asked for; it may still be done
     exit_code: int = field(default=1, init=False)
     """That of the command line; a code is never given a second meaning."""
 
@@ -72,6 +75,10 @@ class CredentialsError(RainDeployError, exit_code=20):
 
 class QuotaError(RainDeployError, exit_code=21):
     """A quota, or the capacity of the zone, is used up."""
+
+
+REFUSALS = (InputError, QuotaError, CredentialsError)
+"""A call that the cloud ends with one of them has done nothing, unless it is ``accepted``."""
 
 
 class ApiError(RainDeployError, exit_code=22):

@@ -11,7 +11,7 @@ from rain_deploy.cluster.power import wake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Intent, Resource, node_index
-from rain_deploy.errors import DownIncomplete, InputError, PartlyUp, QuotaError, RainDeployError, UsageError
+from rain_deploy.errors import REFUSALS, DownIncomplete, PartlyUp, RainDeployError, UsageError
 from rain_deploy.fleet.fanout import Outcomes, fan_out
 from rain_deploy.parts.part import stages_of
 from rain_deploy.parts.services import start_stage
@@ -116,7 +116,7 @@ def _create(provider: Provider, record: Record, intents: tuple[Intent, ...]) -> 
             unsettled_s = earlier.recorded_s if earlier and not earlier.ref else None
             made = provider.create(intent, earlier.ref if earlier else "", unsettled_s=unsettled_s)
         except RainDeployError as error:
-            if earlier is None and isinstance(error, InputError | QuotaError):  # refused: nothing was made
+            if earlier is None and isinstance(error, REFUSALS) and not error.accepted:
                 record.forget(Resource(intent.cluster_id, intent.kind, intent.name))
             raise
         record.made(made)

@@ -160,6 +160,8 @@ def drift(
     """Yield a sentence for each difference from the record: of nodes that were asked, and of the account."""
     if not cluster.up:
         yield "its last `up` did not end"
+    if cluster.bill and cluster.bill.moving:
+        yield "a command that moved its time limit did not end, so machines may have another"
     asked = {node.name for node in cluster.nodes} - out_of_reach(cluster, account).keys()
     for line in lines:
         if line.name in asked and line.state == NO_SERVICES:
@@ -173,7 +175,7 @@ def drift(
 
 def _account_drift(ctx: Context, cluster: Cluster, account: Account) -> Iterator[str]:
     if account.silent:
-        yield f"the cloud did not answer, so the state of the machines is unknown: {account.silent}"
+        yield not_answered(account, cluster)
         return
     machines, resources = account.machines(cluster), ctx.store.resources(cluster.id)
     on_record = {resource.name for resource in resources if resource.is_machine}
@@ -189,6 +191,17 @@ def _account_drift(ctx: Context, cluster: Cluster, account: Account) -> Iterator
             yield f"{name}: its machine runs and is not a node yet ({found.ref})"
         elif addresses[name] != found.address:
             yield f"{name}: its machine has another address now ({found.address})"
+        if name in on_record and int(found.expires_s or 0) != int(cluster.limit_s or 0):
+            label = hour(found.expires_s, time.time()) if found.expires_s else "none"
+            yield f"{name}: the time limit in its label is another: {label}"
+
+
+def not_answered(account: Account, *clusters: Cluster) -> str:
+    """Return why the account does not show the machines, and how old what is recorded of them is."""
+    bills = (cluster.bill for cluster in clusters)
+    seen_s = min((bill.seen_s for bill in bills if bill and bill.seen_s), default=0.0)
+    since = f"; shown from the record of {hour(seen_s, time.time())}" if seen_s else ""
+    return f"the account did not answer, so it is unknown if the machines run: {account.silent}{since}"
 
 
 def add_way_out(ctx: Context, name: str, error: RainDeployError) -> None:
@@ -220,7 +233,11 @@ def add_standing(ctx: Context, name: str, error: RainDeployError) -> None:
         costs = ""
         if bill and machines:
             limit = f"time limit {hour(bill.limit_s, time.time())}" if bill.limit_s else "no time limit"
-            costs = f" ({money(bill.quote.per_hour * machines, bill.currency)} per hour; {limit})"
+            bill = bill.seen(None, time.time())
+            metered = {meter.machine for meter in bill.meters}
+            unmetered = sum(each.is_machine and each.ref not in metered for each in resources)
+            hourly = bill.per_hour + unmetered * bill.quote.per_hour
+            costs = f" ({money(hourly, bill.currency)} per hour; {limit})"
         reported = error.still_running
         if not things or (reported and not costs):
             return

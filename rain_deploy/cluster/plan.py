@@ -91,7 +91,7 @@ def _agreed(seen: Seen) -> Cluster:
     quote, cluster, now_s = seen.quote, seen.cluster, seen.now_s
     if quote is None:
         return cluster
-    had = cluster.bill or Bill(quote)
+    had = cluster.bill or Bill(quote, seen_s=now_s)
     ttl_limit_s = had.ttl_limit_s
     passed = ttl_limit_s is not None and ttl_limit_s <= now_s
     if passed or (ttl_limit_s is None and not cluster.up):
@@ -123,12 +123,19 @@ def _offer(seen: Seen, cluster: Cluster) -> tuple[tuple[str, ...], str]:
         most = money(hourly * max(0.0, end_s - seen.now_s) / HOUR_S, paid)
         total = f"at most {most} until {clock(end_s, seen.now_s)}"
     made = more if more > 0 else f"as before, {nodes}"
-    what = f"Make {more} {'machine' if more == 1 else 'machines'}" if more > 0 else "Go on"
+    what, off_now = (
+        f"Make {more} {'machine' if more == 1 else 'machines'}" if more > 0 else "Go on",
+        seen.asleep,
+    )
+    if off_now:
+        start = f"start {len(off_now)} that {'is' if len(off_now) == 1 else 'are'} powered off"
+        what = f"{what} and {start}" if more > 0 else start.capitalize()
     builds = "engine: not cached; node-1 builds it first (3 to 5 minutes)"
     sentences = (
         f"{made} x {quote.instance_type} ({quote.size}) in {quote.zone}, {quote.template}",
         f"price of all {nodes}: {per_hour} per hour, {per_day} per day; powered off {off} per hour",
         f"prices: {quote.source}",
+        *((f"powered off now, and started: {', '.join(off_now)}",) if off_now else ()),
         f"quota left: {left}",
         *quote.opens,
         limit_sentence(cluster, seen.now_s),
@@ -164,6 +171,7 @@ class GcLine:
     action: str  # ``kept``, ``to delete``, ``deleted`` or ``not deleted``
     reason: str
     next_step: str = ""
+    zones: tuple[str, ...] = ()  # of its machines
 
 
 def groups(found: Iterable[Resource]) -> dict[Key, tuple[Resource, ...]]:
@@ -193,9 +201,10 @@ def judge(
     ``named`` and does not live here.  One on record goes when its labels and its record agree.
     """
     labels = tuple(resource.label for resource in found)
+    zones = tuple(sorted({resource.zone for resource in found if resource.zone}))
 
     def line(state: str, action: str, reason: str, next_step: str = "") -> GcLine:
-        return GcLine(key.cluster, key.id, key.owner, state, labels, action, reason, next_step)
+        return GcLine(key.cluster, key.id, key.owner, state, labels, action, reason, next_step, zones)
 
     if key.owner != mine:
         return line("foreign", "kept", "it has another owner")

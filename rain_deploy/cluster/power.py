@@ -11,7 +11,7 @@ from rain_deploy.core.cluster import Bill, Cluster, Node
 from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Host, Resource
 from rain_deploy.core.text import span
-from rain_deploy.errors import ApiError, HostKeyError, PartlyUp, Unreachable
+from rain_deploy.errors import REFUSALS, ApiError, HostKeyError, Unreachable
 from rain_deploy.fleet.fanout import fan_out, once_it_answers
 from rain_deploy.parts.machine import BOOT_GRANT_S, limit_stage
 from rain_deploy.providers.base import Cloud
@@ -19,31 +19,53 @@ from rain_deploy.state.store import Record
 
 
 def move_limit(ctx: Context, record: Record, bill: Bill) -> tuple[str, ...]:
-    """Write the bill's limit on the nodes, then into the labels, then on record.
+    """Write the bill's limit on record, on the nodes, then into the labels.
 
     Returns the names of the nodes that have it; one that is powered off gets it when it is started.
-    Raises HostKeyError with nothing done, PartlyUp for a machine that is gone once all others have it.
+    If a node refuses it, it is taken back everywhere.  What raises later finds it on the nodes and on record:
+    the record says what the machines obey.  Raises HostKeyError with nothing done.
     """
     cluster, limit_s = record.cluster, bill.limit_s
     cloud = ctx.provider_for(cluster.provider).cloud
     assert cloud is not None
     nodes = _answering(ctx, cloud, cluster)
-    run_stages(ctx, cluster, {node.name: limit_stage(limit_s) for node in nodes}).require()
-    names = tuple(node.name for node in nodes)
+    if limit_s != cluster.limit_s:
+        record.change(bill=replace(bill, moving=True))
+    names = _bring_limit(ctx, record, nodes, limit_s, before=cluster.bill)
+    record.change(bill=replace(bill, moving=False))
     silent = [node.name for node in cluster.nodes if node.name not in names]
     if silent:
         ctx.emit(Notice(f"{', '.join(silent)} does not answer: only its label in the cloud is changed"))
     try:
         cloud.set_expiry(tuple(r for r in record.resources if r.is_machine and r.ref), limit_s)
-    except ApiError as error:
-        error.message += f" (the new time limit holds on {', '.join(names) or 'no node'}; the labels are old)"
-        error.next_step = "the same command again"
+    except (ApiError, *REFUSALS) as error:
+        holds = f"the new time limit holds on {', '.join(names) or 'no node'} and is recorded"
+        error.message += f" ({holds}; the labels in the cloud are old)"
+        error.next_step = f"rain-deploy up -c {cluster.name}, which writes the labels"
         raise
-    except PartlyUp:  # a machine is gone: all others have the limit, and so has the record
-        record.change(bill=bill)
-        raise
-    record.change(bill=bill)
     return names
+
+
+def _bring_limit(
+    ctx: Context, record: Record, nodes: tuple[Node, ...], limit_s: float | None, *, before: Bill | None
+) -> tuple[str, ...]:
+    """Write the limit on these nodes and return their names; if one refuses it, restore what was before."""
+    cluster = record.cluster
+    try:
+        outcomes = run_stages(ctx, cluster, {node.name: limit_stage(limit_s) for node in nodes})
+    except HostKeyError:  # nothing was done on any node
+        record.change(bill=before)
+        raise
+    if outcomes.errors:
+        record.change(bill=before)
+        old_s = before.limit_s if before else None
+        back = run_stages(ctx, cluster, {name: limit_stage(old_s) for name in outcomes.values})
+        error = next(iter(outcomes.errors.values()))
+        was = "the time limit was left as it was"
+        error.message += (
+            f" ({was}, but {', '.join(back.errors)} has the new one)" if back.errors else f" ({was})"
+        )
+    return tuple(outcomes.require())
 
 
 def _answering(ctx: Context, cloud: Cloud, cluster: Cluster) -> tuple[Node, ...]:
@@ -102,12 +124,20 @@ def wake(ctx: Context, cluster: Cluster, lost: tuple[Resource, ...]) -> Cluster:
         if provider.cloud and cluster.limit_s is not None and cluster.limit_s < until_s:
             provider.cloud.set_expiry(tuple(asleep.values()), until_s)  # until then nobody's `gc` takes it
         fan_out(tuple(asleep.values()), provider.start).require()
-    cluster = _readdressed(ctx, cluster, provider.hosts(cluster, lost))
+    started = {found.ref for found in asleep.values()}
+    cluster = _readdressed(ctx, cluster, provider.hosts(cluster, lost), started)
     names, began_s = {found.name for found in lost}, ctx.clock()
 
     def meet(host: Host) -> None:
         connect = ctx.transport.connect
-        once_it_answers(lambda: connect(host), BOOT_S, began_s=began_s, clock=ctx.clock, pause=ctx.pause)
+        once_it_answers(
+            lambda: connect(host),
+            BOOT_S,
+            began_s=began_s,
+            waiting=lambda why: ctx.emit(Notice(f"waiting for SSH of {host.name}: {why}")),
+            clock=ctx.clock,
+            pause=ctx.pause,
+        )
 
     fan_out(tuple(node.host for node in cluster.nodes if node.name in names), meet).require()
     run_stages(ctx, cluster, {name: limit_stage(cluster.limit_s) for name in asleep}).require()
@@ -116,8 +146,12 @@ def wake(ctx: Context, cluster: Cluster, lost: tuple[Resource, ...]) -> Cluster:
     return cluster
 
 
-def _readdressed(ctx: Context, cluster: Cluster, hosts: tuple[Host, ...]) -> Cluster:
-    """Return the cluster with the hosts' addresses of now, also on record; all else about them stays."""
+def _readdressed(ctx: Context, cluster: Cluster, hosts: tuple[Host, ...], started: set[str]) -> Cluster:
+    """Return the cluster with the hosts' addresses of now, also on record; all else about them stays.
+
+    ``started``: the cloud's ids of machines that cost their full price from now on.
+    """
+    now_s = time.time()
     now = {host.name: host.address for host in hosts}
 
     def moved(node: Node) -> Node:
@@ -128,8 +162,11 @@ def _readdressed(ctx: Context, cluster: Cluster, hosts: tuple[Host, ...]) -> Clu
         return replace(node, host=host, cluster_address=of.get(inner, inner))
 
     def recorded(record: Cluster) -> Cluster:  # others may have changed it meanwhile
-        return record.with_nodes(moved) if record.id == cluster.id else record
+        return changed(record) if record.id == cluster.id else record
+
+    def changed(one: Cluster) -> Cluster:
+        return replace(one.with_nodes(moved), bill=one.bill.started(started, now_s) if one.bill else None)
 
     if ctx.store.cluster(cluster.name):
         ctx.store.update_cluster(cluster.name, recorded)
-    return cluster.with_nodes(moved)
+    return changed(cluster)

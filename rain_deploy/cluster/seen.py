@@ -1,6 +1,8 @@
 """Look: what is recorded of a cluster and what its account shows, gathered once; nothing is changed."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
@@ -9,7 +11,7 @@ from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Resource, node_index
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec, ResolvedEnvironment
 from rain_deploy.core.text import owner_tag
-from rain_deploy.errors import ApiError, CredentialsError, InputError
+from rain_deploy.errors import ApiError, CredentialsError, InputError, StateError
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.software import check_packages, engine_key, node_lock, refuse_template
 from rain_deploy.parts.supply.cache import EngineCache
@@ -19,6 +21,7 @@ from rain_deploy.providers.base import Cloud, Provider
 RUNNING, STARTING = "running", "starting"
 ASLEEP = frozenset({"stopped", "stopping"})  # states of a machine that is off and can be started
 GOING = frozenset({"destroying", "destroyed", "expunging"})  # states of a machine that was deleted
+VIEW_S = 8.0  # so long a command that only looks waits for an account that does not answer
 _SETTLED = ("zone", "instance_type", "disk_size_gib", "template", "anti_affinity", "idle_s")
 """Fields of Machines that a living cluster cannot change."""
 
@@ -36,6 +39,17 @@ class Account:
         owners = {owner_tag(cluster.owner), ""}
         mine = (f for f in self.found if f.cluster_id == cluster.id and f.state not in GOING)
         return tuple(found for found in mine if found.owner in owners or not cluster.owner)
+
+    def is_another(self, cluster: Cluster) -> bool:
+        """Return True where the cluster was made with another key and nothing of it is here."""
+        made_with = cluster.bill.account if cluster.bill else ""
+        return made_with not in {"", self.key} and not self.of(cluster)
+
+    def billed(self, cluster: Cluster, now_s: float) -> Cluster:
+        """Return the cluster with its bill as of now: only machines that run cost their full price."""
+        known = not self.silent and not self.is_another(cluster)
+        machines = tuple(found for found in self.of(cluster) if found.is_machine) if known else None
+        return replace(cluster, bill=cluster.bill.seen(machines, now_s)) if cluster.bill else cluster
 
     def machines(self, cluster: Cluster) -> dict[str, Resource]:
         """Return the cluster's machines by node name; of two with one name, the node's own."""
@@ -76,6 +90,13 @@ class Seen:
         return {(each.kind, each.name) for each in found}
 
     @property
+    def asleep(self) -> tuple[str, ...]:
+        """Names of the wished-for machines that are powered off."""
+        shown = self.account.machines(self.cluster) if self.account else {}
+        off = (found for found in shown.values() if found.state in ASLEEP and found.index <= self.nodes)
+        return tuple(found.name for found in sorted(off, key=lambda found: found.index))
+
+    @property
     def missing(self) -> int:
         """How many of the machines that are wished for do not exist."""
         return self.nodes - sum(0 < node_index(name) <= self.nodes for _, name in self.existing)
@@ -111,8 +132,8 @@ def look(
     if not (cloud := provider.cloud):
         return seen
     account = ask(cloud) if resources else Account(key=cloud.account)
-    seen = replace(seen, account=account)
     refuse_another_account(provider, cluster, resources, account)
+    seen = replace(seen, account=account, cluster=account.billed(cluster, seen.now_s))
     if not is_offered(seen) or (shrink and seen.nodes <= len(cluster.nodes)):  # no machine is made
         return seen
     quote = cloud.quote(spec, cluster, max(seen.missing, 0))
@@ -130,12 +151,33 @@ def ask(cloud: Cloud) -> Account:
 
 
 def account_of(ctx: Context, provider: str) -> Account | None:
-    """Return what a provider's account shows, if it can be asked at all; None where nothing is priced."""
+    """Return what a provider's account shows within VIEW_S; None where nothing is priced."""
     try:
-        cloud = ctx.provider_for(provider).cloud
+        with viewed(ctx, provider) as cloud:
+            return ask(cloud) if cloud else None
     except (CredentialsError, InputError) as error:
         return Account(silent=error.message)
-    return ask(cloud) if cloud else None
+
+
+@contextlib.contextmanager
+def viewed(ctx: Context, provider: str) -> Iterator[Cloud | None]:
+    """Yield a provider's cloud to a command that only looks: it gives up soon."""
+    cloud = ctx.provider_for(provider).cloud
+    with cloud.within(VIEW_S) if cloud else contextlib.nullcontext():
+        yield cloud
+
+
+def note(ctx: Context, cluster: Cluster, account: Account) -> Cluster:
+    """Record what the account shows of a cluster's cost, and return the cluster.
+
+    Without a record (a full disk) the command goes on: it only looks.
+    """
+    now_s = time.time()
+    if cluster.bill and not account.silent:
+        with contextlib.suppress(StateError, LookupError):
+            change = lambda now: account.billed(now, now_s) if now.id == cluster.id else now  # noqa: E731
+            ctx.store.update_cluster(cluster.name, change)
+    return account.billed(cluster, now_s)
 
 
 def refuse_another_account(
@@ -168,9 +210,9 @@ def refuse_another_account(
 
 
 def is_offered(seen: Seen) -> bool:
-    """Return True where machines must be paid for that are not paid for yet, or under other terms."""
+    """Return True where machines are made or started, or are paid for under other terms."""
     bill = seen.cluster.bill
-    return bill is None or seen.missing > 0 or not bill.agreed(seen.spec, seen.now_s)
+    return bill is None or seen.missing > 0 or bool(seen.asleep) or not bill.agreed(seen.spec, seen.now_s)
 
 
 def has_moved(node: Node, found: Resource) -> bool:

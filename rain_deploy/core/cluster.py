@@ -9,6 +9,7 @@ from rain_deploy.core.machine import Facts, Host, Machines, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import HOUR_S, money
 
+LISTS_LAG_S = 120.0  # for so long a list of the account may lack a new machine
 DEFAULT_TTL_S = 12 * HOUR_S  # from the making of a cluster to its time limit, unless another is asked for
 
 
@@ -58,9 +59,10 @@ class Meter:
     since_s: float
     per_hour: float
     until_s: float | None = None
+    off: bool = False  # True while the machine is powered off: then it costs its disk
 
     def cost(self, now_s: float) -> float:
-        """Return what it has cost at its running price: never less than what is billed."""
+        """Return what it has cost."""
         end_s = now_s if self.until_s is None else self.until_s
         return max(0.0, end_s - self.since_s) / HOUR_S * self.per_hour
 
@@ -76,6 +78,8 @@ class Bill:
     ttl_limit_s: float | None = None  # the time limit by --ttl and ``extend`` alone
     limit_s: float | None = None
     """When the machines power themselves off; ``max_cost`` may have brought it before ``ttl_limit_s``."""
+    moving: bool = False  # True while a command brings this time limit to the machines
+    seen_s: float = 0.0  # when a command last saw the machines in the account
 
     @property
     def currency(self) -> str:
@@ -83,16 +87,56 @@ class Bill:
 
     @property
     def per_hour(self) -> float:
-        """Price of all machines that exist, while they run."""
+        """Price of all machines that exist, as they are: one that is powered off costs its disk."""
         return sum(meter.per_hour for meter in self.meters if meter.until_s is None)
 
-    def per_hour_of(self, machines: Iterable[Resource]) -> float:
-        """Return the price of all machines as they are now: one that is powered off costs its disk."""
-        rates = {meter.machine: meter.per_hour for meter in self.meters if meter.until_s is None}
+    @property
+    def per_hour_running(self) -> float:
+        """Price of all machines that exist, once all of them run."""
+        open_meters = (meter for meter in self.meters if meter.until_s is None)
+        return sum(self.quote.per_hour if meter.off else meter.per_hour for meter in open_meters)
+
+    def seen(self, machines: Iterable[Resource] | None, now_s: float) -> "Bill":
+        """Return the bill after a look at the account: a machine that is gone costs nothing more.
+
+        None: the account did not answer.  Then machines count as off once their time limit has passed.
+        """
+        if machines is None:
+            off = {meter.machine for meter in self.meters if self._obeyed(meter, now_s)}
+            return self.switched(off, now_s, off=True)
+        states = {found.ref: found.state for found in machines}
+        lasting = {meter.name for meter in self.meters if now_s - meter.since_s < LISTS_LAG_S}
+        gone = {m.name for m in self.meters if m.until_s is None and m.machine not in states} - lasting
+        bill = self.closed(gone, now_s)
         for found in machines:
-            running = rates.get(found.ref, self.quote.per_hour)
-            rates[found.ref] = self.quote.stopped_per_hour if found.state == "stopped" else running
-        return sum(rates.values())
+            bill = bill.opened(found.name, found.ref, found.created_s or now_s, now_s)
+        off = {ref for ref, state in states.items() if state == "stopped"}
+        bill = bill.switched(off, now_s, off=True).switched(states.keys() - off, self.seen_s, off=False)
+        return replace(bill, seen_s=now_s)
+
+    def started(self, machines: Collection[str], now_s: float) -> "Bill":
+        """Return the bill after these machines (the cloud's ids) were started."""
+        return self.switched(machines, now_s, off=False)
+
+    def _obeyed(self, meter: Meter, now_s: float) -> bool:
+        """Return True where the machine was running when the time limit passed."""
+        return self.limit_s is not None and meter.since_s < self.limit_s <= now_s
+
+    def switched(self, machines: Collection[str], now_s: float, *, off: bool) -> "Bill":
+        """Return the bill with another meter for each of these machines that was not so before."""
+        meters: list[Meter] = []
+        for meter in self.meters:
+            if meter.until_s is not None or meter.off == off or meter.machine not in machines:
+                meters.append(meter)
+                continue
+            since_s = self.limit_s if off and self.limit_s and self._obeyed(meter, now_s) else now_s
+            since_s = max(since_s, meter.since_s)
+            price = self.quote.stopped_per_hour if off else self.quote.per_hour
+            meters += [
+                replace(meter, until_s=since_s),
+                Meter(meter.name, meter.machine, since_s, price, off=off),
+            ]
+        return replace(self, meters=tuple(meters))
 
     def cost(self, now_s: float) -> float:
         """Return what all machines have cost so far."""
@@ -116,7 +160,7 @@ class Bill:
 
         ``per_hour``: price of all machines from now on, by default of those that exist.  None: no limit.
         """
-        rate = self.per_hour if per_hour is None else per_hour
+        rate = self.per_hour_running if per_hour is None else per_hour
         limits = [] if self.ttl_limit_s is None else [self.ttl_limit_s]
         if self.max_cost is not None and rate > 0:
             limits.append(now_s + max(0.0, self.max_cost - self.cost(now_s)) / rate * HOUR_S)

@@ -18,7 +18,7 @@ T = TypeVar("T")
 N = TypeVar("N", Host, Intent, Resource)  # each of them has a name
 
 MAX_AT_ONCE = 64  # threads of one fan-out; measured: more of them gain nothing
-WAITING_S = 10.0
+WAITING_S = 3.0  # no wait is longer without a word
 PAUSE_S = 1.0  # pause between two tries of a host that does not answer yet
 
 

@@ -1,5 +1,6 @@
 """The protocol of a provider: it yields hosts reachable by SSH, and the rest is the same for all."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -15,6 +16,9 @@ class Cloud(Protocol):
     @property
     def account(self) -> str:
         """The name of the API key, which is no secret; two keys may belong to one account."""
+
+    def within(self, seconds: float) -> contextlib.AbstractContextManager[None]:
+        """Give up all questions inside once the account has not answered for ``seconds``."""
 
     def quote(self, spec: ClusterSpec, cluster: Cluster, more: int) -> Quote:
         """Return the price of ``more`` machines on top of the existing ones; changes nothing.

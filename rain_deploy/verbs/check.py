@@ -7,7 +7,7 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.hosts import ask_facts, assign, question
 from rain_deploy.cluster.install import planned_hosts, shared_of
 from rain_deploy.cluster.plan import Plan, plan_up
-from rain_deploy.cluster.seen import look
+from rain_deploy.cluster.seen import look, viewed
 from rain_deploy.core.events import Result
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.spec import ClusterSpec
@@ -47,7 +47,8 @@ def check(ctx: Context, spec: ClusterSpec) -> CheckResult:
     """Return findings in the order in which ``up`` would meet them; what it would refuse has an error."""
     provider = ctx.provider_for(spec.provider)
     try:
-        plan = plan_up(provider, look(ctx, spec, resolve=False))
+        with viewed(ctx, spec.provider):
+            plan = plan_up(provider, look(ctx, spec, resolve=False))
         hosts = () if provider.cloud else planned_hosts(provider, plan)  # rented machines do not exist yet
     except RainDeployError as error:
         return CheckResult(spec.provider, (_refused(spec.provider, error),))

@@ -1,11 +1,13 @@
 """``gc``: everything of this tool in the account; what is left over of mine goes, through the API alone."""
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import by_kind
 from rain_deploy.cluster.plan import GcLine, groups, in_order_of_making, judge
+from rain_deploy.cluster.seen import viewed
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.machine import Resource
@@ -53,7 +55,9 @@ def gc(ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool) ->
     cloud = ctx.provider_for(spec.provider).cloud
     assert cloud is not None
     mine, named = owner_tag(spec.owner or ""), cluster is not None
-    found = {key: all_of for key, all_of in groups(cloud.survey()).items() if cluster in {None, key.cluster}}
+    with contextlib.nullcontext() if delete else viewed(ctx, spec.provider):
+        survey = cloud.survey()
+    found = {key: all_of for key, all_of in groups(survey).items() if cluster in {None, key.cluster}}
     lines, records = {}, {cluster.id: cluster for cluster in ctx.store.clusters()}  # after the survey
     for lost in records.values():
         if cluster in {None, lost.name} and lost.id not in {key.id for key in found}:
@@ -74,7 +78,11 @@ def gc(ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool) ->
         lines[key] = _deleted(ctx, spec, records.get(key.id), found[key], lines[key])
     if going:
         deleted, deadline_s = {key for key in going if lines[key].action == "deleted"}, ctx.clock() + LAG_S
+        reported = False
         while (left := groups(cloud.survey())).keys() & deleted and ctx.clock() <= deadline_s:
+            if not reported:
+                ctx.emit(Notice(f"waiting until lists no longer show what was deleted (up to {LAG_S:.0f} s)"))
+                reported = True
             ctx.pause(PAUSE_S)
         lines |= {key: _looked_again(lines[key], left.get(key, ())) for key in going}
     return GcResult(lines=tuple(lines.values()), deleting=delete, cluster=cluster)

@@ -1,12 +1,15 @@
 """``list``, ``zones`` and ``types``: the clusters of this home, and what a cloud offers, for how much."""
 
+import contextlib
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.seen import account_of
-from rain_deploy.core.events import Result
+from rain_deploy.cluster.lookup import not_answered
+from rain_deploy.cluster.seen import account_of, note, viewed
+from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.machine import InstanceType
 from rain_deploy.core.run import RunState
 from rain_deploy.core.spec import ClusterSpec
@@ -31,6 +34,8 @@ class ClusterLine:
     cost: float | None = None  # so far; None where nothing is priced
     currency: str = ""
     state: str = ""  # rented machines as the cloud reports them: ``3 running, 1 stopped``, or ``unknown``
+    unknown: str = ""  # why it is unknown
+    zone: str = ""  # empty where machines have none
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +71,12 @@ class TypesResult(Result):
 
 def list_clusters(ctx: Context) -> ListResult:
     """Return every recorded cluster; each cloud is asked once."""
-    clusters = ctx.store.clusters()
+    clusters, lines = ctx.store.clusters(), []
     accounts = {name: account_of(ctx, name) for name in {cluster.provider for cluster in clusters}}
-    lines = []
+    for name, account in accounts.items():
+        if account and account.silent:
+            own = (cluster for cluster in clusters if cluster.provider == name)
+            ctx.emit(Notice(not_answered(account, *own), warning=True))
     for cluster in clusters:
         runs, account = runs_of(ctx, cluster), accounts.get(cluster.provider)
         state = "unknown" if account else ""
@@ -77,19 +85,22 @@ def list_clusters(ctx: Context) -> ListResult:
             state = ", ".join(f"{count} {word}" for word, count in counts.most_common()) or "no machine"
         over = why_over(cluster, account, time.time())
         active = (record.id for record in runs if record.state != RunState.FINISHED and not over)
+        priced = note(ctx, cluster, account) if account else cluster
         line = ClusterLine(
             name=cluster.name,
             id=cluster.id,
             provider=cluster.provider,
+            zone=cluster.machines.zone or "",
             nodes=len(cluster.nodes),
             up=cluster.up,
             created_s=cluster.created_s,
             runs=len(runs),
             active_run=next(active, ""),
             limit_s=cluster.limit_s,
-            cost=cluster.cost(time.time()),
+            cost=priced.cost(time.time()),
             currency=cluster.currency,
             state=state,
+            unknown=account.silent if account else "",
         )
         lines.append(line)
     return ListResult(tuple(lines))
@@ -97,21 +108,25 @@ def list_clusters(ctx: Context) -> ListResult:
 
 def zones(ctx: Context, spec: ClusterSpec) -> ZonesResult:
     """Return where machines are made.  Raises InputError for a provider that makes none for money."""
-    names = _cloud(ctx, spec).zones()
+    with _cloud(ctx, spec) as cloud:
+        names = cloud.zones()
     return ZonesResult(tuple(ZoneLine(name, default=name == names[0]) for name in names))
 
 
 def types(ctx: Context, spec: ClusterSpec) -> TypesResult:
     """Return sizes of machines with their prices, in the spec's zone, else in the account's default."""
-    cloud = _cloud(ctx, spec)
-    zone = spec.machines.zone or cloud.zones()[0]
-    kinds = cloud.types(zone, spec)
+    with _cloud(ctx, spec) as cloud:
+        zone = spec.machines.zone or cloud.zones()[0]
+        kinds = cloud.types(zone, spec)
     sources = dict.fromkeys(kind.source for kind in kinds if kind.per_hour is not None)
     return TypesResult(zone=zone, types=kinds, source="; ".join(sources))
 
 
-def _cloud(ctx: Context, spec: ClusterSpec) -> Cloud:
-    if cloud := ctx.provider_for(spec.provider).cloud:
-        return cloud
+@contextlib.contextmanager
+def _cloud(ctx: Context, spec: ClusterSpec) -> Iterator[Cloud]:
+    with viewed(ctx, spec.provider) as cloud:
+        if cloud:
+            yield cloud
+            return
     message = f"provider {spec.provider} has neither zones nor instance types: its machines cost nothing"
     raise InputError(message, next_step="rain-deploy types --provider exoscale")

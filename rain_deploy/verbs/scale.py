@@ -8,7 +8,7 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import NodeLine, living, ready_lines, recorded
 from rain_deploy.cluster.plan import plan_up
 from rain_deploy.cluster.power import move_limit
-from rain_deploy.cluster.seen import look
+from rain_deploy.cluster.seen import account_of, look, note
 from rain_deploy.core.cluster import Bill
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.spec import ClusterSpec
@@ -93,6 +93,8 @@ def extend(ctx: Context, name: str, duration_s: float | None) -> ExtendResult:
         if (bill := cluster.bill) is None:
             which = f"cluster {name} is of provider {cluster.provider}"
             raise InputError(f"{which}: its machines are never powered off")
+        account = account_of(ctx, cluster.provider)
+        bill = note(ctx, cluster, account).bill or bill if account else bill
         paid = f"{money(bill.per_hour, bill.currency)} per hour until `down`"
         if duration_s is None and not ctx.confirm(f"Without a time limit {name} costs {paid}. Go on?"):
             raise UsageError(f"the time limit of {name} was left as it is")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import NodeLine, ask_nodes, drift, recorded
-from rain_deploy.cluster.seen import account_of
+from rain_deploy.cluster.seen import account_of, note
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.errors import Drift, RainDeployError
 from rain_deploy.runs.states import RunLine, record_states, run_line, runs_of, unfinished, why_over
@@ -28,6 +28,7 @@ class StatusResult(Result):
     per_hour: float | None = None
     """The price of all machines in their present state; a machine that is off costs only its disk."""
     currency: str = ""
+    zone: str = ""  # empty where machines have none
 
     @property
     def problem(self) -> RainDeployError | None:
@@ -44,7 +45,8 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
     """
     started_s = time.monotonic()
     cluster = recorded(ctx, name)
-    bill, account = cluster.bill, account_of(ctx, cluster.provider)
+    account = account_of(ctx, cluster.provider)
+    cluster = note(ctx, cluster, account) if account else cluster
     lines, server = ask_nodes(ctx, cluster, account)
     states = {run.run: run for run in server.runs} if server else {}
     record_states(ctx, cluster, states)
@@ -59,6 +61,7 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
     return StatusResult(
         cluster=name,
         provider=cluster.provider,
+        zone=cluster.machines.zone or "",
         nodes=tuple(lines),
         governors=sum(line.state == "ready" for line in lines),
         run=run_line(shown[0], states.get(shown[0].id), over) if shown else None,
@@ -67,6 +70,6 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
         checked=check,
         limit_s=cluster.limit_s,
         cost=cluster.cost(time.time()),
-        per_hour=bill.per_hour_of(account.machines(cluster).values()) if bill and account else None,
+        per_hour=cluster.bill.per_hour if cluster.bill else None,
         currency=cluster.currency,
     )

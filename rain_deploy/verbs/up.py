@@ -10,7 +10,7 @@ from rain_deploy.cluster.install import PlanResult, preview
 from rain_deploy.cluster.lookup import NodeLine, ready_lines
 from rain_deploy.cluster.plan import Plan, plan_up
 from rain_deploy.cluster.power import move_limit
-from rain_deploy.cluster.seen import look
+from rain_deploy.cluster.seen import look, viewed
 from rain_deploy.core.cluster import Quote
 from rain_deploy.core.events import Result
 from rain_deploy.core.spec import ClusterSpec
@@ -33,7 +33,8 @@ class UpResult(Result):
 
 def plan(ctx: Context, spec: ClusterSpec) -> PlanResult:
     """Return what ``up`` would do, and the commands that would run on each node; change nothing."""
-    seen = look(ctx, spec, preflight=False, resolve=False)
+    with viewed(ctx, spec.provider):
+        seen = look(ctx, spec, preflight=False, resolve=False)
     return preview(ctx, plan_up(ctx.provider_for(spec.provider), seen))
 
 

@@ -144,11 +144,9 @@ def _die_at_write(number: int) -> None:
 
 def _application(order: Order) -> Application:
     transport, calls = TaughtTransport(Path(order.machines)), Calls(order.kill)
-    patience = Patience(
-        clock=lambda: time.monotonic() * HASTE,
-        pause=lambda seconds: time.sleep(seconds / HASTE),
-        **{**DEADLINES, **order.deadlines},
-    )
+    own = Patience(lambda: time.monotonic() * HASTE, lambda seconds: time.sleep(seconds / HASTE))
+    deadlines: dict[str, Any] = {**DEADLINES, **order.deadlines}
+    patience = dataclasses.replace(own, **deadlines)
 
     @contextlib.contextmanager
     def context(home: Path, emit: EventSink, confirm: Confirm) -> Iterator[Context]:

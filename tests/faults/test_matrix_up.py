@@ -110,6 +110,57 @@ def test_row_03_an_intent_without_outcome_is_not_dropped_while_lists_lag(cloud: 
     me.converges("up", nodes=1)
 
 
+REFUSED = {
+    "401": (401, "Unauthorized", 20),
+    "signature": (403, "Invalid request signature", 20),
+    "role": (403, "Forbidden by role policy for compute - A deny rule matched. Rule index: 0", 20),
+    "wrong": (400, "Invalid value in user-data", 10),
+    "quota": (409, "Quota exceeded", 21),
+}
+
+
+@pytest.mark.parametrize("how", REFUSED)
+@pytest.mark.parametrize("operation", ["register-ssh-key", "create-security-group", "create-instance"])
+def test_a_create_that_is_refused_is_not_looked_for(
+    operation: str, how: str, cloud: Account, me: Home
+) -> None:
+    status, words, code = REFUSED[how]
+    cloud.lab.faults.status(operation, status, words, times=None)
+    done = me.ends(code, "up", "--nodes", "2", settle_s=120.0)
+    last = cloud.lab.log.of(operation)[-1]
+    looks = [each for each in cloud.lab.log.of("list-instances") if each.began_s > last.began_s]
+    zones = {each.zone for each in looks}
+    assert len(looks) <= 3 * len(zones), "what it deletes is listed, and listed again"
+    assert "waiting for" not in done.err
+    assert cloud.ours() == []
+
+
+def test_a_search_for_a_lost_create_says_what_is_looked_for(cloud: Account, me: Home) -> None:
+    cloud.lab.faults.cut("create-instance", committed=False)
+    done = me.well("up", "--nodes", "1")
+    assert "waiting for Exoscale's lists to show node-1" in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize("verb", ["status", "list", "zones", "types", "gc", "check", "up --dry-run"])
+def test_a_command_that_only_looks_gives_up_soon_where_the_api_does_not_answer(
+    verb: str, cloud: Account, me: Home
+) -> None:
+    me.well("up", "--nodes", "1")
+    cloud.lab.faults.status("*", 503, "down for maintenance", times=None)
+    asked = len(cloud.lab.log)
+    began_s = time.monotonic()
+    done = me.run(*verb.split(), api_s=3600.0)
+    assert time.monotonic() - began_s < 30, "one of the two deadlines: an hour is a minute here"
+    assert done.status in {0, 20, 22}, str(done)
+    assert "down for maintenance" in " ".join((done.out + done.err).split())
+    assert len(cloud.lab.log) > asked
+    if verb in {"status", "list"}:
+        assert done.status == 0
+        assert "shown from the record of" in " ".join((done.out + done.err).split())
+    cloud.lab.faults.clear()
+    me.goes_down()
+
+
 # ---- 4 and 5: the API asks to wait, or does not work
 
 

@@ -714,7 +714,17 @@ def test_a_delete_that_never_ends_is_not_done(world: World) -> None:
     assert world.time.paused_s < 1300
 
 
-@pytest.mark.parametrize("how", [*LOST, "409", "failure", "503 before"])
+def test_a_delete_whose_answer_has_an_unknown_form_is_not_sent_again(world: World) -> None:
+    *_, node = world.up(1)
+    world.lab.faults.html("delete-instance", 200, times=None)
+    paused_s = world.time.paused_s
+    with pytest.raises(DownIncomplete, match="Bad Gateway"):
+        world.provider().delete(node)
+    assert world.writes().count("delete-instance") == 1
+    assert world.time.paused_s == paused_s
+
+
+@pytest.mark.parametrize("how", [*(how for how in LOST if how != "html 200"), "409", "failure", "503 before"])
 def test_row_67_a_delete_is_tried_again(world: World, how: str) -> None:
     *_, node = world.up(1)
     more: dict[str, Callable[[], Fault]] = {

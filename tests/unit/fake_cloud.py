@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -49,6 +50,8 @@ class FakeCloud:
         self.meanwhile: Callable[[], object] = lambda: None
         """What others do while the account is looked at."""
         self._stale: list[Resource] = []
+        self.views: list[float] = []
+        """Of each command that only looks, how long it waits."""
         self.silent = False
         self.template = QUOTE.template
         self.priced = True
@@ -74,6 +77,10 @@ class FakeCloud:
         for key, found in self.held.items():
             if found.name == name:
                 self.held[key] = replace(found, state="stopped", address=address or found.address)
+
+    def within(self, seconds: float) -> contextlib.AbstractContextManager[None]:
+        self.views.append(seconds)
+        return contextlib.nullcontext()
 
     def quote(self, spec: ClusterSpec, cluster: Cluster, more: int) -> Quote:
         del spec, cluster, more

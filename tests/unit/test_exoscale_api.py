@@ -31,7 +31,7 @@ from rain_deploy.errors import (
 )
 from rain_deploy.providers.exoscale import answers as exoscale_answers
 from rain_deploy.providers.exoscale.account import Account
-from rain_deploy.providers.exoscale.answers import Absent, Operation, Refused, Unclear
+from rain_deploy.providers.exoscale.answers import Absent, Operation, Refused, Unclear, UnknownForm
 from rain_deploy.providers.exoscale.api import Api
 from rain_deploy.providers.exoscale.patience import Patience, Watch
 from tests.lab.faults import HTML, Reply, reply
@@ -321,11 +321,29 @@ SPOILED: dict[str, Spoil] = {
 }
 
 
-@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
-def test_row_23_a_read_is_asked_again(lab: Lab, api: Api, spoil: Spoil) -> None:
-    spoil(lab, "list-instances")
+LOST = ("cut", "hang", "html 502", "truncated", "empty")
+"""Faults on the way; all other spoiled answers have an unknown form."""
+UNKNOWN = tuple(name for name in SPOILED if name not in LOST)
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_row_23_a_read_whose_answer_is_lost_is_asked_again(lab: Lab, api: Api, name: str) -> None:
+    SPOILED[name](lab, "list-instances")
     assert api.read("list-instances", zone="ch-dk-2") == {"instances": []}
-    assert asked(lab, "list-instances") == (2 if spoil is SPOILED["hang"] else 3)
+    assert asked(lab, "list-instances") == (2 if name == "hang" else 3)
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_an_answer_of_an_unknown_form_ends_a_read_at_once_and_is_shown(
+    lab: Lab, api: Api, passing: Time, name: str
+) -> None:
+    SPOILED[name](lab, "list-instances")
+    error = failing(lambda: api.read("list-instances", zone="ch-dk-2"), UnknownForm, 22)
+    assert asked(lab, "list-instances") == 1
+    assert passing.paused == []
+    text = {"html": "502 Bad Gateway", "null": "null", "list": "[]", "another": "hello", "redirect": "{}"}
+    assert text[name.partition(" ")[0]] in error.message
+    assert "report this as a bug" in (error.next_step or "")
 
 
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
@@ -344,15 +362,129 @@ def test_no_redirect_is_followed(lab: Lab, api: Api) -> None:
     lab.faults.answer("create-security-group", reply(307, {}, elsewhere))
     lab.faults.answer("list-instances", reply(302, {}, elsewhere))
     failing(lambda: api.write("create-security-group", **GROUP), Unclear, 22)
-    api.read("list-instances", zone="ch-dk-2")
+    failing(lambda: api.read("list-instances", zone="ch-dk-2"), UnknownForm, 22)
     assert [r.operation for r in lab.log if r.path.endswith("/security-group")] == ["create-security-group"]
 
 
-@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
-def test_row_23_a_poll_is_repeated(lab: Lab, api: Api, spoil: Spoil) -> None:
-    spoil(lab, "get-operation")
+@pytest.mark.parametrize("name", LOST)
+def test_row_23_a_poll_is_repeated(lab: Lab, api: Api, name: str) -> None:
+    SPOILED[name](lab, "get-operation")
     api.wait(api.write("create-security-group", **GROUP), what="group")
     assert len(lab.left()) == 1
+
+
+@pytest.mark.parametrize("name", [name for name in UNKNOWN if name != "another object"])
+def test_an_answer_of_an_unknown_form_ends_a_wait_at_once(lab: Lab, api: Api, name: str) -> None:
+    SPOILED[name](lab, "get-operation")
+    operation = api.write("create-security-group", **GROUP)
+    failing(lambda: api.wait(operation, what="group"), UnknownForm, 22)
+    assert asked(lab, "get-operation") == 1
+
+
+def test_after_an_answer_of_an_unknown_form_a_create_is_searched_for_and_not_sent_again(
+    lab: Lab, api: Api, passing: Time
+) -> None:
+    lab.faults.html("create-security-group", 200, times=None)
+    found: list[str | None] = [None, None, "it"]
+
+    def make() -> str:
+        return api.write("create-security-group", **GROUP).made
+
+    assert api.made_once(lambda: found.pop(0), make, what="group") == "it"
+    error = failing(lambda: api.made_once(lambda: None, make, what="group"), ApiError, 22)
+    assert "Bad Gateway" in error.message
+    assert asked(lab, "create-security-group") == 2, "once for each of the two"
+
+
+def test_a_refusal_after_a_lost_answer_does_not_claim_that_nothing_was_made(lab: Lab, api: Api) -> None:
+    lab.faults.cut("create-security-group")
+    lab.faults.status("create-security-group", 403, "Forbidden by role policy", skip=1, times=None)
+
+    def make() -> str:
+        return api.write("create-security-group", **GROUP).made
+
+    failing(lambda: api.made_once(lambda: None, make, what="group"), ApiError, 22)
+
+
+# ---- no wait is silent
+
+
+@pytest.mark.parametrize("wait", ["operation", "search", "in use", "rounds"])
+def test_a_wait_of_more_than_three_seconds_says_once_what_is_waited_for(
+    lab: Lab, api: Api, passing: Time, notices: list[str], wait: str
+) -> None:
+    def until_said(_request: object) -> None:
+        assert passing.now_s < 1000 + 3 + 3.6 or notices
+
+    lab.faults.call("*", until_said, times=None)
+    if wait == "operation":
+        lab.faults.outcome("create-security-group", "pending")
+        operation = api.write("create-security-group", **GROUP)
+        failing(lambda: api.wait(operation, what="the group"), ApiError, 22)
+    elif wait == "search":
+        lab.faults.html("create-security-group", 200, times=None)
+        make = lambda: api.write("create-security-group", **GROUP).made  # noqa: E731
+        failing(lambda: api.made_once(lambda: None, make, what="the group"), ApiError, 22)
+    elif wait == "in use":
+        lab.faults.status("delete-security-group", 409, "in use", times=20)
+        api.delete("delete-security-group", "the group", id=NOWHERE)
+    else:
+        list(api.patience.rounds(60.0, "the group"))
+    said = [each for each in notices if each.startswith("waiting for ")]
+    assert len(said) == 1
+    assert "the group" in said[0]
+
+
+def test_a_wait_of_less_than_three_seconds_says_nothing(lab: Lab, api: Api, notices: list[str]) -> None:
+    list(api.patience.rounds(2.5, "the group"))
+    api.change("create-security-group", what="group", **GROUP)
+    assert notices == []
+
+
+def test_a_request_that_hangs_says_after_three_seconds_what_is_asked(
+    lab: Lab, account: Account, notices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rain_deploy.providers.exoscale.patience.SILENT_S", 0.2)
+    api = Api(account, notice=notices.append)
+    lab.faults.hang("list-instances", 0.8, times=None)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: api.read("list-instances", zone="ch-dk-2"), range(4)))
+    assert notices == ["waiting for Exoscale's API to answer list-instances (up to 30 s)"]
+
+
+# ---- a command that only looks
+
+
+@pytest.mark.parametrize("fault", ["503", "not reached", "silent"])
+def test_a_view_gives_up_within_its_time_all_calls_together(
+    lab: Lab, account: Account, patience: Patience, passing: Time, fault: str
+) -> None:
+    if fault == "not reached":
+        with socket.socket() as taken:
+            taken.bind((HOST, 0))
+            account = replace(account, endpoint=f"http://{HOST}:{taken.getsockname()[1]}/v2")
+    api = Api(account, patience=patience)
+    if fault == "503":
+        lab.faults.status("*", 503, times=None)
+    elif fault == "silent":
+        lab.faults.call("*", lambda _request: passing.pause(4.0), times=None)
+        lab.faults.cut("*", times=None)
+    began_s = passing.now_s
+    with api.within(8.0):
+        for operation in ("list-instances", "list-quotas", "list-security-groups"):
+            failing(lambda operation=operation: api.read(operation, zone="ch-dk-2"), ApiError, 22)  # type: ignore[misc]
+    assert passing.now_s - began_s < 10.0
+    began_s = passing.now_s
+    failing(lambda: api.read("list-quotas"), ApiError, 22)
+    assert passing.now_s - began_s >= 150, "a command that changes something is patient"
+
+
+def test_a_view_of_an_api_that_is_slow_and_answers_is_not_given_up(lab: Lab, api: Api, passing: Time) -> None:
+    lab.faults.call("*", lambda _request: passing.pause(5.0), times=None)
+    lab.faults.status("list-quotas", 503, times=1)
+    with api.within(8.0):
+        for operation in ("list-instances", "list-quotas", "list-security-groups"):
+            api.read(operation, zone="ch-dk-2")
 
 
 def test_row_23_an_unknown_state_is_no_success(lab: Lab, api: Api) -> None:

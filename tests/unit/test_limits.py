@@ -1,4 +1,4 @@
-"""extend: the hour moves on the machines first, then in their labels, then on record."""
+"""extend: the hour is recorded, moves on the machines and in their labels, or is taken back."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from rain_deploy.cluster.power import move_limit
 from rain_deploy.core.cluster import Bill, Cluster
-from rain_deploy.errors import ApiError, HostKeyError, InputError, InstallFailed, UsageError
+from rain_deploy.errors import (
+    ApiError,
+    CredentialsError,
+    HostKeyError,
+    InputError,
+    InstallFailed,
+    UsageError,
+)
 from rain_deploy.verbs.scale import extend
+from rain_deploy.verbs.status import status
 from tests.support.values import QUOTE, changed
 from tests.unit.fake_cloud import World
 
@@ -125,24 +134,85 @@ def test_an_impostor_at_a_running_machines_address_ends_it_with_nothing_done(wor
     assert on_record(world) == cluster.limit_s
 
 
-def test_the_machines_are_told_also_when_the_cloud_is_silent(world: World) -> None:
+FAILURES = {
+    "silent": ApiError("the API does not answer"),
+    "the key": CredentialsError("the API key may not do update-instance (403)"),
+    "refused": InputError("Exoscale refused update-instance (400)"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_where_the_labels_cannot_be_written_the_record_says_what_the_machines_obey(
+    world: World, failure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cluster = limited(world, HOUR_S)
-    world.cloud.silent = True
-    with pytest.raises(ApiError, match="holds on node-1, node-2, node-3; the labels are old") as caught:
+
+    def refuse(*_arguments: object) -> None:
+        raise FAILURES[failure]
+
+    monkeypatch.setattr(world.cloud, "set_expiry", refuse)
+    with pytest.raises(
+        type(FAILURES[failure]), match="holds on node-1, node-2, node-3 and is recorded"
+    ) as caught:
         extend(world.ctx, "one", HOUR_S)
+    monkeypatch.undo()
     assert cluster.limit_s is not None
-    assert on_nodes(world, cluster) == {str(math.floor(cluster.limit_s + HOUR_S))}
-    assert caught.value.next_step == "the same command again"
-    assert on_record(world) == cluster.limit_s
+    expected_s = cluster.limit_s + HOUR_S
+    assert on_nodes(world, cluster) == {str(math.floor(expected_s))}
+    assert on_record(world) == expected_s
+    assert caught.value.next_step == "rain-deploy up -c one, which writes the labels"
+    drift = status(world.ctx, "one").drift
+    assert sum("the time limit in its label is another" in sentence for sentence in drift) == 3
+    as_up_ends(world)
+    assert labels(world) == {expected_s}
+    assert status(world.ctx, "one").limit_s == expected_s
 
 
-def test_a_machine_without_a_limit_of_ours_is_left_alone(world: World) -> None:
+def test_a_limit_that_one_node_refuses_is_taken_back_everywhere(world: World) -> None:
     cluster = limited(world, HOUR_S)
+    assert cluster.limit_s is not None
+    for node in cluster.nodes[1:]:
+        (world.nodes.machine(node.host.machine) / "limit").write_text(f"{math.floor(cluster.limit_s)}\n")
     (world.nodes.machine(cluster.nodes[0].host.machine) / "limit").unlink()
-    with pytest.raises(InstallFailed):
+    with pytest.raises(InstallFailed, match="the time limit was left as it was"):
         extend(world.ctx, "one", HOUR_S)
     assert labels(world) == {cluster.limit_s}
     assert not (world.nodes.machine(cluster.nodes[0].host.machine) / "limit").exists()
+    assert {world.nodes.limit(node.host.machine) for node in cluster.nodes[1:]} == {
+        str(math.floor(cluster.limit_s))
+    }
+    assert on_record(world) == cluster.limit_s
+
+
+def test_an_extend_that_is_killed_half_way_is_shown_and_completed_by_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = limited(world, HOUR_S)
+
+    def kill(*_arguments: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.nodes, "run", kill)
+        with pytest.raises(KeyboardInterrupt):
+            extend(world.ctx, "one", HOUR_S)
+    assert any("a command that moved its time limit did not end" in each for each in drift_of(world))
+    assert cluster.limit_s is not None
+    as_up_ends(world)
+    assert on_nodes(world, cluster) == {str(math.floor(cluster.limit_s + HOUR_S))}
+    assert labels(world) == {cluster.limit_s + HOUR_S}
+    assert not [each for each in drift_of(world) if "limit" in each]
+
+
+def as_up_ends(world: World) -> None:
+    """Bring the recorded limit to machines and labels, as the end of ``up`` does."""
+    with world.ctx.change("one", "up") as record:
+        assert record.cluster.bill
+        move_limit(world.ctx, record, record.cluster.bill)
+
+
+def drift_of(world: World) -> tuple[str, ...]:
+    return status(world.ctx, "one").drift
 
 
 def test_nothing_is_ever_powered_off_where_nothing_is_priced(world: World) -> None:

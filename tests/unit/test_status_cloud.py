@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from rain_deploy.cluster.lookup import add_standing
+from rain_deploy.cluster.plan import plan_up
+from rain_deploy.cluster.power import awake
+from rain_deploy.cluster.seen import VIEW_S, look
+from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Resource
 from rain_deploy.core.run import RunRecord, RunState
-from rain_deploy.core.text import owner_tag
-from rain_deploy.errors import CredentialsError, Drift, HostKeyError
+from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.text import hour, owner_tag
+from rain_deploy.errors import CredentialsError, Drift, HostKeyError, RainDeployError, StateError, UsageError
 from rain_deploy.providers.base import Provider
-from rain_deploy.verbs.list import list_clusters
+from rain_deploy.state.store import Store
+from rain_deploy.verbs.check import check
+from rain_deploy.verbs.gc import gc
+from rain_deploy.verbs.list import list_clusters, types, zones
+from rain_deploy.verbs.scale import extend, scale
 from rain_deploy.verbs.status import status
+from rain_deploy.verbs.up import plan, up
 from tests.support.values import changed
-from tests.unit.fake_cloud import ME, World
+from tests.unit.fake_cloud import ME, PROVIDER, World
 
+CLOUD_SPEC = ClusterSpec("one", PROVIDER, "test", owner=ME)
 READY = {"services": {"keeper": 1}, "governor": {"ready": True}, "runs": []}
 
 
@@ -79,7 +93,7 @@ def test_a_cloud_that_does_not_answer_is_told_beside_what_the_nodes_say(world: W
     world.cloud.silent = True
     result = status(world.ctx, "one")
     assert result.drift == (
-        "the cloud did not answer, so the state of the machines is unknown: the API does not answer",
+        "the account did not answer, so it is unknown if the machines run: the API does not answer",
     )
     assert [line.state for line in result.nodes] == ["ready", "ready", "ready"]
 
@@ -168,3 +182,200 @@ def test_a_machine_that_runs_without_our_services_is_not_called_stopped(world: W
     assert [line.state for line in result.nodes] == ["no services"]
     assert result.drift == ("node-1: its services do not run",)
     assert [line.state for line in list_clusters(world.ctx).clusters] == ["1 running"]
+
+
+# ---- an account that does not answer
+
+
+def test_status_and_list_ask_an_account_as_commands_that_only_look(world: World) -> None:
+    world.cluster()
+    status(world.ctx, "one")
+    list_clusters(world.ctx)
+    zones(world.ctx, CLOUD_SPEC)
+    types(world.ctx, CLOUD_SPEC)
+    gc(world.ctx, CLOUD_SPEC, None, delete=False)
+    check(world.ctx, replace(CLOUD_SPEC, name="two"))
+    plan(world.ctx, replace(CLOUD_SPEC, name="two"))
+    assert world.cloud.views == [VIEW_S] * 7
+
+
+def test_commands_that_change_something_are_patient(world: World) -> None:
+    world.cluster(nodes=2)
+    world.nodes.said["runs"] = []
+    gc(world.ctx, CLOUD_SPEC, None, delete=True)
+    with contextlib.suppress(RainDeployError):
+        scale(world.ctx, CLOUD_SPEC, 1)
+    with contextlib.suppress(RainDeployError):
+        up(world.ctx, replace(CLOUD_SPEC, name="two", nodes=1))
+    assert ("quote", "") in world.cloud.calls
+    assert world.cloud.views == []
+
+
+def test_what_is_shown_without_the_account_says_how_old_it_is(world: World) -> None:
+    world.cluster()
+    seen_s = time.time()
+    status(world.ctx, "one")
+    world.cloud.silent = True
+    (sentence,) = status(world.ctx, "one").drift
+    assert sentence.startswith(
+        "the account did not answer, so it is unknown if the machines run: the API does not answer; "
+        f"shown from the record of {hour(seen_s, time.time())[:5]}"
+    )
+    (line,) = list_clusters(world.ctx).clusters
+    assert (line.state, line.unknown) == ("unknown", "the API does not answer")
+    assert sentence in world.told
+
+
+def test_a_record_that_cannot_be_written_does_not_stop_a_command_that_looks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise StateError("the disk is full")
+
+    world.cluster()
+    world.cloud.power_off("node-2")
+    monkeypatch.setattr(Store, "update_cluster", full)
+    assert status(world.ctx, "one").per_hour == pytest.approx(2.1)
+    assert [line.state for line in list_clusters(world.ctx).clusters] == ["2 running, 1 stopped"]
+
+
+# ---- what is off or gone costs less, everywhere
+
+
+def hours_ago(world: World, hours: float, limit_hours_ago: float | None = None) -> Cluster:
+    """Three machines that were made so long ago."""
+    cluster, now_s = world.cluster(), time.time()
+    assert cluster.bill is not None
+    meters = tuple(replace(meter, since_s=now_s - hours * 3600) for meter in cluster.bill.meters)
+    limit_s = None if limit_hours_ago is None else now_s - limit_hours_ago * 3600
+    cluster = changed(cluster, meters=meters, limit_s=limit_s)
+    world.store.save_cluster(cluster)
+    return cluster
+
+
+def prices(world: World) -> tuple[float | None, float | None, float]:
+    """The cost by status and by list, and the price that an error names."""
+    error = RainDeployError("it failed")
+    shown, (line,) = status(world.ctx, "one"), list_clusters(world.ctx).clusters
+    add_standing(world.ctx, "one", error)
+    named = re.search(r"\(([0-9.]+) CHF per hour", error.still_running or "")
+    assert named
+    assert shown.per_hour == pytest.approx(float(named[1]))
+    return shown.cost, line.cost, float(named[1])
+
+
+def test_what_is_powered_off_costs_its_disk_from_the_moment_it_was_seen(world: World) -> None:
+    cluster = hours_ago(world, 10.0)
+    for node in cluster.nodes:
+        world.cloud.power_off(node.name)
+    assert prices(world) == pytest.approx((30.0, 30.0, 0.3), abs=0.01)
+    recorded = world.store.cluster("one")
+    assert recorded
+    assert recorded.cost(time.time() + 10 * 3600) == pytest.approx(33.0, abs=0.01)
+    world.cloud.silent = True
+    assert prices(world) == pytest.approx((30.0, 30.0, 0.3), abs=0.01)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_what_its_limit_has_powered_off_costs_its_disk_since_then(world: World, silent: bool) -> None:
+    cluster = hours_ago(world, 10.0, limit_hours_ago=5.0)
+    for node in cluster.nodes:
+        world.cloud.power_off(node.name)
+    world.cloud.silent = silent
+    assert prices(world) == pytest.approx((15.0 + 1.5, 15.0 + 1.5, 0.3), abs=0.01)
+
+
+def test_a_machine_that_runs_on_after_its_limit_is_paid_in_full(world: World) -> None:
+    hours_ago(world, 10.0, limit_hours_ago=5.0)
+    shown = status(world.ctx, "one")
+    assert (shown.cost, shown.per_hour) == pytest.approx((30.0, 3.0), abs=0.01)
+
+
+def test_a_machine_that_is_gone_costs_nothing_more(world: World) -> None:
+    cluster = hours_ago(world, 10.0)
+    world.cloud.held.pop(("instance", cluster.nodes[1].host.machine))
+    assert prices(world) == pytest.approx((30.0, 30.0, 2.0), abs=0.01)
+    recorded = world.store.cluster("one")
+    assert recorded
+    assert recorded.cost(time.time() + 3600) == pytest.approx(32.0, abs=0.01)
+
+
+def test_a_machine_that_no_list_shows_yet_is_not_gone(world: World) -> None:
+    cluster = world.cluster()
+    world.cloud.held.pop(("instance", cluster.nodes[1].host.machine))
+    assert status(world.ctx, "one").per_hour == 3.0
+
+
+def test_in_another_account_nothing_is_taken_for_gone(world: World) -> None:
+    cluster = changed(hours_ago(world, 10.0), account="EXOother")
+    world.store.save_cluster(cluster)
+    world.cloud.held.clear()
+    assert prices(world)[2] == 3.0
+
+
+def test_a_machine_that_is_started_costs_its_full_price_again(world: World) -> None:
+    cluster = hours_ago(world, 1.0)
+    world.cloud.power_off("node-2")
+    status(world.ctx, "one")
+    awake(world.ctx, cluster, cluster.nodes)
+    assert status(world.ctx, "one").per_hour == 3.0
+    recorded = world.store.cluster("one")
+    assert recorded
+    assert recorded.cost(time.time() + 3600) == pytest.approx(6.0, abs=0.01)
+
+
+def test_extend_names_the_price_of_now(world: World) -> None:
+    hours_ago(world, 1.0)
+    world.cloud.power_off("node-2")
+    assert extend(world.ctx, "one", 3600.0).per_hour == pytest.approx(2.1)
+
+
+def test_max_cost_counts_with_machines_that_run(world: World) -> None:
+    cluster = hours_ago(world, 1.0)
+    for node in cluster.nodes:
+        world.cloud.power_off(node.name)
+    status(world.ctx, "one")
+    recorded = world.store.cluster("one")
+    assert recorded
+    assert recorded.bill
+    assert (recorded.bill.per_hour, recorded.bill.per_hour_running) == pytest.approx((0.3, 3.0))
+    limit_s = replace(recorded.bill, max_cost=6.0).limit_at(time.time())
+    assert limit_s == pytest.approx(time.time() + 3600, abs=5)
+
+
+# ---- up on what is powered off asks
+
+
+@pytest.mark.parametrize("off", [("node-1",), ("node-2", "node-3"), ("node-1", "node-2", "node-3")])
+def test_up_asks_before_it_starts_what_is_powered_off(world: World, off: tuple[str, ...]) -> None:
+    world.cluster(limit_s=time.time() + 7200)
+    for name in off:
+        world.cloud.power_off(name)
+    seen = look(world.ctx, replace(CLOUD_SPEC, nodes=None))
+    wanted = plan_up(world.cloud, seen)
+    assert wanted.question.startswith(
+        f"Start {len(off)} that {'is' if len(off) == 1 else 'are'} powered off, 3.00"
+    )
+    assert any(", ".join(off) in sentence for sentence in wanted.offer)
+    world.answers.append(False)
+    with pytest.raises(UsageError):
+        up(world.ctx, replace(CLOUD_SPEC, nodes=None))
+    assert [found.state for found in world.cloud.held.values()].count("stopped") == len(off)
+
+
+def test_up_on_machines_that_run_asks_nothing(world: World) -> None:
+    world.cluster(limit_s=time.time() + 7200)
+    assert plan_up(world.cloud, look(world.ctx, replace(CLOUD_SPEC, nodes=None))).question == ""
+
+
+# ---- where the machines are
+
+
+def test_the_zone_is_in_status_list_and_gc(world: World) -> None:
+    cluster = world.cluster()
+    world.store.save_cluster(replace(cluster, machines=replace(cluster.machines, zone="de-fra-1")))
+    for key, found in world.cloud.held.items():
+        world.cloud.held[key] = replace(found, zone="de-fra-1" if found.is_machine else "")
+    assert status(world.ctx, "one").zone == "de-fra-1"
+    assert [line.zone for line in list_clusters(world.ctx).clusters] == ["de-fra-1"]
+    assert [line.zones for line in gc(world.ctx, CLOUD_SPEC, None, delete=False).lines] == [("de-fra-1",)]

@@ -69,12 +69,15 @@ def gc_command(session: Session, *, delete: bool) -> Shown:
     if not lines:
         of = f" for cluster {result.cluster}" if result.cluster else ""
         return result, [f"the account holds nothing of rain-deploy{of}"]
-    rows = [(line.cluster, line.id, line.owner, line.state, line.action, line.reason) for line in lines]
+    rows = []
+    for line in lines:
+        which = (line.cluster, line.id, line.owner, ", ".join(line.zones))
+        rows.append((*which, line.state, line.action, line.reason))
     dry_run = "dry run; there is nothing to delete"
     if any(line.action == "to delete" for line in lines):
         dry_run = f"dry run; nothing was deleted; to delete: {result.delete_command}"
     return result, [
-        text.table(("CLUSTER", "ID", "OWNER", "STATE", "ACTION", "WHY"), rows, wrap=True),
+        text.table(("CLUSTER", "ID", "OWNER", "ZONE", "STATE", "ACTION", "WHY"), rows, wrap=True),
         *(
             f"{line.action}: {text.clean(resource)} of {line.cluster} ({line.id})"
             for line in lines

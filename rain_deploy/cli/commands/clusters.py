@@ -175,6 +175,7 @@ def status_command(session: Session, *, check: bool) -> Shown:
     result = session.call(status, session.cluster, check=check)
     run, rain, costs = result.run, "Rain does not answer", []
     why = f" ({run.message})" if run and run.message else ""
+    where = f"{result.provider} {result.zone}".rstrip()
     if result.governors is not None:
         rain = f"{text.count(result.governors, 'governor')} registered with Rain"
     if result.cost is not None:
@@ -183,7 +184,7 @@ def status_command(session: Session, *, check: bool) -> Shown:
         so_far = money(result.cost, result.currency)
         costs = [f"cost so far {so_far}; {rate}{text.limit(result.limit_s)}"]
     return result, [
-        f"cluster {result.cluster}: {result.provider}, {text.count(len(result.nodes), 'node')}, {rain}",
+        f"cluster {result.cluster}: {where}, {text.count(len(result.nodes), 'node')}, {rain}",
         *costs,
         _nodes_table(result.nodes),
         f"run {run.run}: {run.outcome or run.state}{why}, {run.script}" if run else "no run yet",
@@ -204,7 +205,8 @@ def list_command(session: Session) -> Shown:
         limit = hour(line.limit_s, time.time()) if line.limit_s else "none"
         costs = ("", "") if line.cost is None else (money(line.cost, line.currency), limit)
         made = (str(line.nodes), state, text.moment(line.created_s))
-        rows.append((line.name, line.provider, *made, *costs, str(line.runs), line.active_run))
+        where = f"{line.provider} {line.zone}".rstrip()
+        rows.append((line.name, where, *made, *costs, str(line.runs), line.active_run))
     return result, [text.table(head, rows) if rows else "no clusters"]
 
 

@@ -1,4 +1,9 @@
-"""The meaning of an answer of Exoscale's API.  One that is not its own (HTML of a proxy) is NoAnswer."""
+"""The meaning of an answer of Exoscale's API: the one place where its errors are told apart.
+
+A refusal of the API's own (401, 403, any 4xx) ends at once, and nothing was done.  A fault on the way (5xx,
+429, an answer that is cut short) is NoAnswer, and the caller tries again.  An answer of an unknown form ends
+at once too: it would be the same the next time.
+"""
 
 # ruff: noqa: N818 - named by what happened, as in rain_deploy.errors
 
@@ -24,6 +29,7 @@ _CAPACITY = re.compile(
     r"\bcapacity\b|\b(insufficient|not enough|no more|lack of|out of)\b.{0,40}\b(resource|host|stock)",
     re.IGNORECASE,
 )
+_BY_A_PROXY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})  # for its own reasons
 _BLOB = re.compile(r"[A-Za-z0-9+/=_-]{120,}")
 _REASONS = {
     "conflict": "something else was changing it at the same time",
@@ -37,7 +43,7 @@ _REASONS = {
 
 
 class NoAnswer(Exception):
-    """No proper answer came.  ``nothing_done``: it may be repeated; ``after_s``: how long to wait."""
+    """No answer came, for now.  ``nothing_done``: it may be repeated; ``after_s``: how long to wait."""
 
     def __init__(self, why: str, *, nothing_done: bool = False, after_s: float = 0.0) -> None:
         super().__init__(why)
@@ -62,12 +68,27 @@ class Refused(InputError):
         self.protected = "protect" in words
 
 
-class Unclear(ApiError):
-    """A write was sent and its outcome is unknown: search before repeating it."""
+class UnknownForm(ApiError):
+    """The answer has a form that the API's description does not have.  Its text is shown."""
 
-    def __init__(self, operation: str, why: str) -> None:
+    def __init__(self, operation: str, status: int, text: str) -> None:
+        shown = cut(text, 300) or "it is empty"
+        super().__init__(
+            f"the answer to {operation} ({status}) has a form that rain-deploy does not know: {shown}",
+            next_step="check proxies and EXOSCALE_API_ENDPOINT; if they are right, report this as a bug",
+        )
+
+
+class Unclear(ApiError):
+    """A write was sent and its outcome is unknown: search before repeating it.
+
+    ``again``: False where the answer would be the same, so it is not repeated.
+    """
+
+    def __init__(self, operation: str, why: str, *, again: bool = True) -> None:
         message = f"it is not known whether Exoscale did {operation}: {why}"
         super().__init__(message, next_step="rain-deploy status")
+        self.again = again
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,33 +153,42 @@ def ahead_s(response: "requests.Response", sent_s: float) -> float | None:
 def understand(
     response: "requests.Response", operation: str, schema: dict[str, Any], *, source: str, ahead: float | None
 ) -> Any:
-    """Return the body of a proper answer.  Raises the error of a refusal, NoAnswer for everything else."""
-    status = response.status_code
-    body = None
+    """Return the body of a proper answer.  Raises the error of a refusal, NoAnswer, or UnknownForm."""
+    status, body = response.status_code, None
     with contextlib.suppress(ValueError):
         body = json.loads(response.content)
+    words = _words(body) if isinstance(body, dict) else "no JSON of the API"
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise NoAnswer(f"{status}", nothing_done=True, after_s=_retry_after_s(response))
-    # A list or object as promised: with one of the known properties, or empty, as absent values are left out.
-    known = schema.get("properties", {})
-    is_object = isinstance(body, dict) and (not body or not known or not known.keys().isdisjoint(body))
-    fits = isinstance(body, list) if schema.get("type") == "array" else is_object
-    if status < HTTPStatus.MULTIPLE_CHOICES and fits:
-        return body
-    if not isinstance(body, dict):
-        raise NoAnswer(f"{status}, and no JSON of the API")
-    words = _words(body)
-    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        raise clock_error(ahead) or _denied(operation, status, words, source)
-    if status == HTTPStatus.NOT_FOUND:
-        raise Absent(f"{operation}: it does not exist at Exoscale: {words}")
-    by_a_proxy = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}  # for its own reasons
-    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in by_a_proxy:
-        raise out_of_room(operation, words) or Refused(operation, status, words)
     if status == HTTPStatus.NOT_IMPLEMENTED:
         raise ApiError(f"Exoscale's API does not know {operation} ({status}): {words}")
-    why = f": {words}" if status >= HTTPStatus.BAD_REQUEST else ", of an unknown form"
-    raise NoAnswer(f"{status}{why}", after_s=_retry_after_s(response))
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _BY_A_PROXY:
+        raise NoAnswer(f"{status}: {words}", after_s=_retry_after_s(response))
+    if isinstance(body, dict) and status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        raise clock_error(ahead) or _denied(operation, status, words, source)
+    if isinstance(body, dict) and status == HTTPStatus.NOT_FOUND:
+        raise Absent(f"{operation}: it does not exist at Exoscale: {words}")
+    if isinstance(body, dict) and status >= HTTPStatus.BAD_REQUEST:
+        raise out_of_room(operation, words) or Refused(operation, status, words)
+    if status < HTTPStatus.MULTIPLE_CHOICES and _fits(body, schema):
+        return body
+    if body is None and status < HTTPStatus.MULTIPLE_CHOICES and _cut_short(response):
+        raise NoAnswer(f"{status}, and the answer is cut short")
+    raise UnknownForm(operation, status, response.text)
+
+
+def _fits(body: object, schema: dict[str, Any]) -> bool:
+    """Return True for a list or object as promised: with one of the known properties, or empty."""
+    if schema.get("type") == "array":
+        return isinstance(body, list)
+    known = schema.get("properties", {})
+    return isinstance(body, dict) and (not body or not known or not known.keys().isdisjoint(body))
+
+
+def _cut_short(response: "requests.Response") -> bool:
+    """Return True for JSON whose end is missing; the four letters of a ``null`` are whole."""
+    is_json = "json" in response.headers.get("Content-Type", "")
+    return is_json and response.content.strip() != b"null"
 
 
 def out_of_room(what: str, words: str) -> QuotaError | None:

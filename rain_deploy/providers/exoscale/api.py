@@ -7,18 +7,20 @@ until it is done: absent is done, "in use" is tried again for minutes, and accep
 """
 
 import collections
+import contextlib
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rain_deploy.errors import ApiError, CredentialsError, DownIncomplete, InputError, PartlyUp, QuotaError
+from rain_deploy.errors import REFUSALS, ApiError, CredentialsError, DownIncomplete, InputError, PartlyUp
 from rain_deploy.providers.exoscale import answers
 from rain_deploy.providers.exoscale.account import Account
-from rain_deploy.providers.exoscale.answers import Absent, NoAnswer, Operation, Refused, Unclear
-from rain_deploy.providers.exoscale.patience import Patience, Watch
+from rain_deploy.providers.exoscale.answers import Absent, NoAnswer, Operation, Refused, Unclear, UnknownForm
+from rain_deploy.providers.exoscale.patience import Patience, Silence, Voice, Watch
 from rain_deploy.providers.exoscale.sdk import LIST_ZONES, Connections, default_endpoint, described, schema
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class Api:
         notice: Callable[[str], None] = lambda _sentence: None,
     ) -> None:
         self.account = account
-        self.patience = patience or Patience()
+        self.patience = replace(patience or Patience(), notice=notice)
         self.zone = account.zone or DEFAULT_ZONE
         self.ahead_s: float | None = None
         """How far the clock here is ahead of the API's by its last answer; None before the first."""
@@ -56,7 +58,10 @@ class Api:
         self._connections = Connections(account, adapter)
         self._lock = threading.Lock()
         self._zones: dict[str, str] = {}
-        self._quiet_until_s = 0.0
+        self._voice = Voice(self.patience)
+        self._view_s = math.inf
+        self._answered_s = 0.0  # when it last answered, since ``within`` began
+        self._silent = ""  # why it does not answer
         self._listing: collections.defaultdict[Any, threading.Lock] = collections.defaultdict(threading.Lock)
         self._listed: dict[Any, tuple[float, Rows]] = {}
 
@@ -65,12 +70,22 @@ class Api:
         """The time by the API's clock here, for ``since_s`` of ``rows``."""
         return self.patience.clock()
 
+    @contextlib.contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Give up all reads inside, of all threads, once the API has not answered for ``seconds``."""
+        before = self._view_s
+        self._view_s, self._answered_s, self._silent = min(before, seconds), self.now_s, ""
+        try:
+            yield
+        finally:
+            self._view_s = before
+
     def zones(self) -> dict[str, str]:
         """Return the endpoint of every zone.  Raises ApiError; InputError for a wrong endpoint."""
         if not self._zones:
             try:
                 found = self.read(LIST_ZONES)
-            except (Absent, Refused, CredentialsError) as error:
+            except (Absent, Refused, CredentialsError, UnknownForm) as error:
                 raise InputError(
                     f"{self._endpoint(LIST_ZONES, None)} does not answer as Exoscale's API v2: {error}",
                     next_step="give EXOSCALE_API_ENDPOINT with /v2 at its end, or unset it",
@@ -127,8 +142,10 @@ class Api:
             answer = self._until_answered(operation, zone, arguments, repeat_unclear=False)
         except NoAnswer as no:
             raise Unclear(operation, str(no)) from no
+        except UnknownForm as unknown:
+            raise Unclear(operation, unknown.message, again=False) from unknown
         if "state" not in answer:
-            raise Unclear(operation, "the answer is not an operation")
+            raise Unclear(operation, "the answer is not an operation", again=False)
         return Operation.parse(answer, zone)
 
     def is_done(self, operation: Operation, *, what: str = "the operation") -> bool:
@@ -151,6 +168,9 @@ class Api:
             return False
         except (Absent, Refused):
             return False
+        except CredentialsError as error:
+            error.accepted = True
+            raise
         found = Operation.parse(answer, operation.zone)
         if not (succeeded := found.succeeded(what)) and found.state != "pending":
             _log.debug("%s: unknown state in %r", what, answer)
@@ -158,7 +178,7 @@ class Api:
 
     def wait(self, operation: Operation, *, what: str) -> None:
         """Wait until an operation succeeded.  Raises as ``is_done``; ApiError after ``operation_s``."""
-        rounds = self.patience.rounds(self.patience.operation_s)
+        rounds = self.patience.rounds(self.patience.operation_s, f"Exoscale to end {what}")
         next(rounds)  # the answer was the first look
         if operation.succeeded(what) or any(self.is_done(operation, what=what) for _ in rounds):
             return
@@ -193,7 +213,7 @@ class Api:
         settle_s = patience.settle_s if settle_s is None else settle_s
         if unsettled_s is not None:
             left_s = settle_s - max(0.0, time.time() - unsettled_s)
-            if (found := patience.search(find, left_s)) is not None:
+            if (found := patience.search(find, left_s, what)) is not None:
                 return found
         # Not a Watch: a long search would look like a suspension.
         deadline_s = patience.clock() + patience.api_s
@@ -201,16 +221,16 @@ class Api:
         while True:
             try:
                 return make()
-            except (InputError, QuotaError, Unclear) as error:
+            except (*REFUSALS, Unclear) as error:
                 unclear = isinstance(error, Unclear)
                 without_outcome |= unclear
                 taken = isinstance(error, Refused) and error.name_taken  # by one that no list shows yet
                 search_s = patience.settle_s if taken else settle_s
-                if (unclear or taken) and (found := patience.search(find, search_s)) is not None:
+                if (unclear or taken) and (found := patience.search(find, search_s, what)) is not None:
                     return found
                 if not without_outcome:
                     raise
-                if unclear and patience.clock() < deadline_s:
+                if isinstance(error, Unclear) and error.again and patience.clock() < deadline_s:
                     continue
                 # Not the refusal itself, which would claim that nothing was made.
                 why = f"Exoscale did not say whether it was made, and does not show it ({error.message})"
@@ -231,6 +251,7 @@ class Api:
         patience = self.patience
         # Not a Watch: a long wait would look like a suspension.
         deadline_s = patience.clock() + patience.operation_s
+        silence = Silence(patience, f"Exoscale to let go of {what}, which is in use or busy")
         for pause_s in patience.pauses():
             try:
                 self.change(operation, what=f"removal of {what}", zone=zone, **arguments)
@@ -238,48 +259,58 @@ class Api:
                 return
             except (ApiError, PartlyUp, Refused) as error:
                 if isinstance(error, Refused) and error.protected:
+                    lift = f"exo compute instance update {arguments['id']} --zone {zone} --protection=false"
                     raise DownIncomplete(
-                        f"{what} is protected against deletion; somebody set that at Exoscale",
-                        next_step="remove the protection in Exoscale's portal, then repeat the command",
+                        f"{what} is protected against deletion at Exoscale; this lifts it: {lift}",
+                        next_step=lift,
                     ) from error
-                if patience.clock() >= deadline_s or (isinstance(error, Refused) and not error.in_use):
+                hopeless = isinstance(error, Refused) and not error.in_use
+                hopeless |= isinstance(error, Unclear) and not error.again
+                if hopeless or isinstance(error, UnknownForm) or patience.clock() >= deadline_s:
                     why = f"{what} could not be deleted: {error.message}"
                     raise DownIncomplete(why, next_step="the same command again, later") from error
             else:
                 return
+            silence.before(pause_s)
             patience.pause(pause_s)
 
     def _until_answered(
         self, operation: str, zone: str | None, arguments: Mapping[str, Any], *, repeat_unclear: bool
     ) -> Any:
-        watch = Watch(self.patience, self.patience.api_s)
+        limit_s = self.patience.api_s
+        if repeat_unclear:
+            limit_s = min(limit_s, self._answered_s + self._view_s - self.now_s)
+        if limit_s <= 0 and self._silent:  # another call has used up the time of all
+            raise self._gave_up(operation, self._silent)
+        watch = Watch(self.patience, limit_s)
         for pause_s in self.patience.pauses():
             try:
-                return self._once(operation, zone, arguments, watch.left_s if repeat_unclear else math.inf)
+                answer = self._once(operation, zone, arguments, watch.left_s if repeat_unclear else math.inf)
             except NoAnswer as no:
                 if not (repeat_unclear or no.nothing_done):
                     raise
+                self._silent = str(no)
                 left_s = watch.left_s
                 if left_s <= max(0.0, no.after_s):
                     asked = f"it asks to wait {no.after_s:.0f} s"
-                    tried = asked if no.after_s else f"tried for {self.patience.api_s:.0f} s"
-                    raise ApiError(
-                        f"Exoscale's API did not do {operation}: {no}; {tried}",
-                        next_step="the same command, later; Exoscale's status page lists outages",
-                    ) from no
+                    why = f"{no}; {asked if no.after_s else f'tried for {limit_s:.0f} s'}"
+                    raise self._gave_up(operation, why) from no
                 self._say(no, left_s)
                 watch.pause(self.patience.spread(no.after_s) if no.after_s else min(pause_s, left_s))
+            else:
+                self._answered_s = self.now_s
+                return answer
         raise AssertionError
 
+    @staticmethod
+    def _gave_up(operation: str, why: str) -> ApiError:
+        next_step = "the same command, later; Exoscale's status page lists outages"
+        return ApiError(f"Exoscale's API did not do {operation}: {why}", next_step=next_step)
+
     def _say(self, no: NoAnswer, left_s: float) -> None:
-        """Say once for all threads that there is something to wait for, and nothing else meanwhile."""
-        now_s = self.now_s
-        with self._lock:
-            if now_s < self._quiet_until_s:
-                return
-            self._quiet_until_s = now_s + (no.after_s or left_s)
         asked = f"Exoscale's API asks to wait {no.after_s:.0f} s ({no})"
-        self.notice(asked if no.after_s else f"Exoscale's API does not answer ({no}): trying again")
+        again = f"Exoscale's API does not answer ({no}): trying again, for {left_s:.0f} s"
+        self._voice.say(asked if no.after_s else again, no.after_s or left_s)
 
     def _once(
         self, operation: str, zone: str | None, arguments: Mapping[str, Any], left_s: float = math.inf
@@ -290,7 +321,9 @@ class Api:
         timeout = min(self.patience.connect_s, limit_s), min(self.patience.answer_s, limit_s)
         endpoint = self._endpoint(operation, zone)
         sent_s = time.time()
-        response = self._connections.send(operation, arguments, endpoint, timeout)
+        waits = f"waiting for Exoscale's API to answer {operation} (up to {timeout[1]:.0f} s)"
+        with self._voice.unless_soon(waits, timeout[1]):
+            response = self._connections.send(operation, arguments, endpoint, timeout)
         ahead = answers.ahead_s(response, sent_s)
         signed = operation != LIST_ZONES  # a cache may serve the unsigned list with an old date
         if signed and ahead is not None:

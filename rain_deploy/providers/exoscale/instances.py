@@ -103,7 +103,8 @@ class Instances:
         """Wait until all run.  Return by name the error of each that does not."""
         errors: dict[str, RainDeployError] = {}
         waiting = resources
-        for _ in self._api.patience.rounds(self._api.patience.operation_s):
+        what = f"{', '.join(each.name for each in resources)} to run at Exoscale"
+        for _ in self._api.patience.rounds(self._api.patience.operation_s, what):
             since_s = self._api.now_s
             settled = workers.results(
                 lambda each: self._is_settled(each, since_s, errors),  # noqa: B023
@@ -140,7 +141,7 @@ class Instances:
         self._operations.pop(ref, None)
         self._api.delete("delete-instance", what, **_place(ref))
         with contextlib.suppress(Absent):
-            for _ in self._api.patience.rounds(self._api.patience.settle_s):
+            for _ in self._api.patience.rounds(self._api.patience.settle_s, f"{what} to be gone"):
                 self._read(ref)
             message = f"{what}: its delete was accepted, but it is still there"
             raise DownIncomplete(message, next_step="the same command again, later")

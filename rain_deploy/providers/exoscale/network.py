@@ -221,7 +221,9 @@ class SecurityGroup:
 
     def _operator(self, name: str, earlier: Collection[str]) -> str:
         """Return the address from which Exoscale saw a change of this group that is not among ``earlier``."""
-        for _ in self._api.patience.rounds(self._api.patience.source_ip_s):
+        for _ in self._api.patience.rounds(
+            self._api.patience.source_ip_s, "the event that names this machine's address"
+        ):
             events = self._events(name)
             for source in (source for key, source in events.items() if key not in earlier and source):
                 if isinstance(parse_network(source), IPv4Network):

@@ -4,6 +4,7 @@ Every intent is carried out once: after a lost answer, its label or name is sear
 alone say what exists, so nothing here needs a state file.
 """
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +17,7 @@ from rain_deploy.core.machine import Host, InstanceType, Intent, Resource, node_
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import ApiError, InputError, PartlyUp, QuotaError, RainDeployError
-from rain_deploy.providers.exoscale.api import AT_ONCE, Api
+from rain_deploy.providers.exoscale.api import AT_ONCE, READ_S, Api
 from rain_deploy.providers.exoscale.catalog import Catalog
 from rain_deploy.providers.exoscale.instances import Instances, UserData, gone
 from rain_deploy.providers.exoscale.labels import (
@@ -61,6 +62,9 @@ class ExoscaleProvider:
     @property
     def account(self) -> str:
         return self._api.account.key
+
+    def within(self, seconds: float) -> contextlib.AbstractContextManager[None]:
+        return self._api.within(seconds)
 
     def zones(self) -> tuple[str, ...]:
         return tuple(sorted(self._api.zones(), key=lambda name: name != self._api.zone))
@@ -177,7 +181,7 @@ class ExoscaleProvider:
         machines = (each for each in resources if each.kind == INSTANCE)
         wanted = sorted(machines, key=lambda each: each.index)
         name = ""
-        for _ in self._api.patience.rounds(self._api.patience.settle_s):
+        for _ in self._api.patience.rounds(self._api.patience.settle_s, "the machines' addresses"):
             existing = self._instances.existing([each.ref for each in wanted], self._api.now_s)
             for each in (each for each in wanted if each.ref not in existing):
                 raise gone(each)
@@ -232,8 +236,10 @@ class ExoscaleProvider:
             return tuple(each.ref for each in same) or None
 
         patience = self._api.patience
-        left_s = patience.settle_s - max(0.0, time.time() - ref.recorded_s)
-        for target in (ref.ref,) if ref.ref else patience.search(find, left_s) or ():
+        # Where a name can be taken only once, the API itself shows at once what was made.
+        settle_s = patience.settle_s if ref.kind == INSTANCE else READ_S
+        left_s = settle_s - max(0.0, time.time() - ref.recorded_s)
+        for target in (ref.ref,) if ref.ref else patience.search(find, left_s, ref.label) or ():
             if ref.kind == INSTANCE:
                 self._instances.delete(target, ref.label)
             else:
