@@ -63,7 +63,7 @@ def cloud(_home: Path) -> None:
     """Threads ask a cloud again and again."""
     patience = Patience()
     _say("waiting")
-    workers.results(lambda _: list(patience.rounds(NEVER_S)), HOSTS, 2)
+    workers.results(lambda _: list(patience.rounds(NEVER_S, "it")), HOSTS, 2)
 
 
 def resolves(_home: Path) -> None:

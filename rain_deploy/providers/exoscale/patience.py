@@ -49,7 +49,7 @@ class Patience:
             yield
             if watch.left_s <= 0:
                 return
-            pause_s = min(pause_s, watch.left_s)  # noqa: PLW2901 - the last one ends with the limit
+            pause_s = min(pause_s, max(watch.left_s, 0.01))  # noqa: PLW2901 - the last one ends with the limit
             silence.before(pause_s)
             watch.pause(pause_s)
 
