@@ -21,6 +21,12 @@ The files may be secrets.  The names go on with the process id of the stage's sh
 ticks since boot.  One whose process has ended was left by a command that was killed: the next stage, the
 keeper and ``down`` remove it.
 """
+HOME_DRAFTS = (".state-*", "cache/**/.new-*")
+"""What a killed command can leave in the home directory: state and entries of caches before their rename."""
+TEMPORARY = "rain-deploy-draft-"
+"""What the names of our temporary directories on the operator's machine begin with."""
+DRAFT_LIFE_S = 3600.0
+"""No command works longer on one of these: uv has 15 minutes.  The next command removes what is older."""
 SET_MACHINE = f"M=${{RAIN_DEPLOY_MACHINE:-{MACHINE}}}"  # shell text that sets ``$M`` to that directory
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rain_deploy.core.layout import TEMPORARY
 from rain_deploy.errors import InputError, StateError, disk_full, full
 from rain_deploy.parts.shell import PACKAGE
 
@@ -95,7 +96,7 @@ def uv_program(home: Path, pin: UvPin) -> bytes:
         with contextlib.suppress(OSError):
             if (program := _whole(path, pin.binary_sha256, remove=path == kept)) is not None:
                 return program
-    with tempfile.TemporaryDirectory(prefix="rain-deploy-") as directory:
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY) as directory:
         work = Path(directory)
         (work / "uv.txt").write_text(f"uv=={pin.version} --hash=sha256:{pin.wheel_sha256}\n")
         done = run_uv(

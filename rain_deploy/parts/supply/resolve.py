@@ -15,6 +15,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from rain_deploy.core.layout import TEMPORARY
 from rain_deploy.core.spec import (
     NODE_PYTHON,
     NODE_PYTHON_TEXT,
@@ -212,7 +213,7 @@ def _compiled(spec: EnvironmentSpec, base_lock: str, wheels: tuple[tuple[str, by
                 next_step=PROJECT_STEP if Path(package).is_dir() else step,
             ) from error
     pins = ["{}=={}".format(*parse_wheel_filename(name)[:2]) for name, _content in wheels]
-    with tempfile.TemporaryDirectory(prefix="rain-deploy-") as directory:
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY) as directory:
         work = Path(directory)
         (work / "wheels").mkdir()
         for name, content in wheels:
