@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 SCRIPT_ENDS_OPTIONS = {"allow_interspersed_args": False}
 """Everything after SCRIPT is the script's, as with python."""
+TYPED = "rain_deploy.typed"  # key of the words after the verb in click's context
 SHOWN = 40  # letters of a wrong value in a message
 _RUN = (
     "RUN is a run's number, its script (the last run of it), its id, or the beginning of its id. "
@@ -51,6 +52,11 @@ class Command(click.Command):
     """A verb; its help has options in groups, examples, and once what all options share."""
 
     examples: tuple[str, ...] = ()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and keep what was typed."""
+        ctx.meta[TYPED] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {group: [] for group in ("Options", *Group)}
@@ -199,7 +205,8 @@ def verb(
             given = {key: value for key, value in taken.items() if value is not None}
             common = {key: given.pop(key) for key in [*given] if OPTIONS[key].group is Group.COMMON}
             follows = bool(parameters.get("follow"))
-            session = Session(click_context.obj, name, given, done=done, follows=follows, **common)
+            typed = click_context.meta[TYPED]
+            session = Session(click_context.obj, name, given, typed, done=done, follows=follows, **common)
             if interactive and session.json:
                 raise click.UsageError(f"{name} is interactive and takes no --json", click_context)
             return session.perform(functools.partial(function, session, **parameters))

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -77,6 +78,7 @@ class Session:
     app: Application
     verb: str
     flags: Settings  # options of the table that were given, on the command line or in the environment
+    typed: tuple[str, ...] = ()  # all words after the verb
     done: bool = False  # its text only says what was done, so --quiet leaves it out
     follows: bool = False
     cluster: str = "default"
@@ -89,6 +91,7 @@ class Session:
     _closing: ExitStack = field(default_factory=ExitStack)
     _log: Path | None = None
     _ctx: Context | None = None
+    _declined: bool = False  # the user answered no
 
     @functools.cached_property
     def sink(self) -> Sink:
@@ -185,6 +188,8 @@ class Session:
                 )
             return self._with_rest(interrupted(error, f"{self.verb} was interrupted"))
         if isinstance(error, RainDeployError):
+            if self._declined and (error.next_step or self._again()).startswith(f"rain-deploy {self.verb}"):
+                error.next_step = self._again()
             return self._with_rest(error)
         bug = f"a bug in rain-deploy: {type(error).__name__}: {error}"
         return self._with_rest(RainDeployError(bug, next_step="report it with the log"))
@@ -226,10 +231,20 @@ class Session:
         if not self.app.interactive:
             raise UsageError(
                 f"{question} There is no terminal to answer at.",
-                next_step=f"type the command again with --yes: rain-deploy {self.verb} --yes …",
+                next_step=self._again("--yes"),
             )
         self.sink.pause()
-        return click.confirm(question, err=True)
+        self._declined = not click.confirm(question, err=True)
+        return not self._declined
+
+    def _again(self, *flags: str) -> str:
+        """Return the command line as it was typed, with these flags too; values of --env may be secrets."""
+        words, shown = [*flags, *self.typed], list[str]()
+        for before, word in zip(("", *words), words, strict=False):
+            name, equals, _ = word.removeprefix("--env=").partition("=")
+            secret = equals and (before == "--env" or word.startswith("--env="))
+            shown.append(f"{'--env=' * word.startswith('--env=')}{name}=…" if secret else word)
+        return shlex.join(("rain-deploy", self.verb, *shown))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from rain_deploy.cli.main import VERBS, root
 from rain_deploy.cli.show import text
 from rain_deploy.core import events
 from rain_deploy.core.run import RunRecord
-from rain_deploy.errors import ApiError
+from rain_deploy.errors import ApiError, UsageError
 from rain_deploy.options.table import Group
 from rain_deploy.state.store import Store
 from rain_deploy.verbs.down import DownResult
@@ -459,9 +459,39 @@ def test_a_question_is_answered_by_yes_by_the_user_or_not_at_all(world: World) -
     refused = world.invoke("down")
     assert (refused.exit_code, world.verbs.answer) == (2, None)
     assert "error[RD2]: Cancel r1? There is no terminal to answer at." in refused.stderr
-    assert "next: type the command again with --yes: rain-deploy down --yes …\n" in refused.stderr
+    assert "next: rain-deploy down --yes\n" in refused.stderr
     assert (world.invoke("down", "-y").exit_code, world.verbs.answer) == (0, True)
     world.interactive = True
     asked = world.invoke("down", answer="n\n")
     assert (asked.exit_code, world.verbs.answer) == (0, False)
     assert asked.stderr == "Cancel r1? [y/N]: n\n"
+
+
+TYPED = {
+    ("up", "--provider", "local", "--nodes", "4", "-c", "mine"): "up --provider local --nodes 4 -c mine",
+    ("-c", "ab", "run", "job.py", "two words"): "run -c ab job.py 'two words'",
+    ("sweep", "--provider", "local", "job.py", "--env"): "sweep --provider local job.py --env",
+    ("run", "--env", "A=secret", "--env=B=secret", "--env", "C", "job.py"): (
+        "run --env 'A=…' '--env=B=…' --env C job.py"
+    ),
+    ("gc", "--delete", "-c", "mine"): "gc --delete -c mine",
+}
+
+
+@pytest.mark.parametrize("words", TYPED)
+def test_the_step_after_a_no_repeats_what_was_typed_but_no_secret(
+    world: World, words: tuple[str, ...]
+) -> None:
+    world.environ["C"] = "secret"
+    verb, rest = TYPED[words].split(" ", 1)
+    world.verbs.question = "Go on?"
+    told = world.invoke(*words)
+    assert f"next: rain-deploy {verb} --yes {rest}\n" in told.stderr
+    world.interactive = True
+    for step in (None, f"rain-deploy {verb} -c mine"):
+        world.verbs.error = UsageError("nothing was made", next_step=step)
+        told = world.invoke(*words, answer="n\n")
+        assert f"next: rain-deploy {verb} {rest}\n" in told.stderr
+        assert "secret" not in told.stderr
+    world.verbs.error = UsageError("it was left as it is", next_step="rain-deploy attach")
+    assert "next: rain-deploy attach\n" in world.invoke(*words, answer="n\n").stderr
