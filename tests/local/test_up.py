@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,6 +180,18 @@ def test_ctrl_c_in_up_undoes_what_it_made(make_home: MakeHome) -> None:
     assert up.ended().exit_code == 130
     assert (line.clusters(), living_in(line.home)) == ([], {})
     assert "there is no record of cluster" in line.well("down").stdout
+
+
+@pytest.mark.parametrize("delay_s", [0.1, 0.5, 1.5])
+def test_a_sigterm_in_the_first_seconds_of_up_ends_it_and_leaves_nothing(
+    make_home: MakeHome, delay_s: float
+) -> None:
+    line = make_home()
+    up = line.start("up", "--provider", "local", "--nodes", "2")
+    time.sleep(delay_s)
+    os.kill(up.process.pid, signal.SIGTERM)
+    assert up.ended(20).exit_code in {128 + signal.SIGTERM, -signal.SIGTERM}  # the second: it had not begun
+    assert (line.clusters(), living_in(line.home)) == ([], {})
 
 
 def test_ctrl_c_in_a_second_up_leaves_the_cluster_as_it_was(cluster: LocalCluster) -> None:
