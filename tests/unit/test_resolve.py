@@ -244,3 +244,28 @@ def test_a_file_of_the_web_is_refused(tmp_path: Path) -> None:
     requirements.write_text("-c https://x.example/limits.txt\n")
     error = refused(EnvironmentSpec(requirements))
     assert f"{requirements}, line 1: https://x.example/limits.txt may change" in error.message
+
+
+@pytest.mark.parametrize("name", ["uv.toml", "pyproject.toml", "above/pyproject.toml", "UV_CONSTRAINT"])
+def test_what_uv_itself_reads_is_part_of_the_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    cwd = tmp_path / "above/cwd"
+    cwd.mkdir(parents=True)
+    monkeypatch.chdir(cwd)
+    spec = EnvironmentSpec(packages=("toml",))
+    questions = {asked(spec, node_lock())}
+    without = asked(EnvironmentSpec(apt=("jq",)), node_lock())
+    path = tmp_path / name if "/" in name else cwd / name
+    (path.parent / "pyproject.toml").write_text("[project]\nname = 'of-the-user'\n")
+    questions.add(asked(spec, node_lock()))
+    assert len(questions) == 1
+    monkeypatch.setenv("UV_CONSTRAINT", name if name.startswith("UV_") else "")
+    for version in ("0.10.0", "0.10.1"):
+        text = f'constraint-dependencies = ["toml=={version}"]\n'
+        table = "[tool.uv]\n" if path.name == "pyproject.toml" else ""
+        path.write_text(f"toml=={version}" if name.startswith("UV_") else table + text)
+        questions.add(asked(spec, node_lock()))
+    assert len(questions) == 3
+    assert versions(resolve(spec, node_lock()).lock_text)["toml"] == "0.10.1"
+    assert asked(EnvironmentSpec(apt=("jq",)), node_lock()) == without

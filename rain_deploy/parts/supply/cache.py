@@ -12,7 +12,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,25 @@ def uv_pin() -> UvPin:
 def uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return uv's environment: it trusts the system's certificates unless ``environ`` says otherwise."""
     return {**environ} if "UV_NATIVE_TLS" in environ else {"UV_SYSTEM_CERTS": "1", **environ}
+
+
+def uv_settings(directory: Path) -> Iterator[str]:
+    """Yield what uv itself reads that may change the versions, when it resolves in a directory."""
+    for name in ("UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE"):
+        for path in os.environ.get(name, "").split():
+            with contextlib.suppress(OSError):
+                yield f"{name} {Path(path).read_text(errors='replace')}"
+    for name in ("UV_EXCLUDE_NEWER", "UV_PRERELEASE", "UV_RESOLUTION"):
+        yield f"{name} {os.environ.get(name)}"
+    for place in (directory, *directory.parents):
+        with contextlib.suppress(OSError):
+            yield (place / "uv.toml").read_text(errors="replace")
+            return
+        with contextlib.suppress(OSError, ValueError):
+            tool = tomllib.loads((place / "pyproject.toml").read_text()).get("tool", {})
+            if "uv" in tool:
+                yield repr(tool["uv"])
+                return
 
 
 def run_uv(*arguments: str, late: str) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,7 @@ from rain_deploy.core.spec import (
     ResolvedEnvironment,
 )
 from rain_deploy.errors import InputError
-from rain_deploy.parts.supply.cache import run_uv
+from rain_deploy.parts.supply.cache import run_uv, uv_settings
 
 _REFUSED = re.compile(
     r"\s*(-e|--editable|-i|--(?:extra-)?index-url|-f|--find-links|--no-index)\b"
@@ -88,6 +88,8 @@ def asked(spec: EnvironmentSpec, base_lock: str) -> str:
     texts = [text for _path, text in _requirement_files(spec.requirements)] if spec.requirements else []
     setup = unresolved(spec, base_lock).setup
     wheels = [(path.name, hashlib.sha256(_wheel(path)).hexdigest()) for path in spec.wheels]
+    if spec.requirements or spec.packages:
+        texts += uv_settings(Path.cwd())
     read = ((base_lock, spec.packages, spec.apt), (texts, setup), *wheels)
     return hashlib.sha256("".join(map(repr, read)).encode()).hexdigest()
 
