@@ -127,8 +127,13 @@ class _Gathering:
                             todo.append((found, scan(_content(found), self._name(found))))
 
     def needed(self, *, sure: bool) -> tuple[NeededModule, ...]:
-        """Return the modules that must come from the nodes' environment; ``sure``: from nowhere else."""
-        sure = sure and not any(source.searches_more for source in self._sources.values())
+        """Return the modules that must come from the nodes' environment; ``sure``: from nowhere else.
+
+        A function goes by value, so the imports at the top of its module are not executed on the nodes.
+        """
+        sure = (
+            sure and not self._function and not any(source.searches_more for source in self._sources.values())
+        )
         certain, todo = set[Path](), list(self._sources)[:1]
         while todo:
             module = todo.pop()
@@ -143,6 +148,7 @@ class _Gathering:
                 if (
                     not name
                     or wanted.when == When.GUARDED
+                    or (self._function and module == self._function.module and wanted.when == When.ALWAYS)
                     or name in sys.stdlib_module_names
                     or any(_has(place, name) for place in self._search)
                     or (known and (known.sure or not always))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.run import Shipment, Unsent
-from rain_deploy.core.spec import RunSpec
+from rain_deploy.core.spec import FunctionScript, RunSpec
 from rain_deploy.runs.shipping import collect
 from tests.unit.project_files import HOME, lay, names, of, runs
 
@@ -148,6 +148,13 @@ def test_where_else_python_looks_nothing_is_sure(project: Path) -> None:
     lay(project, {"main.py": "import tqdm"})
     spec = RunSpec(Path("main.py"), env=(("PYTHONPATH", "/opt/x"),))
     assert [one.sure for one in collect(spec, project, HOME).imports] == [False]
+
+
+def test_the_imports_around_a_function_are_not_executed_on_the_nodes(project: Path) -> None:
+    lay(project, {"mine.py": "import rain_deploy, helper\ndef f(): import tqdm", "helper.py": "import yaml"})
+    spec = RunSpec(project / "f-function.py", function=FunctionScript(b"", project / "mine.py"))
+    found = {(one.name, one.sure) for one in collect(spec, project, HOME).imports}
+    assert found == {("tqdm", False), ("yaml", False)}
 
 
 def test_a_long_sum_of_texts_is_read(project: Path) -> None:
