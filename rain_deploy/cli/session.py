@@ -222,7 +222,8 @@ class Session:
         return report(error, self.verb, json=self.json, result=result, log=self._log)
 
     def _emit(self, event: Event) -> None:
-        _LOG.debug("%s", type(event).__name__ if hasattr(event, "data") else event)
+        many = hasattr(event, "data") or hasattr(event, "row")  # output and points: the run keeps them itself
+        _LOG.debug("%s", type(event).__name__ if many else event)
         self.sink(event)
 
     def _confirm(self, question: str) -> bool:

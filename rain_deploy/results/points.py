@@ -45,10 +45,32 @@ def read_json(text: bytes) -> tuple[PointRow, ...]:
     return tuple(from_json(PointRow, row) for row in rows) if isinstance(rows, list) else ()
 
 
+class Table:
+    """The newest row of each task; lines may come in pieces, and only the rows are kept."""
+
+    def __init__(self) -> None:
+        self._newest: dict[tuple[int, int], PointRow] = {}
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next piece of a points.jsonl."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        self.add(parse_rows(lines))
+
+    def add(self, rows: Iterable[PointRow]) -> None:
+        """Take the next rows."""
+        self._newest.update(((row.task, row.session), row) for row in rows)
+
+    def rows(self, *, all_: bool = False) -> tuple[PointRow, ...]:
+        """Return the rows ordered by task id; only points unless ``all_``."""
+        return tuple(row for _, row in sorted(self._newest.items()) if all_ or row.point)
+
+
 def fold(rows: Iterable[PointRow], *, all_: bool = False) -> tuple[PointRow, ...]:
     """Return the newest row of each task, ordered by task id; only points unless ``all_``."""
-    newest = {(row.task, row.session): row for row in rows}
-    return tuple(row for _, row in sorted(newest.items()) if all_ or row.point)
+    table = Table()
+    table.add(rows)
+    return table.rows(all_=all_)
 
 
 def count_states(rows: Iterable[PointRow]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from rain_deploy.core.step import Command
 from rain_deploy.core.text import hour
 from rain_deploy.errors import EngineError, InputError, Unreachable
 from rain_deploy.node.wire import ListedRun, Outcome, RunState, RunStatus, read_runs
+from rain_deploy.transport.base import Chunk
 
 CANCEL_S = 60.0  # how long a cancelled run may take to end; a script that ignores it is killed after 5 s
 PAUSE_S = 0.2
@@ -196,15 +197,18 @@ def holder(ctx: Context, record: RunRecord) -> Cluster | None:
     return None if here else awake(ctx, cluster, (cluster.server,))
 
 
-def run_file(ctx: Context, cluster: Cluster | None, record: RunRecord, name: str) -> bytes:
+def run_file(
+    ctx: Context, cluster: Cluster | None, record: RunRecord, name: str, sink: Chunk | None = None
+) -> bytes:
     """Return a file of the run, from the server node of ``cluster``, or from the results here without one.
 
-    On the node, a file that is not there (yet) is empty.  Raises InputError for one that is not here.
+    On the node, a file that is not there (yet) is empty, and ``sink`` gets the content instead.  Raises
+    InputError for a file that is not here.
     """
     if cluster:
         path = f"{cluster.layout.run(record.id)}/{name}"
         command = Command(("sh", "-c", '[ ! -e "$0" ] || cat -- "$0"', path), deadline_s=_READ_DEADLINE_S)
-        return ctx.transport.run(cluster.server.host, command).stdout
+        return ctx.transport.run(cluster.server.host, command, on_stdout=sink).stdout
     try:
         return (record.out / name).read_bytes()
     except OSError as error:

@@ -1,7 +1,6 @@
 """``logs`` and ``points``: what a script or a node printed, and one row per point of a run."""
 
 import enum
-import shlex
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
@@ -12,7 +11,7 @@ from rain_deploy.core.events import Event, PointSeen, Result
 from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError
 from rain_deploy.node.wire import PointRow, WireError
-from rain_deploy.results.points import fold, parse_rows, read_json
+from rain_deploy.results.points import Table, read_json
 from rain_deploy.runs.follow import follow as follow_run
 from rain_deploy.runs.states import find_run, holder, run_file
 
@@ -25,6 +24,15 @@ none() { echo "$1: there is no log of a first boot" >&2; exit 0; }
 ${sudo:-} tail -n 5000 -- "$log"
 """
 """A light machine has its own directory in its environment; the log belongs to the machine below it."""
+
+
+_SERVICE_LOGS = r"""
+cd -- "$0" || exit
+find "$@" -type f -size +0 \( -name '*.log' -o -path '*/log/executors/*' \) -printf '%T@ %p\n' 2>/dev/null |
+  sort -n |
+  while read -r _ path; do echo "==> ${path#nodes/*/} <=="; tail -n 500 -- "$path"; done
+"""
+"""Prints what each service, and each process in which tasks ran, has printed; the newest last."""
 
 
 class NodeLog(enum.StrEnum):
@@ -80,12 +88,11 @@ def node_log(ctx: Context, name: str, number: int | None, log: NodeLog) -> LogsR
         raise InputError(f"the machines of {name} were not booted by rain-deploy: there is no log of that")
     cluster = awake(ctx, cluster, (node,))
     node = find_node(cluster, number)  # it may have another address now
-    layout = cluster.layout
-    home = shlex.quote(layout.node(node.host.index))
-    places = f"{home}/*/*.log {home}/*/epochs/*/*.log {shlex.quote(layout.server)}/*.log"
-    services = f'for f in {places}; do [ ! -f "$f" ] || {{ echo "==> $f <=="; tail -n 500 -- "$f"; }}; done'
-    script = _BOOT_LOG if log == NodeLog.BOOT else services
-    result = ctx.transport.run(node.host, Command(("sh", "-c", script)))
+    command = Command(("sh", "-c", _BOOT_LOG))
+    if log == NodeLog.SERVICES:
+        places = (f"nodes/{node.host.index}", *(("server",) if node.name == cluster.server.name else ()))
+        command = Command(("sh", "-c", _SERVICE_LOGS, cluster.layout.cluster, *places))
+    result = ctx.transport.run(node.host, command)
     err = result.stderr if log == NodeLog.BOOT else b""
     return LogsResult(cluster=name, source=log, node=node.name, stdout=result.stdout, stderr=err)
 
@@ -108,5 +115,6 @@ def points(ctx: Context, name: str, run: str | None = None, *, follow: bool = Fa
                 ctx.emit(event)
 
         follow_run(replace(ctx, emit=only_points), cluster, record)
-    lines = run_file(ctx, cluster, record, "points.jsonl").splitlines()
-    return PointsResult(cluster=name, run=record.id, rows=fold(parse_rows(lines), all_=True))
+    table = Table()
+    run_file(ctx, cluster, record, "points.jsonl", table.feed)
+    return PointsResult(cluster=name, run=record.id, rows=table.rows(all_=True))

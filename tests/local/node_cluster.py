@@ -207,7 +207,7 @@ class NodeCluster:
         """As ``down`` ends the services of a node; its configuration is put back, for ``up``."""
         config = self.node_dir(index) / "node.json"
         written = config.read_bytes()
-        script = render("stop.sh.j2", service=self.service(index), node_config=config)
+        script = render("stop.sh.j2", service=self.service(index), node_config=str(config))
         done = subprocess.run(
             ["sh", "-c", f"data() {{ :; }}\n{script}"], capture_output=True, timeout=60, check=False
         )

@@ -59,7 +59,8 @@ def test_a_run_is_told_in_numbers_that_agree_with_what_lies_there(shared: LocalC
     (line,) = (one for one in shared.well("runs", "--json").result["runs"] if one["run"] == run["run"])
     assert (line["outcome"], line["pulled"], line["results_dir"]) == ("done", True, str(place))
     assert shared.well("logs", run["run"], "--json").result["stdout"] == "1.25\n"
-    assert "/governor.log <==" in shared.well("logs", "--node", "2").stdout
+    logs = shared.well("logs", "--node", "2").stdout
+    assert ("/governor.log <==" in logs, "/log/executors/" in logs) == (True, True)
     (pulled,) = shared.well("pull", run["run"], "--json").result["runs"]
     assert (pulled["points"], pulled["finished"], pulled["bytes"] > 0) == (2, True, True)
     again = shared.well("attach", run["run"], "--json")

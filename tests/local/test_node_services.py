@@ -108,6 +108,24 @@ def test_a_sweep_runs_on_both_nodes_and_is_followed_to_its_end(whole: NodeCluste
     assert all(row["ended_s"] - row["started_s"] >= 0.049 for row in rows.values())
 
 
+def test_what_a_task_prints_is_in_its_log_while_it_runs(whole: NodeCluster) -> None:
+    go = whole.base / "go"
+    script = SWEEP.replace(
+        "time.sleep(0.05)",
+        f"print('here is', x)\n    while not __import__('os').path.exists({str(go)!r}): time.sleep(0.1)",
+    )
+    run_dir = whole.run("prints", script, "1")
+
+    def shown() -> bool:
+        logs = whole.directory.glob("nodes/*/governor/epochs/*/log/executors/*.out")
+        return any("here is 0\n" in path.read_text() for path in logs)
+
+    wait_for(shown, 30, lambda: str(state(run_dir)))
+    assert state(run_dir)["state"] == "running"
+    go.touch()
+    assert whole.finish(run_dir)["outcome"] == "done"
+
+
 def test_services_leave_no_zombies(whole: NodeCluster) -> None:
     services = [
         *whole.processes(1, "supervisor"),

@@ -11,6 +11,7 @@ import pytest
 
 from rain_deploy.node.wire import PointRow, from_json, to_json
 from rain_deploy.results.points import (
+    Table,
     count_states,
     first_failure,
     fold,
@@ -35,6 +36,17 @@ def table(*rows: PointRow) -> list[list[str]]:
 def test_the_last_row_of_a_task_wins_and_tasks_come_in_order() -> None:
     folded = fold([row(2, "running"), row(1), row(2, "failed"), row(3, point=False)])
     assert [(r.task, r.state) for r in folded] == [(1, "finished"), (2, "failed")]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_rows_that_come_in_pieces_are_the_same_rows(size: int) -> None:
+    rows = [row(2, "running"), row(1), row(2, "failed"), row(3, point=False)]
+    text = b"".join(json.dumps(to_json(one)).encode() + b"\n" for one in rows) + b'{"task": 4'
+    pieces = Table()
+    for start in range(0, len(text), size):
+        pieces.feed(text[start : start + size])
+    assert pieces.rows() == fold(rows)
+    assert pieces.rows(all_=True) == fold(rows, all_=True)
 
 
 def test_all_takes_tasks_that_are_no_points_too() -> None:

@@ -32,6 +32,7 @@ _THREADS = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
 _THREADS += ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"]
 ONE_THREAD = dict.fromkeys(_THREADS, "1")
 """What a script and its tasks get: a node runs as many tasks at a time as it has CPUs."""
+_SEEN_AT_ONCE = {"PYTHONUNBUFFERED": "1"}  # what a task prints is in its log while it runs
 _RUST = {"RUST_LOG": "info", "RUST_BACKTRACE": "0"}
 """We read Rain's logs, so they must not depend on the user's variables."""
 
@@ -81,7 +82,7 @@ def start_governor(config: NodeConfig, epoch: Path, port: int, run: Run | None) 
     argv += ["--listen", f"{config.address}:{config.governor_port}"]
     argv += ["--workdir", str(epoch / "work"), "--logdir", str(epoch / "log")]
     argv += ["--ready-file", str(epoch / "ready"), f"{config.server_address}:{port}"]
-    env = environment(config, "governor", epoch) | ONE_THREAD | _GPU | _RUST
+    env = environment(config, "governor", epoch) | ONE_THREAD | _GPU | _SEEN_AT_ONCE | _RUST
     if run:
         env |= run.env(config.code)
     return spawn(argv, log=epoch / GOVERNOR_LOG, env=env)
