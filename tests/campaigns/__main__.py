@@ -9,9 +9,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.campaigns import crash_points, sequences
+from tests.campaigns import crash_points, sequences, soak
 
-CAMPAIGNS = {"crash-points": (crash_points.play, 1), "sequences": (sequences.play, 60)}
+CAMPAIGNS = {
+    "crash-points": (crash_points.play, 1),
+    "sequences": (sequences.play, 60),
+    "soak": (soak.play, 200),
+}
 """By name, with the rounds of one that names none: five to ten minutes on two cores."""
 
 
