@@ -24,6 +24,8 @@ class RainDeployError(Exception):
     )  # the cloud accepted what was asked for; it may still be done
     exit_code: int = field(default=1, init=False)
     """That of the command line; a code is never given a second meaning."""
+    calm: bool = field(default=False, init=False)
+    """Shown as one plain line: the user wanted it so, and nothing is left behind."""
 
     def __init_subclass__(cls, *, exit_code: int = 0) -> None:
         cls.exit_code = exit_code or cls.exit_code
@@ -34,6 +36,12 @@ class RainDeployError(Exception):
 
 class UsageError(RainDeployError, exit_code=2):
     """The command line is wrong, or nobody answered a question with yes."""
+
+
+class Declined(UsageError):
+    """The user answered no, and nothing was done."""
+
+    calm = True
 
 
 class Drift(RainDeployError, exit_code=3):

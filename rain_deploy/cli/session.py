@@ -24,7 +24,7 @@ import click
 from rain_deploy import wiring
 from rain_deploy.cli.interrupts import Interrupts, interrupted
 from rain_deploy.cli.show import text
-from rain_deploy.cli.show.text import OutputLost, Text, echo, is_terminal
+from rain_deploy.cli.show.text import OutputLost, Text, echo, is_terminal, short
 from rain_deploy.errors import RainDeployError, StateError, Unwritable, UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +42,12 @@ R = TypeVar("R")
 KEPT_LOGS = 50
 BROKEN_PIPE = 128 + signal.SIGPIPE
 """The reader of our output has gone; a shell reports a program that died of it so."""
+FOLLOWS = {"run", "attach", "logs", "points"}  # Ctrl-C leaves the run alone
+_INTERRUPTED = {
+    "tunnel": "the tunnel is closed",
+    "dashboard": "the way to the dashboard is closed",
+    "exec": "exec was interrupted; the command may go on on the nodes",
+}
 _LOG = logging.getLogger("rain_deploy.cli")
 
 
@@ -179,14 +185,15 @@ class Session:
             return from_click(error, self.verb)
         if isinstance(error, KeyboardInterrupt | click.Abort):
             run, flag = self.sink.run, text.cluster_flag(self.cluster)
-            if self.verb in {"run", "attach", "logs", "points"} and run:
-                return interrupted(
-                    error,
-                    f"stopped following run {run}",
-                    still_running=f"run {run} goes on; end it with: rain-deploy cancel {run}{flag}",
-                    next_step=f"rain-deploy attach {run}{flag}",
-                )
-            return self._with_rest(interrupted(error, f"{self.verb} was interrupted"))
+            if self.verb in FOLLOWS and run:
+                follow, end = (f"rain-deploy {verb} {short(run)}{flag}" for verb in ("attach", "cancel"))
+                left = interrupted(error, f"run {short(run)} goes on")
+                left.still_running, left.next_step = f"run {run}", f"{follow}, or to end it: {end}"
+                left.calm = True
+                return left
+            ended = interrupted(error, _INTERRUPTED.get(self.verb, f"{self.verb} was interrupted"))
+            ended.calm = self._with_rest(ended).still_running is None
+            return ended
         if isinstance(error, RainDeployError):
             if self._declined and (error.next_step or self._again()).startswith(f"rain-deploy {self.verb}"):
                 error.next_step = self._again()
@@ -199,14 +206,20 @@ class Session:
         if self._ctx is not None:
             from rain_deploy.cluster.lookup import add_standing, add_way_out
 
-            add_standing(self._ctx, self.cluster, error)
-            if self.verb in {"up", "scale", "down", "sweep"}:
+            changes = self.verb in {"up", "scale", "down", "sweep"}
+            add_standing(self._ctx, self.cluster, error, free=changes)
+            if changes:
                 add_way_out(self._ctx, self.cluster, error)
         return error
 
     def _standing(self) -> str:
         """Return what is recorded now; what is being deleted counts until it is observed to be gone."""
-        left = self._with_rest(RainDeployError("")).still_running
+        from rain_deploy.cluster.lookup import add_standing
+
+        error = RainDeployError("")
+        if self._ctx is not None:
+            add_standing(self._ctx, self.cluster, error)
+        left = error.still_running
         return f"still recorded: {left}" if left else f"nothing of cluster {self.cluster} is on record"
 
     def _show(self, error: RainDeployError | None, result: Result | None = None, lines: Text = ()) -> int:
@@ -313,7 +326,10 @@ def report(
             if lost.reader_gone or error is None:
                 raise
             json = False
-    if error and not json:
+    if error and not json and error.calm:
+        again = f"; next: {error.next_step}" if error.next_step else ""
+        echo(text.clean(error.message + again), err=True)
+    elif error and not json:
         node = f" {error.node}" if error.node else ""
         rest = (("still running", error.still_running), ("next", error.next_step), ("log", shown))
         lines = [

@@ -11,7 +11,7 @@ from rain_deploy.cluster.power import wake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Intent, Resource, node_index
-from rain_deploy.errors import REFUSALS, DownIncomplete, PartlyUp, RainDeployError, UsageError
+from rain_deploy.errors import REFUSALS, Declined, DownIncomplete, PartlyUp, RainDeployError
 from rain_deploy.fleet.fanout import Outcomes, fan_out
 from rain_deploy.parts.part import stages_of
 from rain_deploy.parts.services import start_stage
@@ -21,7 +21,7 @@ from rain_deploy.state.store import Record
 
 
 def agree(ctx: Context, plan: Plan) -> None:
-    """Show the plan's offer and ask.  Raises UsageError, with nothing made, when the user does not agree."""
+    """Show the plan's offer and ask.  Raises Declined, with nothing made, when the user does not agree."""
     seen, cluster, name = plan.seen, plan.seen.cluster, plan.cluster.name
     sentences = plan.offer or (() if seen.recorded else seen.sentences)  # an offer says it too
     if not sentences and cluster.bill and seen.spec.ttl_s is not None:
@@ -33,7 +33,7 @@ def agree(ctx: Context, plan: Plan) -> None:
     for sentence in sentences:
         ctx.emit(Notice(sentence))
     if plan.question and not ctx.confirm(plan.question):
-        raise UsageError("nothing was made: you did not agree", next_step=f"rain-deploy up -c {name}")
+        raise Declined("nothing was made", next_step=f"rain-deploy up -c {name}")
 
 
 def apply(ctx: Context, record: Record, plan: Plan) -> tuple[Cluster, tuple[str, ...], int]:

@@ -218,14 +218,14 @@ def add_way_out(ctx: Context, name: str, error: RainDeployError) -> None:
             error.next_step = f"{error.next_step}; {forget}" if error.next_step else forget
 
 
-def add_standing(ctx: Context, name: str, error: RainDeployError) -> None:
+def add_standing(ctx: Context, name: str, error: RainDeployError, *, free: bool = True) -> None:
     """Add to an error what of the cluster exists as recorded, unless it says so itself, and what costs.
 
-    A machine whose create had no outcome counts: it may exist.
+    A machine whose create had no outcome counts: it may exist.  ``free``: machines that cost nothing, too.
     """
     with contextlib.suppress(RainDeployError):
         cluster = ctx.store.cluster(name)
-        if cluster is None:
+        if cluster is None or not (cluster.bill or free):
             return
         bill, resources = cluster.bill, ctx.store.resources(cluster.id)
         things = (resources or cluster.nodes) if bill else (cluster.nodes or resources)

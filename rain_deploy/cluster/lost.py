@@ -10,7 +10,7 @@ from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Resource
 from rain_deploy.core.text import hour, money, owner_tag
-from rain_deploy.errors import ApiError, CredentialsError, InputError, PullFailed, UsageError
+from rain_deploy.errors import ApiError, CredentialsError, Declined, InputError, PullFailed
 from rain_deploy.state.store import Record
 
 ALL = "all"
@@ -22,7 +22,7 @@ def forget_nodes(
     """Drop nodes from the record after a yes; return what may be left on each of them.
 
     ``held``: runs whose results are not pulled.  Raises InputError for a wrong name and for rented machines,
-    PullFailed where results would be lost with the server node, UsageError after a no.
+    PullFailed where results would be lost with the server node, Declined after a no.
     """
     cluster = record.cluster.whole
     known = [node.name for node in cluster.nodes]
@@ -55,7 +55,7 @@ def forget_account(ctx: Context, record: Record) -> tuple[str, ...]:
     """Forget a cluster of rented machines that no key can reach, after a yes; return what may be left.
 
     Raises InputError if the account shows the machines or can prove that they are gone, ApiError if it does
-    not answer, UsageError after a no.
+    not answer, Declined after a no.
     """
     cluster = record.cluster.whole
     assert cluster.bill
@@ -102,7 +102,7 @@ def _agree(ctx: Context, question: str, left: tuple[str, ...]) -> None:
     for line in left:
         ctx.emit(Notice(f"  {line}", warning=True))
     if not ctx.confirm(question):
-        raise UsageError("nothing was forgotten: you did not agree")
+        raise Declined("nothing was forgotten")
 
 
 def _left_on(cluster: Cluster, node: Node) -> str:

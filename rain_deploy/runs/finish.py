@@ -159,7 +159,7 @@ def pull_all(ctx: Context, record: Record, out: Path | None) -> tuple[str, ...]:
     """Pull every run that is not pulled yet, before the cluster goes; return the ids of those pulled.
 
     What runs is cancelled, if the user agrees.  ``out``: a directory for all, instead of the one recorded for
-    each.  Raises PullFailed, UsageError.
+    each.  Raises PullFailed, Declined.
     """
     cluster = record.cluster.whole
     runs = not_pulled(ctx, cluster)
@@ -197,7 +197,7 @@ def _cancel(ctx: Context, cluster: Cluster) -> Mapping[str, ListedRun]:
         return states
     if not ctx.confirm(f"{', '.join(active)} is still active on {cluster.name}. Cancel it?"):
         message = f"cluster {cluster.name} has an active run and was left as it is"
-        raise errors.UsageError(message, next_step=f"rain-deploy attach -c {cluster.name}")
+        raise errors.Declined(message, next_step=f"rain-deploy attach -c {cluster.name}")
     for run in reversed(active):
         ask_server(ctx, cluster, "cancel", cluster.layout.run(run))
     try:

@@ -13,7 +13,7 @@ from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.machine import Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
-from rain_deploy.errors import DownIncomplete, Locked, RainDeployError, UsageError
+from rain_deploy.errors import Declined, DownIncomplete, Locked, RainDeployError
 from rain_deploy.runs.finish import not_pulled
 from rain_deploy.verbs.down import take_down
 
@@ -73,7 +73,7 @@ def gc(ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool) ->
         ctx.emit(Notice(f"to delete: {what}: {', '.join(lines[key].resources)}"))
     names = ", ".join(f"{key.cluster} ({key.id})" for key in going)
     if going and not ctx.confirm(f"Delete all that the account has of {names}?"):
-        raise UsageError("nothing was deleted: you did not agree")
+        raise Declined("nothing was deleted")
     for key in going:
         lines[key] = _deleted(ctx, spec, records.get(key.id), found[key], lines[key])
     if going:

@@ -13,7 +13,7 @@ from rain_deploy.core.events import Notice, RunChanged
 from rain_deploy.core.run import RunState, Shipment
 from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.text import size
-from rain_deploy.errors import InputError, Locked, UsageError
+from rain_deploy.errors import Declined, InputError, Locked
 from rain_deploy.runs.finish import RunResult, end_of
 from rain_deploy.runs.follow import follow, queue, shipped, withdraw
 from rain_deploy.runs.shipping import ASK_ABOVE_BYTES, collect
@@ -63,7 +63,7 @@ def _check_limit(ctx: Context, cluster: Cluster, *, then_off: bool) -> None:
 
 
 def _agree(ctx: Context, shipment: Shipment) -> None:
-    """Report what is shipped, and ask if it is large.  Raises UsageError if the user does not agree."""
+    """Report what is shipped, and ask if it is large.  Raises Declined if the user does not agree."""
     for sentence in shipment.missing:
         ctx.emit(Notice(sentence))
     names = ", ".join(file.path for file in shipment.files[:NAMES_SHOWN])
@@ -76,4 +76,4 @@ def _agree(ctx: Context, shipment: Shipment) -> None:
         ctx.emit(Notice(f"seen, but not sent: {one.name} ({counted}); to send it: {flag}"))
     large = f"{shipment.total_bytes / 1e6:.0f} MB would be sent to every node. Go on?"
     if shipment.total_bytes > ASK_ABOVE_BYTES and not ctx.confirm(large):
-        raise UsageError("nothing was sent and nothing was started")
+        raise Declined("nothing was sent and nothing was started")

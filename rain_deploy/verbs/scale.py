@@ -13,7 +13,7 @@ from rain_deploy.core.cluster import Bill
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import hour, money
-from rain_deploy.errors import InputError, UsageError
+from rain_deploy.errors import Declined, InputError
 from rain_deploy.runs.states import run_states, unfinished
 from rain_deploy.verbs.up import carry_out
 
@@ -97,7 +97,7 @@ def extend(ctx: Context, name: str, duration_s: float | None) -> ExtendResult:
         bill = note(ctx, cluster, account).bill or bill if account else bill
         paid = f"{money(bill.per_hour, bill.currency)} per hour until `down`"
         if duration_s is None and not ctx.confirm(f"Without a time limit {name} costs {paid}. Go on?"):
-            raise UsageError(f"the time limit of {name} was left as it is")
+            raise Declined(f"the time limit of {name} was left as it is")
         bill = _moved(ctx, name, bill, duration_s)
         names = move_limit(ctx, record, bill)
     return ExtendResult(name, bill.limit_s, names, bill.per_hour, bill.currency)

@@ -8,7 +8,7 @@ from rain_deploy.cluster.destroy import delete
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.core.text import hour
-from rain_deploy.errors import PullFailed, RainDeployError, UsageError
+from rain_deploy.errors import Declined, PullFailed, RainDeployError
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.verbs.down import DownResult, down
 from rain_deploy.verbs.run import run
@@ -32,12 +32,12 @@ def sweep(ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> SweepResult:
     """Bring a cluster up, run, and take it down.  The first error is raised once all is torn down.
 
     PullFailed of the teardown comes before it: the server node stays, it holds what was computed.  Raises
-    UsageError where a cluster of the name is there and the user does not agree that it goes too.
+    Declined where a cluster of the name is there and the user does not agree that it goes too.
     """
     name = spec.name
     too = f"Cluster {name} is there already: take it down at the end, with all runs that are on it?"
     if ctx.store.cluster(name) and not ctx.confirm(too):
-        raise UsageError(f"cluster {name} was left as it is", next_step=f"rain-deploy run SCRIPT -c {name}")
+        raise Declined(f"cluster {name} was left as it is", next_step=f"rain-deploy run SCRIPT -c {name}")
     started = up(ctx, spec)
     try:
         result: RunResult = run(ctx, name, run_spec)

@@ -96,7 +96,7 @@ def test_from_python_nothing_is_made_without_a_yes(
         asked.append(question)
         return False
 
-    with pytest.raises(rain_deploy.UsageError, match="you did not agree"):
+    with pytest.raises(rain_deploy.UsageError, match="nothing was made"):
         rain_deploy.up(confirm=no, **here)
     assert "per hour in all: at most" in asked[0]
     assert nothing_was_made(lab)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rain_deploy.core import events
-from rain_deploy.errors import HostKeyError, InstallFailed, Locked, RainDeployError, Unreachable
+from rain_deploy.errors import Declined, HostKeyError, InstallFailed, Locked, RainDeployError, Unreachable
 from rain_deploy.verbs.check import CheckLine
 from rain_deploy.verbs.nodes import ExecLine
 from tests.unit.fake_application import World
@@ -227,8 +228,62 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_come_back_and_how_to_end_it(world
     world.verbs.error = KeyboardInterrupt()
     result = world.invoke(verb, "-c", "mine", "job.py" if verb == "run" else "r1")
     assert result.exit_code == 130
-    assert "next: rain-deploy attach r1 -c mine\n" in result.stderr
-    assert "end it with: rain-deploy cancel r1 -c mine\n" in result.stderr
+    back, end = (f"rain-deploy {verb} r1 -c mine" for verb in ("attach", "cancel"))
+    assert result.stderr.splitlines()[-1] == f"run r1 goes on; next: {back}, or to end it: {end}"
+
+
+def test_a_run_that_goes_on_is_named_by_its_number(world: World) -> None:
+    world.living()
+    world.verbs.events = (events.RunChanged("20261129-195411-7-9763-train-all", "running"),)
+    world.verbs.error = KeyboardInterrupt()
+    last = world.invoke("run", "job.py").stderr.splitlines()[-1]
+    assert last == "run 7 goes on; next: rain-deploy attach 7, or to end it: rain-deploy cancel 7"
+    assert len(last) < 80
+
+
+ENDINGS = {
+    "tunnel": "the tunnel is closed",
+    "dashboard": "the way to the dashboard is closed",
+    "status": "status was interrupted",
+    "list": "list was interrupted",
+    "check": "check was interrupted",
+    "runs": "runs was interrupted",
+    "exec -- true": "exec was interrupted; the command may go on on the nodes",
+}
+
+
+@pytest.mark.parametrize(("words", "said"), ENDINGS.items())
+def test_what_was_only_looked_at_ends_calmly(world: World, words: str, said: str) -> None:
+    world.living()
+    world.verbs.error = KeyboardInterrupt()
+    result = world.invoke(*words.split())
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (130, said)
+    assert "error" not in result.stderr
+    assert "log" not in result.stderr
+
+
+def test_a_no_is_one_plain_line(world: World) -> None:
+    world.living()
+    world.verbs.error = Declined("nothing was made", next_step="rain-deploy up --nodes 3")
+    result = world.invoke("up")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (
+        2,
+        "nothing was made; next: rain-deploy up --nodes 3",
+    )
+    assert "error" not in result.stderr
+    assert json.loads(world.invoke("up", "--json").stdout)["error"]["code"] == "RD2"
+
+
+@pytest.mark.parametrize("verb", ["status", "logs", "points", "exec", "extend", "gc"])
+def test_what_costs_nothing_is_not_said_to_run_by_a_command_that_started_nothing(
+    world: World, verb: str
+) -> None:
+    world.living()
+    words = {"exec": ("exec", "--", "true"), "extend": ("extend", "2h")}.get(verb, (verb,))
+    world.verbs.error = Unreachable("no answer")
+    assert "still running" not in world.invoke(*words).stderr
+    world.living("exoscale")
+    assert "still running: cluster default: node-1, node-2 (0.0989 CHF" in world.invoke(*words).stderr
 
 
 def test_ctrl_c_elsewhere_says_what_is_left(world: World) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import shutil
 import stat
 import sys
@@ -138,6 +139,11 @@ def count(number: int, noun: str) -> str:
     """Return ``1 point`` or ``2 points``."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
+
+
+def short(run: str) -> str:
+    """Return the number in a run's id, which names it as well."""
+    return found[1] if (found := re.match(r"\d{8}-\d{6}-(\d+)-", run)) else run
 
 
 def near(path: Path) -> str:
