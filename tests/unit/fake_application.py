@@ -32,6 +32,7 @@ from rain_deploy.runs.states import RunLine
 from rain_deploy.state.store import Store
 from rain_deploy.transport.base import Forward
 from rain_deploy.verbs.check import CheckLine, CheckResult
+from rain_deploy.verbs.clean import CacheLine, CleanResult
 from rain_deploy.verbs.copy import CopyResult
 from rain_deploy.verbs.down import DownResult
 from rain_deploy.verbs.gc import GcResult
@@ -110,6 +111,13 @@ FOUND = (
     ),
 )
 
+CACHES = (
+    CacheLine(
+        Path("/home/me/local/cache/envs/ab12"), "environment", 2_600_000_000, "removed", "nothing uses it"
+    ),
+    CacheLine(Path("/home/me/cache/uv/cd34"), "uv", 40_000_000, "kept", "the next up needs it"),
+)
+
 
 class FakeVerbs:
     """Stands for all verbs: notes what each was asked, does as it is told, and answers from its fields.
@@ -182,6 +190,7 @@ class FakeVerbs:
             "scale": lambda: self._scaled(asked["spec"].name, asked["n"]),
             "extend": lambda: _extended(asked["name"], asked["duration_s"]),
             "gc": lambda: GcResult(self.found, deleting=asked["delete"], cluster=asked["cluster"]),
+            "clean": lambda: CleanResult(CACHES),
             "zones": lambda: ZonesResult(
                 (ZoneLine("ch-dk-2", default=False), ZoneLine("ch-gva-2", default=True))
             ),

@@ -24,6 +24,7 @@ from rain_deploy.errors import RainDeployError, StateError, Unreachable
 from rain_deploy.node.wire import PointRow
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.verbs.check import CheckResult
+from rain_deploy.verbs.clean import CleanResult
 from rain_deploy.verbs.copy import CopyResult
 from rain_deploy.verbs.down import DownResult
 from rain_deploy.verbs.gc import GcResult
@@ -58,6 +59,7 @@ RESULTS: dict[str, tuple[type[Result], ...]] = {
     "scale": (ScaleResult,),
     "extend": (ExtendResult,),
     "gc": (GcResult,),
+    "clean": (CleanResult,),
     "types": (TypesResult,),
     "zones": (ZonesResult,),
     "check": (CheckResult,),

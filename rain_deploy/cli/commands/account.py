@@ -1,4 +1,4 @@
-"""rain-deploy types, zones, gc and completion: what the cloud offers, what of ours it has; completion."""
+"""rain-deploy types, zones, gc, clean and completion: what the cloud and this machine have of ours."""
 
 from __future__ import annotations
 
@@ -86,6 +86,29 @@ def gc_command(session: Session, *, delete: bool) -> Shown:
         ),
         *(f"to remove it: {text.clean(line.next_step)}" for line in lines if line.next_step),
         *([] if result.deleting else [dry_run]),
+    ]
+
+
+@verb("clean", "clean --all --yes")
+@option("--all", "everything", is_flag=True, help="Remove also what the next up needs.")
+def clean_command(session: Session, *, everything: bool) -> Shown:
+    """Show the caches of this machine with their sizes, and remove what nothing needs.
+
+    It asks before it removes anything. It never touches what a cluster of this machine uses. With --all, the
+    next up builds the engine and downloads the packages again. Results and records stay.
+    """
+    from rain_deploy.verbs.clean import clean
+
+    result = session.call(clean, everything=everything)
+    rows = [
+        (line.what, text.size(line.bytes), line.action, line.reason, str(line.path)) for line in result.lines
+    ]
+    if not rows:
+        return result, ["the caches are empty"]
+    removed, kept = (text.size(result.bytes_of(action)) for action in ("removed", "kept"))
+    return result, [
+        text.table(("WHAT", ">SIZE", "ACTION", "WHY", "WHERE"), rows, wrap=True),
+        f"removed {removed}, kept {kept}",
     ]
 
 

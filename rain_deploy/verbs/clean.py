@@ -1,0 +1,120 @@
+"""``clean``: the caches of this machine, with their sizes; what nothing needs is removed."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rain_deploy.cluster.context import Context
+from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.events import Notice, Result
+from rain_deploy.core.spec import EngineSpec, ResolvedEnvironment
+from rain_deploy.errors import UsageError
+from rain_deploy.parts.software import code_bundle, engine_key, environment_digest, node_lock
+from rain_deploy.parts.supply.cache import uv_pin
+
+
+@dataclass(frozen=True, slots=True)
+class CacheLine:
+    """An entry of a cache."""
+
+    path: Path
+    what: str  # ``engine``, ``environment``, ``node code`` or ``uv``
+    bytes: int
+    action: str  # ``kept``, ``to remove`` or ``removed``
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CleanResult(Result):
+    """The result of ``clean``: every entry of the caches, largest first."""
+
+    lines: tuple[CacheLine, ...]
+
+    def bytes_of(self, action: str) -> int:
+        """Return the size of all entries with this action."""
+        return sum(line.bytes for line in self.lines if line.action == action)
+
+
+def clean(ctx: Context, *, everything: bool) -> CleanResult:
+    """Show the caches, and remove after a yes what no cluster here uses and no next ``up`` needs.
+
+    ``everything``: also what the next ``up`` needs, so that it builds and downloads again.
+    """
+    lines = sorted(_lines(ctx, everything=everything), key=lambda line: -line.bytes)
+    going = [line for line in lines if line.action == "to remove"]
+    for line in going:
+        ctx.emit(Notice(f"to remove: {line.what} {line.path} ({line.bytes / 1e6:.1f} MB): {line.reason}"))
+    total = sum(line.bytes for line in going)
+    if going and not ctx.confirm(f"Remove {len(going)} entries of the caches, {total / 1e6:.1f} MB?"):
+        raise UsageError("nothing was removed")
+    return CleanResult(tuple(_removed(line) if line in going else line for line in lines))
+
+
+def _lines(ctx: Context, *, everything: bool) -> Iterator[CacheLine]:
+    used = {name for cluster in ctx.store.clusters() for name in _names(cluster)}
+    needed = _needed(ctx.home)
+    for what, path in _entries(ctx.home):
+        action, reason = "to remove", "nothing uses it"
+        if not _is_free(path):
+            action, reason = "kept", "another command works on it"
+        elif path.name in used:
+            action, reason = "kept", "a cluster of this home uses it"
+        elif path.name.startswith(".") or (what == "environment" and not (path / ".ok").exists()):
+            reason = "its build did not end"
+        elif path.name in needed:
+            action, reason = ("to remove", "--all") if everything else ("kept", "the next up needs it")
+        yield CacheLine(path, what, _size(path), action, reason)
+
+
+def _entries(home: Path) -> Iterator[tuple[str, Path]]:
+    """Yield every entry of the caches: of this machine's own, and of its local nodes."""
+    for what, pattern in (
+        ("engine", "cache/engine/*/*"),
+        ("uv", "cache/uv/*"),
+        ("engine", "local/cache/engine/*"),
+        ("environment", "local/cache/envs/*"),
+        ("node code", "local/cache/code/*"),
+        ("uv", "local/cache/uv/*"),
+    ):
+        yield from ((what, path) for path in home.glob(pattern) if path.is_dir() and path.name != "from")
+
+
+def _names(cluster: Cluster) -> tuple[str, ...]:
+    return cluster.env_digest, cluster.engine_sha256, cluster.code_digest
+
+
+def _needed(home: Path) -> set[str]:
+    """Return the names of entries that an ``up`` without requirements uses."""
+    key = engine_key(EngineSpec())
+    notes = (*home.glob(f"cache/engine/*/from/{key}"), *home.glob("local/cache/engine/from/*"))
+    engines = {note.read_text("ascii").strip() for note in notes}
+    environment = environment_digest(ResolvedEnvironment(node_lock()))
+    return {*engines, environment, code_bundle()[0], uv_pin().binary_sha256}
+
+
+def _is_free(path: Path) -> bool:
+    """Return False for an entry that is being built now."""
+    for lock in (path.with_name(f"{path.name}.lock"), path.with_name(".lock")):
+        with contextlib.suppress(FileNotFoundError), lock.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+    return True
+
+
+def _size(path: Path) -> int:
+    inside = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    return sum(file.lstat().st_size for file in inside)
+
+
+def _removed(line: CacheLine) -> CacheLine:
+    shutil.rmtree(line.path, ignore_errors=True)
+    if line.path.exists():
+        return replace(line, action="kept", reason="it cannot be removed")
+    line.path.with_name(f"{line.path.name}.lock").unlink(missing_ok=True)
+    return replace(line, action="removed")
