@@ -130,7 +130,7 @@ class PullFailed(RainDeployError, exit_code=50):
 
 
 class UnsafeResults(RainDeployError, exit_code=51):
-    """Results were refused because they are unsafe."""
+    """Some results stay on the node: they are too large, too many, or not safe to pull."""
 
 
 class DownIncomplete(RainDeployError, exit_code=60):

@@ -1,20 +1,18 @@
 """All messages between the laptop and the nodes, as values: files, answers, exit codes.
 
-This is the one module of ``node/`` that the laptop imports.  It needs only the standard library, and
-imports nothing of ``node/``.  ``to_json`` writes a value; ``from_json`` reads it and refuses another shape.
-Unknown keys are skipped and keys with a default may be absent, so that a laptop and a node of different
-versions understand each other.
+This is the one module of ``node/`` that the laptop imports.  It needs only the standard library, and of
+``node/`` only the codec: ``to_json`` writes a value; ``from_json`` reads it and refuses another shape.
 """
 
-import contextlib
 import enum
-import functools
-import json
-import types
-import typing
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from .codec import WireError, from_json, parse, read, to_json
+
+__all__ = ["WireError", "from_json", "parse", "read", "to_json"]
 
 NOT_IN_LINE = 10  # exit code of ``follow`` for a run that was never in line
 BUSY = 11  # exit code of ``queue --no-wait`` while another run is not finished
@@ -22,12 +20,6 @@ LACKING = 12  # exit code of ``queue`` if modules are not installed; stderr has 
 
 T = TypeVar("T")
 Parameter = int | float | bool | str  # the value of a task's parameter
-_GIVEN_AS: dict[type, set[type]] = {float: {int, float}, Path: {str}}
-"""The JSON types of values that JSON has no type for."""
-
-
-class WireError(ValueError):
-    """A message is not of the shape that it must have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +155,56 @@ class ListedRun(RunStatus):
     run: str
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of a run is brought; what is over a limit stays on the node, and all else is brought."""
+
+    files: int = 200_000  # files, links and empty directories
+    file_bytes: int = 20 * 10**9  # content of a file; holes do not count
+    total_bytes: int = 100 * 10**9  # lengths of all files, with holes
+
+
+def map_of_parts(parts: Iterable[tuple[int, int]]) -> bytes:
+    """Return the map of a file with holes, as it is sent before its parts and hashed with them."""
+    numbers = [number for part in parts for number in part]
+    return "\n".join(map(str, (len(numbers) // 2, *numbers, ""))).encode()
+
+
+class LeftKind(enum.StrEnum):
+    """The kinds of results that stay on a node."""
+
+    MUCH = "much"  # over a limit
+    LINK = "link"  # leads out of the results
+    UNREADABLE = "unreadable"
+    SPECIAL = "special"  # a pipe, a socket or a device: it has no content
+    REFUSED = "refused"  # there is no place for it on the laptop, or it is not safe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A result that stays on the node."""
+
+    path: str  # in the run's directory
+    kind: str  # a ``LeftKind``, or one of a newer version
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOuts:
+    """left.json, the last but one in the stream of ``pack``: all that stays on the node."""
+
+    left: tuple[LeftOut, ...] = ()
+    more: int = 0  # how many are not named
+
+    def __len__(self) -> int:
+        return len(self.left) + self.more
+
+    @property
+    def hold(self) -> bool:
+        """True if some have content, which is lost when the node is deleted."""
+        return self.more > 0 or any(one.kind != LeftKind.SPECIAL for one in self.left)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointRow:
     """A line of points.jsonl: the state of a task at one moment."""
@@ -260,19 +302,6 @@ class NodeStatus:
     disk_free_bytes: int | None = None
 
 
-def parse(text: bytes | str) -> object:
-    """Return what a JSON text holds.  Raises WireError."""
-    try:
-        return typing.cast("object", json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise WireError(f"not JSON: {error}") from error
-
-
-def read(kind: type[T], text: bytes | str) -> T:
-    """Return the value that a JSON text holds.  Raises WireError."""
-    return from_json(kind, parse(text))
-
-
 def read_runs(text: bytes | str) -> dict[str, ListedRun]:
     """Return the answer of ``runs``, by run id.  Raises WireError."""
     value = parse(text)
@@ -286,58 +315,3 @@ def read_modules(text: bytes | str) -> tuple[NeededModule, ...]:
     """Return the modules of a JSON list.  Raises WireError."""
     value = parse(text)
     return tuple(from_json(NeededModule, one) for one in (value if isinstance(value, list) else ()))
-
-
-def to_json(value: Any) -> Any:
-    """Return the value as what ``json.dumps`` takes."""
-    if is_dataclass(value):
-        return {one.name: to_json(getattr(value, one.name)) for one in fields(value)}
-    if isinstance(value, dict):
-        return {key: to_json(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json(inner) for inner in value]
-    return str(value) if isinstance(value, Path | enum.Enum) else value
-
-
-def from_json(kind: type[T], value: object) -> T:
-    """Return a JSON value as a dataclass of this kind.  Raises WireError."""
-    if not isinstance(value, dict):
-        raise WireError(f"{kind.__name__}: not an object")
-    given = {}
-    for name, (hint, needed) in _shape(typing.cast("Any", kind)).items():
-        if name in value:
-            given[name] = _read(hint, value[name], f"{kind.__name__}.{name}")
-        elif needed:
-            raise WireError(f"{kind.__name__}: {name} is absent")
-    return kind(**given)
-
-
-@functools.cache
-def _shape(kind: Any) -> dict[str, tuple[Any, bool]]:
-    """Return for each field its type, and whether it must be there."""
-    hint = typing.get_type_hints(kind)
-    return {one.name: (hint[one.name], one.default is one.default_factory is MISSING) for one in fields(kind)}
-
-
-def _read(hint: Any, value: Any, where: str) -> Any:
-    """Return the value as the type that it must have, or as the first of several that it fits."""
-    if isinstance(hint, types.UnionType):
-        if value is None and types.NoneType in hint.__args__:
-            return None
-        *others, hint = (one for one in hint.__args__ if one is not types.NoneType)
-        for one in others:
-            with contextlib.suppress(WireError):
-                return _read(one, value, where)
-    kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
-    if is_dataclass(kind):
-        return from_json(typing.cast("type[Any]", kind), value)
-    if kind is tuple and type(value) is list:
-        return tuple(_read(inner[0], one, where) for one in value)
-    if kind is dict and type(value) is dict:
-        return {key: _read(inner[1], one, f"{where}.{key}") for key, one in value.items()}
-    if type(value) not in _GIVEN_AS.get(kind, {str if issubclass(kind, str) else kind}):
-        raise WireError(f"{where} is {value!r:.80}, not {kind.__name__}")
-    try:
-        return kind(value)
-    except (ValueError, OverflowError) as error:
-        raise WireError(f"{where}: {error}") from error

@@ -1,6 +1,7 @@
 """Pulls a run's results: one stream from the node, unpacked aside, moved into place when complete.
 
-What is there is replaced only when everything has arrived.  ``manifest.json`` says what a directory holds.
+What is there is replaced only when everything has arrived.  ``manifest.json`` says what a directory holds,
+and what of the run stays on the node, with the reason.
 """
 
 import contextlib
@@ -11,24 +12,28 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.step import CommandResult
-from rain_deploy.errors import InputError, Locked, PullFailed, Unreachable, UnsafeResults, full
-from rain_deploy.node.wire import RunState, RunStatus, from_json
-from rain_deploy.results import points
-from rain_deploy.results.unpack import (
-    CutError,
+from rain_deploy.errors import InputError, Locked, PullFailed, Unreachable, full
+from rain_deploy.node.wire import (
+    LeftKind,
+    LeftOut,
+    LeftOuts,
     Limits,
-    PulledFile,
-    Unpacked,
-    decode_name,
-    encode_name,
-    receive,
+    RunState,
+    RunStatus,
+    WireError,
+    from_json,
+    read,
 )
+from rain_deploy.results import points
+from rain_deploy.results.archive import LEFT
+from rain_deploy.results.names import decode_name, encode_name
+from rain_deploy.results.unpack import CutError, PulledFile, Unpacked, receive
 
 Manifest = dict[str, Any]
 Stream = Callable[[Callable[[bytes], None]], CommandResult]
@@ -39,9 +44,8 @@ _MANIFEST_VERSION = 1
 _PARTIAL = ".partial"
 _LOCK_DEADLINE_S = 600.0
 _STATE, _ROWS = "state.json", "points.jsonl"
-_TOP = frozenset({"stdout.log", "stderr.log", _ROWS, _STATE, "figures", "attempts", "files"})
+_TOP = frozenset({"stdout.log", "stderr.log", _ROWS, _STATE, LEFT, "figures", "attempts", "files"})
 _LONGEST_STATE_BYTES = 1 << 24
-_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +62,29 @@ class PulledRun:
     failed_points: int = 0
     point_states: dict[str, int] = field(default_factory=dict)  # how many points are in each state
     first_failure: str = ""  # which task failed first, where and why; it may be no point
+    left: LeftOuts = field(default_factory=LeftOuts)  # what stays on the node
+    on_node: str = ""  # the run's directory there
 
 
 def pull(stream: Stream, run: RunRecord, limits: Limits | None = None) -> PulledRun:
     """Fill the run's ``out``, and replace only what an earlier pull of the same run left there.
 
+    What the node leaves out, and what is refused here, is in the result and in the manifest.
+
     Raises InputError (``out`` holds other files), PullFailed (connection lost, damaged stream, disk full,
-    ``out`` not writable; nothing half-made is left), UnsafeResults (a limit passed; or, once the rest is in
-    ``out``, for names that were refused).
+    ``out`` not writable; nothing half-made is left), UnsafeResults (the node sent more than the limits).
     """
     out, again = run.out, f"rain-deploy pull {run.id} -c {run.cluster}"
     try:
         check_target(out, run.id)
         with _partial_directory(out) as partial:
-            unpacked = _received(stream, partial, limits)
-            pulled = _landed(run, unpacked, partial)
+            return _landed(run, _received(stream, partial, limits), partial)
     except OSError as error:
         why = "the disk is full" if full(error) else f"it cannot be written: {error.strerror}"
         raise PullFailed(f"no results in {out}: {why}", next_step=f"{again} --out DIR") from error
     except PullFailed as error:
         error.next_step = again
         raise
-    if refused := unpacked.refused:
-        more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
-        message = f"{len(refused)} of the results were refused as unsafe, the rest is in {out}"
-        raise UnsafeResults(message, details="; ".join(refused[:_SHOWN]) + more)
-    return pulled
 
 
 def _received(stream: Stream, partial: Path, limits: Limits | None) -> Unpacked:
@@ -105,8 +106,10 @@ def _landed(run: RunRecord, unpacked: Unpacked, partial: Path) -> PulledRun:
         status = from_json(RunStatus, sent)
     except (FileNotFoundError, ValueError, RecursionError):
         status = RunStatus()
-    (partial / _STATE).unlink(missing_ok=True)  # the manifest takes its place
-    files = [file for file in unpacked.files if file.path != _STATE]
+    left = _left(partial, unpacked)
+    for name in (_STATE, LEFT):  # the manifest takes their place
+        (partial / name).unlink(missing_ok=True)
+    files = [file for file in unpacked.files if file.path not in {_STATE, LEFT}]
     tasks = points.fold(points.read_rows(partial / _ROWS), all_=True)
     rows = tuple(row for row in tasks if row.point)
     states = points.count_states(rows)
@@ -115,19 +118,35 @@ def _landed(run: RunRecord, unpacked: Unpacked, partial: Path) -> PulledRun:
             write(rows, table)
         data = (partial / name).read_bytes()
         files.append(PulledFile(name, len(data), hashlib.sha256(data).hexdigest()))
-    _land(partial, run.out, _manifest_of(run, status, files))
+    _land(partial, run.out, _manifest_of(run, status, files, unpacked.links, left))
     return PulledRun(
         run=run.id,
         results_dir=run.out,
         figures=len({Path(file.path).with_suffix("") for file in files if file.path.startswith("figures/")}),
         points=len(rows),
-        files=sum(file.path.startswith("files/") for file in files),
+        files=sum(name.startswith("files/") for name in (*unpacked.links, *(file.path for file in files))),
         bytes=sum(file.size_bytes for file in files),
         finished=status.state == RunState.FINISHED,
         failed_points=states.get("failed", 0),
         point_states=states,
         first_failure=points.first_failure(tasks),
+        left=left,
     )
+
+
+def _left(partial: Path, unpacked: Unpacked) -> LeftOuts:
+    """Return what the node left out and what was refused here, with names that print."""
+    try:
+        said = read(LeftOuts, (partial / LEFT).read_bytes())
+    except FileNotFoundError:  # an older node leaves out nothing that it could name
+        said = LeftOuts()
+    except WireError as error:
+        raise PullFailed(f"the node's {LEFT} cannot be parsed: {error}") from error
+    refused = (LeftOut(path=path, kind=LeftKind.REFUSED, why=why) for path, why in unpacked.refused.items())
+    named = (
+        replace(one, path=encode_name(one.path), why=encode_name(one.why)) for one in (*said.left, *refused)
+    )
+    return LeftOuts(left=tuple(sorted(named, key=lambda one: one.path)), more=said.more)
 
 
 def check_target(out: Path, run_id: str) -> None:
@@ -198,7 +217,7 @@ def _land(partial: Path, out: Path, made: Manifest) -> None:
         return
     names, earlier = listed_paths(made), listed_paths(read_manifest(out) or {})
     gone = earlier - names
-    if foreign := sorted(name for name in names - earlier if os.path.lexists(out / name)):
+    if foreign := sorted(name for name in names - earlier if _holds_others(out, name, earlier)):
         message = f"{foreign[0]!a} in {out} does not belong to this run and would be overwritten"
         raise InputError(message, next_step="name another directory with --out")
     # From here the manifest lists old and new files, so a pull after a kill knows that all are of this run.
@@ -206,18 +225,31 @@ def _land(partial: Path, out: Path, made: Manifest) -> None:
     _write_manifest(partial, made | {"complete": False, "files": both}).replace(out / _MANIFEST)
     for name in gone:
         path = out / name
-        if path.resolve().is_relative_to(out.resolve()):
+        if path.parent.resolve().is_relative_to(out.resolve()):
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # not empty: other files stay
                 for above in path.relative_to(out).parents[:-1]:
                     (out / above).rmdir()
     for name in names:
+        if (out / name).is_dir() and not (out / name).is_symlink():
+            shutil.rmtree(out / name)  # only empty directories are left in it
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (partial / name).replace(out / name)
     _write_manifest(partial, made).replace(out / _MANIFEST)
 
 
-def _manifest_of(run: RunRecord, status: RunStatus, files: Iterable[PulledFile]) -> Manifest:
+def _holds_others(out: Path, name: str, ours: frozenset[str]) -> bool:
+    """Return whether there is something at ``name``, or below it, that is not ours."""
+    place = out / name
+    if place.is_dir() and not place.is_symlink():
+        files = (path for path in place.rglob("*") if path.is_symlink() or not path.is_dir())
+        return any(str(path.relative_to(out)) not in ours for path in files)
+    return os.path.lexists(place)
+
+
+def _manifest_of(
+    run: RunRecord, status: RunStatus, files: Iterable[PulledFile], links: dict[str, str], left: LeftOuts
+) -> Manifest:
     """Paths are encoded by ``encode_name``, so any JSON reader can read and print them safely."""
     return {
         "version": _MANIFEST_VERSION,
@@ -228,7 +260,7 @@ def _manifest_of(run: RunRecord, status: RunStatus, files: Iterable[PulledFile])
         "exit_code": status.exit_code,
         "outcome": status.outcome,
         "warnings": list(status.warnings),
-        "complete": status.state == RunState.FINISHED,
+        "complete": status.state == RunState.FINISHED and not left,
         "versions": status.versions,
         "started_s": status.started_s,
         "ended_s": status.ended_s,
@@ -240,6 +272,12 @@ def _manifest_of(run: RunRecord, status: RunStatus, files: Iterable[PulledFile])
             | ({"name_on_node": encode_name(file.origin)} if file.origin else {})
             for file in sorted(files, key=lambda file: file.path)
         ],
+        "links": [
+            {"path": encode_name(path), "target": encode_name(target)}
+            for path, target in sorted(links.items())
+        ],
+        "left_on_node": [{"path": one.path, "why": one.why} for one in left.left],
+        "left_on_node_unnamed": left.more,
     }
 
 
@@ -259,9 +297,9 @@ def read_manifest(directory: Path) -> Manifest | None:
 
 
 def listed_paths(manifest: Manifest) -> frozenset[str]:
-    """Return the names of its files, relative to the directory."""
-    files = manifest.get("files")
-    entries = files if isinstance(files, list) else []
+    """Return the names of its files and links, relative to the directory."""
+    lists = (manifest.get("files"), manifest.get("links"))
+    entries = (entry for each in lists if isinstance(each, list) for entry in each)
     return frozenset(
         decode_name(str(entry["path"])) for entry in entries if isinstance(entry, dict) and "path" in entry
     )

@@ -1,7 +1,7 @@
 """Unpacks a node's tar below a directory, while it is sent, and trusts nothing in it.
 
-Plain files and directories are made.  Each is opened relative to the handle of its directory, without
-following links.  Everything else is refused by name, and the rest goes on.
+Plain files, directories and links that stay inside are made.  Each is opened relative to the handle of its
+directory, without following links.  Everything else is refused by name, and the rest goes on.
 """
 
 import contextlib
@@ -11,26 +11,25 @@ import itertools
 import json
 import os
 import tarfile
-import urllib.parse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self, cast
+from typing import BinaryIO, NamedTuple
 
-from rain_deploy.errors import PullFailed, UnsafeResults
+from rain_deploy.errors import PullFailed
+from rain_deploy.node.wire import Limits
+from rain_deploy.results.archive import MALFORMED, PIECE_BYTES, SUMS, Archive, Content, too_much
+from rain_deploy.results.names import encode_name
 
-SUMS = "sums.json"  # name of the member that maps the path of every other file to [size in bytes, sha256]
 _SUMS_LONGEST_BYTES = 100_000_000
-_LONGEST_HEADER_BYTES = 1 << 20  # how much may be sent between the contents of two files
-_PIECE_BYTES = 1 << 16
-_MALFORMED = (tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError)
-"""What tarfile raises for bytes that are not a tar."""
+_ZEROS = bytes(PIECE_BYTES)
 _IMPOSSIBLE = {errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+_NO_LINKS = {*_IMPOSSIBLE, errno.EEXIST, errno.EPERM, errno.EOPNOTSUPP, errno.EILSEQ}
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = {
-    tarfile.SYMTYPE: "symlink",
+    tarfile.SYMTYPE: "link that leads out",
     tarfile.LNKTYPE: "hard link",
     tarfile.FIFOTYPE: "fifo",
     tarfile.CHRTYPE: "device",
@@ -45,13 +44,7 @@ class CutError(PullFailed):
         super().__init__("the results were cut off on the way")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much is accepted from a node; ``files`` counts members of any kind."""
-
-    files: int = 200_000
-    file_bytes: int = 20 * 10**9
-    total_bytes: int = 100 * 10**9
+NO_LIMITS = Limits(files=10**12, file_bytes=10**18, total_bytes=10**18)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +58,11 @@ class PulledFile:
 
 
 class Unpacked(NamedTuple):
-    """The files of a complete stream, and the names that were refused: encoded for print, with the reason."""
+    """What a complete stream had: files, links (name and target), and why names were refused."""
 
     files: tuple[PulledFile, ...]
-    refused: tuple[str, ...]
+    links: dict[str, str]
+    refused: dict[str, str]
 
 
 def receive(
@@ -83,7 +77,7 @@ def receive(
 
     ``target`` is made if it is missing.  Existing files are never overwritten.  ``top`` lists the names that
     are accepted at the top level, None accepts any.  With ``sums``, the files must match the hashes in the
-    member sums.json, so a cut or damaged stream is never taken for the whole.
+    member sums.json, so a cut or damaged stream is never taken for the whole; without, none is computed.
 
     Raises PullFailed (damaged stream; CutError if it was cut), UnsafeResults (a limit passed), OSError, and
     what ``send`` raises.  ``send`` runs on the calling thread, and is stopped when the unpacking fails.
@@ -96,7 +90,7 @@ def receive(
         with os.fdopen(here, "rb") as stream, contextlib.ExitStack() as stack:
             root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, root)
-            return _Unpacking(root, limits, top).unpack(_Archive(stream, limits), sums=sums)
+            return _Unpacking(root, limits, top, sums=sums).unpack(Archive(stream, limits))
 
     with ThreadPoolExecutor(1) as pool:
         unpacked = pool.submit(unpack)
@@ -110,69 +104,74 @@ def receive(
 
 
 class _Unpacking:
-    def __init__(self, root: int, limits: Limits, top: frozenset[str] | None) -> None:
+    def __init__(self, root: int, limits: Limits, top: frozenset[str] | None, *, sums: bool) -> None:
         self._root = root
         self._limits = limits
         self._top = top
+        self._with_sums = sums
         self._files: dict[str, PulledFile] = {}
+        self._sent: dict[str, str] = {}  # hashes of what was sent of files
+        self._links: dict[str, str] = {}
         self._refused: dict[str, str] = {}
         self._sums: bytes | None = None
 
-    def unpack(self, archive: "_Archive", *, sums: bool) -> Unpacked:
-        """Write each member to its place or refuse it; ``sums``: compare all with the sender's hashes."""
+    def unpack(self, archive: Archive) -> Unpacked:
+        """Write each member to its place or refuse it, and compare all with the sender's hashes."""
         try:
             for member, content in archive.members():
-                if sums and member.name == SUMS and member.isreg():
+                if self._with_sums and member.name == SUMS and member.isreg():
                     if member.size > _SUMS_LONGEST_BYTES:
-                        raise _too_much(f"{SUMS} of {member.size} bytes")
-                    self._sums = b"".join(content)
-                elif why := self._objection(member):
+                        raise too_much(f"{SUMS} of {member.size} bytes")
+                    self._sums = b"".join(piece for _, piece in content)
+                elif why := self._objection(member, content):
                     self._refused[member.name] = why
                 else:
                     self._make(member, content)
-        except _MALFORMED as error:
+        except MALFORMED as error:
             if archive.ended:
                 raise CutError from error
             raise PullFailed(f"what the node sent is damaged: {error}") from error
-        if sums:
+        if self._with_sums:
             self._check_sums()
-        refused = (f"{encode_name(name)} ({why})" for name, why in self._refused.items())
-        return Unpacked(tuple(self._files.values()), tuple(refused))
+        return Unpacked(tuple(self._files.values()), self._links, self._refused)
 
-    def _objection(self, member: tarfile.TarInfo) -> str:
+    def _objection(self, member: tarfile.TarInfo, content: Content) -> str:
         """Return why this member is refused, or an empty string."""
         parts = _parts(member.name)
         leads_out = ".." in parts or "\0" in member.name or not (parts or member.isdir())
+        kept = member.isreg() or member.isdir() or (member.issym() and _stays_inside(parts, member.linkname))
         objections = {
-            _KINDS.get(member.type, "special file"): not (member.isreg() or member.isdir()),
+            _KINDS.get(member.type, "special file"): not kept,
             "absolute path": member.name.startswith("/"),
             "path that leads out": leads_out,
-            f"{member.size} bytes": member.size > self._limits.file_bytes,
-            "sent twice": "/".join(parts) in self._files,
+            f"{content.stored_bytes} bytes": content.stored_bytes > self._limits.file_bytes,
+            "sent twice": "/".join(parts) in self._files or "/".join(parts) in self._links,
             "not a part of results": self._top is not None and bool(parts) and parts[0] not in self._top,
         }
         return next((why for why, holds in objections.items() if holds), "")
 
-    def _make(self, member: tarfile.TarInfo, content: Iterable[bytes]) -> None:
+    def _make(self, member: tarfile.TarInfo, content: Content) -> None:
         parts = _parts(member.name)
+        name = "/".join(parts)
         try:
             with self._directory(parts if member.isdir() else parts[:-1]) as parent:
                 if member.isdir():
                     return
+                if member.issym():
+                    os.symlink(member.linkname, parts[-1], dir_fd=parent)
+                    self._links[name] = member.linkname
+                    return
                 stored, descriptor = _new_file(parts[-1], parent, 0o755 if member.mode & 0o100 else 0o644)
-            digest = hashlib.sha256()
             with os.fdopen(descriptor, "wb") as file:
-                for piece in content:
-                    digest.update(piece)
-                    file.write(piece)
+                digest, self._sent[name] = _written(content, file, hashed=self._with_sums)
         except OSError as error:
-            if error.errno not in _IMPOSSIBLE:
+            if error.errno not in (_NO_LINKS if member.issym() else _IMPOSSIBLE):
                 raise
             self._refused[member.name] = f"no place for it here: {error.strerror}"
         else:
-            name, path = "/".join(parts), "/".join([*parts[:-1], stored])
+            path = "/".join([*parts[:-1], stored])
             origin = name if path != name else ""
-            self._files[name] = PulledFile(path, member.size, digest.hexdigest(), origin)
+            self._files[name] = PulledFile(path, content.length_bytes, digest, origin)
 
     @contextlib.contextmanager
     def _directory(self, parts: list[str]) -> Iterator[int]:
@@ -201,14 +200,56 @@ class _Unpacking:
             }
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise PullFailed(f"the node's {SUMS} cannot be parsed: {error}") from error
+        arrived = {name: (file.size_bytes, self._sent[name]) for name, file in self._files.items()}
+        for name, target in self._links.items():
+            data = os.fsencode(target)
+            arrived[name] = (len(data), hashlib.sha256(data).hexdigest())
         for name, sent in announced.items():
-            file = self._files.get(name)
-            if file is None:
+            if name not in arrived:
                 raise PullFailed(f"{encode_name(name)} was announced but did not arrive")
-            if sent != (file.size_bytes, file.sha256):
+            if sent != arrived[name]:
                 raise PullFailed(f"{encode_name(name)} was damaged on the way: its hash differs")
-        for name in self._files.keys() - announced.keys():
+        for name in arrived.keys() - announced.keys():
             raise PullFailed(f"{encode_name(name)} arrived without its hash")
+
+
+def _written(content: Content, file: BinaryIO, *, hashed: bool) -> tuple[str, str]:
+    """Write a file, with its holes; return its hash, and the hash of what was sent."""
+    whole = sent = hashlib.sha256()
+    if content.head:
+        sent = hashlib.sha256(content.head)
+    position = 0
+    for offset, piece in content:
+        file.seek(offset)
+        file.write(piece)
+        if hashed:
+            _hash_zeros(whole, offset - position)
+            whole.update(piece)
+            if content.head:
+                sent.update(piece)
+        position = offset + len(piece)
+    file.truncate(content.length_bytes)
+    if hashed:
+        _hash_zeros(whole, content.length_bytes - position)
+    return whole.hexdigest(), sent.hexdigest()
+
+
+def _hash_zeros(digest: "hashlib._Hash", count: int) -> None:
+    for start in range(0, count, PIECE_BYTES):
+        digest.update(_ZEROS[: count - start])
+
+
+def _stays_inside(parts: list[str], target: str) -> bool:
+    """Return whether a link's target cannot lead out: it goes up at its start only, and not too far."""
+    steps = _parts(target)
+    up = len(steps) - len(list(itertools.dropwhile(lambda step: step == "..", steps)))
+    return (
+        bool(target)
+        and target[0] != "/"
+        and "\0" not in target
+        and ".." not in steps[up:]
+        and up < len(parts)
+    )
 
 
 def _new_file(leaf: str, parent: int, mode: int) -> tuple[str, int]:
@@ -229,91 +270,3 @@ def _new_file(leaf: str, parent: int, mode: int) -> tuple[str, int]:
 
 def _parts(name: str) -> list[str]:
     return [part for part in name.split("/") if part not in {"", "."}]
-
-
-def _too_much(what: str) -> UnsafeResults:
-    return UnsafeResults(f"the results were refused: {what}")
-
-
-class _Header(tarfile.TarInfo):
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Raise ReadError for all but a good header; HeaderError, which ends the archive, at its end mark."""
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
-                raise
-            raise tarfile.ReadError(str(error)) from error
-
-
-class _Archive:
-    """The members of a tar in a stream: tarfile does the parsing, the limits are ours.
-
-    Memory stays flat whatever is sent.  tarfile reads headers of any size, keeps every member, and takes a
-    damaged header for the end of the archive; this forbids all three.  All methods raise UnsafeResults when a
-    limit is passed, and one of ``_MALFORMED`` for a stream that is damaged, or cut: then it has ``ended``.
-    """
-
-    def __init__(self, stream: BinaryIO, limits: Limits) -> None:
-        self._stream = stream
-        self._limits = limits
-        self._received_bytes = 0
-        self._header_bytes = 0
-        self.ended = False
-
-    def read(self, size: int) -> bytes:
-        """Return the next bytes of the stream; tarfile calls this."""
-        data = self._stream.read(size)
-        self.ended = not data
-        self._received_bytes += len(data)
-        self._header_bytes += len(data)
-        if self._received_bytes > self._limits.total_bytes + 4096 * self._limits.files:
-            raise _too_much(f"more than {self._limits.total_bytes} bytes")
-        if self._header_bytes > _LONGEST_HEADER_BYTES + 2 * _PIECE_BYTES:
-            raise tarfile.ReadError(f"a header of more than {_LONGEST_HEADER_BYTES} bytes")
-        return data
-
-    def members(self) -> Iterator[tuple[tarfile.TarInfo, Iterator[bytes]]]:
-        """Yield each member with its content; names that are not UTF-8 hold surrogate escapes."""
-        with tarfile.open(
-            fileobj=cast("BinaryIO", self), mode="r|", bufsize=_PIECE_BYTES, tarinfo=_Header, encoding="utf-8"
-        ) as tar:
-            for number, member in enumerate(iter(tar.next, None), 1):
-                tar.members.clear()  # type: ignore[attr-defined]
-                tar.pax_headers = {}
-                if member.issparse() or member.size < 0:
-                    raise tarfile.ReadError("a file with holes or of negative size")
-                if number > self._limits.files:
-                    raise _too_much(f"more than {self._limits.files} files")
-                if self._received_bytes + member.size > self._limits.total_bytes:
-                    raise _too_much(f"{encode_name(member.name)} of {member.size} bytes")
-                content = self._content(tar, member)
-                yield member, content
-                for _ in content:
-                    pass
-        while self.read(_PIECE_BYTES):
-            self._header_bytes = 0
-
-    def _content(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
-        self._header_bytes = 0
-        if member.isreg() or member.type not in tarfile.SUPPORTED_TYPES:
-            file = tar.extractfile(member)
-            while file and (piece := file.read(_PIECE_BYTES)):
-                self._header_bytes = 0
-                yield piece
-
-
-def encode_name(name: str) -> str:
-    """Return the name with ``%XX`` for ``%``, bytes that are not UTF-8, and characters that do not print."""
-    return "".join(
-        char
-        if char.isprintable() and char != "%"
-        else "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
-        for char in name
-    )
-
-
-def decode_name(text: str) -> str:
-    """Return the name that ``encode_name`` was given."""
-    return urllib.parse.unquote_to_bytes(text).decode("utf-8", "surrogateescape")

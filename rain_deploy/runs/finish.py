@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from rain_deploy.cluster.power import awake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
-from rain_deploy.node.wire import ListedRun, Outcome, RunStatus
+from rain_deploy.node.wire import LeftOuts, ListedRun, Outcome, RunStatus
 from rain_deploy.parts.services import node_command
 from rain_deploy.results.pull import PulledRun, pull, read_manifest
 from rain_deploy.runs.follow import Followed
 from rain_deploy.runs.lacking import advice
+from rain_deploy.runs.left import left_error, left_lines
 from rain_deploy.runs.states import await_end, record_state, run_states, runs_of, unfinished
 from rain_deploy.state.store import Record
 
@@ -44,6 +45,8 @@ class RunResult(Result):
     failed_points: int = 0
     point_states: dict[str, int] = field(default_factory=dict)  # how many points are in each state
     first_failure: str = ""  # which task failed first, where and why
+    left: LeftOuts = field(default_factory=LeftOuts)  # what stays on the node
+    on_node: str = ""  # the run's directory there
     detached: bool = False
     pulled: bool = True  # False: the results are on the server node, which is off, gone or still at it
     message: str = ""
@@ -71,7 +74,7 @@ class RunResult(Result):
                 message = f"{run}: {self.message or 'Rain could not run it'}"
                 return errors.EngineError(message, next_step=f"rain-deploy status -c {self.cluster}")
             case "" | Outcome.DONE:
-                return None
+                return left_error(self.cluster, (self,))
             case outcome:  # also one of another version
                 message = f"{run}: {self.message or outcome}"
                 start = f"rain-deploy pull {where}, which starts the machine, or rain-deploy down"
@@ -85,8 +88,9 @@ class RunResult(Result):
 
         It comes back as JSON, so that reading it never runs code from a node.
         """
-        if self.problem:
-            raise self.problem
+        problem = self.problem
+        if problem and not isinstance(problem, errors.UnsafeResults):  # others that stay do not matter
+            raise problem
         made = read_manifest(self.results_dir) or {}
         path = self.results_dir / "files" / Path(str(made.get("script", "none"))).with_suffix(".json")
         try:
@@ -98,11 +102,12 @@ class RunResult(Result):
 
 
 def pull_run(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus) -> PulledRun:
-    """Pull the run's results to ``record.out``, and record that they are there."""
+    """Pull the run's results to ``record.out``, and record whether all are there."""
     record = record_state(ctx, record, status)
     pack = node_command(cluster, "pack", cluster.layout.run(record.id), deadline_s=PACK_DEADLINE_S)
     pulled = pull(lambda sink: ctx.transport.run(cluster.server.host, pack, on_stdout=sink), record)
-    if pulled.finished:
+    pulled = replace(pulled, on_node=cluster.layout.run(record.id))
+    if pulled.finished and not pulled.left.hold:
         ctx.store.save_run(replace(record, pulled=True))
     return pulled
 
@@ -144,6 +149,8 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
         failed_points=pulled.failed_points,
         point_states=pulled.point_states,
         first_failure=pulled.first_failure,
+        left=pulled.left,
+        on_node=pulled.on_node,
         pulled=True,
         warnings=status.warnings,
         advice=advice(ctx, record, pulled.first_failure) if status.exit_code else "",
@@ -155,38 +162,67 @@ def not_pulled(ctx: Context, cluster: Cluster) -> tuple[RunRecord, ...]:
     return tuple(run for run in runs_of(ctx, cluster) if not run.pulled)
 
 
+def pull_each(
+    ctx: Context, cluster: Cluster, runs: Iterable[RunRecord], states: Mapping[str, RunStatus]
+) -> tuple[PulledRun, ...]:
+    """Pull these runs.  One that cannot be pulled is raised once the others are here."""
+    pulled, failed = [], list[errors.RainDeployError]()
+    for run in runs:
+        ctx.emit(Notice(f"run {run.id}: pulling results to {run.out}"))
+        try:
+            pulled.append(pull_run(ctx, cluster, run, states[run.id]))
+        except (errors.PullFailed, errors.UnsafeResults) as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+    return tuple(pulled)
+
+
 def pull_all(ctx: Context, record: Record, out: Path | None) -> tuple[str, ...]:
     """Pull every run that is not pulled yet, before the cluster goes; return the ids of those pulled.
 
     What runs is cancelled, if the user agrees.  ``out``: a directory for all, instead of the one recorded for
-    each.  Raises PullFailed, Declined.
+    each.  Raises PullFailed, also if something stays on the node that has content; Declined.
     """
     cluster = record.cluster.whole
     runs = not_pulled(ctx, cluster)
     if not runs:
         return ()
     start_everything(ctx, record)
-    pulled = []
+    names = ", ".join(node.name for node in cluster.nodes)
+    kept = f"cluster {cluster.name}: {names}"
     try:
         cluster = awake(ctx, cluster, (cluster.server,))
         states = _cancel(ctx, cluster)
         for run in runs:
             if run.id not in states:
                 ctx.emit(Notice(f"run {run.id}: not on {cluster.server.name}, so nothing is pulled"))
-            elif states[run.id].state != RunState.SHIPPED:
-                target = out / run.id if out else run.out
-                ctx.emit(Notice(f"run {run.id}: pulling results to {target}"))
-                pull_run(ctx, cluster, replace(run, out=target), states[run.id])
-                pulled.append(run.id)
+        there = (run for run in runs if run.id in states and states[run.id].state != RunState.SHIPPED)
+        chosen = [replace(run, out=out / run.id) if out else run for run in there]
+        pulled = pull_each(ctx, cluster, chosen, states)
+        held = [done for done in pulled if done.left.hold]
+        if stays := left_error(cluster.name, held):
+            stays.details = "\n".join(line for done in held for line in left_lines(done))
+            raise stays
     except (errors.Unreachable, errors.EngineError, errors.PullFailed) as error:
         raise errors.PullFailed(
             f"results could not be pulled, so nothing was deleted: {error.message}",
             node=error.node,
             details=error.details,
-            still_running=f"the {len(cluster.nodes)} nodes of {cluster.name}",
+            still_running=kept,
             next_step=f"rain-deploy down -c {cluster.name} --out DIR, or --discard-results to lose them",
         ) from error
-    return tuple(pulled)
+    except errors.UnsafeResults as error:
+        raise errors.PullFailed(
+            f"nothing was deleted: {error.message}",
+            details=error.details,
+            still_running=kept,
+            next_step=error.next_step or f"rain-deploy down -c {cluster.name} --discard-results",
+        ) from error
+    for done in pulled:
+        for line in left_lines(done):
+            ctx.emit(Notice(f"run {done.run}: not pulled: {line}"))
+    return tuple(done.run for done in pulled)
 
 
 def _cancel(ctx: Context, cluster: Cluster) -> Mapping[str, ListedRun]:

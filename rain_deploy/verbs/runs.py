@@ -11,11 +11,12 @@ from rain_deploy.cluster.power import awake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
-from rain_deploy.errors import InputError
+from rain_deploy.errors import InputError, RainDeployError
 from rain_deploy.node.wire import Outcome
 from rain_deploy.results.pull import PulledRun
-from rain_deploy.runs.finish import RunResult, end_of, pull_run
+from rain_deploy.runs.finish import RunResult, end_of, pull_each
 from rain_deploy.runs.follow import follow, withdraw
+from rain_deploy.runs.left import left_error
 from rain_deploy.runs.states import (
     RunLine,
     await_end,
@@ -52,6 +53,10 @@ class PullResult(Result):
 
     cluster: str
     runs: tuple[PulledRun, ...]
+
+    @property
+    def problem(self) -> RainDeployError | None:
+        return left_error(self.cluster, self.runs)
 
 
 def runs(ctx: Context, name: str) -> RunsResult:
@@ -104,11 +109,9 @@ def pull(
     if not held:
         message = f"the nodes of {name} do not hold {'any run' if all_runs else f'run {records[0].id}'}"
         raise InputError(message, next_step=f"rain-deploy runs -c {name}")
-    pulled = []
-    for record in held:
-        target = (out / record.id if all_runs else out).absolute() if out else record.out
-        pulled.append(pull_run(ctx, cluster, replace(record, out=target), states[record.id]))
-    return PullResult(cluster=name, runs=tuple(pulled))
+    if out:
+        held = [replace(record, out=(out / record.id if all_runs else out).absolute()) for record in held]
+    return PullResult(cluster=name, runs=pull_each(ctx, cluster, held, states))
 
 
 def _on_cluster(ctx: Context, name: str, run: str | None) -> tuple[Cluster, RunRecord]:

@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from rain_deploy.results.names import decode_name
 from rain_deploy.results.pull import read_manifest
-from rain_deploy.results.unpack import decode_name
 
 
 def verify(directory: Path) -> tuple[str, ...]:
@@ -16,7 +16,14 @@ def verify(directory: Path) -> tuple[str, ...]:
     if found is None:
         return (f"{directory} has no manifest",)
     problems = [problem for entry in found["files"] if (problem := _problem(directory, entry))]
-    if found["complete"] is not True:
+    problems += [
+        f"{link['path']}: it leads elsewhere"
+        for link in found["links"]
+        if str((directory / decode_name(link["path"])).readlink()) != decode_name(link["target"])
+    ]
+    if found["left_on_node"]:
+        problems.append("some of the results stay on the node")
+    elif found["complete"] is not True:
         problems.append("it was pulled before the run had ended")
     return tuple(problems)
 

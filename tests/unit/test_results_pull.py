@@ -17,8 +17,8 @@ import pytest
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.step import CommandResult
 from rain_deploy.errors import InputError, PullFailed, RainDeployError, Unreachable, UnsafeResults
+from rain_deploy.node.wire import Limits
 from rain_deploy.results.pull import PulledRun, Stream, check_target, listed_paths, pull, read_manifest
-from rain_deploy.results.unpack import Limits
 from tests.support.results import verify
 
 AGAIN = "rain-deploy pull r1 -c default"
@@ -50,10 +50,15 @@ def run_record(out: Path, run: str = "r1") -> RunRecord:
     return RunRecord(run, "c1", "default", 1, 7230, "a.py", ("-n", "2"), "0" * 64, 1.0, out)
 
 
-def tar_of(files: dict[str, bytes]) -> bytes:
-    sums = {name: [len(data), hashlib.sha256(data).hexdigest()] for name, data in files.items()}
+def tar_of(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
+    content = {**files, **{name: target.encode() for name, target in (links or {}).items()}}
+    sums = {name: [len(data), hashlib.sha256(data).hexdigest()] for name, data in content.items()}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, target in (links or {}).items():
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            tar.addfile(link)
         for name, data in (*files.items(), ("sums.json", json.dumps(sums).encode())):
             member = tarfile.TarInfo(name)
             member.size = len(data)
@@ -129,6 +134,9 @@ def test_the_manifest_says_where_results_came_from(tmp_path: Path) -> None:
         "nodes": ["node-1"],
         "missing_nodes": [],
         "attempts": 1,
+        "links": [],
+        "left_on_node": [],
+        "left_on_node_unnamed": 0,
     }
 
 
@@ -232,15 +240,55 @@ def test_a_failed_pull_leaves_what_was_there(tmp_path: Path, why: str, earlier: 
 
 
 def test_what_is_refused_is_named_and_the_rest_is_home(tmp_path: Path) -> None:
-    with pytest.raises(
-        UnsafeResults, match="2 of the results were refused as unsafe, the rest is in"
-    ) as refused:
-        brought(tmp_path / "r1", Node(tar_of({**FILES, "../\x1b[2Jout": b"", "manifest.json": b"{}"})))
-    assert (
-        refused.value.details == "../%1B[2Jout (path that leads out); manifest.json (not a part of results)"
-    )
+    done = brought(tmp_path / "r1", Node(tar_of({**FILES, "../\x1b[2Jout": b"", "manifest.json": b"{}"})))
+    said = {one.path: one.why for one in done.left.left}
+    assert said == {"../%1B[2Jout": "path that leads out", "manifest.json": "not a part of results"}
     assert names(tmp_path) == {f"r1/{name}" for name in HOME}
+    assert verify(tmp_path / "r1") == ("some of the results stay on the node",)
+
+
+LEFT = {
+    "left": [
+        {"path": "files/big", "kind": "much", "why": "it has 30 GB"},
+        {"path": "files/caf\udce9", "kind": "of a newer version", "why": "for a good\nreason"},
+    ],
+    "more": 3,
+}
+
+
+def test_what_the_node_leaves_is_in_the_result_and_in_the_manifest(tmp_path: Path) -> None:
+    done = brought(tmp_path / "r1", Node(tar_of({**FILES, "left.json": json.dumps(LEFT).encode()})))
+    assert names(tmp_path) == {f"r1/{name}" for name in HOME}
+    assert (len(done.left), done.left.hold, done.finished) == (5, True, True)
+    made = read(tmp_path / "r1")
+    assert made["complete"] is False
+    assert made["left_on_node"] == [
+        {"path": "files/big", "why": "it has 30 GB"},
+        {"path": "files/caf%E9", "why": "for a good%0Areason"},
+    ]
+    assert made["left_on_node_unnamed"] == 3
+    assert brought(tmp_path / "r1").left.left == (), "the next pull brings it"
     assert verify(tmp_path / "r1") == ()
+
+
+def test_a_list_of_what_stays_that_cannot_be_parsed_is_no_empty_list(tmp_path: Path) -> None:
+    for text in (b"", b"[]", b'{"left": [1]}'):
+        with pytest.raises(PullFailed, match=r"left\.json cannot be parsed"):
+            brought(tmp_path / "r1", Node(tar_of({**FILES, "left.json": text})))
+
+
+def test_a_link_and_a_directory_may_change_places_between_two_pulls(tmp_path: Path) -> None:
+    out = tmp_path / "r1"
+    for target in ("model", "files", ""):
+        brought(out, Node(tar_of(FILES, {"files/latest": target} if target else {})))
+        listed = read(out)["links"]
+        assert listed == ([{"path": "files/latest", "target": target}] if target else [])
+        assert (out / "files/latest").is_symlink() == bool(target)
+        assert verify(out) == ()
+    brought(out, Node(tar_of({**FILES, "files/latest/a": b"a"})))
+    assert (out / "files/latest/a").read_bytes() == b"a"
+    brought(out, Node(tar_of(FILES, {"files/latest": "model"})))
+    assert (out / "files/latest/weights.bin").read_bytes() == FILES["files/model/weights.bin"]
 
 
 def test_a_hostile_state_becomes_a_manifest_that_parses(tmp_path: Path) -> None:

@@ -19,7 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rain_deploy.errors import PullFailed, UnsafeResults
-from rain_deploy.results.unpack import SUMS, CutError, Limits, Unpacked, decode_name, encode_name, receive
+from rain_deploy.node.wire import Limits
+from rain_deploy.results.archive import SUMS
+from rain_deploy.results.names import decode_name, encode_name
+from rain_deploy.results.unpack import NO_LIMITS, CutError, Unpacked, receive
 
 Entry = tarfile.TarInfo | tuple[str, bytes]
 
@@ -42,6 +45,9 @@ def archive(
         for item in entries:
             if isinstance(item, tarfile.TarInfo):
                 tar.addfile(item)
+                if item.issym():
+                    target = os.fsencode(item.linkname)
+                    right[item.name] = [len(target), hashlib.sha256(target).hexdigest()]
                 continue
             name, data = item
             member = tarfile.TarInfo(name)
@@ -88,14 +94,14 @@ def test_files_arrive_byte_for_byte_however_the_stream_is_cut_up(tmp_path: Path,
     assert {file.path: file.sha256 for file in done.files} == {
         name: hashlib.sha256(data).hexdigest() for name, data in files.items()
     }
-    assert done.refused == ()
+    assert done.refused == {}
 
 
 HOSTILE: dict[str, Entry] = {
     "path that leads out": ("../outside", b"evil"),
     "hidden path that leads out": ("files/x/../../../outside", b"evil"),
     "absolute path": ("/tmp/rain-deploy-outside", b"evil"),
-    "symlink": entry("files/link", tarfile.SYMTYPE, ".."),
+    "symlink": entry("files/link", tarfile.SYMTYPE, "../.."),
     "hard link": entry("files/hard", tarfile.LNKTYPE, "../../etc/passwd"),
     "device": entry("files/null", tarfile.CHRTYPE),
     "block device": entry("files/disk", tarfile.BLKTYPE),
@@ -119,10 +125,100 @@ def test_what_is_unsafe_is_refused_by_name_and_the_rest_arrives(tmp_path: Path, 
     assert not Path("/tmp/rain-deploy-outside").exists()
 
 
+@pytest.mark.parametrize(
+    "target", ["ckpt-3", "../stdout.log", "sub/deep", "nowhere", "..", "./ckpt-3", "link"]
+)
+def test_a_link_that_stays_inside_is_made(tmp_path: Path, target: str) -> None:
+    done = unpack(tmp_path, archive([("files/ckpt-3", b"x"), entry("files/link", tarfile.SYMTYPE, target)]))
+    assert (done.links, done.refused) == ({"files/link": target}, {})
+    assert os.readlink(tmp_path / "files/link") == target  # noqa: PTH115  as it is
+
+
+@pytest.mark.parametrize(
+    "target", ["/etc/passwd", "../../x", "../files/../../x", "sub/../..", "", "a/../b", "../" * 9 + "x"]
+)
+def test_a_link_that_may_lead_out_is_refused(tmp_path: Path, target: str) -> None:
+    done = unpack(tmp_path, archive([entry("files/link", tarfile.SYMTYPE, target), ("files/a", b"x")]))
+    assert (done.links, done.refused) == ({}, {"files/link": "link that leads out"})
+    assert tree(tmp_path) == {"files/a": b"x"}
+
+
+def test_no_chain_of_links_leads_out(tmp_path: Path) -> None:
+    """Each is inside by itself; a target that goes up behind a name could leave through another link."""
+    links = {
+        "files/up": "..",
+        "files/a/b/c": "../../up",
+        "files/out": "a/b/c/../../../x",
+        "files/in": "a/b/c/x",
+    }
+    sent = [entry(name, tarfile.SYMTYPE, target) for name, target in links.items()]
+    done = unpack(tmp_path / "in", archive(sent))
+    assert list(done.refused) == ["files/out"]
+    for name in done.links:
+        assert (tmp_path / "in" / name).resolve().is_relative_to(tmp_path / "in")
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    data = archive([("files/d/a", b"a"), entry("files/link", tarfile.SYMTYPE, "d"), ("files/link/b", b"b")])
+    done = unpack(tmp_path, data)
+    assert tree(tmp_path / "files/d") == {"a": b"a"}
+    assert list(done.refused) == ["files/link/b"]
+
+
+def gnu_tar(directory: Path, *options: str) -> bytes:
+    command = ["tar", "-cSf", "-", "-C", str(directory), *options, "files"]
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+
+
+@pytest.mark.parametrize("how", ["gnu", "pax"])
+def test_a_file_with_holes_has_them_here_too(tmp_path: Path, how: str) -> None:
+    (tmp_path / "from/files").mkdir(parents=True)
+    with (tmp_path / "from/files/sparse").open("wb") as file:
+        file.write(b"begin")
+        for mebibyte in range(1, 40):  # more parts than the first header holds
+            file.seek(mebibyte << 20)
+            file.write(b"middle")
+        file.truncate(1 << 40)  # hashed, it would take an hour
+    (tmp_path / "from/files/z").write_bytes(b"after")
+    data = gnu_tar(tmp_path / "from", f"--format={how}")
+    assert len(data) < 1 << 20
+    done = unpack(tmp_path / "in", data, NO_LIMITS, sums=False)
+    made = tmp_path / "in/files/sparse"
+    assert (done.refused, done.files[0].size_bytes, made.stat().st_size) == ({}, 1 << 40, 1 << 40)
+    assert made.stat().st_blocks * 512 < 1 << 22
+    with made.open("rb") as file:
+        assert file.read(6) == b"begin\0"
+        file.seek(39 << 20)
+        assert file.read(7) == b"middle\0"
+    assert (tmp_path / "in/files/z").read_bytes() == b"after"
+
+
+def test_parts_of_a_file_that_overlap_are_damage(tmp_path: Path) -> None:
+    for parts in ("2\n0\n512\n100\n512\n", "1\n0\n9999\n", "1\n-5\n512\n", "1\n0\n-512\n"):
+        member = tarfile.TarInfo("files/a")
+        member.size = 512 + 1024
+        pieces = [pax("GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.realsize=2000"), member.tobuf()]
+        with pytest.raises(PullFailed, match=r"damaged|cut off"):
+            unpack(tmp_path, b"".join(pieces) + parts.encode().ljust(512, b"\0") + bytes(4096), sums=False)
+
+
+def test_the_length_of_a_file_with_holes_is_read_also_where_its_content_needs_a_long_number(
+    tmp_path: Path,
+) -> None:
+    """Content of 8 GB and more: the header has a second size, which tarfile takes for the length."""
+    member = tarfile.TarInfo("files/a")
+    member.size = 1024
+    said = pax("GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.realsize=5000000", "size=1024")
+    content = b"2\n4096\n512\n5000000\n0\n".ljust(512, b"\0") + b"x" * 512
+    done = unpack(tmp_path, said + member.tobuf() + content + bytes(1024), sums=False)
+    assert done.files[0].size_bytes == (tmp_path / "files/a").stat().st_size == 5_000_000
+    assert (tmp_path / "files/a").read_bytes()[4096:4609] == b"x" * 512 + b"\0"
+
+
 def test_a_null_byte_in_a_name_is_refused(tmp_path: Path) -> None:
     plain = tarfile.TarInfo("files/a").tobuf()
     done = unpack(tmp_path, pax("path=files/a\0b") + plain + bytes(1024), sums=False)
-    assert done.refused == ("files/a%00b (path that leads out)",)
+    assert done.refused == {"files/a\0b": "path that leads out"}
 
 
 def test_a_file_through_a_link_that_was_sent_first_stays_inside(tmp_path: Path) -> None:
@@ -131,7 +227,7 @@ def test_a_file_through_a_link_that_was_sent_first_stays_inside(tmp_path: Path) 
     data = archive([entry("files/link", tarfile.SYMTYPE, str(outside)), ("files/link/x", b"x")])
     done = unpack(tmp_path / "in", data)
     assert tree(tmp_path) == {"in/files/link/x": b"x"}
-    assert done.refused == ("files/link (symlink)",)
+    assert done.refused == {"files/link": "link that leads out"}
 
 
 def test_links_that_somebody_laid_in_the_target_are_not_followed(tmp_path: Path) -> None:
@@ -141,7 +237,7 @@ def test_links_that_somebody_laid_in_the_target_are_not_followed(tmp_path: Path)
     (tmp_path / "in/stdout.log").symlink_to(tmp_path / "outside/made")
     done = unpack(tmp_path / "in", archive([("files/x", b"x"), ("stdout.log", b"x")]))
     assert tree(tmp_path) == {"in/stdout.log~2": b"x"}
-    assert done.refused == ("files/x (no place for it here: Not a directory)",)
+    assert done.refused == {"files/x": "no place for it here: Not a directory"}
 
 
 def test_what_lies_in_the_target_is_not_written_over(tmp_path: Path) -> None:
@@ -161,7 +257,7 @@ def test_special_mode_bits_are_dropped(tmp_path: Path) -> None:
 
 def test_at_the_top_level_only_known_names_are_taken(tmp_path: Path) -> None:
     done = unpack(tmp_path, archive([("manifest.json", b"{}"), ("files/x", b"x")]), top=frozenset({"files"}))
-    assert done.refused == ("manifest.json (not a part of results)",)
+    assert done.refused == {"manifest.json": "not a part of results"}
     assert tree(tmp_path) == {"files/x": b"x"}
 
 
@@ -218,7 +314,7 @@ def test_case_twins_both_arrive(tmp_path: Path) -> None:
 def test_a_name_sent_twice_keeps_its_first_content(tmp_path: Path) -> None:
     done = unpack(tmp_path, archive([("files/a", b"first"), ("files/a", b"second")]))
     assert tree(tmp_path) == {"files/a": b"first"}
-    assert done.refused == ("files/a (sent twice)",)
+    assert done.refused == {"files/a": "sent twice"}
 
 
 @pytest.fixture
@@ -245,7 +341,7 @@ def test_case_twins_both_arrive_where_the_file_system_takes_them_for_one(small_n
         (file.origin or file.path): (small_names / "in" / file.path).read_bytes() for file in done.files
     }
     assert stored == {"files/A.txt": b"upper", "files/a.txt": b"lower"}
-    assert done.refused == ()
+    assert done.refused == {}
 
 
 def test_memory_does_not_grow_with_what_is_sent(tmp_path: Path) -> None:
@@ -273,12 +369,12 @@ def test_memory_does_not_grow_with_what_is_sent(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_number_of_members(tmp_path: Path) -> None:
     import tracemalloc  # noqa: PLC0415  only this test measures
 
-    data = entry("files/link", tarfile.SYMTYPE, "..").tobuf() * 10_000 + bytes(1024)
+    data = entry("files/link", tarfile.SYMTYPE, "../..").tobuf() * 10_000 + bytes(1024)
     tracemalloc.start()
     done = unpack(tmp_path, data, sums=False)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert done.refused == ("files/link (symlink)",)
+    assert done.refused == {"files/link": "link that leads out"}
     assert peak < 1 << 20
 
 
@@ -312,7 +408,7 @@ def test_a_limit_that_is_passed_ends_the_pull_and_says_which(tmp_path: Path, dat
 def test_one_file_over_its_limit_is_refused_and_the_rest_arrives(tmp_path: Path) -> None:
     data = archive([("files/a", bytes(2000)), ("files/b", b"b")])
     done = unpack(tmp_path, data, Limits(file_bytes=1000))
-    assert done.refused == ("files/a (2000 bytes)",)
+    assert done.refused == {"files/a": "2000 bytes"}
     assert tree(tmp_path) == {"files/b": b"b"}
 
 

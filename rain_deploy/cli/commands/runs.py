@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rain_deploy.core.spec import RunSpec
     from rain_deploy.node.wire import Parameter, PointRow
     from rain_deploy.runs.finish import RunResult
+    from rain_deploy.runs.left import Pulled
     from rain_deploy.verbs.logs import PointsResult
 
 
@@ -48,8 +49,16 @@ def run_text(result: RunResult) -> text.Text:
         f"results: {text.near(result.results_dir)}",
         "  " + (", ".join(filter(None, brought)) or "only what it printed: stdout.log, stderr.log"),
         *(f"warning: {sentence}" for sentence in result.warnings),
+        *_left_text(result),
         *ends,
     ]
+
+
+def _left_text(pulled: Pulled) -> list[str]:
+    """Return what stays on the node, and why."""
+    from rain_deploy.runs.left import left_lines
+
+    return [f"  stays on the node: {text.clean(line)}" for line in left_lines(pulled)]
 
 
 def script_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -169,12 +178,12 @@ def pull_command(session: Session, *, run: str | None, all_runs: bool) -> Shown:
     if run and all_runs:
         raise click.UsageError("name a run or say --all, not both")
     result = session.call(pull, session.cluster, run, all_runs=all_runs, out=session.flags.get("out"))
-    lines = [
-        f"{text.near(pulled.results_dir)}: {text.count(pulled.figures, 'figure')}, "
-        f"{text.count(pulled.points, 'point')}, {text.count(pulled.files, 'file')}, {text.size(pulled.bytes)}"
-        f"{'' if pulled.finished else ' (the run is still active)'}"
-        for pulled in result.runs
-    ]
+    lines = []
+    for pulled in result.runs:
+        counts = ((pulled.figures, "figure"), (pulled.points, "point"), (pulled.files, "file"))
+        brought = ", ".join((*(text.count(*one) for one in counts), text.size(pulled.bytes)))
+        active = "" if pulled.finished else " (the run is still active)"
+        lines += [f"{text.near(pulled.results_dir)}: {brought}{active}", *_left_text(pulled)]
     return result, lines or [f"cluster {result.cluster}: no runs"]
 
 

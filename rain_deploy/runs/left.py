@@ -1,0 +1,64 @@
+"""What stays on the node after a pull, in words: what, why, and the commands that get or delete it."""
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from rain_deploy.errors import UnsafeResults
+from rain_deploy.node.wire import LeftKind, LeftOut, LeftOuts
+from rain_deploy.results.names import decode_name
+
+SHOWN = 10
+_FETCHED = {LeftKind.MUCH, LeftKind.LINK, LeftKind.REFUSED}
+
+
+class Pulled(Protocol):
+    """A run whose results are here, but for some that stay on the node."""
+
+    @property
+    def run(self) -> str: ...
+    @property
+    def left(self) -> LeftOuts: ...
+    @property
+    def on_node(self) -> str:
+        """The run's directory on the node."""
+
+
+def left_lines(pulled: Pulled, most: int = SHOWN) -> list[str]:
+    """Return a line for each result that stays on the node, and how many others there are."""
+    lines = [f"{one.path}: {one.why}" for one in pulled.left.left[:most]]
+    more = len(pulled.left) - len(lines)
+    return [*lines, f"and {more} more: see manifest.json"] if more > 0 else lines
+
+
+def left_error(cluster: str, runs: Iterable[Pulled]) -> UnsafeResults | None:
+    """Return the error that says that some results of these runs stay on the node; None if none does."""
+    some = [pulled for pulled in runs if pulled.left]
+    if not some:
+        return None
+    count = sum(len(pulled.left) for pulled in some)
+    stay = "1 result stays" if count == 1 else f"{count} results stay"
+    which = f"run {some[0].run}" if len(some) == 1 else f"{len(some)} runs"
+    message = f"{which}: {stay} on the node, all others are here"
+    return UnsafeResults(message, next_step="; ".join(_commands(cluster, some)) or None)
+
+
+def _commands(cluster: str, runs: Sequence[Pulled]) -> Iterator[str]:
+    """Yield the commands: one that gets the first of each kind, and the one that gives up the rest."""
+    here = f"-c {cluster}"
+    kept = [(pulled, one) for pulled in runs for one in pulled.left.left]
+    if first := next((each for each in kept if each[1].kind in _FETCHED), None):
+        yield f"rain-deploy fetch {here} {_on_node(*first)} ."
+    if first := next((each for each in kept if each[1].kind == LeftKind.UNREADABLE), None):
+        readable = f"chmod -R u+rwX {_on_node(*first)}"
+        yield f"rain-deploy exec {here} --node 1 -- {readable}, then rain-deploy pull {first[0].run} {here}"
+    if any(pulled.left.hold for pulled in runs):
+        yield f"rain-deploy down {here} --discard-results deletes what stays"
+
+
+def _on_node(pulled: Pulled, one: LeftOut) -> str:
+    """Return the path on the node as a word of the command line; of its directory if the name is odd."""
+    path = one.path
+    while decode_name(path) != path:
+        path = path.rpartition("/")[0]
+    return shlex.quote(f"{pulled.on_node}/{path}".rstrip("/"))
