@@ -1,5 +1,6 @@
 """The user's own way to nodes: a configuration for the system's ssh, and copies as ``scp -r`` makes them."""
 
+import contextlib
 import io
 import posixpath
 import tarfile
@@ -11,7 +12,9 @@ from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError
 from rain_deploy.parts.shell import render
 
-COPY_DEADLINE_S = 3600.0
+COPY_DEADLINE_S = 24 * 3600.0
+TAR_FAILED = 3
+"""Exit status from which on ``fetch_command`` wrote no tar; below, the tar has all that could be read."""
 
 
 def ssh_config_text(cluster_id: str, hosts: tuple[Host, ...], known_hosts_file: Path) -> str:
@@ -46,19 +49,55 @@ def _ways(cluster_id: str, host: Host) -> Iterator[tuple[str, str, Host | Jump]]
         yield f"{host.name}-jump-{number}", f"{alias}-jump-{number}", jump
 
 
-def push_command(source: Path, destination: str) -> tuple[Command, tuple[int, ...]]:
-    """Return the command that puts ``source`` there, and the sizes of its files.  Raises InputError."""
+def push_command(source: Path, destination: str) -> tuple[Command, tuple[int, ...], tuple[str, ...]]:
+    """Return the command that puts ``source`` there, the sizes of its files, and what cannot be sent.
+
+    Raises InputError if nothing can be sent.
+    """
     buffer = io.BytesIO()
     try:
         with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1, dereference=True) as archive:
-            archive.add(source, arcname=source.name)
+            left = tuple(_added(archive, source, source.name))
             sizes = tuple(member.size for member in archive.getmembers() if member.isfile())
+            if left and not archive.getmembers():
+                raise InputError(f"cannot read {source.parent / left[0]}")
     except OSError as error:
         raise InputError(f"cannot read {error.filename or source}: {error.strerror}") from error
     place = _relative(destination)
     above = posixpath.dirname(place.rstrip("/")) or "/"
     script = render("push.sh.j2", destination=place, above=above, leaf=source.name)
-    return Command(("sh", "-c", script), stdin=buffer.getvalue(), deadline_s=COPY_DEADLINE_S), sizes
+    return Command(("sh", "-c", script), stdin=buffer.getvalue(), deadline_s=COPY_DEADLINE_S), sizes, left
+
+
+def _added(
+    archive: tarfile.TarFile, path: Path, name: str, above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[str]:
+    """Add a file or a directory; yield what of it cannot be added, with why.  Links are followed.
+
+    ``above`` are the directories that it is in.  Raises OSError for a file that shrinks meanwhile.
+    """
+    with contextlib.ExitStack() as opened:
+        file, inner = None, list[Path]()
+        try:
+            facts = path.stat()
+            info = archive.gettarinfo(path, name)
+            if info.isreg():
+                file = opened.enter_context(path.open("rb"))
+            elif info.isdir():
+                inner = sorted(path.iterdir())
+        except OSError as error:
+            dangling = path.is_symlink() and isinstance(error, FileNotFoundError)
+            yield f"{name}: {'it is a link that leads nowhere' if dangling else error.strerror}"
+            return
+        if not (info.isreg() or info.isdir()):
+            yield f"{name}: it is neither a file nor a directory"
+            return
+        if (this := (facts.st_dev, facts.st_ino)) in above:
+            yield f"{name}: it is a link to a directory that it is in"
+            return
+        archive.addfile(info, file)
+    for each in inner:
+        yield from _added(archive, each, f"{name}/{each.name}", above | {this})
 
 
 def fetch_command(source: str) -> tuple[Command, str]:

@@ -96,7 +96,7 @@ class Content:
         has_content = member.isreg() or member.type not in tarfile.SUPPORTED_TYPES
         whole = [(0, member.size)] if has_content else []
         sparse = cast("list[tuple[int, int]] | None", member.sparse)
-        self._segments = whole if sparse is None else sparse
+        self._segments = [part for part in (whole if sparse is None else sparse) if part[1]]
         self.head = b"" if sparse is None else map_of_parts(sparse)  # is hashed with the pieces
         self.stored_bytes = sum(size for _, size in self._segments)
         self._pieces = self._read(cast("BinaryIO", tar.fileobj), member.offset_data)

@@ -171,7 +171,7 @@ def pull_each(
         ctx.emit(Notice(f"run {run.id}: pulling results to {run.out}"))
         try:
             pulled.append(pull_run(ctx, cluster, run, states[run.id]))
-        except (errors.PullFailed, errors.UnsafeResults) as error:
+        except (errors.PullFailed, errors.UnsafeResults, errors.InputError) as error:
             failed.append(error)
     if failed:
         raise failed[0]

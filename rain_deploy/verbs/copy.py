@@ -3,20 +3,23 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import find_node, recorded
-from rain_deploy.core.events import Result
+from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.machine import Host
-from rain_deploy.core.step import Command
+from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import InputError, PullFailed, UnsafeResults
 from rain_deploy.fleet.fanout import fan_out, meet
-from rain_deploy.parts.access import fetch_command, push_command
-from rain_deploy.results.unpack import receive
+from rain_deploy.parts.access import TAR_FAILED, fetch_command, push_command
+from rain_deploy.results.names import encode_name
+from rain_deploy.results.unpack import NO_LIMITS, receive
 from rain_deploy.verbs.nodes import chosen_hosts
+
+_CHANGED = "file changed as we read it"  # as tar says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +39,18 @@ def push(ctx: Context, name: str, source: Path, destination: str, *, node: int |
     """Copy a file or directory of this machine to nodes, as ``scp -r`` does.
 
     It goes into the destination if that is a directory or ends with a slash, otherwise under that name.
-    Links are followed, missing directories are made, and files of the same name are replaced.
+    Links are followed, missing directories are made, and files of the same name are replaced.  Raises
+    InputError for what cannot be read, once everything else is there.
     """
     started_s = time.monotonic()
     hosts = chosen_hosts(recorded(ctx, name), node)
-    command, sizes = push_command(Path(os.path.normpath(ctx.cwd / source)), destination)
+    command, sizes, left = push_command(Path(os.path.normpath(ctx.cwd / source)), destination)
     meet(ctx.transport, hosts)
     what = f"push to {destination} failed"
     fan_out(hosts, lambda host: ctx.transport.run(host, command).require(InputError, what)).require()
+    if left:
+        message = f"push of {source}: {_of(left)} not copied, everything else is on the nodes"
+        raise InputError(message, details="\n".join(left))
     names, seconds = tuple(host.name for host in hosts), time.monotonic() - started_s
     return CopyResult(name, names, str(source), destination, len(sizes), sum(sizes), seconds)
 
@@ -52,7 +59,7 @@ def fetch(ctx: Context, name: str, source: str, destination: Path, *, node: int 
     """Copy a file or directory of one node to this machine, as ``scp -r`` does.
 
     Without ``node`` it comes from the server node.  It is placed as ``push`` places it, and only when all
-    of it has arrived.
+    that could be sent has arrived.  Raises UnsafeResults for the rest, once everything else is here.
     """
     started_s = time.monotonic()
     host = find_node(recorded(ctx, name), node).host
@@ -62,27 +69,44 @@ def fetch(ctx: Context, name: str, source: str, destination: Path, *, node: int 
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent, prefix=".fetch-") as draft:
-            sizes = _received(ctx, host, command, Path(draft), f"fetch of {source}")
+            sizes, left = _received(ctx, host, command, Path(draft), f"fetch of {source}")
             _settle(Path(draft) / leaf, place)
     except OSError as error:
         raise InputError(f"cannot write {error.filename2 or error.filename}: {error.strerror}") from error
+    if left:
+        message = f"fetch of {source}: {_of(left)} not copied, everything else is in {place}"
+        raise UnsafeResults(message, node=host.name, details="\n".join(left))
     seconds = time.monotonic() - started_s
     return CopyResult(name, (host.name,), source, str(destination), len(sizes), sum(sizes), seconds)
 
 
-def _received(ctx: Context, host: Host, command: Command, draft: Path, what: str) -> tuple[int, ...]:
-    """Unpack what the node sends, and return the sizes of the files."""
+def _received(
+    ctx: Context, host: Host, command: Command, draft: Path, what: str
+) -> tuple[tuple[int, ...], list[str]]:
+    """Unpack what the node sends; return the sizes of the files, and what was not sent or was refused."""
+    ended: list[CommandResult] = []
 
     def send(sink: Callable[[bytes], None]) -> None:
-        ctx.transport.run(host, command, on_stdout=sink).require(InputError, f"{what} failed", host.name)
+        ended.append(ctx.transport.run(host, command, on_stdout=sink))
+        if ended[0].exit_status not in range(TAR_FAILED):
+            ended[0].require(InputError, f"{what} failed", host.name)
 
     try:
-        done = receive(send, draft, sums=False)
+        got = receive(send, draft, NO_LIMITS, sums=False)
     except OSError as error:
         raise PullFailed(f"{what} failed: cannot write below {draft.parent}: {error.strerror}") from error
-    if done.refused:
-        raise UnsafeResults(f"not fetched: {'; '.join(done.refused)}", node=host.name)
-    return tuple(file.size_bytes for file in done.files)
+    if not any(draft.iterdir()):
+        raise InputError(f"{what} failed", node=host.name, details=ended[0].complaint)
+    said = [line.partition(": ")[2] for line in ended[0].stderr.decode(errors="replace").splitlines()]
+    for line in (line for line in said if line.endswith(_CHANGED)):
+        ctx.emit(Notice(f"{host.name}: {line}"))
+    unsent = [line for line in said if not line.endswith(_CHANGED) and not line.startswith("Exiting with")]
+    refused = (f"{encode_name(name)}: {why}" for name, why in got.refused.items())
+    return tuple(file.size_bytes for file in got.files), [*unsent, *refused]
+
+
+def _of(left: Sequence[str]) -> str:
+    return "1 entry was" if len(left) == 1 else f"{len(left)} entries were"
 
 
 def _settle(source: Path, place: Path) -> None:

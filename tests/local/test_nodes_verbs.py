@@ -9,6 +9,7 @@ import os
 import pty
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -296,6 +297,72 @@ def test_what_is_not_there_is_said_and_nothing_is_made(nodes: Nodes, tmp_path: P
     code, document = nodes.type_in("fetch", f"{tmp_path}/nothing", f"{tmp_path}/y")
     assert (code, "nothing" in document["error"]["message"]) == (10, True)
     assert list(tmp_path.iterdir()) == []
+
+
+def odd_tree(place: Path) -> None:
+    """A directory with two files, and with things that cannot be copied."""
+    (place / "deep").mkdir(parents=True)
+    (place / "a").write_text("a")
+    (place / "deep/z").write_text("z")
+    (place / "deep/dangling").symlink_to("nowhere")
+    (place / "deep/round").symlink_to("..")
+    os.mkfifo(place / "pipe")
+
+
+LEFT = ("deep/dangling", "deep/round", "pipe")
+
+
+def test_what_cannot_be_pushed_is_named_and_everything_else_is_there(nodes: Nodes, tmp_path: Path) -> None:
+    odd_tree(tmp_path / "tree")
+    code, document = nodes.type_in("push", "--node", "1", f"{tmp_path}/tree", f"{tmp_path}/there")
+    assert (code, "3 entries were not copied" in document["error"]["message"]) == (10, True)
+    for name in LEFT:
+        assert f"tree/{name}: " in document["error"]["details"]
+    assert contents(tmp_path / "there") == {"a": b"a", "deep": None, "deep/z": b"z"}
+
+
+def test_what_cannot_be_fetched_is_named_and_everything_else_is_here(nodes: Nodes, tmp_path: Path) -> None:
+    odd_tree(tmp_path / "tree")
+    code, document = nodes.type_in("fetch", f"{tmp_path}/tree", f"{tmp_path}/here")
+    assert (code, "3 entries were not copied" in document["error"]["message"]) == (51, True)
+    for name in LEFT:
+        assert f"tree/{name}" in document["error"]["details"]
+    assert contents(tmp_path / "here") == {"a": b"a", "deep": None, "deep/z": b"z"}
+    for name in LEFT:
+        (tmp_path / "tree" / name).unlink()
+    assert nodes.type_in("fetch", f"{tmp_path}/tree", f"{tmp_path}/again")[0] == 0
+
+
+@pytest.mark.parametrize("source", ["tree/log", "tree"])
+def test_a_file_that_grows_is_fetched_as_it_was(nodes: Nodes, tmp_path: Path, source: str) -> None:
+    (tmp_path / "tree").mkdir()
+    path = tmp_path / "tree/log"
+    path.write_bytes(bytes(1 << 24))
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.wait(0.001):
+            with path.open("ab") as file:
+                file.write(bytes(100))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in range(3):
+            code, document = nodes.type_in("fetch", f"{tmp_path}/{source}", f"{tmp_path}/got{number}")
+            assert code == 0, document
+            assert document["result"]["bytes"] >= 1 << 24
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_a_file_with_holes_is_fetched_without_them(nodes: Nodes, tmp_path: Path) -> None:
+    with (tmp_path / "holes").open("wb") as file:
+        file.truncate(1 << 41)  # more than is pulled, and than this disk has
+    code, document = nodes.type_in("fetch", f"{tmp_path}/holes", f"{tmp_path}/got")
+    assert (code, document["result"]["bytes"]) == (0, 1 << 41)
+    assert ((tmp_path / "got").stat().st_size, (tmp_path / "got").stat().st_blocks) == (1 << 41, 0)
 
 
 def test_a_big_file_arrives_on_all_nodes(nodes: Nodes, tmp_path: Path) -> None:

@@ -193,6 +193,16 @@ def test_a_file_with_holes_has_them_here_too(tmp_path: Path, how: str) -> None:
     assert (tmp_path / "in/files/z").read_bytes() == b"after"
 
 
+@pytest.mark.parametrize("how", ["gnu", "pax"])
+def test_a_file_that_is_one_hole_has_no_parts(tmp_path: Path, how: str) -> None:
+    (tmp_path / "files").mkdir()
+    with (tmp_path / "files/hole").open("wb") as file:
+        file.truncate(1 << 41)
+    unpack(tmp_path / "in", gnu_tar(tmp_path, f"--format={how}"), NO_LIMITS, sums=False)
+    made = (tmp_path / "in/files/hole").stat()
+    assert (made.st_size, made.st_blocks) == (1 << 41, 0)
+
+
 def test_parts_of_a_file_that_overlap_are_damage(tmp_path: Path) -> None:
     for parts in ("2\n0\n512\n100\n512\n", "1\n0\n9999\n", "1\n-5\n512\n", "1\n0\n-512\n"):
         member = tarfile.TarInfo("files/a")
