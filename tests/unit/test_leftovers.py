@@ -142,7 +142,7 @@ def test_a_stage_that_is_asked_to_end_leaves_nothing(base: Path, ship: Ship, num
 def test_a_push_that_was_killed_is_cleared_by_the_next(tmp_path: Path) -> None:
     source, place = tmp_path / "file", tmp_path / "there" / "file"
     source.write_bytes(SECRET)
-    command, _ = push_command(source, str(place))
+    command, _, _ = push_command(source, str(place))
     process = subprocess.Popen(command.argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdin
     process.stdin.write(pack((PayloadFile("file", SECRET),))[:20])
