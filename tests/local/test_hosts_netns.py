@@ -169,8 +169,13 @@ def test_without_root_the_network_must_be_trusted(site: Site) -> None:
     assert cluster.line.clusters() == []
     cluster.well("up", *words, "--trust-network", "10.202.0.0/24")
     assert site.reached("b"), "the wall is the user's word"
-    out = cluster.run("squares.py")
+    refusing = "import os; os.mkdir('m'); open('m/f', 'w').write('x'); os.chmod('m', 0o555)\n"
+    (site.user.cwd / "refusing.py").write_text(SQUARES + refusing)
+    out = cluster.run("refusing.py")
     assert (out / "stdout.log").read_text().split()[-1] == "361"
+    for machine in site.machines.values():  # now its owner cannot write anywhere there without a chmod
+        machine.base.chmod(0o555)
+        (machine.base / "clusters").chmod(0o555)
     cluster.well("down")
     for machine in site.machines.values():
         assert (machine.left(), machine.processes()) == ([], [])
