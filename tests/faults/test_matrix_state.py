@@ -86,18 +86,6 @@ def test_row_72_a_state_that_is_spoilt_under_up_leaves_no_machine_running(cloud:
     me.converges("up", "--nodes", "2", nodes=2)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "none", str(place)]
-    if not ROOT or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
-
-
 def fill(ballast: Path) -> None:
     """Take all space that is left."""
     with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:

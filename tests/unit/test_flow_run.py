@@ -22,17 +22,26 @@ from rain_deploy.core.machine import Host
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.core.step import Command, CommandResult
-from rain_deploy.errors import EngineError, HostKeyError, InputError, Locked, Unreachable
+from rain_deploy.errors import (
+    EngineError,
+    HostKeyError,
+    InputError,
+    Locked,
+    PullFailed,
+    StateError,
+    Unreachable,
+)
 from rain_deploy.fleet.fanout import SshExecutor
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.hosts.provider import HostsProvider
+from rain_deploy.runs.finish import RunResult
 from rain_deploy.runs.follow import RECONNECT_S, follow
 from rain_deploy.runs.states import CANCEL_S, await_end
 from rain_deploy.state.store import Store
 from rain_deploy.transport.base import Chunk, Forward
 from rain_deploy.verbs.run import run
-from rain_deploy.verbs.runs import cancel
+from rain_deploy.verbs.runs import CancelResult, attach, cancel
 from tests.support.values import billed
 
 HOSTS = tuple(Host(f"node-{i}", f"10.0.0.{i}", 22, "me", ("ssh-ed25519 AAAA",)) for i in (1, 2))
@@ -113,6 +122,10 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
+    return world_at(tmp_path)
+
+
+def world_at(tmp_path: Path) -> World:
     def no_provider(_name: str) -> Provider:
         raise NotImplementedError
 
@@ -225,6 +238,27 @@ def test_the_variables_of_a_run_that_never_runs_are_deleted_on_every_node(
         ends(world)
     assert sorted(node for node, _ in world.node.cleared) == ["node-1", "node-2"]
     assert len({run for _, run in world.node.cleared}) == 1
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("verb", [cancel, attach])
+def test_a_full_disk_here_keeps_nobody_from_a_run(
+    small_disk: Path, verb: Callable[[Context, str], CancelResult | RunResult]
+) -> None:
+    """Its results may go to another disk."""
+    world = world_at(small_disk)
+    record = detached(world)
+    world.node.states[record.id] = "running"
+    ended = {"t": "state", "state": "finished", "outcome": "done"}
+    world.node.follows = [([ended, {"t": "end"}], 0)]
+    with contextlib.suppress(OSError):
+        (small_disk / "ballast").write_bytes(bytes(2 << 20))
+    with contextlib.suppress(PullFailed):  # this fake has no results
+        verb(world.ctx, "one")
+    assert "finished" in {*world.node.states.values(), *(run.state for run in world.store.runs("one"))}
+    assert world.store.unrecorded
+    with pytest.raises(StateError):
+        detached(world)
 
 
 def test_a_run_that_may_be_in_line_stays_recorded(world: World) -> None:

@@ -8,8 +8,6 @@ import dataclasses
 import json
 import multiprocessing
 import sqlite3
-import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -206,18 +204,6 @@ def test_a_lock_whose_cluster_is_gone_leaves_no_file_and_still_excludes(tmp_path
         for future in [pool.submit(change) for _ in range(4)]:
             future.result(60)
     assert list((tmp_path / "home" / "locks").iterdir()) == []
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", place], check=False).returncode:
-        pytest.skip("no file system can be mounted here")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
 
 
 def full(small_disk: Path) -> None:
