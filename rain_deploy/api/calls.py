@@ -167,11 +167,25 @@ def pull(
         return runs_verbs.pull(call.ctx, call.cluster, run, all_runs=all_runs, out=call.given.get("out"))
 
 
-def down(*, discard_results: bool = False, out: Place | None = None, **common: Unpack[Common]) -> DownResult:
-    """Pull the results that are not here yet, delete the cluster, and check that nothing is left."""
+def down(
+    *,
+    discard_results: bool = False,
+    out: Place | None = None,
+    forget: Sequence[str] = (),
+    **common: Unpack[Common],
+) -> DownResult:
+    """Pull the results that are not here yet, delete the cluster, and check that nothing is left.
+
+    ``forget``: nodes that are gone for good, or "all"; ``forgotten`` of the result says what may be left.
+    """
     with called("down", out=out, **common) as call:
-        out_dir = call.given.get("out")
-        return down_verb.down(call.ctx, call.cluster, discard_results=discard_results, out=out_dir)
+        return down_verb.down(
+            call.ctx,
+            call.cluster,
+            discard_results=discard_results,
+            out=call.given.get("out"),
+            forget=tuple(forget),
+        )
 
 
 for _function, _verb in ((up, "up"), (plan, "up"), (run, "run"), (sweep, "sweep")):

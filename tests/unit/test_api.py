@@ -22,9 +22,12 @@ import rain_deploy
 from rain_deploy.api.call import settings_of
 from rain_deploy.api.calls import ClusterKeywords, Common, RunKeywords, SweepKeywords
 from rain_deploy.api.function import function_script
+from rain_deploy.core.cluster import Cluster, Node
+from rain_deploy.core.machine import Host
 from rain_deploy.core.spec import FunctionScript, RunSpec
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.runs.shipping import collect
+from rain_deploy.state.store import Store
 
 ROOT = Path(__file__).parents[2]
 HELPERS = "def twice(x):\n    return 2 * x\n"
@@ -253,3 +256,17 @@ def test_what_a_type_checker_sees_is_what_the_package_offers() -> None:
     (block,) = (each for each in tree.body if isinstance(each, ast.If))
     imports = (each for each in block.body if isinstance(each, ast.ImportFrom))
     assert sorted(name.name for each in imports for name in each.names) == sorted(rain_deploy.__all__)
+
+
+def test_down_forgets_what_it_is_told_and_refuses_what_is_not_there(tmp_path: Path) -> None:
+    host = Host("node-1", "127.0.0.1", 9, "me", ("ssh-ed25519 AAAA",))
+    cluster = Cluster("ab12", "default", "hosts", 0.0, (Node("node-1", host),), base=str(tmp_path / "base"))
+    Store(tmp_path).save_cluster(cluster)
+    with pytest.raises(rain_deploy.InputError, match="no node-2; it has node-1"):
+        rain_deploy.down(home=tmp_path, yes=True, forget=["node-2"])
+    with pytest.raises(rain_deploy.UsageError):
+        rain_deploy.down(home=tmp_path, forget=["node-1"])
+    assert Store(tmp_path).clusters() == (cluster,)
+    (left,) = rain_deploy.down(home=tmp_path, yes=True, forget=["node-1"]).forgotten
+    assert str(tmp_path / "base/clusters/ab12") in left
+    assert Store(tmp_path).clusters() == ()
