@@ -166,8 +166,7 @@ def test_a_script_that_raises_leaves_pythons_own_traceback_and_all_it_had_made(
     told = shared("run", "--json", "raises.py")
     assert (told.exit_code, told.result["exit_code"], told.result["outcome"]) == (41, 1, "failed")
     out = Path(told.result["results_dir"])
-    place = shared.directory / "runs" / told.result["run"] / "files"
-    assert (out / "stderr.log").read_text() == here.stderr.replace(str(tmp_path), str(place))
+    assert (out / "stderr.log").read_text() == here.stderr.replace(f"{tmp_path}/", "")  # as the user knows it
     assert "ZeroDivisionError: division by zero\n" in told.stderr
     assert (out / "files/made.txt").read_text() == "made"
     assert verify(out) == ()
