@@ -69,6 +69,7 @@ class Unsent:
     files: int
     size_bytes: int
     flag: str  # what ``--files`` takes to send it
+    more: bool = False  # there are more files than were counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,22 +225,19 @@ class _Gathering:
     def unsent(self) -> tuple[Unsent, ...]:
         """Return what is named and here, but is not sent; of a directory and one in it, only the first."""
         found: list[Unsent] = []
+        sent, home = set(map(str, self.files)), str(self._home)
         for name, path in sorted(self._seen.items()):
-            if path in self._search:
+            if path in self._search or any(Path(name).is_relative_to(other.name) for other in found):
                 continue
             pattern = "*" in name and not path.exists()
-            here = glob.iglob(str(path)) if pattern else _below(path)  # noqa: PTH207 - it is a whole path
-            left = [
-                file
-                for file in map(Path, itertools.islice(here, _MOST_SEEN))
-                if file not in self.files
-                and not (_NEVER & set(self._parts(file)) or file.is_relative_to(self._home))
-                and stat.S_ISREG(_kind(file))
-            ]
-            if left and not any(Path(name).is_relative_to(other.name) for other in found):
-                size = sum(file.stat().st_size for file in left)
+            here = glob.iglob(str(path)) if pattern else _below(str(path), home)  # noqa: PTH207 - it is whole
+            looked = list(itertools.islice(here, _MOST_SEEN))
+            statuses = [_status(file) for file in looked if file not in sent]
+            sizes = [status.st_size for status in statuses if status and stat.S_ISREG(status.st_mode)]
+            if sizes:
                 flag = os.path.dirname(name) if pattern else name  # noqa: PTH120 - a text, not a path
-                found.append(Unsent(f"{name}/" * (not pattern) or name, len(left), size, flag or name))
+                shown, more = name if pattern else f"{name}/", len(looked) == _MOST_SEEN
+                found.append(Unsent(shown, len(sizes), sum(sizes), flag or name, more))
         return tuple(found)
 
     def _parts(self, path: Path) -> tuple[str, ...]:
@@ -295,17 +292,24 @@ class _Gathering:
         return ShippedFile(name, path, status.st_size, digest, mode)
 
 
-def _kind(path: Path) -> int:
-    """Return the mode of a path; 0 if nothing is there, or if the text is not a path."""
+def _status(path: str | Path) -> os.stat_result | None:
+    """Return the status of a path; None if nothing is there, or if the text is not a path."""
     try:
-        return path.stat().st_mode
+        return os.stat(path)  # noqa: PTH116 - quicker than pathlib, for many files
     except (OSError, ValueError):
-        return 0
+        return None
 
 
-def _below(directory: Path) -> Iterator[str]:
-    """Yield the files in and below a directory."""
-    for place, _directories, files in os.walk(directory):
+def _kind(path: Path) -> int:
+    """Return the mode of a path; 0 if there is nothing."""
+    status = _status(path)
+    return status.st_mode if status else 0
+
+
+def _below(directory: str, home: str) -> Iterator[str]:
+    """Yield the files in and below a directory that ``--files`` would send."""
+    for place, directories, files in os.walk(directory):
+        directories[:] = [name for name in directories if name not in _NEVER and f"{place}/{name}" != home]
         yield from (f"{place}/{file}" for file in files)
 
 

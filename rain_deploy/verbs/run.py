@@ -71,7 +71,7 @@ def _agree(ctx: Context, shipment: Shipment) -> None:
     more = f" and {rest} more" if rest > 0 else ""
     ctx.emit(Notice(f"sending {names}{more} ({size(shipment.total_bytes)})"))
     for one in shipment.unsent:
-        counted = f"{one.files} file{'s' * (one.files > 1)}, {size(one.size_bytes)}"
+        counted = f"{'over ' * one.more}{one.files} file{'s' * (one.files > 1)}, {size(one.size_bytes)}"
         flag = f"--files {shlex.quote(one.flag)}"
         ctx.emit(Notice(f"seen, but not sent: {one.name} ({counted}); to send it: {flag}"))
     large = f"{shipment.total_bytes / 1e6:.0f} MB would be sent to every node. Go on?"

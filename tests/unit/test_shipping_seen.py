@@ -91,6 +91,19 @@ def test_a_file_of_results_goes_along_if_it_is_read(project: Path) -> None:
     assert of(project, "main.py").unsent == (Unsent("results/", 2, 4, "results"),)
 
 
+def test_what_is_never_sent_is_not_counted_and_a_large_directory_is_not_read_to_its_end(
+    project: Path,
+) -> None:
+    lay(project, {"main.py": "import os\nos.listdir('data')", "data/.git/x": "1", "data/home/x": "1"})
+    lay(project, {"data/a/__pycache__/x": "1"})
+    spec = RunSpec(Path("main.py"))
+    assert collect(spec, project, project / "data/home").unsent == ()
+    for number in range(10_000):
+        (project / f"data/{number}").touch()
+    (unsent,) = collect(spec, project, project / "data/home").unsent
+    assert (unsent.files, unsent.more) == (10_000, True)
+
+
 SEARCHED = [
     "sys.path.append(str(Path(__file__).resolve().parents[1]))",
     "sys.path += [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]",
