@@ -55,12 +55,13 @@ def context(home: Path, emit: EventSink, confirm: Confirm, cwd: Path | None = No
     """
     from rain_deploy.cluster.context import Context
     from rain_deploy.fleet.fanout import SshExecutor
-    from rain_deploy.state.drafts import clear_drafts
+    from rain_deploy.state.drafts import clear_drafts, clear_noted
     from rain_deploy.transport.local import LocalTransport
     from rain_deploy.transport.ssh import SshTransport
 
     store, transport = opened_store(home, emit), SshTransport()
     clear_drafts(home)
+    clear_noted(home)
     try:
         yield Context(
             home=home,

@@ -149,6 +149,11 @@ def _left(partial: Path, unpacked: Unpacked) -> LeftOuts:
     return LeftOuts(left=tuple(sorted(named, key=lambda one: one.path)), more=said.more)
 
 
+def partial_places(out: Path) -> tuple[Path, Path]:
+    """Return where results are until they are complete, if ``out`` is there, and if it is not."""
+    return out / _PARTIAL, out.parent / f".{out.name}{_PARTIAL}"
+
+
 def check_target(out: Path, run_id: str) -> None:
     """Raise InputError unless ``out`` can take the results of this run."""
     found = read_manifest(out)
@@ -168,7 +173,8 @@ def _partial_directory(out: Path) -> Iterator[Path]:
     """Yield an empty directory on the same file system that this pull alone holds; delete it at the end."""
     deadline_s = time.monotonic() + _LOCK_DEADLINE_S
     while True:
-        partial = out / _PARTIAL if out.is_dir() else out.parent / f".{out.name}{_PARTIAL}"
+        inside, beside = partial_places(out)
+        partial = inside if out.is_dir() else beside
         partial.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         with contextlib.suppress(BlockingIOError):

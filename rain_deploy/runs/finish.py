@@ -17,11 +17,12 @@ from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.node.wire import LeftOuts, ListedRun, Outcome, RunStatus
 from rain_deploy.parts.services import node_command
-from rain_deploy.results.pull import PulledRun, pull, read_manifest
+from rain_deploy.results.pull import PulledRun, partial_places, pull, read_manifest
 from rain_deploy.runs.follow import Followed
 from rain_deploy.runs.lacking import advice
 from rain_deploy.runs.left import left_error, left_lines
 from rain_deploy.runs.states import await_end, record_state, run_states, runs_of, unfinished
+from rain_deploy.state.drafts import noted
 from rain_deploy.state.store import Record
 
 PACK_DEADLINE_S = 6 * 3600.0
@@ -105,7 +106,8 @@ def pull_run(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatu
     """Pull the run's results to ``record.out``, and record whether all are there."""
     record = record_state(ctx, record, status)
     pack = node_command(cluster, "pack", cluster.layout.run(record.id), deadline_s=PACK_DEADLINE_S)
-    pulled = pull(lambda sink: ctx.transport.run(cluster.server.host, pack, on_stdout=sink), record)
+    with noted(ctx.home, *partial_places(record.out)):
+        pulled = pull(lambda sink: ctx.transport.run(cluster.server.host, pack, on_stdout=sink), record)
     pulled = replace(pulled, on_node=cluster.layout.run(record.id))
     if pulled.finished and not pulled.left.hold:
         ctx.store.save_run(replace(record, pulled=True))

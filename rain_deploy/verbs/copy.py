@@ -1,7 +1,6 @@
 """``push`` and ``fetch``: files to and from nodes."""
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from rain_deploy.fleet.fanout import fan_out, meet
 from rain_deploy.parts.access import TAR_FAILED, fetch_command, push_command
 from rain_deploy.results.names import encode_name
 from rain_deploy.results.unpack import NO_LIMITS, receive
+from rain_deploy.state.drafts import draft_beside
 from rain_deploy.verbs.nodes import chosen_hosts
 
 _CHANGED = "file changed as we read it"  # as tar says it
@@ -68,9 +68,9 @@ def fetch(ctx: Context, name: str, source: str, destination: Path, *, node: int 
     place = target / leaf if target.is_dir() else target
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".fetch-") as draft:
-            sizes, left = _received(ctx, host, command, Path(draft), f"fetch of {source}")
-            _settle(Path(draft) / leaf, place)
+        with draft_beside(ctx.home, place) as draft:
+            sizes, left = _received(ctx, host, command, draft, f"fetch of {source}")
+            _settle(draft / leaf, place)
     except OSError as error:
         raise InputError(f"cannot write {error.filename2 or error.filename}: {error.strerror}") from error
     if left:

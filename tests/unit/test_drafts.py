@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from rain_deploy.core.layout import TEMPORARY
-from rain_deploy.state.drafts import clear_drafts
+from rain_deploy.results.pull import partial_places
+from rain_deploy.state.drafts import clear_drafts, clear_noted, draft_beside, noted
 
 DRAFTS = (
     "home/.state-ab12",
@@ -60,3 +64,72 @@ def test_nothing_else_goes(tmp_path: Path) -> None:
 
 def test_a_home_that_is_not_there_is_no_fault(tmp_path: Path) -> None:
     assert clear_drafts(tmp_path / "home", tmp_path / "tmp") == ()
+
+
+# ---- outside the home: known by name while somebody works on them
+
+WORKS = """
+import pathlib, sys, time
+from rain_deploy.state.drafts import draft_beside, noted
+home, place, how = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
+if how == "fetch":
+    draft = draft_beside(home, place)
+else:
+    from rain_deploy.results.pull import _partial_directory, partial_places
+    kept = noted(home, *partial_places(place))
+    kept.__enter__()
+    draft = _partial_directory(place)
+path = draft.__enter__()
+(path / "half").touch()
+print(path, flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("how", ["fetch", "pull", "pull again"])
+def test_what_a_killed_command_noted_goes_with_the_next_one(tmp_path: Path, how: str) -> None:
+    place = tmp_path / "results/r1"
+    (place if how == "pull again" else place.parent).mkdir(parents=True)
+    command = [sys.executable, "-c", WORKS, str(tmp_path / "home"), str(place), how]
+    (tmp_path / "home").mkdir()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as working:
+        assert working.stdout
+        draft = Path(working.stdout.readline().strip())
+        assert clear_noted(tmp_path / "home") == (), "it is at work"
+        assert (draft / "half").exists()
+        working.send_signal(signal.SIGKILL)
+    assert clear_noted(tmp_path / "home") == (draft,)
+    assert not draft.exists()
+    assert list((tmp_path / "home/locks").iterdir()) == []
+
+
+def test_a_directory_in_which_another_command_works_by_now_stays(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "results").mkdir()
+    command = [sys.executable, "-c", WORKS, str(tmp_path / "home"), str(tmp_path / "results/r1"), "pull"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout
+        draft = Path(first.stdout.readline().strip())
+        first.kill()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as second:
+        assert second.stdout
+        assert Path(second.stdout.readline().strip()) == draft
+        assert clear_noted(tmp_path / "home") == ()
+        assert (draft / "half").exists()
+        second.kill()
+    assert clear_noted(tmp_path / "home") == (draft,)
+
+
+def test_a_command_that_ends_leaves_neither_draft_nor_note(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    with draft_beside(tmp_path / "home", tmp_path / "x") as draft:
+        (draft / "half").touch()
+        assert len(list((tmp_path / "home/locks").iterdir())) == 1
+    assert list((tmp_path / "home/locks").iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home"]
+
+
+def test_where_no_note_can_be_written_the_command_goes_on(tmp_path: Path) -> None:
+    with noted(tmp_path / "not" / "there", *partial_places(tmp_path / "x")):
+        pass
+    assert list(tmp_path.iterdir()) == []
