@@ -27,6 +27,7 @@ class RunRecord:
     outcome: str = ""  # as in RunStatus, like ``exit_code``; empty while it runs
     exit_code: int | None = None
     message: str = ""  # why it ended so, if the outcome does not say it
+    then_off: bool = False  # the machines power themselves off some minutes after its end
     pulled: bool = False  # True once everything of the finished run is in ``out`` and verified
 
 

@@ -14,6 +14,10 @@ from rain_deploy.parts.part import Part, facts_of
 from rain_deploy.parts.shell import render, step
 
 BOOT_GRANT_S = 1800  # how long a machine stays on that is started after its limit
+RUN_GRACE_S = 120
+"""From the end of a run with --then-off to the power-off of the server's node; results are fetched then."""
+SILENT_S = 300  # after so long without an answer from a server, another node takes such a run for ended
+THEN_OFF_S = RUN_GRACE_S + SILENT_S + 180  # until all are off: each looks once a minute
 LIMIT_PROGRAM = "/usr/local/sbin/rain-deploy-limit"
 TIMER = "rain-deploy-limit.timer"
 NEW_KEY = "host_key"  # name under which a machine reports its new host key, ``ssh-ed25519 base64``
@@ -43,8 +47,9 @@ def user_data(
 
 def limit_program() -> str:
     """Return the script that a timer starts on each machine, once a minute."""
+    waits = {"run_grace_s": RUN_GRACE_S, "silent_s": SILENT_S}
     bases = {"root_base": ROOT_BASE, "user_bases": USER_BASES}
-    return render("limit.sh.j2", **bases, idle_port=IDLE_PORT, boot_grant_s=BOOT_GRANT_S)
+    return render("limit.sh.j2", **bases, idle_port=IDLE_PORT, boot_grant_s=BOOT_GRANT_S, **waits)
 
 
 def _limit_text(seconds: float | None) -> str:

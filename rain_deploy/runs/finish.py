@@ -1,6 +1,7 @@
 """Ends runs: records how they went, pulls their results, and leaves nothing behind when a cluster goes."""
 
 import json
+import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.node.wire import LeftOuts, ListedRun, Outcome, RunStatus
+from rain_deploy.parts.machine import THEN_OFF_S
 from rain_deploy.parts.services import node_command
 from rain_deploy.results.pull import PulledRun, partial_places, pull, read_manifest
 from rain_deploy.runs.follow import Followed
@@ -52,6 +54,7 @@ class RunResult(Result):
     pulled: bool = True  # False: the results are on the server node, which is off, gone or still at it
     message: str = ""
     limit_s: float | None = None  # when the machines power themselves off; None: never
+    off_s: float | None = None  # with --then-off, the hour at which all machines are off at the latest
     warnings: tuple[str, ...] = ()  # what the run may have lacked, and what of it was lost; one sentence each
     advice: str = ""  # the flag that may help a script that failed for want of a file or a module
 
@@ -131,6 +134,7 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
         pulled=False,
         message=status.message,
         limit_s=cluster.limit_s,
+        off_s=all_off_s(cluster, status.ended_s, time.time()) if record.then_off else None,
     )
     if not followed.within_reach:
         return result
@@ -157,6 +161,16 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
         warnings=status.warnings,
         advice=advice(ctx, record, pulled.first_failure) if status.exit_code else "",
     )
+
+
+def all_off_s(cluster: Cluster, ended_s: float | None, now_s: float) -> float | None:
+    """Return when all machines are off at the latest after a run with --then-off.
+
+    None while it has not ended, and later: somebody has started them again or moved their limit.
+    """
+    if ended_s is None or ended_s + THEN_OFF_S < now_s:
+        return None
+    return min(ended_s + THEN_OFF_S, math.inf if cluster.limit_s is None else cluster.limit_s)
 
 
 def not_pulled(ctx: Context, cluster: Cluster) -> tuple[RunRecord, ...]:

@@ -103,6 +103,7 @@ def _new_run(
         script_sha256=shipment.script_sha256,
         created_s=created_s,
         out=out,
+        then_off=spec.then_off,
     )
 
 

@@ -12,8 +12,9 @@ from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, RunChanged
 from rain_deploy.core.run import RunState, Shipment
 from rain_deploy.core.spec import RunSpec
-from rain_deploy.core.text import size
+from rain_deploy.core.text import hour, size, span
 from rain_deploy.errors import Declined, InputError, Locked
+from rain_deploy.parts.machine import THEN_OFF_S
 from rain_deploy.runs.finish import RunResult, end_of
 from rain_deploy.runs.follow import follow, queue, shipped, withdraw
 from rain_deploy.runs.shipping import ASK_ABOVE_BYTES, collect
@@ -57,8 +58,9 @@ def _check_limit(ctx: Context, cluster: Cluster, *, then_off: bool) -> None:
         raise InputError(f"the time limit of {name} has passed: {limit}", next_step=again)
     ctx.emit(Notice(limit))
     if then_off:
-        off = "--then-off: each machine powers itself off some minutes after the run has ended"
-        extend = f"once it has ended, `rain-deploy extend 1h -c {name}` calls that off"
+        at = f", or at {hour(cluster.limit_s, time.time())} if that is earlier" if cluster.limit_s else ""
+        off = f"--then-off: all machines are off {span(THEN_OFF_S)} after the run has ended{at}"
+        extend = f"once it has ended, `rain-deploy extend 1h -c {name}` keeps them on"
         ctx.emit(Notice(f"{off}; results stay on the disks; {extend}"))
 
 

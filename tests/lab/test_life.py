@@ -163,7 +163,9 @@ def test_after_a_run_with_then_off_the_machines_go_off_and_down_starts_none(
     light_lab: Lab, line: CommandLine, light_machines: LightMachines
 ) -> None:
     up(line, "--nodes", "2")
-    line.well("run", "--then-off", "squares.py")
+    told = line.well("run", "--then-off", "squares.py")
+    assert "all machines are off by " in told.stdout
+    assert "(in 9 min), because of --then-off" in told.stdout
     for vm in light_lab.instances():
         light_machines.machine(vm.id).pass_time(1000)
     await_states(light_lab, "running", "stopped")

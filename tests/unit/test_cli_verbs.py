@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +60,15 @@ def test_up_tells_each_change_once_with_its_nodes(world: World) -> None:
     ]
     world.verbs.up_result = replace(UP, changed=(), started=0)
     assert "\nnothing had to be changed on the nodes\n" in world.invoke("up", "--provider", "local").stdout
+
+
+def test_the_hour_of_then_off_takes_the_place_of_the_limit(world: World) -> None:
+    now_s = time.time()
+    world.verbs.run_result = replace(RUN, limit_s=now_s + 40_000, off_s=now_s + 590)
+    shown = world.invoke("run", "job.py").stdout.splitlines()
+    assert shown[-1].startswith("cluster default: all machines are off by ")
+    assert shown[-1].endswith(" (in 9 min), because of --then-off")
+    assert not any("time limit" in line for line in shown)
 
 
 def test_a_run_that_brought_nothing_says_what_there_is(world: World) -> None:

@@ -33,9 +33,10 @@ from rain_deploy.errors import (
 )
 from rain_deploy.fleet.fanout import SshExecutor
 from rain_deploy.parts.facts import DEBIAN_12
+from rain_deploy.parts.machine import THEN_OFF_S
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.hosts.provider import HostsProvider
-from rain_deploy.runs.finish import RunResult
+from rain_deploy.runs.finish import RunResult, all_off_s
 from rain_deploy.runs.follow import RECONNECT_S, follow
 from rain_deploy.runs.states import CANCEL_S, await_end
 from rain_deploy.state.store import Store
@@ -296,6 +297,22 @@ def test_where_nothing_is_priced_no_machine_is_powered_off_after_a_run(world: Wo
     assert world.store.runs() == ()
 
 
+@pytest.mark.parametrize(
+    ("limit_s", "ended_s", "off_s"),
+    [
+        (9000.0, 1000.0, 1000.0 + THEN_OFF_S),
+        (None, 1000.0, 1000.0 + THEN_OFF_S),
+        (1300.0, 1000.0, 1300.0),  # the time limit comes first
+        (9000.0, None, None),  # it goes on
+        (9000.0, 100.0, None),  # somebody has called it off, or started the machines again
+    ],
+)
+def test_the_hour_of_then_off_is_that_of_the_last_machine(
+    limit_s: float | None, ended_s: float | None, off_s: float | None
+) -> None:
+    assert all_off_s(billed(CLUSTER, limit_s=limit_s), ended_s, now_s=1010.0) == off_s
+
+
 def test_a_run_tells_the_hour_at_which_its_machines_end(world: World) -> None:
     limit_s = time.time() + 3600
     world.store.save_cluster(billed(CLUSTER, limit_s=limit_s))
@@ -303,7 +320,12 @@ def test_a_run_tells_the_hour_at_which_its_machines_end(world: World) -> None:
     assert result.limit_s == limit_s
     assert any("each machine powers itself off at" in str(event) for event in world.seen)
     told = next(str(event) for event in world.seen if "--then-off" in str(event))
-    for word in ("some minutes after the run", "results stay on the disks", "extend 1h -c one"):
+    for word in (
+        "10 min after the run has ended",
+        "if that is earlier",
+        "results stay on the disks",
+        "extend 1h -c one",
+    ):
         assert word in told
 
 

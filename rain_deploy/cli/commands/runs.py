@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from rain_deploy.cli.command import NODE, SCRIPT_ENDS_OPTIONS, option, run_argum
 from rain_deploy.cli.commands.clusters import announced, down_text, planned
 from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
+from rain_deploy.core.text import hour
 from rain_deploy.options.table import Group
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 def run_text(result: RunResult) -> text.Text:
     """Return how the run stands and what it brought."""
     ends = [f"cluster {result.cluster}: {text.limit(result.limit_s)}"] if result.limit_s else []
+    if result.off_s:
+        by = hour(result.off_s, time.time())
+        ends = [f"cluster {result.cluster}: all machines are off by {by}, because of --then-off"]
     if result.detached:
         again = f"rain-deploy attach {result.run}{text.cluster_flag(result.cluster)}"
         return [f"run {result.run} is {result.state}", *ends, f"next: {again}"]
