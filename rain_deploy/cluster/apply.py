@@ -10,7 +10,8 @@ from rain_deploy.cluster.plan import Plan, limit_sentence
 from rain_deploy.cluster.power import wake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
-from rain_deploy.core.machine import Intent, Resource, node_index
+from rain_deploy.core.machine import Intent, Resource, by_number, node_index
+from rain_deploy.core.text import count
 from rain_deploy.errors import REFUSALS, Declined, DownIncomplete, PartlyUp, RainDeployError
 from rain_deploy.fleet.fanout import Outcomes, fan_out
 from rain_deploy.parts.part import stages_of
@@ -136,7 +137,7 @@ def shrink(ctx: Context, record: Record, plan: Plan) -> None:
     """
     names = {node.name for node in plan.leave} | {machine.name for machine in plan.delete}
     name = plan.cluster.name
-    ctx.emit(Notice(f"removing {', '.join(sorted(names))} of {name}"))
+    ctx.emit(Notice(f"removing {', '.join(by_number(names))} of {name}"))
     end_nodes(ctx, record.cluster, plan.leave)
     cluster = record.cluster
     left_out = {node.name: node for node in (*cluster.left_out, *plan.leave)}
@@ -153,7 +154,7 @@ def shrink(ctx: Context, record: Record, plan: Plan) -> None:
     if failed:
         reasons = "; ".join(error.message for error in failed.values())
         raise DownIncomplete(
-            f"{name} has {len(cluster.nodes)} nodes, but not all others could be deleted: {reasons}",
+            f"{name} has {count(len(cluster.nodes), 'node')}, but not all others could be deleted: {reasons}",
             still_running=", ".join(failed),
             next_step=f"rain-deploy scale {plan.seen.nodes} -c {name}",
         )

@@ -12,7 +12,7 @@ from rain_deploy.cluster.hosts import run_stages
 from rain_deploy.cluster.plan import Plan, plan_down
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
-from rain_deploy.core.machine import Resource
+from rain_deploy.core.machine import Resource, by_number
 from rain_deploy.fleet.fanout import Outcomes, fan_out, meet
 from rain_deploy.parts.services import remove_stage, start_stage, stop_stage
 from rain_deploy.providers.base import Provider
@@ -225,7 +225,7 @@ def _take_back(ctx: Context, record: Record, plan: Plan) -> None:
     record.save(before)
     if not added:
         return
-    ctx.emit(Notice(f"up failed; removing {', '.join(sorted(names))} of {was.name}"))
+    ctx.emit(Notice(f"up failed; removing {', '.join(by_number(names))} of {was.name}"))
     fresh = tuple(node for node in now.nodes if node.name in names)
     if not plan.cluster.bill:  # a rented machine that goes needs no more
         end_nodes(ctx, now, fresh)

@@ -14,6 +14,7 @@ from rain_deploy.core.layout import ROOT_BASE, governor_port, user_base
 from rain_deploy.core.machine import Facts, Host, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.step import Command, Stage
+from rain_deploy.core.text import count
 from rain_deploy.errors import HostKeyError, InputError, InstallFailed, RainDeployError
 from rain_deploy.fleet.fanout import Outcomes, StageReport, fan_out, once_it_answers
 from rain_deploy.parts.facts import facts_command, parse_facts
@@ -184,5 +185,6 @@ def _cpus(ctx: Context, host: Host, facts: Facts, share: int) -> int:
     cpus = max(1, facts.cpus // share)
     fitting = max(1, facts.memory_bytes // share // MEMORY_PER_TASK_BYTES)
     if fitting < cpus:
-        ctx.emit(Notice(f"{host.name}: {fitting} tasks at once instead of {cpus}: 1 GiB of memory each"))
+        tasks = f"{count(fitting, 'task')} at once instead of {cpus}"
+        ctx.emit(Notice(f"{host.name}: {tasks}: 1 GiB of memory each"))
     return min(cpus, fitting)

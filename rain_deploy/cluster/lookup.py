@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.seen import ASLEEP, RUNNING, Account, has_moved
 from rain_deploy.core.cluster import Cluster, Node, Role
-from rain_deploy.core.machine import Host
+from rain_deploy.core.machine import Host, by_number
 from rain_deploy.core.text import hour, money
 from rain_deploy.errors import EngineError, HostKeyError, InputError, RainDeployError, Unproved, Unreachable
 from rain_deploy.fleet.fanout import fan_out
@@ -180,9 +180,10 @@ def _account_drift(ctx: Context, cluster: Cluster, account: Account) -> Iterator
     machines, resources = account.machines(cluster), ctx.store.resources(cluster.id)
     on_record = {resource.name for resource in resources if resource.is_machine}
     addresses = {node.name: node.host.address for node in cluster.every_node}
-    for name in sorted(on_record - machines.keys()):
+    for name in by_number(on_record - machines.keys()):
         yield f"{name}: its machine is gone"
-    for name, found in sorted(machines.items()):
+    for name in by_number(machines):
+        found = machines[name]
         if name not in on_record:
             yield f"{name}: a machine of this cluster that is not on record ({found.ref})"
         elif found.state != RUNNING:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rain_deploy.cluster.seen import Seen, is_lost
 from rain_deploy.core.cluster import DEFAULT_TTL_S, Bill, Cluster, Node
 from rain_deploy.core.machine import Intent, Resource
-from rain_deploy.core.text import DAY_S, HOUR_S, clock, hour, money
+from rain_deploy.core.text import DAY_S, HOUR_S, clock, count, hour, money
 from rain_deploy.errors import InputError
 from rain_deploy.providers.base import Provider
 
@@ -103,7 +103,7 @@ def _agreed(seen: Seen) -> Cluster:
     limit_s = bill.limit_at(now_s, per_hour=quote.per_hour * seen.nodes)
     if bill.cap and limit_s is not None and limit_s - now_s < SHORTEST_S:
         raise InputError(
-            f"{bill.cap}: {seen.nodes} machines spend that within {SHORTEST_S:.0f} s, "
+            f"{bill.cap}: {count(seen.nodes, 'machine')} would spend that within {SHORTEST_S:.0f} s, "
             f"at {money(quote.per_hour * seen.nodes, quote.currency)} per hour",
             next_step="give a higher --max-cost, or fewer --nodes",
         )
@@ -117,7 +117,7 @@ def _offer(seen: Seen, cluster: Cluster) -> tuple[tuple[str, ...], str]:
     hourly, paid = quote.per_hour * nodes, quote.currency
     per_hour = money(hourly, paid)
     per_day, off = money(hourly * DAY_S / HOUR_S, paid), money(quote.stopped_per_hour * nodes, paid)
-    left = "no limit" if quote.quota_left is None else f"{quote.quota_left} instances"
+    left = "no limit" if quote.quota_left is None else count(quote.quota_left, "instance")
     end_s, total = cluster.limit_s, "WITHOUT a time limit"
     if end_s is not None:
         most = money(hourly * max(0.0, end_s - seen.now_s) / HOUR_S, paid)

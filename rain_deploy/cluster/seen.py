@@ -10,7 +10,7 @@ from rain_deploy.core.cluster import Cluster, Node, Quote
 from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Resource, node_index
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec, ResolvedEnvironment
-from rain_deploy.core.text import owner_tag
+from rain_deploy.core.text import count, owner_tag
 from rain_deploy.errors import ApiError, CredentialsError, InputError, StateError
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.software import check_packages, engine_key, node_lock, refuse_template
@@ -252,7 +252,8 @@ def completed(
     listed = 0 if living else len(spec.machines.hosts)
     nodes = spec.nodes or max(living, begun, listed, 1)  # as an ``up`` before had them, ended or not
     if nodes < living and not shrink and (cluster.up or cluster.bill is None):
-        message = f"cluster {cluster.name} has {living} nodes; up does not remove nodes (asked for: {nodes})"
+        has = f"cluster {cluster.name} has {count(living, 'node')}"
+        message = f"{has}; up does not remove nodes (asked for: {nodes})"
         raise InputError(message, next_step=f"rain-deploy scale {nodes} -c {cluster.name}")
     machines = spec.machines.or_else(cluster.machines)
     return replace(spec, owner=cluster.owner or spec.owner, machines=machines, nodes=nodes)

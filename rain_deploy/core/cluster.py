@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from rain_deploy.core.layout import Layout
 from rain_deploy.core.machine import Facts, Host, Machines, Resource
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.core.text import HOUR_S, money
+from rain_deploy.core.text import HOUR_S, count, money
 
 LISTS_LAG_S = 120.0  # for so long a list of the account may lack a new machine
 DEFAULT_TTL_S = 12 * HOUR_S  # from the making of a cluster to its time limit, unless another is asked for
@@ -37,7 +37,7 @@ class Quote:
     @property
     def size(self) -> str:
         """Return the size of one machine in words: ``2 CPUs, 4 GiB, 20 GiB of disk``."""
-        return f"{self.cpus} CPUs, {self.memory_bytes >> 30} GiB, {self.disk_size_gib} GiB of disk"
+        return f"{count(self.cpus, 'CPU')}, {self.memory_bytes >> 30} GiB, {self.disk_size_gib} GiB of disk"
 
     def settings(self, machines: Machines) -> Machines:
         """Return these settings of machines with everything that was quoted filled in."""

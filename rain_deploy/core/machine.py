@@ -1,6 +1,7 @@
 """Machines and what is known of them: hosts, facts, resources in a cloud."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -14,6 +15,11 @@ def node_index(name: str) -> int:
     """Return the number in a node's name, 0 for the name of anything else; nobody else parses names."""
     match = re.fullmatch("node-([1-9][0-9]{0,3})", name)
     return int(match[1]) if match else 0
+
+
+def by_number(names: Iterable[str]) -> list[str]:
+    """Return the names of nodes in order of their numbers: node-2 before node-10."""
+    return sorted(names, key=lambda name: (node_index(name), name))
 
 
 @dataclass(frozen=True, slots=True)

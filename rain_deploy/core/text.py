@@ -51,6 +51,12 @@ def size(value: float) -> str:
     return f"{value:.1f} GB"
 
 
+def count(number: int, noun: str) -> str:
+    """Return ``1 point`` or ``2 points``."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
+
+
 def parse_network(text: str) -> Network:
     """Return the network of a CIDR; an address alone is a network of one."""
     try:

@@ -129,7 +129,7 @@ def _refuse(settings: Settings, nodes: int | None, listed: int) -> None:
         raise InputError(message, next_step=f"list more hosts, or ask for --nodes {listed}")
     least = settings.get("min_nodes")
     if least and nodes and least > nodes:
-        message = f"min_nodes is {least}, but there are {nodes} nodes"
+        message = f"min_nodes is {least}, but nodes is {nodes}"
         raise InputError(message, next_step=f"ask for --min-nodes {nodes} at most")
     if ("engine_url" in settings) != ("engine_sha256" in settings):
         message = "engine.url and engine.sha256 belong together: one of them is missing"

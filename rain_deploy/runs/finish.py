@@ -16,6 +16,7 @@ from rain_deploy.cluster.power import awake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
+from rain_deploy.core.text import count
 from rain_deploy.node.wire import LeftOuts, ListedRun, Outcome, RunStatus
 from rain_deploy.parts.machine import THEN_OFF_S
 from rain_deploy.parts.services import node_command
@@ -63,7 +64,7 @@ class RunResult(Result):
         run, where, code = f"run {self.run}", f"{self.run} -c {self.cluster}", self.exit_code
         match self.outcome:
             case Outcome.DONE | Outcome.FAILED if self.failed_points:
-                message = f"{run}: {self.failed_points} of {self.points} points failed"
+                message = f"{run}: {self.failed_points} of {count(self.points, 'point')} failed"
                 details = self.first_failure or self.message or None
                 look = f"rain-deploy points {where}"
                 return errors.PointsFailed(message, details=details, next_step=self.advice or look)

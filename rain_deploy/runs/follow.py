@@ -18,6 +18,7 @@ from rain_deploy.core.layout import RUN_PORTS
 from rain_deploy.core.run import RunRecord, RunState, Shipment
 from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.step import Command, CommandResult
+from rain_deploy.core.text import count
 from rain_deploy.errors import EngineError, InputError, Locked, RainDeployError, Unreachable
 from rain_deploy.node import wire
 from rain_deploy.parts.services import node_argv, ship_stage, withdraw_stage
@@ -177,7 +178,8 @@ class _Follower:
     @property
     def progress(self) -> str:
         """How many of the points that were seen have finished: ``6 of 20 points finished``."""
-        return f"{sum(self.points.values())} of {len(self.points)} points finished" if self.points else ""
+        all_ = count(len(self.points), "point")
+        return f"{sum(self.points.values())} of {all_} finished" if self.points else ""
 
 
 @dataclass(frozen=True, slots=True)

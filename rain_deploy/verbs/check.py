@@ -11,6 +11,7 @@ from rain_deploy.cluster.seen import look, viewed
 from rain_deploy.core.events import Result
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.text import count
 from rain_deploy.errors import ApiError, InputError, RainDeployError
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.parts.listed import parts
@@ -75,7 +76,7 @@ def _hosts(ctx: Context, plan: Plan, hosts: tuple[Host, ...]) -> Iterator[CheckL
         facts = outcomes.values[host.name]
         rights = "root" if facts.uid == 0 else "sudo" if facts.sudo else "no root"
         memory = f"{facts.memory_bytes >> 20} MiB of memory"
-        found = f"{facts.cpus} CPUs, {memory}, glibc {facts.glibc}, {rights}"
+        found = f"{count(facts.cpus, 'CPU')}, {memory}, glibc {facts.glibc}, {rights}"
         yield CheckLine(_subject(host), "ok", found)
     if not outcomes.errors:
         one = outcomes.values[asked[0].name]

@@ -144,7 +144,15 @@ def test_a_terminal_gets_a_line_per_stage(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.04, "0.0 s"), (185, "3 min 05 s"), (7620, "2 h 07 min"), (None, "")],
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.7, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (7620, "2 h 07 min"),
+        (None, ""),
+    ],
 )
 def test_durations_for_people(value: float | None, shown: str) -> None:
     assert text.seconds(value) == shown

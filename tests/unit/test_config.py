@@ -331,7 +331,7 @@ def test_who_says_nothing_of_machines_leaves_all_to_the_cluster_that_lives() -> 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"nodes": 2, "min_nodes": 3}, "min_nodes is 3, but there are 2 nodes"),
+        ({"nodes": 2, "min_nodes": 3}, "min_nodes is 3, but nodes is 2"),
         ({"nodes": 3, "hosts": (("a", ""), ("b", ""))}, "3 nodes need 3 hosts, but 2 are listed"),
         ({"engine_url": "https://a/b"}, "engine.url and engine.sha256 belong together"),
         ({"requirements": Path("/")}, "requirements file / cannot be read: Is a directory"),

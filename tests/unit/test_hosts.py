@@ -108,7 +108,7 @@ def test_a_host_key_file_replaces_what_the_user_knows(home: Path, tmp_path: Path
     ("hosts", "nodes", "message"),
     [
         ((), None, "no machine is named"),
-        (("127.108.0.1",), 2, "2 nodes are asked for, but --hosts names 1"),
+        (("127.108.0.1",), 2, "2 nodes asked for, but --hosts names 1"),
         (("nowhere.invalid",), 1, r"nowhere\.invalid' *: .*does not resolve"),
         (("root@127.108.0.1", "twin"), 2, r"'root@127\.108\.0\.1' and 'twin' are the same"),
         (("127.108.0.1", "-oProxyCommand=id"), 2, "-oProxyCommand"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from rain_deploy.cli.command import checks, option, verb
 from rain_deploy.cli.commands.account import account_spec
 from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
-from rain_deploy.core.text import hour, money
+from rain_deploy.core.text import count, money
 from rain_deploy.options.kinds import LIFETIME
 from rain_deploy.options.table import CLOUD, OPTIONS, Group
 
@@ -30,7 +29,7 @@ NAMES_SHOWN = 5  # nodes in one line, before "and N more"
 
 def up_text(result: UpResult) -> text.Text:
     """Return what was changed, the nodes, what they cost, and what to type next."""
-    size, quote = text.count(len(result.nodes), "node"), result.quote
+    size, quote = count(len(result.nodes), "node"), result.quote
     where: dict[str, list[str]] = {}  # each change once, with the nodes on which it was made
     for change in result.changed:
         node, colon, what = change.partition(": ")
@@ -40,7 +39,7 @@ def up_text(result: UpResult) -> text.Text:
         more = f" and {len(nodes) - NAMES_SHOWN} more" if len(nodes) > NAMES_SHOWN else ""
         names = ", ".join(nodes[:NAMES_SHOWN]) + more
         changes.append(text.clean(f"  {what}: {names}" if nodes else f"  {what}"))
-    head = f"changed, with {text.count(result.started, 'process')} started:" if result.started else "changed:"
+    head = f"changed, with {count(result.started, 'process')} started:" if result.started else "changed:"
     costs = []
     if quote:
         each = (quote.per_hour, quote.stopped_per_hour)
@@ -134,7 +133,7 @@ def scale_command(session: Session, *, nodes: int) -> Shown:
     provider = {"provider": living.provider} if living else {}
     session.flags = {**session.flags, "nodes": nodes, **provider}
     result = session.call(scale, session.cluster_spec(), nodes)
-    now, hourly = text.count(result.after, "node"), result.per_hour
+    now, hourly = count(result.after, "node"), result.per_hour
     if not (result.added or result.removed):
         return result, [f"cluster {result.cluster} has {now} as before", _nodes_table(result.nodes)]
     changes = (("added", result.added), ("removed", result.removed))
@@ -177,14 +176,14 @@ def status_command(session: Session, *, check: bool) -> Shown:
     why = f" ({run.message})" if run and run.message else ""
     where = f"{result.provider} {result.zone}".rstrip()
     if result.governors is not None:
-        rain = f"{text.count(result.governors, 'governor')} registered with Rain"
+        rain = f"{count(result.governors, 'governor')} registered with Rain"
     if result.cost is not None:
         hourly = result.per_hour
         rate = "" if hourly is None else f"{money(hourly, result.currency)} per hour; "
         so_far = money(result.cost, result.currency)
         costs = [f"cost so far {so_far}; {rate}{text.limit(result.limit_s)}"]
     return result, [
-        f"cluster {result.cluster}: {where}, {text.count(len(result.nodes), 'node')}, {rain}",
+        f"cluster {result.cluster}: {where}, {count(len(result.nodes), 'node')}, {rain}",
         *costs,
         _nodes_table(result.nodes),
         f"run {run.run}: {run.outcome or run.state}{why}, {run.script}" if run else "no run yet",
@@ -198,15 +197,17 @@ def list_command(session: Session) -> Shown:
     from rain_deploy.verbs.list import list_clusters
 
     result = session.call(list_clusters)
-    head = ("CLUSTER", "PROVIDER", ">NODES", "STATE", "MADE", ">COST", "TIME LIMIT", ">RUNS", "ACTIVE RUN")
+    head = ("CLUSTER", "PROVIDER", "NODES", "MADE", ">COST", "TIME LIMIT", "ACTIVE RUN")
     rows = []
     for line in result.clusters:
-        state = ", ".join(filter(None, ("up" if line.up else "not up", line.state)))
-        limit = hour(line.limit_s, time.time()) if line.limit_s else "none"
+        up = "" if line.up else "not up"
+        nodes = ", ".join(filter(None, (line.state or f"{line.nodes} {'' if up else 'up'}".rstrip(), up)))
+        limit = text.moment(line.limit_s) or "none"
         costs = ("", "") if line.cost is None else (money(line.cost, line.currency), limit)
-        made = (str(line.nodes), state, text.moment(line.created_s))
         where = f"{line.provider} {line.zone}".rstrip()
-        rows.append((line.name, where, *made, *costs, str(line.runs), line.active_run))
+        rows.append(
+            (line.name, where, nodes, text.moment(line.created_s), *costs, text.short(line.active_run))
+        )
     return result, [text.table(head, rows) if rows else "no clusters"]
 
 

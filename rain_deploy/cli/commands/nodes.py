@@ -13,6 +13,7 @@ import click
 from rain_deploy.cli.command import NODE, SCRIPT_ENDS_OPTIONS, Command, checks, option, verb
 from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
+from rain_deploy.core.text import count
 from rain_deploy.errors import InputError
 from rain_deploy.options.kinds import whole
 
@@ -130,7 +131,7 @@ def inventory_command(session: Session, *, listed: bool, host: str | None) -> Sh
 def _copied(result: CopyResult) -> Shown:
     return result, [
         f"{text.clean(result.source)} -> {text.clean(result.destination)} ({', '.join(result.nodes)})",
-        f"{text.count(result.files, 'file')}, {text.size(result.bytes)}, {text.seconds(result.seconds)}",
+        f"{count(result.files, 'file')}, {text.size(result.bytes)}, {text.seconds(result.seconds)}",
     ]
 
 

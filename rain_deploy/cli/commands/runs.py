@@ -15,7 +15,7 @@ from rain_deploy.cli.command import NODE, SCRIPT_ENDS_OPTIONS, option, run_argum
 from rain_deploy.cli.commands.clusters import announced, down_text, planned
 from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
-from rain_deploy.core.text import hour
+from rain_deploy.core.text import count, hour
 from rain_deploy.options.table import Group
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def run_text(result: RunResult) -> text.Text:
     states = ", ".join(f"{number} {state}" for state, number in result.point_states.items())
     each = f" ({states})" if len(result.point_states) > 1 else ""
     brought = [
-        text.count(result.figures, "figure") if result.figures else "",
-        text.count(result.points, "point") + each if result.points else "",
-        f"{text.count(result.files, 'file')} written by the script" if result.files else "",
+        count(result.figures, "figure") if result.figures else "",
+        count(result.points, "point") + each if result.points else "",
+        f"{count(result.files, 'file')} written by the script" if result.files else "",
     ]
     return [
         f"run {result.run}: {result.outcome or result.state}, {text.seconds(result.seconds)}",
@@ -143,9 +143,12 @@ def runs_command(session: Session) -> Shown:
         took = run.ended_s - run.started_s if run.started_s and run.ended_s else None
         times = (text.moment(run.created_s), text.seconds(took))
         rows.append(
-            (run.run, shown, *times, "pulled" if run.pulled else "", " ".join((run.script, *run.args)))
+            (
+                *(str(run.sequence), run.run, shown, *times, "pulled" if run.pulled else ""),
+                " ".join((run.script, *run.args)),
+            )
         )
-    head = ("RUN", "STATE", "TYPED", ">TOOK", "RESULTS", "SCRIPT")
+    head = (">NO", "RUN", "STATE", "STARTED", ">TOOK", "RESULTS", "SCRIPT")
     return result, [text.table(head, rows) if rows else f"cluster {result.cluster}: no runs"]
 
 
@@ -186,7 +189,7 @@ def pull_command(session: Session, *, run: str | None, all_runs: bool) -> Shown:
     lines = []
     for pulled in result.runs:
         counts = ((pulled.figures, "figure"), (pulled.points, "point"), (pulled.files, "file"))
-        brought = ", ".join((*(text.count(*one) for one in counts), text.size(pulled.bytes)))
+        brought = ", ".join((*(count(*one) for one in counts), text.size(pulled.bytes)))
         active = "" if pulled.finished else " (the run is still active)"
         lines += [f"{text.near(pulled.results_dir)}: {brought}{active}", *_left_text(pulled)]
     return result, lines or [f"cluster {result.cluster}: no runs"]
@@ -220,16 +223,19 @@ def logs_command(
 
 
 def points_text(result: PointsResult) -> text.Text:
-    """Return a column per parameter and a row per point."""
+    """Return a column per parameter and a row per point; tasks that are not points have no number."""
     if not result.rows:
         return [f"run {result.run}: no points"]
     names = list(dict.fromkeys(name for row in result.rows for name in row.parameters))
-    rows = []
+    rows, number = [], 0
     for row in result.rows:
+        number += row.point
         given = (_cell(row.parameters.get(name)) for name in names)
         stood = (row.state, row.node or "", text.seconds(row.duration_s), row.message)
-        rows.append((str(row.task), *given, _cell(row.value), *stood))
-    head = (">TASK", *(f">{name}" for name in names), ">VALUE", "STATE", "NODE", ">TOOK", "REASON")
+        shown = (str(number) if row.point else "", "" if row.parameters else row.name)
+        rows.append((*shown, *given, _cell(row.value), *stood))
+    columns = (f">{name}" for name in names)
+    head = (">NO", "NAME", *columns, ">VALUE", "STATE", "NODE", ">TOOK", "REASON")
     return [text.table(head, rows)]
 
 
@@ -240,12 +246,13 @@ def _cell(value: Parameter | None) -> str:
 
 
 def _line(row: PointRow) -> str:
-    """Return ``3 lr=0.1 units=32: 0.93 (finished on node-2)`` of a point that changed."""
+    """Return ``lr=0.1 units=32: 0.93 (finished on node-2)`` of a point that changed."""
     name = row.name or " ".join(f"{key}={value}" for key, value in row.parameters.items())
+    name = name or f"task {row.task}"
     value = "" if row.value is None else f": {_cell(row.value)}"
     node = f" on {row.node}" if row.node else ""
     why = f": {row.message}" if row.message else ""
-    return text.clean(f"{row.task} {name}{value} ({row.state}{node}){why}")
+    return text.clean(f"{name}{value} ({row.state}{node}){why}")
 
 
 @verb("points", "points --follow")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.history import History
 from rain_deploy.core import events
-from rain_deploy.core.text import span
+from rain_deploy.core.text import count, span
 
 WIDTH_PER_HOST = 36  # the columns of the terminal that one host's newest line needs to be useful
 BETWEEN = " · "
@@ -117,7 +117,7 @@ class Activity:
         """Return the stage and what its hosts printed last."""
         room -= len(self._stage) + 2
         newest = [f"{host} {line}" for host, line in reversed(self._hosts.items()) if line]
-        shown = newest[: max(1, room // WIDTH_PER_HOST)] or [text.count(len(self._hosts), "node")]
+        shown = newest[: max(1, room // WIDTH_PER_HOST)] or [count(len(self._hosts), "node")]
         each = (room - len(BETWEEN) * (len(shown) - 1)) // len(shown)
         parts = [text.cut(re.sub(r"\s+", " ", text.clean(part)), max(1, each)) for part in shown]
         return f"{self._stage}: {BETWEEN.join(parts)}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.progress import Lines
 from rain_deploy.core import events
+from rain_deploy.core.text import count
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -44,7 +45,7 @@ class Spinner(Lines):
     def _line(self, event: events.Event) -> str | None:
         if isinstance(event, events.StageEnded):
             where = f", failed on {', '.join(event.failed)}" if event.failed else ""
-            return f"{event.stage}: {text.count(self._hosts, 'node')}, {text.seconds(event.seconds)}{where}"
+            return f"{event.stage}: {count(self._hosts, 'node')}, {text.seconds(event.seconds)}{where}"
         failed = isinstance(event, events.StepDone) and event.outcome == "failed"
         if isinstance(event, events.RunChanged) and not self.verbose:
             return event.detail if event.state == "shipped" else None  # the moving line shows the others

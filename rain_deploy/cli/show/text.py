@@ -24,6 +24,7 @@ from rain_deploy.core.text import size as size_text
 from rain_deploy.errors import RainDeployError
 
 Text = Sequence[str | bytes]  # what a command shows: lines of text, and bytes as they are
+SMALL_S = 9.95  # below, tenths of a second say something
 VERSION = 1  # of the JSON of ``--json``; its schema is docs/reference/json-schema.json
 
 
@@ -108,11 +109,14 @@ def cut(line: str, width: int | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Return ``4.2 s``, ``3 min 05 s`` or ``2 h 07 min``."""
+    """Return ``4.2 s``, ``42 s``, ``3 min 05 s`` or ``2 h 07 min``."""
     if value is None:
         return ""
-    if value < MINUTE_S:
+    if value < SMALL_S:
         return f"{value:.1f} s"
+    value = round(value)
+    if value < MINUTE_S:
+        return f"{value} s"
     if value < HOUR_S:
         return f"{int(value // MINUTE_S)} min {int(value % MINUTE_S):02} s"
     return f"{int(value // HOUR_S)} h {int(value % HOUR_S // MINUTE_S):02} min"
@@ -124,8 +128,12 @@ def size(value: float | None) -> str:
 
 
 def moment(epoch_s: float | None) -> str:
-    """Return the local date and time of an instant."""
-    return "" if epoch_s is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(epoch_s))
+    """Return an instant in local time: ``19:54`` today, else ``Nov 29 19:54`` or ``2025-11-29 19:54``."""
+    if epoch_s is None:
+        return ""
+    at, now = time.localtime(epoch_s), time.localtime()
+    form = "%Y-%m-%d %H:%M" if at[0] != now[0] else "%b %d %H:%M" if at[:3] != now[:3] else "%H:%M"
+    return time.strftime(form, at)
 
 
 def limit(limit_s: float | None) -> str:
@@ -133,12 +141,6 @@ def limit(limit_s: float | None) -> str:
     if limit_s is None:
         return "no time limit: it costs until you delete it"
     return f"time limit {hour(limit_s, time.time())}"
-
-
-def count(number: int, noun: str) -> str:
-    """Return ``1 point`` or ``2 points``."""
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{number} {noun if number == 1 else plural}"
 
 
 def short(run: str) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from rain_deploy.core.text import count
 from rain_deploy.errors import ApiError, CredentialsError, InputError, PartlyUp, QuotaError
 
 if TYPE_CHECKING:
@@ -209,8 +210,9 @@ def clock_error(ahead: float | None) -> CredentialsError | None:
     if ahead is None or abs(ahead) <= SKEW_S:
         return None
     way = "ahead of" if ahead > 0 else "behind"
+    minutes = count(round(abs(ahead) / 60), "minute")
     return CredentialsError(
-        f"the clock of this machine is {abs(ahead) / 60:.0f} minutes {way} Exoscale's; requests are signed"
+        f"the clock of this machine is {minutes} {way} Exoscale's; requests are signed"
         " with the time, and time limits depend on it",
         next_step="set the clock (timedatectl set-ntp true), then repeat the command",
     )

@@ -19,7 +19,7 @@ from rain_deploy import workers
 from rain_deploy.core.cluster import Cluster, Traits
 from rain_deploy.core.machine import Host, Intent, Jump, Resource, node_name
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.core.text import parse_peer_address
+from rain_deploy.core.text import count, parse_peer_address
 from rain_deploy.errors import HostKeyError, InputError, RainDeployError, StateError
 from rain_deploy.providers.hosts.openssh_config import Destination, bare_keys, known_keys, look_up
 
@@ -156,7 +156,7 @@ def _used(entries: tuple[str, ...], nodes: int) -> tuple[str, ...]:
         message = "no machine is named"
         raise InputError(message, next_step="name them: --hosts user@host,user@host or --hosts FILE")
     if len(entries) < nodes:
-        message = f"{nodes} nodes are asked for, but --hosts names {len(entries)}: {', '.join(entries)}"
+        message = f"{count(nodes, 'node')} asked for, but --hosts names {len(entries)}: {', '.join(entries)}"
         raise InputError(message)
     return entries[:nodes]
 

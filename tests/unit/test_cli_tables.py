@@ -1,0 +1,128 @@
+"""Tables that fit a terminal of 80 columns, and what stands in them as people write it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rain_deploy.cli.commands.runs import points_text
+from rain_deploy.cli.show import text
+from rain_deploy.core.machine import by_number
+from rain_deploy.core.text import count
+from rain_deploy.node.wire import PointRow
+from rain_deploy.runs.states import RunLine
+from rain_deploy.verbs.list import ClusterLine
+from rain_deploy.verbs.logs import PointsResult
+from tests.unit.fake_application import World
+
+WIDTH = 80
+RUN = "20261129-195411-12-9763-hsearch"
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.chdir(tmp_path)
+    return World(tmp_path / "home")
+
+
+def test_list_of_rented_machines_fits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    line = ClusterLine(
+        *("default", "ab12", "exoscale", 4),
+        up=True,
+        created_s=now - 1,
+        runs=11,
+        active_run=RUN,
+        limit_s=now + 1,
+        cost=12.34,
+        currency="CHF",
+        state="4 running",
+        zone="ch-gva-2",
+    )
+    monkeypatch.setattr(world.verbs, "_cluster", lambda: line)
+    shown = world.invoke("list").stdout.splitlines()
+    assert max(map(len, shown)) <= WIDTH
+    hour = text.moment(now)
+    row = f"default exoscale ch-gva-2 4 running {hour} 12.34 CHF {hour} 12"
+    assert shown[1].split() == row.split()
+
+
+@pytest.mark.parametrize(
+    ("fields", "nodes"),
+    [
+        ({"up": True}, "2 up"),
+        ({"up": False}, "2, not up"),
+        ({"up": True, "state": "1 running, 1 stopped"}, "1 running, 1 stopped"),
+        ({"up": False, "state": "unknown"}, "unknown, not up"),
+    ],
+)
+def test_list_says_how_many_nodes_are_in_which_state(
+    world: World, monkeypatch: pytest.MonkeyPatch, fields: dict[str, object], nodes: str
+) -> None:
+    made: dict[str, Any] = {"up": True, **fields}
+    line = ClusterLine("default", "ab12", "local", 2, created_s=1.8e9, **made)
+    monkeypatch.setattr(world.verbs, "_cluster", lambda: line)
+    assert f"local     {nodes}  " in world.invoke("list").stdout.splitlines()[1]
+
+
+def test_runs_fit_with_their_number_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    line = RunLine(RUN, 12, "h.py", (), "finished", "done", 0, now, now, now + 75, Path("/out"), pulled=True)
+    monkeypatch.setattr("tests.unit.fake_application.RUN_LINE", line)
+    head, row = world.invoke("runs").stdout.splitlines()
+    assert max(len(head), len(row)) <= WIDTH
+    assert row.startswith(f"12  {RUN}  done   {text.moment(now)}  ")
+
+
+def table(*rows: PointRow) -> list[list[str]]:
+    (shown,) = points_text(PointsResult("default", "r1", rows))
+    assert isinstance(shown, str)
+    return [line.split() for line in shown.splitlines()]
+
+
+def test_points_are_numbered_from_1_whatever_rain_calls_their_tasks() -> None:
+    rows = [PointRow(task=12 + 2 * n, parameters={"n": n}, state="finished", point=True) for n in range(20)]
+    head, *lines = table(*rows)
+    assert head == ["NO", "n", "STATE"]
+    assert [line[0] for line in lines] == [str(number) for number in range(1, 21)]
+
+
+def test_tasks_that_are_not_points_have_a_name_and_no_number() -> None:
+    point = PointRow(task=1, parameters={"n": 1}, state="finished", point=True)
+    other = PointRow(task=2, name="collect", state="running")
+    assert table(other, point, other, dataclasses.replace(point, task=3)) == [
+        ["NO", "NAME", "n", "STATE"],
+        ["collect", "running"],
+        ["1", "1", "finished"],
+        ["collect", "running"],
+        ["2", "1", "finished"],
+    ]
+
+
+def test_times_are_as_short_as_people_write_them() -> None:
+    now = time.time()
+    this_year = time.localtime(now)[0]
+    day = time.mktime((this_year, 1, 2, 3, 4, 0, 0, 0, -1))
+    if time.localtime(now)[:3] == (this_year, 1, 2):
+        day += 86400
+    assert text.moment(now) == time.strftime("%H:%M", time.localtime(now))
+    assert text.moment(day).startswith("Jan 0")
+    assert text.moment(time.mktime((2020, 11, 29, 19, 54, 0, 0, 0, -1))) == "2020-11-29 19:54"
+    assert text.moment(None) == ""
+
+
+def test_nodes_are_in_order_of_their_numbers() -> None:
+    names = ["node-10", "node-2", "node-1", "group", "node-100", "node-11"]
+    assert by_number(names) == ["group", "node-1", "node-2", "node-10", "node-11", "node-100"]
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "shown"),
+    [(0, "node", "0 nodes"), (1, "node", "1 node"), (2, "process", "2 processes"), (1, "point", "1 point")],
+)
+def test_one_is_singular(number: int, noun: str, shown: str) -> None:
+    assert count(number, noun) == shown
