@@ -125,7 +125,7 @@ class Task:
         plan = self.plan(ask=True)
         hosts = self.hosts(plan)
         host = next(host for host in hosts if host.name == self.name)
-        command = question(plan.cluster, host, hosts[0])
+        command = question(plan.seen, plan.cluster, host, hosts[0])
         facts = ask_facts(self.ctx.transport, host, command)
         try:
             same = ask_facts(self.own, host, command)

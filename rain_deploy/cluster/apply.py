@@ -47,7 +47,7 @@ def apply(ctx: Context, record: Record, plan: Plan) -> tuple[Cluster, tuple[str,
     if plan.start:
         wake(ctx, record.cluster, plan.start)
     machines = make(ctx, record, plan)
-    facts = look_at_hosts(ctx, spec, record.cluster, machines)
+    facts = look_at_hosts(ctx, plan.seen, record.cluster, machines)
     shared = shared_of(ctx, plan, assign(ctx, spec, record.cluster, facts))
     cluster, changed, count = bring_up(ctx, record, spec, shared)
     cluster = record.change(nodes=cluster.nodes, up=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from rain_deploy.cluster.context import Context
+from rain_deploy.cluster.seen import Seen
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Event, Notice, Progress, StepDone
 from rain_deploy.core.layout import ROOT_BASE, governor_port, user_base
@@ -18,6 +19,7 @@ from rain_deploy.core.text import count
 from rain_deploy.errors import HostKeyError, InputError, InstallFailed, RainDeployError
 from rain_deploy.fleet.fanout import Outcomes, StageReport, fan_out, once_it_answers
 from rain_deploy.parts.facts import facts_command, parse_facts
+from rain_deploy.parts.software import environment_digest
 from rain_deploy.parts.wall import cluster_addresses
 from rain_deploy.transport.base import Transport
 
@@ -70,7 +72,7 @@ def install_log(ctx: Context, cluster: Cluster) -> Path:
 
 
 def look_at_hosts(
-    ctx: Context, spec: ClusterSpec, cluster: Cluster, machines: tuple[Resource, ...]
+    ctx: Context, seen: Seen, cluster: Cluster, machines: tuple[Resource, ...]
 ) -> dict[Host, Facts]:
     """Return the machines' hosts with their facts, in order; without ``--min-nodes`` each must be reached."""
     provider = ctx.provider_for(cluster.provider)
@@ -81,7 +83,7 @@ def look_at_hosts(
     def ask(host: Host) -> Facts:
         fresh = provider.traits.owned and (host.name, host.machine) not in living
         return once_it_answers(
-            lambda: ask_facts(ctx.transport, host, question(cluster, host, hosts[0])),
+            lambda: ask_facts(ctx.transport, host, question(seen, cluster, host, hosts[0])),
             BOOT_S if fresh else again_s,
             began_s=began_s,
             waiting=lambda why: ctx.emit(Notice(f"waiting for {host.name} to answer: {why}")),
@@ -90,7 +92,7 @@ def look_at_hosts(
         )
 
     outcomes = fan_out(hosts, ask)
-    left = survivors(ctx, spec, tuple(host.name for host in hosts), outcomes.errors)
+    left = survivors(ctx, seen.spec, tuple(host.name for host in hosts), outcomes.errors)
     return {host: outcomes.values[host.name] for host in hosts if host.name in left}
 
 
@@ -117,10 +119,11 @@ def survivors(
     return left
 
 
-def question(cluster: Cluster, host: Host, first: Host) -> Command:
+def question(seen: Seen, cluster: Cluster, host: Host, first: Host) -> Command:
     """Return what one host is asked; the first also whether it can build the engine, while none is known."""
     tools = host is first and not cluster.engine_sha256
-    return facts_command(host, cluster.id, route_to=first.address, tools=tools)
+    digest = environment_digest(seen.environment) if seen.environment else ""
+    return facts_command(host, cluster.id, route_to=first.address, tools=tools, environment=digest)
 
 
 def ask_facts(transport: Transport, host: Host, asked: Command) -> Facts:

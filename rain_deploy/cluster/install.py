@@ -223,7 +223,7 @@ def preview(ctx: Context, plan: Plan) -> PlanResult:
 
     rows = []
     for host in hosts:
-        asked = StagePlan("facts", question(plan.cluster, host, hosts[0]).line())
+        asked = StagePlan("facts", question(plan.seen, plan.cluster, host, hosts[0]).line())
         lines = (asked, *(shown(host, stages[host.name]) for stages in steps if host.name in stages))
         rows.append(HostPlan(host.name, host.label or host.address, lines))
     origin = f"assumed for {', '.join(assumed)}: Debian 12 with root and systemd"

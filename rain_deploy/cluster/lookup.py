@@ -111,10 +111,13 @@ def ask_nodes(
     nodes yet are there too, as the cloud has them: an ``up`` was killed.
     """
     layout, off = cluster.layout, out_of_reach(cluster, account)
+    nodes = {node.name: node for node in cluster.nodes}
 
     def ask(host: Host) -> NodeStatus:
         places = layout.cluster, layout.node(host.index)
-        command = node_command(cluster, "status", *places, deadline_s=STATUS_DEADLINE_S)
+        command = node_command(
+            cluster, "status", *places, node=nodes[host.name], deadline_s=STATUS_DEADLINE_S
+        )
         result = ctx.transport.run(host, command)
         with understood(cluster, host.name):
             return read(NodeStatus, result.stdout) if result.exit_status == 0 else NodeStatus()

@@ -82,6 +82,7 @@ class Facts:
     machine_id: str
     route_address: str  # source address of the host's route to the first node; empty when not asked
     have: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()  # entries of the cache that are there and cannot be used; not in ``have``
     missing_tools: tuple[str, ...] = ()  # of what the engine's build needs
     node_config_sha256: str = ""  # of node.json; empty when the node was not installed
     running: tuple[str, ...] = ()  # of our services: ``governor``, ``supervisor``

@@ -11,6 +11,7 @@ from rain_deploy.core.spec import NODE_PYTHON
 from rain_deploy.core.step import Command
 from rain_deploy.errors import InstallFailed
 from rain_deploy.parts.shell import PACKAGE, render
+from rain_deploy.parts.software import code_bundle, soundness
 
 DEBIAN_12 = Facts(
     uid=0,
@@ -35,8 +36,13 @@ _FIND_TOOLS = {"PATH", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"}
 _JSON = cattrs.preconf.json.make_converter(detailed_validation=False)
 
 
-def facts_command(host: Host, cluster_id: str, *, route_to: str = "", tools: bool = False) -> Command:
-    """Return the question for one host.  ``tools``: also what the engine's build lacks there."""
+def facts_command(
+    host: Host, cluster_id: str, *, route_to: str = "", tools: bool = False, environment: str = ""
+) -> Command:
+    """Return the question for one host.  ``tools``: also what the engine's build lacks there.
+
+    ``environment`` is the digest of the environment that the node shall have.
+    """
     question = {
         "bases": [host.base] if host.base else [ROOT_BASE, user_base("UID")],
         "cluster": cluster_id,
@@ -45,6 +51,9 @@ def facts_command(host: Host, cluster_id: str, *, route_to: str = "", tools: boo
         # Nodes with a directory of their provider's have an address of their own too.
         "alone": not host.base,
         "python": NODE_PYTHON,
+        "code": code_bundle()[0],
+        "environment": environment,
+        "sound": soundness(),
         "tools": render("tools.sh.j2") if tools else "",
     }
     exports = [(name, value) for name, value in host.installer_env if name in _FIND_TOOLS]

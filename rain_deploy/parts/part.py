@@ -66,7 +66,9 @@ def facts_of(node: Node) -> Facts:
 def having(node: Node, path: str) -> Node:
     """Return the node with facts that know of ``path``."""
     facts = facts_of(node)
-    return replace(node, facts=replace(facts, have=tuple(dict.fromkeys((*facts.have, path)))))
+    damaged = tuple(other for other in facts.damaged if other != path)
+    have = tuple(dict.fromkeys((*facts.have, path)))
+    return replace(node, facts=replace(facts, have=have, damaged=damaged))
 
 
 def refusals(parts: Iterable[Part], nodes: tuple[Node, ...]) -> tuple[RainDeployError, ...]:

@@ -50,16 +50,26 @@ class Services(Part):
         return ("governor", "supervisor") if node.name == self._cluster.server.name else ("governor",)
 
 
-def node_argv(cluster: Cluster, verb: str, *args: str) -> tuple[str, ...]:
-    """Return the argument vector of a verb of our node code."""
-    layout = cluster.layout
-    python = f"{layout.environment(cluster.env_digest)}/bin/python"
-    return (python, layout.code(cluster.code_digest), verb, *args)
+def node_argv(cluster: Cluster, verb: str, *args: str, node: Node | None = None) -> tuple[str, ...]:
+    """Return the argument vector of a verb of our node code; the server node's if ``node`` is None.
+
+    The host's own Python runs it, without packages, so that damage to the environment cannot keep results
+    back or hide what runs.
+    """
+    facts = (node or cluster.server).facts
+    python = (facts and facts.python) or _environment_python(cluster)
+    return (python, "-I", "-S", cluster.layout.code(cluster.code_digest), verb, *args)
 
 
-def node_command(cluster: Cluster, verb: str, *args: str, deadline_s: float | None = 60.0) -> Command:
+def _environment_python(cluster: Cluster) -> str:
+    return f"{cluster.layout.environment(cluster.env_digest)}/bin/python"
+
+
+def node_command(
+    cluster: Cluster, verb: str, *args: str, node: Node | None = None, deadline_s: float | None = 60.0
+) -> Command:
     """Return a verb of our node code as a command."""
-    return Command(node_argv(cluster, verb, *args), deadline_s=deadline_s)
+    return Command(node_argv(cluster, verb, *args, node=node), deadline_s=deadline_s)
 
 
 def start_stage(cluster: Cluster, node: Node, *, probe: bool) -> Stage:
@@ -87,7 +97,7 @@ def config_stage(cluster: Cluster, node: Node) -> Stage:
 def services_step(cluster: Cluster, node: Node) -> Step:
     """Return the step that starts what does not run, or not as configured; it reports each as ``started``."""
     supervisor = ("--supervisor", cluster.layout.cluster) if node.name == cluster.server.name else ()
-    ensure = node_argv(cluster, "ensure", cluster.layout.node(node.host.index), *supervisor)
+    ensure = node_argv(cluster, "ensure", cluster.layout.node(node.host.index), *supervisor, node=node)
     started = f'started=$({shlex.join(ensure)})\nfor s in $started; do data started "$s"; done'
     return Step("services", act=started)
 
@@ -96,7 +106,9 @@ def proof_step(cluster: Cluster) -> Step:
     """Return the step of the server node that waits until all governors are registered in Rain."""
     count = len(cluster.nodes)
     words = (cluster.server.cluster_address, str(IDLE_PORT), "--expect", str(count))
-    ask = node_argv(cluster, "probe", *words, "--deadline", str(PROBE_DEADLINE_S))
+    code = cluster.layout.code(cluster.code_digest)
+    # It asks through Rain's client, which is in the environment.
+    ask = (_environment_python(cluster), code, "probe", *words, "--deadline", str(PROBE_DEADLINE_S))
     return Step(f"{count} governor{'s' * (count > 1)} registered", act=shlex.join(ask))
 
 

@@ -39,7 +39,7 @@ def code_bundle() -> tuple[str, tuple[PayloadFile, ...]]:
     places = [("__main__.py", node / "launch.py")]
     places += [(f"node/{path.relative_to(node)}", path) for path in sorted(node.rglob("*.py"))]
     places += [(f"site/rain_deploy_companion/{path.name}", path) for path in sorted(companion.glob("*.py"))]
-    files = tuple(PayloadFile(place, path.read_bytes()) for place, path in places)
+    files = tuple(PayloadFile(place, path.read_bytes()) for place, path in sorted(places))
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.path} {len(file.data)}\n".encode() + file.data)
@@ -61,6 +61,14 @@ class Software(Part):
     def done(self, node: Node) -> Node:
         return having(node, self.makes) if self.makes else node
 
+    def damaged(self, node: Node) -> bool:
+        """Return whether the node has it, and cannot use it."""
+        return self.makes in facts_of(node).damaged
+
+    def title(self, node: Node, name: str) -> str:
+        """Return the name of the step that brings it."""
+        return f"{name}, which was damaged" if self.damaged(node) else name
+
 
 class Code(Software):
     """The node code."""
@@ -70,13 +78,17 @@ class Code(Software):
         return f"{self.shared.layout.code(code_bundle()[0])}/__main__.py"
 
     def lacks(self, node: Node) -> str | None:
-        return None if self.makes in facts_of(node).have else "the node code will be sent"
+        if self.makes in facts_of(node).have:
+            return None
+        what = "is damaged and will be sent again" if self.damaged(node) else "will be sent"
+        return f"the node code {what}"
 
     def stage(self, node: Node) -> Stage:
         """Place the bundle by rename: nodes that share a machine may do it at once."""
         digest, files = code_bundle()
         directory = self.shared.layout.code(digest)
-        steps = (step("node code", "code.sh.j2", directory=directory, makes=self.makes),)
+        name = self.title(node, "node code")
+        steps = (step(name, "code.sh.j2", directory=directory, makes=self.makes),)
         return Stage(self.stage_name, steps, tuple(PayloadFile(f"code/{f.path}", f.data) for f in files))
 
 
@@ -89,6 +101,11 @@ def compat_files() -> tuple[tuple[str, bytes], ...]:
     """Return (name, content) of what makes Rain's client work on Python 3.11; part of every environment."""
     files = sorted((PACKAGE / "companion/compat").iterdir())
     return tuple((file.name, file.read_bytes()) for file in files if file.suffix in {".py", ".pth"})
+
+
+def soundness() -> str:
+    """Return the script by which an environment's own Python checks the environment."""
+    return (PACKAGE / "node/sound.py").read_text("ascii")
 
 
 def environment_digest(environment: ResolvedEnvironment) -> str:
@@ -141,8 +158,11 @@ class Environment(Software):
             )
 
     def lacks(self, node: Node) -> str | None:
-        there = self.makes in facts_of(node).have
-        return None if there else "the Python environment will be installed (2 GB of disk)"
+        if self.makes in facts_of(node).have:
+            return None
+        if self.damaged(node):
+            return "the Python environment is damaged and will be installed again"
+        return "the Python environment will be installed (2 GB of disk)"
 
     def stage(self, node: Node) -> Stage:
         """Install ``apt`` packages, run ``setup``, let uv build it.  The payload leaves out what is there."""
@@ -164,7 +184,7 @@ class Environment(Software):
             if self.shared.uv is not None and uv not in facts.have:
                 payload.append(PayloadFile("env/uv", self.shared.uv, 0o755))
         built = step(
-            "environment",
+            self.title(node, "environment"),
             "environment.sh.j2",
             parallel=True,
             makes=self.makes,
@@ -172,6 +192,7 @@ class Environment(Software):
             python=facts.python,
             uv=uv,
             version=NODE_PYTHON_TEXT,
+            sound=f"cd -- {shlex.quote(self._path)} && bin/python -I -S -c {shlex.quote(soundness())}",
         )
         steps.append(built)
         return Stage(self.stage_name, tuple(steps), tuple(payload), deadline_s=DEADLINE_S, installs=True)
@@ -239,7 +260,10 @@ class Engine(Software):
     def lacks(self, node: Node) -> str | None:
         facts, cluster, url = facts_of(node), self.shared.cluster, self.shared.engine.url
         if cluster.engine_sha256:
-            return None if self.makes in facts.have else "the Rain engine will be sent"
+            if self.makes in facts.have:
+                return None
+            again = " again, because it is damaged there" if self.damaged(node) else ""
+            return f"the Rain engine will be sent{again}"
         if not self._makes(node):
             return f"the Rain engine will be sent from {cluster.server.name}"
         if url:
@@ -254,10 +278,8 @@ class Engine(Software):
         steps: list[Step] = []
         payload: list[PayloadFile] = []
         if sha256 := shared.cluster.engine_sha256:
-            place, source = self.makes, "engine/rain"
-            steps.append(
-                step("engine", "place.sh.j2", parallel=True, makes=place, sha256=sha256, source=source)
-            )
+            place, source, name = self.makes, "engine/rain", self.title(node, "engine")
+            steps.append(step(name, "place.sh.j2", parallel=True, makes=place, sha256=sha256, source=source))
             if shared.binary is not None and place not in facts.have:
                 payload.append(PayloadFile(source, shared.binary, 0o755))
         elif self._makes(node):

@@ -68,7 +68,9 @@ def _hosts(ctx: Context, plan: Plan, hosts: tuple[Host, ...]) -> Iterator[CheckL
     """Yield what is found on machines that exist.  Of one that all nodes share, one node is shown."""
     shared = ctx.provider_for(plan.cluster.provider).traits.shared_machine
     asked, transport = (hosts[:1], ctx.local) if shared else (hosts, ctx.transport)
-    outcomes = fan_out(asked, lambda host: ask_facts(transport, host, question(plan.cluster, host, hosts[0])))
+    outcomes = fan_out(
+        asked, lambda host: ask_facts(transport, host, question(plan.seen, plan.cluster, host, hosts[0]))
+    )
     for host in asked:
         if failed := outcomes.errors.get(host.name):
             yield _refused(_subject(host), failed)

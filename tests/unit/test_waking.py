@@ -10,6 +10,7 @@ import pytest
 
 from rain_deploy.cluster.hosts import BOOT_S, look_at_hosts
 from rain_deploy.cluster.power import awake
+from rain_deploy.cluster.seen import Seen
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Machines
 from rain_deploy.core.run import RunRecord
@@ -102,10 +103,10 @@ def test_more_machines_than_are_asked_at_once_are_waited_for_as_long_as_one(worl
         wake(world, cluster, clock, everyone=True)
     assert clock.now_s < BOOT_S + len(cluster.nodes)
     fresh, clock, spec = replace(cluster, up=False), Clock(), ClusterSpec("one", "exoscale", "test")
+    resources = world.store.resources(cluster.id)
+    seen = Seen(spec, fresh, recorded=True, resources=resources, now_s=0.0)
     with pytest.raises(Unreachable):
-        look_at_hosts(
-            replace(world.ctx, clock=clock, pause=clock.pause), spec, fresh, world.store.resources(cluster.id)
-        )
+        look_at_hosts(replace(world.ctx, clock=clock, pause=clock.pause), seen, fresh, resources)
     assert clock.now_s < BOOT_S + len(cluster.nodes)
 
 

@@ -160,6 +160,19 @@ def probe(host: str, port: int, *, expect: int, deadline_s: float, warm: bool) -
     return 0 if len(governors) >= expect else 1
 
 
+def environment_damage(config: NodeConfig) -> str:
+    """Return why the Python environment cannot be used; empty if its Python starts and no file differs."""
+    argv = [config.python, "-I", "-S", str(config.code / "node" / "sound.py")]
+    pipe = subprocess.PIPE
+    try:
+        subprocess.run(argv, cwd=config.env, stderr=pipe, text=True, check=True, timeout=_READY_DEADLINE_S)
+    except subprocess.CalledProcessError as error:
+        return str(error.stderr).strip().rpartition("\n")[2] or f"its Python ends with {error.returncode}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return ""
+
+
 class WarmProbe(subprocess.Popen[bytes]):
     """A ``probe`` process that has imported Rain and waits to be asked; it ends once it has answered."""
 

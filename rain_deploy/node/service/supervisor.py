@@ -122,6 +122,9 @@ class Attempt:
     def _start(self) -> Ending | None:
         """Start server and job; return an ending if too few governors register.  Raises EngineFailed."""
         run, epoch = self._run, self._run.attempt_dir
+        if damage := engine.environment_damage(self._config):
+            fault = f"the Python environment of the server node cannot be used ({damage})"
+            raise EngineFailed(f"{fault}; `rain-deploy up` builds it again")
         server = leader(self._config.service, "server", epoch)
         if server is None:
             if (epoch / "log").exists():

@@ -81,15 +81,42 @@ def ours(question: dict[str, Any], bases: list[str]) -> dict[str, Any]:
         for state in glob.glob(f"{own}/runs/*/state.json"):
             if parsed(state).get("state") != "finished":
                 active = os.path.basename(os.path.dirname(state))
+    found = {path for base in bases for kind in cached for path in glob.glob(f"{base}/cache/{kind}")}
+    damaged = {path for path in found if not usable(path, question)}
     return {
-        "have": sorted(
-            path for base in bases for kind in cached for path in glob.glob(f"{base}/cache/{kind}")
-        ),
+        "have": sorted(found - damaged),
+        "damaged": sorted(damaged),
         "node_config_sha256": config,
         "running": running,
         "active_run": active,
         "taken": taken,
     }
+
+
+def usable(path: str, question: dict[str, Any]) -> bool:
+    """Check what is in the cache: the engine, and the code and the environment that are about to be used."""
+    directory = os.path.dirname(path)
+    kind, digest = directory.split("/")[-2:]
+    if kind == "engine":
+        return os.access(path, os.X_OK) and hashlib.sha256(read(path)).hexdigest() == digest
+    if kind == "code" and digest == question["code"]:
+        return code_digest(directory) == digest
+    if kind == "envs" and digest == question["environment"]:
+        return succeeds("bin/python", "-I", "-S", "-c", question["sound"], cwd=directory)
+    return True
+
+
+def code_digest(directory: str) -> str:
+    """Return the digest of node code, as ``software.code_bundle`` computes it."""
+    paths = []
+    for above, folders, names in os.walk(directory):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        paths += [os.path.relpath(os.path.join(above, name), directory) for name in names]
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        data = read(os.path.join(directory, path))
+        digest.update(f"{path} {len(data)}\n".encode() + data)
+    return digest.hexdigest()[:16]
 
 
 def service_of(pid_file: str) -> str:
@@ -119,10 +146,10 @@ def read(path: str) -> bytes:
         return b""
 
 
-def succeeds(*argv: str) -> bool:
+def succeeds(*argv: str, cwd: str | None = None) -> bool:
     """Run a program; a missing one fails."""
     try:
-        return subprocess.call(argv, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, timeout=20) == 0
+        return subprocess.call(argv, cwd=cwd, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, timeout=20) == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 
