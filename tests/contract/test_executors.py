@@ -33,9 +33,9 @@ HOST = Host("node-1", "127.3.0.1", 22, "me", ())
 TRAITS = Traits(owned=False, installs_packages=False, needs_wall=False, shared_machine=False)
 NODE_CODE = """\
 #!/bin/sh
-[ "$2" = ensure ] || exit 0
-for service in governor ${4:+supervisor}; do
-  grep -qsx "$service" "$3/services" || { echo "$service" | tee -a "$3/services"; }
+[ "$4" = ensure ] || exit 0
+for service in governor ${6:+supervisor}; do
+  grep -qsx "$service" "$5/services" || { echo "$service" | tee -a "$5/services"; }
 done
 """
 """In the place of the nodes' Python: remembers beside node.json what it has started."""
@@ -59,7 +59,8 @@ class Lost(LocalTransport):
 
 
 def cluster(base: Path) -> Cluster:
-    node = Node("node-1", HOST, DEBIAN_12, "127.3.0.1", 7301, 2)
+    facts = replace(DEBIAN_12, python=f"{base}/cache/envs/env/bin/python")
+    node = Node("node-1", HOST, facts, "127.3.0.1", 7301, 2)
     return Cluster(
         "ab12",
         "one",

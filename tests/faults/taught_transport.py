@@ -44,7 +44,7 @@ class TaughtTransport(FakeTransport):
         return CommandResult(0, answer, b"")
 
     def _taught(self, command: Command) -> bytes | None:
-        verb = command.argv[2] if len(command.argv) > 2 else ""
+        verb = command.argv[4] if len(command.argv) > 4 else ""
         try:
             return (self._machines / f".{verb}.answer").read_bytes()
         except (FileNotFoundError, OSError):

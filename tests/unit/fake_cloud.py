@@ -206,7 +206,7 @@ class Nodes:
         self, host: Host, command: Command, *, on_stdout: Chunk | None = None, on_stderr: Chunk | None = None
     ) -> CommandResult:
         self.connect(host)
-        verb = command.argv[2] if command.argv[0] != "sh" else "sh"
+        verb = command.argv[4] if command.argv[0] != "sh" else "sh"
         self.asked.append((host.machine, verb))
         if verb in self.failing:
             return CommandResult(1, b"", b"it failed")

@@ -41,9 +41,9 @@ def ask(*, route_to: str = "", **variables: str) -> Facts:
 
 def test_the_base_of_its_environment_is_told_and_searched_for_what_is_there(tmp_path: Path) -> None:
     base = tmp_path / "the base"
-    engine = base / "cache/engine/00/rain"
+    engine = base / "cache/engine" / hashlib.sha256(b"").hexdigest() / "rain"
     engine.parent.mkdir(parents=True)
-    engine.touch()
+    engine.touch(mode=0o755)
     facts = ask(RAIN_DEPLOY_BASE=str(base))
     assert facts.base == str(base)
     assert str(engine) in facts.have
