@@ -15,7 +15,7 @@ from rain_deploy.errors import ApiError, CredentialsError, InputError, StateErro
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.software import check_packages, engine_key, node_lock, refuse_template
 from rain_deploy.parts.supply.cache import EngineCache
-from rain_deploy.parts.supply.resolve import asked, resolve, unresolved
+from rain_deploy.parts.supply.resolve import asked, locked_names, resolve, unresolved
 from rain_deploy.providers.base import Cloud, Provider
 
 RUNNING, STARTING = "running", "starting"
@@ -280,5 +280,8 @@ def _environment(
     if requires:
         ctx.emit(Notice("resolving the requirements"))
     environment = resolve(wanted, lock)
+    if kept and (gone := locked_names(kept[1].lock_text) - locked_names(environment.lock_text)):
+        without = f"no longer installed: {', '.join(sorted(gone))}"
+        ctx.emit(Notice(f"{without}; to keep them, repeat the --with and --requirements of earlier commands"))
     ctx.store.save_environment(cluster.id, question, environment)
     return environment, True

@@ -83,6 +83,11 @@ def unresolved(spec: EnvironmentSpec, base_lock: str) -> ResolvedEnvironment:
     return ResolvedEnvironment(lock_text=base_lock, apt=spec.apt, setup=setup)
 
 
+def locked_names(lock: str) -> frozenset[str]:
+    """Return the names of the packages in a lock."""
+    return frozenset(found[1] for found in _LOCKED.finditer(lock))
+
+
 def asked(spec: EnvironmentSpec, base_lock: str) -> str:
     """Return the digest of all that ``resolve`` reads: if it is the same, a kept resolution still holds."""
     texts = [text for _path, text in _requirement_files(spec.requirements)] if spec.requirements else []
