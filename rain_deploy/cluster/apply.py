@@ -31,7 +31,7 @@ def agree(ctx: Context, plan: Plan) -> None:
     if seen.account and seen.account.silent:
         unknown = f"the cloud did not answer, so it is unknown what there is of {name}: {seen.account.silent}"
         sentences = (unknown, *sentences)
-    for sentence in sentences:
+    for sentence in (*sentences, *(f"security group, to be repaired: {repair}" for repair in plan.repairs)):
         ctx.emit(Notice(sentence))
     if plan.question and not ctx.confirm(plan.question):
         raise Declined("nothing was made", next_step=f"rain-deploy up -c {name}")

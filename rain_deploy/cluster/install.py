@@ -239,7 +239,7 @@ def preview(ctx: Context, plan: Plan) -> PlanResult:
         hosts=tuple(rows),
         quote=cluster.bill.quote if cluster.bill else None,
         creates=tuple(f"{intent.kind} {intent.name}" for intent in plan.create),
-        offer=plan.offer,
+        offer=(*plan.offer, *(f"security group, to be repaired: {repair}" for repair in plan.repairs)),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.seen import ASLEEP, RUNNING, Account, has_moved
 from rain_deploy.core.cluster import Cluster, Node, Role
-from rain_deploy.core.machine import Host, by_number
+from rain_deploy.core.machine import Host, Reach, by_number
 from rain_deploy.core.text import hour, money
 from rain_deploy.errors import EngineError, HostKeyError, InputError, RainDeployError, Unproved, Unreachable
 from rain_deploy.fleet.fanout import fan_out
@@ -158,7 +158,7 @@ def out_of_reach(cluster: Cluster, account: Account | None) -> Mapping[str, str]
 
 
 def drift(
-    ctx: Context, cluster: Cluster, account: Account | None, lines: Iterable[NodeLine]
+    ctx: Context, cluster: Cluster, account: Account | None, lines: Iterable[NodeLine], reach: Reach
 ) -> Iterator[str]:
     """Yield a sentence for each difference from the record: of nodes that were asked, and of the account."""
     if not cluster.up:
@@ -173,6 +173,9 @@ def drift(
             yield f"{line.name} is {line.state}"
     if account:
         yield from _account_drift(ctx, cluster, account)
+    yield from (f"security group: {sentence}" for sentence in (*reach.repairs, reach.refused) if sentence)
+    if reach.unknown:
+        yield f"the rules of the security group are unknown: {reach.unknown}"
     yield from (f"{node.name} is left out" for node in cluster.left_out)
 
 

@@ -30,6 +30,7 @@ class Plan:
     """All that shall exist; an intent whose outcome is unknown may be among them."""
     offer: tuple[str, ...] = ()
     """What the user reads before money is spent: what is made, opened, paid, and when it ends."""
+    repairs: tuple[str, ...] = ()  # what is not as it should be in the cloud's own wall
     question: str = ""  # what the user must agree to before anything is done
 
 
@@ -37,8 +38,10 @@ def plan_up(provider: Provider, seen: Seen, *, shrink: bool = False) -> Plan:
     """Return the plan that leads to the nodes wished for.
 
     ``shrink``: nodes above that number leave; without it no living node is ever touched.
-    Raises InputError where --max-cost would be spent at once.
+    Raises InputError where --max-cost would be spent at once, and where strangers reach Rain.
     """
+    if seen.reach and seen.reach.refused:
+        raise InputError(seen.reach.refused, next_step=seen.reach.next_step)
     was, cluster, account = seen.cluster, _agreed(seen), seen.account
     intents = provider.intents(seen.spec, cluster, seen.nodes)
     # Recorded machines above the number leave, or a command that was killed made them.
@@ -57,6 +60,7 @@ def plan_up(provider: Provider, seen: Seen, *, shrink: bool = False) -> Plan:
         create=tuple(intent for intent in intents if (intent.kind, intent.name) not in seen.existing),
         intents=intents,
         offer=offer,
+        repairs=seen.reach.repairs if seen.reach and seen.recorded else (),
         question=question,
     )
 

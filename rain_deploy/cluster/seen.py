@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster, Node, Quote
 from rain_deploy.core.events import Notice
-from rain_deploy.core.machine import Resource, node_index
+from rain_deploy.core.machine import Reach, Resource, node_index
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec, ResolvedEnvironment
 from rain_deploy.core.text import count, owner_tag
 from rain_deploy.errors import ApiError, CredentialsError, InputError, StateError
@@ -70,6 +70,7 @@ class Seen:
     """On record, in order of making; ``ref`` is empty where the outcome of a create is unknown."""
     now_s: float
     account: Account | None = None  # None where nothing is priced
+    reach: Reach | None = None  # who reaches its machines; None: unknown, or not the provider's to say
     quote: Quote | None = None  # the price of its machines, where they must be paid for anew
     environment: ResolvedEnvironment | None = None
     resolved: bool = True
@@ -133,10 +134,11 @@ def look(
         return seen
     account = ask(cloud) if resources else Account(key=cloud.account)
     refuse_another_account(provider, cluster, resources, account)
-    seen = replace(seen, account=account, cluster=account.billed(cluster, seen.now_s))
+    reach = None if account.silent else cloud.reach(cluster, account.of(cluster), spec.allow_ip)
+    seen = replace(seen, account=account, cluster=account.billed(cluster, seen.now_s), reach=reach)
     if not is_offered(seen) or (shrink and seen.nodes <= len(cluster.nodes)):  # no machine is made
         return seen
-    quote = cloud.quote(spec, cluster, max(seen.missing, 0))
+    quote = replace(cloud.quote(spec, cluster, max(seen.missing, 0)), opens=reach.opens if reach else ())
     if seen.missing > 0:
         refuse_template(quote.template)
     return replace(seen, quote=quote)
@@ -165,6 +167,16 @@ def viewed(ctx: Context, provider: str) -> Iterator[Cloud | None]:
     cloud = ctx.provider_for(provider).cloud
     with cloud.within(VIEW_S) if cloud else contextlib.nullcontext():
         yield cloud
+
+
+def reach_of(ctx: Context, cluster: Cluster, account: Account) -> Reach:
+    """Return who reaches the machines of a cluster that the account shows; empty if it shows none."""
+    mine = account.of(cluster)
+    try:
+        with viewed(ctx, cluster.provider) as cloud:
+            return cloud.reach(cluster, mine) if cloud and mine else Reach()
+    except (ApiError, CredentialsError, InputError) as error:
+        return Reach(unknown=error.message)
 
 
 def note(ctx: Context, cluster: Cluster, account: Account) -> Cluster:

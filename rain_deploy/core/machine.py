@@ -174,6 +174,18 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """Who reaches a cluster's machines through the cloud's own wall, beside who should: sentences."""
+
+    opens: tuple[str, ...] = ()  # what is open to whom
+    repairs: tuple[str, ...] = ()  # what is not as it should be, and ``up`` repairs
+    warnings: tuple[str, ...] = ()  # what is open to everybody, because somebody wants it
+    refused: str = ""  # why ``up`` refuses to go on
+    next_step: str = ""  # what ends the refusal
+    unknown: str = ""  # why nothing of this is known
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceType:
     """A size of machine, ``family.size``, with its price; ``per_hour`` None: not in the price table."""
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from rain_deploy.core.cluster import Cluster, Quote, Traits
-from rain_deploy.core.machine import Host, InstanceType, Intent, Resource
+from rain_deploy.core.machine import Host, InstanceType, Intent, Reach, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import RainDeployError
 
@@ -25,6 +25,12 @@ class Cloud(Protocol):
 
         Raises InputError for a cluster name that is taken and for an unknown zone, type or template (with
         the valid ones), and QuotaError if there is no room.
+        """
+
+    def reach(self, cluster: Cluster, found: tuple[Resource, ...], allow_ip: tuple[str, ...] = ()) -> Reach:
+        """Compare who reaches the cluster's machines with who should; changes nothing.
+
+        ``found``: what the account shows of it.  ``allow_ip``: networks that are asked for.
         """
 
     def zones(self) -> tuple[str, ...]:
@@ -67,7 +73,10 @@ class Provider(Protocol):
         """
 
     def settle(self, cluster: Cluster, resources: tuple[Resource, ...]) -> Mapping[str, RainDeployError]:
-        """Wait until the machines run; return the errors of those that do not, by resource name."""
+        """Wait until the machines run, and those who shall reach them do.
+
+        Returns the errors of machines that do not run, by resource name.
+        """
 
     def hosts(self, cluster: Cluster, resources: tuple[Resource, ...]) -> tuple[Host, ...]:
         """Return the cluster's machines in order, server first, once each has an address."""

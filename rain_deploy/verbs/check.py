@@ -59,9 +59,19 @@ def check(ctx: Context, spec: ClusterSpec) -> CheckResult:
     findings = (
         *((accepted,) if account else ()),
         *(CheckLine(spec.provider, "ok", sentence) for sentence in (*plan.seen.sentences, *plan.offer)),
+        *_wall(plan),
         *(_hosts(ctx, plan, hosts) if hosts else ()),
     )
     return CheckResult(spec.provider, findings)
+
+
+def _wall(plan: Plan) -> Iterator[CheckLine]:
+    """Yield who reaches the machines, unless the offer says it, and what ``up`` would repair."""
+    reach = plan.seen.reach
+    for sentence in reach.opens if reach and not plan.offer else ():
+        yield CheckLine("security group", "ok", sentence)
+    for repair in plan.repairs:
+        yield CheckLine("security group", "change", repair)
 
 
 def _hosts(ctx: Context, plan: Plan, hosts: tuple[Host, ...]) -> Iterator[CheckLine]:

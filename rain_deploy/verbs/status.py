@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import NodeLine, ask_nodes, drift, recorded
-from rain_deploy.cluster.seen import account_of, note
+from rain_deploy.cluster.seen import account_of, note, reach_of
 from rain_deploy.core.events import Notice, Result
+from rain_deploy.core.machine import Reach
 from rain_deploy.errors import Drift, RainDeployError
 from rain_deploy.runs.states import RunLine, record_states, run_line, runs_of, unfinished, why_over
 
@@ -47,6 +48,9 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
     cluster = recorded(ctx, name)
     account = account_of(ctx, cluster.provider)
     cluster = note(ctx, cluster, account) if account else cluster
+    reach = reach_of(ctx, cluster, account) if account else Reach()
+    for sentence in reach.warnings:
+        ctx.emit(Notice(sentence, warning=True))
     lines, server = ask_nodes(ctx, cluster, account)
     states = {run.run: run for run in server.runs} if server else {}
     record_states(ctx, cluster, states)
@@ -65,7 +69,7 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
         nodes=tuple(lines),
         governors=sum(line.state == "ready" for line in lines),
         run=run_line(shown[0], states.get(shown[0].id), over) if shown else None,
-        drift=tuple(drift(ctx, cluster, account, lines)),
+        drift=tuple(drift(ctx, cluster, account, lines, reach)),
         seconds=time.monotonic() - started_s,
         checked=check,
         limit_s=cluster.limit_s,

@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.machine import Intent, Resource
+from rain_deploy.core.machine import Intent, Reach, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import (
     ApiError,
+    CredentialsError,
     DownIncomplete,
     InputError,
     PartlyUp,
@@ -34,7 +35,7 @@ from rain_deploy.providers.exoscale.api import Api
 from rain_deploy.providers.exoscale.labels import labels, shared_name
 from rain_deploy.providers.exoscale.patience import Patience
 from rain_deploy.providers.exoscale.provider import ExoscaleProvider
-from tests.lab.faults import Fault
+from tests.lab.faults import Fault, reply
 from tests.lab.lab import Lab
 from tests.lab.machines import NoMachines
 from tests.lab.store import Group
@@ -464,7 +465,7 @@ def test_ssh_opens_to_the_address_that_the_cloud_sees_and_rain_to_the_group(worl
 def test_rules_are_for_the_ssh_port_of_the_cluster(world: World) -> None:
     provider = world.provider()
     _, group, _ = provider.intents(machines(ALLOWED, ssh_port=2222), CLUSTER, 1)
-    provider.create(group)
+    provider.settle(CLUSTER, (provider.create(group),))
     assert world.opened() == world.expected("203.0.113.7/32", port=2222)
 
 
@@ -474,15 +475,165 @@ def test_an_event_that_comes_late_is_waited_for(world: World) -> None:
     assert world.opened() == world.expected(f"{OPERATOR}/32")
 
 
-def test_where_no_event_tells_the_address_nothing_is_made(world: World) -> None:
+RULE_ID = "5c9b6a10-0000-4000-8000-000000000001"
+UNTOLD: dict[str, Callable[[Lab], object]] = {
+    "403": lambda lab: lab.faults.status("list-events", 403, "Forbidden by role policy", times=None),
+    "404": lambda lab: lab.faults.status("list-events", 404, "Not found", times=None),
+    "501": lambda lab: lab.faults.status("list-events", 501, "Not implemented", times=None),
+    "html": lambda lab: lab.faults.html("list-events", 200, times=None),
+    "another form": lambda lab: lab.faults.answer("list-events", reply(200, {"total": 0}), times=None),
+    "no address": lambda lab: lab.faults.answer("list-events", reply(200, [{"uri": "/v2/x"}]), times=None),
+}
+
+
+@pytest.mark.parametrize("how", UNTOLD)
+def test_where_events_do_not_tell_the_address_it_is_asked_for_before_anything_is_made(
+    world: World, how: str
+) -> None:
+    UNTOLD[how](world.lab)
+    reach = world.provider().cloud.reach(CLUSTER, ())
+    assert "from which address it sees this machine" in reach.refused
+    assert "--allow-ip" in reach.next_step
+    assert (world.writes(), world.time.paused_s) == ([], 0.0)
+    assert world.provider().cloud.reach(CLUSTER, (), ("203.0.113.7",)).refused == ""
+
+
+def test_where_the_event_of_this_change_does_not_come_the_wait_ends(world: World) -> None:
     world.lab.faults.list_lag_s["list-events"] = 3600.0
     provider = world.provider()
-    key, group, _ = provider.intents(spec(cluster_spec()), CLUSTER, 1)
-    provider.create(key)
+    _, group, _ = provider.intents(spec(cluster_spec()), CLUSTER, 1)
+    made = provider.create(group)
     with pytest.raises(InputError) as error:
-        provider.create(group)
+        provider.settle(CLUSTER, (made,))
     assert "--allow-ip" in (error.value.next_step or "")
-    assert [left.kind for left in world.lab.left()] == ["ssh-key"]
+    assert world.time.paused_s < 30
+    assert any("the event that names this machine's address" in sentence for sentence in world.told)
+
+
+# ---- the rules of the group while machines boot
+
+
+def test_rules_are_added_while_machines_boot_and_until_then_the_group_lets_nobody_in(world: World) -> None:
+    rules_at: list[int] = []
+    world.lab.faults.call("create-instance", lambda _: rules_at.append(len(world.group.rules)), times=None)
+    world.up(3, cluster_spec())
+    assert rules_at == [0, 0, 0]
+    creates = world.lab.log.of("create-instance")
+    added = world.lab.log.of("add-rule-to-security-group")
+    assert max(each.ended_s or 0.0 for each in creates) <= min(each.began_s for each in added)
+    assert world.opened() == world.expected(f"{OPERATOR}/32")
+
+
+def test_machines_are_not_settled_before_the_group_is_open(world: World) -> None:
+    world.lab.faults.hang("add-rule-to-security-group", 1.0)
+    world.up(1)
+    assert world.opened() == world.expected("203.0.113.7/32")
+
+
+def test_a_command_that_was_killed_before_the_rules_is_completed_by_the_next(world: World) -> None:
+    killed, (key, group, node) = world.provider(), world.provider().intents(spec(), CLUSTER, 1)
+    for intent in (key, group, node):
+        killed.create(intent)
+    assert world.group.rules == []
+    world.up(1)
+    assert world.opened() == world.expected("203.0.113.7/32")
+    assert len(world.lab.instances()) == 1
+
+
+def test_a_rule_that_is_refused_ends_the_wait_for_machines_at_once(world: World) -> None:
+    world.lab.faults.status("add-rule-to-security-group", 403, "Forbidden by role policy", times=None)
+    world.lab.faults.outcome("create-instance", "pending", times=None)
+    provider = world.provider()
+    made = [provider.create(intent) for intent in provider.intents(spec(), CLUSTER, 1)]
+    with pytest.raises(CredentialsError, match="may not do add-rule"):
+        provider.settle(CLUSTER, tuple(made))
+    assert world.time.paused_s < 30
+
+
+# ---- the difference between the rules and what they should be
+
+
+def reach(world: World, *allow_ip: str) -> Reach:
+    provider = world.provider()
+    return provider.cloud.reach(CLUSTER, provider.cloud.survey(), allow_ip)
+
+
+def add_rule(world: World, protocol: str, *ports: int, network: str = "0.0.0.0/0") -> None:
+    """A rule as a person adds it."""
+    rule: dict[str, Any] = {"id": RULE_ID, "flow-direction": "ingress", "protocol": protocol}
+    rule |= {"start-port": ports[0], "end-port": ports[-1]} if ports else {"icmp": {"type": 8, "code": 0}}
+    world.group.rules.append({**rule, "network": network})
+
+
+def test_a_group_as_it_should_be_needs_no_repair(world: World) -> None:
+    world.up(1)
+    now = reach(world)
+    assert (now.repairs, now.warnings, now.refused) == ((), (), "")
+    assert now.opens == (
+        "SSH (tcp 22) is open to 203.0.113.7/32",
+        "Rain's ports are open to the machines of this cluster",
+    )
+    assert reach(world, "203.0.113.7") == now
+
+
+@pytest.mark.parametrize("missing", range(4))
+def test_a_missing_rule_is_seen_repaired_and_said(world: World, missing: int) -> None:
+    world.up(1, cluster_spec())
+    gone = world.group.rules.pop(missing)
+    (repair,) = reach(world).repairs
+    is_ssh = "network" in gone
+    assert ("SSH (tcp 22) is open to nobody" if is_ssh else f"tcp {gone['start-port']}") in repair
+    world.up(1, cluster_spec())
+    assert world.opened() == world.expected(f"{OPERATOR}/32")
+    assert reach(world).repairs == ()
+    said = " ".join(world.told)
+    assert ("SSH (tcp 22) opens to" if is_ssh else "repaired the security group: tcp") in said
+
+
+@pytest.mark.parametrize(
+    ("protocol", "ports"),
+    [("icmp", ()), ("icmpv6", ()), ("udp", (7000, 8000)), ("udp", (22, 22)), ("gre", ())],
+)
+def test_a_rule_of_another_protocol_does_not_reach_rain(
+    world: World, protocol: str, ports: tuple[int, ...]
+) -> None:
+    world.up(1)
+    add_rule(world, protocol, *ports)
+    world.up(1)
+    now = reach(world)
+    assert (now.refused, now.repairs) == ("", ())
+    assert any(sentence.startswith(protocol) for sentence in now.opens)
+    assert any(rule["protocol"] == protocol for rule in world.group.rules)
+
+
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "198.51.100.0/24"])
+@pytest.mark.parametrize(
+    ("protocol", "ports"), [("tcp", (7000, 7300)), ("tcp", (1, 65535)), ("all", (1, 65535))]
+)
+def test_a_rule_that_opens_rain_to_others_is_refused_with_the_command_that_removes_it(
+    world: World, protocol: str, ports: tuple[int, ...], network: str
+) -> None:
+    world.up(1)
+    add_rule(world, protocol, *ports, network=network)
+    now = reach(world)
+    assert "opens Rain's ports" in now.refused
+    assert network in now.refused
+    assert now.next_step == f"exo compute security-group rule delete {world.group.id} {RULE_ID}"
+    with pytest.raises(InputError, match="opens Rain's ports"):
+        world.up(1)
+
+
+def test_ssh_that_is_open_to_everybody_is_a_warning_and_other_networks_are_closed_when_asked(
+    world: World,
+) -> None:
+    world.up(1)
+    add_rule(world, "tcp", 22)
+    now = reach(world)
+    assert now.warnings == ("tcp 22 is open to EVERY ADDRESS OF THE INTERNET: 0.0.0.0/0",)
+    (repair,) = reach(world, "203.0.113.7").repairs
+    assert "EVERY ADDRESS OF THE INTERNET: 0.0.0.0/0, which --allow-ip does not name" in repair
+    world.up(1)
+    assert world.opened() == world.expected("203.0.113.7/32")
 
 
 def test_a_rule_stays_until_another_is_named_which_replaces_it(world: World) -> None:
@@ -527,17 +678,17 @@ def test_a_rule_of_somebody_that_opens_rain_s_ports_is_refused(world: World) -> 
     rule = {"id": "r", "flow-direction": "ingress", "protocol": "tcp", "network": "0.0.0.0/0"}
     world.group.rules.append({**rule, "start-port": 9000, "end-port": 9000})
     world.up(1)
-    opens = world.provider().cloud.quote(spec(cluster_spec()), CLUSTER, 0).opens
-    assert "tcp 9000-9000 is open to EVERY ADDRESS OF THE INTERNET: 0.0.0.0/0" in opens
+    opens = reach(world).opens
+    assert "tcp 9000 is open to EVERY ADDRESS OF THE INTERNET: 0.0.0.0/0" in opens
     world.group.rules.append({**rule, "start-port": 7000, "end-port": 7300})
-    with pytest.raises(InputError, match=r"opens Rain's ports to 0.0.0.0/0"):
+    with pytest.raises(InputError, match=r"opens Rain's ports \(tcp 7000-7300 to EVERY"):
         world.up(1)
 
 
 def test_the_world_is_let_in_only_when_it_is_named_and_then_it_is_told(world: World) -> None:
-    told = world.provider().cloud.quote(spec(cluster_spec(allow_ip=("0.0.0.0/0",))), CLUSTER, 1).opens
+    told = reach(world, "0.0.0.0/0").opens
     assert any("EVERY ADDRESS OF THE INTERNET" in sentence for sentence in told)
-    told = world.provider().cloud.quote(spec(cluster_spec()), CLUSTER, 1).opens
+    told = reach(world).opens
     assert not any("EVERY" in sentence for sentence in told)
 
 
@@ -607,7 +758,7 @@ def test_gpus_need_a_template_that_has_a_driver_and_their_own_quota(tmp_path: Pa
 
 def test_a_quota_without_room_names_what_is_left_and_what_is_asked(world: World) -> None:
     world.lab.store.limits["instance"] = 2
-    with pytest.raises(QuotaError, match="allows 2 more instances, but 3 are needed"):
+    with pytest.raises(QuotaError, match="allows 2 more instances in all zones, but 3 are needed"):
         world.provider().cloud.quote(spec(), CLUSTER, 3)
     world.lab.store.limits["instance"] = -1
     assert world.provider().cloud.quote(spec(), CLUSTER, 300).quota_left is None

@@ -17,7 +17,7 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.seen import new_cluster
 from rain_deploy.core.cluster import Bill, Cluster, Meter, Node, Quote, Traits
 from rain_deploy.core.events import Event
-from rain_deploy.core.machine import Host, InstanceType, Intent, Resource
+from rain_deploy.core.machine import Host, InstanceType, Intent, Reach, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.core.text import owner_tag
@@ -50,6 +50,7 @@ class FakeCloud:
         self.meanwhile: Callable[[], object] = lambda: None
         """What others do while the account is looked at."""
         self._stale: list[Resource] = []
+        self.reached = Reach()
         self.views: list[float] = []
         """Of each command that only looks, how long it waits."""
         self.silent = False
@@ -86,6 +87,10 @@ class FakeCloud:
         del spec, cluster, more
         self._asked("quote")
         return replace(QUOTE, template=self.template)
+
+    def reach(self, cluster: Cluster, found: tuple[Resource, ...], allow_ip: tuple[str, ...] = ()) -> Reach:
+        del cluster, found, allow_ip
+        return self.reached
 
     def zones(self) -> tuple[str, ...]:
         return "here", "there"

@@ -16,7 +16,7 @@ from rain_deploy.core.machine import Intent
 from rain_deploy.core.text import owner_tag
 from rain_deploy.providers.exoscale import catalog as exoscale_catalog
 from rain_deploy.providers.exoscale import labels as exoscale_labels
-from rain_deploy.providers.exoscale import network as exoscale_network
+from rain_deploy.providers.exoscale import rules as exoscale_rules
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/exoscale.md").read_text("utf-8")
@@ -70,7 +70,7 @@ def test_the_date_of_the_price_table_is_told() -> None:
 
 
 def test_the_ports_that_open_are_told() -> None:
-    ports = exoscale_network.RAIN_PORTS
+    ports = exoscale_rules.RAIN_PORTS
     told = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in ports)
     assert f"| tcp {told} |" in PAGE
 

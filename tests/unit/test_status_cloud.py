@@ -196,7 +196,7 @@ def test_status_and_list_ask_an_account_as_commands_that_only_look(world: World)
     gc(world.ctx, CLOUD_SPEC, None, delete=False)
     check(world.ctx, replace(CLOUD_SPEC, name="two"))
     plan(world.ctx, replace(CLOUD_SPEC, name="two"))
-    assert world.cloud.views == [VIEW_S] * 7
+    assert world.cloud.views == [VIEW_S] * 8, "status asks for the rules too"
 
 
 def test_commands_that_change_something_are_patient(world: World) -> None:

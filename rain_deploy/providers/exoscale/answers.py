@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import requests
 
 SKEW_S = 300.0  # A clock that differs from the API's by more is wrong; signatures are valid for 600 s
+MORE_QUOTA = "`rain-deploy gc` shows what you have; more: Exoscale's portal (Organization, Quotas)"
 _QUOTA = re.compile(r"\bquota|\blimits? (has been |have been |is |was )?(reached|exceeded)", re.IGNORECASE)
 _CAPACITY = re.compile(
     r"\bcapacity\b|\b(insufficient|not enough|no more|lack of|out of)\b.{0,40}\b(resource|host|stock)",
@@ -69,7 +70,11 @@ class Refused(InputError):
         self.protected = "protect" in words
 
 
-class UnknownForm(ApiError):
+class Unknown(ApiError):
+    """The API does not do what its description says."""
+
+
+class UnknownForm(Unknown):
     """The answer has a form that the API's description does not have.  Its text is shown."""
 
     def __init__(self, operation: str, status: int, text: str) -> None:
@@ -78,6 +83,10 @@ class UnknownForm(ApiError):
             f"the answer to {operation} ({status}) has a form that rain-deploy does not know: {shown}",
             next_step="check proxies and EXOSCALE_API_ENDPOINT; if they are right, report this as a bug",
         )
+
+
+class NoCapacity(QuotaError):
+    """A zone has no room for a type of machine; another zone may have."""
 
 
 class Unclear(ApiError):
@@ -162,7 +171,7 @@ def understand(
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise NoAnswer(f"{status}", nothing_done=True, after_s=_retry_after_s(response))
     if status == HTTPStatus.NOT_IMPLEMENTED:
-        raise ApiError(f"Exoscale's API does not know {operation} ({status}): {words}")
+        raise Unknown(f"Exoscale's API does not know {operation} ({status}): {words}")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _BY_A_PROXY:
         raise NoAnswer(f"{status}: {words}", after_s=_retry_after_s(response))
     if isinstance(body, dict) and status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
@@ -195,13 +204,11 @@ def _cut_short(response: "requests.Response") -> bool:
 def out_of_room(what: str, words: str) -> QuotaError | None:
     """Return the error for a message about quota or capacity, None for any other."""
     if _QUOTA.search(words):
-        return QuotaError(
-            f"a quota of the Exoscale account is used up ({what}): {words}",
-            next_step="rain-deploy check, or ask Exoscale for more (portal: Organization, Quotas)",
-        )
+        message = f"a quota of the Exoscale account is used up ({what}): {words}"
+        return QuotaError(message, next_step=MORE_QUOTA)
     if _CAPACITY.search(words):
         message = f"the zone has no room for this machine now ({what}): {words}"
-        return QuotaError(message, next_step="rain-deploy up with another --zone or --instance-type")
+        return NoCapacity(message, next_step="rain-deploy up with another --zone or --instance-type")
     return None
 
 

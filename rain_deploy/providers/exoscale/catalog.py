@@ -7,6 +7,7 @@ from rain_deploy.core.cluster import Quote
 from rain_deploy.core.machine import InstanceType, Machines
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import InputError, QuotaError
+from rain_deploy.providers.exoscale.answers import MORE_QUOTA, NoCapacity
 from rain_deploy.providers.exoscale.api import Api
 
 DEFAULT_TYPE = "standard.medium"
@@ -80,7 +81,12 @@ class Catalog:
         raise InputError(message, next_step=elsewhere or f"rain-deploy types --zone {zone}")
 
     def no_room(self, error: QuotaError, machines: Machines) -> QuotaError:
-        """Return the error with another zone as the next step, if there is one."""
+        """Return the error of a zone without room with another zone as the next step, if there is one.
+
+        A quota is the same in every zone: it is of the whole account.
+        """
+        if not isinstance(error, NoCapacity):
+            return error
         machine = self.wanted(machines)
         other = self._elsewhere(machine.instance_type, machine.zone)
         return QuotaError(error.message, node=error.node, next_step=other or error.next_step)
@@ -129,8 +135,8 @@ class Catalog:
         )
         return tuple(sorted(types, key=lambda each: (each.per_hour is None, each.per_hour or 0.0, each.name)))
 
-    def quote(self, spec: ClusterSpec, more: int, opens: tuple[str, ...]) -> Quote:
-        """Return what one of ``more`` machines costs; ``opens``: to whom.  Raises InputError, QuotaError."""
+    def quote(self, spec: ClusterSpec, more: int) -> Quote:
+        """Return what one of ``more`` machines costs.  Raises InputError, QuotaError."""
         machine = self.wanted(spec.machines)
         kind = self.kind(machine.instance_type, machine.zone)
         if kind.gpus and not spec.machines.template:
@@ -143,7 +149,7 @@ class Catalog:
                 f"template {template['name']!r} needs a disk of {needed} GiB, not {machine.disk_size_gib}",
                 next_step=f"--disk-size {needed}",
             )
-        left = self._quota_left(kind, machine.zone, more)
+        left = self._quota_left(kind, more)
         table = prices(spec)
         hourly = table.hourly(kind.name, machine.disk_size_gib)
         if hourly is None:
@@ -161,10 +167,9 @@ class Catalog:
             currency=table.currency,
             source=table.source(kind.name),
             quota_left=left,
-            opens=opens,
         )
 
-    def _quota_left(self, kind: Kind, zone: str, more: int) -> int | None:
+    def _quota_left(self, kind: Kind, more: int) -> int | None:
         """Return how many instances may still be made, None: any number; the GPU quota counts too."""
         unused: dict[str, int] = {}
         for row in self._api.rows("list-quotas", since_s=self._api.now_s):
@@ -176,10 +181,9 @@ class Catalog:
             left = min(gpus // kind.gpus, gpus if left is None else left)
         if left is not None and more > left:
             what = f"{kind.name} machines" if gpus is not None else "instances"
-            ask = "ask for more in Exoscale's portal (Organization, Quotas)"
             raise QuotaError(
-                f"the quota of this account allows {left} more {what}, but {more} are needed",
-                next_step="; ".join(filter(None, (ask, self._elsewhere(kind.name, zone)))),
+                f"the quota of this account allows {left} more {what} in all zones, but {more} are needed",
+                next_step=MORE_QUOTA,
             )
         return left
 

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -99,8 +100,10 @@ class Instances:
             self._api.done_once(lambda: self._read(ref).resource.state != "stopped", start, what=what)
         return found.resource.state not in _GOING
 
-    def settle(self, resources: tuple[Resource, ...]) -> dict[str, RainDeployError]:
-        """Wait until all run.  Return by name the error of each that does not."""
+    def settle(
+        self, resources: tuple[Resource, ...], broken: threading.Event | None = None
+    ) -> dict[str, RainDeployError]:
+        """Wait until all run, or ``broken`` is set.  Return by name the error of each that does not run."""
         errors: dict[str, RainDeployError] = {}
         waiting = resources
         what = f"{', '.join(each.name for each in resources)} to run at Exoscale"
@@ -111,7 +114,7 @@ class Instances:
                 *(waiting, AT_ONCE),
             )
             waiting = tuple(each for each, done in zip(waiting, settled, strict=True) if not done)
-            if not waiting:
+            if not waiting or (broken and broken.is_set()):
                 break
         late = f"does not run {self._api.patience.operation_s:.0f} s after it was asked for"
         next_step = "rain-deploy status; rain-deploy down deletes it"

@@ -1,8 +1,8 @@
 """The SSH key, security group and anti-affinity groups that the machines of a cluster share.
 
-None of these has labels; each is found again by its name.  The security group is the only wall around Rain:
-SSH is open to the operator's address alone, Rain's ports to members of the group.  Exoscale itself knows the
-operator's address: the event of a change that was just made holds it.
+None of these has labels; each is found again by its name.  A new security group lets nobody in; its rules are
+added while the machines boot.  Exoscale itself knows the operator's address: the event of a change that was
+just made holds it.
 """
 
 import base64
@@ -10,79 +10,39 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from ipaddress import IPv4Network
 from typing import Any
 
-from rain_deploy.core.layout import GOVERNOR_PORT_BASE, IDLE_PORT, MAX_NODES, RUN_PORTS
 from rain_deploy.core.machine import Intent
 from rain_deploy.core.text import parse_network
-from rain_deploy.errors import ApiError, InputError
-from rain_deploy.providers.exoscale.answers import Absent
+from rain_deploy.errors import ApiError, CredentialsError, InputError
+from rain_deploy.providers.exoscale.answers import Absent, Refused, Unknown
 from rain_deploy.providers.exoscale.api import READ_S, Api
-from rain_deploy.providers.exoscale.labels import GROUP, shared_name
+from rain_deploy.providers.exoscale.labels import shared_name
+from rain_deploy.providers.exoscale.rules import Difference, Rule, compare, rain_rules, ssh_rules
 
-RAIN_PORTS = (
-    (IDLE_PORT, IDLE_PORT),
-    (RUN_PORTS.start, RUN_PORTS.stop - 1),
-    (GOVERNOR_PORT_BASE + 1, GOVERNOR_PORT_BASE + MAX_NODES),
-)
 EVENTS_OF = timedelta(minutes=30)
 """How far back to ask for events: more than a clock can be wrong whose signatures are accepted."""
 _MOST_KEYS = 9
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """An ingress rule.  ``source``: a CIDR, or the id of a group."""
-
-    protocol: str
-    first: int
-    last: int
-    source: str
-    id: str = field(default="", compare=False)
-
-    @classmethod
-    def parse(cls, row: Mapping[str, Any]) -> "Rule":
-        """Return the rule; other protocols than TCP have no ports, or all."""
-        source = row.get("network") or (row.get("security-group") or {}).get("id", "")
-        return cls(row["protocol"], row.get("start-port", 1), row.get("end-port", 65535), source, row["id"])
-
-    @property
-    def description(self) -> str:
-        """Text that is unique in its group: Exoscale does not return the id of a rule that was added."""
-        what = "rain" if (self.first, self.last) in RAIN_PORTS else "ssh"
-        return f"rain-deploy {what} {self.first}-{self.last} from {self.source}"
-
-    @property
-    def who(self) -> str:
-        everyone = self.source in {"0.0.0.0/0", "::/0"}
-        return f"EVERY ADDRESS OF THE INTERNET: {self.source}" if everyone else self.source
-
-    def is_ssh(self, port: int) -> bool:
-        """Return True for SSH, whoever added the rule."""
-        return self.first == self.last == port
+UNTOLD = "Exoscale does not say from which address it sees this machine, so SSH cannot be opened to it"
+NAME_IT = "name it: --allow-ip ADDRESS"
 
 
-def ssh_rules(port: int, allow_ip: Iterable[str]) -> tuple[Rule, ...]:
-    """Return a rule for SSH from each network; an address is a network of one.  Raises InputError."""
+def recent_events(api: Api) -> list[dict[str, Any]]:
+    """Return the account's events of the last minutes.  Raises InputError if they do not tell addresses."""
+    since = (datetime.now(UTC) - EVENTS_OF).isoformat(timespec="seconds").replace("+00:00", "Z")
     try:
-        networks = dict.fromkeys(str(parse_network(text)) for text in allow_ip)
-    except ValueError as error:
-        message = f"--allow-ip: expected {error}"
-        raise InputError(message, next_step="--allow-ip 203.0.113.7/32, for example") from error
-    return tuple(Rule("tcp", port, port, network) for network in networks)
-
-
-def will_open(port: int, allow_ip: tuple[str, ...]) -> tuple[str, ...]:
-    """Return sentences: what a new group opens to whom."""
-    who = [rule.who for rule in ssh_rules(port, allow_ip)]
-    who = who or ["the address from which Exoscale sees this machine, and to nobody else"]
-    ssh = (f"SSH (tcp {port}) opens to {each}" for each in who)
-    return (*ssh, "Rain's ports open to the machines of this cluster, and to nobody else")
+        events: list[dict[str, Any]] = api.read("list-events", **{"from": since})
+    except (Absent, Refused, CredentialsError, Unknown) as error:
+        raise InputError(f"{UNTOLD} ({error.message})", next_step=NAME_IT) from error
+    if events and not any(event.get("source-ip") for event in events):
+        raise InputError(UNTOLD, next_step=NAME_IT)
+    return events
 
 
 class Network:
@@ -121,23 +81,14 @@ class Network:
             return name
         return self._api.made_once(find, register, what=f"{intent.name} ({name})", settle_s=READ_S)
 
-    def group(self, intent: Intent, ref: str, *, unsettled: bool) -> str:
-        """Return the id of a group with its rules.  ``unsettled``: it may have been made elsewhere."""
+    def group(self, intent: Intent, ref: str) -> tuple[str, bool]:
+        """Return the id of a group, and True if it was made just now: then it has no rules, and is closed."""
         known = None
         if ref:
             with contextlib.suppress(Absent):
                 known = str(self._api.read(f"get-{intent.kind}", id=ref)["id"])
         known = known or self.find(intent, fresh=ref != "")
-        made = known or self._made(intent)
-        fresh = known is None and not unsettled
-        try:
-            if intent.kind == GROUP:
-                SecurityGroup(self._api, made).ensure(intent, fresh=fresh)
-        except InputError:  # means that nothing was made
-            if fresh:
-                self._api.delete("delete-security-group", shared_name(intent), id=made)
-            raise
-        return made
+        return known or self._made(intent), known is None
 
     def find(self, intent: Intent, *, fresh: bool = True) -> str | None:
         """Return the id by the name (a key's id is its name).  ``fresh``: as of now, not as first fetched."""
@@ -163,84 +114,83 @@ class SecurityGroup:
     def __init__(self, api: Api, group: str) -> None:
         self._api = api
         self._group = group
-        self._rain = tuple(Rule("tcp", first, last, group) for first, last in RAIN_PORTS)
 
-    def is_open(self, port: int) -> tuple[str, ...]:
-        """Return sentences: to whom it is open, including rules that people added."""
-        sentences = []
-        for rule in (each for each in self._rules() if each.source != self._group):
-            ports = f"SSH (tcp {port})" if rule.is_ssh(port) else f"{rule.protocol} {rule.first}-{rule.last}"
-            sentences.append(f"{ports} is open to {rule.who}")
-        return (*sentences, "Rain's ports are open to the machines of this cluster")
+    def compared(self, port: int, allow_ip: tuple[str, ...]) -> Difference:
+        """Return how its rules differ from what they should be; changes nothing."""
+        return compare(self._rules(), self._group, port, allow_ip)
 
     def ensure(self, intent: Intent, *, fresh: bool) -> None:
-        """Make the rules what they should be.  ``fresh``: this process made the group.  Raises InputError."""
+        """Make the rules what they should be, and say what was repaired.  Raises InputError, ApiError.
+
+        ``fresh``: this process made the group, and nobody else can have.
+        """
         name, port = shared_name(intent), intent.machines.ssh_port
-        allowed, rules = ssh_rules(port, intent.allow_ip), self._rules()
-        had = tuple(rule for rule in rules if rule.is_ssh(port) and rule.source != self._group)
-        closed = not allowed and not had
-        earlier: Collection[str] = ()
-        if closed and not fresh:
-            # The events so far may name another address: make sure that there is a new one.
-            earlier = self._events(name).keys()
-            for rule in (rule for rule in rules if rule == self._rain[0]):
-                self._drop(rule)
-            rules = tuple(rule for rule in rules if rule != self._rain[0])
-        for rule in self._rain:
-            self._add(rule, rules, name)
-        wanted = ssh_rules(port, (self._operator(name, earlier),)) if closed else allowed
-        for rule in wanted:
-            self._add(rule, rules, name)
-        for rule in (rule for rule in had if wanted and rule not in wanted):
+        left = found = self.compared(port, intent.allow_ip)
+        unsure = found.closed and not fresh
+        earlier = self._new_event(name) if unsure else {}
+        added = self.compared(port, intent.allow_ip).missing if unsure else found.missing
+        for rule in added:
+            self._add(rule, name)
+        if found.closed:
+            added = ssh_rules(port, (self._operator(name, earlier),))
+            for rule in added:
+                self._add(rule, name)
+        for rule in found.surplus:
             self._drop(rule)
-        self._check(wanted, name)
-        # Where it was open before, no offer has said to whom it opens and closes.
-        opened = ", ".join(rule.who for rule in wanted if rule not in had)
-        shut = ", ".join(rule.who for rule in had if rule not in wanted)
-        changes = (f"opens to {opened}" if opened else "", f"is no longer open to {shut}" if shut else "")
-        if wanted and had and any(changes):
-            self._api.notice(f"SSH (tcp {port}) {' and '.join(filter(None, changes))}")
+        if added or found.surplus:
+            left = self.compared(port, intent.allow_ip)
+        if left.missing or left.closed:
+            what = ", ".join(rule.description for rule in left.missing) or "SSH"
+            raise ApiError(f"security group {name}: rules are missing after they were added: {what}")
+        if refused := (reach := left.reach(name)).refused:
+            raise InputError(refused, next_step=reach.next_step)
+        if not fresh:
+            self._report(found, added)
+
+    def _new_event(self, name: str) -> dict[str, str]:
+        """Remove a rule that is added again next; return the events before: they may name another address."""
+        earlier = self._events(name)
+        for rule in self._rules():
+            if rule == rain_rules(self._group)[0]:
+                self._drop(rule)
+        return earlier
+
+    def _report(self, found: Difference, added: tuple[Rule, ...]) -> None:
+        """Say what was repaired: no offer has said to whom it opens and closes."""
+        opened = ", ".join(rule.who for rule in added if rule.is_ssh(found.port))
+        shut = ", ".join(rule.who for rule in found.surplus)
+        changes = [f"opens to {opened}"] * bool(opened) + [f"is no longer open to {shut}"] * bool(shut)
+        if changes:
+            self._api.notice(f"SSH (tcp {found.port}) {' and '.join(changes)}")
+        if back := ", ".join(rule.ports for rule in found.missing if rule.source == self._group):
+            self._api.notice(
+                f"repaired the security group: {back} is open to the machines of this cluster again"
+            )
 
     def _rules(self) -> tuple[Rule, ...]:
         rows = self._api.read("get-security-group", id=self._group).get("rules") or ()
         return tuple(Rule.parse(row) for row in rows if row.get("flow-direction") == "ingress")
 
-    def _check(self, wanted: tuple[Rule, ...], name: str) -> None:
-        should, have = {*self._rain, *wanted}, set(self._rules())
-        if missing := should - have:
-            what = ", ".join(sorted(rule.description for rule in missing))
-            raise ApiError(f"security group {name}: rules are missing after they were added: {what}")
-        for rule in have - should:
-            opens_rain = any(first <= rule.last and rule.first <= last for first, last in RAIN_PORTS)
-            if rule.source != self._group and opens_rain:
-                raise InputError(
-                    f"security group {name} opens Rain's ports to {rule.source}: whoever reaches them "
-                    "can run code on the machines",
-                    next_step=f"remove that rule: exo compute security-group show {name}",
-                )
-
     def _operator(self, name: str, earlier: Collection[str]) -> str:
         """Return the address from which Exoscale saw a change of this group that is not among ``earlier``."""
-        for _ in self._api.patience.rounds(
-            self._api.patience.source_ip_s, "the event that names this machine's address"
-        ):
+        waits_for = "the event that names this machine's address"
+        for _ in self._api.patience.rounds(self._api.patience.source_ip_s, waits_for):
             events = self._events(name)
-            for source in (source for key, source in events.items() if key not in earlier and source):
+            sources = [source for key, source in events.items() if key not in earlier]
+            if sources and not any(sources):
+                break  # the event is there and does not tell
+            for source in filter(None, sources):
                 if isinstance(parse_network(source), IPv4Network):
                     return source
                 message = f"Exoscale sees this machine at {source}, but its machines are reached by IPv4"
                 raise InputError(message, next_step="name this machine's IPv4 address: --allow-ip ADDRESS")
-        raise InputError(
-            "Exoscale does not say from which address it sees this machine, so SSH cannot be opened to it",
-            next_step="name it: --allow-ip ADDRESS",
-        )
+        raise InputError(UNTOLD, next_step=NAME_IT)
 
     def _events(self, name: str) -> dict[str, str]:
         """Return where each successful change of this group in the last minutes came from."""
         # An event counts if it names the group anywhere: its fields are not documented.
-        since = (datetime.now(UTC) - EVENTS_OF).isoformat(timespec="seconds").replace("+00:00", "Z")
         events: dict[str, str] = {}
-        for event in self._api.read("list-events", **{"from": since}):
+        for event in recent_events(self._api):
             text = json.dumps(event, sort_keys=True)
             succeeded = event.get("status", 200) < HTTPStatus.BAD_REQUEST
             if succeeded and (self._group in text or name in text):
@@ -248,10 +198,8 @@ class SecurityGroup:
                 events[key] = events.get(key) or event.get("source-ip", "")
         return events
 
-    def _add(self, rule: Rule, rules: tuple[Rule, ...], name: str) -> None:
+    def _add(self, rule: Rule, name: str) -> None:
         """Add a rule that is not there.  After a lost answer the group itself shows whether it was added."""
-        if rule in rules:
-            return
         source = {"security_group": {"id": rule.source}}
         add = functools.partial(
             self._api.change,

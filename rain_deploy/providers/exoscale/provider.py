@@ -5,15 +5,17 @@ alone say what exists, so nothing here needs a state file.
 """
 
 import contextlib
+import functools
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 from rain_deploy import workers
 from rain_deploy.core.cluster import Cluster, Quote, Traits
-from rain_deploy.core.machine import Host, InstanceType, Intent, Resource, node_name
+from rain_deploy.core.machine import Host, InstanceType, Intent, Reach, Resource, node_name
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import ApiError, InputError, PartlyUp, QuotaError, RainDeployError
@@ -32,7 +34,8 @@ from rain_deploy.providers.exoscale.labels import (
     instance_name,
     shared_resource,
 )
-from rain_deploy.providers.exoscale.network import Network, SecurityGroup, ssh_rules, will_open
+from rain_deploy.providers.exoscale.network import Network, SecurityGroup, recent_events
+from rain_deploy.providers.exoscale.rules import ssh_rules, will_open
 from rain_deploy.providers.keys import cluster_key, public_key
 
 _PER_SPREAD = 8  # machines of one anti-affinity group
@@ -52,6 +55,8 @@ class ExoscaleProvider:
         self._instances = Instances(self._home, api, self._catalog, user_data)
         self._made: dict[tuple[str, str, str], str] = {}
         """By cluster id, kind and name: references that this process knows to exist."""
+        self._walls: dict[str, Callable[[], None]] = {}
+        """By cluster id: adds the rules of its security group, while its machines boot."""
 
     @property
     def cloud(self) -> "ExoscaleProvider":
@@ -86,11 +91,22 @@ class ExoscaleProvider:
                 f" (id {other.cluster_id})",
                 next_step=f"rain-deploy gc -c {cluster.name} shows it; or another name with -c",
             )
-        groups = (each.ref for each in found if each.kind == GROUP and each.cluster_id == cluster.id)
-        group, port = next(groups, None), spec.machines.ssh_port
-        if group is None or spec.allow_ip:
-            return self._catalog.quote(spec, more, will_open(port, spec.allow_ip))
-        return self._catalog.quote(spec, more, SecurityGroup(self._api, group).is_open(port))
+        return self._catalog.quote(spec, more)
+
+    def reach(self, cluster: Cluster, found: tuple[Resource, ...], allow_ip: tuple[str, ...] = ()) -> Reach:
+        port, owners = cluster.machines.ssh_port, {owner_tag(cluster.owner or self._owner), ""}
+        mine = (each for each in found if each.cluster_id == cluster.id and each.owner in owners)
+        group = next((each for each in mine if each.kind == GROUP), None)
+        reach, closed = will_open(port, allow_ip), not allow_ip
+        if group:
+            difference = SecurityGroup(self._api, group.ref).compared(port, allow_ip)
+            reach, closed = difference.reach(group.ref), difference.closed
+        try:
+            if closed:
+                recent_events(self._api)
+        except InputError as error:
+            return replace(reach, refused=error.message, next_step=error.next_step or "")
+        return reach
 
     def survey(self, kinds: tuple[str, ...] = KINDS) -> tuple[Resource, ...]:
         """Return what exists, in the order of creation, read in every zone by labels and names alone."""
@@ -148,7 +164,10 @@ class ExoscaleProvider:
         if intent.kind == KEY:
             made = self._network.key(intent, public_key(cluster_key(self._home, intent.cluster_id)))
         elif intent.kind in {GROUP, SPREAD}:
-            made = self._network.group(intent, known, unsettled=unsettled_s is not None)
+            made, new = self._network.group(intent, known)
+            if intent.kind == GROUP:
+                group, fresh = SecurityGroup(self._api, made), new and unsettled_s is None
+                self._walls[intent.cluster_id] = functools.partial(group.ensure, intent, fresh=fresh)
         elif known and self._instances.revive(known):
             made = known
         else:
@@ -171,7 +190,23 @@ class ExoscaleProvider:
         return made
 
     def settle(self, cluster: Cluster, resources: tuple[Resource, ...]) -> Mapping[str, RainDeployError]:
-        errors = self._instances.settle(tuple(each for each in resources if each.kind == INSTANCE))
+        machines, wall = tuple(r for r in resources if r.kind == INSTANCE), self._walls.pop(cluster.id, None)
+        broken = threading.Event()
+
+        def close_wall() -> None:
+            try:
+                if wall:
+                    wall()
+            except BaseException:
+                broken.set()
+                raise
+
+        errors: dict[str, RainDeployError] = {}
+
+        def boot() -> None:
+            errors.update(self._instances.settle(machines, broken))
+
+        workers.results(lambda work: work(), (boot, close_wall), 2)
         return {
             name: self._catalog.no_room(error, cluster.machines) if isinstance(error, QuotaError) else error
             for name, error in errors.items()
