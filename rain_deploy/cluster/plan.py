@@ -6,13 +6,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from rain_deploy.cluster.seen import Seen, is_lost
-from rain_deploy.core.cluster import DEFAULT_TTL_S, Bill, Cluster, Node
+from rain_deploy.core.cluster import DEFAULT_TTL_S, SHORTEST_LIMIT_S, Bill, Cluster, Node
 from rain_deploy.core.machine import Intent, Resource
-from rain_deploy.core.text import DAY_S, HOUR_S, clock, count, hour, money
+from rain_deploy.core.text import DAY_S, HOUR_S, MINUTE_S, clock, count, hour, money
 from rain_deploy.errors import InputError
 from rain_deploy.providers.base import Provider
-
-SHORTEST_S = 60.0  # nothing is computed in less: a first boot alone takes longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +103,10 @@ def _agreed(seen: Seen) -> Cluster:
     bill = replace(had, quote=quote, account=account, ttl_limit_s=ttl_limit_s)
     bill = replace(bill, max_cost=seen.spec.max_cost or had.max_cost)
     limit_s = bill.limit_at(now_s, per_hour=quote.per_hour * seen.nodes)
-    if bill.cap and limit_s is not None and limit_s - now_s < SHORTEST_S:
+    if bill.cap and limit_s is not None and limit_s - now_s < SHORTEST_LIMIT_S:
         raise InputError(
-            f"{bill.cap}: {count(seen.nodes, 'machine')} would spend that within {SHORTEST_S:.0f} s, "
+            f"{bill.cap}: {count(seen.nodes, 'machine')} would spend that within "
+            f"{SHORTEST_LIMIT_S / MINUTE_S:.0f} minutes, "
             f"at {money(quote.per_hour * seen.nodes, quote.currency)} per hour",
             next_step="give a higher --max-cost, or fewer --nodes",
         )
@@ -132,8 +131,8 @@ def _offer(seen: Seen, cluster: Cluster) -> tuple[tuple[str, ...], str]:
         seen.asleep,
     )
     if off_now:
-        start = f"start {len(off_now)} that {'is' if len(off_now) == 1 else 'are'} powered off"
-        what = f"{what} and {start}" if more > 0 else start.capitalize()
+        alone = f"Start {len(off_now)} powered-off {'machine' if len(off_now) == 1 else 'machines'}"
+        what = f"{what} and start {len(off_now)}" if more > 0 else alone
     builds = "engine: not cached; node-1 builds it first (3 to 5 minutes)"
     sentences = (
         f"{made} x {quote.instance_type} ({quote.size}) in {quote.zone}, {quote.template}",

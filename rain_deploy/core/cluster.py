@@ -10,6 +10,7 @@ from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import HOUR_S, count, money
 
 LISTS_LAG_S = 120.0  # for so long a list of the account may lack a new machine
+SHORTEST_LIMIT_S = 600.0  # machines that end sooner compute nothing: they boot and are installed first
 DEFAULT_TTL_S = 12 * HOUR_S  # from the making of a cluster to its time limit, unless another is asked for
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rain_deploy.core.cluster import SHORTEST_LIMIT_S
 from rain_deploy.core.text import parse_network, parse_peer_address
 from rain_deploy.errors import InputError
 
@@ -96,12 +97,22 @@ def duration_s(value: object) -> float:
     return seconds
 
 
+def limit_s(value: object) -> float:
+    """Return the seconds after which machines power themselves off: not while they still boot."""
+    seconds = duration_s(value)
+    if seconds < SHORTEST_LIMIT_S:
+        number = str(value).strip()
+        hint = f"; {number} is in seconds, write {number}m for minutes or {number}h for hours"
+        raise ValueError(f"a duration of at least 10 minutes{hint if number[-1].isdigit() else ''}")
+    return seconds
+
+
 def lifetime_s(value: object) -> float:
-    """Return the seconds of a duration; math.inf for ``"none"``."""
+    """Return the seconds of a time limit; math.inf for ``"none"``."""
     if isinstance(value, str) and value.strip().lower() == "none":
         return math.inf
     try:
-        return duration_s(value)
+        return limit_s(value)
     except ValueError as error:
         raise ValueError(f'{error}, or "none"') from error
 
@@ -221,6 +232,7 @@ PATHS = Kind(
     lambda value, base: tuple(absolute(item, base) for item in _strings(value)), many=True, path=True
 )
 DURATION = Kind(lambda value, _base: duration_s(value))
+LIMIT = Kind(lambda value, _base: limit_s(value))
 LIFETIME = Kind(lambda value, _base: lifetime_s(value))
 AMOUNT = Kind(_amount)
 NETWORKS = Kind(_networks, many=True)

@@ -123,7 +123,7 @@ _ROWS = (
          to="cluster.machines.template", default="Debian 12"),
     _row("ttl", kinds.LIFETIME, "DURATION", "Power the machines off after this time (none: never).",
          **_RENTED, to="cluster.ttl_s", default="12h"),
-    _row("idle", kinds.DURATION, "DURATION",
+    _row("idle", kinds.LIMIT, "DURATION",
          "Power a machine off after this time without a run or an SSH session.",
          **_RENTED, to="cluster.machines.idle_s"),
     _row("max_cost", kinds.AMOUNT, "AMOUNT",

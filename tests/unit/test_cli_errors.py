@@ -198,6 +198,21 @@ def test_check_ends_with_the_code_of_what_up_would_refuse(world: World) -> None:
         (("up", "--disk-size", "9"), "'--disk-size': expected a whole number from 10 to 51200, got '9'"),
         (("up", "--allow-ip", "me"), "Invalid value for '--allow-ip': expected a network such as"),
         (("scale", "0"), "expected a whole number from 1 to 1000, got '0'"),
+        (
+            ("up", "--ttl", "5"),
+            "a duration of at least 10 minutes; 5 is in seconds, write 5m for minutes or 5h",
+        ),
+        (
+            ("up", "--ttl", "599"),
+            "at least 10 minutes; 599 is in seconds, write 599m for minutes or 599h for",
+        ),
+        (("up", "--ttl", "9m"), "Invalid value for '--ttl': expected a duration of at least 10 minutes"),
+        (
+            ("up", "--idle", "60"),
+            "at least 10 minutes; 60 is in seconds, write 60m for minutes or 60h for hours",
+        ),
+        (("sweep", "--ttl", "2", "job.py"), "2 is in seconds, write 2m for minutes or 2h for hours"),
+        (("extend", "2"), "a duration of at least 10 minutes; 2 is in seconds, write 2m for minutes or 2h"),
         (("extend", "later"), 'expected a duration above zero such as 90, "30s", "60m" or "12h", or "none"'),
         (("logs", "--boot", "--install"), "--boot and --install are two logs; name one"),
         (("tunnel", "--json"), "tunnel is interactive and takes no --json"),

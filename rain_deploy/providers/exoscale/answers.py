@@ -32,6 +32,7 @@ _CAPACITY = re.compile(
     re.IGNORECASE,
 )
 _BY_A_PROXY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})  # for its own reasons
+_TAG = re.compile(r"<[^<>]*>")
 _BLOB = re.compile(r"[A-Za-z0-9+/=_-]{120,}")
 _REASONS = {
     "conflict": "something else was changing it at the same time",
@@ -78,7 +79,7 @@ class UnknownForm(Unknown):
     """The answer has a form that the API's description does not have.  Its text is shown."""
 
     def __init__(self, operation: str, status: int, text: str) -> None:
-        shown = cut(text, 300) or "it is empty"
+        shown = cut(" ".join(_TAG.sub(" ", text).split()), 300) or "it is empty"
         super().__init__(
             f"the answer to {operation} ({status}) has a form that rain-deploy does not know: {shown}",
             next_step="check proxies and EXOSCALE_API_ENDPOINT; if they are right, report this as a bug",
