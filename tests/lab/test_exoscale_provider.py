@@ -765,6 +765,40 @@ def test_a_quota_without_room_names_what_is_left_and_what_is_asked(world: World)
     assert world.writes() == []
 
 
+@pytest.mark.parametrize(
+    ("words", "elsewhere"),
+    [
+        ("Quota exceeded for instance", False),
+        ("instance limit reached", False),
+        ("Insufficient capacity in zone", True),
+        ("No more hosts available", True),
+    ],
+)
+@pytest.mark.parametrize("late", [False, True])
+def test_another_zone_is_offered_where_a_zone_is_full_and_not_for_a_quota(
+    world: World, words: str, elsewhere: bool, late: bool
+) -> None:
+    if late:
+        world.lab.faults.outcome("create-instance", "failure", reason="unavailable", message=words)
+    else:
+        world.lab.faults.status("create-instance", 409, words)
+    provider = world.provider()
+    try:
+        made = provider.create(world.prepared(provider))
+        (error,) = provider.settle(CLUSTER, (made,)).values()
+    except QuotaError as refused:
+        error = refused
+    assert isinstance(error, QuotaError)
+    assert ("--zone" in (error.next_step or "")) == elsewhere
+
+
+def test_a_quota_that_is_known_before_offers_no_other_zone(world: World) -> None:
+    world.lab.store.limits["instance"] = 0
+    with pytest.raises(QuotaError) as caught:
+        world.provider().cloud.quote(spec(), CLUSTER, 1)
+    assert "zone" not in (caught.value.next_step or "")
+
+
 def test_row_19_a_name_of_another_owner_is_refused(world: World) -> None:
     world.up(1)
     with pytest.raises(InputError, match=owner_tag(OWNER)):

@@ -651,7 +651,7 @@ def test_a_refusal_tells_what_is_in_use(lab: Lab, api: Api, status: int, words: 
 def test_row_10_a_quota_that_is_used_up_says_what_to_do(lab: Lab, api: Api) -> None:
     lab.faults.status("create-security-group", 409, "Quota exceeded")
     error = failing(lambda: api.write("create-security-group", **GROUP), QuotaError, 21)
-    assert "rain-deploy check" in (error.next_step or "")
+    assert "rain-deploy gc" in (error.next_step or "")
 
 
 def test_an_operation_that_the_api_does_not_have_is_told_at_once(lab: Lab, api: Api) -> None:
