@@ -131,7 +131,7 @@ def _offer(seen: Seen, cluster: Cluster) -> tuple[tuple[str, ...], str]:
         seen.asleep,
     )
     if off_now:
-        alone = f"Start {len(off_now)} {'machine' if len(off_now) == 1 else 'machines'}"
+        alone = f"Start {count(len(off_now), 'machine')}"
         what = f"{what} and start {len(off_now)}" if more > 0 else alone
     builds = "engine: not cached; node-1 builds it first (3 to 5 minutes)"
     sentences = (
