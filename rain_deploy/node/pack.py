@@ -5,6 +5,7 @@ What is sent is decided file by file, before a byte of it is sent.  A file with 
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import stat
@@ -25,6 +26,7 @@ _GNU_SPARSE = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
 """GNU tar's format of a file with holes: its length in another header, and a map before its parts."""
 _SMALLEST_HOLE_BYTES = 1 << 16
 _MOST_HOLES = 8192
+_MOST_KNOWN = 2_000_000  # of all files; what is beyond is counted only, for the sake of memory
 _LONGEST_LIST_BYTES = 8_000_000  # of the files that stay
 _LONGEST_NAMES_BYTES = 50_000_000
 
@@ -98,7 +100,7 @@ class Packing:
         self._total_bytes = 0
         self._sums: dict[str, list[int | str]] = {}
         self._left: list[LeftOut] = []
-        self._more = 0
+        self.more = 0  # what stays and is not listed
         self._listed_bytes = 0
 
     def leave(self, left: LeftOut) -> None:
@@ -107,7 +109,7 @@ class Packing:
         if self._listed_bytes < _LONGEST_LIST_BYTES:
             self._left.append(left)
         else:
-            self._more += 1
+            self.more += 1
 
     def add(self, entry: Entry) -> None:
         """Add a file, directory or link, unless it is too much or cannot be read."""
@@ -166,7 +168,7 @@ class Packing:
 
     def close(self) -> None:
         """Add what stays, and at the very end the size and digest of each file."""
-        left = LeftOuts(left=tuple(self._left), more=self._more)
+        left = LeftOuts(left=tuple(self._left), more=self.more)
         for name, value in (("left.json", to_json(left)), ("sums.json", self._sums)):
             content = json.dumps(value, indent=0, sort_keys=True).encode("ascii")
             self._sums[name] = _sum(content)
@@ -216,16 +218,27 @@ def _sum(content: bytes) -> list[int | str]:
 
 
 def _chosen(found: Iterator[Entry | LeftOut], packing: Packing, most: int) -> list[Entry]:
-    """Return as many entries as may be sent, small ones first; note the others."""
-    chosen: list[Entry] = []
-    names_bytes = 0
+    """Return as many entries as may be sent, small ones first; note the others.
+
+    Where there are too many, those of the directories with the fewest are sent.
+    """
+    places: dict[str, list[Entry]] = {}
+    names_bytes = known = 0
     for entry in found:
-        names_bytes += len(json.dumps(getattr(entry, "name", "")))
         if isinstance(entry, LeftOut):
             packing.leave(entry)
-        elif len(chosen) == most or names_bytes > _LONGEST_NAMES_BYTES:
+        elif known == _MOST_KNOWN:
+            packing.more += 1
+        else:
+            known += 1
+            places.setdefault(entry.name.rstrip("/").rpartition("/")[0], []).append(entry)
+    chosen: list[Entry] = []
+    few_first = sorted(places.values(), key=len)
+    for entry in itertools.chain.from_iterable(few_first):
+        names_bytes += len(json.dumps(entry.name))
+        if len(chosen) == most or names_bytes > _LONGEST_NAMES_BYTES:
             why = f"there are more than {len(chosen)} files"
-            packing.leave(LeftOut(path=entry.name, kind=LeftKind.MUCH, why=why))
+            packing.leave(LeftOut(path=entry.name, kind=LeftKind.MANY, why=why))
         else:
             chosen.append(entry)
     return sorted(chosen, key=lambda entry: -1 if entry.name in TOP else entry.length_bytes)

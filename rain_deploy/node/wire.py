@@ -173,7 +173,8 @@ def map_of_parts(parts: Iterable[tuple[int, int]]) -> bytes:
 class LeftKind(enum.StrEnum):
     """The kinds of results that stay on a node."""
 
-    MUCH = "much"  # over a limit
+    MUCH = "much"  # it is too large
+    MANY = "many"  # there are too many files
     LINK = "link"  # leads out of the results
     UNREADABLE = "unreadable"
     SPECIAL = "special"  # a pipe, a socket or a device: it has no content

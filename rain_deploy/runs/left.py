@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from rain_deploy.errors import UnsafeResults
-from rain_deploy.node.wire import LeftKind, LeftOut, LeftOuts
+from rain_deploy.node.wire import LeftKind, LeftOuts
 from rain_deploy.results.names import decode_name
 
 SHOWN = 10
@@ -46,19 +46,20 @@ def left_error(cluster: str, runs: Iterable[Pulled]) -> UnsafeResults | None:
 def _commands(cluster: str, runs: Sequence[Pulled]) -> Iterator[str]:
     """Yield the commands: one that gets the first of each kind, and the one that gives up the rest."""
     here = f"-c {cluster}"
-    kept = [(pulled, one) for pulled in runs for one in pulled.left.left]
-    if first := next((each for each in kept if each[1].kind in _FETCHED), None):
-        yield f"rain-deploy fetch {here} {_on_node(*first)} ."
-    if first := next((each for each in kept if each[1].kind == LeftKind.UNREADABLE), None):
-        readable = f"chmod -R u+rwX {_on_node(*first)}"
+    kept = [(pulled, one.path, one.kind) for pulled in runs for one in pulled.left.left]
+    if first := next((each for each in kept if each[2] in _FETCHED), None):
+        yield f"rain-deploy fetch {here} {_on_node(*first[:2])} ."
+    if first := next((each for each in kept if each[2] == LeftKind.MANY), None):
+        yield f"rain-deploy fetch {here} {_on_node(first[0], first[1].rpartition('/')[0])} ."
+    if first := next((each for each in kept if each[2] == LeftKind.UNREADABLE), None):
+        readable = f"chmod -R u+rwX {_on_node(*first[:2])}"
         yield f"rain-deploy exec {here} --node 1 -- {readable}, then rain-deploy pull {first[0].run} {here}"
     if any(pulled.left.hold for pulled in runs):
         yield f"rain-deploy down {here} --discard-results deletes what stays"
 
 
-def _on_node(pulled: Pulled, one: LeftOut) -> str:
+def _on_node(pulled: Pulled, path: str) -> str:
     """Return the path on the node as a word of the command line; of its directory if the name is odd."""
-    path = one.path
     while decode_name(path) != path:
         path = path.rpartition("/")[0]
     return shlex.quote(f"{pulled.on_node}/{path}".rstrip("/"))

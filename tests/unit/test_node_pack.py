@@ -240,6 +240,17 @@ def test_where_there_are_too_many_files_the_others_are_sent(run: Run, tmp_path: 
     assert {"stdout.log", "stderr.log", "figures/figure-1.png"} <= sent
 
 
+def test_where_a_directory_has_too_many_files_the_other_directories_are_sent(run: Run) -> None:
+    for name in [*(f"a-cache/{number}" for number in range(20)), "z/r.csv", "z/deep/s.csv"]:
+        (run.path / "files" / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.path / "files" / name).touch()
+    data = _packed(run, SMALL)
+    assert {"stdout.log", "files/z/r.csv", "files/z/deep/s.csv"} <= set(_contents(data))
+    left = _left(data)
+    assert set(left.values()) == {LeftKind.MANY}
+    assert {Path(name).parent.name for name in left} == {"a-cache"}
+
+
 def test_a_list_of_what_stays_that_is_too_long_ends_with_a_number(run: Run) -> None:
     directory = run.path / "files" / ("d" * 200) / ("e" * 200) / ("f" * 200)
     directory.mkdir(parents=True)

@@ -97,6 +97,13 @@ def test_a_name_that_does_not_print_is_fetched_with_its_directory(world: World) 
     assert f"rain-deploy fetch -c one {on_node(world, 'files/dir')} ." in (problem.next_step or "")
 
 
+def test_of_too_many_files_the_directory_is_fetched(world: World) -> None:
+    sends(world, {f"files/cache/{number}": LeftKind.MANY for number in range(3)})
+    problem = pull(world.ctx, "one").problem
+    assert problem
+    assert f"rain-deploy fetch -c one {on_node(world, 'files/cache')} .;" in (problem.next_step or "")
+
+
 def test_when_the_user_has_deleted_it_there_down_goes_on(world: World) -> None:
     sends(world, {"files/a": LeftKind.MUCH})
     with pytest.raises(PullFailed):
