@@ -1,7 +1,6 @@
 """The command ``rain-deploy``: find the verb, run it, and leave with its exit code."""
 
 import contextlib
-import difflib
 import importlib
 import io
 import subprocess
@@ -69,8 +68,10 @@ class Root(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], VERBS, n=1)
-            meant = f" Did you mean {near[0]!r}?" if near else ""
+            from rain_deploy.cli.mistakes import near_verb
+
+            near = near_verb(args[0], VERBS)
+            meant = f" Did you mean {near!r}?" if near else ""
             raise click.UsageError(f"There is no command {args[0]!r}.{meant}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -129,7 +130,8 @@ def _verb_first(words: list[str]) -> list[str]:
         while at < len(words) and (flag := words[at].partition("=")[0]) in switch:
             at += 1 if switch[flag] or "=" in words[at] else 2
     before, verb, rest = words[:at], words[at : at + 1], words[at + 1 :]
-    return [*rest[:1], "--help"] if verb == ["help"] else [*verb, *before, *rest]
+    asked = [word for word in rest[:1] if word not in {"help", "--help"}]
+    return [*asked, "--help"] if verb == ["help"] else [*verb, *before, *rest]
 
 
 def _version(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:

@@ -296,7 +296,9 @@ def from_click(error: click.ClickException, verb: str = "") -> UsageError:
     """Return click's error about a command line, with where to read on."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     where = context.command_path if context else f"rain-deploy {verb}".strip()
-    return UsageError(error.format_message(), next_step=f"{where} --help")
+    from rain_deploy.cli.mistakes import explained
+
+    return UsageError(explained(error), next_step=f"{where} --help")
 
 
 def without_output(lost: OutputLost, verb: str) -> int:

@@ -17,7 +17,18 @@ from rain_deploy.fleet.fanout import StageReport, fan_out
 from rain_deploy.parts.facts import DEBIAN_12, NEW_MACHINE
 from rain_deploy.parts.listed import first_parts, last_parts, parts, software
 from rain_deploy.parts.machine import NEW_KEY, HostKey
-from rain_deploy.parts.part import Part, Shared, after, facts_of, groups, having, planned, refusals, stages_of
+from rain_deploy.parts.part import (
+    Part,
+    Shared,
+    after,
+    facts_of,
+    groups,
+    having,
+    lacking,
+    planned,
+    refusals,
+    stages_of,
+)
 from rain_deploy.parts.shell import stage_command
 from rain_deploy.parts.software import ENGINE, code_bundle, engine_key, environment_digest
 from rain_deploy.parts.supply.cache import EngineCache, uv_pin, uv_program
@@ -183,11 +194,12 @@ class StagePlan:
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """The stages of one host, in order."""
+    """The stages of one host, in order, and in words what they do."""
 
     host: str
     label: str
     stages: tuple[StagePlan, ...]
+    steps: tuple[str, ...] = ()  # as ``check`` says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +233,12 @@ def preview(ctx: Context, plan: Plan) -> PlanResult:
         exports = host.installer_env if stage.installs else ()
         return StagePlan(stage.name, stage_command(stage, cluster.base, exports).line())
 
-    rows = []
+    rows, nodes = [], {node.name: node for node in cluster.nodes}
     for host in hosts:
         asked = StagePlan("facts", question(plan.seen, plan.cluster, host, hosts[0]).line())
         lines = (asked, *(shown(host, stages[host.name]) for stages in steps if host.name in stages))
-        rows.append(HostPlan(host.name, host.label or host.address, lines))
+        words = lacking(parts(shared), nodes[host.name])
+        rows.append(HostPlan(host.name, host.label or host.address, lines, words))
     origin = f"assumed for {', '.join(assumed)}: Debian 12 with root and systemd"
     sources = [origin if assumed else "from state"]
     if not plan.seen.resolved:

@@ -107,7 +107,8 @@ _ROWS = (
     _row("owner", text(r"[A-Za-z0-9][\w.-]{0,62}", "at most 63 letters, digits, '.', '_' and '-'"), "",
          "Label what up creates with this owner.", **_CLUSTER, to="cluster.owner", flag="",
          default="your user name and a hash"),
-    _row("dry_run", kinds.SWITCH, "", "Print the plan and the commands for each node, but change nothing.",
+    _row("dry_run", kinds.SWITCH, "",
+         "Print the plan and its steps (with -v: the scripts), but change nothing.",
          group=Group.CLUSTER, verbs=("up", "sweep"), toml=""),
 
     _row("zone", text(r"[a-z0-9-]+", 'a zone such as "ch-gva-2"', completes="zones"), "ZONE",

@@ -87,7 +87,14 @@ def test_nothing_is_known_of_the_hosts_so_debian_12_is_assumed_and_said(line: Wa
     assert [stage["stage"] for stage in first["stages"]] == ["facts", "install", "wall", "start"]
     assert [stage["stage"] for stage in second["stages"]] == ["facts", "install", "wall", "start"]
     assert (first["host"], first["label"], second["label"]) == ("node-1", *STRANGE)
-    assert all(stage["command"] in told.stdout for host in plan["hosts"] for stage in host["stages"])
+    scripts = line(*HOSTS, "-v").stdout
+    for host in plan["hosts"]:
+        assert all(
+            stage["command"] in scripts and stage["command"] not in told.stdout for stage in host["stages"]
+        )
+        assert all(f"  change  {step}" in told.stdout for step in host["steps"])
+        assert len(host["steps"]) > 3
+    assert len(told.stdout.splitlines()) < 40
 
 
 def test_every_stage_is_a_script_that_a_posix_shell_reads(line: Watched) -> None:

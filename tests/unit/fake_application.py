@@ -54,7 +54,9 @@ INJECTED = {"ctx"}
 """Parameters of verbs that no user sets."""
 PRINTED = (b"loss \xff\n", b"warned\n")
 STAGES = (StagePlan("install", "echo install"), StagePlan("start", "echo start"))
-PLAN = PlanResult("default", "hosts", "assumed", (HostPlan("node-1", "me@a", STAGES),))
+PLAN = PlanResult(
+    "default", "hosts", "assumed", (HostPlan("node-1", "me@a", STAGES, ("installs it", "starts it")),)
+)
 RUN = RunResult("default", "r1", "finished", "done", 0, OUT, 61.0, figures=1, points=20, files=2)
 UP = UpResult("default", "local", NODES, ("node-2 installed",), 4, 12.5)
 DOWN = DownResult("default", ("node-1", "node-2"), ("node-1: no process", "node-2: no file"), ("r1",), 1.5)

@@ -100,10 +100,22 @@ def test_up_again_needs_no_provider(world: World) -> None:
     assert world.invoke("up").stderr == "provider local: as when this cluster was made\n"
 
 
-def test_up_dry_run_prints_stage_after_stage(world: World) -> None:
-    result = world.invoke("up", "--dry-run", "--hosts", "me@a")
+@pytest.mark.parametrize("words", [("up", "--hosts", "me@a"), ("sweep", "--hosts", "me@a", "job.py")])
+def test_dry_run_prints_a_line_per_step_as_check_does(world: World, words: tuple[str, ...]) -> None:
+    result = world.invoke(words[0], "--dry-run", *words[1:])
     assert (result.exit_code, result.stderr.partition(":")[0]) == (0, "provider hosts")
-    assert result.stdout.split("\n\n") == [
+    assert result.stdout.splitlines() == [
+        "cluster default, provider hosts; nothing was done",
+        "facts: assumed",
+        "WHAT         STATE   FOUND",
+        "node-1 me@a  change  installs it",
+        "node-1 me@a  change  starts it",
+        "the scripts: the same command with -v",
+    ]
+
+
+def test_dry_run_prints_the_scripts_with_verbose(world: World) -> None:
+    assert world.invoke("up", "--dry-run", "-v", "--hosts", "me@a").stdout.split("\n\n") == [
         "cluster default, provider hosts; nothing was done\nfacts: assumed",
         "# node-1 me@a",
         "## node-1: install\necho install",

@@ -87,11 +87,21 @@ def planned(session: Session, spec: ClusterSpec) -> tuple[PlanResult, text.Text]
         *(text.clean(sentence) for sentence in result.offer),
         *(f"would make: {text.clean(thing)}" for thing in result.creates),
     ]
+    rows = []
+    for host in result.hosts:
+        subject = f"{host.host} {host.label}".strip()
+        rows += [(subject, "change", step) for step in host.steps] or [(subject, "ok", "nothing is lacking")]
+    if not session.verbose:
+        return result, [*lines, _findings_table(rows), "the scripts: the same command with -v"]
     for host in result.hosts:
         lines.append(f"\n# {host.host} {host.label}".rstrip())
         for stage in host.stages:
             lines += [f"\n## {host.host}: {stage.stage}", text.clean(stage.command)]
     return result, lines
+
+
+def _findings_table(rows: Sequence[tuple[str, str, str]]) -> str:
+    return text.table(("WHAT", "STATE", "FOUND"), rows, wrap=True)
 
 
 @verb("up --provider local --nodes 2", "up --nodes 4 --instance-type cpu.huge --ttl 3h", done=True)
@@ -116,7 +126,7 @@ def check_command(session: Session) -> Shown:
 
     result = session.call(check, announced(session))
     rows = [(line.subject, line.state, line.text) for line in result.findings]
-    return result, [text.table(("WHAT", "STATE", "FOUND"), rows, wrap=True)]
+    return result, [_findings_table(rows)]
 
 
 @verb("scale 8", "scale 2 -c mine", done=True)

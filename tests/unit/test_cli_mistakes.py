@@ -1,0 +1,64 @@
+"""A command line that is wrong says what was probably meant, and does nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.cli.main import VERBS
+from rain_deploy.cli.mistakes import near_verb
+from tests.unit.fake_application import World
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.chdir(tmp_path)
+    return World(tmp_path / "home")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("statsu", "There is no command 'statsu'. Did you mean 'status'?"),
+        ("destroy", "There is no command 'destroy'. Did you mean 'down'?"),
+        ("ps", "There is no command 'ps'. Did you mean 'runs'?"),
+        ("ls -v", "There is no command 'ls'. Did you mean 'list'?"),
+        ("help resutls", "There is no command 'resutls'."),
+        ("up --nodse 2", "up has no option --nodse. Did you mean '--nodes'?"),
+        ("up --node 2", "up has no option --node. Did you mean '--nodes'?"),
+        ("points --cvs", "points has no option --cvs. Did you mean '--csv'?"),
+        ("down --zome x", "down has no option --zome.\n"),
+        ("status --nodes 3", "status has no option --nodes. up, sweep and check have it.\n"),
+        ("down --timeout 2h", "down has no option --timeout. run and sweep have it.\n"),
+        ("--nodes 2 up", "--nodes is an option of a command: name the command too.\n"),
+        ("-c", "-c is an option of a command: name the command too.\n"),
+        ("status mine", "status takes no argument 'mine'. Did you mean -c mine?\n"),
+        ("up 3", "up takes no argument '3'. Did you mean --nodes 3?\n"),
+        ("scale 3 mine", "scale takes no argument 'mine'. Did you mean -c mine?\n"),
+    ],
+)
+def test_it_says_what_was_probably_meant(world: World, words: str, said: str) -> None:
+    result = world.invoke(*words.split())
+    assert (result.exit_code, world.verbs.calls) == (2, [])
+    assert f"error[RD2]: {said}" in result.stderr
+    assert "--help\n" in result.stderr
+
+
+@pytest.mark.parametrize("words", ["", "help", "--help", "help help", "help --help"])
+def test_help_is_easy_to_get(world: World, words: str) -> None:
+    result = world.invoke(*words.split())
+    assert (result.exit_code, result.stdout.startswith("Usage: rain-deploy [OPTIONS] COMMAND")) == (0, True)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_is_the_same_by_both_ways(world: World, verb: str) -> None:
+    assert world.invoke("help", verb).stdout == world.invoke(verb, "--help").stdout != ""
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_slip_of_the_finger_names_the_verb(verb: str) -> None:
+    assert near_verb(verb, VERBS) == verb
+    if len(verb) > 4:
+        assert near_verb(verb[:-2] + verb[-1] + verb[-2], VERBS) == verb
+        assert near_verb(verb[:-1], VERBS) in {verb, "run"}
