@@ -187,6 +187,10 @@ class Session:
             run, flag = self.sink.run, text.cluster_flag(self.cluster)
             if self.verb in FOLLOWS and run:
                 follow, end = (f"rain-deploy {verb} {short(run)}{flag}" for verb in ("attach", "cancel"))
+                if not self.sink.queued:  # what the node was sent last may have arrived or not
+                    left = interrupted(error, f"it is not known here if run {short(run)} came into line")
+                    left.next_step, left.calm = f"rain-deploy runs{flag}", True
+                    return left
                 left = interrupted(error, f"run {short(run)} goes on")
                 left.still_running, left.next_step = f"run {run}", f"{follow}, or to end it: {end}"
                 left.calm = True

@@ -247,6 +247,14 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_come_back_and_how_to_end_it(world
     assert result.stderr.splitlines()[-1] == f"run r1 goes on; next: {back}, or to end it: {end}"
 
 
+def test_a_run_that_was_only_shipped_is_not_said_to_go_on(world: World) -> None:
+    world.living()
+    world.verbs.events = (events.RunChanged("20261129-195411-7-9763-train", "shipped", "results go to x"),)
+    world.verbs.error = KeyboardInterrupt()
+    last = world.invoke("run", "job.py").stderr.splitlines()[-1]
+    assert last == "it is not known here if run 7 came into line; next: rain-deploy runs"
+
+
 def test_a_run_that_goes_on_is_named_by_its_number(world: World) -> None:
     world.living()
     world.verbs.events = (events.RunChanged("20261129-195411-7-9763-train-all", "running"),)

@@ -85,7 +85,7 @@ def test_the_installed_wheel_answers_its_version(elsewhere: Path) -> None:
 @pytest.mark.smoke
 def test_the_installed_wheel_plans_a_cluster_from_its_own_files(elsewhere: Path) -> None:
     """A plan renders the templates and reads the locks, node code and companion."""
-    plan = _installed(elsewhere, "up", "--dry-run", "--provider", "hosts", "--hosts", "a@127.107.0.1")
+    plan = _installed(elsewhere, "up", "-v", "--dry-run", "--provider", "hosts", "--hosts", "a@127.107.0.1")
     assert "uv" in plan
     assert str(ROOT) not in plan
 

@@ -31,6 +31,7 @@ class Sink:
 
     script_to_stderr: bool = False
     run: str = ""  # the run that the command is about, because Ctrl-C has to name it
+    queued: bool = False  # True once the node has said that the run is in line
     lost: OutputLost | None = None  # why the script's output is no longer shown
     on_point: Callable[[PointRow], None] | None = None  # for the one verb that shows points as they change
     activity: Activity = field(default_factory=Activity)
@@ -39,7 +40,7 @@ class Sink:
     def __call__(self, event: events.Event) -> None:
         with self._lock:
             if isinstance(event, events.RunChanged):
-                self.run = event.run
+                self.run, self.queued = event.run, event.state != "shipped"
             self.activity.see(event)
             if isinstance(event, events.PointSeen) and self.on_point:
                 self.pause()
