@@ -12,7 +12,7 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.spec import EngineSpec, ResolvedEnvironment
-from rain_deploy.errors import UsageError
+from rain_deploy.errors import Declined
 from rain_deploy.parts.software import code_bundle, engine_key, environment_digest, node_lock
 from rain_deploy.parts.supply.cache import uv_pin
 
@@ -50,7 +50,7 @@ def clean(ctx: Context, *, everything: bool) -> CleanResult:
         ctx.emit(Notice(f"to remove: {line.what} {line.path} ({line.bytes / 1e6:.1f} MB): {line.reason}"))
     total = sum(line.bytes for line in going)
     if going and not ctx.confirm(f"Remove {len(going)} entries of the caches, {total / 1e6:.1f} MB?"):
-        raise UsageError("nothing was removed")
+        raise Declined("nothing was removed")
     return CleanResult(tuple(_removed(line) if line in going else line for line in lines))
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from rain_deploy.core.step import PayloadFile, Stage, Step
+from rain_deploy.parts.shell import stage_command
 from rain_deploy.providers.keys import public_key
 from tests.local.command_line import LocalCluster
 from tests.local.conftest import MakeHome
@@ -156,13 +159,29 @@ def test_down_does_not_claim_what_it_cannot_see(cluster: LocalCluster, machines:
     machines[1].start()
 
 
-def test_down_leaves_nothing_but_caches(cluster: LocalCluster, machines: Pair) -> None:
+def killed_on_its_way(user: User, machine: Machine) -> None:
+    """A command that had just brought its files there, and whose step goes on without it."""
+    step = Step("long", act="sleep 321")
+    command = stage_command(Stage("ship", (step,), (PayloadFile("run/env.json", b"{}"),)), str(machine.place))
+    options = ("-F", str(user.ssh / "config"), "-o", f"UserKnownHostsFile={user.ssh}/known_hosts")
+    with subprocess.Popen(["ssh", *options, machine.name, command.line()], stdin=subprocess.PIPE) as ssh:
+        assert ssh.stdin
+        ssh.stdin.write(command.stdin or b"")
+        ssh.stdin.close()
+        wait_for(lambda: "sleep 321 " in machine.processes())
+        ssh.kill()
+
+
+def test_down_leaves_nothing_but_caches(cluster: LocalCluster, user: User, machines: Pair) -> None:
+    for machine in machines:
+        killed_on_its_way(user, machine)
     told = cluster.well("down", "--json").result
     for number, machine in enumerate(machines, start=1):
         assert machine.left() == []
         assert machine.processes() == []
+        assert [*(machine.base / "tmp").iterdir()] == []
         looked = [line for line in told["certificate"] if line.startswith(f"node-{number}: no ")]
-        assert len(looked) == 3, "processes, ports, files"
+        assert len(looked) == 4, "processes, ports, files of the cluster, files of commands"
     assert cluster.well("down").stdout.startswith("there is no record of cluster mine here")
     assert cluster.line.clusters() == []
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.cluster import Cluster, Node
+from rain_deploy.core.machine import Host
 from rain_deploy.core.step import Command, PayloadFile, Stage, Step
 from rain_deploy.parts.access import push_command
-from rain_deploy.parts.services import remove_stage
+from rain_deploy.parts.services import remove_stage, stop_stage
 from rain_deploy.parts.shell import pack, stage_command
 from tests.support.waiting import wait_for
 
@@ -92,6 +93,37 @@ def test_a_stage_that_was_killed_is_cleared_by_the_next_command(
     assert holding(base), "nobody could remove it"
     assert callable(following)
     following(base)
+    assert list((base / "tmp").iterdir()) == []
+
+
+def stop(base: Path) -> str:
+    node = Node("node-1", Host("node-1", "127.0.0.1", 22, "me", ()))
+    cluster = Cluster("c1", "one", "hosts", 0.0, (node,), base=str(base))
+    return run(stage_command(stop_stage(cluster, node), str(base)))
+
+
+def test_down_ends_no_stage_of_a_command_that_lives(base: Path, ship: Ship) -> None:
+    """It may be another home's, on the same machine."""
+    stop(base)
+    assert ship.process.poll() is None
+    assert holding(base)
+
+
+def test_down_ends_a_stage_whose_connection_is_gone(base: Path) -> None:
+    """Its shell has lost its parent, and works on."""
+    command = stage_command(Stage("ship", (Step("long", act="sleep 45.3"),), PAYLOAD), str(base))
+    base.parent.joinpath("script").write_text(command.argv[2])
+    base.parent.joinpath("payload").write_bytes(command.stdin or b"")
+    start = f'cd "{base.parent}" && setsid sh script <payload >out 2>&1 &'
+    subprocess.run(["sh", "-c", start], check=True)
+    wait_for(lambda: holding(base))
+    (place,) = (base / "tmp").iterdir()
+    shell = Path("/proc", place.name.split(".")[1])
+    if shell.joinpath("stat").read_text().rpartition(")")[2].split()[1] != "1":
+        os.kill(int(shell.name), signal.SIGTERM)
+        pytest.skip("who loses its parent here gets another than process 1")
+    stop(base)
+    assert not shell.exists() or shell.joinpath("stat").read_text().rpartition(")")[2].split()[0] == "Z"
     assert list((base / "tmp").iterdir()) == []
 
 
