@@ -31,6 +31,8 @@ class Jump:
     user: str
     identity_files: tuple[Path, ...] = ()
     host_keys: tuple[str, ...] = ()
+    certificate_files: tuple[Path, ...] = ()
+    identities_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,9 @@ class Host:
     """Accepted keys, each ``keytype base64``.  Empty: unknown, every connection is refused."""
     label: str = ""  # what the user calls this machine (host entry); shown in messages beside the name
     identity_files: tuple[Path, ...] = ()
+    certificate_files: tuple[Path, ...] = ()
     use_agent: bool = False
+    identities_only: bool = False  # of the agent's keys, only those of ``identity_files`` log in
     jumps: tuple[Jump, ...] = ()
     cluster_address: str | None = None  # where the other nodes reach it; None: looked up on the host
     base: str | None = None  # directory for all of ours; None: chosen from facts (/var/lib or /var/tmp)

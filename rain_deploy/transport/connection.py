@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import logging
-import os
 import socket
 import threading
 from typing import Any
@@ -15,6 +14,7 @@ from rain_deploy.core.machine import Host
 from rain_deploy.errors import HostKeyError, Unreachable
 from rain_deploy.transport.channel import LOST, closing_after, hang_up
 from rain_deploy.transport.frame import ssh_words
+from rain_deploy.transport.keys import Keys
 
 # Without a handler, logging prints paramiko's tracebacks to stderr.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -76,9 +76,7 @@ class _Login:
             config=fabric.Config(lazy=True, overrides={"load_ssh_configs": False}),
             gateway=False if gateway is None else gateway,
             connect_kwargs={
-                "allow_agent": host.use_agent,
-                "look_for_keys": False,
-                "key_filename": [str(path) for path in host.identity_files if os.access(path, os.R_OK)],
+                "auth_strategy": Keys(host),
                 "transport_factory": self._transport,
                 **dict.fromkeys(timeouts, timeout_s),
             },
@@ -119,7 +117,7 @@ class _Login:
             return Unreachable(f"{where}: the SSH login did not finish in time", node=host.name)
         if self.verified:
             files = ", ".join(map(str, host.identity_files)) or "no key file"
-            agent = " and the agent" if host.use_agent else ""
+            agent = " and the agent" if host.use_agent and not host.identities_only else ""
             problem = f"refused the login of {host.user} with {files}{agent} ({error})"
         else:
             problem = f"was not reached: {str(error) or 'the connection was closed'}"

@@ -49,7 +49,9 @@ def _hosts(ctx: Context, cluster: Cluster) -> dict[str, dict[str, Any]]:
         options = [f"HostKeyAlias={host_key_alias(cluster.id, host)}"]
         options.append(f"UserKnownHostsFile={quoted(known_hosts)}")
         options += ["GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes", "ForwardAgent=no"]
-        options += ["IdentitiesOnly=yes", "IdentityAgent=none"] if not host.use_agent else []
+        options += ["IdentityAgent=none"] if not host.use_agent else []
+        options += ["IdentitiesOnly=yes"] if host.identities_only or not host.use_agent else []
+        options += [f"CertificateFile={quoted(path)}" for path in host.certificate_files]
         options += [f"IdentityFile={quoted(path)}" for path in host.identity_files[1:]]
         if host.jumps:  # the last hop's own entry leads through those before it
             file, hop = shlex.quote(str(config)).replace("%", "%%"), f"{host.name}-jump-{len(host.jumps)}"

@@ -40,8 +40,11 @@ class Destination(NamedTuple):
     key_names: tuple[str, ...]  # names to look for in known_hosts; the first that has keys decides
     known_hosts: tuple[Path, ...]
     identity_files: tuple[Path, ...]
+    certificate_files: tuple[Path, ...]
     use_agent: bool
+    identities_only: bool
     jumps: tuple["Destination", ...] = ()
+    asks_for_keys: bool = False  # KnownHostsCommand is set
 
 
 def look_up(entry: str, home: Path, *, via: str = "", depth: int = 0) -> Destination:
@@ -82,6 +85,33 @@ def known_keys(destination: Destination, files: Sequence[Path]) -> tuple[str, ..
     As in OpenSSH, the name with the port decides, and the bare name only if that has no key.  Raises
     InputError if a file cannot be read.
     """
+    found = _rows(destination, files)
+    revoked = {key for rows in found.values() for mark, key in rows if mark == "@revoked"}
+    plain = ([key for mark, key in rows if not mark] for rows in found.values())
+    keys = next(filter(None, plain), [])
+    return tuple(key for key in dict.fromkeys(keys) if key not in revoked)
+
+
+def why_unknown(destination: Destination) -> tuple[str, str]:
+    """Return why its key is not known although ``ssh`` may connect, and what to type."""
+    file = "~/.ssh/known_hosts"
+    marks = {mark for rows in _rows(destination, destination.known_hosts).values() for mark, _ in rows}
+    if "@cert-authority" in marks:
+        copied = f"{destination.command} cat /etc/ssh/ssh_host_ed25519_key.pub"
+        why = "its host key is known through @cert-authority alone, which rain-deploy cannot check"
+        return why, f'echo "{destination.key_names[0]} $({copied})" >>{file}'
+    asking = f"ssh -o UserKnownHostsFile={file} -o StrictHostKeyChecking=ask"
+    step = f"run `{asking}{destination.command.removeprefix('ssh')}` once, and check the key it shows"
+    if destination.asks_for_keys:
+        return "its KnownHostsCommand is not supported", step
+    if Path("/dev/null") in destination.known_hosts:
+        return "its UserKnownHostsFile is /dev/null, so ssh keeps no host keys", step
+    step = f"run `{destination.command}` once, and check the key it shows"
+    return "its host key is not in your known_hosts, or is revoked there", step
+
+
+def _rows(destination: Destination, files: Sequence[Path]) -> dict[str, list[tuple[str, str]]]:
+    """Return (mark, key) of the lines for each name of the machine; a mark is empty or like ``@revoked``."""
     found: dict[str, list[tuple[str, str]]] = {}
     for name, file in itertools.product(destination.key_names, files):
         rows = found.setdefault(name, [])
@@ -95,10 +125,7 @@ def known_keys(destination: Destination, files: Sequence[Path]) -> tuple[str, ..
             mark = fields.pop(0) if line.startswith("@") else ""  # @revoked or @cert-authority
             if len(fields) > 2:  # noqa: PLR2004 - hosts, type, key
                 rows.append((mark, f"{fields[1]} {fields[2]}"))
-    revoked = {key for rows in found.values() for mark, key in rows if mark == "@revoked"}
-    plain = ([key for mark, key in rows if not mark] for rows in found.values())
-    keys = next(filter(None, plain), [])
-    return tuple(key for key in dict.fromkeys(keys) if key not in revoked)
+    return found
 
 
 def bare_keys(file: Path) -> tuple[str, ...]:
@@ -166,18 +193,24 @@ class _Settings:
             )
         numbered = (address,) if port == SSH_PORT else (f"[{address}]:{port}", address)
         tokens = {"h": address, "n": name, "p": str(port), "r": user}
-        known = f"{self.one('userknownhostsfile')} {self.one('globalknownhostsfile')}".split()
-        known_hosts = [self._path(file, {}) for file in known if file != "none"]
+        known = [*self._files("userknownhostsfile"), *self._files("globalknownhostsfile")]
+        certificates = [self._path(file, tokens) for file in self._values.get("certificatefile", ())]
         identities = [self._path(file, tokens) for file in self._values.get("identityfile", ())]
+        if (revoked := self.one("revokedhostkeys")) not in {"", "none"}:
+            raise InputError(f"{self._what}: its RevokedHostKeys {revoked} is not supported")
         return Destination(
             command=command,
             address=address,
             port=port,
             user=user,
             key_names=(alias,) if (alias := self.one("hostkeyalias")) else numbered,
-            known_hosts=tuple(dict.fromkeys([*known_hosts, self._home / ".ssh" / "known_hosts"])),
-            identity_files=tuple(filter(os.path.isfile, identities)),
+            known_hosts=tuple(dict.fromkeys([*known, self._home / ".ssh" / "known_hosts"])),
+            # Of a key that only the agent has, there may be nothing but the public half.
+            identity_files=tuple(p for p in identities if p.is_file() or Path(f"{p}.pub").is_file()),
+            certificate_files=tuple(filter(os.path.isfile, certificates)),
             use_agent=self._use_agent(),
+            identities_only=self.one("identitiesonly") == "yes",
+            asks_for_keys=self.one("knownhostscommand") not in {"", "none"},
             jumps=jumps,
         )
 
@@ -186,6 +219,16 @@ class _Settings:
         known = {"%": "%", "d": str(self._home), "u": pwd.getpwuid(os.getuid()).pw_name, **tokens}
         text = re.sub("%(.)", lambda match: known.get(match[1], match[0]), text)
         return self._home / text[2:] if text.startswith("~/") else Path(text)
+
+    def _files(self, key: str) -> list[Path]:
+        """Return a list of files; ``ssh -G`` puts a space between them, and leaves out quotes."""
+        files, words = [], self.one(key).split(" ")
+        while words:
+            joined = (" ".join(words[:count]) for count in range(len(words), 1, -1))
+            file = next((text for text in joined if os.access(self._path(text, {}), os.F_OK)), words[0])
+            words = words[file.count(" ") + 1 :]
+            files += [self._path(file, {})] if file not in {"", "none"} else []
+        return files
 
     def _use_agent(self) -> bool:
         """Return whether the session's agent may log in; an agent elsewhere is refused and not ignored."""

@@ -21,7 +21,13 @@ from rain_deploy.core.machine import Host, Intent, Jump, Resource, node_name
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import count, parse_peer_address
 from rain_deploy.errors import HostKeyError, InputError, RainDeployError, StateError
-from rain_deploy.providers.hosts.openssh_config import Destination, bare_keys, known_keys, look_up
+from rain_deploy.providers.hosts.openssh_config import (
+    Destination,
+    bare_keys,
+    known_keys,
+    look_up,
+    why_unknown,
+)
 
 RESOLVE_DEADLINE_S = 15.0
 PARALLEL = 16
@@ -122,9 +128,19 @@ class HostsProvider:
             host_keys=_keys(destination, key_file),
             label=intent.entry,
             identity_files=destination.identity_files,
+            certificate_files=destination.certificate_files,
             use_agent=destination.use_agent,
+            identities_only=destination.identities_only,
             jumps=tuple(
-                Jump(hop.address, hop.port, hop.user, hop.identity_files, _keys(hop, key_file, jump=True))
+                Jump(
+                    hop.address,
+                    hop.port,
+                    hop.user,
+                    hop.identity_files,
+                    _keys(hop, key_file, jump=True),
+                    hop.certificate_files,
+                    hop.identities_only,
+                )
                 for hop in destination.jumps
             ),
             cluster_address=dict(intent.machines.host_addresses).get(intent.entry),
@@ -141,10 +157,11 @@ class HostsProvider:
             if _keys(way, key_file, jump=not last):
                 continue
             name = entry if last else f"{entry} (its jump host {way.address})"
-            where, step = "your known_hosts", f"run `{way.command}` once, and check the key it shows"
+            why, step = why_unknown(way)
             if last and key_file:
-                where, step = str(key_file), f"add its key to {key_file}"
-            raise HostKeyError(f"{name}: its host key is not in {where}, or is revoked there", next_step=step)
+                why = f"its host key is not in {key_file}, or is revoked there"
+                step = f"add its key to {key_file}"
+            raise HostKeyError(f"{name}: {why}", next_step=step)
         machine = addresses if first is destination else destination.address
         hops = tuple((hop.address, hop.port) for hop in destination.jumps)
         return hops, machine, destination.port, destination.user
