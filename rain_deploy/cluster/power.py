@@ -110,7 +110,7 @@ def awake(ctx: Context, cluster: Cluster, nodes: tuple[Node, ...]) -> Cluster:
 
 
 def wake(ctx: Context, cluster: Cluster, lost: tuple[Resource, ...]) -> Cluster:
-    """Start these machines, wait until they answer, and tell them what they have missed.
+    """Start these machines, wait until they answer, and bring their limit and their runs up to date.
 
     Returns the cluster with their addresses of now, which are on record too.
     """
@@ -118,8 +118,8 @@ def wake(ctx: Context, cluster: Cluster, lost: tuple[Resource, ...]) -> Cluster:
     asleep = {found.name: found for found in lost if found.state in ASLEEP}
     if asleep:
         granted_s = min(cluster.machines.idle_s or BOOT_GRANT_S, BOOT_GRANT_S)
-        sentence = f"its boot grants {span(granted_s)}, and it resumes no run"
-        ctx.emit(Notice(f"{', '.join(asleep)} of {cluster.name} was powered off and is started: {sentence}"))
+        stays = f"it stays on for {span(granted_s)}, and no run goes on"
+        ctx.emit(Notice(f"{', '.join(asleep)} of {cluster.name} was powered off; starting it: {stays}"))
         until_s = time.time() + BOOT_GRANT_S
         if provider.cloud and cluster.limit_s is not None and cluster.limit_s < until_s:
             provider.cloud.set_expiry(tuple(asleep.values()), until_s)  # until then nobody's `gc` takes it

@@ -34,7 +34,7 @@ class Services(Part):
             self._stale.add(cluster.server.name)
 
     def lacks(self, node: Node) -> str | None:
-        names = " and ".join(self._names(node))
+        names = " and ".join(self._names(node)).replace("supervisor", "runner")  # as users know it
         return f"{names} will be configured and started" if node.name in self._stale else None
 
     def stage(self, node: Node) -> Stage:

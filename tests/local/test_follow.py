@@ -179,7 +179,7 @@ def test_keeper_and_supervisor_may_die_in_mid_run(
     for pid in (*shared.processes(1, "supervisor"), *shared.processes(2, "keeper")):
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: shared.processes(1, "supervisor"))
-    assert "node-2: started keeper" in shared.well("up", "--json").result["changed"]
+    assert "node-2: started governor" in shared.well("up", "--json").result["changed"]
     (tmp_path / "go").touch()
     assert run.ended().exit_code == 0
     assert whole(tmp_path / "results" / name)

@@ -145,7 +145,7 @@ def test_up_heals_a_machine_that_was_restarted(cluster: LocalCluster, machines: 
     before = first.processes()
     assert second.processes() == []
     assert cluster("status", "--check").exit_code == 3
-    assert cluster.well("up", "--json").result["changed"] == ["node-2: started keeper"]
+    assert cluster.well("up", "--json").result["changed"] == ["node-2: started governor"]
     assert cluster.well("status", "--json").result["governors"] == 2
     assert first.processes() == before, "a healthy node is not touched"
 

@@ -80,7 +80,7 @@ def test_fewer_nodes_than_live_are_refused_with_the_verb_that_shrinks(shared: Lo
 
 @pytest.mark.smoke
 def test_growing_adds_a_governor_and_touches_no_other(growth: Growth) -> None:
-    assert growth.changed == ["node-3: started keeper"]
+    assert growth.changed == ["node-3: started governor"]
     assert growth.before.items() <= growth.after.items()
     assert growth.after.keys() - growth.before.keys() == growth.cluster.processes(3).keys()
     assert roles(growth.cluster, 3) == roles(growth.cluster, 2)
@@ -110,9 +110,9 @@ def test_keeper_and_supervisor_restart_each_other(cluster: LocalCluster, role: s
     ("killed", "started"),
     [
         ([(2, "ssh")], []),
-        ([(2, "keeper")], ["node-2: started keeper"]),
-        ([(2, "keeper"), (2, "governor"), (2, "ssh")], ["node-2: started keeper"]),
-        ([(1, "keeper"), (1, "supervisor")], ["node-1: started keeper", "node-1: started supervisor"]),
+        ([(2, "keeper")], ["node-2: started governor"]),
+        ([(2, "keeper"), (2, "governor"), (2, "ssh")], ["node-2: started governor"]),
+        ([(1, "keeper"), (1, "supervisor")], ["node-1: started governor", "node-1: started runner"]),
     ],
     ids=str,
 )

@@ -52,11 +52,11 @@ def test_up_says_which_provider_and_why_then_what_it_changed(world: World) -> No
 
 
 def test_up_tells_each_change_once_with_its_nodes(world: World) -> None:
-    changed = tuple(f"node-{n}: started keeper" for n in range(1, 8))
+    changed = tuple(f"node-{n}: started governor" for n in range(1, 8))
     world.verbs.up_result = replace(UP, changed=changed, started=7)
     assert world.invoke("up", "--provider", "local").stdout.splitlines()[1:3] == [
         "changed, with 7 processes started:",
-        "  started keeper: node-1, node-2, node-3, node-4, node-5 and 2 more",
+        "  started governor: node-1, node-2, node-3, node-4, node-5 and 2 more",
     ]
     world.verbs.up_result = replace(UP, changed=(), started=0)
     assert "\nnothing had to be changed on the nodes\n" in world.invoke("up", "--provider", "local").stdout

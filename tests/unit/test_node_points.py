@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cProfile
 import json
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -200,6 +201,25 @@ def test_a_task_costs_the_same_however_many_there_are(*, named: bool) -> None:
         return calls_of(one_task_ends)
 
     assert cost(2000) == cost(20)
+
+
+def test_a_task_takes_little_memory() -> None:
+    tasks = 3000
+    table = points()
+    tracemalloc.start()
+    try:
+        table.apply(submit(1, **{f"t{number}": "" for number in range(tasks)}))
+        for number in range(tasks):
+            table.note_task(TaskNote(1, number, {"x": number}, kept=True))
+        table.changed()
+        for number in range(tasks):
+            table.apply(event("TaskStarted", task=[1, number], info={}))
+            table.apply(finished(1, number))
+            table.changed()
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept_bytes / tasks < 2500  # 250 MB for 100,000 tasks
 
 
 def test_a_session_costs_the_same_however_many_there_were_before() -> None:

@@ -142,7 +142,7 @@ def test_what_check_says_would_be_done_is_what_the_dry_run_prints(tmp_path: Path
         "the Python environment will be installed (2 GB of disk)",
         "the Rain engine will be built (3 to 5 minutes)",
         "a packet filter table of ours will close the Rain ports",
-        "governor and supervisor will be configured and started",
+        "governor and runner will be configured and started",
     ]
     (host,) = plan(me.ctx, SPEC).hosts
     assert [stage.stage for stage in host.stages] == ["facts", "install", "wall", "start"]

@@ -20,6 +20,7 @@ SERVICE = "RAIN_DEPLOY_SERVICE"  # ``<cluster id>/<node>`` in every process of o
 ROLE = "RAIN_DEPLOY_ROLE"  # ``keeper``, ``supervisor``, ``governor``, ``server`` or ``job``; inherited too
 PLACE = "RAIN_DEPLOY_PLACE"  # the directory that tells one life of a role from another: an epoch's or a run's
 
+SHOWN = {"keeper": "governor", "supervisor": "runner"}  # what users know these services as
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _START_DEADLINE_S = 10.0
 _RECORD_DEADLINE_S = 2.0
@@ -245,7 +246,7 @@ def ensure(node_dir: Path, *, supervisor: Path | None) -> int:
             continue
         end(running, grace_s=5, deadline_s=10)
         service.start()
-        print(role)
+        print(SHOWN[role])
     return 0
 
 

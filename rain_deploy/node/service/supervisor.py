@@ -68,7 +68,7 @@ class Supervisor:
         for run in all_runs(self.config.runs_dir, frozenset(self._finished)):
             status = run.status()
             if status.state == RunState.QUEUED and run.cancelled:
-                status = run.finish(Outcome.CANCELLED, "cancelled in line", ended_s=time.time())
+                status = run.finish(Outcome.CANCELLED, "cancelled while it waited", ended_s=time.time())
             if status.state == RunState.FINISHED:
                 self._finished.add(run.path.name)
             elif status.waits_or_runs:
