@@ -62,7 +62,8 @@ class ValueNote:
 
     session: int
     task: int
-    value: Parameter
+    value: Parameter | None = None
+    values: dict[str, Parameter | None] = field(default_factory=dict)
 
 
 class Points:
@@ -117,10 +118,11 @@ class Points:
 
     def note_value(self, note: ValueNote) -> None:
         """Take a value that the script loaded into account.  Raises ValueError, OverflowError."""
-        value = note.value if isinstance(note.value, int | float) else float(note.value)
-        # JSON has no other numbers.
-        change: Json = {"value": value} if math.isfinite(value) else {"message": f"value is {value}"}
-        self._change((note.session, note.task), source="companion", **change)
+        value = float(note.value) if isinstance(note.value, str) else note.value
+        for number in (value, *note.values.values()):
+            if isinstance(number, int):
+                float(number)  # no table has a number that is too large for it
+        self._change((note.session, note.task), source="companion", value=value, values=note.values)
 
     def close(self, why: str) -> None:
         """End the tasks that have not ended, because the run has."""
@@ -159,10 +161,10 @@ class Points:
 
     def _finish(self, task: Sequence[int], info: Json) -> None:
         row = self._change(task, state="finished", duration_s=info.get("duration"))
-        message = row.message if row.source == "companion" else ""
+        message = ""
         if error := info.get("error"):
             self._change(task, state="failed")
-            message = reason(error) or message
+            message = reason(error)
         if governor := info.get("governor"):
             row = self._change(task, node=self._node_name(governor))
         if start := info.get("start_time"):

@@ -215,6 +215,7 @@ class PointRow:
     name: str = ""
     parameters: dict[str, Parameter | None] = field(default_factory=dict)
     value: Parameter | None = None
+    values: dict[str, Parameter | None] = field(default_factory=dict)  # by name, of a dict, tuple or list
     node: str | None = None
     started_s: float | None = None
     ended_s: float | None = None

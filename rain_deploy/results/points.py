@@ -93,8 +93,13 @@ def first_failure(rows: Iterable[PointRow]) -> str:
     )
 
 
+def value_names(rows: Iterable[PointRow]) -> list[str]:
+    """Return the names of the values that the tasks returned in dicts, tuples and lists, as they appear."""
+    return list(dict.fromkeys(name for row in rows for name in row.values))
+
+
 def write_csv(rows: tuple[PointRow, ...], stream: IO[str]) -> None:
-    """Write a header and a line per row, with a column per parameter in order of appearance.
+    """Write a header and a line per row, with a column per parameter and named value.
 
     ``started`` is ISO 8601 in UTC.  Numbers are plain; a text that a spreadsheet would run as a formula
     starts with an apostrophe.
@@ -102,11 +107,15 @@ def write_csv(rows: tuple[PointRow, ...], stream: IO[str]) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row.parameters))
     headed = [f"{name} (parameter)" if name in _BEFORE + _AFTER else name for name in names]
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*_BEFORE, *map(_cell, headed), *_AFTER])
+    values = value_names(rows)
+    taken = {*_BEFORE, *_AFTER, *names}
+    returned = [f"{name} (result)" if name in taken else name for name in values]
+    writer.writerow([*_BEFORE, *map(_cell, headed), "value", *map(_cell, returned), *_AFTER[1:]])
     for row in rows:
         given = (row.parameters.get(name) for name in names)
-        after = (row.value, row.state, row.node, _time(row.started_s), row.duration_s, row.message)
-        writer.writerow(map(_cell, (row.task, row.name, *given, *after)))
+        got = (row.values.get(name) for name in values)
+        after = (row.state, row.node, _time(row.started_s), row.duration_s, row.message)
+        writer.writerow(map(_cell, (row.task, row.name, *given, row.value, *got, *after)))
 
 
 def write_json(rows: tuple[PointRow, ...], stream: IO[str]) -> None:
@@ -138,7 +147,7 @@ def _time(seconds: float | None) -> str:
 
 def _cell(value: Parameter | None) -> str:
     if not isinstance(value, str):
-        return "" if value is None else str(value)
+        return "" if value is None else str(_plain(value))
     text = value.encode("utf-8", "backslashreplace").decode()
     if text.startswith(_FORMULA):
         try:

@@ -73,7 +73,7 @@ BREAKS = {
     "at noting tasks": ("points.py", "            functions = {"),
     "at reading arguments": ("points.py", '    if task.spec.task_type != "py/":'),
     "at hooking load": ("points.py", "    method = getattr("),
-    "at noting a value": ("points.py", "    task = _producers.pop("),
+    "at noting a value": ("points.py", "        task = _producers.pop("),
     "at writing": ("__init__.py", "    descriptor = os.open"),
 }
 
@@ -131,9 +131,54 @@ def test_parameters_and_loaded_numbers_are_noted_and_the_output_is_the_same(
     assert [(task["parameters"], task["kept"]) for task in tasks] == PARAMETERS
     values = _lines(run / "companion" / "values.jsonl")
     order = [task["task"] for task in tasks]
-    noted = [(order.index(value["task"]), value["value"]) for value in values]
-    assert noted == [(0, 1.5), (1, 0.5), (2, 4), (4, float("inf")), (5, 42)]
+    noted = [(order.index(note["task"]), note.get("value", note.get("values"))) for note in values]
+    assert noted == [(0, 1.5), (1, 0.5), (2, 4), (3, {"size": 1}), (4, float("inf")), (5, 42)]
     assert {line["session"] for line in tasks + values} == {tasks[0]["session"]}
+    assert not (run / "companion" / "faults.log").exists()
+
+
+RETURNS = """\
+import json
+import numpy as np
+from rain.client import Client, remote
+
+@remote(auto_encode="pickle")
+def fitted(ctx, kind):
+    return {
+        "dict": {"acc": np.float32(0.5), "loss": float("nan"), "model": object(), "note": "ok"},
+        "tuple": (0.25, 3),
+        "list": [1.5, "text"],
+        "data": list(range(1000)),
+    }[kind]
+
+@remote()
+def said(ctx):
+    return json.dumps({"acc": 0.75})
+
+with Client("localhost", 7210).new_session("s") as session:
+    shown = [fitted(kind) for kind in ("dict", "tuple", "list", "data")] + [said()]
+    for task in shown:
+        task.output.keep()
+    session.submit()
+    for task in shown[:4]:
+        task.output.fetch().load()
+    shown[4].output.fetch().get_str()
+"""
+
+
+def test_values_of_dicts_tuples_and_lists_are_noted_by_name(rain: RainedOn) -> None:
+    run = rain.python.run_dir("returns")
+    done = rain.run(RETURNS, run)
+    assert (done.returncode, done.stderr) == (0, "")
+    noted = [note["values"] for note in _lines(run / "companion" / "values.jsonl")]
+    assert str(noted) == str(
+        [
+            {"acc": 0.5, "loss": float("nan"), "note": "ok"},
+            {"value_0": 0.25, "value_1": 3},
+            {"value_0": 1.5, "value_1": "text"},
+            {"acc": 0.75},
+        ]
+    )
     assert not (run / "companion" / "faults.log").exists()
 
 

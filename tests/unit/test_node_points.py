@@ -59,6 +59,7 @@ def test_a_row_follows_its_task_from_submission_to_its_end() -> None:
         "name": "mnist size=32",
         "parameters": {"size": 32},
         "value": None,
+        "values": {},
         "node": "<10.0.0.2:7302>",
         "started_s": pytest.approx(T0_S),
         "ended_s": pytest.approx(T0_S + 2.5),
@@ -92,12 +93,22 @@ def test_a_value_that_the_script_loads_joins_its_row() -> None:
     assert (row.value, row.source, row.state) == (0.97, "companion", "finished")
 
 
-def test_a_value_that_json_cannot_hold_is_named_in_the_message() -> None:
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_value_that_is_no_finite_number_is_kept(value: float) -> None:
     table = points()
     fold(table, submit(1, t1="a x=1"))
-    table.note_value(ValueNote(1, 1, float("nan")))
-    row = fold(table, finished(1, 1))[1]
-    assert (row["value"], row["message"], row["state"]) == (None, "value is nan", "finished")
+    table.note_value(ValueNote(1, 1, value))
+    row = json.loads(json.dumps(fold(table, finished(1, 1))[1]))
+    assert (str(row["value"]), row["message"], row["state"]) == (str(value), "", "finished")
+    assert fold(table) == {}, "it is not another value each time"
+
+
+def test_values_by_name_join_their_row() -> None:
+    table = points()
+    fold(table, submit(1, t1="a x=1"), finished(1, 1))
+    table.note_value(from_json(ValueNote, {"session": 1, "task": 1, "values": {"acc": 0.5, "loss": 1}}))
+    [row] = table.changed()
+    assert (row.value, row.values, row.source) == (None, {"acc": 0.5, "loss": 1}, "companion")
 
 
 def test_named_tasks_are_the_points_where_any_is_named() -> None:

@@ -143,3 +143,30 @@ def test_what_is_no_row_is_passed_over(tmp_path: Path) -> None:
 
 def test_no_file_is_no_rows(tmp_path: Path) -> None:
     assert list(read_rows(tmp_path / "points.jsonl")) == []
+
+
+def test_values_of_dicts_and_tuples_are_columns_behind_the_value() -> None:
+    rows = (
+        row(1, value=None, values={"acc": 0.5, "loss": float("nan")}),
+        row(2, values={"value_0": 1, "lr": 3, "state": "mine"}),
+        row(3, value=float("-inf")),
+    )
+    head, *lines = table(*rows)
+    start = head.index("value")
+    assert head[start : head.index("node")] == [
+        *("value", "acc", "loss", "value_0", "lr (result)", "state (result)"),
+        "state",
+    ]
+    assert [line[start : start + 6] for line in lines] == [
+        ["", "0.5", "NaN", "", "", ""],
+        ["0.5", "", "", "1", "3", "mine"],
+        ["-Infinity", "", "", "", "", ""],
+    ]
+
+
+def test_values_by_name_are_in_the_json_too_and_read_back() -> None:
+    text = io.StringIO()
+    write_json((row(1, values={"acc": 0.5, "loss": float("nan")}),), text)
+    assert json.loads(text.getvalue())[0]["values"] == {"acc": 0.5, "loss": "NaN"}
+    (back,) = read_json(text.getvalue().encode())
+    assert table(back)[1] == table(row(1, values={"acc": 0.5, "loss": float("nan")}))[1]

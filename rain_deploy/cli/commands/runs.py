@@ -223,25 +223,32 @@ def logs_command(
 
 
 def points_text(result: PointsResult) -> text.Text:
-    """Return a column per parameter and a row per point; tasks that are not points have no number."""
+    """Return a column per parameter and value, and a row per point; other tasks have no number."""
+    from rain_deploy.results.points import value_names
+
     if not result.rows:
         return [f"run {result.run}: no points"]
     names = list(dict.fromkeys(name for row in result.rows for name in row.parameters))
+    values = value_names(result.rows)
+    plain = not values or any(row.value is not None for row in result.rows)
     rows, number = [], 0
     for row in result.rows:
         number += row.point
         given = (_cell(row.parameters.get(name)) for name in names)
         stood = (row.state, row.node or "", text.seconds(row.duration_s), row.message)
         shown = (str(number) if row.point else "", "" if row.parameters else row.name)
-        rows.append((*shown, *given, _cell(row.value), *stood))
-    columns = (f">{name}" for name in names)
-    head = (">NO", "NAME", *columns, ">VALUE", "STATE", "NODE", ">TOOK", "REASON")
+        got = (_cell(row.values.get(name)) for name in values)
+        rows.append((*shown, *given, *((_cell(row.value),) if plain else ()), *got, *stood))
+    columns = (f">{name}" for name in (*names, *(("VALUE",) if plain else ()), *values))
+    head = (">NO", "NAME", *columns, "STATE", "NODE", ">TOOK", "REASON")
     return [text.table(head, rows)]
 
 
 def _cell(value: Parameter | None) -> str:
     if value is None:
         return ""
+    if value != value:  # noqa: PLR0124  as points.csv has it
+        return "NaN"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -249,7 +256,9 @@ def _line(row: PointRow) -> str:
     """Return ``lr=0.1 units=32: 0.93 (finished on node-2)`` of a point that changed."""
     name = row.name or " ".join(f"{key}={value}" for key, value in row.parameters.items())
     name = name or f"task {row.task}"
-    value = "" if row.value is None else f": {_cell(row.value)}"
+    pairs = " ".join(f"{key}={_cell(got)}" for key, got in row.values.items())
+    returned = pairs if row.value is None else _cell(row.value)
+    value = f": {returned}" if returned else ""
     node = f" on {row.node}" if row.node else ""
     why = f": {row.message}" if row.message else ""
     return text.clean(f"{name}{value} ({row.state}{node}){why}")
