@@ -77,7 +77,10 @@ class RunResult(Result):
                 return errors.ScriptFailed(message, details=why, next_step=self.advice or look)
             case Outcome.ENGINE | Outcome.LOST:
                 message = f"{run}: {self.message or 'Rain could not run it'}"
-                return errors.EngineError(message, next_step=f"rain-deploy status -c {self.cluster}")
+                starts = f"rain-deploy up -c {self.cluster}, which starts what is missing; then run it again"
+                look = f"rain-deploy status -c {self.cluster}"
+                lost = self.outcome == Outcome.LOST
+                return errors.EngineError(message, next_step=starts if lost else look)
             case "" | Outcome.DONE:
                 return left_error(self.cluster, (self,))
             case outcome:  # also one of another version

@@ -85,7 +85,12 @@ def cancel(ctx: Context, name: str, run: str | None = None) -> CancelResult:
     """End a run, or take it out of the line; return once it has ended."""
     cluster, record = _on_cluster(ctx, name, run)
     with ctx.store.lock(name, "cancel", ending=True):
-        before = run_states(ctx, cluster).get(record.id)
+        states, over = seen_runs(ctx, cluster)
+        if over and record.id not in states:  # its machine is off: nothing is left to cancel
+            ctx.emit(Notice(over))
+            ended = run_line(record, over=over)
+            return CancelResult(name, record.id, ended.state, ended.outcome, changed=False)
+        before = states.get(record.id)
         changed = before is None or before.state != RunState.FINISHED
         if changed:
             ask_server(ctx, cluster, "cancel", cluster.layout.run(record.id))

@@ -19,7 +19,7 @@ from rain_deploy.runs.finish import RunResult, end_of
 from rain_deploy.runs.follow import RECONNECT_S, follow
 from rain_deploy.transport.base import Chunk
 from rain_deploy.verbs.list import list_clusters
-from rain_deploy.verbs.runs import runs
+from rain_deploy.verbs.runs import cancel, runs
 from rain_deploy.verbs.status import status
 from tests.support.values import changed
 from tests.unit.fake_cloud import Nodes, World
@@ -40,7 +40,7 @@ class Following(Nodes):
     def run(
         self, host: Host, command: Command, *, on_stdout: Chunk | None = None, on_stderr: Chunk | None = None
     ) -> CommandResult:
-        if command.argv[2] != "follow":
+        if "follow" not in command.argv:
             return super().run(host, command, on_stdout=on_stdout, on_stderr=on_stderr)
         self.connect(host)
         points = [
@@ -117,6 +117,19 @@ def test_at_the_limit_a_run_ends_with_what_was_done_and_where_the_rest_is(case: 
         assert case.views(silent=silent) == {("finished", "powered off")}
 
 
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_run_on_a_machine_that_is_off_needs_no_cancel_and_starts_nothing(
+    case: Case, *, silent: bool
+) -> None:
+    case.world.store.save_cluster(changed(case.cluster, limit_s=time.time() - HOUR_S))
+    case.world.cloud.power_off("node-1")
+    case.world.cloud.silent = silent
+    result = cancel(case.world.ctx, "one")
+    assert (result.state, result.changed) == ("finished", False)
+    assert "time limit" in case.world.told
+    assert "start" not in {call for call, _ in case.world.cloud.calls}
+
+
 @pytest.mark.parametrize("limit_s", [None, HOUR_S])
 def test_a_machine_that_is_off_before_its_limit_is_called_that(case: Case, limit_s: float | None) -> None:
     until_s = None if limit_s is None else time.time() + limit_s
@@ -136,6 +149,7 @@ def test_a_machine_that_is_gone_has_lost_the_run(case: Case) -> None:
     problem = case.followed().problem
     assert isinstance(problem, EngineError)
     assert problem.message == "run r1: the machine of node-1 is gone; 1 of 3 points finished"
+    assert str(problem.next_step).startswith("rain-deploy up -c one")
     assert case.views() == {("finished", "lost")}
 
 
