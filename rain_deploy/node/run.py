@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 from . import wire
 from .files import load, read_json, tail, write_json
-from .wire import Outcome, RunDescription, RunState, RunStatus, StateLine
+from .wire import NeededModule, Outcome, RunDescription, RunState, RunStatus, StateLine
 
 _MOST_WARNINGS_BYTES = 8000
 
@@ -63,6 +63,13 @@ class Run:
     def _lost(self) -> list[str]:
         """Return what the companion could not do for the script, a sentence each."""
         return tail(self.path / "companion" / "warnings.txt", _MOST_WARNINGS_BYTES).splitlines()
+
+    def lacking(self) -> list[NeededModule]:
+        """Return the modules that the environment does not have.  We may run without it."""
+        places = [*sys.path, self.about.packages]
+        if not os.path.isdir(self.about.packages):  # noqa: PTH112 - an empty text is no path
+            return []
+        return [one for one in self.about.imports if PathFinder.find_spec(one.name, places) is None]
 
     @property
     def cancelled(self) -> bool:
@@ -141,7 +148,7 @@ def join(run_dir: Path, *, no_wait: bool) -> StateLine | int:
         if not (run.path / "env.json").exists():
             print("it came here long ago, and its variables are deleted: start it anew", file=sys.stderr)
             return 1
-        lacking = [one for one in run.about.imports if find_spec(one.name) is None]
+        lacking = run.lacking()
         if sure := [one for one in lacking if one.sure]:
             run.forget_env()
             print(json.dumps(wire.to_json(sure)), file=sys.stderr)

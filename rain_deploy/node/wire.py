@@ -100,6 +100,7 @@ class RunDescription:
     live: tuple[str, ...] = ()  # runs that were not finished when this one was shipped
     nodes: tuple[str, ...] = ()  # names of the nodes that have the run; others may have joined since
     imports: tuple[NeededModule, ...] = ()
+    packages: str = ""  # the directory of the environment that must have them
 
 
 class RunState(enum.StrEnum):

@@ -11,7 +11,7 @@ from pathlib import Path
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT, RUN_PORTS, Layout
 from rain_deploy.core.run import RunRecord, Shipment
-from rain_deploy.core.spec import RunSpec
+from rain_deploy.core.spec import NODE_PYTHON_TEXT, RunSpec
 from rain_deploy.core.step import Command, PayloadFile, Stage, Step
 from rain_deploy.node.wire import ClusterConfig, Member, NodeConfig, RunDescription, to_json
 from rain_deploy.parts.part import Part, facts_of
@@ -170,12 +170,14 @@ def ship_stage(
     *,
     live: tuple[str, ...] = (),
     nodes: tuple[str, ...] = (),
+    env_digest: str = "",
 ) -> Stage:
     """Return the stage that brings the run to a node; it is the same for every node.
 
     ``files`` is the content of ``shipment``, with paths relative to its root.  ``live`` are the ids of the
     cluster's runs that are not finished; the variables of all others are removed.  ``nodes`` are the nodes
-    that get the run.  The step fails where the run directory exists with other content.
+    that get the run, and ``env_digest`` names their environment.  The step fails where the run directory
+    exists with other content.
     """
     described = RunDescription(
         run=run.id,
@@ -191,6 +193,7 @@ def ship_stage(
         live=live,
         nodes=nodes,
         imports=shipment.imports,
+        packages=f"{layout.environment(env_digest)}/lib/python{NODE_PYTHON_TEXT}/site-packages",
     )
     placed = (
         json_file("run.json", to_json(described)),

@@ -59,7 +59,16 @@ def shipped(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -
     try:
         names = tuple(node.name for node in cluster.nodes)
         files = payload(shipment)
-        stage = ship_stage(cluster.layout, record, spec, shipment, files, live=live, nodes=names)
+        stage = ship_stage(
+            cluster.layout,
+            record,
+            spec,
+            shipment,
+            files,
+            live=live,
+            nodes=names,
+            env_digest=cluster.env_digest,
+        )
         run_stages(ctx, cluster, dict.fromkeys(names, stage)).require()
     except BaseException:
         ctx.store.forget_run(record)

@@ -87,15 +87,21 @@ def queue(run: Run) -> StateLine:
 def test_a_run_that_imports_what_is_not_installed_is_not_queued(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    modules = [("json", True), ("no2", False), ("nomod", True)]
-    there, maybe, sure = (NeededModule(name=name, where="s.py, line 1", sure=is_) for name, is_ in modules)
-    run = ship(tmp_path, "r", 1, imports=to_json([there, maybe, sure]))
+    modules = [("json", True), ("only_there", True), ("no2", False), ("nomod", True)]
+    there, installed_, maybe, sure = (
+        NeededModule(name=name, where="s.py, line 1", sure=is_) for name, is_ in modules
+    )
+    packages = str(tmp_path / "site")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/only_there.py").touch()
+    run = ship(tmp_path, "r", 1, imports=to_json([there, installed_, maybe, sure]), packages=packages)
     write_json(run.path / "env.json", {"SECRET": "x"})
     assert join(run.path, no_wait=False) == LACKING
     assert read_modules(capsys.readouterr().err) == (sure,)
     assert run.status().state == RunState.SHIPPED
     assert not (run.path / "env.json").exists()
-    warned = queue(ship(tmp_path, "w", 2, imports=to_json([there, maybe])))
+    assert queue(ship(tmp_path, "d", 3, imports=to_json([sure]), packages="/damaged")).warnings == ()
+    warned = queue(ship(tmp_path, "w", 2, imports=to_json([there, installed_, maybe]), packages=packages))
     assert warned.warnings == ("s.py, line 1, imports no2, which the nodes do not have",)
     assert run_of(tmp_path, "w").status().warnings == warned.warnings
 

@@ -41,7 +41,8 @@ def stage(base: Path, body: bytes = b"print(1)\n", run: str = "r1") -> Stage:
         directories=("out/deep", "-odd"),
     )
     spec = RunSpec(Path("a.py"), env=(("TOKEN", "s3cret"),), timeout_s=9.5, min_nodes=2, companion=False)
-    return ship_stage(Layout(str(base), "c1"), run_record(run), spec, shipment, files, live=("r0",))
+    layout = Layout(str(base), "c1")
+    return ship_stage(layout, run_record(run), spec, shipment, files, live=("r0",), env_digest="e1")
 
 
 def start(stage: Stage, base: Path) -> subprocess.Popen[bytes]:
@@ -103,6 +104,7 @@ def test_the_run_directory_holds_what_was_shipped(base: Path) -> None:
         "live": ["r0"],
         "nodes": [],
         "imports": [],
+        "packages": f"{base}/cache/envs/e1/lib/python3.11/site-packages",
     }
     assert json.loads(files["env.json"]) == {"TOKEN": "s3cret"}
     assert set(json.loads(files["shipped.json"])) == {"src/a.py", "src/tool", ODD, "-rf"}
