@@ -68,6 +68,16 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
+class Disk:
+    """The file system that holds a directory which may become our base; ``place`` is the part that exists."""
+
+    base: str
+    place: str
+    free_bytes: int
+    problem: str = ""  # why it cannot be used, like ``mounted read-only``
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What was looked up once on a host.  ``have`` lists cache entries as absolute paths."""
 
@@ -80,7 +90,7 @@ class Facts:
     glibc: str
     cpus: int
     memory_bytes: int
-    disk_free_bytes: int
+    disk_free_bytes: int  # in the first of ``disks``
     python: str  # path of a Python 3.11 on the host, or empty
     hostname: str
     machine_id: str
@@ -94,10 +104,16 @@ class Facts:
     taken: tuple[str, ...] = ()  # ``address cluster-id`` of each node that another cluster has running there
     base: str = ""  # RAIN_DEPLOY_BASE of its environment: where everything of ours shall lie; empty: not set
     one_time_host_key: bool = False  # its SSH server may still have the host key that our user-data brought
+    disks: tuple[Disk, ...] = ()  # one for each directory that may become the base
 
     @property
     def root(self) -> bool:
         return self.uid == 0 or self.sudo
+
+    def disk(self, base: str) -> Disk:
+        """Return the disk that holds ``base``."""
+        known = (disk for disk in self.disks if disk.base == base)
+        return next(known, Disk(base, base, self.disk_free_bytes))
 
 
 @dataclass(frozen=True, slots=True)

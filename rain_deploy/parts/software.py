@@ -150,9 +150,17 @@ class Environment(Software):
             )
         if needed and not facts.python:
             yield no_python(node)
-        if needed and facts.disk_free_bytes < DISK_BYTES:
+        disk = facts.disk(self.shared.layout.base)
+        if disk.problem:
             yield InputError(
-                f"{facts.disk_free_bytes >> 20} MiB of disk are free; {DISK_BYTES >> 20} MiB are needed",
+                f"{disk.place} is {disk.problem}; everything of ours would be in {disk.base}",
+                node=name,
+                next_step="mount it otherwise, or use another machine or account",
+            )
+        elif needed and disk.free_bytes < DISK_BYTES:
+            yield InputError(
+                f"{disk.free_bytes >> 20} MiB of disk are free at {disk.place}; "
+                f"{DISK_BYTES >> 20} MiB are needed",
                 node=name,
                 next_step="free disk space there, or use machines with a larger disk",
             )

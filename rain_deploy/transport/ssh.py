@@ -16,7 +16,7 @@ from rain_deploy.core.machine import Host
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import Unreachable
 from rain_deploy.transport.base import Chunk
-from rain_deploy.transport.channel import LOST, OPEN_S, PortForward, execute, seconds_left
+from rain_deploy.transport.channel import LOST, OPEN_S, PortForward, execute, hang_up, seconds_left
 from rain_deploy.transport.connection import open_connection
 from rain_deploy.transport.frame import Frame
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     _Work = Callable[[fabric.Connection, float], Any]
 
+PROHIBITED = 1  # RFC 4254: the server's answer to a channel that its settings forbid
 MAX_SESSIONS = 10  # how many commands at once an OpenSSH server allows on one connection by default
 REFUSED_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 
@@ -50,7 +51,7 @@ class SshTransport:
 
     def forward(self, host: Host, address: str, port: int, *, local_port: int = 0) -> PortForward:
         link = self._link(host)
-        link.live()  # an unreachable host is an error now, and not later for each connection
+        link.check_forwarding(address, port)  # an error now, and not later for each connection
         forward = PortForward(lambda: link.dial(address, port), local_port)
         with self._lock:
             self._forwards.append(forward)
@@ -120,6 +121,21 @@ class Link:
             f"cannot connect to {address} port {port}",
         )
         return channel
+
+    def check_forwarding(self, address: str, port: int) -> None:
+        """Raise Unreachable if the host forbids forwarding to this port; nothing need listen there yet."""
+        self.live()
+        try:
+            hang_up(self.dial(address, port))
+        except Unreachable as error:
+            if getattr(error.__cause__, "code", None) == PROHIBITED:
+                host = self._host
+                raise Unreachable(
+                    f"{host.title}: its SSH server does not let {host.user} forward to {address} port {port}",
+                    node=host.name,
+                    next_step="allow it there: AllowTcpForwarding, PermitOpen and DisableForwarding in "
+                    "sshd_config, and options of the key in authorized_keys",
+                ) from error
 
     def live(self) -> fabric.Connection:
         """Return the connection, open; threads that come together share one login."""

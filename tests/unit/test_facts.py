@@ -17,7 +17,7 @@ import pytest
 
 from rain_deploy.cluster.hosts import choose_base
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.layout import ROOT_BASE
+from rain_deploy.core.layout import ROOT_BASE, user_base
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.errors import InstallFailed
 from rain_deploy.parts.facts import DEBIAN_12, facts_command, parse_facts
@@ -132,3 +132,60 @@ def test_a_host_with_an_old_python_can_run_the_question() -> None:
     names: dict[str, object] = {"__name__": "probe", **old}
     exec(compile(source, "probe.py", "exec", dont_inherit=True), names)  # noqa: S102 - it only defines
     assert callable(names["main"])
+
+
+# Disks
+
+
+def test_every_directory_that_may_become_the_base_has_its_own_disk(tmp_path: Path) -> None:
+    facts = ask()
+    assert [disk.base for disk in facts.disks] == [ROOT_BASE, user_base(os.getuid())]
+    for disk in facts.disks:
+        found = os.statvfs(disk.place)
+        assert Path(disk.base).is_relative_to(disk.place)
+        assert abs(disk.free_bytes - found.f_bavail * found.f_frsize) < 2 << 30
+    assert facts.disk("/somewhere").free_bytes == facts.disk_free_bytes
+    base = tmp_path / "not/there/yet"
+    assert ask(RAIN_DEPLOY_BASE=str(base)).disk(str(base)).place == str(tmp_path)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [("noexec", "mounted noexec, so no program can run there"), ("ro", "mounted read-only"), ("rw", "")],
+)
+def test_a_disk_that_cannot_be_used_is_seen(tmp_path: Path, option: str, problem: str) -> None:
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        pytest.skip("needs root and unshare for a mount of its own")
+    question = facts_command(HOST, "ab12").argv[1:]
+    mounted = f'mount -t tmpfs -o size=1m,{option} none "$0" && exec /bin/sh "$@"'
+    answered = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mounted, str(tmp_path), *question],
+        env={"PATH": os.environ["PATH"], "RAIN_DEPLOY_BASE": str(tmp_path / "base")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    disk = parse_facts(HOST, answered.stdout).disk(str(tmp_path / "base"))
+    assert (disk.place, disk.problem) == (str(tmp_path), problem)
+    assert disk.free_bytes <= 1 << 20
+
+
+@pytest.mark.root
+def test_a_directory_that_others_own_is_not_writable_without_root(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("needs root and setpriv to be another user")
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory.stat().st_uid == 0 and directory not in {Path("/"), Path("/tmp")}:
+            directory.chmod(0o755)
+    question = facts_command(HOST, "ab12").argv[1:]
+    answered = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/bin/sh", *question],
+        env={"PATH": "/usr/bin:/bin", "RAIN_DEPLOY_BASE": str(tmp_path / "base")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert parse_facts(HOST, answered.stdout).disk(str(tmp_path / "base")).problem.startswith("not writable")

@@ -12,7 +12,7 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.install import bring_up
 from rain_deploy.core.cluster import Cluster, Node, Traits
 from rain_deploy.core.events import EventSink
-from rain_deploy.core.machine import Facts, Host
+from rain_deploy.core.machine import Disk, Facts, Host
 from rain_deploy.core.spec import ClusterSpec, EngineSpec, ResolvedEnvironment
 from rain_deploy.core.step import Stage
 from rain_deploy.errors import InputError, RainDeployError
@@ -149,16 +149,36 @@ def test_a_node_that_has_its_environment_needs_no_python_of_the_system() -> None
     ("facts", "message"),
     [
         (replace(DEBIAN_12, arch="aarch64"), "it is aarch64; nodes are x86-64 Linux"),
-        (replace(DEBIAN_12, disk_free_bytes=2 << 30), "2048 MiB of disk are free; 6144 MiB are needed"),
+        (
+            replace(DEBIAN_12, disk_free_bytes=2 << 30),
+            "2048 MiB of disk are free at /var/lib/rain-deploy; 6144 MiB are needed",
+        ),
+        (
+            replace(DEBIAN_12, disks=(Disk("/var/lib/rain-deploy", "/var/lib", 2 << 30),)),
+            "2048 MiB of disk are free at /var/lib; 6144 MiB are needed",
+        ),
+        (
+            replace(DEBIAN_12, disks=(Disk("/var/lib/rain-deploy", "/", 9 << 30, "mounted read-only"),)),
+            "/ is mounted read-only; everything of ours would be in /var/lib/rain-deploy",
+        ),
         (
             replace(DEBIAN_12, uid=1000, user="ubuntu", route_address="10.0.0.1"),
             OPEN,
         ),
     ],
-    ids=["architecture", "disk", "wall"],
+    ids=["architecture", "disk", "measured disk", "read-only", "wall"],
 )
 def test_what_a_machine_cannot_be_given_is_refused(facts: Facts, message: str) -> None:
     assert refused(shared(facts)) == [("node-1", message)]
+
+
+def test_the_disk_of_the_chosen_base_counts_and_no_other() -> None:
+    disks = (
+        Disk("/var/lib/rain-deploy", "/var/lib", 90 << 30),
+        Disk("/var/tmp/rain-deploy-7", "/var/tmp", 1, "mounted noexec"),
+    )
+    assert refused(shared(replace(DEBIAN_12, disks=disks))) == []
+    assert refused(shared(replace(DEBIAN_12, disk_free_bytes=1, disks=disks))) == []
 
 
 def test_packages_and_set_up_need_root_also_where_they_were_installed() -> None:

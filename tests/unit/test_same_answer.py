@@ -14,7 +14,8 @@ import pytest
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import EventSink
-from rain_deploy.core.machine import Facts, Host, Machines
+from rain_deploy.core.layout import ROOT_BASE
+from rain_deploy.core.machine import Disk, Facts, Host, Machines
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec
 from rain_deploy.core.step import Command, CommandResult, Stage
 from rain_deploy.errors import InputError, InstallFailed
@@ -113,9 +114,16 @@ def user(place: Path, facts: Facts) -> User:
         (DEBIAN_13, NO_PYTHON),
         (UBUNTU_24_04, NO_PYTHON),
         (replace(KNOWN, arch="aarch64"), "it is aarch64; nodes are x86-64 Linux"),
-        (replace(KNOWN, disk_free_bytes=1 << 30), "1024 MiB of disk are free; 6144 MiB are needed"),
+        (
+            replace(KNOWN, disk_free_bytes=1 << 30),
+            "1024 MiB of disk are free at /var/lib/rain-deploy; 6144 MiB are needed",
+        ),
+        (
+            replace(KNOWN, disks=(Disk(ROOT_BASE, "/var", 90 << 30, "mounted noexec"),)),
+            f"/var is mounted noexec; everything of ours would be in {ROOT_BASE}",
+        ),
     ],
-    ids=["Debian 13", "Ubuntu 24.04", "architecture", "disk"],
+    ids=["Debian 13", "Ubuntu 24.04", "architecture", "disk", "noexec"],
 )
 def test_what_up_refuses_check_and_the_dry_run_refuse_and_nothing_reaches_the_machine(
     tmp_path: Path, facts: Facts, refusal: str

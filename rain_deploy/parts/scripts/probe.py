@@ -28,10 +28,8 @@ def main() -> None:
     uid, wanted_base = os.getuid(), os.environ.get("RAIN_DEPLOY_BASE", "")
     bases = [base.replace("UID", str(uid)) for base in question["bases"]]
     bases = [wanted_base, *bases] if wanted_base else bases
-    existing = bases[0]
-    while not os.path.isdir(existing):
-        existing = os.path.dirname(existing) or "/"
-    disk, user = os.statvfs(existing), str(uid)
+    user, sudo = str(uid), uid != 0 and succeeds("sudo", "-n", "true")
+    disks = [disk_of(base, sudo=sudo) for base in bases]
     with contextlib.suppress(KeyError):
         user = pwd.getpwuid(uid).pw_name
     tools = ("sh", "-c", question["tools"] or ":")
@@ -39,7 +37,7 @@ def main() -> None:
     found = {
         "uid": uid,
         "user": user,
-        "sudo": uid != 0 and succeeds("sudo", "-n", "true"),
+        "sudo": sudo,
         "systemd": os.path.isdir("/run/systemd/system"),
         "marked": os.path.exists(f"{MACHINE}/mark"),
         "one_time_host_key": os.path.exists(f"{MACHINE}/one-time-host-key"),
@@ -47,7 +45,8 @@ def main() -> None:
         "glibc": (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")[2],
         "cpus": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "disk_free_bytes": disk.f_bavail * disk.f_frsize,
+        "disk_free_bytes": disks[0]["free_bytes"],
+        "disks": disks,
         "python": sys.argv[-2] if list(sys.version_info[:2]) == question["python"] else "",
         "hostname": os.uname().nodename,
         "machine_id": read("/etc/machine-id").decode(errors="replace").strip(),
@@ -57,6 +56,21 @@ def main() -> None:
         **ours(question, [base for base in bases if os.path.isdir(base)]),
     }
     print(json.dumps(found))
+
+
+def disk_of(base: str, *, sudo: bool) -> dict[str, Any]:
+    """Return how much is free where ``base`` is or would be, and why it cannot be used there, if so."""
+    existing = base
+    while not os.path.isdir(existing):
+        existing = os.path.dirname(existing) or "/"
+    disk, problem = os.statvfs(existing), ""
+    if disk.f_flag & os.ST_NOEXEC:
+        problem = "mounted noexec, so no program can run there"
+    elif disk.f_flag & os.ST_RDONLY:
+        problem = "mounted read-only"
+    elif not sudo and not os.access(existing, os.W_OK | os.X_OK):
+        problem = "not writable for this account"
+    return {"base": base, "place": existing, "free_bytes": disk.f_bavail * disk.f_frsize, "problem": problem}
 
 
 def ours(question: dict[str, Any], bases: list[str]) -> dict[str, Any]:
