@@ -2,7 +2,7 @@
 
 Placed on PATH by tests; keeps its state in the folder FAKE_CARGO: ``calls`` (a line per call), and what a
 test put there: ``drift`` (it resolves to another version, whatever the lock says), ``broken`` (the compile
-fails), ``slow`` (the compile waits for as long as the file is there).
+fails), ``slow`` (the compile waits for as long as the file is there).  ``manifest`` is what it compiled by.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def fetch() -> None:
 
 
 def install() -> None:
+    (STATE / "manifest").write_text(Path("Cargo.toml").read_text())
     for name in ("alpha", "beta", "rain_server"):
         print(f"   Compiling {name} v1.0.0", flush=True)
         while (STATE / "slow").exists():

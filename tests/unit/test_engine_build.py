@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -109,6 +110,29 @@ def test_a_build_lands_under_its_digest_and_tells_how_far_it_is(machine: Machine
     assert (machine.cache / RAIN_SHA256 / "rain").read_bytes() == RAIN
     assert err.splitlines() == ["Compiling alpha 1/3", "Compiling beta 2/3", "Compiling rain_server 3/3"]
     assert not (machine.cache / ".build").exists()
+
+
+@pytest.mark.parametrize("names", [("alpha",), ("alpha", "beta"), ()])
+def test_only_what_the_lock_names_is_optimised(machine: Machine, names: tuple[str, ...]) -> None:
+    lock = machine.lock()
+    if names:
+        lock.write_text(f"# optimised: {' '.join(names)}\n" + lock.read_text())
+    assert machine.run("--lock", lock)[0] == 0
+    manifest = tomllib.loads((machine.root / "cargo/manifest").read_text())
+    packages = manifest.get("profile", {"release": {"package": {}}})["release"]["package"]
+    levels = {name: package["opt-level"] for name, package in packages.items()}
+    assert levels == ({"*": 0, **dict.fromkeys(names, 3)} if names else {})
+    assert manifest["workspace"] == {}
+
+
+def test_what_is_optimised_is_part_of_the_engines_name(machine: Machine) -> None:
+    lock = machine.lock()
+    machine.run("--lock", lock)
+    calls = machine.cargo_calls().count("install")
+    lock.write_text("# optimised: alpha\n" + lock.read_text())
+    machine.run("--lock", lock)
+    assert machine.cargo_calls().count("install") == calls + 1
+    assert len([*machine.cache.glob("from/*")]) == 2
 
 
 def test_what_is_built_already_is_not_built_again(machine: Machine) -> None:
