@@ -32,21 +32,26 @@ def left_lines(pulled: Pulled, most: int = SHOWN) -> list[str]:
 
 
 def left_error(cluster: str, runs: Iterable[Pulled]) -> UnsafeResults | None:
-    """Return the error that says that some results of these runs stay on the node; None if none does."""
+    """Return the error that says that some results of these runs were not pulled; None if all were."""
     some = [pulled for pulled in runs if pulled.left]
     if not some:
         return None
     count = sum(len(pulled.left) for pulled in some)
-    stay = "1 result stays" if count == 1 else f"{count} results stay"
+    were = "1 result was" if count == 1 else f"{count} results were"
     which = f"run {some[0].run}" if len(some) == 1 else f"{len(some)} runs"
-    message = f"{which}: {stay} on the node, all others are here"
+    message = f"{which}: {were} not pulled, all others are here"
     return UnsafeResults(message, next_step="; ".join(_commands(cluster, some)) or None)
 
 
 def _commands(cluster: str, runs: Sequence[Pulled]) -> Iterator[str]:
     """Yield the commands: one that gets the first of each kind, and the one that gives up the rest."""
     here = f"-c {cluster}"
-    kept = [(pulled, one.path, one.kind) for pulled in runs for one in pulled.left.left]
+    kept = [
+        (pulled, one.path, one.kind)
+        for pulled in runs
+        for one in pulled.left.left
+        if ".." not in one.path.split("/")
+    ]
     if first := next((each for each in kept if each[2] in _FETCHED), None):
         yield f"rain-deploy fetch {here} {_on_node(*first[:2])} ."
     if first := next((each for each in kept if each[2] == LeftKind.MANY), None):

@@ -46,4 +46,4 @@ def test_what_stays_is_named_and_the_commands_that_are_named_work(
     assert (tmp_path / "huge").stat().st_size == 1 << 40
     again = shared("pull")
     assert again.exit_code == 51
-    assert "stays on the node: files/out: it is a link to /etc/passwd" in again.stdout
+    assert "not pulled: files/out: it is a link to /etc/passwd" in again.stdout

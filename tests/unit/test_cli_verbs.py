@@ -16,6 +16,7 @@ from rain_deploy.cli.show import text
 from rain_deploy.core import events
 from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import ApiError, UsageError
+from rain_deploy.node.wire import LeftKind, LeftOut, LeftOuts, Parameter
 from rain_deploy.options.table import Group
 from rain_deploy.state.store import Store
 from rain_deploy.verbs.down import DownResult
@@ -75,6 +76,40 @@ def test_a_run_that_brought_nothing_says_what_there_is(world: World) -> None:
     world.verbs.run_result = replace(RUN, figures=0, points=0, files=0)
     shown = world.invoke("run", "job.py").stdout.splitlines()
     assert shown[-1] == "  only what it printed: stdout.log, stderr.log"
+
+
+@pytest.mark.parametrize("outcome", ["done", "failed"])
+def test_a_run_names_what_was_not_pulled_however_it_ended(world: World, outcome: str) -> None:
+    large = [LeftOut(path=f"files/{n}", kind=LeftKind.MUCH, why="it has 30 GB") for n in range(12)]
+    left = LeftOuts(left=tuple(large), more=3)
+    world.verbs.run_result = replace(RUN, outcome=outcome, exit_code=1, left=left, on_node="/b/r1")
+    result = world.invoke("run", "job.py")
+    shown = [line for line in result.stdout.splitlines() if line.startswith("  not pulled: ")]
+    assert shown[0] == "  not pulled: files/0: it has 30 GB"
+    assert shown[10:] == ["  not pulled: and 5 more: see manifest.json"]
+    assert result.exit_code == (51 if outcome == "done" else 41)
+    if outcome == "done":
+        assert "15 results were not pulled, all others are here" in result.stderr
+        assert "rain-deploy fetch -c default /b/r1/files/0 ." in result.stderr
+
+
+@pytest.mark.parametrize(
+    "values", [{"acc": 0.5, "loss": float("nan")}, {"value_0": 0.5, "value_1": float("nan")}]
+)
+def test_points_have_a_column_for_each_value_of_a_dict_or_tuple(
+    world: World, values: dict[str, Parameter | None]
+) -> None:
+    world.verbs.rows = (replace(POINT, value=None, values=values),)
+    head, line = world.invoke("points").stdout.splitlines()
+    names = [name.strip() for name in head.split("  ") if name.strip()]
+    assert [name for name in values if name in names] == list(values)
+    assert "VALUE" not in names
+    assert line.split()[3:5] == ["0.5", "NaN"]
+    csv = world.invoke("points", "--csv").stdout.splitlines()
+    assert ",0.5,NaN," in csv[1]
+    assert json.loads(world.invoke("points", "--json").stdout)["result"]["rows"][0]["values"] == {
+        name: 0.5 if value == 0.5 else "NaN" for name, value in values.items()
+    }
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "not run"])

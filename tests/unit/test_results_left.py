@@ -53,9 +53,7 @@ def on_node(world: World, path: str) -> str:
 @pytest.mark.parametrize("kind", KEPT)
 def test_down_keeps_the_cluster_and_pulls_everything_else(world: World, kind: LeftKind) -> None:
     sends(world, {"files/big file": kind, "files/pipe": LeftKind.SPECIAL})
-    with pytest.raises(
-        PullFailed, match="nothing was deleted: run r1: 2 results stay on the node"
-    ) as refused:
+    with pytest.raises(PullFailed, match="nothing was deleted: run r1: 2 results were not pulled") as refused:
         down(world.ctx, "one")
     assert (world.ctx.cwd / "results/r1/files/r.csv").read_bytes() == b"x"
     assert "files/big file: it is" in (refused.value.details or "")
@@ -81,7 +79,7 @@ def test_run_and_pull_name_what_stays_and_end_with_an_exit_code(world: World, ki
     result = pull(world.ctx, "one")
     assert [(one.path, one.kind) for one in result.runs[0].left.left] == [("files/a", kind)]
     assert isinstance(result.problem, UnsafeResults)
-    assert "run r1: 1 result stays on the node" in str(result.problem)
+    assert "run r1: 1 result was not pulled" in str(result.problem)
     assert ("--discard-results" in (result.problem.next_step or "")) == (kind != LeftKind.SPECIAL)
     manifest = json.loads((world.ctx.cwd / "results/r1/manifest.json").read_text())
     assert (manifest["complete"], manifest["left_on_node"]) == (

@@ -60,10 +60,10 @@ def run_text(result: RunResult) -> text.Text:
 
 
 def _left_text(pulled: Pulled) -> list[str]:
-    """Return what stays on the node, and why."""
+    """Return what was not pulled, and why."""
     from rain_deploy.runs.left import left_lines
 
-    return [f"  stays on the node: {text.clean(line)}" for line in left_lines(pulled)]
+    return [f"  not pulled: {text.clean(line)}" for line in left_lines(pulled)]
 
 
 def script_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
