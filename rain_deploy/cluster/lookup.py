@@ -173,7 +173,9 @@ def drift(
             yield f"{line.name} is {line.state}"
     if account:
         yield from _account_drift(ctx, cluster, account)
-    yield from (f"security group: {sentence}" for sentence in (*reach.repairs, reach.refused) if sentence)
+    yield from (f"security group: {repair}" for repair in reach.repairs)
+    if reach.refused:
+        yield f"{reach.refused}; next: {reach.next_step}"
     if reach.unknown:
         yield f"the rules of the security group are unknown: {reach.unknown}"
     yield from (f"{node.name} is left out" for node in cluster.left_out)

@@ -21,7 +21,7 @@ from rain_deploy.providers.base import Cloud, Provider
 RUNNING, STARTING = "running", "starting"
 ASLEEP = frozenset({"stopped", "stopping"})  # states of a machine that is off and can be started
 GOING = frozenset({"destroying", "destroyed", "expunging"})  # states of a machine that was deleted
-VIEW_S = 8.0  # so long a command that only looks waits for an account that does not answer
+VIEW_S = 6.0  # how long a command that only looks waits for an account: the whole command takes 10 s
 _SETTLED = ("zone", "instance_type", "disk_size_gib", "template", "anti_affinity", "idle_s")
 """Fields of Machines that a living cluster cannot change."""
 

@@ -70,7 +70,9 @@ def test_ports_that_are_open_to_strangers_are_refused_by_all_in_the_same_words(
         scale(world.ctx, SPEC, nodes)
     for caught in (by_up.value, by_scale.value):
         assert (caught.message, caught.next_step) == (DANGER, world.cloud.reached.next_step)
-    assert status(world.ctx, "one", check=True).drift == (f"security group: {DANGER}",)
+    assert status(world.ctx, "one", check=True).drift == (
+        f"{DANGER}; next: exo compute security-group rule delete g r",
+    )
     assert world.cloud.held == held
 
 
