@@ -89,7 +89,8 @@ def make(ctx: Context, record: Record, plan: Plan) -> tuple[Resource, ...]:
         errors |= outcomes.errors
         if any(not node_index(name) for name in errors):
             Outcomes({}, errors).require()
-    errors |= provider.settle(record.cluster, tuple(made))
+    if any(resource.is_machine for resource in made):
+        errors |= provider.settle(record.cluster, tuple(made))
     broken = tuple(r for r in made if r.ref not in lived and isinstance(errors.get(r.name), PartlyUp))
     if broken:
         for machine in broken:
