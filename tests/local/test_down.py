@@ -19,6 +19,7 @@ from tests.support.waiting import wait_for
 KEPT = {
     "cache",
     "logs",
+    "durations.json",
     "state.sqlite",
     "local",
     "local/cache",
