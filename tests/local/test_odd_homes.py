@@ -164,7 +164,7 @@ def test_the_variables_of_a_run_that_was_killed_while_it_was_shipped_do_not_stay
     (tmp_path / "large").write_bytes(os.urandom(64 << 20))
     run = cluster.start("run", "--env", f"TOKEN={CANARY}", "--files", "large", "squares.py")
     staging = cluster.line.home / "local" / "tmp"
-    wait_for(lambda: [*staging.glob("stage.*/run/env.json")])
+    wait_for(lambda: [*staging.glob("stage.*/run/env.json")], 60, lambda: run.stderr)
     run.kill()
     for pid, env in environments().items():
         if f"\0RAIN_DEPLOY_LOCAL_NODE={cluster.id}/" in env and not role(pid, env):
