@@ -2,7 +2,21 @@
 
 import sys
 
-from node.cli import main
+
+def launch() -> int:
+    """Run the verb; return its exit code.  If this code is damaged, say what brings it again."""
+    status = 1
+    try:
+        from node.cli import main  # noqa: PLC0415 - it may be what is damaged
+
+        status = main()
+    except (ImportError, SyntaxError) as error:
+        if isinstance(error, ImportError) and (error.name or "").partition(".")[0] != "node":
+            raise
+        again = "`rain-deploy up` brings it again"
+        print(f"our code on this node is damaged ({error}); {again}", file=sys.stderr)
+    return status
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(launch())

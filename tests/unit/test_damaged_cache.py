@@ -204,3 +204,23 @@ def test_verbs_of_the_node_code_need_nothing_of_the_environment() -> None:
     cluster = Cluster("c1", "one", "hosts", 0.0, (node,), base="/b", env_digest="e", code_digest="c")
     for verb in ("pack", "status", "runs", "follow", "queue", "cancel", "ensure"):
         assert node_argv(cluster, verb)[:4] == ("/usr/bin/python3.11", "-I", "-S", "/b/cache/code/c")
+
+
+@pytest.mark.parametrize("damage", ["deleted", "cut"])
+@pytest.mark.parametrize("name", ["pack.py", "cli.py", "files.py"])
+def test_damaged_node_code_says_what_brings_it_again(machine: Machine, name: str, damage: str) -> None:
+    code = machine.places()["code"]
+    if damage == "deleted":
+        (code / "node" / name).unlink()
+    else:
+        (code / "node" / name).write_text('"""Half a fi')
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(code), "pack", str(code)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("our code on this node is damaged")
+    assert "`rain-deploy up` brings it again" in done.stderr
