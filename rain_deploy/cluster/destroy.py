@@ -183,7 +183,7 @@ def _undo(ctx: Context, record: Record, plan: Plan) -> str:
         if plan.seen.recorded:
             _take_back(ctx, record, plan)
         else:
-            ctx.emit(Notice(f"up failed; removing what up made of {plan.cluster.name}"))
+            ctx.emit(Notice(f"removing what up made of {plan.cluster.name}: up did not finish"))
             destroy(ctx, record)
     except errors.RainDeployError as error:
         if not (isinstance(error, errors.StateError) and plan.cluster.bill):
@@ -225,7 +225,7 @@ def _take_back(ctx: Context, record: Record, plan: Plan) -> None:
     record.save(before)
     if not added:
         return
-    ctx.emit(Notice(f"up failed; removing {', '.join(by_number(names))} of {was.name}"))
+    ctx.emit(Notice(f"removing {', '.join(by_number(names))} of {was.name} again: up did not finish"))
     fresh = tuple(node for node in now.nodes if node.name in names)
     if not plan.cluster.bill:  # a rented machine that goes needs no more
         end_nodes(ctx, now, fresh)

@@ -59,6 +59,14 @@ def test_ctrl_c_is_promised_to_leave_it_running_only_where_it_does() -> None:
     assert "Ctrl-C leaves it running" in running(Clock(), "running", verb="attach").line(100)
 
 
+def test_a_sentence_that_states_something_is_not_what_is_being_done() -> None:
+    clock = Clock()
+    it = activity(clock, events.Notice("waiting for node-1 to answer"), verb="up")
+    clock.now_s = 5.0
+    it.see(events.Notice("local nodes share this machine"))
+    assert it.line(80) == "waiting for node-1 to answer · 5 s"
+
+
 @pytest.mark.parametrize("width", [20, 40, 57, 80, 120])
 def test_the_line_fits_and_moves_every_second(width: int) -> None:
     stage = events.StageStarted("install", ("node-1", "node-2", "node-3"))
@@ -163,10 +171,10 @@ def test_it_leaves_a_question_and_a_line_that_the_script_has_begun_alone(
         assert shown()
         spinner.pause()
         assert not shown()
-        spinner(events.Notice("you agreed"))
+        spinner(events.Notice("making node-1"))
         spinner(events.ScriptOutput("stderr", b"epoch 1"))
         assert not shown()
         spinner(events.ScriptOutput("stderr", b" of 2\n"))
         spinner.activity.verb = "up"
         time.sleep(APPEARS_S + 3 * REDRAWN_S)
-        assert "you agreed · " in capsys.readouterr().err
+        assert "making node-1 · " in capsys.readouterr().err

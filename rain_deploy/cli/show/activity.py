@@ -37,8 +37,8 @@ class Activity:
     def see(self, event: events.Event) -> None:
         """Take note of an event."""
         match event:
-            case events.Notice(sentence) if not self._run:
-                self._turn_to(sentence, f"{self.verb}: {sentence.partition(' ')[0]}")
+            case events.Notice(sentence) if not self._run and (doing := re.match(r"\w+ing\b", sentence)):
+                self._turn_to(sentence, f"{self.verb}: {doing[0]}")  # others state something that is so
             case events.StageStarted():
                 self._turn_to(event.stage, f"{self.verb}: stage {event.stage}")
                 self._stage, self._hosts = event.stage, dict.fromkeys(event.hosts, "")
