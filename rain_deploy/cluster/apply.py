@@ -6,7 +6,7 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import delete, end_nodes
 from rain_deploy.cluster.hosts import assign, look_at_hosts, run_stages, survivors
 from rain_deploy.cluster.install import bring_up, refuse, shared_of
-from rain_deploy.cluster.plan import Plan, limit_sentence
+from rain_deploy.cluster.plan import Plan, limit_sentence, unknown_sentences
 from rain_deploy.cluster.power import wake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
@@ -28,10 +28,11 @@ def agree(ctx: Context, plan: Plan) -> None:
     if not sentences and cluster.bill and seen.spec.ttl_s is not None:
         limit = limit_sentence(cluster, seen.now_s)
         sentences = (f"{limit}; `rain-deploy extend` moves it, --ttl does not",)
-    if seen.account and seen.account.silent:
-        unknown = f"the cloud did not answer, so it is unknown what there is of {name}: {seen.account.silent}"
-        sentences = (unknown, *sentences)
-    for sentence in (*sentences, *(f"security group, to be repaired: {repair}" for repair in plan.repairs)):
+    for sentence in (
+        *unknown_sentences(plan),
+        *sentences,
+        *(f"security group, to be repaired: {repair}" for repair in plan.repairs),
+    ):
         ctx.emit(Notice(sentence))
     if plan.question and not ctx.confirm(plan.question):
         raise Declined("nothing was made", next_step=f"rain-deploy up -c {name}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.hosts import assign, question, run_stages, survivors
-from rain_deploy.cluster.plan import Plan
+from rain_deploy.cluster.plan import Plan, unknown_sentences
 from rain_deploy.core.cluster import Cluster, Node, Quote
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.machine import Facts, Host
@@ -252,7 +252,11 @@ def preview(ctx: Context, plan: Plan) -> PlanResult:
         hosts=tuple(rows),
         quote=cluster.bill.quote if cluster.bill else None,
         creates=tuple(f"{intent.kind} {intent.name}" for intent in plan.create),
-        offer=(*plan.offer, *(f"security group, to be repaired: {repair}" for repair in plan.repairs)),
+        offer=(
+            *unknown_sentences(plan),
+            *plan.offer,
+            *(f"security group, to be repaired: {repair}" for repair in plan.repairs),
+        ),
     )
 
 

@@ -147,6 +147,15 @@ def _offer(seen: Seen, cluster: Cluster) -> tuple[tuple[str, ...], str]:
     return sentences, f"{what}, {per_hour} per hour in all: {total}?"
 
 
+def unknown_sentences(plan: Plan) -> tuple[str, ...]:
+    """Return what cannot be known because the cloud did not answer, and why; nothing if it did."""
+    account = plan.seen.account
+    if not (account and account.silent):
+        return ()
+    what = f"it is unknown what there is of {plan.cluster.name}"
+    return (f"the cloud did not answer, so {what}: {account.silent}",)
+
+
 def limit_sentence(cluster: Cluster, now_s: float) -> str:
     """Return when the machines end by themselves, and what they cost then."""
     if cluster.limit_s is None:

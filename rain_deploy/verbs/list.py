@@ -84,7 +84,8 @@ def list_clusters(ctx: Context) -> ListResult:
             counts = Counter(found.state for found in account.machines(cluster).values())
             state = ", ".join(f"{count} {word}" for word, count in counts.most_common()) or "no machine"
         over = why_over(cluster, account, time.time())
-        active = (record.id for record in runs if record.state != RunState.FINISHED and not over)
+        not_active = {RunState.FINISHED, RunState.SHIPPED}  # shipped: it never came into line
+        active = (record.id for record in runs if record.state not in not_active and not over)
         priced = note(ctx, cluster, account) if account else cluster
         line = ClusterLine(
             name=cluster.name,

@@ -13,7 +13,7 @@ from rain_deploy.core.events import Notice, RunChanged
 from rain_deploy.core.run import RunState, Shipment
 from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.text import hour, size, span
-from rain_deploy.errors import Declined, InputError, Locked
+from rain_deploy.errors import Declined, InputError, Locked, StateError
 from rain_deploy.parts.machine import THEN_OFF_S
 from rain_deploy.runs.finish import RunResult, end_of
 from rain_deploy.runs.follow import follow, queue, shipped, withdraw
@@ -36,8 +36,14 @@ def run(ctx: Context, name: str, spec: RunSpec) -> RunResult:
             record = queue(ctx, cluster, record, spec)
             result = RunResult(name, record.id, record.state, "", None, record.out, 0.0)  # it has not ended
             return replace(result, detached=True, pulled=False, limit_s=cluster.limit_s)
+
+        def in_line() -> None:
+            with contextlib.suppress(StateError):  # a full disk here ends no run
+                ctx.store.save_run(replace(record, state=RunState.QUEUED))
+            locked.close()
+
         try:
-            followed = follow(ctx, cluster, record, queued=spec, in_line=locked.close)
+            followed = follow(ctx, cluster, record, queued=spec, in_line=in_line)
         except (Locked, InputError):  # the server node refused it
             ctx.store.forget_run(record)
             withdraw(ctx, cluster, record)

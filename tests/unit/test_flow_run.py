@@ -16,7 +16,7 @@ import pytest
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.hosts import assign, survivors
 from rain_deploy.core.cluster import Cluster, Node
-from rain_deploy.core.events import Event
+from rain_deploy.core.events import Event, RunChanged
 from rain_deploy.core.layout import RUN_PORTS
 from rain_deploy.core.machine import Host
 from rain_deploy.core.run import RunRecord, RunState
@@ -282,6 +282,21 @@ def test_the_cluster_is_free_for_others_once_the_run_is_in_line(world: World) ->
     with pytest.raises(EngineError):
         run(replace(world.ctx, emit=emit), "one", RunSpec(Path("s.py")))
     assert taken == ["lock"]
+
+
+def test_a_run_is_recorded_as_in_line_once_it_is_and_not_before(world: World) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def emit(event: Event) -> None:
+        if isinstance(event, RunChanged):
+            seen.append((event.state, world.store.runs()[-1].state))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    world.node.follows = [([{"t": "state", "state": "running"}], 1)]
+    with pytest.raises(KeyboardInterrupt):
+        run(replace(world.ctx, emit=emit), "one", RunSpec(Path("s.py")))
+    assert seen == [("shipped", "shipped"), ("running", "queued")]
 
 
 def test_an_answer_of_another_shape_is_refused_and_says_what_to_do(world: World) -> None:

@@ -379,3 +379,11 @@ def test_the_zone_is_in_status_list_and_gc(world: World) -> None:
     assert status(world.ctx, "one").zone == "de-fra-1"
     assert [line.zone for line in list_clusters(world.ctx).clusters] == ["de-fra-1"]
     assert [line.zones for line in gc(world.ctx, CLOUD_SPEC, None, delete=False).lines] == [("de-fra-1",)]
+
+
+@pytest.mark.parametrize(("state", "active"), [(RunState.SHIPPED, ""), (RunState.QUEUED, "r1")])
+def test_a_run_that_never_came_into_line_is_not_active(world: World, state: RunState, active: str) -> None:
+    cluster = world.cluster()
+    run = RunRecord("r1", cluster.id, "one", 1, 7231, "s.py", (), "00", 2.5, Path("/out"), state)
+    world.store.save_run(run)
+    assert [line.active_run for line in list_clusters(world.ctx).clusters] == [active]
