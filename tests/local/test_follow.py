@@ -82,9 +82,10 @@ def test_ctrl_c_stops_following_and_tells_how_to_go_on_and_how_to_end_it(
     run.interrupt()
     told = run.ended()
     assert told.exit_code == 130
-    assert f"rain-deploy attach {name} -c {shared.name}\n" in told.stderr
-    assert f"rain-deploy cancel {name} -c {shared.name}\n" in told.stderr
-    attached = shared.start("attach", name)
+    number = name.split("-")[2]
+    ways = [f"rain-deploy {verb} {number} -c {shared.name}" for verb in ("attach", "cancel")]
+    assert told.stderr.splitlines()[-1] == f"run {number} goes on; next: {', or to end it: '.join(ways)}"
+    attached = shared.start("attach", number)
     attached.wait_for("begun\n")
     attached.interrupt()
     assert attached.ended().exit_code == 130
