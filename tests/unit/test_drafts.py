@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from rain_deploy.core.layout import TEMPORARY
 from rain_deploy.results.pull import partial_places
 from rain_deploy.state.drafts import clear_drafts, clear_noted, draft_beside, noted
+from rain_deploy.wiring import context
 
 DRAFTS = (
     "home/.state-ab12",
@@ -101,6 +103,15 @@ def test_what_a_killed_command_noted_goes_with_the_next_one(tmp_path: Path, how:
     assert clear_noted(tmp_path / "home") == (draft,)
     assert not draft.exists()
     assert list((tmp_path / "home/locks").iterdir()) == []
+
+
+def test_a_command_of_any_kind_removes_it(tmp_path: Path) -> None:
+    left = tmp_path / "results/.r1.partial"
+    left.mkdir(parents=True)
+    (tmp_path / "home/locks").mkdir(parents=True)
+    (tmp_path / "home/locks/draft-00ff").write_text(json.dumps([str(left)]))
+    with context(tmp_path / "home", lambda _: None, lambda _: True):
+        assert not left.exists()
 
 
 def test_a_directory_in_which_another_command_works_by_now_stays(tmp_path: Path) -> None:
