@@ -171,19 +171,26 @@ class SecurityGroup:
         rows = self._api.read("get-security-group", id=self._group).get("rules") or ()
         return tuple(Rule.parse(row) for row in rows if row.get("flow-direction") == "ingress")
 
+    def told(self, name: str, earlier: Collection[str] = ()) -> str:
+        """Return the address from which Exoscale saw a change of this group that is not among ``earlier``.
+
+        Looks once; empty while there is no event of it.  Raises InputError if the event cannot help.
+        """
+        sources = [source for key, source in self._events(name).items() if key not in earlier]
+        if sources and not any(sources):
+            raise InputError(UNTOLD, next_step=NAME_IT)
+        source = next(filter(None, sources), "")
+        if source and not isinstance(parse_network(source), IPv4Network):
+            message = f"Exoscale sees this machine at {source}, but its machines are reached by IPv4"
+            raise InputError(message, next_step="name this machine's IPv4 address: --allow-ip ADDRESS")
+        return source
+
     def _operator(self, name: str, earlier: Collection[str]) -> str:
-        """Return the address from which Exoscale saw a change of this group that is not among ``earlier``."""
+        """Return the address that an event tells; wait for the event."""
         waits_for = "the event that names this machine's address"
         for _ in self._api.patience.rounds(self._api.patience.source_ip_s, waits_for):
-            events = self._events(name)
-            sources = [source for key, source in events.items() if key not in earlier]
-            if sources and not any(sources):
-                break  # the event is there and does not tell
-            for source in filter(None, sources):
-                if isinstance(parse_network(source), IPv4Network):
-                    return source
-                message = f"Exoscale sees this machine at {source}, but its machines are reached by IPv4"
-                raise InputError(message, next_step="name this machine's IPv4 address: --allow-ip ADDRESS")
+            if source := self.told(name, earlier):
+                return source
         raise InputError(UNTOLD, next_step=NAME_IT)
 
     def _events(self, name: str) -> dict[str, str]:

@@ -32,6 +32,7 @@ from rain_deploy.providers.exoscale.labels import (
     Instance,
     in_order,
     instance_name,
+    shared_name,
     shared_resource,
 )
 from rain_deploy.providers.exoscale.network import Network, SecurityGroup, recent_events
@@ -167,6 +168,8 @@ class ExoscaleProvider:
             made, new = self._network.group(intent, known)
             if intent.kind == GROUP:
                 group, fresh = SecurityGroup(self._api, made), new and unsettled_s is None
+                if fresh and not intent.allow_ip:
+                    self._refuse_untold(group, intent, made)
                 self._walls[intent.cluster_id] = functools.partial(group.ensure, intent, fresh=fresh)
         elif known and self._instances.revive(known):
             made = known
@@ -180,6 +183,14 @@ class ExoscaleProvider:
             )
         self._made[key] = made
         return Resource(*key, made, owner=owner_tag(intent.owner))
+
+    def _refuse_untold(self, group: SecurityGroup, intent: Intent, made: str) -> None:
+        """Raise InputError, with the new group deleted, if its event is there and names no usable address."""
+        try:
+            group.told(shared_name(intent))
+        except InputError:  # means that nothing was made
+            self._api.delete("delete-security-group", shared_name(intent), id=made)
+            raise
 
     def _needed(self, intent: Intent, kind: str, name: str) -> str:
         """Return what was made before the machine that needs it: by this process or, by its name, earlier."""
