@@ -140,7 +140,7 @@ def test_a_run_that_is_cancelled_or_interrupted_is_one_document(shared: LocalClu
     following.interrupt()
     told = following.ended()
     assert (told.exit_code, told.error["code"]) == (130, "RD130")
-    run = told.error["next"].split()[2]
+    run = told.error["still_running"].removeprefix("run ")
     cancelled = shared.well("cancel", run, "--json").result
     assert (cancelled["run"], cancelled["outcome"], cancelled["changed"]) == (run, "cancelled", True)
     ended = shared("attach", run, "--json")
