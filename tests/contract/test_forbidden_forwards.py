@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not SSHD.exists(), reason=f"no {SSHD}: install o
         ("PermitOpen 127.0.0.1:1", "", False),
         ("AllowTcpForwarding yes", "no-port-forwarding ", False),
         ("AllowTcpForwarding yes", "restrict ", False),
-        ("AllowTcpForwarding yes", f'permitopen="{ADDRESS}:7" ', False),
+        ("AllowTcpForwarding yes", 'permitopen="192.0.2.1:7" ', False),
         ("AllowTcpForwarding yes", "", True),
     ],
 )
