@@ -249,6 +249,47 @@ def test_variables_of_another_run_stay_while_one_is_served(node: Node) -> None:
     assert (waits / "env.json").exists()
 
 
+@pytest.mark.parametrize("keeper_too", [False, True])
+def test_variables_of_a_served_run_go_when_no_server_answers_any_more(
+    node: Node, monkeypatch: pytest.MonkeyPatch, *, keeper_too: bool
+) -> None:
+    """The server's machine is off or gone; the keeper may have been started anew with this one."""
+    served, next_, mine = node.ship("r1", 1), node.ship("r2", 2, live=["r1"]), node.ship("r0", 0)
+    write_json(mine / "state.json", {"state": "running"})  # as on the server node
+    node.serve(RUN_PORT + 1)
+    keeper = node.keeper()
+    steps(keeper, lambda: node.environment().get("SECRET") == "r1")
+    write_json(node.path / "governor/epochs/7/epoch.json", Epoch("r0"))
+    node.close(RUN_PORT + 1)
+    os.kill(node.governor(), signal.SIGKILL)
+    if keeper_too:
+        wait_for(lambda: leader(node.service, "governor") is None)
+        keeper = node.keeper()
+    monkeypatch.setattr("rain_deploy.node.service.keeper._TIDY_EVERY_S", 0.0)
+    for _ in range(5):
+        keeper.step()
+    assert (served / "env.json").exists(), "its server may answer again in a moment"
+    monkeypatch.setattr("rain_deploy.node.service.keeper._RUN_OVER_S", 0.1)
+    steps(keeper, lambda: not (served / "env.json").exists())
+    assert (next_ / "env.json").exists(), "it is in line until nobody answered for an hour"
+    assert (mine / "env.json").exists(), "the supervisor ends it"
+
+
+def test_variables_of_a_run_that_was_never_served_go_when_no_server_answered_for_an_hour(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, fresh = node.ship("old", 1), node.ship("fresh", 2)
+    aged(old)
+    monkeypatch.setattr("rain_deploy.node.service.keeper._TIDY_EVERY_S", 0.0)
+    keeper = node.keeper()
+    for _ in range(5):
+        keeper.step()
+    assert (old / "env.json").exists()
+    monkeypatch.setattr("rain_deploy.node.service.keeper.NEVER_QUEUED_S", 0.1)
+    steps(keeper, lambda: not (old / "env.json").exists())
+    assert (fresh / "env.json").exists()
+
+
 def test_the_keeper_removes_what_a_killed_stage_left_and_nothing_of_one_that_works(node: Node) -> None:
     base = node.path.parent.parent
     me = identify(os.getpid())

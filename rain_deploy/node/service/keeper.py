@@ -9,7 +9,7 @@ from ..files import Tail, load, node_config
 from ..run import Run, all_runs, load_run
 from ..wire import NodeConfig, RunState
 from .engine import GOVERNOR_LOG, Epoch, fresh_epoch, start_governor
-from .leftovers import tidy
+from .leftovers import NEVER_QUEUED_S, tidy
 from .process import Process, Service, end, group, leader, scan
 
 _BUSY_POLL_S = 0.03
@@ -17,6 +17,8 @@ _FRESH_S = 30.0
 """How long after a governor's end the keeper polls often, because another server is expected soon."""
 _IDLE_POLL_S = 0.5
 _LONGEST_PAUSE_S = 2.0
+_RUN_OVER_S = 60.0
+"""A run that was served is over once no server has answered for so long: its server is never started again."""
 _TIDY_EVERY_S = 10.0
 _SERVER_GONE = b"Lost connection to the server"
 
@@ -53,7 +55,7 @@ class Keeper:
         """Check once and act; return the seconds until the next check."""
         if time.monotonic() - self._tidied_s > _TIDY_EVERY_S:
             self._tidied_s = time.monotonic()
-            tidy(self._config, idle=self._governor is not None and not self._serves)
+            self._tidy()
         if self._governor:
             # A governor that logs that its server is gone may run on for 5 s.
             if self._governor.alive() and _SERVER_GONE not in self._log.read(whole_lines=True):
@@ -71,12 +73,28 @@ class Keeper:
         epoch = fresh_epoch(config.governor_dir / "epochs")
         self._adopt(start_governor(config, epoch, port, run), epoch)
         self._since = time.monotonic()
-        for record in epoch.parent.glob("*/epoch.json"):
-            served = load(record, Epoch)
-            is_over = served and served.run not in {"", run.id if run else ""}
-            if served and is_over and (over := load_run(config.runs_dir / served.run)):
-                over.forget_env()  # another server answers, so this run is over
+        self._forget_served()  # another server answers, so what was served before is over
         return _BUSY_POLL_S
+
+    def _tidy(self) -> None:
+        """Remove what killed commands left, and variables of runs that are over or never ran."""
+        silent_s = time.monotonic() - self._since
+        if self._governor:
+            tidy(self._config, idle=not self._serves)
+        else:
+            tidy(self._config, idle=silent_s > NEVER_QUEUED_S)
+            if silent_s > _RUN_OVER_S:
+                self._forget_served()
+
+    def _forget_served(self) -> None:
+        """Delete the variables of the runs that were served here, except of the one that is served now."""
+        now = self._serves if self._governor else ""
+        for record in (self._config.governor_dir / "epochs").glob("*/epoch.json"):
+            served = load(record, Epoch)
+            if served and served.run not in {"", now}:
+                run = load_run(self._config.runs_dir / served.run)
+                if run and not run.status().waits_or_runs:  # on the server node the supervisor does it
+                    run.forget_env()
 
     def _adopt(self, governor: Process, epoch: Path) -> None:
         self._governor, self._epoch = governor, epoch
