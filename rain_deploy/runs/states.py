@@ -24,7 +24,10 @@ PAUSE_S = 0.2
 NAMED = 5  # runs that an error names
 _READ_DEADLINE_S = 300.0
 LIMIT_LATE_S = 180.0
-"""How long after its limit a machine is off for sure: it looks once a minute, and clocks differ."""
+"""How long after its limit a machine is off for sure: it looks once a minute, and clocks differ.
+
+So long before the limit, nothing that fails is due to it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +138,15 @@ def _limit(bill: Bill, now_s: float) -> str:
 
 
 def at_limit(cluster: Cluster, status: RunStatus, now_s: float) -> RunStatus:
-    """Return how a run ended; if Rain failed once the time limit had passed, that was the limit.
+    """Return how a run ended; if Rain failed when the time limit had passed, that was the limit.
 
-    Machines do not go off at the same moment: the server's may still report that another one is lost.
+    Machines do not go off at the same moment: the server's may still report that another one is lost.  What
+    failed long before the limit failed for another reason, even if we hear of it only now.
     """
-    bill = cluster.bill
-    if bill is None or not bill.passed(now_s) or status.outcome not in {Outcome.ENGINE, Outcome.LOST}:
+    bill, ended_s = cluster.bill, now_s if status.ended_s is None else status.ended_s
+    if bill is None or status.outcome not in {Outcome.ENGINE, Outcome.LOST}:
+        return status
+    if not (bill.passed(now_s) and bill.passed(ended_s + LIMIT_LATE_S)):
         return status
     return replace(status, outcome=Outcome.POWERED_OFF, message=f"{_limit(bill, now_s)} reached")
 

@@ -188,6 +188,25 @@ def test_what_breaks_while_the_machines_go_off_one_by_one_is_the_limit(case: Cas
 
 
 @pytest.mark.parametrize(
+    ("before_limit_s", "reason"),
+    [(4 * HOUR_S, "a governor"), (200, "a governor"), (30, "time limit"), (-20, "time limit")],
+)
+@pytest.mark.parametrize("outcome", ["engine", "lost"])
+def test_what_failed_long_before_the_limit_keeps_its_reason_when_it_is_heard_after_it(
+    case: Case, outcome: str, before_limit_s: float, reason: str
+) -> None:
+    limit_s = time.time() - 600
+    case.world.store.save_cluster(changed(case.cluster, limit_s=limit_s))
+    end = {"state": "finished", "outcome": outcome, "message": "a governor was lost"}
+    case.nodes.finally_ = {**end, "ended_s": limit_s - before_limit_s}
+    cluster = case.world.store.cluster("one")
+    assert cluster
+    ended = follow(replace(case.world.ctx, transport=case.nodes), cluster, case.record).status
+    assert ended.message.startswith(reason)
+    assert ended.outcome == (outcome if reason == "a governor" else "powered off")
+
+
+@pytest.mark.parametrize(
     ("silent", "why"),
     [(False, "reached, machines are off"), (True, "passed, so the machines should be off")],
 )
