@@ -18,7 +18,7 @@ _FRESH_S = 30.0
 _IDLE_POLL_S = 0.5
 _LONGEST_PAUSE_S = 2.0
 _RUN_OVER_S = 60.0
-"""A run that was served is over once no server has answered for so long: its server is never started again."""
+"""After so long without an answer of a server, the run that was served is over: its server never returns."""
 _TIDY_EVERY_S = 10.0
 _SERVER_GONE = b"Lost connection to the server"
 

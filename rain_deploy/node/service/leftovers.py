@@ -13,7 +13,10 @@ NEVER_QUEUED_S = 3600.0
 
 
 def tidy(config: NodeConfig, *, idle: bool) -> None:
-    """Remove files of stages whose shell has ended and, while no run is served or in line (``idle``), old variables."""
+    """Remove files of stages whose shell has ended; if ``idle``, also old variables.
+
+    ``idle``: no run is served here.
+    """
     for path in (config.cluster_dir.parent.parent / "tmp").glob("stage.*"):
         pid, _, start = path.name.removeprefix("stage.").partition(".")
         owner = identify(int(pid)) if pid.isdigit() else None
