@@ -40,7 +40,7 @@ VERBS = {
     "scale": ("clusters", "Add nodes to a cluster, or remove nodes."),
     "extend": ("clusters", "Change the time limit of a cluster."),
     "gc": ("account", "Find clusters that are left in the cloud account, and delete them."),
-    "clean": ("account", "Show the caches of this machine, and remove what nothing needs."),
+    "clean": ("account", "Show the caches of this machine, and remove what is not needed."),
     "types": ("account", "Show the instance types that you can rent, with prices."),
     "zones": ("account", "Show the zones where you can rent machines."),
     "check": ("clusters", "Show what up would install or refuse, but change nothing."),

@@ -223,7 +223,8 @@ def add_way_out(ctx: Context, name: str, error: RainDeployError) -> None:
         if isinstance(error, causes) or isinstance(error.__cause__, causes):
             flag = "" if name == "default" else f" -c {name}"
             forget = f"rain-deploy down{flag} --forget {error.node}"
-            forget = f"if {error.node} is gone for good or was installed anew: {forget}"
+            gone = f"if {error.node} is gone for good or was reinstalled"
+            forget = f"{gone}, this deletes the cluster without it: {forget}"
             error.next_step = f"{error.next_step}; {forget}" if error.next_step else forget
 
 

@@ -44,7 +44,9 @@ def forget_nodes(
             next_step=f"to lose them: {_step(cluster, names)} --discard-results",
         )
     left = tuple(_left_on(cluster, node) for node in chosen)
-    _agree(ctx, f"Forget {', '.join(node.name for node in chosen)} of {cluster.name}?", left)
+    forgotten, rest = ", ".join(node.name for node in chosen), len(chosen) < len(known)
+    also = " and delete the rest of it" if rest else ""
+    _agree(ctx, f"Forget {forgotten} of {cluster.name}{also}?", left)
     if cluster.server in chosen:
         record.change(up=False)  # no run is there any more
     record.drop_nodes({node.name for node in chosen})
@@ -63,10 +65,10 @@ def forget_account(ctx: Context, record: Record) -> tuple[str, ...]:
     left = tuple(_left_in_account(cluster, resource) for resource in record.resources)
     owner = f"owner label {owner_tag(cluster.owner)}, made with API key {cluster.bill.account or 'unknown'}"
     delete = f"with that key, this deletes them: rain-deploy gc --delete -c {cluster.name}"
-    told = (*left, f"{owner}; {why}", delete)
-    _agree(ctx, f"Forget {cluster.name}, without any proof that its machines are gone?", told)
+    report = (*left, f"{owner}; {why}", delete)
+    _agree(ctx, f"Forget {cluster.name}, without any proof that its machines are gone?", report)
     record.end()
-    return told
+    return report
 
 
 def _step(cluster: Cluster, names: Collection[str]) -> str:

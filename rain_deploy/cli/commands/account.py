@@ -59,7 +59,7 @@ def gc_command(session: Session, *, delete: bool) -> Shown:
 
     It shows the clusters of all owners. --delete deletes only your own, if their time limit has passed or if
     there is no record of them here. It keeps a cluster that another machine may still use, and one with
-    results that are not pulled yet; add -c NAME to delete such a cluster too.
+    results that are not pulled yet; add -c NAME to delete such a cluster too. Its results are then lost.
     """
     from rain_deploy.verbs.gc import gc
 
@@ -90,12 +90,13 @@ def gc_command(session: Session, *, delete: bool) -> Shown:
 
 
 @verb("clean", "clean --all --yes")
-@option("--all", "everything", is_flag=True, help="Remove also what the next up needs.")
+@option("--all", "everything", is_flag=True, help="Also remove what the next up needs.")
 def clean_command(session: Session, *, everything: bool) -> Shown:
-    """Show the caches of this machine with their sizes, and remove what nothing needs.
+    """List what can be removed from the caches of this machine, ask, and remove it.
 
-    It asks before it removes anything. It never touches what a cluster of this machine uses. With --all, the
-    next up builds the engine and downloads the packages again. Results and records stay.
+    It keeps what a cluster of this machine uses, and what an up without --with and --requirements needs. With
+    --all, it removes the latter too: the next up then builds the engine and downloads the packages again.
+    Results and records stay.
     """
     from rain_deploy.verbs.clean import clean
 

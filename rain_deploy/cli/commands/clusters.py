@@ -250,7 +250,8 @@ def down_text(result: DownResult) -> text.Text:
     multiple=True,
     metavar="NODE",
     group=Group.OUTPUT,
-    help="Forget this node, which is gone for good. May be repeated. all: every node, or a lost account.",
+    help="Delete the cluster without this node, which is gone for good. May be repeated. all: every node, or "
+    "a lost account.",
 )
 def down_command(session: Session, *, discard_results: bool, forget: tuple[str, ...]) -> Shown:
     """Pull the results that are not here yet, delete the cluster, and check that nothing is left.
