@@ -84,6 +84,11 @@ class Run:
     def script_end(self) -> Script | None:
         return load(self.path / "exit.json", Script)
 
+    @property
+    def script_dir(self) -> Path:
+        """Return the directory of the script on this node, where Python looks first for what it imports."""
+        return (self.path / "files" / self.about.script).parent
+
     def env(self, code: Path) -> dict[str, str]:
         """Return the variables of ``--env``, and those that switch the companion on if the run wants it."""
         companion = {"RAIN_DEPLOY_COMPANION": str(code / "site"), "RAIN_DEPLOY_RUN_DIR": str(self.path)}

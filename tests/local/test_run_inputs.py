@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.local.command_line import LocalCluster
 
 
@@ -45,6 +47,26 @@ def test_a_module_that_is_found_only_here_is_named(shared: LocalCluster, tmp_pat
     (tmp_path / "late.py").write_text("import importlib\nimportlib.import_module('hid' + 'den')\n")
     told = shared("run", "late.py")
     assert "next: hidden.py is here, but was not sent: the same command with --files hidden.py" in told.stderr
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-companion"], ["--env", "PYTHONPATH=/nowhere"]])
+def test_tasks_import_the_modules_next_to_the_script(
+    shared: LocalCluster, tmp_path: Path, flags: list[str]
+) -> None:
+    (tmp_path / "code/parts").mkdir(parents=True)
+    (tmp_path / "code/helper.py").write_text("from parts.more import TEN\ndef area(x): return TEN * x\n")
+    (tmp_path / "code/parts/__init__.py").touch()
+    (tmp_path / "code/parts/more.py").write_text("TEN = 10\n")
+    (tmp_path / "code/grid.py").write_text(
+        "from rain.client import Client, remote\nfrom helper import area\n"
+        "@remote(auto_encode='pickle')\ndef own(ctx, x): return area(x)\n"
+        "passed = remote(auto_encode='pickle')(lambda ctx, f, x: f(x))\n"
+        "with Client('localhost', 7210).new_session('grid') as session:\n"
+        "    tasks = [own(1), own(2), passed(area, 3)]\n"
+        "    for task in tasks: task.output.keep()\n"
+        "    session.submit(); print(*(task.output.fetch().load() for task in tasks))\n"
+    )
+    assert "10 20 30\n" in shared.well("run", *flags, "code/grid.py").stdout
 
 
 def test_the_script_and_its_tasks_have_one_thread_unless_it_is_said_otherwise(

@@ -6,6 +6,7 @@ gets a new one.
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -85,6 +86,9 @@ def start_governor(config: NodeConfig, epoch: Path, port: int, run: Run | None) 
     env = environment(config, "governor", epoch) | ONE_THREAD | _GPU | _SEEN_AT_ONCE | _RUST
     if run:
         env |= run.env(config.code)
+        # Tasks import what the script imports: of a function in another module, only names are pickled.
+        places = (env.get("PYTHONPATH", ""), str(run.script_dir))
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, places))
     return spawn(argv, log=epoch / GOVERNOR_LOG, env=env)
 
 
