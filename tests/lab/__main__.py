@@ -40,7 +40,10 @@ def main() -> int:
 def _serve(lab: Lab, options: argparse.Namespace, ended: threading.Event) -> int:
     with lab:
         _write_exports(options.env, lab.environ())
-        print(f"The lab serves {lab.url}; in another shell: . {shlex.quote(str(options.env))}", flush=True)
+        print(
+            f"The lab serves {lab.url}; in another shell: . {shlex.quote(str(options.env.absolute()))}",
+            flush=True,
+        )
         ended.wait()
     left = lab.left()
     for each in left:

@@ -218,6 +218,19 @@ def test_the_probe_names_what_is_missing(tmp_path: Path, programs: dict[str, str
     assert {*done.stdout.split()} - {"libsqlite3.so"} == missing
 
 
+def test_a_rustup_without_a_toolchain_does_not_hide_another_rust(tmp_path: Path) -> None:
+    broken, good = (
+        "echo no toolchain >&2; exit 1",
+        {"cargo": "echo cargo 1.96.0", "rustc": "echo rustc 1.96.0"},
+    )
+    shims = tools(tmp_path / "shims", cargo=broken, rustc=broken, capnp="", cc="")
+    environment = shims | {"PATH": f"{shims['PATH']}:{tools(tmp_path / 'bin', **good)['PATH']}"}
+    for search, missing in ((shims, {"cargo", "rustc"}), (environment, set())):
+        probe = ["/bin/sh", "-c", render("tools.sh.j2")]
+        done = subprocess.run(probe, env=search, capture_output=True, text=True, check=True)
+        assert {*done.stdout.split()} - {"libsqlite3.so"} == missing
+
+
 APT_GET = """\
 echo "$@" >>"$STATE/calls"
 case "$*" in

@@ -131,6 +131,7 @@ def _build(work: Path, lock: str) -> Path:
     home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
     home = home if home.is_dir() else work / "cargo"
     os.environ |= {
+        "PATH": os.pathsep.join(_places()),
         "CARGO_HOME": str(home),
         "CARGO_TARGET_DIR": str(work / "target"),
         "CARGO_PROFILE_RELEASE_STRIP": "symbols",
@@ -233,6 +234,17 @@ def _bring(cache: Path, options: argparse.Namespace) -> str:
     return sha256
 
 
+def _places() -> list[str]:
+    """Return the places of programs, without those whose cargo does not run: rustup's without a toolchain."""
+    places = [*os.environ["PATH"].split(os.pathsep), str(Path.home() / ".cargo/bin")]
+    return [place for place in places if not (Path(place) / "cargo").exists() or _runs(Path(place) / "cargo")]
+
+
+def _runs(program: Path) -> bool:
+    ended = subprocess.run([program, "--version"], capture_output=True, check=False, timeout=60)
+    return ended.returncode == 0
+
+
 def main() -> int:
     """Return the exit status of the script."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -244,7 +256,6 @@ def main() -> int:
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: sys.exit(128 + received))
-    os.environ["PATH"] += os.pathsep + str(Path.home() / ".cargo/bin")
     try:
         print(_bring(options.cache.absolute(), options))
     except (BuildError, OSError) as error:
