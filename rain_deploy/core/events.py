@@ -75,6 +75,8 @@ class RunChanged:
     run: str
     state: str
     detail: str = ""
+    started_s: float | None = None  # since the epoch, by the clock of its server node
+    seconds: float | None = None  # how long the script took, if it came to its own end
 
 
 @dataclass(frozen=True, slots=True)

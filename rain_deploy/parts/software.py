@@ -299,5 +299,6 @@ class Engine(Software):
                     steps.append(step("build tools", "apt.sh.j2", packages=packages))
             # The script itself finds what an earlier call of it made.
             python, cache = facts.python, shared.layout.engines
-            steps.append(step("engine", "engine.sh.j2", parallel=True, python=python, cache=cache, spec=spec))
+            name = "engine download" if spec.url else "engine build"  # not as short as placing one
+            steps.append(step(name, "engine.sh.j2", parallel=True, python=python, cache=cache, spec=spec))
         return Stage(self.stage_name, tuple(steps), tuple(payload), deadline_s=DEADLINE_S, installs=True)

@@ -182,7 +182,9 @@ class _Follower:
                 self.ctx.emit(Notice(warning))
         if before is None or (before.state, before.ahead) != (line.state, line.ahead):
             detail = f"{line.ahead} before it" if line.ahead else line.message
-            self.ctx.emit(RunChanged(self.run, line.state, detail))
+            by_itself = line.outcome == wire.Outcome.DONE and line.started_s and line.ended_s
+            seconds = (line.ended_s or 0) - (line.started_s or 0) if by_itself else None
+            self.ctx.emit(RunChanged(self.run, line.state, detail, line.started_s, seconds))
 
     @property
     def progress(self) -> str:

@@ -15,15 +15,16 @@ from rain_deploy.core import events
 from rain_deploy.node.wire import PointRow
 from tests.unit.test_cli_progress import Clock
 
+NOON_S = 1.8e9  # what the wall shows when the clock of a test starts
 RUN = "20261129-195411-7-9763-train-all"
 
 
-def point(task: int, state: str, *, is_point: bool = True) -> events.PointSeen:
-    return events.PointSeen(PointRow(task=task, session=1, state=state, point=is_point))
+def point(task: int, state: str, *, is_point: bool = True, **more: float) -> events.PointSeen:
+    return events.PointSeen(PointRow(task=task, session=1, state=state, point=is_point, **more))
 
 
 def activity(clock: Clock, *seen: events.Event, verb: str = "run", known: History | None = None) -> Activity:
-    made = Activity(verb, known or History(), clock)
+    made = Activity(verb, known or History(), clock, wall=lambda: NOON_S + clock())
     for event in seen:
         made.see(event)
     return made
@@ -36,14 +37,51 @@ def running(clock: Clock, *states: str, verb: str = "run", is_point: bool = True
 
 def test_a_run_says_how_far_it_is_and_how_long_yet() -> None:
     clock = Clock()
-    it = running(clock, *["submitted"] * 8, *["finished"] * 9, "failed", "running", "running")
+    it = running(clock, *["submitted"] * 20)
+    for second in range(0, 250, 50):  # two at a time, 50 s each
+        for task in (second // 25, second // 25 + 1):
+            clock.now_s = second
+            it.see(point(task, "running", started_s=NOON_S + second))
+            clock.now_s = second + 50
+            it.see(point(task, "finished" if task else "failed", duration_s=50.0))
+    it.see(point(10, "running", started_s=NOON_S + 250))
+    it.see(point(11, "running", started_s=NOON_S + 250))
     clock.now_s = 270.0
     assert (
         it.line(100)
-        == "9/20 done · 2 running · 1 failed · 4 min, about 5 min left · Ctrl-C leaves it running"
+        == "9/20 done · 2 running · 1 failed · 4 min, about 3 min left · Ctrl-C leaves it running"
     )
-    it.see(point(1, "finished"))
+    it.see(point(10, "finished", duration_s=50.0))
     assert it.line(100).startswith("10/20 done")
+
+
+def test_without_a_finished_point_nobody_knows_how_long_yet() -> None:
+    clock = Clock()
+    it = running(clock, "running", "running", *["submitted"] * 10)
+    clock.now_s = 9.0
+    assert it.line(100).startswith("0/12 done · 2 running · 9 s · ")
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, 300.0, -300.0])
+def test_who_comes_later_reads_the_same(ahead_s: float) -> None:
+    """Of 12 points of 10 s each, two at a time, six are done: 30 s are left, whatever the node's clock is."""
+    clock = Clock()
+    now_s = NOON_S + ahead_s
+    it = activity(clock, events.RunChanged(RUN, "running", started_s=now_s - 32.0), verb="attach")
+    for task in range(12):
+        it.see(point(task, "submitted"))
+    for task in range(0, 8, 2):  # attach gets all that was before at once
+        starts_s = now_s - 32.0 + task // 2 * 10
+        for one in (task, task + 1):
+            it.see(point(one, "running", started_s=starts_s))
+        for one in (task, task + 1):
+            if task < 6:
+                it.see(point(one, "finished", started_s=starts_s, duration_s=10.0))
+    shown = it.line(100)
+    assert shown.startswith("6/12 done · 2 running · ")
+    left = int(shown.partition("about ")[2].partition(" s left")[0])
+    assert 20 <= left <= 40
+    assert ("32 s" in shown) == (ahead_s == 0)
 
 
 def test_a_run_without_points_counts_tasks_and_one_without_tasks_says_for_how_long() -> None:
@@ -102,6 +140,23 @@ def test_a_step_says_how_much_is_left_by_what_it_took_the_last_time(tmp_path: Pa
     assert again.line(80).endswith("145/145 · 5 min"), "what takes longer than the last time promises nothing"
 
 
+def test_a_stage_promises_nothing_by_what_other_steps_took(tmp_path: Path) -> None:
+    """The last time an engine had to be built; this time it is only sent."""
+    clock, known = Clock(), History(tmp_path / "durations.json")
+    stage = events.StageStarted("install", ("node-1",))
+    it = activity(
+        clock, stage, events.StepStarted("node-1", "install", "engine build"), verb="up", known=known
+    )
+    clock.now_s = 240.0
+    it.see(events.StepDone("node-1", "install", "engine build", "done", 240.0))
+    it.see(events.StageEnded("install", (), 240.0))
+    clock.now_s = 0.0
+    again = activity(clock, stage, verb="up", known=known)
+    assert "left" not in again.line(80)
+    again.see(events.StepStarted("node-1", "install", "engine"))
+    assert "left" not in again.line(80)
+
+
 def test_a_wait_and_a_script_are_remembered_too(tmp_path: Path) -> None:
     known = History(tmp_path / "durations.json")
     making, clock = events.Notice("making node-1, and waiting until it runs"), Clock()
@@ -110,13 +165,28 @@ def test_a_wait_and_a_script_are_remembered_too(tmp_path: Path) -> None:
     it.see(events.StageStarted("facts", ("node-1",)))
     it.see(events.RunChanged(RUN, "running"))
     clock.now_s = 140.0
-    it.see(events.RunChanged(RUN, "finished"))
+    it.see(events.RunChanged(RUN, "finished", seconds=100.0))
     again = activity(clock, making, verb="up", known=History(tmp_path / "durations.json"))
     clock.now_s = 150.0
     assert again.line(80).endswith("10 s, about 30 s left")
     again.see(events.RunChanged(RUN, "running"))
     clock.now_s = 190.0
     assert again.line(80) == "running · 40 s, about 1 min left"
+    again.see(point(1, "running"))
+    assert "left" not in again.line(80), "the last time it had no points"
+
+
+def test_the_length_of_a_run_that_was_ended_or_had_to_wait_is_not_remembered(tmp_path: Path) -> None:
+    clock, known = Clock(), History(tmp_path / "durations.json")
+    it = activity(clock, events.RunChanged(RUN, "queued", "1 before it"), known=known)
+    clock.now_s = 50.0
+    it.see(events.RunChanged(RUN, "starting"))
+    clock.now_s = 55.0
+    it.see(events.RunChanged(RUN, "running"))
+    clock.now_s = 60.0
+    it.see(events.RunChanged(RUN, "finished", "cancelled"))
+    again = activity(clock, events.RunChanged(RUN, "running"), known=known)
+    assert "left" not in again.line(80)
 
 
 def test_what_is_remembered_is_bounded_and_never_in_the_way(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_the_users_own_engine_needs_no_tools_and_no_lock(layout: Layout) -> None
     spec = EngineSpec(url="https://example.org/rain's.tar.xz", sha256=SHA256)
     steps, payload = engine_steps(layout, replace(DEBIAN_12, missing_tools=("cargo",)), spec)
     assert [file.path for file in payload] == ["engine/build_engine.py"]
-    assert [step.name for step in steps] == ["engine"]
+    assert [step.name for step in steps] == ["engine download"]
     assert "--url 'https://example.org/rain'\"'\"'s.tar.xz'" in steps[0].act
     assert engine_key(spec) == SHA256 != engine_key(EngineSpec())
 
@@ -128,7 +128,7 @@ def test_the_users_own_engine_needs_no_tools_and_no_lock(layout: Layout) -> None
 def test_a_build_installs_what_it_lacks_first(layout: Layout) -> None:
     facts = replace(DEBIAN_12, missing_tools=("capnp", "cargo", "rustc"))
     steps, payload = engine_steps(layout, facts, EngineSpec())
-    assert [step.name for step in steps] == ["build tools", "engine"]
+    assert [step.name for step in steps] == ["build tools", "engine build"]
     assert "-- capnproto cargo-web rustc-web;" in steps[0].act
     assert [file.path for file in payload] == ["engine/build_engine.py", "engine/engine.lock"]
 

@@ -104,7 +104,8 @@ def _cargo(*args: str, cwd: Path, total: int = 0) -> list[str]:
             lines.append(line)
             if total and line.split()[:1] == ["Compiling"]:
                 compiled += 1
-                _say(f"Compiling {line.split()[1]} {compiled}/{total}")
+                far = f"{compiled}/{total}" if compiled < total else f"(the last of {total}: 1 to 2 minutes)"
+                _say(f"Compiling {line.split()[1]} {far}")
         if process.wait():
             raise BuildError(f"cargo {args[0]} failed:\n{''.join(lines[-30:])}")
     finally:
