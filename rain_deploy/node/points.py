@@ -89,6 +89,8 @@ class Points:
         self._awaited: set[Key] = set()  # tasks that the companion noted and that have not ended
         self._noted = False
         self._clients_removed = 0
+        self.run_end = ""
+        """Why the run ended, once it has.  It is why a session was closed, whatever Rain's log calls it."""
 
     def apply(self, event: Event) -> None:
         """Take one of Rain's events into account."""
@@ -103,8 +105,8 @@ class Points:
                 self._finish(data["task"], data["info"])
             case "SessionClosed":
                 failed = data["reason"] == "Error"
-                why = "another task of its session failed" if failed else "the script closed its session"
-                self._drop(data["session"], why)
+                why = "another task of its session failed" if failed else ""
+                self._drop(data["session"], why or self.run_end or "the script closed its session")
             case "ClientRemoved":
                 self._clients_removed += 1
 

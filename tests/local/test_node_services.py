@@ -340,6 +340,30 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(61)"])
     assert whole.processes(1, "job") == []
 
 
+@pytest.mark.parametrize(
+    ("timeout_s", "why"),
+    [(None, "the run was cancelled"), (8.0, "the script did not end within 8 s")],
+    ids=["cancel", "timeout"],
+)
+def test_a_point_that_did_not_finish_says_why_the_run_was_ended(
+    whole: NodeCluster, timeout_s: float | None, why: str
+) -> None:
+    script = SWEEP.replace("time.sleep(0.05)", "time.sleep(60)")
+    run_dir = whole.run(f"ended-{timeout_s}", script, "6", timeout_s=timeout_s)
+    wait_for(
+        lambda: (run_dir / "points.jsonl").exists()
+        and any(row["state"] == "running" for row in points(run_dir).values()),
+        30,
+        lambda: str(state(run_dir)),
+    )
+    if timeout_s is None:
+        assert whole.call("cancel", run_dir).returncode == 0
+    whole.finish(run_dir)
+    rows = [row for row in points(run_dir).values() if row["point"]]
+    assert {row["state"] for row in rows} == {"cancelled", "not run"}
+    assert {row["message"] for row in rows} == {why}
+
+
 LONG_SWEEP = SWEEP.replace("time.sleep(0.05)", "time.sleep(0.2)").replace(
     "    session.wait_all()", "    print('submitted', flush=True)\n    session.wait_all()"
 )

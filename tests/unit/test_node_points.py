@@ -170,6 +170,19 @@ def test_a_task_that_nobody_waited_for_did_not_fail() -> None:
     assert (row["state"], row["message"]) == ("not run", "the script closed its session")
 
 
+@pytest.mark.parametrize(
+    "why",
+    ["the run was cancelled", "the script did not end within 60 s", "node-1 was restarted before it ended"],
+)
+def test_a_session_that_was_closed_because_the_run_was_ended_says_why(why: str) -> None:
+    table = points()
+    table.run_end = why
+    closed = event("SessionClosed", session=1, reason="ClientClose", message="")
+    started = event("TaskStarted", task=[1, 1], info={})
+    rows = fold(table, submit(1, t1="a x=1", t2="a x=2"), started, closed)
+    assert {(row["state"], row["message"]) for row in rows.values()} == {("cancelled", why), ("not run", why)}
+
+
 def test_after_the_end_of_a_run_nothing_runs_or_waits() -> None:
     table, started = points(), event("TaskStarted", task=[1, 2], info={})
     fold(table, submit(1, t1="a x=1", t2="a x=2", t3="a x=3"), started, finished(1, 3))

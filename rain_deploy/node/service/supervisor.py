@@ -112,8 +112,9 @@ class Attempt:
             ending = Outcome.ENGINE, str(error)
         recorder = Recorder(run, self._node_name)
         outcome, message = ending or self._follow(recorder)
+        recorder.points.run_end = "the run was cancelled" if outcome == Outcome.CANCELLED else message
         self._settle(recorder)
-        recorder.close(message or "the script ended")
+        recorder.close(recorder.points.run_end or "the script ended")
         engine.end_servers(self._config)
         script = run.script_end or Script()
         started_s, ended_s = script.started_s or run.status().started_s, script.ended_s or time.time()
