@@ -40,9 +40,12 @@ def recorded(ctx: Context, name: str) -> Cluster:
     """Return the recorded cluster.  Raises InputError when there is none."""
     if cluster := ctx.store.cluster(name):
         return cluster
-    known = ", ".join(c.name for c in ctx.store.clusters()) or "none"
-    message = f"there is no cluster {name} (clusters here: {known})"
-    raise InputError(message, next_step=f"rain-deploy up -c {name} --nodes 2")
+    known = [cluster.name for cluster in ctx.store.clusters()]
+    message = f"there is no cluster {name} (clusters here: {', '.join(known) or 'none'})"
+    next_step = f"rain-deploy up -c {name} --nodes 2"
+    if len(known) == 1:  # it is probably the one that was meant
+        next_step = f"the same command {'without -c' if known == ['default'] else f'with -c {known[0]}'}"
+    raise InputError(message, next_step=next_step)
 
 
 def living(ctx: Context, name: str) -> Cluster:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.lookup import ask_server, out_of_reach, understood
+from rain_deploy.cluster.lookup import ask_server, out_of_reach, recorded, understood
 from rain_deploy.cluster.power import awake
 from rain_deploy.cluster.seen import ASLEEP, Account, account_of
 from rain_deploy.core.cluster import Bill, Cluster
@@ -51,7 +51,7 @@ class RunLine:
 
 def find_run(ctx: Context, cluster: str, run: str | None) -> RunRecord:
     """Return a run of the cluster by id, beginning of its id, number or script; by default the last."""
-    runs = ctx.store.runs(cluster)
+    runs = recorded_runs(ctx, cluster)
     found = runs[-1:] if run is None else named(runs, run)
     if len(found) == 1:
         return found[0]
@@ -60,7 +60,16 @@ def find_run(ctx: Context, cluster: str, run: str | None) -> RunRecord:
     if not found:
         message = f"cluster {cluster} has {f'no run {run}' if run else 'no run'}"
         message += f"; its last runs: {shown}" if runs else ""
-    raise InputError(message, next_step=f"rain-deploy runs -c {cluster}")
+    next_step = f"rain-deploy runs -c {cluster}" if runs else f"rain-deploy run -c {cluster} SCRIPT"
+    raise InputError(message, next_step=next_step)
+
+
+def recorded_runs(ctx: Context, cluster: str) -> tuple[RunRecord, ...]:
+    """Return the runs of all clusters of this name.  Raises InputError if there never was one with a run."""
+    runs = ctx.store.runs(cluster)
+    if not runs:
+        recorded(ctx, cluster)
+    return runs
 
 
 def runs_of(ctx: Context, cluster: Cluster) -> tuple[RunRecord, ...]:

@@ -22,6 +22,7 @@ from rain_deploy.runs.states import (
     await_end,
     find_run,
     record_state,
+    recorded_runs,
     run_line,
     run_states,
     seen_runs,
@@ -60,11 +61,14 @@ class PullResult(Result):
 
 
 def runs(ctx: Context, name: str) -> RunsResult:
-    """Return every run of a cluster of this name, as its server node reports it, else as recorded."""
+    """Return every run of a cluster of this name, as its server node reports it, else as recorded.
+
+    Raises InputError for a name that no cluster has and no recorded run.
+    """
     cluster = ctx.store.cluster(name)
     states, over = seen_runs(ctx, cluster) if cluster is not None and cluster.up else ({}, "")
     lines = []
-    for record in ctx.store.runs(name):
+    for record in recorded_runs(ctx, name):
         here = cluster is not None and record.cluster_id == cluster.id
         lines.append(run_line(record, states.get(record.id), over if here else ""))
     return RunsResult(cluster=name, runs=tuple(lines))

@@ -351,8 +351,10 @@ def test_a_point_that_did_not_finish_says_why_the_run_was_ended(
     script = SWEEP.replace("time.sleep(0.05)", "time.sleep(60)")
     run_dir = whole.run(f"ended-{timeout_s}", script, "6", timeout_s=timeout_s)
     wait_for(
-        lambda: (run_dir / "points.jsonl").exists()
-        and any(row["state"] == "running" for row in points(run_dir).values()),
+        lambda: (
+            (run_dir / "points.jsonl").exists()
+            and any(row["state"] == "running" for row in points(run_dir).values())
+        ),
         30,
         lambda: str(state(run_dir)),
     )

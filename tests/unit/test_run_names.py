@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from rain_deploy.cluster.context import Context
+from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.run import RunRecord, named
 from rain_deploy.errors import InputError
 from rain_deploy.fleet.fanout import SshExecutor
 from rain_deploy.runs.states import find_run
 from rain_deploy.state.store import Store
 from rain_deploy.transport.local import LocalTransport
+from rain_deploy.verbs.logs import points, script_log
+from rain_deploy.verbs.runs import attach, cancel, pull, runs
+from rain_deploy.verbs.status import status
 from tests.unit.fake_application import no_provider
 
 IDS = {
@@ -82,5 +87,43 @@ def test_a_name_that_fits_several_names_them_with_their_numbers(ctx: Context) ->
 def test_a_name_that_fits_none_says_which_there_are(ctx: Context) -> None:
     with pytest.raises(InputError, match=r"default has no run 4; its last runs: 1 \(.*12 \(2026"):
         find_run(ctx, "default", "4")
-    with pytest.raises(InputError, match=r"^cluster empty has no run$"):
+    ctx.store.save_cluster(Cluster("c2", "empty", "local", 0.0, (), base="/b"))
+    with pytest.raises(InputError, match=r"^cluster empty has no run$") as error:
         find_run(ctx, "empty", None)
+    assert error.value.next_step == "rain-deploy run -c empty SCRIPT"
+
+
+ASKING: dict[str, Callable[[Context, str], object]] = {
+    "runs": runs,
+    "attach": attach,
+    "cancel": cancel,
+    "pull": pull,
+    "points": points,
+    "logs": script_log,
+    "status": status,
+}
+
+
+@pytest.mark.parametrize(
+    ("others", "shown", "next_step"),
+    [
+        ((), "none", "rain-deploy up -c missing --nodes 2"),
+        (("quickstart",), "quickstart", "the same command with -c quickstart"),
+        (("default",), "default", "the same command without -c"),
+        (("a", "b"), "a, b", "rain-deploy up -c missing --nodes 2"),
+    ],
+)
+@pytest.mark.parametrize("verb", ASKING)
+def test_a_cluster_that_does_not_exist_is_named_by_every_verb(
+    ctx: Context, verb: str, others: tuple[str, ...], shown: str, next_step: str
+) -> None:
+    for name in others:
+        ctx.store.save_cluster(Cluster(name, name, "local", 0.0, (), base="/b"))
+    with pytest.raises(InputError) as error:
+        ASKING[verb](ctx, "missing")
+    assert error.value.message == f"there is no cluster missing (clusters here: {shown})"
+    assert (error.value.next_step, error.value.exit_code) == (next_step, 10)
+
+
+def test_the_runs_of_a_cluster_that_was_taken_down_are_still_shown(ctx: Context) -> None:
+    assert [run.sequence for run in runs(ctx, "default").runs] == [*IDS]
