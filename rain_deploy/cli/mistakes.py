@@ -43,11 +43,16 @@ def explained(error: click.ClickException) -> str:
         return _no_such_option(error.option_name, error.ctx)
     message = error.format_message()
     verb = error.ctx.info_name if isinstance(error, click.UsageError) and error.ctx else None
-    if verb and message.startswith("Got unexpected extra argument ("):
+    if verb and error.ctx and message.startswith("Got unexpected extra argument"):
         word = message.partition("(")[2].rstrip(")")
+        arguments = [each for each in error.ctx.command.params if isinstance(each, click.Argument)]
         number = verb == "up" and word.isdecimal()
         meant = f"--nodes {word}" if number else f"-- {word}" if verb == "ssh" else f"-c {word}"
-        return f"{verb} takes no argument {word!r}. Did you mean {meant}?"
+        if arguments and verb != "ssh":  # one too many, and nobody knows what was meant
+            takes = " ".join(each.make_metavar(error.ctx) for each in arguments)
+            return f"{verb} takes {takes}, and not {word!r} too."
+        guess = "" if " " in word else f" Did you mean {meant}?"
+        return f"{verb} takes no argument {word!r}.{guess}"
     return message
 
 

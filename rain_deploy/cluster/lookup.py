@@ -81,7 +81,7 @@ def understood(cluster: Cluster, node: str) -> Iterator[None]:
         raise EngineError(
             f"the answer of {node} cannot be read: {error}",
             node=node,
-            next_step=f"rain-deploy up -c {cluster.name}, which brings this version's code to the nodes",
+            next_step=f"to bring this version's code to the nodes: rain-deploy up -c {cluster.name}",
         ) from error
 
 

@@ -41,7 +41,7 @@ def move_limit(ctx: Context, record: Record, bill: Bill) -> tuple[str, ...]:
     except (ApiError, *REFUSALS) as error:
         holds = f"the new time limit holds on {', '.join(names) or 'no node'} and is recorded"
         error.message += f" ({holds}; the labels in the cloud are old)"
-        error.next_step = f"rain-deploy up -c {cluster.name}, which writes the labels"
+        error.next_step = f"to write the labels: rain-deploy up -c {cluster.name}"
         raise
     return names
 

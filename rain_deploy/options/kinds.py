@@ -97,13 +97,23 @@ def duration_s(value: object) -> float:
     return seconds
 
 
+def _fits(text: str) -> bool:
+    """Return True for a duration that is valid as a time limit."""
+    try:
+        return duration_s(text) >= SHORTEST_LIMIT_S
+    except ValueError:
+        return False
+
+
 def limit_s(value: object) -> float:
     """Return the seconds after which machines power themselves off: not while they still boot."""
     seconds = duration_s(value)
     if seconds < SHORTEST_LIMIT_S:
         number = str(value).strip()
-        hint = f"; {number} is in seconds, write {number}m for minutes or {number}h for hours"
-        raise ValueError(f"a duration of at least 10 minutes{hint if number[-1].isdigit() else ''}")
+        units = ((f"{number}m", "minutes"), (f"{number}h", "hours"))
+        valid = [f"{text} for {unit}" for text, unit in units if number[-1].isdigit() and _fits(text)]
+        hint = f"{number} is in seconds, write {' or '.join(valid)}" if valid else "write 10m"
+        raise ValueError(f"a duration of at least 10 minutes; {hint}")
     return seconds
 
 

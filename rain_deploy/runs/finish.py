@@ -77,7 +77,7 @@ class RunResult(Result):
                 return errors.ScriptFailed(message, details=why, next_step=self.advice or look)
             case Outcome.ENGINE | Outcome.LOST:
                 message = f"{run}: {self.message or 'Rain could not run it'}"
-                starts = f"rain-deploy up -c {self.cluster}, which starts what is missing; then run it again"
+                starts = f"run it again, after what is missing was started: rain-deploy up -c {self.cluster}"
                 look = f"rain-deploy status -c {self.cluster}"
                 lost = self.outcome == Outcome.LOST
                 return errors.EngineError(message, next_step=starts if lost else look)
@@ -85,7 +85,7 @@ class RunResult(Result):
                 return left_error(self.cluster, (self,))
             case outcome:  # also one of another version
                 message = f"{run}: {self.message or outcome}"
-                start = f"rain-deploy pull {where}, which starts the machine, or rain-deploy down"
+                start = f"to start the machine: rain-deploy pull {where}; or to delete it: rain-deploy down"
                 flag = "" if self.cluster == "default" else f" -c {self.cluster}"
                 next_step = f"rain-deploy logs {where}" if self.pulled else f"{start}{flag}"
                 return errors.EndedEarly(message, next_step=next_step)

@@ -291,10 +291,10 @@ class _Outage:
 
 
 def _refused(ctx: Context, record: RunRecord, result: CommandResult) -> Locked | InputError | EngineError:
-    again = f"rain-deploy run -c {record.cluster} {record.script}"
+    again = f"rain-deploy run -c {record.cluster} {shlex.join((record.script, *record.args))}"
     if result.exit_status == wire.BUSY:
         message = f"run {record.id} was not started: {result.complaint}"
-        return Locked(message, next_step=f"{again}, which waits in line")
+        return Locked(message, next_step=f"to wait in line: {again}")
     if result.exit_status == wire.LACKING:
         return modules_lacking(ctx, record, wire.read_modules(result.stderr))
     if result.exit_status == wire.NOT_IN_LINE:

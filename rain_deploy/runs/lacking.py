@@ -13,6 +13,7 @@ from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import InputError
 from rain_deploy.node.wire import NeededModule
 from rain_deploy.parts.software import node_lock
+from rain_deploy.runs.source import read_script
 
 _NO_FILE = re.compile(
     r"FileNotFoundError: (?:\[Errno 2\] No such file or directory: )?(.+?)(?: not found\.)?$", re.MULTILINE
@@ -34,7 +35,7 @@ def modules_lacking(ctx: Context, record: RunRecord, modules: tuple[NeededModule
     found = "; ".join(f"{one.where}, imports {one.name}" for one in modules)
     return InputError(
         f"the nodes do not have what the script imports: {found}; nothing was started",
-        next_step=f"{up_with(ctx, record, [one.name for one in modules])}; then the same command again",
+        next_step=f"the same command again, after: {up_with(ctx, record, [one.name for one in modules])}",
     )
 
 
@@ -93,7 +94,17 @@ def _advice(ctx: Context, record: RunRecord, printed: str) -> str:
             return f"{text} is a path of this machine: name it relative to the script, and add --files"
         name = os.path.relpath(here, cwd)
         return f"{name} is here, but was not sent: the same command with --files {shlex.quote(name)}"
-    return _for_host(printed)
+    return _not_here(ctx, record, named) or _for_host(printed)
+
+
+def _not_here(ctx: Context, record: RunRecord, named: str) -> str:
+    """Return which line reads a file that is not here; empty if the script does not name the file."""
+    with contextlib.suppress(InputError):
+        text = named.partition(f"/{record.id}/files/")[2] or named
+        if line := dict(read_script(ctx.cwd / record.script).reads).get(text):
+            where = f"{record.script}, line {line}"
+            return f"{where} reads {text}, which is not here: put it here, or send it with --files PATH"
+    return ""
 
 
 def _for_host(printed: str) -> str:

@@ -58,7 +58,7 @@ def _commands(cluster: str, runs: Sequence[Pulled]) -> Iterator[str]:
         yield f"rain-deploy fetch {here} {_on_node(first[0], first[1].rpartition('/')[0])} ."
     if first := next((each for each in kept if each[2] == LeftKind.UNREADABLE), None):
         readable = f"chmod -R u+rwX {_on_node(*first[:2])}"
-        yield f"rain-deploy exec {here} --node 1 -- {readable}, then rain-deploy pull {first[0].run} {here}"
+        yield f"rain-deploy exec {here} --node 1 -- {readable} && rain-deploy pull {first[0].run} {here}"
     if any(pulled.left.hold for pulled in runs):
         yield f"rain-deploy down {here} --discard-results deletes what stays"
 

@@ -184,7 +184,7 @@ class _Gathering:
             elif UNKNOWN in text:
                 self._see_pattern(text)
             elif not any(_kind(base / text) for base in self._bases):
-                self.missing.append(f"{where} reads {text}, which is not here; --files PATH ships more")
+                self.missing.append(f"{where} reads {text}, which is not here; --files PATH sends more")
 
     def _see_pattern(self, text: str) -> None:
         pattern = "*".join(glob.escape(part) for part in text.split(UNKNOWN))

@@ -60,7 +60,7 @@ def _check_limit(ctx: Context, cluster: Cluster, *, then_off: bool) -> None:
         return
     name, limit = cluster.name, limit_sentence(cluster, time.time())
     if cluster.bill.passed(time.time()):
-        again = f"rain-deploy extend 2h -c {name}, then rain-deploy up -c {name}"
+        again = f"rain-deploy extend 2h -c {name} && rain-deploy up -c {name}"
         raise InputError(f"the time limit of {name} has passed: {limit}", next_step=again)
     ctx.emit(Notice(limit))
     if then_off:

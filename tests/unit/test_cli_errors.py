@@ -200,8 +200,10 @@ def test_check_ends_with_the_code_of_what_up_would_refuse(world: World) -> None:
         (("scale", "0"), "expected a whole number from 1 to 1000, got '0'"),
         (
             ("up", "--ttl", "5"),
-            "a duration of at least 10 minutes; 5 is in seconds, write 5m for minutes or 5h",
+            "a duration of at least 10 minutes; 5 is in seconds, write 5h for hours",
         ),
+        (("up", "--ttl", "5m"), "a duration of at least 10 minutes; write 10m, got '5m'"),
+        (("up", "--ttl", "15"), "15 is in seconds, write 15m for minutes or 15h for hours"),
         (
             ("up", "--ttl", "599"),
             "at least 10 minutes; 599 is in seconds, write 599m for minutes or 599h for",
@@ -211,8 +213,8 @@ def test_check_ends_with_the_code_of_what_up_would_refuse(world: World) -> None:
             ("up", "--idle", "60"),
             "at least 10 minutes; 60 is in seconds, write 60m for minutes or 60h for hours",
         ),
-        (("sweep", "--ttl", "2", "job.py"), "2 is in seconds, write 2m for minutes or 2h for hours"),
-        (("extend", "2"), "a duration of at least 10 minutes; 2 is in seconds, write 2m for minutes or 2h"),
+        (("sweep", "--ttl", "2", "job.py"), "2 is in seconds, write 2h for hours"),
+        (("extend", "2"), "a duration of at least 10 minutes; 2 is in seconds, write 2h for hours"),
         (("extend", "later"), 'expected a duration above zero such as 90, "30s", "60m" or "12h", or "none"'),
         (("logs", "--boot", "--install"), "--boot and --install are two logs; name one"),
         (("tunnel", "--json"), "tunnel is interactive and takes no --json"),

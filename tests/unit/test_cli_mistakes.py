@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+import rain_deploy
 from rain_deploy.cli.main import VERBS
 from rain_deploy.cli.mistakes import near_verb
 from tests.unit.fake_application import World
@@ -35,7 +37,11 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         ("-c", "-c is an option of a command: name the command too.\n"),
         ("status mine", "status takes no argument 'mine'. Did you mean -c mine?\n"),
         ("up 3", "up takes no argument '3'. Did you mean --nodes 3?\n"),
-        ("scale 3 mine", "scale takes no argument 'mine'. Did you mean -c mine?\n"),
+        ("scale 3 mine", "scale takes N, and not 'mine' too.\n"),
+        ("pull 7 8", "pull takes [RUN], and not '8' too.\n"),
+        ("logs 7 node-2", "logs takes [RUN], and not 'node-2' too.\n"),
+        ("status a b", "status takes no argument 'a b'.\n"),
+        ("ssh 1 ls", "ssh takes no argument 'ls'. Did you mean -- ls?\n"),
     ],
 )
 def test_it_says_what_was_probably_meant(world: World, words: str, said: str) -> None:
@@ -62,3 +68,15 @@ def test_a_slip_of_the_finger_names_the_verb(verb: str) -> None:
     if len(verb) > 4:
         assert near_verb(verb[:-2] + verb[-1] + verb[-2], VERBS) == verb
         assert near_verb(verb[:-1], VERBS) in {verb, "run"}
+
+
+def test_a_command_in_a_next_step_can_be_copied() -> None:
+    """Words about a command stand before it."""
+    after = re.compile(r"rain-deploy [a-z]+ [^\"`]*(, which|[,;] then )")
+    lines = [
+        f"{path.name}: {line.strip()}"
+        for path in Path(rain_deploy.__file__).parent.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if after.search(line)
+    ]
+    assert lines == []

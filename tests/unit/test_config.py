@@ -133,7 +133,7 @@ def test_an_unknown_key_like_no_other_is_refused_with_all_valid_ones(tmp_path: P
         ("engine = 1", "unknown key 'engine'"),
         ('ttl = "soon"', 'ttl: expected a duration above zero such as 90, "30s", "60m" or "12h", or "none"'),
         ('idle = "none"', "idle: expected a duration above zero"),
-        ("ttl = 5", "ttl: expected a duration of at least 10 minutes; 5 is in seconds, write 5m for minutes"),
+        ("ttl = 5", "ttl: expected a duration of at least 10 minutes; 5 is in seconds, write 5h for hours"),
         ('idle = "30s"', "idle: expected a duration of at least 10 minutes"),
         ("max_cost = -1", "max_cost: expected an amount of money above zero such as 12.50, got -1"),
         ("max_cost = true", "max_cost: expected an amount of money above zero"),

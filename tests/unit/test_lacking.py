@@ -81,6 +81,17 @@ def test_a_host_that_cannot_be_reached_is_named_with_what_to_do(world: World, wh
     assert advice(world.ctx, replace(RUN, out=Path("/none")), f"task 3 failed: {NO_HOST[what]}") == text
 
 
+@pytest.mark.parametrize("opened", ["limits.txt", f"{ON_NODE}/limits.txt", "data/limits.txt"])
+def test_a_file_that_the_script_reads_and_that_is_not_here_is_named_with_its_line(
+    world: World, opened: str
+) -> None:
+    name = opened.removeprefix(f"{ON_NODE}/")
+    (world.ctx.cwd / "s.py").write_text(f"import json\n\nlimits = open({name!r}).read()\n")
+    text = advised(world, f"{NO_FILE}{opened!r}")
+    assert text.startswith(f"s.py, line 3 reads {name}, which is not here: ")
+    assert text.endswith("--files PATH")
+
+
 @pytest.mark.usefixtures("here")
 def test_an_error_of_a_point_names_the_flag(world: World) -> None:
     assert "--files a.csv" in advised(world, "TaskException", f"task 3 on node-1: {NO_FILE}'a.csv'")

@@ -109,7 +109,7 @@ def test_at_the_limit_a_run_ends_with_what_was_done_and_where_the_rest_is(case: 
     hour = time.strftime("%H:%M", time.localtime(time.time() - 60))
     assert isinstance(problem, EndedEarly)
     assert problem.message == f"run r1: time limit {hour} reached, machines are off; 1 of 3 points finished"
-    start = "rain-deploy pull r1 -c one, which starts the machine, or rain-deploy down -c one"
+    start = "to start the machine: rain-deploy pull r1 -c one; or to delete it: rain-deploy down -c one"
     assert problem.next_step == start
     assert (result.state, result.pulled, case.now_s) == ("finished", False, 1000.0)
     assert ("start", case.cluster.nodes[0].host.machine) not in case.world.cloud.calls
