@@ -42,14 +42,14 @@ def explained(error: click.ClickException) -> str:
     if isinstance(error, click.NoSuchOption) and error.ctx is not None:
         return _no_such_option(error.option_name, error.ctx)
     message = error.format_message()
-    verb = error.ctx.info_name if isinstance(error, click.UsageError) and error.ctx else None
-    if verb and error.ctx and message.startswith("Got unexpected extra argument"):
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    if ctx and (verb := ctx.info_name) and message.startswith("Got unexpected extra argument"):
         word = message.partition("(")[2].rstrip(")")
-        arguments = [each for each in error.ctx.command.params if isinstance(each, click.Argument)]
+        arguments = [each for each in ctx.command.params if isinstance(each, click.Argument)]
         number = verb == "up" and word.isdecimal()
         meant = f"--nodes {word}" if number else f"-- {word}" if verb == "ssh" else f"-c {word}"
         if arguments and verb != "ssh":  # one too many, and nobody knows what was meant
-            takes = " ".join(each.make_metavar(error.ctx) for each in arguments)
+            takes = " ".join(each.make_metavar(ctx) for each in arguments)
             return f"{verb} takes {takes}, and not {word!r} too."
         guess = "" if " " in word else f" Did you mean {meant}?"
         return f"{verb} takes no argument {word!r}.{guess}"

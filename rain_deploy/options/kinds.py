@@ -112,8 +112,8 @@ def limit_s(value: object) -> float:
         number = str(value).strip()
         units = ((f"{number}m", "minutes"), (f"{number}h", "hours"))
         valid = [f"{text} for {unit}" for text, unit in units if number[-1].isdigit() and _fits(text)]
-        hint = f"{number} is in seconds, write {' or '.join(valid)}" if valid else "write 10m"
-        raise ValueError(f"a duration of at least 10 minutes; {hint}")
+        hint = f"; {number} is in seconds, write {' or '.join(valid)}" if valid else " (write 10m)"
+        raise ValueError(f"a duration of at least 10 minutes{hint}")
     return seconds
 
 

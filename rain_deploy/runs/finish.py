@@ -77,7 +77,7 @@ class RunResult(Result):
                 return errors.ScriptFailed(message, details=why, next_step=self.advice or look)
             case Outcome.ENGINE | Outcome.LOST:
                 message = f"{run}: {self.message or 'Rain could not run it'}"
-                starts = f"run it again, after what is missing was started: rain-deploy up -c {self.cluster}"
+                starts = f"start what is missing, then run it again: rain-deploy up -c {self.cluster}"
                 look = f"rain-deploy status -c {self.cluster}"
                 lost = self.outcome == Outcome.LOST
                 return errors.EngineError(message, next_step=starts if lost else look)

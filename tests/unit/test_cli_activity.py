@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ NOON_S = 1.8e9  # what the wall shows when the clock of a test starts
 RUN = "20261129-195411-7-9763-train-all"
 
 
-def point(task: int, state: str, *, is_point: bool = True, **more: float) -> events.PointSeen:
+def point(task: int, state: str, *, is_point: bool = True, **more: Any) -> events.PointSeen:
     return events.PointSeen(PointRow(task=task, session=1, state=state, point=is_point, **more))
 
 

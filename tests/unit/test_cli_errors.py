@@ -202,7 +202,7 @@ def test_check_ends_with_the_code_of_what_up_would_refuse(world: World) -> None:
             ("up", "--ttl", "5"),
             "a duration of at least 10 minutes; 5 is in seconds, write 5h for hours",
         ),
-        (("up", "--ttl", "5m"), "a duration of at least 10 minutes; write 10m, got '5m'"),
+        (("up", "--ttl", "5m"), "a duration of at least 10 minutes (write 10m), or \"none\", got '5m'"),
         (("up", "--ttl", "15"), "15 is in seconds, write 15m for minutes or 15h for hours"),
         (
             ("up", "--ttl", "599"),

@@ -149,7 +149,7 @@ def test_a_machine_that_is_gone_has_lost_the_run(case: Case) -> None:
     problem = case.followed().problem
     assert isinstance(problem, EngineError)
     assert problem.message == "run r1: the machine of node-1 is gone; 1 of 3 points finished"
-    assert str(problem.next_step).startswith("rain-deploy up -c one")
+    assert str(problem.next_step).endswith(": rain-deploy up -c one")
     assert case.views() == {("finished", "lost")}
 
 
