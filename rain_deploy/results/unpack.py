@@ -72,12 +72,14 @@ def receive(
     *,
     top: frozenset[str] | None = None,
     sums: bool = True,
+    links: bool = True,
 ) -> Unpacked:
     """Unpack below ``target``, while it is sent, the tar that ``send`` hands to its sink.
 
     ``target`` is made if it is missing.  Existing files are never overwritten.  ``top`` lists the names that
     are accepted at the top level, None accepts any.  With ``sums``, the files must match the hashes in the
     member sums.json, so a cut or damaged stream is never taken for the whole; without, none is computed.
+    Without ``links``, every link is refused: what stays inside ``target`` may lead out of where it goes next.
 
     Raises PullFailed (damaged stream; CutError if it was cut), UnsafeResults (a limit passed), OSError, and
     what ``send`` raises.  ``send`` runs on the calling thread, and is stopped when the unpacking fails.
@@ -90,7 +92,7 @@ def receive(
         with os.fdopen(here, "rb") as stream, contextlib.ExitStack() as stack:
             root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, root)
-            return _Unpacking(root, limits, top, sums=sums).unpack(Archive(stream, limits))
+            return _Unpacking(root, limits, top, sums=sums, links=links).unpack(Archive(stream, limits))
 
     with ThreadPoolExecutor(1) as pool:
         unpacked = pool.submit(unpack)
@@ -104,11 +106,14 @@ def receive(
 
 
 class _Unpacking:
-    def __init__(self, root: int, limits: Limits, top: frozenset[str] | None, *, sums: bool) -> None:
+    def __init__(
+        self, root: int, limits: Limits, top: frozenset[str] | None, *, sums: bool, links: bool
+    ) -> None:
         self._root = root
         self._limits = limits
         self._top = top
         self._with_sums = sums
+        self._with_links = links
         self._files: dict[str, PulledFile] = {}
         self._sent: dict[str, str] = {}  # hashes of what was sent of files
         self._links: dict[str, str] = {}
@@ -141,6 +146,7 @@ class _Unpacking:
         leads_out = ".." in parts or "\0" in member.name or not (parts or member.isdir())
         kept = member.isreg() or member.isdir() or (member.issym() and _stays_inside(parts, member.linkname))
         objections = {
+            "link": member.issym() and not self._with_links,
             _KINDS.get(member.type, "special file"): not kept,
             "absolute path": member.name.startswith("/"),
             "path that leads out": leads_out,

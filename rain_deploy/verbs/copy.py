@@ -1,5 +1,6 @@
 """``push`` and ``fetch``: files to and from nodes."""
 
+import errno
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -92,7 +93,7 @@ def _received(
             ended[0].require(InputError, f"{what} failed", host.name)
 
     try:
-        got = receive(send, draft, NO_LIMITS, sums=False)
+        got = receive(send, draft, NO_LIMITS, sums=False, links=False)
     except OSError as error:
         raise PullFailed(f"{what} failed: cannot write below {draft.parent}: {error.strerror}") from error
     if not any(draft.iterdir()):
@@ -110,7 +111,12 @@ def _of(left: Sequence[str]) -> str:
 
 
 def _settle(source: Path, place: Path) -> None:
-    """Move what was received to its place; a directory is merged with one that exists."""
+    """Move what was received to its place; a directory is merged with one that exists.
+
+    Raises OSError where a directory would go through a link: what an earlier fetch brought may have made it.
+    """
+    if source.is_dir() and place.is_symlink():
+        raise OSError(errno.ENOTDIR, "there is a link, which fetch does not follow", str(place))
     if source.is_dir() and place.is_dir():
         for child in source.iterdir():
             _settle(child, place / child.name)
