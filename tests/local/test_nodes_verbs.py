@@ -268,7 +268,7 @@ def test_push_goes_where_scp_would_put_it(nodes: Nodes, tree: Path, tmp_path: Pa
     assert (there / "other/run.sh").read_text() == "changed"
     push(tree / "link", f"{there}/other")  # under its own name
     assert (there / "other/link").read_text() == "changed"
-    assert not list(there.rglob(".push*"))
+    assert not list(there.rglob(".rain-deploy-push*"))
 
 
 def test_fetch_goes_where_scp_would_put_it(nodes: Nodes, tree: Path, tmp_path: Path) -> None:

@@ -183,6 +183,20 @@ def test_a_push_that_was_killed_is_cleared_by_the_next(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     process.stdin.close()
-    assert [path.name[:6] for path in place.parent.iterdir()] == [".push."]
+    assert [path.name[:18] for path in place.parent.iterdir()] == [".rain-deploy-push."]
     run(command)
     assert [path.name for path in place.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("rest", ["old", "1.2", "1.2.old", "1.b", "a.2", "..", "1", "1.2\n"])
+@pytest.mark.parametrize("prefix", [".push", ".rain-deploy-push"])
+def test_a_push_removes_no_directory_of_the_user(tmp_path: Path, prefix: str, rest: str) -> None:
+    source, place = tmp_path / "file", tmp_path / "there" / "file"
+    source.write_bytes(b"1")
+    mine = place.parent / f"{prefix}.{rest}"
+    mine.mkdir(parents=True)
+    (mine / "notes").write_text("mine")
+    command, _, _ = push_command(source, str(place))
+    run(command)
+    assert (mine / "notes").exists() != (mine.name == ".rain-deploy-push.1.2")
+    assert place.read_bytes() == b"1"
