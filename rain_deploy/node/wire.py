@@ -176,7 +176,7 @@ class LeftKind(enum.StrEnum):
 
     MUCH = "much"  # it is too large
     MANY = "many"  # there are too many files
-    LINK = "link"  # leads out of the results
+    LINK = "link"  # leads out of the results; what it leads to is no result
     UNREADABLE = "unreadable"
     SPECIAL = "special"  # a pipe, a socket or a device: it has no content
     REFUSED = "refused"  # there is no place for it on the laptop, or it is not safe
@@ -204,7 +204,8 @@ class LeftOuts:
     @property
     def hold(self) -> bool:
         """True if some have content, which is lost when the node is deleted."""
-        return self.more > 0 or any(one.kind != LeftKind.SPECIAL for one in self.left)
+        empty = {LeftKind.SPECIAL, LeftKind.LINK}
+        return self.more > 0 or any(one.kind not in empty for one in self.left)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

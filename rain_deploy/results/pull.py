@@ -266,7 +266,7 @@ def _manifest_of(
         "exit_code": status.exit_code,
         "outcome": status.outcome,
         "warnings": list(status.warnings),
-        "complete": status.state == RunState.FINISHED and not left,
+        "complete": status.state == RunState.FINISHED and not left.hold,
         "versions": status.versions,
         "started_s": status.started_s,
         "ended_s": status.ended_s,

@@ -220,9 +220,9 @@ def pull_all(ctx: Context, record: Record, out: Path | None) -> tuple[str, ...]:
         there = (run for run in runs if run.id in states and states[run.id].state != RunState.SHIPPED)
         chosen = [replace(run, out=out / run.id) if out else run for run in there]
         pulled = pull_each(ctx, cluster, chosen, states)
-        held = [done for done in pulled if done.left.hold]
-        if stays := left_error(cluster.name, held):
-            stays.details = "\n".join(line for done in held for line in left_lines(done))
+        if stays := left_error(cluster.name, pulled):
+            lines = (line for done in pulled if done.left.hold for line in left_lines(done))
+            stays.details = "\n".join(lines)
             raise stays
     except (errors.Unreachable, errors.EngineError, errors.PullFailed) as error:
         raise errors.PullFailed(

@@ -9,7 +9,7 @@ from rain_deploy.node.wire import LeftKind, LeftOuts
 from rain_deploy.results.names import decode_name
 
 SHOWN = 10
-_FETCHED = {LeftKind.MUCH, LeftKind.LINK, LeftKind.REFUSED}
+_FETCHED = {LeftKind.MUCH, LeftKind.REFUSED}
 
 
 class Pulled(Protocol):
@@ -32,15 +32,18 @@ def left_lines(pulled: Pulled, most: int = SHOWN) -> list[str]:
 
 
 def left_error(cluster: str, runs: Iterable[Pulled]) -> UnsafeResults | None:
-    """Return the error that says that some results of these runs were not pulled; None if all were."""
-    some = [pulled for pulled in runs if pulled.left]
+    """Return the error that says that some results of these runs were not pulled.
+
+    None if all that have content were: a pipe or a link that leads out is named, but fails nothing.
+    """
+    some = [pulled for pulled in runs if pulled.left.hold]
     if not some:
         return None
     count = sum(len(pulled.left) for pulled in some)
     were = "1 result was" if count == 1 else f"{count} results were"
     which = f"run {some[0].run}" if len(some) == 1 else f"{len(some)} runs"
     message = f"{which}: {were} not pulled, all others are here"
-    return UnsafeResults(message, next_step="; ".join(_commands(cluster, some)) or None)
+    return UnsafeResults(message, next_step="; ".join(_commands(cluster, some)))
 
 
 def _commands(cluster: str, runs: Sequence[Pulled]) -> Iterator[str]:
@@ -59,8 +62,7 @@ def _commands(cluster: str, runs: Sequence[Pulled]) -> Iterator[str]:
     if first := next((each for each in kept if each[2] == LeftKind.UNREADABLE), None):
         readable = f"chmod -R u+rwX {_on_node(*first[:2])}"
         yield f"rain-deploy exec {here} --node 1 -- {readable} && rain-deploy pull {first[0].run} {here}"
-    if any(pulled.left.hold for pulled in runs):
-        yield f"rain-deploy down {here} --discard-results deletes what stays"
+    yield f"rain-deploy down {here} --discard-results deletes what stays"
 
 
 def _on_node(pulled: Pulled, path: str) -> str:

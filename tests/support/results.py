@@ -21,10 +21,9 @@ def verify(directory: Path) -> tuple[str, ...]:
         for link in found["links"]
         if str((directory / decode_name(link["path"])).readlink()) != decode_name(link["target"])
     ]
-    if found["left_on_node"]:
-        problems.append("some of the results stay on the node")
-    elif found["complete"] is not True:
-        problems.append("it was pulled before the run had ended")
+    if found["complete"] is not True:
+        left = "some of the results stay on the node"
+        problems.append(left if found["left_on_node"] else "it was pulled before the run had ended")
     return tuple(problems)
 
 

@@ -12,13 +12,15 @@ import pytest
 from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import InputError, PullFailed, UnsafeResults
 from rain_deploy.node.wire import LeftKind
+from rain_deploy.runs.finish import RunResult
 from rain_deploy.verbs.down import down
 from rain_deploy.verbs.runs import pull
 from rain_deploy.verbs.sweep import torn_down
 from tests.unit.fake_cloud import World
 from tests.unit.test_results_pull import tar_of
 
-KEPT = [LeftKind.MUCH, LeftKind.LINK, LeftKind.UNREADABLE, LeftKind.REFUSED]
+KEPT = [LeftKind.MUCH, LeftKind.UNREADABLE, LeftKind.REFUSED]
+EMPTY = [LeftKind.SPECIAL, LeftKind.LINK]
 
 
 @pytest.fixture
@@ -52,8 +54,8 @@ def on_node(world: World, path: str) -> str:
 
 @pytest.mark.parametrize("kind", KEPT)
 def test_down_keeps_the_cluster_and_pulls_everything_else(world: World, kind: LeftKind) -> None:
-    sends(world, {"files/big file": kind, "files/pipe": LeftKind.SPECIAL})
-    with pytest.raises(PullFailed, match="nothing was deleted: run r1: 2 results were not pulled") as refused:
+    sends(world, {"files/a": LeftKind.LINK, "files/big file": kind, "files/pipe": LeftKind.SPECIAL})
+    with pytest.raises(PullFailed, match="nothing was deleted: run r1: 3 results were not pulled") as refused:
         down(world.ctx, "one")
     assert (world.ctx.cwd / "results/r1/files/r.csv").read_bytes() == b"x"
     assert "files/big file: it is" in (refused.value.details or "")
@@ -66,21 +68,38 @@ def test_down_keeps_the_cluster_and_pulls_everything_else(world: World, kind: Le
     assert world.names() == []
 
 
-def test_what_has_no_content_keeps_no_cluster_and_is_named(world: World) -> None:
-    sends(world, {"files/pipe": LeftKind.SPECIAL})
-    assert down(world.ctx, "one").pulled == ("r1",)
-    assert "not pulled: files/pipe: it is special" in world.told
+@pytest.mark.parametrize("kind", EMPTY)
+@pytest.mark.parametrize("verb", ["down", "sweep"])
+def test_what_has_no_content_keeps_no_cluster_and_is_named(world: World, kind: LeftKind, verb: str) -> None:
+    sends(world, {"files/venv/bin/python": kind})
+    assert (down if verb == "down" else torn_down)(world.ctx, "one").pulled == ("r1",)
+    assert f"not pulled: files/venv/bin/python: it is {kind}" in world.told
     assert world.names() == []
 
 
-@pytest.mark.parametrize("kind", [*KEPT, LeftKind.SPECIAL])
+@pytest.mark.parametrize("kind", EMPTY)
+def test_what_has_no_content_fails_no_run_and_is_not_pulled_again(world: World, kind: LeftKind) -> None:
+    sends(world, {"files/a": kind})
+    result = pull(world.ctx, "one")
+    assert result.problem is None
+    assert [one.path for one in result.runs[0].left.left] == ["files/a"]
+    assert world.store.runs("one")[0].pulled
+    out = world.ctx.cwd / "results/r1"
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["complete"], manifest["left_on_node"][0]["path"]) == (True, "files/a")
+    done = RunResult("one", "r1", "finished", "done", 0, out, 1.0, left=result.runs[0].left)
+    assert done.problem is None
+    assert down(world.ctx, "one").pulled == ()
+
+
+@pytest.mark.parametrize("kind", KEPT)
 def test_run_and_pull_name_what_stays_and_end_with_an_exit_code(world: World, kind: LeftKind) -> None:
     sends(world, {"files/a": kind})
     result = pull(world.ctx, "one")
     assert [(one.path, one.kind) for one in result.runs[0].left.left] == [("files/a", kind)]
     assert isinstance(result.problem, UnsafeResults)
     assert "run r1: 1 result was not pulled" in str(result.problem)
-    assert ("--discard-results" in (result.problem.next_step or "")) == (kind != LeftKind.SPECIAL)
+    assert "--discard-results" in (result.problem.next_step or "")
     manifest = json.loads((world.ctx.cwd / "results/r1/manifest.json").read_text())
     assert (manifest["complete"], manifest["left_on_node"]) == (
         False,
