@@ -220,7 +220,8 @@ def _sum(content: bytes) -> list[int | str]:
 def _chosen(found: Iterator[Entry | LeftOut], packing: Packing, most: int) -> list[Entry]:
     """Return as many entries as may be sent, small ones first; note the others.
 
-    Where there are too many, those of the directories with the fewest are sent.
+    The run's own state, output and points come before all else.  Where there are too many others, those of
+    the directories with the fewest are sent.
     """
     places: dict[str, list[Entry]] = {}
     names_bytes = known = 0
@@ -233,8 +234,9 @@ def _chosen(found: Iterator[Entry | LeftOut], packing: Packing, most: int) -> li
             known += 1
             places.setdefault(entry.name.rstrip("/").rpartition("/")[0], []).append(entry)
     chosen: list[Entry] = []
+    own = places.pop("", [])  # nothing else is at the top
     few_first = sorted(places.values(), key=len)
-    for entry in itertools.chain.from_iterable(few_first):
+    for entry in itertools.chain(own, *few_first):
         names_bytes += len(json.dumps(entry.name))
         if len(chosen) == most or names_bytes > _LONGEST_NAMES_BYTES:
             why = f"there are more than {len(chosen)} files"

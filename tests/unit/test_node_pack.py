@@ -251,6 +251,24 @@ def test_where_a_directory_has_too_many_files_the_other_directories_are_sent(run
     assert {Path(name).parent.name for name in left} == {"a-cache"}
 
 
+@pytest.mark.parametrize("each", [1, 2, 3])
+def test_many_directories_of_few_files_leave_no_file_of_the_run_behind(
+    run: Run, tmp_path: Path, each: int
+) -> None:
+    own = {"state.json", "stdout.log", "stderr.log", "points.jsonl"}
+    for name in own:
+        (run.path / name).write_text("{}\n")
+    for number in range(20 * each):
+        name = run.path / f"files/{number % 20}/{number}.json"
+        name.parent.mkdir(exist_ok=True)
+        name.touch()
+    data = _packed(run, SMALL)
+    assert not own & set(_left(data))
+    done = _received(data, tmp_path / "home", SMALL)
+    assert own <= {file.path for file in done.files}
+    assert len(done.files) == SMALL.files + 1, "and left.json"
+
+
 def test_a_list_of_what_stays_that_is_too_long_ends_with_a_number(run: Run) -> None:
     directory = run.path / "files" / ("d" * 200) / ("e" * 200) / ("f" * 200)
     directory.mkdir(parents=True)
