@@ -231,7 +231,7 @@ class Session:
         silent = self.json or (self.done and self.quiet)
         try:
             for piece in () if silent else lines:
-                echo(piece, nl=isinstance(piece, str))
+                echo(text.clean(piece) if isinstance(piece, str) else piece, nl=isinstance(piece, str))
         except OutputLost as lost:
             self.sink.lost = lost
         if self.sink.lost and (error is None or self.sink.lost.reader_gone):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.shell_completion import ShellComplete
@@ -76,6 +77,28 @@ def test_a_run_that_brought_nothing_says_what_there_is(world: World) -> None:
     world.verbs.run_result = replace(RUN, figures=0, points=0, files=0)
     shown = world.invoke("run", "job.py").stdout.splitlines()
     assert shown[-1] == "  only what it printed: stdout.log, stderr.log"
+
+
+EVIL = "\x1b]52;c;ZXZpbA==\x07\x9b2J\x1b[2J\r"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"warnings": (EVIL,)},
+        {"outcome": f"powered off{EVIL}", "message": EVIL},
+        {"point_states": {"finished": 1, EVIL: 1}},
+        {"first_failure": EVIL, "failed_points": 1},
+        {"state": EVIL, "outcome": ""},
+        {"outcome": EVIL, "pulled": False},
+    ],
+    ids="-".join,
+)
+def test_nothing_that_a_node_says_of_a_run_steers_the_terminal(world: World, said: dict[str, Any]) -> None:
+    world.verbs.run_result = replace(RUN, **said)
+    shown = world.invoke("run", "job.py")
+    assert "\\x1b]52" in shown.stdout + shown.stderr
+    assert not set("\x1b\x07\x9b\r") & set(shown.stdout + shown.stderr)
 
 
 @pytest.mark.parametrize("outcome", ["done", "failed"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -293,6 +294,7 @@ def points_command(
     if as_csv:
         table = io.StringIO()
         write_csv(result.rows, table)
-        text.echo(table.getvalue(), nl=False)
+        csv = table.getvalue()
+        text.echo(text.clean(csv) if text.is_terminal(sys.stdout) else csv, nl=False)
         return 0
     return 0 if follow and not session.json else (result, points_text(result))
