@@ -259,9 +259,9 @@ def test_many_directories_of_few_files_leave_no_file_of_the_run_behind(
     for name in own:
         (run.path / name).write_text("{}\n")
     for number in range(20 * each):
-        name = run.path / f"files/{number % 20}/{number}.json"
-        name.parent.mkdir(exist_ok=True)
-        name.touch()
+        path = run.path / f"files/{number % 20}/{number}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
     data = _packed(run, SMALL)
     assert not own & set(_left(data))
     done = _received(data, tmp_path / "home", SMALL)
