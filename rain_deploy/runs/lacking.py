@@ -1,6 +1,7 @@
 """Says which flag sends or installs what a run lacks: files of this machine, modules, what it downloads."""
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -10,10 +11,11 @@ from pathlib import Path, PurePosixPath
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.run import RunRecord
-from rain_deploy.errors import InputError
+from rain_deploy.errors import InputError, RainDeployError
 from rain_deploy.node.wire import NeededModule
 from rain_deploy.parts.software import node_lock
 from rain_deploy.runs.source import read_script
+from rain_deploy.runs.states import run_file
 
 _NO_FILE = re.compile(
     r"FileNotFoundError: (?:\[Errno 2\] No such file or directory: )?(.+?)(?: not found\.)?$", re.MULTILINE
@@ -93,7 +95,15 @@ def _advice(ctx: Context, record: RunRecord, printed: str) -> str:
         if text.startswith("/") and not here.is_relative_to(cwd):
             return f"{text} is a path of this machine: name it relative to the script, and add --files"
         name = os.path.relpath(here, cwd)
-        return f"{name} is here, but was not sent: the same command with --files {shlex.quote(name)}"
+        if not _sent(ctx, record, here):
+            return f"{name} is here, but was not sent: the same command with --files {shlex.quote(name)}"
+        if text.startswith("/"):
+            relative = f"on the nodes it is {name}, relative to the script's working directory"
+            return f"{text} is a path of this machine: {relative}"
+        if text != named:  # the script itself has removed it there
+            return ""
+        absolute = f"open it by an absolute path, which the script makes: os.path.abspath({name!r})"
+        return f"{name} was sent, but tasks run in a directory of their own: {absolute}"
     return _not_here(ctx, record, named) or _for_host(printed)
 
 
@@ -105,6 +115,19 @@ def _not_here(ctx: Context, record: RunRecord, named: str) -> str:
             where = f"{record.script}, line {line}"
             return f"{where} reads {text}, which is not here: put it here, or send it with --files PATH"
     return ""
+
+
+def _sent(ctx: Context, record: RunRecord, here: Path) -> bool:
+    """Ask the server node if this file, or a file in this directory, was sent with the run."""
+    cluster = ctx.store.cluster(record.cluster)
+    names: object = None
+    if cluster and cluster.id == record.cluster_id:
+        with contextlib.suppress(RainDeployError, ValueError, RecursionError):
+            names = json.loads(run_file(ctx, cluster, record, "shipped.json"))
+    sent, cwd = (names if isinstance(names, dict) else {}), ctx.cwd.resolve()
+    path = Path(os.path.normpath(here))
+    below = [path.relative_to(root).as_posix() for root in (cwd, *cwd.parents) if path.is_relative_to(root)]
+    return any(name == one or name.startswith(f"{one}/") for one in below for name in sent)
 
 
 def _for_host(printed: str) -> str:
@@ -121,6 +144,8 @@ def _for_module(ctx: Context, record: RunRecord, module: str) -> str:
     for place in dict.fromkeys((cwd, (cwd / record.script).parent)):
         for path in (place / f"{module}.py", place / module):
             if _exists(path):
+                if path.is_file() and _sent(ctx, record, path):
+                    return ""
                 name = os.path.relpath(path, cwd)
                 return f"{name} is here, but was not sent: the same command with --files {shlex.quote(name)}"
     return f"the nodes have no module {module}: {up_with(ctx, record, [module])}"

@@ -11,7 +11,8 @@ import pytest
 
 from rain_deploy.core.events import Notice
 from rain_deploy.core.spec import ResolvedEnvironment, RunSpec
-from rain_deploy.errors import InputError, ScriptFailed
+from rain_deploy.core.step import Command, CommandResult
+from rain_deploy.errors import InputError, ScriptFailed, Unreachable
 from rain_deploy.node.wire import LACKING
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.runs.lacking import advice, package_of, up_with
@@ -34,7 +35,7 @@ def here(world: World) -> Path:
 
 def advised(world: World, stderr: str, failure: str = "") -> str:
     out = world.ctx.cwd / "results/r1"
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
     (out / "stderr.log").write_text(f"Traceback (most recent call last):\n{stderr}\n")
     return advice(world.ctx, replace(RUN, out=out), failure)
 
@@ -60,6 +61,60 @@ def test_an_error_names_the_flag_that_sends_it(world: World, what: str) -> None:
     stderr, says, flag = FOUND[what]
     text = advised(world, stderr)
     assert (says in text, flag in text) == (True, True), text
+
+
+SENT = {
+    "by a task": (f"task 3 failed on node-2: {NO_FILE}'data/1.csv'", "data/1.csv was sent, but tasks run in"),
+    "its directory": (f"{NO_FILE}'data'", "os.path.abspath('data')"),
+    "not normal": (f"{NO_FILE}'data/../a.csv'", "os.path.abspath("),
+    "numpy": ("FileNotFoundError: a.csv not found.", "a.csv was sent, but tasks run in"),
+    "by a path of this machine": (
+        f"{NO_FILE}'CWD/a.csv'",
+        "is a path of this machine: on the nodes it is a.csv",
+    ),
+    "deleted by the script": (f"{NO_FILE}'{ON_NODE}/a.csv'", ""),
+    "a module": ("ModuleNotFoundError: No module named 'helper'", ""),
+}
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("below", ["", "PROJECT/"])
+@pytest.mark.parametrize("what", SENT)
+def test_what_was_sent_is_never_said_to_be_missing(
+    world: World, monkeypatch: pytest.MonkeyPatch, what: str, below: str
+) -> None:
+    """Tasks run in a directory of their own, so a relative name fails there.  The root may be above `cwd`."""
+    cwd = world.ctx.cwd
+    below = below.replace("PROJECT", cwd.resolve().name)
+    sent = {f"{below}{name}": "00" for name in ("a.csv", "data/1.csv", "helper.py", "s.py")}
+    asked: list[str] = []
+
+    def answer(_host: object, command: Command, **_more: object) -> CommandResult:
+        asked.append(command.argv[-1])
+        return CommandResult(0, json.dumps(sent).encode(), b"")
+
+    monkeypatch.setattr(world.node, "run", answer)
+    stderr, says = SENT[what]
+    text = advised(world, stderr.replace("CWD", str(cwd.resolve())))
+    assert says in text
+    assert "not sent" not in text
+    assert (text == "") == (says == "")
+    assert set(asked) == {f"/b/clusters/abcd1234/runs/{RUN.id}/shipped.json"}
+    assert "with space.csv is here, but was not sent" in advised(world, f"{NO_FILE}'with space.csv'")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("answer", [b"", b"[1]", b"[" * 100_000, b"\xff", None])
+def test_a_server_node_that_cannot_say_what_was_sent_costs_no_advice(
+    world: World, monkeypatch: pytest.MonkeyPatch, answer: bytes | None
+) -> None:
+    def run(_host: object, _command: Command, **_more: object) -> CommandResult:
+        if answer is None:
+            raise Unreachable("lost", node="node-1")
+        return CommandResult(0, answer, b"")
+
+    monkeypatch.setattr(world.node, "run", run)
+    assert advised(world, f"{NO_FILE}'a.csv'").endswith("--files a.csv")
 
 
 NO_HOST = {
