@@ -316,6 +316,10 @@ def read_runs(text: bytes | str) -> dict[str, ListedRun]:
 
 
 def read_modules(text: bytes | str) -> tuple[NeededModule, ...]:
-    """Return the modules of a JSON list.  Raises WireError."""
-    value = parse(text)
-    return tuple(from_json(NeededModule, one) for one in (value if isinstance(value, list) else ()))
+    """Return the modules of a JSON list, which is a line among what shells may print.  Raises WireError."""
+    printed = text.decode(errors="replace") if isinstance(text, bytes) else text
+    lists = [line for line in printed.splitlines() if line.startswith("[")]
+    value = parse(lists[-1]) if lists else None
+    if not isinstance(value, list) or not value:
+        raise WireError("it names no module that is missing")
+    return tuple(from_json(NeededModule, one) for one in value)

@@ -233,7 +233,8 @@ def follow(
                 return Followed(ended, within_reach=False)
         else:
             if not follower.ended:
-                raise _refused(ctx, record, result)
+                with understood(cluster, cluster.server.name):
+                    raise _refused(ctx, record, result)
         follower.rest = b""
         if follower.status:
             offsets = follower.offsets.items()

@@ -12,7 +12,7 @@ import pytest
 from rain_deploy.core.events import Notice
 from rain_deploy.core.spec import ResolvedEnvironment, RunSpec
 from rain_deploy.core.step import Command, CommandResult
-from rain_deploy.errors import InputError, ScriptFailed, Unreachable
+from rain_deploy.errors import EngineError, InputError, ScriptFailed, Unreachable
 from rain_deploy.node.wire import LACKING
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.runs.lacking import advice, package_of, up_with
@@ -186,6 +186,29 @@ def test_modules_that_the_nodes_lack_are_reported_and_nothing_starts(world: Worl
         run(world.ctx, "one", RunSpec(Path("s.py")))
     assert "rain-deploy up -c one --with nomod --with PyYAML" in (caught.value.next_step or "")
     assert [record.id for record in world.store.runs()] == []
+
+
+WARNING = b"sh: warning: setlocale: LC_ALL: cannot change locale (de_CH.UTF-8)\n"
+LIST = b'[{"name": "nomod", "where": "s.py, line 1", "sure": true}]\n'
+
+
+@pytest.mark.parametrize(
+    "printed", [LIST, WARNING + LIST, WARNING * 3 + LIST + b"bash: bye\n", b"\xff\n" + LIST]
+)
+def test_what_a_shell_prints_beside_the_modules_does_not_hide_them(world: World, printed: bytes) -> None:
+    world.node.follows, world.node.complaint = [([], LACKING)], printed
+    with pytest.raises(InputError, match=r"s.py, line 1, imports nomod; nothing was started"):
+        run(world.ctx, "one", RunSpec(Path("s.py")))
+
+
+@pytest.mark.parametrize("printed", [b"", WARNING, b"[1]", b"[]", b"[{", b"{}", b'[{"name": 3}]'])
+def test_a_list_of_modules_that_cannot_be_read_is_the_nodes_fault_with_a_next_step(
+    world: World, printed: bytes
+) -> None:
+    world.node.follows, world.node.complaint = [([], LACKING)], printed
+    with pytest.raises(EngineError, match="the answer of node-1 cannot be read") as caught:
+        run(world.ctx, "one", RunSpec(Path("s.py")))
+    assert "rain-deploy up -c one" in str(caught.value.next_step)
 
 
 def test_modules_that_may_lack_are_reported_when_the_run_is_in_line(world: World) -> None:
