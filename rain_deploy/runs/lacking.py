@@ -97,14 +97,16 @@ def _advice(ctx: Context, record: RunRecord, printed: str) -> str:
         name = os.path.relpath(here, cwd)
         if not _sent(ctx, record, here):
             return f"{name} is here, but was not sent: the same command with --files {shlex.quote(name)}"
-        if text.startswith("/"):
-            relative = f"on the nodes it is {name}, relative to the script's working directory"
-            return f"{text} is a path of this machine: {relative}"
-        if text != named:  # the script itself has removed it there
-            return ""
-        absolute = f"open it by an absolute path, which the script makes: os.path.abspath({name!r})"
-        return f"{name} was sent, but tasks run in a directory of their own: {absolute}"
+        return "" if text != named else _for_sent(text, name)  # else the script itself has removed it there
     return _not_here(ctx, record, named) or _for_host(printed)
+
+
+def _for_sent(text: str, name: str) -> str:
+    if text.startswith("/"):
+        relative = f"on the nodes it is {name}, relative to the script's working directory"
+        return f"{text} is a path of this machine: {relative}"
+    absolute = f"open it by an absolute path, which the script makes: os.path.abspath({name!r})"
+    return f"{name} was sent, but tasks run in a directory of their own: {absolute}"
 
 
 def _not_here(ctx: Context, record: RunRecord, named: str) -> str:
