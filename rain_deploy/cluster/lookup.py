@@ -213,7 +213,7 @@ def not_answered(account: Account, *clusters: Cluster) -> str:
     bills = (cluster.bill for cluster in clusters)
     seen_s = min((bill.seen_s for bill in bills if bill and bill.seen_s), default=0.0)
     since = f"; shown from the record of {hour(seen_s, time.time())}" if seen_s else ""
-    return f"the account did not answer, so it is unknown if the machines run: {account.silent}{since}"
+    return f"it is unknown if the machines run: {account.silent}{since}"
 
 
 def add_way_out(ctx: Context, name: str, error: RainDeployError) -> None:

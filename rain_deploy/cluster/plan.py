@@ -148,12 +148,11 @@ def _offer(seen: Seen, cluster: Cluster) -> tuple[tuple[str, ...], str]:
 
 
 def unknown_sentences(plan: Plan) -> tuple[str, ...]:
-    """Return what cannot be known because the cloud did not answer, and why; nothing if it did."""
+    """Return what cannot be known because the account shows nothing, and why."""
     account = plan.seen.account
     if not (account and account.silent):
         return ()
-    what = f"it is unknown what there is of {plan.cluster.name}"
-    return (f"the cloud did not answer, so {what}: {account.silent}",)
+    return (f"it is unknown what there is of {plan.cluster.name}: {account.silent}",)
 
 
 def limit_sentence(cluster: Cluster, now_s: float) -> str:

@@ -92,12 +92,11 @@ def awake(ctx: Context, cluster: Cluster, nodes: tuple[Node, ...]) -> Cluster:
     """
     hosts = tuple(node.host for node in nodes) if cluster.bill else ()  # only these are ever powered off
     silent = fan_out(hosts, ctx.transport.connect).errors
-    account = account_of(ctx, cluster.provider) if silent else None
+    account = account_of(ctx, cluster) if silent else None
     if account is None:
         return cluster
     if account.silent:
-        unknown = f"so it is unknown if {', '.join(silent)} is powered off"
-        ctx.emit(Notice(f"the cloud did not answer, {unknown}: {account.silent}"))
+        ctx.emit(Notice(f"it is unknown if {', '.join(silent)} is powered off: {account.silent}"))
         return cluster
     machines = account.machines(cluster)
     for name in silent:

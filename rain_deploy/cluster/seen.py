@@ -11,7 +11,7 @@ from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import Reach, Resource, node_index
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec, ResolvedEnvironment
 from rain_deploy.core.text import count, owner_tag
-from rain_deploy.errors import ApiError, CredentialsError, InputError, StateError
+from rain_deploy.errors import ApiError, CredentialsError, InputError, RainDeployError, StateError
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.software import check_packages, engine_key, node_lock, refuse_template
 from rain_deploy.parts.supply.cache import EngineCache
@@ -28,10 +28,10 @@ _SETTLED = ("zone", "instance_type", "disk_size_gib", "template", "anti_affinity
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a cloud account shows; ``silent`` says why it did not answer."""
+    """What a cloud account shows; ``silent`` says why it shows nothing."""
 
     found: tuple[Resource, ...] = ()
-    silent: str = ""
+    silent: RainDeployError | None = None
     key: str = ""  # name of the API key that asked
 
     def of(self, cluster: Cluster) -> tuple[Resource, ...]:
@@ -40,15 +40,21 @@ class Account:
         mine = (f for f in self.found if f.cluster_id == cluster.id and f.state not in GOING)
         return tuple(found for found in mine if found.owner in owners or not cluster.owner)
 
-    def is_another(self, cluster: Cluster) -> bool:
-        """Return True where the cluster was made with another key and nothing of it is here."""
+    def about(self, cluster: Cluster) -> "Account":
+        """Return what it shows of a cluster: where that is in another account, it is silent about it."""
         made_with = cluster.bill.account if cluster.bill else ""
-        return made_with not in {"", self.key} and not self.of(cluster)
+        if self.silent or made_with in {"", self.key} or self.of(cluster):
+            return self
+        another = InputError(
+            f"nothing of cluster {cluster.name} is in this account: it was made with API key {made_with}, "
+            f"and this one is {self.key}",
+            next_step=_elsewhere(cluster),
+        )
+        return Account(silent=another, key=self.key)
 
     def billed(self, cluster: Cluster, now_s: float) -> Cluster:
         """Return the cluster with its bill as of now: only machines that run cost their full price."""
-        known = not self.silent and not self.is_another(cluster)
-        machines = tuple(found for found in self.of(cluster) if found.is_machine) if known else None
+        machines = None if self.silent else tuple(found for found in self.of(cluster) if found.is_machine)
         return replace(cluster, bill=cluster.bill.seen(machines, now_s)) if cluster.bill else cluster
 
     def machines(self, cluster: Cluster) -> dict[str, Resource]:
@@ -135,7 +141,9 @@ def look(
     account = ask(cloud) if resources else Account(key=cloud.account)
     refuse_another_account(provider, cluster, resources, account)
     reach = None if account.silent else cloud.reach(cluster, account.of(cluster), spec.allow_ip)
-    seen = replace(seen, account=account, cluster=account.billed(cluster, seen.now_s), reach=reach)
+    seen = replace(
+        seen, account=account, cluster=account.about(cluster).billed(cluster, seen.now_s), reach=reach
+    )
     if not is_offered(seen) or (shrink and seen.nodes <= len(cluster.nodes)):  # no machine is made
         return seen
     quote = replace(cloud.quote(spec, cluster, max(seen.missing, 0)), opens=reach.opens if reach else ())
@@ -149,16 +157,22 @@ def ask(cloud: Cloud) -> Account:
     try:
         return Account(cloud.survey(), key=cloud.account)
     except (ApiError, CredentialsError) as error:
-        return Account(silent=error.message, key=cloud.account)
+        return Account(silent=error, key=cloud.account)
 
 
-def account_of(ctx: Context, provider: str) -> Account | None:
-    """Return what a provider's account shows within VIEW_S; None where nothing is priced."""
+def account_of(ctx: Context, cluster: Cluster) -> Account | None:
+    """Return what the account shows of a cluster within VIEW_S; None where nothing is priced."""
+    account = account_at(ctx, cluster.provider)
+    return account and account.about(cluster)
+
+
+def account_at(ctx: Context, provider: str) -> Account | None:
+    """Return what a provider's account shows within VIEW_S, of all clusters; None where nothing is priced."""
     try:
         with viewed(ctx, provider) as cloud:
             return ask(cloud) if cloud else None
     except (CredentialsError, InputError) as error:
-        return Account(silent=error.message)
+        return Account(silent=error)
 
 
 @contextlib.contextmanager
@@ -204,21 +218,21 @@ def refuse_another_account(
     if cloud is None or bill is None or not resources or bill.account in {"", cloud.account}:
         return
     account, key = account or ask(cloud), cloud.account
-    if account.of(cluster):
-        return
-    next_step = "the same command with the credentials of that account (EXOSCALE_ACCOUNT=NAME)"
-    next_step += f"; if it is lost for good: rain-deploy down -c {cluster.name} --forget all"
     if account.silent:
         raise ApiError(
             f"cluster {cluster.name} was made with API key {bill.account}; the account of {key} does not "
             f"answer, so it is unknown if it has any of it: {account.silent}",
-            next_step=next_step,
+            next_step=_elsewhere(cluster),
         )
-    raise InputError(
-        f"nothing of cluster {cluster.name} is in this account: it was made with API key {bill.account}, "
-        f"and this one is {key}; its {len(resources)} resources are not touched",
-        next_step=next_step,
-    )
+    if another := account.about(cluster).silent:
+        another.message += f"; its {len(resources)} resources are not touched"
+        raise another
+
+
+def _elsewhere(cluster: Cluster) -> str:
+    """Return what to do about a cluster that is in another account."""
+    same = "the same command with the credentials of that account (EXOSCALE_ACCOUNT=NAME)"
+    return f"{same}; if it is lost for good: rain-deploy down -c {cluster.name} --forget all"
 
 
 def is_offered(seen: Seen) -> bool:

@@ -279,7 +279,7 @@ class _Outage:
     def _look(self, progress: str) -> wire.RunStatus | None:
         """Return how the run ended if its machine is off or gone, which is recorded."""
         ctx, cluster = self.ctx, self.ctx.store.cluster(self.cluster.name) or self.cluster  # its limit of now
-        account = account_of(ctx, cluster.provider) if cluster.bill else None
+        account = account_of(ctx, cluster) if cluster.bill else None
         why = why_over(cluster, account, time.time())
         if not why:
             return None

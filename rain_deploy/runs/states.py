@@ -134,8 +134,7 @@ def why_over(cluster: Cluster, account: Account | None, now_s: float) -> str:
         return f"{limit} passed, so the machines should be off" if late_s > LIMIT_LATE_S else ""
     found = account.machines(cluster).get(server)
     if found is None:
-        foreign = bill.account not in {"", account.key} and not account.of(cluster)
-        return "" if foreign else f"the machine of {server} is gone"
+        return f"the machine of {server} is gone"
     if found.state not in ASLEEP:
         return ""
     return f"{limit} reached, machines are off" if bill.passed(now_s) else f"{server} is powered off"
@@ -162,7 +161,7 @@ def at_limit(cluster: Cluster, status: RunStatus, now_s: float) -> RunStatus:
 
 def seen_runs(ctx: Context, cluster: Cluster) -> tuple[dict[str, ListedRun], str]:
     """Return the runs as the server node reports them; none if it does not, and why none can go on."""
-    account = account_of(ctx, cluster.provider) if cluster.bill else None
+    account = account_of(ctx, cluster) if cluster.bill else None
     over, server = why_over(cluster, account, time.time()), cluster.server.name
     if server in out_of_reach(cluster, account):
         return {}, over

@@ -12,7 +12,7 @@ from rain_deploy.core.events import Result
 from rain_deploy.core.machine import Facts, Host
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import count
-from rain_deploy.errors import ApiError, InputError, RainDeployError
+from rain_deploy.errors import InputError, RainDeployError
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.parts.listed import parts
 from rain_deploy.parts.part import lacking, refusals
@@ -55,7 +55,7 @@ def check(ctx: Context, spec: ClusterSpec) -> CheckResult:
         return CheckResult(spec.provider, (_refused(spec.provider, error),))
     account, accepted = plan.seen.account, CheckLine("credentials", "ok", "accepted; the clock here is right")
     if account and account.silent:
-        accepted = _refused("credentials", ApiError(f"the cloud did not answer: {account.silent}"))
+        accepted = _refused("credentials", account.silent)
     findings = (
         *((accepted,) if account else ()),
         *(CheckLine(spec.provider, "ok", sentence) for sentence in (*plan.seen.sentences, *plan.offer)),

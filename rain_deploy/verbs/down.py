@@ -7,7 +7,7 @@ from pathlib import Path
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import destroy
 from rain_deploy.cluster.lost import ALL, forget_account, forget_nodes
-from rain_deploy.cluster.seen import GOING, account_of, refuse_another_account
+from rain_deploy.cluster.seen import GOING, account_at, refuse_another_account
 from rain_deploy.core.events import Result
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
@@ -67,12 +67,12 @@ def down(
 
 def _nothing_in(ctx: Context, name: str, spec: ClusterSpec) -> tuple[str, ...]:
     """Return the certificate of a cluster without a record.  Raises Unproved if the account may have it."""
-    account = account_of(ctx, spec.provider)
+    account = account_at(ctx, spec.provider)
     if account is None:
         return ()
     no_record = f"there is no record of cluster {name} here"
     if account.silent:
-        message = f"{no_record}, and the cloud did not answer what it has of it: {account.silent}"
+        message = f"{no_record}, and it is unknown what the account has of it: {account.silent}"
         raise Unproved(message, next_step=f"rain-deploy gc -c {name}")
     mine = (name, owner_tag(spec.owner or ""))
     lasting = (each for each in account.found if each.state not in GOING)

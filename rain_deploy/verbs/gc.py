@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import by_kind
 from rain_deploy.cluster.plan import GcLine, groups, in_order_of_making, judge
-from rain_deploy.cluster.seen import viewed
+from rain_deploy.cluster.seen import Account, viewed
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.machine import Resource
@@ -59,9 +59,10 @@ def gc(ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool) ->
         survey = cloud.survey()
     found = {key: all_of for key, all_of in groups(survey).items() if cluster in {None, key.cluster}}
     lines, records = {}, {cluster.id: cluster for cluster in ctx.store.clusters()}  # after the survey
+    account = Account(survey, key=cloud.account)
     for lost in records.values():
-        if cluster in {None, lost.name} and lost.id not in {key.id for key in found}:
-            _say_elsewhere(ctx, lost, cloud.account)
+        if cluster in {None, lost.name} and (elsewhere := account.about(lost).silent):
+            ctx.emit(Notice(f"{elsewhere}; next: {elsewhere.next_step}"))
     for key, all_of in found.items():
         recorded = records.get(key.id)
         runs = tuple(run.id for run in not_pulled(ctx, recorded)) if recorded else ()
@@ -86,15 +87,6 @@ def gc(ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool) ->
             ctx.pause(PAUSE_S)
         lines |= {key: _looked_again(lines[key], left.get(key, ())) for key in going}
     return GcResult(lines=tuple(lines.values()), deleting=delete, cluster=cluster)
-
-
-def _say_elsewhere(ctx: Context, cluster: Cluster, key: str) -> None:
-    """Tell of a cluster of this home that was made with another key than the one that has been asked with."""
-    made_with = cluster.bill.account if cluster.bill else ""
-    if made_with not in {"", key}:
-        here = f"made with API key {made_with}, and nothing of it is in this account"
-        forget = f"if that account is lost for good: rain-deploy down -c {cluster.name} --forget all"
-        ctx.emit(Notice(f"cluster {cluster.name} of this home was {here}; {forget}"))
 
 
 def _deleted(

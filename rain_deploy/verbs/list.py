@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import not_answered
-from rain_deploy.cluster.seen import account_of, note, viewed
+from rain_deploy.cluster.seen import account_at, note, viewed
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.machine import InstanceType
 from rain_deploy.core.run import RunState
@@ -72,13 +72,13 @@ class TypesResult(Result):
 def list_clusters(ctx: Context) -> ListResult:
     """Return every recorded cluster; each cloud is asked once."""
     clusters, lines = ctx.store.clusters(), []
-    accounts = {name: account_of(ctx, name) for name in {cluster.provider for cluster in clusters}}
-    for name, account in accounts.items():
-        if account and account.silent:
-            own = (cluster for cluster in clusters if cluster.provider == name)
-            ctx.emit(Notice(not_answered(account, *own), warning=True))
-    for cluster in clusters:
-        runs, account = runs_of(ctx, cluster), accounts.get(cluster.provider)
+    accounts = {name: account_at(ctx, name) for name in {cluster.provider for cluster in clusters}}
+    shown = [(account := accounts[cluster.provider]) and account.about(cluster) for cluster in clusters]
+    for account in dict.fromkeys(account for account in shown if account and account.silent):
+        own = (cluster for cluster, its in zip(clusters, shown, strict=True) if its == account)
+        ctx.emit(Notice(not_answered(account, *own), warning=True))
+    for cluster, account in zip(clusters, shown, strict=True):
+        runs = runs_of(ctx, cluster)
         state = "unknown" if account else ""
         if account and not account.silent:
             counts = Counter(found.state for found in account.machines(cluster).values())
@@ -101,7 +101,7 @@ def list_clusters(ctx: Context) -> ListResult:
             cost=priced.cost(time.time()),
             currency=cluster.currency,
             state=state,
-            unknown=account.silent if account else "",
+            unknown=str(account.silent or "") if account else "",
         )
         lines.append(line)
     return ListResult(tuple(lines))

@@ -93,7 +93,9 @@ def extend(ctx: Context, name: str, duration_s: float | None) -> ExtendResult:
         if (bill := cluster.bill) is None:
             which = f"cluster {name} is of provider {cluster.provider}"
             raise InputError(f"{which}: its machines are never powered off")
-        account = account_of(ctx, cluster.provider)
+        account = account_of(ctx, cluster)
+        if account and isinstance(account.silent, InputError):  # it could not write the labels either
+            raise account.silent
         bill = note(ctx, cluster, account).bill or bill if account else bill
         paid = f"{money(bill.per_hour, bill.currency)} per hour until `down`"
         if duration_s is None and not ctx.confirm(f"Without a time limit {name} costs {paid}. Go on?"):

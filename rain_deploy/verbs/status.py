@@ -46,7 +46,7 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
     """
     started_s = time.monotonic()
     cluster = recorded(ctx, name)
-    account = account_of(ctx, cluster.provider)
+    account = account_of(ctx, cluster)
     cluster = note(ctx, cluster, account) if account else cluster
     reach = reach_of(ctx, cluster, account) if account else Reach()
     for sentence in reach.warnings:

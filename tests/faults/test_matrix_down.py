@@ -224,7 +224,7 @@ def test_row_71_without_the_state_down_names_what_is_left_and_deletes_nothing(
         cloud.lab.faults.status("list-instances", 503, times=None)
     done = me.run("down", api_s=2.0)
     assert done.status == 61, str(done)
-    assert ("instance node-2" if answers else "did not answer") in done.err
+    assert ("instance node-2" if answers else "unknown what the account has") in done.err
     command = f"gc --delete -c {CLUSTER}" if answers else f"gc -c {CLUSTER}"
     assert f"next: rain-deploy {command}" in done.err
     assert cloud.lab.left() == there

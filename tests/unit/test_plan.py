@@ -17,7 +17,7 @@ from rain_deploy.core.cluster import Bill, Cluster, Node
 from rain_deploy.core.machine import Host, Intent, Resource, node_name
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
-from rain_deploy.errors import InputError
+from rain_deploy.errors import ApiError, InputError
 from tests.support.values import QUOTE
 from tests.unit.fake_cloud import KEY, ME, FakeCloud
 
@@ -46,7 +46,7 @@ class Situation:
 
     @property
     def seen_account(self) -> Account:
-        return Account(silent="no answer", key="k") if self.silent else Account(self.held, key="k")
+        return Account(silent=ApiError("no answer"), key="k") if self.silent else Account(self.held, key="k")
 
     @property
     def living(self) -> set[str]:
