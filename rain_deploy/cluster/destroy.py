@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
@@ -12,7 +13,8 @@ from rain_deploy.cluster.hosts import run_stages
 from rain_deploy.cluster.plan import Plan, plan_down
 from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
-from rain_deploy.core.machine import Resource, by_number
+from rain_deploy.core.machine import ASLEEP, Resource, by_number
+from rain_deploy.core.text import hour
 from rain_deploy.fleet.fanout import Outcomes, fan_out, meet
 from rain_deploy.parts.services import remove_stage, start_stage, stop_stage
 from rain_deploy.providers.base import Provider
@@ -218,11 +220,18 @@ def _take_back(ctx: Context, record: Record, plan: Plan) -> None:
         return replace(node, host=known.host, cluster_address=known.cluster_address)
 
     before = now.without(names)
+    started = [machine.name for machine in plan.start if machine.state in ASLEEP]
     if was.up:
         bill = replace(was.bill, meters=now.bill.meters) if was.bill and now.bill else now.bill
+        if started and now.bill:  # they have the new time limit
+            bill = replace(now.bill, moving=True)
         gone = {machine.name for machine in plan.delete}
         before = replace(was.without(gone).with_nodes(as_now), bill=bill)
     record.save(before)
+    if started:
+        limit_s = before.limit_s
+        until = f"stays on until {hour(limit_s, time.time())}" if limit_s else "has no time limit"
+        ctx.emit(Notice(f"{', '.join(by_number(started))} of {was.name} was started and {until}"))
     if not added:
         return
     ctx.emit(Notice(f"removing {', '.join(by_number(names))} of {was.name} again: up did not finish"))

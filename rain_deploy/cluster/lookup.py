@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.seen import ASLEEP, RUNNING, Account, has_moved
+from rain_deploy.cluster.seen import RUNNING, Account, has_moved
 from rain_deploy.core.cluster import Cluster, Node, Role
-from rain_deploy.core.machine import Host, Reach, by_number
+from rain_deploy.core.machine import ASLEEP, Host, Reach, by_number
 from rain_deploy.core.text import hour, money
 from rain_deploy.errors import EngineError, HostKeyError, InputError, RainDeployError, Unproved, Unreachable
 from rain_deploy.fleet.fanout import fan_out

@@ -6,10 +6,10 @@ from dataclasses import replace
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.hosts import BOOT_S, run_stages
 from rain_deploy.cluster.lookup import ask_server
-from rain_deploy.cluster.seen import ASLEEP, account_of, ask, has_moved, is_lost
+from rain_deploy.cluster.seen import account_of, ask, has_moved, is_lost
 from rain_deploy.core.cluster import Bill, Cluster, Node
 from rain_deploy.core.events import Notice
-from rain_deploy.core.machine import Host, Resource
+from rain_deploy.core.machine import ASLEEP, Host, Resource
 from rain_deploy.core.text import span
 from rain_deploy.errors import REFUSALS, ApiError, HostKeyError, Unreachable
 from rain_deploy.fleet.fanout import fan_out, once_it_answers
@@ -56,14 +56,14 @@ def _bring_limit(
     except HostKeyError:  # nothing was done on any node
         record.change(bill=before)
         raise
-    if outcomes.errors:
-        record.change(bill=before)
+    if outcomes.errors:  # a node whose answer was lost may have it already
         old_s = before.limit_s if before else None
-        back = run_stages(ctx, cluster, {name: limit_stage(old_s) for name in outcomes.values})
+        back = run_stages(ctx, cluster, {node.name: limit_stage(old_s) for node in nodes})
+        record.change(bill=before and replace(before, moving=bool(back.errors)))
         error = next(iter(outcomes.errors.values()))
         was = "the time limit was left as it was"
         error.message += (
-            f" ({was}, but {', '.join(back.errors)} has the new one)" if back.errors else f" ({was})"
+            f" ({was}, but {', '.join(back.errors)} may have the new one)" if back.errors else f" ({was})"
         )
     return tuple(outcomes.require())
 

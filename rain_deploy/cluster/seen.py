@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster, Node, Quote
 from rain_deploy.core.events import Notice
-from rain_deploy.core.machine import Reach, Resource, node_index
+from rain_deploy.core.machine import ASLEEP, GOING, Reach, Resource, node_index
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec, ResolvedEnvironment
 from rain_deploy.core.text import count, owner_tag
 from rain_deploy.errors import ApiError, CredentialsError, InputError, RainDeployError, StateError
@@ -19,8 +19,6 @@ from rain_deploy.parts.supply.resolve import asked, locked_names, resolve, unres
 from rain_deploy.providers.base import Cloud, Provider
 
 RUNNING, STARTING = "running", "starting"
-ASLEEP = frozenset({"stopped", "stopping"})  # states of a machine that is off and can be started
-GOING = frozenset({"destroying", "destroyed", "expunging"})  # states of a machine that was deleted
 VIEW_S = 6.0  # how long a command that only looks waits for an account: the whole command takes 10 s
 _SETTLED = ("zone", "instance_type", "disk_size_gib", "template", "anti_affinity", "idle_s")
 """Fields of Machines that a living cluster cannot change."""

@@ -22,6 +22,10 @@ def by_number(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (node_index(name), name))
 
 
+ASLEEP = frozenset({"stopped", "stopping"})  # states of a machine that is off and can be started
+GOING = frozenset({"destroying", "destroyed", "expunging"})  # states of a machine that was deleted
+
+
 @dataclass(frozen=True, slots=True)
 class Jump:
     """One hop of an OpenSSH ProxyJump."""

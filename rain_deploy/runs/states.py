@@ -9,9 +9,10 @@ from pathlib import Path
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import ask_server, out_of_reach, recorded, understood
 from rain_deploy.cluster.power import awake
-from rain_deploy.cluster.seen import ASLEEP, Account, account_of
+from rain_deploy.cluster.seen import Account, account_of
 from rain_deploy.core.cluster import Bill, Cluster
 from rain_deploy.core.events import Notice
+from rain_deploy.core.machine import ASLEEP
 from rain_deploy.core.run import RunRecord, named
 from rain_deploy.core.step import Command
 from rain_deploy.core.text import hour

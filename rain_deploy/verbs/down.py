@@ -7,8 +7,9 @@ from pathlib import Path
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import destroy
 from rain_deploy.cluster.lost import ALL, forget_account, forget_nodes
-from rain_deploy.cluster.seen import GOING, account_at, refuse_another_account
+from rain_deploy.cluster.seen import account_at, account_of, note, refuse_another_account
 from rain_deploy.core.events import Result
+from rain_deploy.core.machine import GOING
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import RainDeployError, Unproved, Unwritable
@@ -94,10 +95,14 @@ def take_down(
     """Delete a cluster that is held.  Raises PullFailed, with nothing deleted, if results would be lost."""
     started_s = time.monotonic()
     cluster = record.meter().whole
+    account = account_of(ctx, cluster)
+    if account:  # before the pull starts what is off
+        note(ctx, cluster, account)
     pulling = cluster.up and not discard_results
     forgotten = deleted = certificate = tuple[str, ...]()
     if cluster.bill and ALL in forget:
         pulled = pull_all(ctx, record, out) if pulling else ()  # its machines may answer without the account
+        priced = record.cluster
         forgotten = forget_account(ctx, record)
     else:
         if forget:
@@ -105,9 +110,13 @@ def take_down(
             forgotten = forget_nodes(ctx, record, forget, held)
         refuse_another_account(ctx.provider_for(cluster.provider), cluster, record.resources)
         pulled = pull_all(ctx, record, out) if pulling and record.cluster.up else ()
+        priced = record.cluster
         deleted, certificate = destroy(ctx, record)
     end_records(ctx, cluster)
-    seconds, cost = time.monotonic() - started_s, cluster.cost(time.time())
+    now_s = time.time()
+    if account and account.silent:
+        priced = account.billed(priced, now_s)
+    seconds, cost = time.monotonic() - started_s, priced.cost(now_s)
     why = ctx.store.unrecorded.message if ctx.store.unrecorded else ""
     result = DownResult(
         cluster.name, deleted, certificate, pulled, seconds, forgotten=forgotten, unrecorded=why

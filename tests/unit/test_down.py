@@ -71,6 +71,14 @@ def meters(cluster: Cluster) -> list[tuple[str, bool]]:
     return [(meter.name, meter.until_s is None) for meter in (cluster.bill or Bill(QUOTE)).meters]
 
 
+def as_before(world: World, before: Cluster) -> Cluster:
+    """The cluster on record; that its machines were seen is no change."""
+    now = world.store.cluster("one")
+    assert now
+    assert now.bill
+    return changed(now, seen_s=before.bill.seen_s if before.bill else 0.0)
+
+
 # ---- a cluster on record
 
 
@@ -81,7 +89,7 @@ def test_a_down_that_is_declined_leaves_the_record_as_it_was(world: World) -> No
     world.answers.append(False)
     with pytest.raises(UsageError, match="was left as it is"):
         down(world.ctx, "one")
-    assert world.store.cluster("one") == before
+    assert as_before(world, before) == before
     assert len(world.names()) == 3
 
 
@@ -91,7 +99,7 @@ def test_a_down_that_cannot_pull_leaves_the_record_as_it_was(world: World) -> No
     has_a_run(world, before)
     with pytest.raises(PullFailed):
         down(world.ctx, "one")
-    assert world.store.cluster("one") == before
+    assert as_before(world, before) == before
 
 
 def test_the_nodes_that_are_left_out_go_too(world: World) -> None:
@@ -146,6 +154,38 @@ def test_a_machine_that_was_made_and_has_no_meter_yet_is_in_the_cost(world: Worl
         made_s = time.time() - HOUR_S
         world.store.save_intent(Intent(cluster.id, "one", resource.kind, resource.name, recorded_s=made_s))
     assert down(world.ctx, "one").cost == pytest.approx(2.0, abs=0.1)
+
+
+def ten_hours_after_two(world: World) -> Cluster:
+    """Three machines that were made 12 h ago, with a limit that passed 10 h ago."""
+    now_s = time.time()
+    cluster = world.cluster(limit_s=now_s - 10 * HOUR_S)
+    assert cluster.bill
+    metered = tuple(replace(meter, since_s=now_s - 12 * HOUR_S) for meter in cluster.bill.meters)
+    cluster = changed(cluster, meters=metered)
+    world.store.save_cluster(cluster)
+    return cluster
+
+
+def test_what_was_off_is_in_the_final_cost_with_its_disk_alone(world: World) -> None:
+    ten_hours_after_two(world)
+    for name in ("node-1", "node-2", "node-3"):
+        world.cloud.power_off(name)
+    off = 10 * QUOTE.stopped_per_hour
+    assert down(world.ctx, "one").cost == pytest.approx(3 * (2.0 + off), abs=0.01)
+
+
+def test_what_runs_on_after_its_limit_is_in_the_final_cost_in_full(world: World) -> None:
+    ten_hours_after_two(world)
+    world.cloud.power_off("node-2")
+    off = 10 * QUOTE.stopped_per_hour
+    assert down(world.ctx, "one").cost == pytest.approx(2 * 12.0 + 2.0 + off, abs=0.01)
+
+
+def test_without_the_account_the_limit_says_what_was_off(world: World) -> None:
+    in_another_account(world, ten_hours_after_two(world))
+    off = 10 * QUOTE.stopped_per_hour
+    assert down(world.ctx, "one", forget=("all",)).cost == pytest.approx(3 * (2.0 + off), abs=0.01)
 
 
 # ---- in which account

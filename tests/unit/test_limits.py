@@ -6,23 +6,30 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rain_deploy.cluster.power import move_limit
 from rain_deploy.core.cluster import Bill, Cluster
+from rain_deploy.core.machine import Host
+from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import (
     ApiError,
     CredentialsError,
     HostKeyError,
     InputError,
     InstallFailed,
+    RainDeployError,
+    Unreachable,
     UsageError,
 )
 from rain_deploy.verbs.scale import extend
 from rain_deploy.verbs.status import status
+from rain_deploy.verbs.up import up
 from tests.support.values import QUOTE, changed
-from tests.unit.fake_cloud import World
+from tests.unit.fake_cloud import ME, PROVIDER, World
 
 HOUR_S = 3600.0
 
@@ -219,3 +226,79 @@ def test_nothing_is_ever_powered_off_where_nothing_is_priced(world: World) -> No
     world.cluster(bill=None)
     with pytest.raises(InputError, match="never powered off"):
         extend(world.ctx, "one", HOUR_S)
+
+
+def losing(world: World, name: str, monkeypatch: pytest.MonkeyPatch, *, times: int) -> None:
+    """The connection to a node is lost after it did what it was sent, so many times."""
+    run, left = world.nodes.run, [times]
+
+    def lose(host: Host, command: Command, **more: Any) -> CommandResult:
+        result = run(host, command, **more)
+        if host.name == name and left[0] > 0:
+            left[0] -= 1
+            raise Unreachable("the connection was lost", node=name)
+        return result
+
+    monkeypatch.setattr(world.nodes, "run", lose)
+
+
+@pytest.mark.parametrize("name", ["node-1", "node-3"])
+def test_a_node_that_took_the_new_limit_before_its_connection_was_lost_gets_the_old_one_back(
+    world: World, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = limited(world, HOUR_S)
+    losing(world, name, monkeypatch, times=1)
+    with pytest.raises(Unreachable, match=r"the time limit was left as it was\)"):
+        extend(world.ctx, "one", HOUR_S)
+    assert cluster.limit_s is not None
+    assert on_nodes(world, cluster) == {str(math.floor(cluster.limit_s))}
+    assert on_record(world) == cluster.limit_s
+    assert not [each for each in drift_of(world) if "limit" in each]
+
+
+def test_a_node_that_did_not_confirm_the_old_limit_is_shown(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = limited(world, HOUR_S)
+    losing(world, "node-2", monkeypatch, times=2)
+    with pytest.raises(Unreachable, match="but node-2 may have the new one"):
+        extend(world.ctx, "one", HOUR_S)
+    assert on_record(world) == cluster.limit_s
+    assert any("machines may have another" in each for each in drift_of(world))
+
+
+# ---- an up that fails after it has started what was off
+
+
+@pytest.mark.parametrize("off", [("node-1", "node-2", "node-3"), ("node-2",)])
+def test_an_up_that_fails_after_a_start_leaves_the_hour_on_record_that_the_machines_have(
+    world: World, off: tuple[str, ...]
+) -> None:
+    cluster = limited(world, -8 * HOUR_S)
+    for name in off:
+        world.cloud.power_off(name)
+    with pytest.raises(RainDeployError):
+        up(world.ctx, ClusterSpec("one", PROVIDER, "test", owner=ME))  # nothing can be installed on them
+    started = [node for node in cluster.nodes if node.name in off]
+    now = world.store.cluster("one")
+    assert now
+    assert now.limit_s is not None
+    assert now.limit_s > time.time() + 11 * HOUR_S
+    assert {world.nodes.limit(node.host.machine) for node in started} == {str(math.floor(now.limit_s))}
+    assert f"{', '.join(off)} of one was started and stays on until" in world.told
+    assert any("machines may have another" in each for each in drift_of(world))
+
+
+def test_an_up_that_fails_before_any_start_leaves_the_hour_as_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = limited(world, -8 * HOUR_S)
+
+    def refuse(*_arguments: object, **_more: object) -> None:
+        raise ApiError("nothing is made")
+
+    monkeypatch.setattr(world.cloud, "create", refuse)
+    with pytest.raises(ApiError):
+        up(world.ctx, ClusterSpec("one", PROVIDER, "test", owner=ME))
+    assert on_record(world) == cluster.limit_s
+    assert "was started" not in world.told

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from rain_deploy import workers
-from rain_deploy.core.machine import Intent, Resource
+from rain_deploy.core.machine import GOING, Intent, Resource
 from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import ApiError, DownIncomplete, PartlyUp, QuotaError, RainDeployError
 from rain_deploy.providers.exoscale.answers import Absent, Operation
@@ -16,7 +16,6 @@ from rain_deploy.providers.exoscale.catalog import Catalog
 from rain_deploy.providers.exoscale.labels import Instance, expiry_label, in_order, instance_name, labels
 from rain_deploy.providers.keys import public_key
 
-_GOING = frozenset({"destroying", "destroyed", "expunging"})
 UserData = Callable[..., bytes]
 
 
@@ -98,7 +97,7 @@ class Instances:
         if found.resource.state == "stopped":
             what = f"start of {found.name}"
             self._api.done_once(lambda: self._read(ref).resource.state != "stopped", start, what=what)
-        return found.resource.state not in _GOING
+        return found.resource.state not in GOING
 
     def settle(
         self, resources: tuple[Resource, ...], broken: threading.Event | None = None
@@ -184,7 +183,7 @@ class Instances:
                 return False
             self._operations.pop(resource.ref, None)
             found = self.existing((resource.ref,), since_s).get(resource.ref)
-            if found is None or found.resource.state in _GOING:
+            if found is None or found.resource.state in GOING:
                 raise gone(resource)
             if found.resource.state == "error":
                 broken = f"{resource.name} came up in Exoscale's state error"
@@ -199,7 +198,7 @@ class Instances:
         """Return the oldest instance that the labels give to this intent; start it if it is stopped."""
         wanted = owner_tag(intent.owner), intent.cluster_id, intent.name
         ours = [
-            each.ours for each in self._listed(zone, since_s) if each.ours and each.ours.state not in _GOING
+            each.ours for each in self._listed(zone, since_s) if each.ours and each.ours.state not in GOING
         ]
         same = [each for each in ours if (each.owner, each.cluster_id, each.name) == wanted]
         return next(filter(self.revive, (each.ref for each in sorted(same, key=in_order))), None)
