@@ -34,7 +34,8 @@ def outcomes(
     """Do ``work`` on each item in threads, and return the futures, all of them ended, in order.
 
     If the wait is interrupted, what has not begun is dropped; what has begun is left alone and ends at its
-    next ``pause``.  ``finish``: what has begun is waited for, because its outcome must be recorded.
+    next ``pause``.  ``finish``: that end is waited for, because the outcome of a call in flight must be
+    recorded; without an outcome it is not tried again.
     """
     # Not a ThreadPoolExecutor: Python waits for its threads at exit, whatever they still wait for.
     given_up = _given_up.get() or threading.Event()
@@ -53,10 +54,9 @@ def outcomes(
         wait(futures)
     except BaseException:
         begun = [future for future in futures if not future.cancel()]
+        given_up.set()
         if finish:
             wait(begun)
-        else:
-            given_up.set()
         raise
     return futures
 

@@ -23,7 +23,7 @@ from rain_deploy.state.store import Record
 
 def agree(ctx: Context, plan: Plan) -> None:
     """Show the plan's offer and ask.  Raises Declined, with nothing made, when the user does not agree."""
-    seen, cluster, name = plan.seen, plan.seen.cluster, plan.cluster.name
+    seen, cluster = plan.seen, plan.seen.cluster
     sentences = plan.offer or (() if seen.recorded else seen.sentences)  # an offer says it too
     if not sentences and cluster.bill and seen.spec.ttl_s is not None:
         limit = limit_sentence(cluster, seen.now_s)
@@ -35,7 +35,7 @@ def agree(ctx: Context, plan: Plan) -> None:
     ):
         ctx.emit(Notice(sentence))
     if plan.question and not ctx.confirm(plan.question):
-        raise Declined("nothing was made", next_step=f"rain-deploy up -c {name}")
+        raise Declined("nothing was made")
 
 
 def apply(ctx: Context, record: Record, plan: Plan) -> tuple[Cluster, tuple[str, ...], int]:

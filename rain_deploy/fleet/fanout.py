@@ -43,7 +43,7 @@ class Outcomes(Generic[T]):
 def fan_out(hosts: tuple[N, ...], work: Callable[[N], T], *, finish: bool = False) -> Outcomes[T]:
     """Run ``work`` for each host in threads.  Only a RainDeployError is an outcome; a bug is raised.
 
-    ``finish``: on Ctrl-C, wait for the calls that have begun, because they must be recorded.
+    ``finish``: on Ctrl-C, wait for the calls in flight, because they must be recorded; none is repeated.
     """
     values: dict[str, T] = {}
     errors: dict[str, RainDeployError] = {}

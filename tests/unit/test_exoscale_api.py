@@ -406,6 +406,31 @@ def test_a_refusal_after_a_lost_answer_does_not_claim_that_nothing_was_made(lab:
     failing(lambda: api.made_once(lambda: None, make, what="group"), ApiError, 22)
 
 
+@pytest.mark.parametrize("error", [CredentialsError("401"), QuotaError("full"), InputError("400")])
+def test_a_search_that_is_refused_after_a_lost_answer_does_not_claim_it_either(
+    lab: Lab, api: Api, error: RainDeployError
+) -> None:
+    def make() -> str:
+        return api.write("create-security-group", **GROUP).made
+
+    def find() -> str | None:
+        raise error
+
+    lab.faults.cut("create-security-group")
+    assert failing(lambda: api.made_once(find, make, what="group"), type(error), error.exit_code).accepted
+
+
+def test_a_search_that_is_refused_after_a_name_was_taken_made_nothing(lab: Lab, api: Api) -> None:
+    def find() -> str | None:
+        raise CredentialsError("401")
+
+    def make() -> str:
+        return api.write("create-security-group", **GROUP).made
+
+    lab.faults.status("create-security-group", 409, "it exists already")
+    assert not failing(lambda: api.made_once(find, make, what="group"), CredentialsError, 20).accepted
+
+
 # ---- no wait is silent
 
 

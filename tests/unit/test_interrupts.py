@@ -61,7 +61,7 @@ def test_a_signal_ends_the_command_in_order_with_its_number(tmp_path: Path, sign
     assert Store(tmp_path / "home").clusters() == ()
 
 
-@pytest.mark.parametrize("waits", ["boots", "library", "login", "cloud", "resolves"])
+@pytest.mark.parametrize("waits", ["boots", "library", "login", "cloud", "resolves", "retries", "searches"])
 def test_no_thread_keeps_an_interrupted_command(tmp_path: Path, waits: str) -> None:
     with child(tmp_path / "home", waits) as process:
         prints(process, "waiting")

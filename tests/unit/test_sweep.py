@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.spec import ClusterSpec, RunSpec
-from rain_deploy.errors import PullFailed, UsageError
+from rain_deploy.errors import Declined, PullFailed, UsageError
+from rain_deploy.verbs.scale import scale
 from rain_deploy.verbs.sweep import sweep, torn_down
-from tests.unit.fake_cloud import World
+from rain_deploy.verbs.up import up
+from tests.unit.fake_cloud import ME, PROVIDER, World
 
 
 def test_a_cluster_that_is_there_stays_without_a_yes(tmp_path: Path) -> None:
@@ -38,3 +41,22 @@ def test_when_results_cannot_be_brought_home_the_server_alone_stays(tmp_path: Pa
     kept = world.store.cluster("one")
     assert kept is not None
     assert [node.name for node in kept.nodes] == ["node-1"]
+
+
+@pytest.mark.parametrize("verb", ["up", "scale", "sweep"])
+def test_a_no_to_the_price_leaves_the_next_command_to_the_one_that_was_typed(
+    tmp_path: Path, verb: str
+) -> None:
+    world = World.at(tmp_path)
+    no = replace(world.ctx, confirm=lambda question: "take it down" in question)
+    spec = ClusterSpec("one", PROVIDER, "test", owner=ME, nodes=4)
+    if verb == "scale":
+        world.cluster("one")
+    verbs: dict[str, Callable[[], object]] = {
+        "up": lambda: up(no, spec),
+        "scale": lambda: scale(no, spec, 4),
+        "sweep": lambda: sweep(no, spec, RunSpec(tmp_path / "s.py")),
+    }
+    with pytest.raises(Declined, match="nothing was made") as declined:
+        verbs[verb]()
+    assert declined.value.next_step is None

@@ -16,7 +16,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rain_deploy.errors import REFUSALS, ApiError, CredentialsError, DownIncomplete, InputError, PartlyUp
+from rain_deploy.errors import (
+    REFUSALS,
+    ApiError,
+    CredentialsError,
+    DownIncomplete,
+    InputError,
+    PartlyUp,
+    RainDeployError,
+)
 from rain_deploy.providers.exoscale import answers
 from rain_deploy.providers.exoscale.account import Account
 from rain_deploy.providers.exoscale.answers import Absent, NoAnswer, Operation, Refused, Unclear, UnknownForm
@@ -226,7 +234,12 @@ class Api:
                 without_outcome |= unclear
                 taken = isinstance(error, Refused) and error.name_taken  # by one that no list shows yet
                 search_s = patience.settle_s if taken else settle_s
-                if (unclear or taken) and (found := patience.search(find, search_s, what)) is not None:
+                try:
+                    found = patience.search(find, search_s, what) if unclear or taken else None
+                except RainDeployError as lost:
+                    lost.accepted |= without_outcome  # it may have been made
+                    raise
+                if found is not None:
                     return found
                 if not without_outcome:
                     raise

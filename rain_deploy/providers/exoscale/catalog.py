@@ -88,8 +88,8 @@ class Catalog:
         if not isinstance(error, NoCapacity):
             return error
         machine = self.wanted(machines)
-        other = self._elsewhere(machine.instance_type, machine.zone)
-        return QuotaError(error.message, node=error.node, next_step=other or error.next_step)
+        error.next_step = self._elsewhere(machine.instance_type, machine.zone) or error.next_step
+        return error
 
     def _elsewhere(self, name: str, zone: str) -> str | None:
         """Return what to do when ``zone`` has no room for this type; None where no other zone has it."""
