@@ -167,7 +167,7 @@ def test_where_the_labels_cannot_be_written_the_record_says_what_the_machines_ob
     expected_s = cluster.limit_s + HOUR_S
     assert on_nodes(world, cluster) == {str(math.floor(expected_s))}
     assert on_record(world) == expected_s
-    assert caught.value.next_step == "rain-deploy up -c one, which writes the labels"
+    assert caught.value.next_step == "to write the labels: rain-deploy up -c one"
     drift = status(world.ctx, "one").drift
     assert sum("the time limit in its label is another" in sentence for sentence in drift) == 3
     as_up_ends(world)
