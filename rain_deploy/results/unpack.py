@@ -19,10 +19,10 @@ from typing import BinaryIO, NamedTuple
 
 from rain_deploy.errors import PullFailed
 from rain_deploy.node.wire import Limits
-from rain_deploy.results.archive import MALFORMED, PIECE_BYTES, SUMS, Archive, Content, too_much
+from rain_deploy.results.archive import LEFT, MALFORMED, PIECE_BYTES, SUMS, Archive, Content, too_much
 from rain_deploy.results.names import encode_name
 
-_SUMS_LONGEST_BYTES = 100_000_000
+_LONGEST_BYTES = {SUMS: 100_000_000, LEFT: 16_000_000}  # a node's list of what stays has half of that at most
 _ZEROS = bytes(PIECE_BYTES)
 _IMPOSSIBLE = {errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _NO_LINKS = {*_IMPOSSIBLE, errno.EEXIST, errno.EPERM, errno.EOPNOTSUPP, errno.EILSEQ}
@@ -124,9 +124,9 @@ class _Unpacking:
         """Write each member to its place or refuse it, and compare all with the sender's hashes."""
         try:
             for member, content in archive.members():
+                if self._with_sums:
+                    _check_own(member, content)
                 if self._with_sums and member.name == SUMS and member.isreg():
-                    if member.size > _SUMS_LONGEST_BYTES:
-                        raise too_much(f"{SUMS} of {member.size} bytes")
                     self._sums = b"".join(piece for _, piece in content)
                 elif why := self._objection(member, content):
                     self._refused[member.name] = why
@@ -217,6 +217,15 @@ class _Unpacking:
                 raise PullFailed(f"{encode_name(name)} was damaged on the way: its hash differs")
         for name in arrived.keys() - announced.keys():
             raise PullFailed(f"{encode_name(name)} arrived without its hash")
+
+
+def _check_own(member: tarfile.TarInfo, content: Content) -> None:
+    """Raise UnsafeResults if this is one of the two files about the others and cannot be read at once."""
+    longest = _LONGEST_BYTES.get(member.name, content.length_bytes)
+    if content.length_bytes > longest:
+        raise too_much(f"{member.name} of {content.length_bytes} bytes")
+    if member.name in _LONGEST_BYTES and content.stored_bytes < content.length_bytes:
+        raise too_much(f"{member.name} with holes")
 
 
 def _written(content: Content, file: BinaryIO, *, hashed: bool) -> tuple[str, str]:

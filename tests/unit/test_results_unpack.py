@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rain_deploy.errors import PullFailed, UnsafeResults
-from rain_deploy.node.wire import Limits
+from rain_deploy.node.wire import Limits, map_of_parts
 from rain_deploy.results.archive import SUMS
 from rain_deploy.results.names import decode_name, encode_name
 from rain_deploy.results.unpack import NO_LIMITS, CutError, Unpacked, receive
@@ -393,6 +393,39 @@ def test_a_list_of_hashes_of_any_size_is_not_held_in_memory(tmp_path: Path) -> N
     member.size = 900_000_000
     with pytest.raises(UnsafeResults, match=r"sums\.json of 900000000 bytes"):
         unpack(tmp_path, member.tobuf())
+
+
+@pytest.mark.parametrize("name", ["left.json", SUMS])
+@pytest.mark.parametrize("length", [2000, 10**9, 1 << 40])
+def test_what_is_read_at_once_has_no_holes_whatever_its_length(
+    tmp_path: Path, name: str, length: int
+) -> None:
+    head = map_of_parts([(0, 0), (length, 0)]).ljust(512, b"\0")
+    member = tarfile.TarInfo(name)
+    member.size = len(head)
+    member.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.realsize": str(length),
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(member, io.BytesIO(head))
+    with pytest.raises(UnsafeResults, match=f"{name} (of|with)"):
+        unpack(tmp_path, buffer.getvalue() + archive([]), top=frozenset({"left.json"}))
+    assert tree(tmp_path) == {}
+
+
+def test_a_long_list_of_what_stays_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("left.json")
+    member.size = 900_000_000
+    with pytest.raises(UnsafeResults, match=r"left\.json of 900000000 bytes"):
+        unpack(tmp_path, member.tobuf())
+
+
+def test_a_file_of_the_user_may_have_such_a_name(tmp_path: Path) -> None:
+    data = archive([("left.json", bytes(17_000_000))])
+    assert unpack(tmp_path, data, NO_LIMITS, sums=False).refused == {}
 
 
 def sparse_terabyte() -> bytes:
