@@ -3,6 +3,7 @@
 What is sent is decided file by file, before a byte of it is sent.  A file with holes is sent without them.
 """
 
+import errno
 import hashlib
 import io
 import itertools
@@ -34,8 +35,8 @@ _LONGEST_NAMES_BYTES = 50_000_000
 class Content:
     """Reads the segments of a file that may grow or shrink meanwhile, and hashes what it returns.
 
-    A tar member's size is sent before its content: a file that grew is cut; what cannot be read is zeros,
-    and ``fault`` says why.
+    A tar member's size is sent before its content: a file that grew is cut; what cannot be read, or is gone,
+    is zeros, and ``fault`` says why.
     """
 
     def __init__(self, file: BinaryIO, segments: list[Segment], head: bytes = b"", padding: int = 0) -> None:
@@ -66,6 +67,9 @@ class Content:
             data = self._file.read(size)
         except OSError as error:
             data, self.fault = b"", f"it cannot be read to its end: {error.strerror}"
+        else:
+            if len(data) < size:
+                self.fault = "it became shorter while it was read; the rest is zeros here"
         return data + bytes(size - len(data))
 
 
@@ -77,16 +81,20 @@ def segments_of(descriptor: int, length_bytes: int) -> list[Segment]:
     try:
         while end < length_bytes:
             start = os.lseek(descriptor, end, os.SEEK_DATA)
+            if start >= length_bytes:  # the file has grown meanwhile
+                break
             end = min(os.lseek(descriptor, start, os.SEEK_HOLE), length_bytes)
             offset, size = found[-1]
             if start - (offset + size) < shortest:
                 found[-1] = (offset, end - offset)
             else:
                 found.append((start, end - start))
-    except OSError:  # no content from there on
-        offset, size = found[-1]
-        if length_bytes - (offset + size) < shortest:
-            found[-1] = (offset, length_bytes - offset)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # ENXIO: no content from there on; else it is not known
+            return [(0, length_bytes)]
+    offset, size = found[-1]
+    if length_bytes - (offset + size) < shortest:
+        found[-1] = (offset, length_bytes - offset)
     return found
 
 
