@@ -38,11 +38,14 @@ from rain_deploy.results.unpack import CutError, PulledFile, Unpacked, receive
 Manifest = dict[str, Any]
 Stream = Callable[[Callable[[bytes], None]], CommandResult]
 """Runs the node verb ``pack`` and hands its stdout to the given sink."""
+Tell = Callable[[str], object]
+"""Shows the user a sentence about what a pull waits for."""
 ATTEMPTS = 3  # how many connections may be lost before a pull fails
 _MANIFEST = "manifest.json"
 _MANIFEST_VERSION = 1
 _PARTIAL = ".partial"
 _LOCK_DEADLINE_S = 600.0
+_SILENT_S = 3.0  # how long it waits for another pull without a word
 _STATE, _ROWS = "state.json", "points.jsonl"
 _TOP = frozenset({"stdout.log", "stderr.log", _ROWS, _STATE, LEFT, "figures", "attempts", "files"})
 _LONGEST_STATE_BYTES = 1 << 24
@@ -66,7 +69,9 @@ class PulledRun:
     on_node: str = ""  # the run's directory there
 
 
-def pull(stream: Stream, run: RunRecord, limits: Limits | None = None) -> PulledRun:
+def pull(
+    stream: Stream, run: RunRecord, limits: Limits | None = None, tell: Tell = lambda _: None
+) -> PulledRun:
     """Fill the run's ``out``, and replace only what an earlier pull of the same run left there.
 
     What the node leaves out, and what is refused here, is in the result and in the manifest.
@@ -77,8 +82,8 @@ def pull(stream: Stream, run: RunRecord, limits: Limits | None = None) -> Pulled
     out, again = run.out, f"rain-deploy pull {run.id} -c {run.cluster}"
     try:
         check_target(out, run.id)
-        with _partial_directory(out) as partial:
-            return _landed(run, _received(stream, partial, limits), partial)
+        with _partial_directory(out, tell) as partial:
+            return _landed(run, _received(stream, partial, limits, tell), partial)
     except OSError as error:
         why = "the disk is full" if full(error) else f"it cannot be written: {error.strerror}"
         raise PullFailed(f"no results in {out}: {why}", next_step=f"{again} --out DIR") from error
@@ -87,13 +92,14 @@ def pull(stream: Stream, run: RunRecord, limits: Limits | None = None) -> Pulled
         raise
 
 
-def _received(stream: Stream, partial: Path, limits: Limits | None) -> Unpacked:
+def _received(stream: Stream, partial: Path, limits: Limits | None, tell: Tell) -> Unpacked:
     def send(sink: Callable[[bytes], None]) -> None:
         stream(sink).require(PullFailed, "the node could not pack its results")
 
-    for _ in range(ATTEMPTS - 1):
+    for attempt in range(2, ATTEMPTS + 1):
         with contextlib.suppress(Unreachable, CutError):
             return receive(send, partial, limits, top=_TOP)
+        tell(f"the results did not all arrive; pulling again, attempt {attempt} of {ATTEMPTS}")
         _clear(partial)
     return receive(send, partial, limits, top=_TOP)
 
@@ -169,9 +175,10 @@ def check_target(out: Path, run_id: str) -> None:
 
 
 @contextlib.contextmanager
-def _partial_directory(out: Path) -> Iterator[Path]:
+def _partial_directory(out: Path, tell: Tell) -> Iterator[Path]:
     """Yield an empty directory on the same file system that this pull alone holds; delete it at the end."""
     deadline_s = time.monotonic() + _LOCK_DEADLINE_S
+    told = False
     while True:
         inside, beside = partial_places(out)
         partial = inside if out.is_dir() else beside
@@ -182,7 +189,11 @@ def _partial_directory(out: Path) -> Iterator[Path]:
             if _is_at(handle, partial):
                 break
         os.close(handle)
-        if time.monotonic() > deadline_s:
+        left_s = deadline_s - time.monotonic()
+        if not told and left_s < _LOCK_DEADLINE_S - _SILENT_S:
+            told = True
+            tell(f"waiting for another command that pulls to {out}, for at most {_LOCK_DEADLINE_S:.0f} s")
+        if left_s < 0:
             raise Locked(f"another command has been pulling to {out} for {_LOCK_DEADLINE_S:.0f} s")
         time.sleep(0.1)
     try:

@@ -114,7 +114,11 @@ def pull_run(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatu
     record = record_state(ctx, record, status)
     pack = node_command(cluster, "pack", cluster.layout.run(record.id), deadline_s=PACK_DEADLINE_S)
     with noted(ctx.home, *partial_places(record.out)):
-        pulled = pull(lambda sink: ctx.transport.run(cluster.server.host, pack, on_stdout=sink), record)
+        pulled = pull(
+            lambda sink: ctx.transport.run(cluster.server.host, pack, on_stdout=sink),
+            record,
+            tell=lambda text: ctx.emit(Notice(f"run {record.id}: {text}")),
+        )
     pulled = replace(pulled, on_node=cluster.layout.run(record.id))
     if pulled.finished and not pulled.left.hold:
         ctx.store.save_run(replace(record, pulled=True))

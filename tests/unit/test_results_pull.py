@@ -20,6 +20,7 @@ from rain_deploy.errors import InputError, PullFailed, RainDeployError, Unreacha
 from rain_deploy.node.wire import Limits
 from rain_deploy.results.pull import PulledRun, Stream, check_target, listed_paths, pull, read_manifest
 from tests.support.results import verify
+from tests.support.waiting import wait_for
 
 AGAIN = "rain-deploy pull r1 -c default"
 STATE = {
@@ -214,6 +215,15 @@ def test_a_lost_connection_is_tried_again(tmp_path: Path) -> None:
     assert verify(tmp_path / "r1") == ()
 
 
+@pytest.mark.parametrize("cut", [(600,), (600, 3000)])
+def test_each_new_attempt_is_told(tmp_path: Path, cut: tuple[int, ...]) -> None:
+    told: list[str] = []
+    pull(Node(tar_of(FILES), *cut), run_record(tmp_path / "r1"), tell=told.append)
+    assert [text.rpartition(", ")[2] for text in told] == [
+        f"attempt {number} of 3" for number in range(2, len(cut) + 2)
+    ]
+
+
 FAILURES: dict[str, tuple[Callable[[], Node], type[RainDeployError]]] = {
     "connection lost again and again": (lambda: Node(tar_of(FILES), 10, 600, 3000), Unreachable),
     "end missing": (lambda: Node(tar_of(FILES)[:-14_000]), PullFailed),
@@ -320,13 +330,17 @@ def test_two_pulls_of_one_run_take_turns(tmp_path: Path) -> None:
     first = threading.Thread(target=brought, args=(out, waiting))
     first.start()
     assert inside.wait(10)
-    second = threading.Thread(target=brought, args=(out,))
+    told: list[str] = []
+    of_second = (Node(tar_of(FILES)), run_record(out), None, told.append)
+    second = threading.Thread(target=pull, args=of_second)
     second.start()
-    second.join(0.3)
+    wait_for(lambda: told)
     assert second.is_alive()
+    assert "waiting for another command" in told[0]
     go_on.set()
     first.join(10)
     second.join(10)
+    assert len(told) == 1
     assert verify(out) == ()
     assert names(tmp_path) == {f"r1/{name}" for name in HOME}
 
