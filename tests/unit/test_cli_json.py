@@ -238,7 +238,9 @@ def test_a_failure_is_one_document(world: World, verb: str) -> None:
     )
     error = document["error"]
     assert (error["code"], error["node"]) == ("RD30", "node-2")
-    step, _, forget = error["next"].partition("; if node-2 is gone for good or was installed anew: ")
+    step, _, forget = error["next"].partition(
+        "; if node-2 is gone for good or was reinstalled, this deletes the cluster without it: "
+    )
     assert step == "rain-deploy status"
     wanted = "rain-deploy down --forget node-2" if verb in CHANGING else ""
     assert forget == wanted
