@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.spec import EngineSpec, ResolvedEnvironment
 from rain_deploy.errors import Declined
@@ -51,15 +50,17 @@ def clean(ctx: Context, *, everything: bool) -> CleanResult:
     total = sum(line.bytes for line in going)
     if going and not ctx.confirm(f"Remove {len(going)} entries of the caches, {total / 1e6:.1f} MB?"):
         raise Declined("nothing was removed")
-    return CleanResult(tuple(_removed(line) if line in going else line for line in lines))
+    return CleanResult(tuple(_removed(ctx, line) if line in going else line for line in lines))
 
 
 def _lines(ctx: Context, *, everything: bool) -> Iterator[CacheLine]:
-    used = {name for cluster in ctx.store.clusters() for name in _names(cluster)}
+    used = _used(ctx)
     needed = _needed(ctx.home)
     for what, path in _entries(ctx.home):
         action, reason = "to remove", "nothing uses it"
-        if not _is_free(path):
+        with _locked(path, fcntl.LOCK_SH) as free:
+            pass
+        if not free:
             action, reason = "kept", "another command works on it"
         elif path.name in used:
             action, reason = "kept", "a cluster of this home uses it"
@@ -83,8 +84,10 @@ def _entries(home: Path) -> Iterator[tuple[str, Path]]:
         yield from ((what, path) for path in home.glob(pattern) if path.is_dir() and path.name != "from")
 
 
-def _names(cluster: Cluster) -> tuple[str, ...]:
-    return cluster.env_digest, cluster.engine_sha256, cluster.code_digest
+def _used(ctx: Context) -> set[str]:
+    """Return the names of entries that the clusters of this home use."""
+    clusters = ctx.store.clusters()
+    return {name for each in clusters for name in (each.env_digest, each.engine_sha256, each.code_digest)}
 
 
 def _needed(home: Path) -> set[str]:
@@ -96,25 +99,36 @@ def _needed(home: Path) -> set[str]:
     return {*engines, environment, code_bundle()[0], uv_pin().binary_sha256}
 
 
-def _is_free(path: Path) -> bool:
-    """Return False for an entry that is being built now."""
-    for lock in (path.with_name(f"{path.name}.lock"), path.with_name(".lock")):
-        with contextlib.suppress(FileNotFoundError), lock.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-    return True
+@contextlib.contextmanager
+def _locked(path: Path, how: int) -> Iterator[bool]:
+    """Hold an entry's locks, which its builders take and never delete; yield False if it is being built."""
+    with contextlib.ExitStack() as held:
+        for lock in (path.with_name(f"{path.name}.lock"), path.with_name(".lock")):
+            with contextlib.suppress(FileNotFoundError):
+                file = held.enter_context(lock.open("rb"))
+                try:
+                    fcntl.flock(file, how | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    yield False
+                    return
+        yield True
 
 
 def _size(path: Path) -> int:
-    inside = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-    return sum(file.lstat().st_size for file in inside)
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # another command removes it
+                total += Path(folder, name).lstat().st_size
+    return total
 
 
-def _removed(line: CacheLine) -> CacheLine:
-    shutil.rmtree(line.path, ignore_errors=True)
+def _removed(ctx: Context, line: CacheLine) -> CacheLine:
+    """Remove an entry, unless a command began to use it while the question was open."""
+    with _locked(line.path, fcntl.LOCK_EX) as free:
+        if not free or line.path.name in _used(ctx):
+            return replace(line, action="kept", reason="another command uses it now")
+        shutil.rmtree(line.path, ignore_errors=True)
     if line.path.exists():
         return replace(line, action="kept", reason="it cannot be removed")
-    line.path.with_name(f"{line.path.name}.lock").unlink(missing_ok=True)
     return replace(line, action="removed")

@@ -194,7 +194,7 @@ def test_every_known_hosts_file_counts(oak: Oak, transport: SshTransport, value:
             "run `ssh -o UserKnownHostsFile=~/.ssh/known_hosts -o StrictHostKeyChecking=ask oak` once",
         ),
         ("KnownHostsCommand /bin/echo %H", "KnownHostsCommand is not supported", "StrictHostKeyChecking=ask"),
-        ("UserKnownHostsFile {ssh}/authority", "@cert-authority alone", 'echo "[{name}]:{port} $(ssh oak '),
+        ("UserKnownHostsFile {ssh}/authority", "@cert-authority alone", '"[{name}]:{port} $(ssh oak '),
     ],
 )
 def test_a_host_key_that_only_ssh_would_accept_is_refused_with_what_helps(

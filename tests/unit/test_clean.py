@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +101,53 @@ def test_what_is_being_built_stays_and_what_was_left_by_a_killed_build_goes(worl
     (line,) = (line for line in clean(world.ctx, everything=False).lines if line.path == path)
     assert (line.action, line.reason) == ("removed", "its build did not end")
     assert not path.exists()
+
+
+@pytest.mark.parametrize("began", ["a cluster", "a build", "a removal"])
+def test_what_is_used_since_the_question_stays(world: World, began: str) -> None:
+    path = world.ctx.home / USELESS["environment"]
+    lock = path.with_name(f"{path.name}.lock")
+    lock.touch()
+    with lock.open("rb") as file:
+
+        def meanwhile(_question: str) -> bool:
+            if began == "a cluster":
+                world.store.save_cluster(replace(world.cluster(), env_digest=path.name))
+            elif began == "a build":
+                fcntl.flock(file, fcntl.LOCK_EX)
+            else:
+                shutil.rmtree(path)
+            return True
+
+        result = clean(replace(world.ctx, confirm=meanwhile), everything=True)
+    (line,) = (line for line in result.lines if line.path == path)
+    assert line.action == ("removed" if began == "a removal" else "kept")
+    assert path.exists() == (began != "a removal")
+    assert lock.exists(), "who waits for it must not work beside another who makes a new one"
+    assert sum(line.action == "removed" for line in result.lines) >= 7
+
+
+def test_a_file_that_vanishes_while_sizes_are_added_up_counts_nothing(world: World) -> None:
+    place = entry(world.ctx.home / "local/cache/envs/9a")
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            for number in range(200):
+                (place / str(number)).touch()
+            for number in range(200):
+                (place / str(number)).unlink()
+
+    other = threading.Thread(target=churn)
+    other.start()
+    try:
+        for _ in range(30):
+            world.answers.append(False)
+            with pytest.raises(UsageError):
+                clean(world.ctx, everything=False)
+    finally:
+        stop.set()
+        other.join()
 
 
 def test_an_empty_home_has_nothing_to_clean(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rain_deploy.errors import InputError
-from rain_deploy.providers.hosts.openssh_config import bare_keys, known_keys, look_up
+from rain_deploy.providers.hosts.openssh_config import bare_keys, known_keys, look_up, why_unknown
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh") is None, reason="no OpenSSH client here")
 
@@ -196,6 +196,29 @@ def test_a_revoked_key_is_none_wherever_it_stands(home: Path, keys: tuple[str, s
 
 def test_a_certificate_authority_is_no_host_key(home: Path, keys: tuple[str, str, str]) -> None:
     assert known(home, "box", f"@cert-authority * {keys[0]}\n") == ()
+
+
+@pytest.mark.parametrize("more", ["\n* {evil}", "\\\\n* {evil}", "\n@cert-authority * {evil}\n", ""])
+@pytest.mark.parametrize("shell", ["sh", "bash", "zsh"])
+def test_the_command_that_adds_a_key_adds_one_line_whatever_the_node_says(
+    home: Path, keys: tuple[str, str, str], more: str, shell: str
+) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
+    mine = home / ".ssh/known_hosts"
+    mine.write_text(f"@cert-authority * {keys[1]}\n")
+    command = why_unknown(look_up("box", home))[1]
+    fake = home / "bin/ssh"
+    fake.parent.mkdir()
+    (home / "said").write_text(keys[0] + more.format(evil=keys[2]) + "\n")
+    fake.write_text(f"#!/bin/sh\ncat {home}/said\n")
+    fake.chmod(0o755)
+    environ = {"HOME": str(home), "PATH": f"{fake.parent}:/usr/bin:/bin"}
+    subprocess.run([shell, "-c", command], env=environ, check=True)
+    added = mine.read_text().splitlines()[1:]
+    assert len(added) == 1
+    assert added[0].startswith(f"box {keys[0]}")
+    assert known_keys(look_up("other", home), (mine,)) == ()
 
 
 def test_patterns_and_what_they_exclude(home: Path, keys: tuple[str, str, str]) -> None:

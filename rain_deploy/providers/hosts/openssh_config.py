@@ -99,7 +99,7 @@ def why_unknown(destination: Destination) -> tuple[str, str]:
     if "@cert-authority" in marks:
         copied = f"{destination.command} cat /etc/ssh/ssh_host_ed25519_key.pub"
         why = "its host key is known through @cert-authority alone, which rain-deploy cannot check"
-        return why, f'echo "{destination.key_names[0]} $({copied})" >>{file}'
+        return why, f'printf "%s\\n" "{destination.key_names[0]} $({copied} | head -n 1)" >>{file}'
     asking = f"ssh -o UserKnownHostsFile={file} -o StrictHostKeyChecking=ask"
     step = f"run `{asking}{destination.command.removeprefix('ssh')}` once, and check the key it shows"
     if destination.asks_for_keys:
