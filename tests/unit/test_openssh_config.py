@@ -198,7 +198,7 @@ def test_a_certificate_authority_is_no_host_key(home: Path, keys: tuple[str, str
     assert known(home, "box", f"@cert-authority * {keys[0]}\n") == ()
 
 
-@pytest.mark.parametrize("more", ["\n* {evil}", "\\\\n* {evil}", "\n@cert-authority * {evil}\n", ""])
+@pytest.mark.parametrize("more", ["\n* {evil}", "\\n* {evil}", "\n@cert-authority * {evil}\n", ""])
 @pytest.mark.parametrize("shell", ["sh", "bash", "zsh"])
 def test_the_command_that_adds_a_key_adds_one_line_whatever_the_node_says(
     home: Path, keys: tuple[str, str, str], more: str, shell: str
