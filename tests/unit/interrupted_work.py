@@ -85,16 +85,21 @@ def creates(_home: Path) -> None:
 
 def retries(_home: Path) -> None:
     """A call whose outcome must be recorded has none yet, and is tried again and again."""
-    patience = Patience()
-    _say("waiting")
-    fan_out(HOSTS, lambda _: list(patience.rounds(NEVER_S, "it")), finish=True)
+
+    def create(_host: Host) -> None:
+        for _ in Patience().rounds(NEVER_S, "it"):
+            _say("waiting")
+
+    fan_out(HOSTS[:1], create, finish=True)
 
 
 def searches(_home: Path) -> None:
     """The answer of a call was lost, and what it made is searched for."""
-    patience = Patience()
-    _say("waiting")
-    fan_out(HOSTS, lambda _: patience.search(lambda: None, NEVER_S, "it"), finish=True)
+
+    def find() -> None:
+        _say("waiting")
+
+    fan_out(HOSTS[:1], lambda _: Patience().search(find, NEVER_S, "it"), finish=True)
 
 
 def keeps(home: Path) -> None:
