@@ -81,6 +81,10 @@ class CredentialsError(RainDeployError, exit_code=20):
     """No credentials were found, the cloud refused them, or the clock of this machine is wrong."""
 
 
+class KeyRefused(CredentialsError):
+    """The cloud does not know the key, or not with this secret: perhaps it was deleted."""
+
+
 class QuotaError(RainDeployError, exit_code=21):
     """A quota, or the capacity of the zone, is used up."""
 

@@ -57,10 +57,16 @@ def forget(ctx: Context, record: Record) -> tuple[tuple[str, ...], str]:
             still_running=", ".join(left) or None,
             next_step=f"rain-deploy down -c {cluster.name}",
         )
-    record.end()
-    shutil.rmtree(ctx.home / "clusters" / cluster.id, ignore_errors=True)
+    forget_record(ctx, record)
     verified = f"{cluster.provider}: listed again, no resource of {cluster.name} is left"
     return tuple(resource.label for resource in gone), verified
+
+
+def forget_record(ctx: Context, record: Record) -> None:
+    """Forget a cluster, and the private keys of its machines."""
+    keys = ctx.home / "clusters" / record.cluster.id
+    record.end()
+    shutil.rmtree(keys, ignore_errors=True)
 
 
 def start_everything(ctx: Context, record: Record) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import destroy
-from rain_deploy.cluster.lost import ALL, forget_account, forget_nodes
+from rain_deploy.cluster.lost import ALL, forget_account, forget_nodes, why_unknown
 from rain_deploy.cluster.seen import account_at, account_of, note, refuse_another_account
 from rain_deploy.core.events import Result
 from rain_deploy.core.machine import GOING
@@ -101,9 +101,10 @@ def take_down(
     pulling = cluster.up and not discard_results
     forgotten = deleted = certificate = tuple[str, ...]()
     if cluster.bill and ALL in forget:
+        why = why_unknown(ctx, cluster)
         pulled = pull_all(ctx, record, out) if pulling else ()  # its machines may answer without the account
         priced = record.cluster
-        forgotten = forget_account(ctx, record)
+        forgotten = forget_account(ctx, record, why)
     else:
         if forget:
             held = tuple(run.id for run in not_pulled(ctx, cluster)) if pulling else ()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,10 +28,12 @@ from rain_deploy.errors import (
     DownIncomplete,
     HostKeyError,
     InputError,
+    KeyRefused,
     PullFailed,
     Unproved,
     UsageError,
 )
+from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.providers.base import Provider
 from rain_deploy.state.store import Record
 from rain_deploy.verbs.check import check
@@ -364,8 +368,10 @@ def asked(world: World) -> list[str]:
 
 
 def without_a_key(world: World) -> None:
+    """The key was deleted at the cloud."""
+
     def refused(_: str) -> Provider:
-        raise CredentialsError("no Exoscale credentials found")
+        raise KeyRefused("Exoscale does not accept the API key")
 
     world.ctx = replace(world.ctx, provider_for=refused)
 
@@ -393,6 +399,81 @@ def test_a_cluster_whose_key_is_gone_is_forgotten_after_a_question_that_tells_al
     for what in ("CHF per hour", "EXOother", owner_tag(ME), "rain-deploy gc --delete -c one"):
         assert what in told
     assert result.certificate == ()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CredentialsError("no Exoscale credentials found", next_step="exo config"),
+        CredentialsError("the clock of this machine is wrong", next_step="set the clock"),
+        CredentialsError("the API key may not do list-instances (403)"),
+    ],
+)
+def test_a_key_that_was_not_refused_forgets_nothing(world: World, error: CredentialsError) -> None:
+    """What is wrong is here, and can be mended."""
+    world.store.save_cluster(changed(world.cluster(), account="EXOother"))
+
+    def fails(_: str) -> Provider:
+        raise error
+
+    world.ctx = replace(world.ctx, provider_for=fails)
+    with pytest.raises(CredentialsError, match="nothing was forgotten") as caught:
+        down(world.ctx, "one", forget=("all",))
+    assert "with key EXOother or any that you have now" in str(caught.value.next_step)
+    assert world.store.cluster("one")
+
+
+@pytest.mark.parametrize("account", ["EXOkey", "EXOother"])
+def test_a_run_goes_on_where_forgetting_is_refused(world: World, account: str) -> None:
+    cluster = world.cluster(account=account)
+    has_a_run(world, cluster, "running")
+    with pytest.raises(InputError):
+        down(world.ctx, "one", forget=("all",))
+    assert world.nodes.asked == [], "no node is asked to cancel anything"
+
+
+def test_no_private_key_of_a_forgotten_cluster_is_kept(world: World) -> None:
+    cluster = in_another_account(world, world.cluster())
+    keys = world.ctx.home / "clusters" / cluster.id
+    (keys / "host_keys").mkdir(parents=True)
+    (keys / "host_keys" / "node-1").write_text("a private key")
+    down(world.ctx, "one", forget=("all",))
+    assert not keys.exists()
+
+
+@pytest.mark.parametrize("name", ["all", "node-1"])
+def test_a_cluster_without_a_node_on_record_has_nothing_to_forget(world: World, name: str) -> None:
+    cluster = of_ones_own(world)
+    world.store.save_cluster(replace(cluster, nodes=()))
+    with pytest.raises(InputError, match="no node on record") as caught:
+        down(world.ctx, "one", forget=(name,))
+    assert caught.value.next_step == "rain-deploy down -c one"
+
+
+def left_of(world: World, **facts: Any) -> str:
+    """What is said of the first of two hosts of such facts."""
+    cluster = of_ones_own(world, nodes=2)
+    nodes = [replace(node, facts=replace(DEBIAN_12, **facts)) for node in cluster.nodes]
+    world.store.save_cluster(replace(cluster, nodes=tuple(nodes)))
+    gone(world, nodes[0])
+    return down(world.ctx, "one", forget=("node-1",)).forgotten[0]
+
+
+def test_what_removes_the_rest_of_a_host_works_for_the_user_who_logs_in(world: World) -> None:
+    as_root = left_of(world, uid=0)
+    assert "sudo" not in as_root
+    assert "nft delete table" in as_root
+    with_sudo = left_of(world, uid=1000, sudo=True)
+    command = shlex.split(with_sudo.partition("to remove them: ")[2])[-1]
+    sudo, shell, flag, script = shlex.split(command)
+    assert (sudo, shell, flag) == ("sudo", "sh", "-c")
+    for what in ("kill -9", "rm -rf", "nft delete table"):
+        assert what in script
+    for without in ({"uid": 1000}, {"uid": 1000, "sudo": False}):
+        plain = left_of(world, **without)
+        assert "sudo" not in plain
+        assert "filter" not in plain
+        assert "nft" not in plain
 
 
 def test_a_no_forgets_nothing(world: World) -> None:

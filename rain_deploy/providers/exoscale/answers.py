@@ -19,7 +19,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from rain_deploy.core.text import count
-from rain_deploy.errors import ApiError, CredentialsError, InputError, PartlyUp, QuotaError
+from rain_deploy.errors import ApiError, CredentialsError, InputError, KeyRefused, PartlyUp, QuotaError
 
 if TYPE_CHECKING:
     import requests
@@ -232,7 +232,7 @@ def _denied(operation: str, status: int, words: str, source: str) -> Credentials
             f"the API key may not do {operation} ({status}): {words}; the key is from {source}",
             next_step="give the key's role this operation in Exoscale's portal (IAM, Roles)",
         )
-    return CredentialsError(
+    return KeyRefused(
         f"Exoscale does not accept the API key or its secret ({operation}, {status}): {words};"
         f" they are from {source}",
         next_step=f"check key and secret in {source}; a key may have been deleted in the portal (IAM, Keys)",
