@@ -11,7 +11,7 @@ from rain_deploy.cluster.seen import account_at, account_of, note, refuse_anothe
 from rain_deploy.core.events import Result
 from rain_deploy.core.machine import GOING
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.core.text import owner_tag
+from rain_deploy.core.text import money, owner_tag
 from rain_deploy.errors import RainDeployError, Unproved, Unwritable
 from rain_deploy.runs.finish import end_records, not_pulled, pull_all
 from rain_deploy.state.store import Record
@@ -33,6 +33,23 @@ class DownResult(Result):
     unrecorded: str = ""  # why the record still has the cluster; empty: it has not
     cost: float | None = None  # what the machines cost in total; None if they cost nothing
     currency: str = ""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What was pulled and deleted, and how it was verified."""
+        verified = f"verified: nothing {'else ' if self.forgotten else ''}is left"
+        return (
+            *(f"pulled: {run}" for run in self.pulled),
+            *(f"deleted: {thing}" for thing in self.deleted),
+            *(f"forgotten, NOT verified: {line}" for line in self.forgotten),
+            *([verified] if self.certificate or not self.forgotten else []),
+            *(f"  {line}" for line in self.certificate),
+        )
+
+    @property
+    def costs(self) -> str:
+        """``; it cost 1.20 CHF`` of machines that cost money, else nothing."""
+        return f"; it cost {money(self.cost, self.currency)}" if self.cost is not None else ""
 
     @property
     def problem(self) -> RainDeployError | None:

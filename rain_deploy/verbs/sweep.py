@@ -1,14 +1,18 @@
 """``sweep``: up, run and down in one; down also when the script fails or Ctrl-C comes."""
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import delete
 from rain_deploy.core.events import Notice, Result
+from rain_deploy.core.run import RunRecord
 from rain_deploy.core.spec import ClusterSpec, RunSpec
-from rain_deploy.core.text import hour
+from rain_deploy.core.text import count, hour
 from rain_deploy.errors import Declined, PullFailed, RainDeployError
+from rain_deploy.node.wire import PointRow, WireError
+from rain_deploy.results.points import count_states, read_json
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.verbs.down import DownResult, down
 from rain_deploy.verbs.run import run
@@ -39,13 +43,31 @@ def sweep(ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> SweepResult:
     if ctx.store.cluster(name) and not ctx.confirm(too):
         raise Declined(f"cluster {name} was left as it is", next_step=f"rain-deploy run SCRIPT -c {name}")
     started = up(ctx, spec)
+    before = {record.id for record in ctx.store.runs(name)}
     try:
         result: RunResult = run(ctx, name, run_spec)
     except BaseException:  # a bug of ours too must leave nothing behind
         ctx.emit(Notice(f"the run did not finish; deleting {name}"))
-        torn_down(ctx, name)
+        ended = torn_down(ctx, name)
+        own = [how_ended(record) for record in ctx.store.runs(name) if record.id not in before]
+        for line in (*own, *ended.lines, f"cluster {name} is down{ended.costs}"):
+            ctx.emit(Notice(line))
         raise
     return SweepResult(up=started, run=result, down=torn_down(ctx, name))
+
+
+def how_ended(record: RunRecord) -> str:
+    """Return how a run ended, how many of its points finished, and where its results are."""
+    ending = f"run {record.id}: {record.outcome or record.state}"
+    if not record.pulled:
+        return f"{ending}; no results were pulled"
+    rows: tuple[PointRow, ...] = ()
+    with contextlib.suppress(OSError, WireError):
+        rows = tuple(row for row in read_json((record.out / "points.json").read_bytes()) if row.point)
+    finished = (
+        f"; {count_states(rows).get('finished', 0)} of {count(len(rows), 'point')} finished" if rows else ""
+    )
+    return f"{ending}{finished}; results: {record.out}"
 
 
 def torn_down(ctx: Context, name: str) -> DownResult:

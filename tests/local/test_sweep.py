@@ -58,6 +58,11 @@ def test_ctrl_c_cancels_pulls_and_tears_down(line: CommandLine) -> None:
     told = sweep.ended()
     assert (told.exit_code, told.error["code"]) == (130, "RD130")
     (out,) = (line.cwd / "results").iterdir()
+    *_, ending = told.stderr.partition("the run did not finish; deleting default\n")
+    assert f"run {out.name}: cancelled; results: {out}\n" in ending
+    assert ending.count("deleted: ") >= 2
+    assert "verified: nothing is left\n" in ending
+    assert "cluster default is down" in ending
     assert ((out / "files/early.txt").read_text(), verify(out)) == ("early", ())
     assert nothing_is_left(line)
 

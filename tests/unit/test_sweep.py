@@ -11,8 +11,10 @@ import pytest
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.errors import Declined, PullFailed, UsageError
+from rain_deploy.node.wire import PointRow
+from rain_deploy.results.points import write_json
 from rain_deploy.verbs.scale import scale
-from rain_deploy.verbs.sweep import sweep, torn_down
+from rain_deploy.verbs.sweep import how_ended, sweep, torn_down
 from rain_deploy.verbs.up import up
 from tests.unit.fake_cloud import ME, PROVIDER, World
 
@@ -60,3 +62,26 @@ def test_a_no_to_the_price_leaves_the_next_command_to_the_one_that_was_typed(
     with pytest.raises(Declined, match="nothing was made") as declined:
         verbs[verb]()
     assert declined.value.next_step is None
+
+
+@pytest.mark.parametrize(
+    ("pulled", "states", "ending"),
+    [
+        (True, ["finished", "finished", "cancelled"], "; 2 of 3 points finished; results: "),
+        (True, ["not run"], "; 0 of 1 point finished; results: "),
+        (True, [], "; results: "),
+        (False, [], "; no results were pulled"),
+    ],
+)
+def test_after_an_interrupt_it_says_how_the_run_ended(
+    tmp_path: Path, pulled: bool, states: list[str], ending: str
+) -> None:
+    out = tmp_path / "r1"
+    out.mkdir()
+    with (out / "points.json").open("w") as file:
+        rows = (PointRow(task=task, state=state, point=True) for task, state in enumerate(states))
+        write_json((*rows, PointRow(task=9, state="finished")), file)
+    record = RunRecord(
+        "r1", "c", "one", 1, 7230, "s.py", (), "", 0.0, out, outcome="cancelled", pulled=pulled
+    )
+    assert how_ended(record) == f"run r1: cancelled{ending}" + (str(out) if pulled else "")

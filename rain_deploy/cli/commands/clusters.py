@@ -229,16 +229,8 @@ def down_text(result: DownResult) -> text.Text:
         here = f"(clusters here: {', '.join(result.clusters) or 'none'})"
         here += f"; did you mean {near[0]}?" if near else ""
         return [f"there is no record of cluster {result.cluster} here {here}", text.clean(looked)]
-    cost = f"; it cost {money(result.cost, result.currency)}" if result.cost is not None else ""
-    verified = f"verified: nothing {'else ' if result.forgotten else ''}is left"
-    return [
-        *(f"pulled: {run}" for run in result.pulled),
-        *(f"deleted: {text.clean(thing)}" for thing in result.deleted),
-        *(f"forgotten, NOT verified: {text.clean(line)}" for line in result.forgotten),
-        *([verified] if result.certificate or not result.forgotten else []),
-        *(f"  {text.clean(line)}" for line in result.certificate),
-        f"cluster {result.cluster} is down, {text.seconds(result.seconds)}{cost}",
-    ]
+    lines = map(text.clean, result.lines)
+    return [*lines, f"cluster {result.cluster} is down, {text.seconds(result.seconds)}{result.costs}"]
 
 
 @verb("down", "down -c mine --discard-results --yes", done=True)
