@@ -226,6 +226,46 @@ def test_a_hash_that_no_file_has_is_refused_by_its_line(tmp_path: Path, nested: 
     assert f"{own}, line 2: no file of toml 0.10.2" in message
 
 
+HERE = "https://files.example/toml-0.10.2-py2.py3-none-any.whl"
+LOCK = "{0} \\\n    --hash=sha256:" + "a" * 64 + "\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "locked"),
+    [
+        (f"toml @ {HERE}", f"toml @ {HERE}"),
+        (f"TOML@{HERE}", f"toml @ {HERE}"),
+        (f"toml[x] @ {HERE} ; python_version > '3'", f"toml[x] @ {HERE} ; python_version > '3'"),
+        (HERE, f"toml @ {HERE}"),
+        ("toml[x]==0.10.2", "toml[x]==0.10.2"),
+    ],
+)
+def test_the_hash_of_a_file_that_is_named_by_its_address_holds_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, locked: str
+) -> None:
+    """No index is asked: the lock is what uv writes for such a line."""
+    other = "six==1.17.0 \\\n    --hash=sha256:" + "c" * 64 + "\n"
+    lock = LOCK.format(locked) + other
+    monkeypatch.setattr(
+        "rain_deploy.parts.supply.resolve.run_uv",
+        lambda *words, **_: Path(words[words.index("--output-file") + 1]).write_text(lock) and Done,
+    )
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(f"{line} --hash=sha256:{'a' * 64} --hash={WRONG}\n")
+    assert resolve(EnvironmentSpec(requirements), node_lock()).lock_text == lock
+    requirements.write_text(f"{line} --hash={WRONG}\n")
+    message = refused(EnvironmentSpec(requirements)).message
+    assert message.startswith(f"requirements: {requirements}, line 1: ")
+    assert message.endswith("the hash given there")
+    assert (f"{HERE} does not have" in message) == (HERE in locked)
+
+
+class Done:
+    """Uv has ended well."""
+
+    returncode, stderr = 0, ""
+
+
 @pytest.mark.parametrize("line", ["-c limits.txt", "--constraint=limits.txt", "-r limits.txt"])
 def test_every_file_that_is_read_is_part_of_the_question(tmp_path: Path, line: str) -> None:
     requirements, limits = tmp_path / "requirements.txt", tmp_path / "limits.txt"
@@ -269,3 +309,44 @@ def test_what_uv_itself_reads_is_part_of_the_question(
     assert len(questions) == 3
     assert versions(resolve(spec, node_lock()).lock_text)["toml"] == "0.10.1"
     assert asked(EnvironmentSpec(apt=("jq",)), node_lock()) == without
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "counts"),
+    [
+        ("UV_INDEX_STRATEGY", "unsafe-best-match", True),
+        ("UV_DEFAULT_INDEX", "https://other.example/simple", True),
+        ("UV_SOMETHING_NEW", "1", True),
+        ("UV_INDEX_MINE_PASSWORD", "secret", False),
+        ("UV_PUBLISH_TOKEN", "secret", False),
+    ],
+)
+def test_every_variable_of_uv_is_part_of_the_question_but_no_credential(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, *, counts: bool
+) -> None:
+    spec = EnvironmentSpec(packages=("toml",))
+    first = asked(spec, node_lock())
+    monkeypatch.setenv(name, value)
+    assert (asked(spec, node_lock()) != first) == counts
+    if "://" in value:
+        first = asked(spec, node_lock())
+        monkeypatch.setenv(name, value.replace("//", "//me:secret@"))
+        assert asked(spec, node_lock()) == first
+
+
+@pytest.mark.parametrize("variable", ["HOME", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS", "UV_CONFIG_FILE"])
+def test_uvs_settings_of_the_user_and_the_system_are_part_of_the_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for name in ("XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"):
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / (".config/uv/uv.toml" if variable == "HOME" else "uv/uv.toml")
+    path.parent.mkdir(parents=True)
+    monkeypatch.setenv(variable, str(path if variable == "UV_CONFIG_FILE" else tmp_path))
+    spec = EnvironmentSpec(packages=("toml",))
+    questions = {asked(spec, node_lock())}
+    for version in ("0.10.0", "0.10.1"):
+        path.write_text(f'constraint-dependencies = ["toml=={version}"]\n')
+        questions.add(asked(spec, node_lock()))
+    assert len(questions) == 3
+    assert versions(resolve(spec, node_lock()).lock_text)["toml"] == "0.10.1"

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,9 @@ from rain_deploy.errors import InputError, StateError, disk_full, full
 from rain_deploy.parts.shell import PACKAGE
 
 UV_DEADLINE_S = 900.0
+_NAMING_FILES = ("UV_CONFIG_FILE", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE")
+_CREDENTIAL = re.compile("USERNAME|PASSWORD|TOKEN")
+_LOGIN = re.compile(r"//[^/@\s]*@")  # in the address of an index
 
 
 class EngineCache:
@@ -73,12 +77,18 @@ def uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def uv_settings(directory: Path) -> Iterator[str]:
     """Yield what uv itself reads that may change the versions, when it resolves in a directory."""
-    for name in ("UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE"):
-        for path in os.environ.get(name, "").split():
+    environ = {name: value for name, value in os.environ.items() if name.startswith("UV_") and value}
+    for name in sorted(environ):
+        if not _CREDENTIAL.search(name):
+            yield f"{name} {_LOGIN.sub('//', environ[name])}"
+    files = {name: environ.get(name, "").split() for name in _NAMING_FILES}
+    personal = os.environ.get("XDG_CONFIG_HOME") or f"{os.environ.get('HOME', '')}/.config"
+    everyones = [*os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":"), "/etc"]
+    files["uv.toml"] = [f"{place}/uv/uv.toml" for place in (personal, *everyones)]
+    for name, paths in files.items():
+        for path in paths:
             with contextlib.suppress(OSError):
                 yield f"{name} {Path(path).read_text(errors='replace')}"
-    for name in ("UV_EXCLUDE_NEWER", "UV_PRERELEASE", "UV_RESOLUTION"):
-        yield f"{name} {os.environ.get(name)}"
     for place in (directory, *directory.parents):
         with contextlib.suppress(OSError):
             yield (place / "uv.toml").read_text(errors="replace")

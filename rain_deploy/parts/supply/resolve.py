@@ -33,8 +33,10 @@ _REFUSED = re.compile(
 )
 _NESTED = re.compile(r"\s*(?:-r|--requirement|-c|--constraint)[\s=]+(.+?)\s*(?:#.*)?$")
 _HASH = re.compile(r"--hash[\s=](\w+:[0-9a-fA-F]+)")
-_LOCKED = re.compile(r"(?m)^([a-z0-9-]+)==(\S+)[^\n]*\\\n((?:    --hash=\S+(?: \\)?\n)+)")
-"""A package of the lock: name, version, and lines with its hashes."""
+_LOCKED = re.compile(
+    r"(?m)^([a-z0-9-]+)(?:\[[^\]]*\])?(?:==| @ (?=https?://))(\S+)[^\n]*\\\n((?:    --hash=\S+(?: \\)?\n)+)"
+)
+"""A package of the lock: name, version or address, and lines with its hashes."""
 _NAMELESS = re.compile(r"(?m)^(?![a-z0-9-]+(?:\[[^\]]*\])?(?:==| @ https?://))[^\s#].*$")
 """A line of the lock that nodes cannot install: uv takes it for a project of this machine."""
 
@@ -161,18 +163,23 @@ def _with_hashes(lock: str, spec: EnvironmentSpec) -> str:
     for path, text in files:
         for line in _lines(path, text):
             if hashes := {found.lower() for found in _HASH.findall(line.text)}:
-                name = canonicalize_name(re.split(r"[\s\[=<>~!;@]", line.text.strip(), maxsplit=1)[0])
+                name = line.text.split()[0]  # a bare address, or what begins with a name
+                if not name.startswith(("https://", "http://")):
+                    name = canonicalize_name(re.split(r"[\[=<>~!;@]", name, maxsplit=1)[0])
                 given.setdefault(name, (line, set()))[1].update(hashes)
 
     def kept(found: re.Match[str]) -> str:
         name, version, lines = found.groups()
-        if name not in given:
+        if not (asked_for := given.get(name) or given.get(version)):
             return found[0]
-        line, hashes = given[name]
+        line, hashes = asked_for
         if both := sorted(hashes & set(_HASH.findall(lines))):
             return found[0].removesuffix(lines) + " \\\n".join(f"    --hash={one}" for one in both) + "\n"
+        file = f"no file of {name} {version} in the package index has"
+        if "://" in version:
+            file = f"{version} does not have"
         raise InputError(
-            f"{line.place}: no file of {name} {version} in the package index has the hash given there",
+            f"{line.place}: {file} the hash given there",
             next_step=f"correct the hash (sha256), or remove it, in {line.path}",
         )
 
