@@ -8,6 +8,7 @@ import argparse
 import importlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from .files import NotInstalled
@@ -24,7 +25,7 @@ def main() -> int:
     given = vars(_parser().parse_args())
     module, _, function = given.pop("verb").rpartition(".")
     try:
-        answer = getattr(importlib.import_module(module, __package__), function)(**given)
+        answer = _function(module, function)(**given)
     except (NotInstalled, NoSuchRun, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
@@ -32,6 +33,15 @@ def main() -> int:
         return answer
     print(json.dumps(to_json(answer)))
     return 0
+
+
+def _function(module: str, name: str) -> Callable[..., object]:
+    """Return a function of our code.  Raises ImportError if the code is damaged."""
+    try:
+        found: Callable[..., object] = getattr(importlib.import_module(module, __package__), name)
+    except AttributeError as error:  # of a file that is empty or was cut off between two lines
+        raise ImportError(str(error), name=f"{__package__}{module}") from error
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:

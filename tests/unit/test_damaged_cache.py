@@ -206,14 +206,15 @@ def test_verbs_of_the_node_code_need_nothing_of_the_environment() -> None:
         assert node_argv(cluster, verb)[:4] == ("/usr/bin/python3.11", "-I", "-S", "/b/cache/code/c")
 
 
-@pytest.mark.parametrize("damage", ["deleted", "cut"])
-@pytest.mark.parametrize("name", ["pack.py", "cli.py", "files.py"])
+@pytest.mark.parametrize("damage", ["deleted", "cut", "emptied", "cut between two lines"])
+@pytest.mark.parametrize("name", ["pack.py", "cli.py", "files.py", "wire.py"])
 def test_damaged_node_code_says_what_brings_it_again(machine: Machine, name: str, damage: str) -> None:
     code = machine.places()["code"]
     if damage == "deleted":
         (code / "node" / name).unlink()
     else:
-        (code / "node" / name).write_text('"""Half a fi')
+        left = {"cut": '"""Half a fi', "emptied": ""}.get(damage, "import os\n")
+        (code / "node" / name).write_text(left)
     done = subprocess.run(
         [sys.executable, "-I", "-S", str(code), "pack", str(code)],
         capture_output=True,
