@@ -66,6 +66,17 @@ def results(work: Callable[[T], R], items: Iterable[T], at_once: int) -> list[R]
     return [future.result() for future in outcomes(work, items, at_once)]
 
 
+def within(seconds: float, work: Callable[[], R]) -> R:
+    """Return what ``work`` returns.  Raises TimeoutError after ``seconds``, and leaves it alone.
+
+    It is for libraries that have no deadline of their own for all that they do, such as the resolver.
+    """
+    future = Future[R]()
+    arguments = (future, None, lambda _: work())
+    threading.Thread(target=_fulfil, args=arguments, name="within", daemon=True).start()
+    return future.result(min(seconds, threading.TIMEOUT_MAX))
+
+
 def _fulfil(future: Future[R], item: T, work: Callable[[T], R]) -> None:
     if not future.set_running_or_notify_cancel():
         return

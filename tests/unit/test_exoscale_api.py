@@ -11,6 +11,7 @@ import logging
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -502,6 +503,31 @@ def test_a_view_gives_up_within_its_time_all_calls_together(
     began_s = passing.now_s
     failing(lambda: api.read("list-quotas"), ApiError, 22)
     assert passing.now_s - began_s >= 150, "a command that changes something is patient"
+
+
+@pytest.mark.parametrize("slow", ["resolver", "library"])
+def test_a_view_gives_up_on_what_has_no_deadline_of_its_own(
+    account: Account, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    over = threading.Event()
+
+    def wait(*_arguments: object, **_more: object) -> Any:
+        over.wait(30)
+        raise OSError("no answer")
+
+    class Slow(HTTPAdapter):
+        send = wait
+
+    if slow == "resolver":
+        monkeypatch.setattr(socket, "getaddrinfo", wait)
+    account = replace(account, endpoint="http://api.example/v2")
+    api = Api(account, adapter=Slow if slow == "library" else None)
+    began_s = time.monotonic()
+    with api.within(2.0):
+        for _ in range(3):
+            failing(lambda: api.read("list-zones"), ApiError, 22)
+    over.set()
+    assert time.monotonic() - began_s < 10.0
 
 
 def test_a_view_of_an_api_that_is_slow_and_answers_is_not_given_up(lab: Lab, api: Api, passing: Time) -> None:

@@ -16,15 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rain_deploy.errors import (
-    REFUSALS,
-    ApiError,
-    CredentialsError,
-    DownIncomplete,
-    InputError,
-    PartlyUp,
-    RainDeployError,
-)
+from rain_deploy.errors import REFUSALS, ApiError, CredentialsError, DownIncomplete, InputError, PartlyUp
 from rain_deploy.providers.exoscale import answers
 from rain_deploy.providers.exoscale.account import Account
 from rain_deploy.providers.exoscale.answers import Absent, NoAnswer, Operation, Refused, Unclear, UnknownForm
@@ -236,7 +228,7 @@ class Api:
                 search_s = patience.settle_s if taken else settle_s
                 try:
                     found = patience.search(find, search_s, what) if unclear or taken else None
-                except RainDeployError as lost:
+                except REFUSALS as lost:
                     lost.accepted |= without_outcome  # it may have been made
                     raise
                 if found is not None:
@@ -336,7 +328,7 @@ class Api:
         sent_s = time.time()
         waits = f"waiting for Exoscale's API to answer {operation} (up to {timeout[1]:.0f} s)"
         with self._voice.unless_soon(waits, timeout[1]):
-            response = self._connections.send(operation, arguments, endpoint, timeout)
+            response = self._connections.send(operation, arguments, endpoint, timeout, limit_s)
         ahead = answers.ahead_s(response, sent_s)
         signed = operation != LIST_ZONES  # a cache may serve the unsigned list with an old date
         if signed and ahead is not None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from rain_deploy import workers
 from rain_deploy.errors import ApiError, InputError, RainDeployError
 from rain_deploy.providers.exoscale.account import Account
 from rain_deploy.providers.exoscale.answers import NoAnswer, cut
@@ -57,17 +58,27 @@ class Connections:
         self._local = threading.local()
 
     def send(
-        self, operation: str, arguments: Mapping[str, Any], endpoint: str, timeout: tuple[float, float]
+        self,
+        operation: str,
+        arguments: Mapping[str, Any],
+        endpoint: str,
+        timeout: tuple[float, float],
+        limit_s: float,
     ) -> "requests.Response":
-        """Return the response, whatever its status.  Raises NoAnswer, InputError or ApiError without one."""
+        """Return the response, whatever its status.  Raises NoAnswer, InputError or ApiError without one.
+
+        ``timeout`` is for each step of it; ``limit_s`` for all, with the resolver and all addresses.
+        """
         call = described(operation)
         places = {each["name"]: each["in"] for each in call["operation"].get("parameters", ())}
         given: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "body": {}}
         for argument, value in arguments.items():
             name = argument.replace("_", "-")
             given[places.get(name, "body")][name] = value
-        try:
-            response = self._session().request(
+        session = self._session()
+
+        def request() -> "requests.Response":
+            return session.request(
                 call["verb"].upper(),
                 endpoint + call["path"].format(**given["path"]),
                 params=given["query"],
@@ -77,6 +88,12 @@ class Connections:
                 # Unsigned, as the client does it: a restricted key would get 403.
                 auth=(lambda request: request) if operation == LIST_ZONES else None,
             )
+
+        try:
+            response = workers.within(limit_s, request)
+        except TimeoutError as error:
+            del self._local.session  # the request may still use it
+            raise NoAnswer(f"{endpoint} is not reached within {limit_s:.0f} s") from error
         except OSError as error:  # the errors of requests are OSErrors, too
             why = _unsent(error, endpoint, self._account.source)
             _log.debug("%s at %s: %s", operation, endpoint, why)

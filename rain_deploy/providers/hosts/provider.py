@@ -6,9 +6,7 @@ names; a dry run leaves it out and opens no socket.
 """
 
 import socket
-import threading
 from collections.abc import Mapping
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,20 +185,15 @@ def _keys(destination: Destination, key_file: Path | None, *, jump: bool = False
 
 
 def _resolve(name: str, entry: str) -> frozenset[str]:
-    """Return the addresses of ``name``.  The resolver has no deadline of its own, so it gets a thread."""
-    found: Future[frozenset[str]] = Future()
+    """Return the addresses of ``name``.  The resolver has no deadline of its own."""
 
-    def ask() -> None:
-        try:
-            rows = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-            found.set_result(frozenset(str(row[4][0]) for row in rows))
-        except (OSError, UnicodeError) as error:  # UnicodeError: a label longer than DNS allows
-            found.set_exception(error)
+    def ask() -> frozenset[str]:
+        rows = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        return frozenset(str(row[4][0]) for row in rows)
 
-    threading.Thread(target=ask, daemon=True).start()
     try:
-        return found.result(RESOLVE_DEADLINE_S)
-    except (OSError, UnicodeError) as error:
+        return workers.within(RESOLVE_DEADLINE_S, ask)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a label longer than DNS allows
         why = getattr(error, "strerror", None) or str(error) or f"no answer within {RESOLVE_DEADLINE_S:.0f} s"
         raise InputError(
             f"host entry {entry!r}: {name} does not resolve ({why})",
