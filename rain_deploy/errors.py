@@ -141,5 +141,5 @@ class DownIncomplete(RainDeployError, exit_code=60):
     """Something could not be deleted."""
 
 
-class Unproved(RainDeployError, exit_code=61):
+class NotVerified(RainDeployError, exit_code=61):
     """It could not be verified that nothing is left."""

@@ -79,13 +79,13 @@ def context(home: Path, emit: EventSink, confirm: Confirm, cwd: Path | None = No
 
 
 def opened_store(home: Path, emit: EventSink) -> Store:
-    """Return the record of a home; the user is told once if nothing can be recorded.  Raises StateError."""
+    """Return the record of a home; a warning comes once if nothing can be recorded.  Raises StateError."""
     from rain_deploy.core.events import Notice
     from rain_deploy.state.store import Store
 
     def unrecorded(error: StateError) -> None:
-        goes_on = "the command goes on, but nothing that it does is recorded"
-        emit(Notice(f"{error.message}; {goes_on}", warning=True))
+        continues = "the command continues, but cannot record what it does"
+        emit(Notice(f"{error.message}; {continues}", warning=True))
 
     return Store(home, unrecorded)
 

@@ -12,7 +12,7 @@ from typing import Any
 from rain_deploy import wiring
 from rain_deploy.api.function import function_script
 from rain_deploy.cluster.context import Confirm, Context
-from rain_deploy.cluster.lookup import add_standing
+from rain_deploy.cluster.lookup import add_existing
 from rain_deploy.core.events import Event, EventSink, Notice
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.errors import InputError, RainDeployError, Unwritable, UsageError
@@ -38,11 +38,11 @@ class Call:
 
     def cluster_spec(self, *, must_be_named: bool = True) -> ClusterSpec:
         """Return the spec of keywords and TOML.  Raises UsageError, InputError."""
-        living = self.ctx.store.cluster(self.cluster)
+        recorded = self.ctx.store.cluster(self.cluster)
         provider = spec.choose_provider(
             self.given,
             self.toml,
-            living=living.provider if living else None,
+            recorded=recorded.provider if recorded else None,
             credentials=wiring.credentials,
             must_be_named=must_be_named and not self.somebody_is_asked,
         )
@@ -109,7 +109,7 @@ def called(
             try:
                 yield Call(ctx, name, settings, file, confirm is not None and not yes)
             except RainDeployError as error:
-                add_standing(ctx, name, error)
+                add_existing(ctx, name, error)
                 raise
     except RainDeployError as error:
         for what, text in (("next", error.next_step), ("still running", error.still_running)):

@@ -117,8 +117,8 @@ def run(script: Script, args: Sequence[Any] = (), **keywords: Unpack[RunKeywords
     """
     with called("run", **keywords) as call:
         wanted = call.run_spec(script, args)
-        if living := call.ctx.store.cluster(call.cluster):
-            refuse_rented(living.provider, call.given)
+        if recorded := call.ctx.store.cluster(call.cluster):
+            refuse_rented(recorded.provider, call.given)
         return run_verb.run(call.ctx, call.cluster, wanted)
 
 

@@ -1,4 +1,4 @@
-"""What the tasks of Ansible's role ``rain_node`` do: the parts of ``up``, one part and one host at a time.
+"""Run the tasks of Ansible's role ``rain_node``: the parts of ``up``, one part and one host at a time.
 
 Each task runs for one host, in a process of its own, and makes its own plan.  The facts of all hosts are in
 their Ansible variables.  Ansible's connection to the host is the transport.
@@ -52,7 +52,7 @@ VERB = "ansible"  # who holds the cluster, for messages
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a task tells Ansible."""
+    """The answer of a task to Ansible."""
 
     changed: tuple[str, ...] = ()  # a sentence for each thing that was changed, or would be
     facts: str = ""  # what is known of the host now, as text for its variables; empty: nothing new
@@ -88,7 +88,7 @@ class Task:
         kept = ctx.store.environment(cluster.id) if cluster else None
         if cluster is None or not cluster.up or kept is None or wish != EnvironmentSpec():
             message = (
-                f"a play makes no machines of provider {spec.provider}, and does not change their packages"
+                f"a play creates no machines of provider {spec.provider}, and does not change their packages"
             )
             raise InputError(message, next_step=f"rain-deploy up -c {spec.name}")
         resources = ctx.store.resources(cluster.id)
@@ -243,9 +243,7 @@ class Task:
     def _lasting(self) -> Shared:
         """Return what the parts are made from.  Raises InputError if the cluster was taken down meanwhile."""
         if not self.check and self.ctx.store.cluster(self.spec.name) is None:
-            message = (
-                f"cluster {self.spec.name} is not on record any more: it was taken down during this play"
-            )
+            message = f"cluster {self.spec.name} is no longer recorded: it was deleted during this play"
             raise InputError(message, next_step="play again")
         return self.shared(self.plan())
 

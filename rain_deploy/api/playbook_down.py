@@ -1,4 +1,4 @@
-"""What the tasks of ``ansible/down.yml`` do: the steps of ``down``, one host at a time."""
+"""Run the tasks of ``ansible/down.yml``: the steps of ``down``, one host at a time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

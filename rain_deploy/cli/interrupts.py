@@ -1,4 +1,4 @@
-"""Signals: the first one lets the command end in order, a Ctrl-C after it leaves at once."""
+"""Signals: the first one lets the command end in order, a Ctrl-C after it stops at once."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self.standing: Callable[[], str] = str
+        self.existing: Callable[[], str] = str
         """Returns what exists as recorded at this moment, for who leaves before the end."""
-        self._seen = 0
+        self._signals = 0
 
     def install(self) -> None:
         """Handle the signals, but not those that were ignored on purpose, as under nohup."""
@@ -49,13 +49,13 @@ class Interrupts:
 
     def __call__(self, signum: int, _frame: FrameType | None) -> None:
         """Raise Stopped for the first signal; leave for a Ctrl-C after it."""
-        self._seen += 1
-        if self._seen == 1:
+        self._signals += 1
+        if self._signals == 1:
             raise Stopped(signum)
         if signum == signal.SIGINT:
             cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a spinner may have hidden it
             try:
-                words = "; ".join(filter(None, ("interrupted again: leaving at once", self.standing())))
+                words = "; ".join(filter(None, ("interrupted again: stopping now", self.existing())))
                 os.write(2, cursor + f"\n{words}\n".encode())
             finally:
                 os._exit(128 + signum)

@@ -45,15 +45,15 @@ BROKEN_PIPE = 128 + signal.SIGPIPE
 FOLLOWS = {"run", "attach", "logs", "points"}  # Ctrl-C leaves the run alone
 _INTERRUPTED = {
     "tunnel": "the tunnel is closed",
-    "dashboard": "the way to the dashboard is closed",
-    "exec": "exec was interrupted; the command may go on on the nodes",
+    "dashboard": "the tunnel to the dashboard is closed",
+    "exec": "exec was interrupted; the command may still be running on the nodes",
 }
 _LOG = logging.getLogger("rain_deploy.cli")
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What a command is given from outside, so that a test can give it something else."""
+    """The parts of a command that come from outside, so that a test can replace them."""
 
     make_context: MakeContext = wiring.context
     """(home, sink, confirm) -> the verbs' Context, closed when the command ends."""
@@ -79,7 +79,7 @@ class Application:
 
 @dataclass
 class Session:
-    """What a command function gets.  Everything expensive is made when it is first asked for."""
+    """Everything that a command function needs; what is expensive is made when it is first used."""
 
     app: Application
     verb: str
@@ -101,7 +101,7 @@ class Session:
 
     @functools.cached_property
     def sink(self) -> Sink:
-        """Where this command's events go."""
+        """Return the sink for this command's events."""
         from rain_deploy.cli.show import live, progress
         from rain_deploy.cli.show.activity import Activity
         from rain_deploy.cli.show.history import History
@@ -117,7 +117,7 @@ class Session:
 
     @functools.cached_property
     def toml(self) -> Settings:
-        """The settings of the config file.  InputError."""
+        """Return the settings of the config file.  InputError."""
         from rain_deploy.options.spec import load
 
         return load(self.config, Path.cwd())
@@ -129,7 +129,7 @@ class Session:
             home = wiring.home(self.app.environ)
             self._log = self._logging.enter_context(debug_log(home, self.verb))
             self._ctx = self._closing.enter_context(self.app.make_context(home, self._emit, self._confirm))
-            self.app.interrupts.standing = self._standing
+            self.app.interrupts.existing = self._existing
         return self._ctx
 
     def call(self, verb: Callable[Concatenate[Context, P], R], *arguments: P.args, **named: P.kwargs) -> R:
@@ -147,11 +147,11 @@ class Session:
         from rain_deploy.options import spec
 
         toml = self.toml  # what is wrong with it is said before the home is opened
-        living = self.ctx.store.cluster(self.cluster)
+        recorded = self.ctx.store.cluster(self.cluster)
         provider = spec.choose_provider(
             self.flags,
             toml,
-            living=living.provider if living else None,
+            recorded=recorded.provider if recorded else None,
             credentials=self.app.credentials,
             must_be_named=must_be_named and (self.yes or not self.app.interactive),
         )
@@ -188,11 +188,12 @@ class Session:
             if self.verb in FOLLOWS and run:
                 follow, end = (f"rain-deploy {verb} {short(run)}{flag}" for verb in ("attach", "cancel"))
                 if not self.sink.queued:  # what the node was sent last may have arrived or not
-                    left = interrupted(error, f"it is not known here if run {short(run)} came into line")
+                    unsure = f"interrupted before the node confirmed run {short(run)}; it may be queued"
+                    left = interrupted(error, unsure)
                     left.next_step, left.calm = f"rain-deploy runs{flag}", True
                     return left
-                left = interrupted(error, f"run {short(run)} goes on")
-                left.still_running, left.next_step = f"run {run}", f"{follow}, or to end it: {end}"
+                left = interrupted(error, f"run {short(run)} continues")
+                left.still_running, left.next_step = f"run {run}", f"{follow}, or to cancel: {end}"
                 left.calm = True
                 return left
             ended = interrupted(error, _INTERRUPTED.get(self.verb, f"{self.verb} was interrupted"))
@@ -208,23 +209,23 @@ class Session:
     def _with_rest(self, error: RainDeployError) -> RainDeployError:
         """Return ``error`` with what of the cluster exists, unless it says so itself, and what costs."""
         if self._ctx is not None:
-            from rain_deploy.cluster.lookup import add_standing, add_way_out
+            from rain_deploy.cluster.lookup import add_existing, add_way_out
 
             changes = self.verb in {"up", "scale", "down", "sweep"}
-            add_standing(self._ctx, self.cluster, error, free=changes)
+            add_existing(self._ctx, self.cluster, error, free=changes)
             if changes:
                 add_way_out(self._ctx, self.cluster, error)
         return error
 
-    def _standing(self) -> str:
+    def _existing(self) -> str:
         """Return what is recorded now; what is being deleted counts until it is observed to be gone."""
-        from rain_deploy.cluster.lookup import add_standing
+        from rain_deploy.cluster.lookup import add_existing
 
         error = RainDeployError("")
         if self._ctx is not None:
-            add_standing(self._ctx, self.cluster, error)
+            add_existing(self._ctx, self.cluster, error)
         left = error.still_running
-        return f"still recorded: {left}" if left else f"nothing of cluster {self.cluster} is on record"
+        return f"still recorded: {left}" if left else f"cluster {self.cluster} is not recorded"
 
     def _show(self, error: RainDeployError | None, result: Result | None = None, lines: Text = ()) -> int:
         self.sink.pause()
@@ -248,7 +249,7 @@ class Session:
             return True
         if not self.app.interactive:
             raise UsageError(
-                f"{question} There is no terminal to answer at.",
+                f"cannot ask without a terminal: {question}",
                 next_step=self._again("--yes"),
             )
         self.sink.pause()

@@ -22,7 +22,7 @@ from rain_deploy.state.store import Record
 
 
 def agree(ctx: Context, plan: Plan) -> None:
-    """Show the plan's offer and ask.  Raises Declined, with nothing made, when the user does not agree."""
+    """Show the plan's offer and ask.  Raises Declined, with nothing created, when the user does not agree."""
     seen, cluster = plan.seen, plan.seen.cluster
     sentences = plan.offer or (() if seen.recorded else seen.sentences)  # an offer says it too
     if not sentences and cluster.bill and seen.spec.ttl_s is not None:
@@ -35,7 +35,7 @@ def agree(ctx: Context, plan: Plan) -> None:
     ):
         ctx.emit(Notice(sentence))
     if plan.question and not ctx.confirm(plan.question):
-        raise Declined("nothing was made")
+        raise Declined("nothing was created")
 
 
 def apply(ctx: Context, record: Record, plan: Plan) -> tuple[Cluster, tuple[str, ...], int]:
@@ -84,7 +84,7 @@ def make(ctx: Context, record: Record, plan: Plan) -> tuple[Resource, ...]:
     for _, of_kind in itertools.groupby(plan.intents, key=lambda intent: intent.kind):
         intents = tuple(of_kind)
         if missing and cluster.bill and intents[0] in machines:
-            ctx.emit(Notice(f"making {', '.join(missing)}, and waiting until they run"))
+            ctx.emit(Notice(f"creating {', '.join(missing)}, and waiting until they run"))
         outcomes = _create(provider, record, intents)
         made += outcomes.values.values()
         errors |= outcomes.errors
@@ -96,7 +96,7 @@ def make(ctx: Context, record: Record, plan: Plan) -> tuple[Resource, ...]:
     if broken:
         for machine in broken:
             why = errors.pop(machine.name).message
-            ctx.emit(Notice(f"{machine.name}: {why}; it is deleted and made once more"))
+            ctx.emit(Notice(f"{machine.name}: {why}; it is deleted and created again"))
         _, failed = delete(ctx, record, broken)
         Outcomes({}, failed).require()
         names = {machine.name for machine in broken}

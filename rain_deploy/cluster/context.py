@@ -1,4 +1,4 @@
-"""What a verb is given: the store, the transport, the providers, and the way back to the user."""
+"""The context of a verb: the store, the transport, the providers, and the way back to the user."""
 
 import contextlib
 import time

@@ -15,7 +15,7 @@ from rain_deploy.core.cluster import Cluster, Node
 from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import ASLEEP, Resource, by_number
 from rain_deploy.core.text import hour
-from rain_deploy.fleet.fanout import Outcomes, fan_out, meet
+from rain_deploy.fleet.fanout import Outcomes, connect_all, fan_out
 from rain_deploy.parts.services import remove_stage, start_stage, stop_stage
 from rain_deploy.providers.base import Provider
 from rain_deploy.state.store import Record
@@ -79,7 +79,7 @@ def start_everything(ctx: Context, record: Record) -> None:
         provider.start(machine)
     with contextlib.suppress(errors.Unreachable):  # the stages say which node does not answer
         provider.hosts(cluster, machines)
-    meet(ctx.transport, tuple(node.host for node in cluster.nodes))
+    connect_all(ctx.transport, tuple(node.host for node in cluster.nodes))
 
 
 def delete(ctx: Context, record: Record, resources: tuple[Resource, ...]) -> Gone:
@@ -110,7 +110,7 @@ def by_kind(resources: tuple[Resource, ...], delete_one: Callable[[Resource], No
 
 
 def end_nodes(ctx: Context, cluster: Cluster, nodes: tuple[Node, ...]) -> None:
-    """End what runs on nodes of a cluster that goes on without them.
+    """End what runs on nodes of a cluster that continues without them.
 
     A rented machine is deleted next, so it need not answer; others must.
     """
@@ -143,7 +143,7 @@ def _end_everything(ctx: Context, provider: Provider, record: Record) -> list[st
             if isinstance(first, errors.HostKeyError):
                 raise first
             names = ", ".join(outcomes.errors)
-            raise (errors.Unproved if isinstance(first, errors.Unreachable) else errors.DownIncomplete)(
+            raise (errors.NotVerified if isinstance(first, errors.Unreachable) else errors.DownIncomplete)(
                 f"down of {cluster.name} is not complete on {names}: {first.message}",
                 node=name,
                 details=first.details,
@@ -170,12 +170,12 @@ def undone(ctx: Context, record: Record, plan: Plan, *, keep: bool) -> Iterator[
         yield
     except BaseException as error:
         name = plan.cluster.name
-        made, next_step = f"what up made of {name}", f"rain-deploy down -c {name}"
+        made, next_step = f"what up created for {name}", f"rain-deploy down -c {name}"
         if keep:
             left = f"{made} (--keep-partial): {', '.join(r.label for r in record.resources) or 'nothing'}"
-            notice, next_step = left, f"rain-deploy up -c {name} to go on, or {next_step}"
+            notice, next_step = left, f"rain-deploy up -c {name} to continue, or {next_step}"
         elif why := _undo(ctx, record, plan):
-            left, notice = f"{made}: {why}", f"not everything is removed of {made}: {why}"
+            left, notice = f"{made}: {why}", f"not all of {made} could be deleted: {why}"
         else:
             raise
         if isinstance(error, errors.RainDeployError):
@@ -191,7 +191,7 @@ def _undo(ctx: Context, record: Record, plan: Plan) -> str:
         if plan.seen.recorded:
             _take_back(ctx, record, plan)
         else:
-            ctx.emit(Notice(f"removing what up made of {plan.cluster.name}: up did not finish"))
+            ctx.emit(Notice(f"deleting what up created for {plan.cluster.name}: up did not finish"))
             destroy(ctx, record)
     except errors.RainDeployError as error:
         if not (isinstance(error, errors.StateError) and plan.cluster.bill):
@@ -240,7 +240,7 @@ def _take_back(ctx: Context, record: Record, plan: Plan) -> None:
         ctx.emit(Notice(f"{', '.join(by_number(started))} of {was.name} was started and {until}"))
     if not added:
         return
-    ctx.emit(Notice(f"removing {', '.join(by_number(names))} of {was.name} again: up did not finish"))
+    ctx.emit(Notice(f"deleting {', '.join(by_number(names))} of {was.name} again: up did not finish"))
     fresh = tuple(node for node in now.nodes if node.name in names)
     if not plan.cluster.bill:  # a rented machine that goes needs no more
         end_nodes(ctx, now, fresh)

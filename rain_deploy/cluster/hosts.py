@@ -105,7 +105,7 @@ def pinned(cluster: Cluster, hosts: tuple[Host, ...]) -> tuple[Host, ...]:
 def survivors(
     ctx: Context, spec: ClusterSpec, names: tuple[str, ...], errors: Mapping[str, RainDeployError]
 ) -> tuple[str, ...]:
-    """Return the nodes with which the cluster goes on: at least ``--min-nodes``, by default all.
+    """Return the nodes with which the cluster continues: at least ``--min-nodes``, by default all.
 
     ``names``: server first.  Raises the first failure if fewer are left or the server is not among them, and
     a wrong host key always.

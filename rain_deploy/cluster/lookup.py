@@ -1,4 +1,4 @@
-"""What verbs ask of a cluster's record and of its nodes, and where the two do not agree."""
+"""Look up a cluster's record and nodes, and compare the two."""
 
 import contextlib
 import time
@@ -10,7 +10,14 @@ from rain_deploy.cluster.seen import RUNNING, Account, has_moved
 from rain_deploy.core.cluster import Cluster, Node, Role
 from rain_deploy.core.machine import ASLEEP, Host, Reach, by_number
 from rain_deploy.core.text import hour, money
-from rain_deploy.errors import EngineError, HostKeyError, InputError, RainDeployError, Unproved, Unreachable
+from rain_deploy.errors import (
+    EngineError,
+    HostKeyError,
+    InputError,
+    NotVerified,
+    RainDeployError,
+    Unreachable,
+)
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.node.wire import NodeStatus, WireError, read
 from rain_deploy.parts.services import node_command
@@ -52,7 +59,7 @@ def living(ctx: Context, name: str) -> Cluster:
     """Return a cluster that ``up`` has finished.  Raises InputError otherwise."""
     cluster = recorded(ctx, name)
     if not cluster.up:
-        message = f"cluster {name} is not up: its last `up` did not end"
+        message = f'cluster {name} is not up: the last "up" did not finish'
         raise InputError(message, next_step=f"rain-deploy up -c {name}")
     return cluster
 
@@ -165,9 +172,10 @@ def drift(
 ) -> Iterator[str]:
     """Yield a sentence for each difference from the record: of nodes that were asked, and of the account."""
     if not cluster.up:
-        yield "its last `up` did not end"
+        yield 'the last "up" did not finish'
     if cluster.bill and cluster.bill.moving:
-        yield "a command that moved its time limit did not end, so machines may have another"
+        changing = "a command was changing the time limit and did not finish"
+        yield f"{changing}; the machines may have another limit"
     asked = {node.name for node in cluster.nodes} - out_of_reach(cluster, account).keys()
     for line in lines:
         if line.name in asked and line.state == NO_SERVICES:
@@ -196,7 +204,7 @@ def _account_drift(ctx: Context, cluster: Cluster, account: Account) -> Iterator
     for name in by_number(machines):
         found = machines[name]
         if name not in on_record:
-            yield f"{name}: a machine of this cluster that is not on record ({found.ref})"
+            yield f"{name}: a machine of this cluster that is not recorded ({found.ref})"
         elif found.state != RUNNING:
             yield f"{name}: its machine is {found.state}"
         elif name not in addresses:
@@ -205,20 +213,20 @@ def _account_drift(ctx: Context, cluster: Cluster, account: Account) -> Iterator
             yield f"{name}: its machine has another address now ({found.address})"
         if name in on_record and int(found.expires_s or 0) != int(cluster.limit_s or 0):
             label = hour(found.expires_s, time.time()) if found.expires_s else "none"
-            yield f"{name}: the time limit in its label is another: {label}"
+            yield f"{name}: its label shows another time limit: {label}"
 
 
 def not_answered(account: Account, *clusters: Cluster) -> str:
     """Return why the account does not show the machines, and how old what is recorded of them is."""
     bills = (cluster.bill for cluster in clusters)
     seen_s = min((bill.seen_s for bill in bills if bill and bill.seen_s), default=0.0)
-    since = f"; shown from the record of {hour(seen_s, time.time())}" if seen_s else ""
+    since = f"; showing what was recorded at {hour(seen_s, time.time())}" if seen_s else ""
     return f"it is unknown if the machines run: {account.silent}{since}"
 
 
 def add_way_out(ctx: Context, name: str, error: RainDeployError) -> None:
-    """Add what forgets a host to an error that comes each time if the host is gone for good."""
-    causes = (Unreachable, HostKeyError, Unproved)
+    """Add the ``down --forget`` command to an error that repeats if the host is gone."""
+    causes = (Unreachable, HostKeyError, NotVerified)
     with contextlib.suppress(RainDeployError):
         cluster = ctx.store.cluster(name)
         if cluster is None or cluster.bill or error.node not in {node.name for node in cluster.every_node}:
@@ -231,10 +239,11 @@ def add_way_out(ctx: Context, name: str, error: RainDeployError) -> None:
             error.next_step = f"{error.next_step}; {forget}" if error.next_step else forget
 
 
-def add_standing(ctx: Context, name: str, error: RainDeployError, *, free: bool = True) -> None:
-    """Add to an error what of the cluster exists as recorded, unless it says so itself, and what costs.
+def add_existing(ctx: Context, name: str, error: RainDeployError, *, free: bool = True) -> None:
+    """Add to an error which machines of the cluster still exist and what they cost.
 
-    A machine whose create had no outcome counts: it may exist.  ``free``: machines that cost nothing, too.
+    An error that names what is left gets only what costs.  A machine whose create had no outcome counts.
+    ``free``: machines that cost nothing, too.
     """
     with contextlib.suppress(RainDeployError):
         cluster = ctx.store.cluster(name)

@@ -15,11 +15,11 @@ from rain_deploy.providers.base import Provider
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a command does to the machines of a cluster, in this order."""
+    """The changes that a command makes to the machines of a cluster, in this order."""
 
     seen: Seen
     cluster: Cluster
-    """As it is recorded once the user has agreed: with its bill and what its machines have in common."""
+    """The cluster to record after the user agrees: with its bill and what its machines have in common."""
     leave: tuple[Node, ...] = ()  # nodes that end their work and go; ``up`` never has one
     delete: tuple[Resource, ...] = ()  # the last of them goes first
     start: tuple[Resource, ...] = ()  # machines of nodes that are powered off, or have another address now
@@ -27,7 +27,7 @@ class Plan:
     intents: tuple[Intent, ...] = ()
     """All that shall exist; an intent whose outcome is unknown may be among them."""
     offer: tuple[str, ...] = ()
-    """What the user reads before money is spent: what is made, opened, paid, and when it ends."""
+    """Sentences for the user before money is spent: what is created, opened and paid, and when it ends."""
     repairs: tuple[str, ...] = ()  # what is not as it should be in the cloud's own wall
     question: str = ""  # what the user must agree to before anything is done
 
@@ -127,7 +127,7 @@ def _offer(seen: Seen, cluster: Cluster) -> tuple[tuple[str, ...], str]:
         total = f"at most {most} until {clock(end_s, seen.now_s)}"
     made = more if more > 0 else f"as before, {nodes}"
     what, off_now = (
-        f"Make {more} {'machine' if more == 1 else 'machines'}" if more > 0 else "Go on",
+        f"Create {count(more, 'machine')}" if more > 0 else "Continue",
         seen.asleep,
     )
     if off_now:
@@ -163,7 +163,7 @@ def limit_sentence(cluster: Cluster, now_s: float) -> str:
 
 
 class Key(NamedTuple):
-    """What a cluster in an account is known by: whoever can label a machine can give it another's id."""
+    """The identity of a cluster in an account: whoever can label a machine can give it another's id."""
 
     id: str
     cluster: str
@@ -226,15 +226,16 @@ def judge(
     if recorded is not None:
         down = f"rain-deploy down -c {recorded.name}"
         if not (expired and recorded.bill and recorded.bill.passed(now_s)):
-            return line("living", "kept", "a cluster of this home", down)
+            return line("living", "kept", "recorded on this machine", down)
         if not_pulled and not named:
             return line("expired", "kept", f"results of {not_pulled[-1]} are not pulled yet", down)
         limit_s = recorded.limit_s
     elif made or named:
-        lost = "this home made it and no longer has it on record"
-        return line("left", "to delete", lost if made else "not a cluster of this home; you named it")
+        lost = "this machine created it and no longer has a record of it"
+        return line("left", "to delete", lost if made else "not recorded on this machine; you named it")
     if expired:
         return line("expired", "to delete", f"its time limit was {hour(limit_s or 0.0, now_s)}")
     until = f"its time limit: {hour(limit_s, now_s)}" if limit_s else "it has no time limit"
     delete = f"rain-deploy gc --delete -c {key.cluster}"
-    return line("living", "kept", f"another home of yours may use it; {until}", delete)
+    reason = f"not recorded on this machine; another of yours may use it; {until}"
+    return line("living", "kept", reason, delete)

@@ -39,8 +39,8 @@ def move_limit(ctx: Context, record: Record, bill: Bill) -> tuple[str, ...]:
     try:
         cloud.set_expiry(tuple(r for r in record.resources if r.is_machine and r.ref), limit_s)
     except (ApiError, *REFUSALS) as error:
-        holds = f"the new time limit holds on {', '.join(names) or 'no node'} and is recorded"
-        error.message += f" ({holds}; the labels in the cloud are old)"
+        holds = f"the new time limit is set on {', '.join(names) or 'no node'} and recorded"
+        error.message += f" ({holds}; labels in the cloud may still show the old one)"
         error.next_step = f"to write the labels: rain-deploy up -c {cluster.name}"
         raise
     return names
@@ -61,7 +61,7 @@ def _bring_limit(
         back = run_stages(ctx, cluster, {node.name: limit_stage(old_s) for node in nodes})
         record.change(bill=before and replace(before, moving=bool(back.errors)))
         error = next(iter(outcomes.errors.values()))
-        was = "the time limit was left as it was"
+        was = "the time limit did not change"
         error.message += (
             f" ({was}, but {', '.join(back.errors)} may have the new one)" if back.errors else f" ({was})"
         )
@@ -117,8 +117,9 @@ def wake(ctx: Context, cluster: Cluster, lost: tuple[Resource, ...]) -> Cluster:
     asleep = {found.name: found for found in lost if found.state in ASLEEP}
     if asleep:
         granted_s = min(cluster.machines.idle_s or BOOT_GRANT_S, BOOT_GRANT_S)
-        stays = f"it stays on for {span(granted_s)}, and no run goes on"
-        ctx.emit(Notice(f"{', '.join(asleep)} of {cluster.name} was powered off; starting it: {stays}"))
+        was, it = ("was", "it stays") if len(asleep) == 1 else ("were", "they stay")
+        off = f"which {was} powered off; {it} on for {span(granted_s)}; runs are not resumed"
+        ctx.emit(Notice(f"starting {', '.join(asleep)} of {cluster.name}, {off}"))
         until_s = time.time() + BOOT_GRANT_S
         if provider.cloud and cluster.limit_s is not None and cluster.limit_s < until_s:
             provider.cloud.set_expiry(tuple(asleep.values()), until_s)  # until then nobody's `gc` takes it
@@ -127,7 +128,7 @@ def wake(ctx: Context, cluster: Cluster, lost: tuple[Resource, ...]) -> Cluster:
     cluster = _readdressed(ctx, cluster, provider.hosts(cluster, lost), started)
     names, began_s = {found.name for found in lost}, ctx.clock()
 
-    def meet(host: Host) -> None:
+    def connect_to(host: Host) -> None:
         connect = ctx.transport.connect
         once_it_answers(
             lambda: connect(host),
@@ -138,7 +139,7 @@ def wake(ctx: Context, cluster: Cluster, lost: tuple[Resource, ...]) -> Cluster:
             pause=ctx.pause,
         )
 
-    fan_out(tuple(node.host for node in cluster.nodes if node.name in names), meet).require()
+    fan_out(tuple(node.host for node in cluster.nodes if node.name in names), connect_to).require()
     run_stages(ctx, cluster, {name: limit_stage(cluster.limit_s) for name in asleep}).require()
     if server in asleep and cluster.up:  # its runs did not survive the power-off
         ask_server(ctx, cluster, "interrupted", cluster.layout.node(cluster.server.host.index))

@@ -26,7 +26,7 @@ _SETTLED = ("zone", "instance_type", "disk_size_gib", "template", "anti_affinity
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a cloud account shows; ``silent`` says why it shows nothing."""
+    """The contents of a cloud account; ``silent`` says why it shows nothing."""
 
     found: tuple[Resource, ...] = ()
     silent: RainDeployError | None = None
@@ -44,7 +44,7 @@ class Account:
         if self.silent or made_with in {"", self.key} or self.of(cluster):
             return self
         another = InputError(
-            f"nothing of cluster {cluster.name} is in this account: it was made with API key {made_with}, "
+            f"nothing of cluster {cluster.name} is in this account: it was created with API key {made_with}, "
             f"and this one is {self.key}",
             next_step=_elsewhere(cluster),
         )
@@ -65,7 +65,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a plan is made from."""
+    """Everything that a plan is made from."""
 
     spec: ClusterSpec  # the wish, completed with what the cluster remembers
     cluster: Cluster  # as recorded; a new one has nothing yet
@@ -84,26 +84,26 @@ class Seen:
 
     @property
     def nodes(self) -> int:
-        """How many nodes are wished for."""
+        """Return the wanted number of nodes."""
         return self.spec.nodes or 1
 
     @property
     def existing(self) -> set[tuple[str, str]]:
-        """Kind and name of what exists: as recorded where nobody can be asked, else as the account shows."""
+        """Return kind and name of what exists: as the account shows, or as recorded if it cannot be asked."""
         made = tuple(resource for resource in self.resources if resource.ref)
         found = self.account.of(self.cluster) if self.account and not self.account.silent else made
         return {(each.kind, each.name) for each in found}
 
     @property
     def asleep(self) -> tuple[str, ...]:
-        """Names of the wished-for machines that are powered off."""
+        """Return the names of the wanted machines that are powered off."""
         shown = self.account.machines(self.cluster) if self.account else {}
         off = (found for found in shown.values() if found.state in ASLEEP and found.index <= self.nodes)
         return tuple(found.name for found in sorted(off, key=lambda found: found.index))
 
     @property
     def missing(self) -> int:
-        """How many of the machines that are wished for do not exist."""
+        """Return how many of the wanted machines do not exist."""
         return self.nodes - sum(0 < node_index(name) <= self.nodes for _, name in self.existing)
 
 
@@ -194,7 +194,7 @@ def reach_of(ctx: Context, cluster: Cluster, account: Account) -> Reach:
 def note(ctx: Context, cluster: Cluster, account: Account) -> Cluster:
     """Record what the account shows of a cluster's cost, and return the cluster.
 
-    Without a record (a full disk) the command goes on: it only looks.
+    Without a record (a full disk) the command continues: it only looks.
     """
     now_s = time.time()
     if cluster.bill and not account.silent:
@@ -218,7 +218,7 @@ def refuse_another_account(
     account, key = account or ask(cloud), cloud.account
     if account.silent:
         raise ApiError(
-            f"cluster {cluster.name} was made with API key {bill.account}; the account of {key} does not "
+            f"cluster {cluster.name} was created with API key {bill.account}; the account of {key} does not "
             f"answer, so it is unknown if it has any of it: {account.silent}",
             next_step=_elsewhere(cluster),
         )

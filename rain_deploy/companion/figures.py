@@ -36,7 +36,7 @@ PLAINER: tuple[tuple[str, dict[str, bool]], ...] = (
     ("without LaTeX", {"usetex": False}),
     ("with its formulas as plain text", {"usetex": False, "parse_math": False}),
 )
-"""How a figure is drawn: the first way that works."""
+"""Ways to draw a figure, of which the first that works is taken."""
 
 _directory = Path(os.environ["RAIN_DEPLOY_FIGURES"])
 _save = Figure.savefig

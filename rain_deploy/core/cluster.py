@@ -16,7 +16,7 @@ DEFAULT_TTL_S = 12 * HOUR_S  # from the making of a cluster to its time limit, u
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What machines of a cluster cost and open, before any is made.
+    """The price and the open ports of the machines of a cluster, before any is created.
 
     Prices are of one node with its disk; one that is powered off costs its disk.
     """
@@ -70,7 +70,7 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a cluster of rented machines costs, and until when it may."""
+    """The cost of a cluster of rented machines, and its time limit."""
 
     quote: Quote
     account: str = ""  # name of the API key with which its machines were made
@@ -78,7 +78,7 @@ class Bill:
     max_cost: float | None = None
     ttl_limit_s: float | None = None  # the time limit by --ttl and ``extend`` alone
     limit_s: float | None = None
-    """When the machines power themselves off; ``max_cost`` may have brought it before ``ttl_limit_s``."""
+    """The time when the machines power themselves off; ``max_cost`` may put it before ``ttl_limit_s``."""
     moving: bool = False  # True while a command brings this time limit to the machines
     seen_s: float = 0.0  # when a command last saw the machines in the account
 
@@ -88,12 +88,12 @@ class Bill:
 
     @property
     def per_hour(self) -> float:
-        """Price of all machines that exist, as they are: one that is powered off costs its disk."""
+        """Return the hourly price of all machines that exist; one that is powered off costs its disk."""
         return sum(meter.per_hour for meter in self.meters if meter.until_s is None)
 
     @property
     def per_hour_running(self) -> float:
-        """Price of all machines that exist, once all of them run."""
+        """Return the hourly price of all machines that exist, once all of them run."""
         open_meters = (meter for meter in self.meters if meter.until_s is None)
         return sum(self.quote.per_hour if meter.off else meter.per_hour for meter in open_meters)
 
@@ -145,7 +145,7 @@ class Bill:
 
     @property
     def cap(self) -> str:
-        """What it may cost, as in ``--max-cost 6.00 CHF``; empty: any sum."""
+        """Return the highest cost, such as ``--max-cost 6.00 CHF``; empty: any sum."""
         return "" if self.max_cost is None else f"--max-cost {money(self.max_cost, self.currency)}"
 
     def agreed(self, spec: ClusterSpec, now_s: float) -> bool:
@@ -183,7 +183,7 @@ class Bill:
 
 
 class Role(enum.StrEnum):
-    """What a node runs; the server node has a governor too."""
+    """The role of a node; the server node has a governor too."""
 
     SERVER = "server"
     GOVERNOR = "governor"
@@ -191,7 +191,7 @@ class Role(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What differs between providers.  Verbs ask these, never a provider's name."""
+    """The differences between providers.  Verbs ask these, never a provider's name."""
 
     owned: bool  # machines are made by us and may be deleted
     installs_packages: bool  # Debian packages that are missing may be installed by ``up`` where there is root
@@ -238,7 +238,7 @@ class Cluster:
 
     @property
     def limit_s(self) -> float | None:
-        """When its machines power themselves off; None: never."""
+        """Return the time when its machines power themselves off; None: never."""
         return self.bill.limit_s if self.bill else None
 
     @property

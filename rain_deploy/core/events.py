@@ -1,4 +1,4 @@
-"""What a verb reports: events while it works, handed to a sink, and a result.  Only cli prints them."""
+"""The reports of a verb: events while it works, handed to a sink, and a result.  Only cli prints them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

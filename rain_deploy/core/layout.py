@@ -9,22 +9,22 @@ ROOT_BASE = "/var/lib/rain-deploy"  # our directory where all nodes have root
 USER_BASES = "/var/tmp/rain-deploy-*"  # noqa: S108  as in user_base
 """Our directory on hosts without root, for the shell to expand."""
 MACHINE = "/var/lib/rain-deploy-machine"
-"""Where a machine keeps what our user-data told it; RAIN_DEPLOY_MACHINE of its environment overrides it.
+"""Directory for what our user-data gave a machine; RAIN_DEPLOY_MACHINE of its environment overrides it.
 
 Its file ``mark`` says that our user-data finished, so that the machine obeys its time limit.  Only the mark
 at this very path allows to power a machine off or to give it new host keys.
 """
 STAGING = "tmp/stage"
-"""What the names of directories with the files of a stage begin with, below our directory on a node.
+"""Prefix of the directories for the files of a stage, below our directory on a node.
 
-The files may be secrets.  The names go on with the process id of the stage's shell and with its start, in
+The files may be secrets.  The names continue with the process id of the stage's shell and with its start, in
 ticks since boot.  One whose process has ended was left by a command that was killed: the next stage, the
 keeper and ``down`` remove it.
 """
 HOME_DRAFTS = (".state-*", "cache/**/.new-*")
-"""What a killed command can leave in the home directory: state and entries of caches before their rename."""
+"""Drafts that a killed command can leave in the home directory: state and cache entries."""
 TEMPORARY = "rain-deploy-draft-"
-"""What the names of our temporary directories on the operator's machine begin with."""
+"""Prefix of our temporary directories on the operator's machine."""
 DRAFT_LIFE_S = 3600.0
 """No command works longer on one of these: uv has 15 minutes.  The next command removes what is older."""
 SET_MACHINE = f"M=${{RAIN_DEPLOY_MACHINE:-{MACHINE}}}"  # shell text that sets ``$M`` to that directory

@@ -83,7 +83,7 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was looked up once on a host.  ``have`` lists cache entries as absolute paths."""
+    """Facts that were looked up once on a host.  ``have`` lists cache entries as absolute paths."""
 
     uid: int
     user: str
@@ -122,7 +122,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Machines:
-    """What all machines of a cluster have in common; None, empty and False: nothing is said about it."""
+    """The settings that all machines of a cluster share; None, empty and False: nothing is said about it."""
 
     zone: str | None = None
     instance_type: str | None = None  # ``family.size``; a bare size is of family standard
@@ -174,7 +174,7 @@ class Resource:
     cluster: str = field(default="", compare=False)
     """The cluster's name, as labels or the resource's own name say; empty in the record."""
     recorded_s: float = field(default=0.0, compare=False)
-    """When its intent was recorded; 0 where it is known from the account alone."""
+    """The time when its intent was recorded; 0 where it is known from the account alone."""
     zone: str = field(default="", compare=False)  # empty: belongs to the whole organization
     state: str = field(default="", compare=False)  # the cloud's word for it (running, stopped, error …)
     address: str = field(default="", compare=False)
@@ -199,12 +199,12 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Who reaches a cluster's machines through the cloud's own wall, beside who should: sentences."""
+    """Differences between who can reach the machines and who should, as sentences."""
 
     opens: tuple[str, ...] = ()  # what is open to whom
     repairs: tuple[str, ...] = ()  # what is not as it should be, and ``up`` repairs
     warnings: tuple[str, ...] = ()  # what is open to everybody, because somebody wants it
-    refused: str = ""  # why ``up`` refuses to go on
+    refused: str = ""  # why ``up`` refuses to continue
     next_step: str = ""  # what ends the refusal
     unknown: str = ""  # why nothing of this is known
 

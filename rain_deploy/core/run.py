@@ -75,7 +75,7 @@ class Unsent:
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """What ``shipping.collect`` found, in order of paths below ``root``: only ``files`` are sent of it."""
+    """The findings of ``shipping.collect``, in order of paths below ``root``: only ``files`` are sent."""
 
     root: Path
     cwd: str  # working directory of the script; ``.`` usually

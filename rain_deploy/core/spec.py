@@ -1,4 +1,4 @@
-"""What the user wants: a cluster, its software, a run.  Built by options, never changed."""
+"""Specs of what the user wants: a cluster, its software, a run.  Built by options, never changed."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +8,7 @@ from rain_deploy.core.machine import Machines
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentSpec:
-    """What is installed on each node beside the locked set of our own; ``--with`` has packages and wheels."""
+    """Packages for each node besides our own locked set; ``--with`` has packages and wheels."""
 
     requirements: Path | None = None
     packages: tuple[str, ...] = ()
@@ -20,7 +20,7 @@ class EnvironmentSpec:
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """Where the Rain binary comes from when it is not cached; both or neither."""
+    """The source of the Rain binary when it is not cached; both or neither."""
 
     url: str | None = None
     sha256: str | None = None
@@ -37,7 +37,7 @@ class ClusterSpec:
     min_nodes: int | None = None
     cpus_per_node: int | None = None
     machines: Machines = field(default_factory=Machines)
-    """Where nothing is said: what the cluster has, else the default."""
+    """Settings that are not given: those of the cluster, else the default."""
     host_keys: Path | None = None  # A known_hosts file (--host-key) used instead of the user's own
     environment: EnvironmentSpec = EnvironmentSpec()
     engine: EngineSpec = EngineSpec()
@@ -72,7 +72,7 @@ class RunSpec:
     min_nodes: int | None = None
     companion: bool = True
     out: Path | None = None  # where results go; None: ``results/<run>`` under the directory of the command
-    wait: bool = True  # False: refuse when another run is active instead of waiting in line
+    wait: bool = True  # False: refuse when another run is active instead of waiting
     detach: bool = False
     function: FunctionScript | None = None
     then_off: bool = False  # every node powers itself off once the run has ended

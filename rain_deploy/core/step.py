@@ -1,4 +1,4 @@
-"""What is done on a host, as values to print or execute: commands, steps, stages.  Quoting happens here."""
+"""Commands, steps and stages for a host, as values to print or execute.  Quoting happens here."""
 
 import shlex
 from collections.abc import Iterable

@@ -56,7 +56,7 @@ def fan_out(hosts: tuple[N, ...], work: Callable[[N], T], *, finish: bool = Fals
     return Outcomes(values, errors)
 
 
-def meet(transport: Transport, hosts: tuple[Host, ...]) -> None:
+def connect_all(transport: Transport, hosts: tuple[Host, ...]) -> None:
     """Connect to all hosts before anything is done on any.  Raises HostKeyError if one has a wrong key.
 
     A host that does not answer is left to the work that follows.
@@ -98,7 +98,7 @@ TAIL_LINES = 20  # how much of a failed step's output goes into its error
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """What a stage did on one host."""
+    """The result of a stage on one host."""
 
     changed: tuple[str, ...] = ()  # names of the steps that acted
     data: tuple[tuple[str, str], ...] = ()
@@ -130,7 +130,7 @@ class SshExecutor:
         if not hosts:
             return Outcomes({}, {})
         name = stages[hosts[0]].name
-        meet(self._transport, hosts)
+        connect_all(self._transport, hosts)
         emit(StageStarted(name, tuple(host.name for host in hosts)))
         started_s = time.monotonic()
         outcomes = fan_out(hosts, lambda host: self._one(host, stages[host], base, emit))

@@ -26,8 +26,8 @@ def follow(run_dir: Path, out: int, err: int, points: int) -> int:
     """Send a run's lines until it is finished and all are sent, or until the reader is gone."""
     run = the_run(run_dir)
     if run.status().state == RunState.SHIPPED:
-        print("it was never in line", file=sys.stderr)
-        return wire.NOT_IN_LINE
+        print("it was never queued", file=sys.stderr)
+        return wire.NOT_QUEUED
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     started = time.monotonic()

@@ -4,7 +4,7 @@ import sys
 
 
 def launch() -> int:
-    """Run the verb; return its exit code.  If this code is damaged, say what brings it again."""
+    """Run the verb; return its exit code.  If this code is damaged, say how to reinstall it."""
     status = 1
     try:
         from node.cli import main  # noqa: PLC0415 - it may be what is damaged
@@ -13,8 +13,8 @@ def launch() -> int:
     except (ImportError, SyntaxError) as error:
         if isinstance(error, ImportError) and (error.name or "").partition(".")[0] != "node":
             raise
-        again = "`rain-deploy up` brings it again"
-        print(f"our code on this node is damaged ({error}); {again}", file=sys.stderr)
+        again = '"rain-deploy up" reinstalls it'
+        print(f"rain-deploy's code on this node is damaged ({error}); {again}", file=sys.stderr)
     return status
 
 

@@ -169,9 +169,10 @@ class Packing:
     def _too_much(self, stored: int, length: int) -> str:
         """Return why a file of this size stays, or an empty string."""
         if stored > self._limits.file_bytes:
-            return f"it has {_size(stored)}; a file may have {_size(self._limits.file_bytes)}"
+            return f"it is {_size(stored)}; the limit for one file is {_size(self._limits.file_bytes)}"
         if self._total_bytes + length > self._limits.total_bytes:
-            return f"it has {_size(length)}; all files together may have {_size(self._limits.total_bytes)}"
+            limit = _size(self._limits.total_bytes)
+            return f"it is {_size(length)}, and all files together would exceed the limit of {limit}"
         return ""
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A run on a node: its directory, its place in line, and its job."""
+"""A run on a node: its directory, its place in the queue, and its job."""
 
 import json
 import os
@@ -64,7 +64,7 @@ class Run:
         """Return what the companion could not do for the script, a sentence each."""
         return tail(self.path / "companion" / "warnings.txt", _MOST_WARNINGS_BYTES).splitlines()
 
-    def lacking(self) -> list[NeededModule]:
+    def missing_modules(self) -> list[NeededModule]:
         """Return the modules that the environment does not have.  We may run without it."""
         places = [*sys.path, self.about.packages]
         if not os.path.isdir(self.about.packages):  # noqa: PTH112 - an empty text is no path
@@ -128,7 +128,7 @@ def all_runs(runs_dir: Path, skip: frozenset[str] = frozenset()) -> tuple[Run, .
 
 
 def unfinished(runs_dir: Path) -> tuple[Run, ...]:
-    """Return the queued and active runs, first in line first."""
+    """Return the queued and active runs in the order of the queue."""
     return tuple(run for run in all_runs(runs_dir) if run.status().waits_or_runs)
 
 
@@ -142,7 +142,7 @@ def state_line(run: Run) -> StateLine:
 
 
 def join(run_dir: Path, *, no_wait: bool) -> StateLine | int:
-    """Queue a run, unless it is in line; with ``no_wait`` only if no other run is in line."""
+    """Queue a run, unless it is queued; with ``no_wait`` only if no other run is waiting or active."""
     run = the_run(run_dir)
     others = [other.id for other in unfinished(run_dir.parent) if other.id != run.id]
     if no_wait and others:
@@ -151,26 +151,29 @@ def join(run_dir: Path, *, no_wait: bool) -> StateLine | int:
         return wire.BUSY
     if run.status().state == RunState.SHIPPED:
         if not (run.path / "env.json").exists():
-            print("it came here long ago, and its variables are deleted: start it anew", file=sys.stderr)
+            print(
+                "it was sent too long ago, and its variables were deleted; run the script again",
+                file=sys.stderr,
+            )
             return 1
-        lacking = run.lacking()
-        if sure := [one for one in lacking if one.sure]:
+        missing = run.missing_modules()
+        if sure := [one for one in missing if one.sure]:
             run.forget_env()
             print(json.dumps(wire.to_json(sure)), file=sys.stderr)
-            return wire.LACKING
-        warnings = tuple(f"{one.where}, imports {one.name}, which the nodes do not have" for one in lacking)
+            return wire.MODULES_MISSING
+        warnings = tuple(f"{one.where}, imports {one.name}, which the nodes do not have" for one in missing)
         run.update(state=RunState.QUEUED, queued_s=time.time(), warnings=warnings)
     return state_line(run)
 
 
 def cancel(run_dir: Path) -> RunStatus:
-    """Ask for a run's end; a run that was never in line ends at once."""
+    """Ask for a run's end; a run that was never queued ends at once."""
     run = the_run(run_dir)
     (run.path / "cancel").touch()
     status = run.status()
     if status.state != RunState.SHIPPED:
         return status
-    return run.finish(Outcome.CANCELLED, "never in line", ended_s=time.time())
+    return run.finish(Outcome.CANCELLED, "never queued", ended_s=time.time())
 
 
 def run_job(run_dir: Path) -> int:

@@ -1,4 +1,4 @@
-"""What a run has made: its files, links and empty directories, and what of it cannot be brought, with why."""
+"""List the results of a run (files, links, empty directories), and what cannot be pulled, with the reason."""
 
 import itertools
 import os

@@ -14,9 +14,9 @@ from .codec import WireError, from_json, parse, read, to_json
 
 __all__ = ["WireError", "from_json", "parse", "read", "to_json"]
 
-NOT_IN_LINE = 10  # exit code of ``follow`` for a run that was never in line
+NOT_QUEUED = 10  # exit code of ``follow`` for a run that was never queued
 BUSY = 11  # exit code of ``queue --no-wait`` while another run is not finished
-LACKING = 12  # exit code of ``queue`` if modules are not installed; stderr has a list of ``NeededModule``
+MODULES_MISSING = 12  # exit code of ``queue`` if modules are missing; stderr has a list of ``NeededModule``
 
 T = TypeVar("T")
 Parameter = int | float | bool | str  # the value of a task's parameter
@@ -104,7 +104,7 @@ class RunDescription:
 
 
 class RunState(enum.StrEnum):
-    """How far a run is; all but ``shipped`` come from the server node."""
+    """The state of a run; all but ``shipped`` come from the server node."""
 
     SHIPPED = "shipped"
     QUEUED = "queued"
@@ -114,7 +114,7 @@ class RunState(enum.StrEnum):
 
 
 class Outcome(enum.StrEnum):
-    """How a run ended."""
+    """The way in which a run ended."""
 
     DONE = "done"
     FAILED = "failed"
@@ -123,12 +123,12 @@ class Outcome(enum.StrEnum):
     POWERED_OFF = "powered off"  # the machine was, before the script ended; mostly at its time limit
     ENGINE = "engine"  # Rain failed
     LOST = "lost"  # the script's process is gone: killed, or the machine was restarted or deleted
-    UNKNOWN = "unknown"  # of a run that cannot go on, on a machine that does not say how it ended
+    UNKNOWN = "unknown"  # of a run that cannot continue, on a machine that does not say how it ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
-    """state.json: how a run stands.  Only the supervisor changes it once the run is in line."""
+    """state.json: the state of a run.  Only the supervisor changes it once the run is queued."""
 
     state: RunState = RunState.SHIPPED
     outcome: str = ""  # an ``Outcome``, or one of a newer version; empty while the run is not finished
@@ -158,7 +158,7 @@ class ListedRun(RunStatus):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of a run is brought; what is over a limit stays on the node, and all else is brought."""
+    """Limits of what is pulled of a run; what is over a limit stays on the node, and all else is pulled."""
 
     files: int = 200_000  # files, links and empty directories
     file_bytes: int = 20 * 10**9  # content of a file; holes do not count
@@ -259,7 +259,7 @@ class PointLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateLine(RunStatus):
-    """The run's state, with the number of runs before it in line.  Also the answer of ``queue``."""
+    """The run's state, with the number of runs before it in the queue.  Also the answer of ``queue``."""
 
     t: str = "state"
     ahead: int = 0

@@ -27,7 +27,7 @@ _PRICES = (
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How one kind of value is written and checked."""
+    """Form and check of one kind of value."""
 
     check: Callable[[object, Path], Any]
     """(value as TOML has it, directory of relative paths) -> the checked value, or ValueError."""

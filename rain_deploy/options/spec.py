@@ -147,21 +147,21 @@ def choose_provider(
     flags: Settings,
     toml: Settings,
     *,
-    living: str | None,
+    recorded: str | None,
     credentials: Callable[[], str | None],
     must_be_named: bool,
 ) -> tuple[str, str]:
     """Return the provider, and why this one.
 
-    ``living`` is that of the cluster of this name, which counts as named; ``credentials`` says where those of
-    the cloud are.  UsageError when it ``must_be_named`` and is not; InputError for hosts given to another and
-    for flags about rented machines given to a provider that rents none.
+    ``recorded`` is that of the cluster of this name, which counts as named; ``credentials`` says where those
+    of the cloud are.  UsageError when it ``must_be_named`` and is not; InputError for hosts given to another
+    and for flags about rented machines given to a provider that rents none.
     """
     named = (
         (flags.get("provider"), "named on the command line or in the environment"),
         (toml.get("provider"), "named in the config file"),
         ("hosts" if flags.get("hosts") or toml.get("hosts") else None, "because hosts are listed"),
-        (living, "as when this cluster was made"),
+        (recorded, "as when this cluster was created"),
     )
     provider, reason = next((pair for pair in named if pair[0]), (None, ""))
     if flags.get("hosts") and provider != "hosts":

@@ -11,7 +11,7 @@ from rain_deploy.core.spec import NODE_PYTHON
 from rain_deploy.core.step import Command
 from rain_deploy.errors import InstallFailed
 from rain_deploy.parts.shell import PACKAGE, render
-from rain_deploy.parts.software import code_bundle, soundness
+from rain_deploy.parts.software import code_bundle, verify_script
 
 DEBIAN_12 = Facts(
     uid=0,
@@ -29,7 +29,7 @@ DEBIAN_12 = Facts(
     machine_id="",
     route_address="",
 )
-"""What a dry run assumes of a host that nothing is known about."""
+"""Facts that a dry run assumes of a host that nothing is known about."""
 NEW_MACHINE = replace(DEBIAN_12, one_time_host_key=True)  # what it assumes of a machine that is not made yet
 _FIND_TOOLS = {"PATH", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"}
 """Variables of the installer that the question uses; others may be secrets, and it is an argument."""
@@ -53,7 +53,7 @@ def facts_command(
         "python": NODE_PYTHON,
         "code": code_bundle()[0],
         "environment": environment,
-        "sound": soundness(),
+        "verify": verify_script(),
         "tools": render("tools.sh.j2") if tools else "",
     }
     exports = [(name, value) for name, value in host.installer_env if name in _FIND_TOOLS]

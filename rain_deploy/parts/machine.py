@@ -1,7 +1,7 @@
-"""What machines that we made have of their own: user-data, a first boot, a time limit, a second host key.
+"""Parts of machines that we created: user-data, a first boot, a time limit, a second host key.
 
 If the change of the host key is interrupted at any moment, the machine answers with one of two keys, and
-running the same two stages again goes on from there.
+running the same two stages again continues from there.
 """
 
 import math

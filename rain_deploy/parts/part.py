@@ -26,11 +26,11 @@ class Part(abc.ABC):
 
     @abc.abstractmethod
     def lacks(self, node: Node) -> str | None:
-        """Return what will be done on the node, in words; None if nothing is lacking."""
+        """Return what will be done on the node, in words; None if nothing is missing."""
 
     @abc.abstractmethod
     def stage(self, node: Node) -> Stage:
-        """Return the stage that brings it.  Steps check first: it may run where nothing is lacking."""
+        """Return the stage that brings it.  Steps check first: it may run where nothing is missing."""
 
     def done(self, node: Node) -> Node:
         """Return the node with facts that know that the stage has run."""
@@ -39,7 +39,7 @@ class Part(abc.ABC):
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all nodes of a cluster share: all that parts are made from."""
+    """The values that all nodes of a cluster share: all that parts are made from."""
 
     cluster: Cluster
     """With facts of its nodes and digests of what they get; no ``engine_sha256`` if it is to be made."""

@@ -26,7 +26,7 @@ BUILD_PACKAGES = {
     "cc": ("gcc", "libc6-dev"),
     "libsqlite3.so": ("libsqlite3-dev", "pkg-config"),
 }
-"""Debian packages that bring a tool of the build."""
+"""Debian packages that contain a tool of the build."""
 _OTHER_PYTHON = re.compile(r"Linux (Debian (?!12 )[0-9]+ \(\w+\)|Ubuntu [0-9]{2}\.[0-9]{2}( LTS)?) 64-bit")
 """Exoscale's names of its own templates with another Python than 3.11."""
 _APT_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](:[a-z0-9]+)?(=\S+)?")
@@ -48,7 +48,7 @@ def code_bundle() -> tuple[str, tuple[PayloadFile, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Software(Part):
-    """What is installed below a path with its digest; two versions may stand side by side."""
+    """Software below a path with its digest; two versions may exist side by side."""
 
     shared: Shared
     stage_name = "install"
@@ -62,11 +62,11 @@ class Software(Part):
         return having(node, self.makes) if self.makes else node
 
     def damaged(self, node: Node) -> bool:
-        """Return whether the node has it, and cannot use it."""
+        """Return True if the node has it, but damaged."""
         return self.makes in facts_of(node).damaged
 
     def title(self, node: Node, name: str) -> str:
-        """Return the name of the step that brings it."""
+        """Return the name of the step that installs it."""
         return f"{name}, which was damaged" if self.damaged(node) else name
 
 
@@ -103,9 +103,9 @@ def compat_files() -> tuple[tuple[str, bytes], ...]:
     return tuple((file.name, file.read_bytes()) for file in files if file.suffix in {".py", ".pth"})
 
 
-def soundness() -> str:
+def verify_script() -> str:
     """Return the script by which an environment's own Python checks the environment."""
-    return (PACKAGE / "node/sound.py").read_text("ascii")
+    return (PACKAGE / "node/verify.py").read_text("ascii")
 
 
 def environment_digest(environment: ResolvedEnvironment) -> str:
@@ -153,9 +153,9 @@ class Environment(Software):
         disk = facts.disk(self.shared.layout.base)
         if disk.problem:
             yield InputError(
-                f"{disk.place} is {disk.problem}; everything of ours would be in {disk.base}",
+                f"{disk.place} is {disk.problem}; rain-deploy needs {disk.base} on it",
                 node=name,
-                next_step="mount it otherwise, or use another machine or account",
+                next_step="remount it, or use another machine or user",
             )
         elif needed and disk.free_bytes < DISK_BYTES:
             yield InputError(
@@ -200,7 +200,7 @@ class Environment(Software):
             python=facts.python,
             uv=uv,
             version=NODE_PYTHON_TEXT,
-            sound=f"cd -- {shlex.quote(self._path)} && bin/python -I -S -c {shlex.quote(soundness())}",
+            verify=f"cd -- {shlex.quote(self._path)} && bin/python -I -S -c {shlex.quote(verify_script())}",
         )
         steps.append(built)
         return Stage(self.stage_name, tuple(steps), tuple(payload), deadline_s=DEADLINE_S, installs=True)
@@ -233,7 +233,7 @@ def engine_key(spec: EngineSpec) -> str:
 
 
 def build_packages(missing: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the Debian packages that bring the missing tools, each once."""
+    """Return the Debian packages that contain the missing tools, each once."""
     return tuple(dict.fromkeys(package for tool in missing for package in BUILD_PACKAGES[tool]))
 
 

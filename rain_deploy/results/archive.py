@@ -14,7 +14,7 @@ _OWN_FILES = 2  # these two are not counted
 _LONGEST_HEADER_BYTES = 1 << 20  # how much may be sent between the contents of two files
 PIECE_BYTES = 1 << 16
 MALFORMED = (tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError)
-"""What tarfile raises for bytes that are not a tar."""
+"""Exceptions of tarfile for bytes that are not a tar."""
 
 
 def too_much(what: str) -> UnsafeResults:

@@ -61,7 +61,7 @@ class PulledRun:
     points: int
     files: int  # files that the script wrote
     bytes: int
-    finished: bool  # False: the run goes on, and these are its results so far
+    finished: bool  # False: the run continues, and these are its results so far
     failed_points: int = 0
     point_states: dict[str, int] = field(default_factory=dict)  # how many points are in each state
     first_failure: str = ""  # which task failed first, where and why; it may be no point

@@ -1,7 +1,7 @@
 """Unpacks a node's tar below a directory, while it is sent, and trusts nothing in it.
 
 Plain files, directories and links that stay inside are made.  Each is opened relative to the handle of its
-directory, without following links.  Everything else is refused by name, and the rest goes on.
+directory, without following links.  Everything else is refused by name, and the rest continues.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ class PulledFile:
 
 
 class Unpacked(NamedTuple):
-    """What a complete stream had: files, links (name and target), and why names were refused."""
+    """The contents of a complete stream: files, links (name and target), and why names were refused."""
 
     files: tuple[PulledFile, ...]
     links: dict[str, str]

@@ -22,14 +22,14 @@ from rain_deploy.parts.machine import THEN_OFF_S
 from rain_deploy.parts.services import node_command
 from rain_deploy.results.pull import PulledRun, partial_places, pull, read_manifest
 from rain_deploy.runs.follow import Followed
-from rain_deploy.runs.lacking import advice
 from rain_deploy.runs.left import left_error, left_lines
+from rain_deploy.runs.missing import advice
 from rain_deploy.runs.states import await_end, record_state, run_states, runs_of, unfinished
 from rain_deploy.state.drafts import noted
 from rain_deploy.state.store import Record
 
 PACK_DEADLINE_S = 6 * 3600.0
-"""How long one stream of results may take: 100 GB, the most that is accepted, at 5 MB/s."""
+"""Deadline of one stream of results: 100 GB, the most that is accepted, at 5 MB/s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class RunResult(Result):
     message: str = ""
     limit_s: float | None = None  # when the machines power themselves off; None: never
     off_s: float | None = None  # with --then-off, the hour at which all machines are off at the latest
-    warnings: tuple[str, ...] = ()  # what the run may have lacked, and what of it was lost; one sentence each
+    warnings: tuple[str, ...] = ()  # what the run may have missed, and what of it was lost; one sentence each
     advice: str = ""  # the flag that may help a script that failed for want of a file or a module
 
     @property
@@ -92,7 +92,7 @@ class RunResult(Result):
 
     @property
     def value(self) -> Any:
-        """What the function returned.  Raises ``problem``, or InputError if there is no value.
+        """Return the value of the function.  Raises ``problem``, or InputError if there is no value.
 
         It comes back as JSON, so that reading it never runs code from a node.
         """
@@ -256,7 +256,7 @@ def _cancel(ctx: Context, cluster: Cluster) -> Mapping[str, ListedRun]:
     if not active:
         return states
     if not ctx.confirm(f"{', '.join(active)} is still active on {cluster.name}. Cancel it?"):
-        message = f"cluster {cluster.name} has an active run and was left as it is"
+        message = f"cluster {cluster.name} has an active run and did not change"
         raise errors.Declined(message, next_step=f"rain-deploy attach -c {cluster.name}")
     for run in reversed(active):
         ask_server(ctx, cluster, "cancel", cluster.layout.run(run))

@@ -1,4 +1,4 @@
-"""Ships a run, puts it in line, and follows it over one exec channel, also after a lost connection."""
+"""Ships a run, queues it, and follows it over one exec channel, also after a lost connection."""
 
 import contextlib
 import math
@@ -23,7 +23,7 @@ from rain_deploy.errors import EngineError, InputError, Locked, RainDeployError,
 from rain_deploy.node import wire
 from rain_deploy.parts.services import node_argv, ship_stage, withdraw_stage
 from rain_deploy.results.pull import check_target
-from rain_deploy.runs.lacking import modules_lacking
+from rain_deploy.runs.missing import modules_missing
 from rain_deploy.runs.shipping import payload
 from rain_deploy.runs.states import (
     at_limit,
@@ -36,7 +36,7 @@ from rain_deploy.runs.states import (
 )
 
 RECONNECT_S = 600.0
-"""How long a lost connection is tried again before the command gives up."""
+"""Time for which a lost connection is tried again before the command gives up."""
 LOOK_EVERY_S = 5.0  # while it is tried again, the account is asked this often if the machine is on
 QUEUE_DEADLINE_S = 60.0
 PAUSES_S = (0.2, 1.0, 2.0, 5.0)
@@ -100,7 +100,7 @@ def _new_run(
     turns = (RUN_PORTS[(sequence + turn) % len(RUN_PORTS)] for turn in range(len(RUN_PORTS)))
     port = next((port for port in turns if port not in taken), None)
     if port is None:
-        message = f"{len(RUN_PORTS)} runs wait or run on {cluster.name}, and no more fit in line"
+        message = f"{len(RUN_PORTS)} runs are waiting or active on {cluster.name}; no more can be queued"
         raise Locked(message, next_step=f"rain-deploy runs -c {cluster.name}")
     return RunRecord(
         id=run_id,
@@ -123,7 +123,7 @@ def queue(ctx: Context, cluster: Cluster, record: RunRecord, spec: RunSpec) -> R
         command = Command(_queue_argv(cluster, record, spec), deadline_s=QUEUE_DEADLINE_S)
         result = ctx.transport.run(cluster.server.host, command)
     except Unreachable as error:
-        error.still_running = f"run {record.id}, if it came into line before the connection was lost"
+        error.still_running = f"run {record.id}, if it was queued before the connection was lost"
         error.next_step = f"rain-deploy runs -c {cluster.name}"
         raise
     if result.exit_status != 0:
@@ -188,7 +188,7 @@ class _Follower:
 
     @property
     def progress(self) -> str:
-        """How many of the points that were seen have finished: ``6 of 20 points finished``."""
+        """Return the progress, such as ``6 of 20 points finished``."""
         all_ = count(len(self.points), "point")
         return f"{sum(self.points.values())} of {all_} finished" if self.points else ""
 
@@ -211,7 +211,7 @@ def follow(
 ) -> Followed:
     """Emit the run's output, points and changes from their beginning; return how it ended.
 
-    With ``queued``, the first connection queues the run too; ``in_line`` is called once it is in line.
+    With ``queued``, the first connection queues the run too; ``in_line`` is called once it is queued.
     Raises Locked when the node refuses to queue, Unreachable for a connection that stays lost.
     """
     follower, outage = _Follower(ctx, record.id, in_line), _Outage(ctx, cluster, record)
@@ -270,7 +270,7 @@ class _Outage:
             error.next_step = f"rain-deploy attach {run} -c {name}"
             raise error
         if self.tries == 0:
-            rest = "trying again; the run does not need it"
+            rest = "reconnecting; the run does not depend on the connection"
             self.ctx.emit(Notice(f"connection lost ({error.message}); {rest}"))
         self.ctx.pause(PAUSES_S[min(self.tries, len(PAUSES_S) - 1)])
         self.tries += 1
@@ -295,11 +295,11 @@ def _refused(ctx: Context, record: RunRecord, result: CommandResult) -> Locked |
     again = f"rain-deploy run -c {record.cluster} {shlex.join((record.script, *record.args))}"
     if result.exit_status == wire.BUSY:
         message = f"run {record.id} was not started: {result.complaint}"
-        return Locked(message, next_step=f"to wait in line: {again}")
-    if result.exit_status == wire.LACKING:
-        return modules_lacking(ctx, record, wire.read_modules(result.stderr))
-    if result.exit_status == wire.NOT_IN_LINE:
-        message = f"run {record.id} was never in line: the command that shipped it was ended before"
+        return Locked(message, next_step=f"to wait for the others: {again}")
+    if result.exit_status == wire.MODULES_MISSING:
+        return modules_missing(ctx, record, wire.read_modules(result.stderr))
+    if result.exit_status == wire.NOT_QUEUED:
+        message = f"run {record.id} was never queued: the command that sent it was interrupted"
         return InputError(message, next_step=again)
     message = f"run {record.id} cannot be followed (exit {result.exit_status})"
     return EngineError(message, details=result.complaint)

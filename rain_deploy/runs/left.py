@@ -1,4 +1,4 @@
-"""What stays on the node after a pull, in words: what, why, and the commands that get or delete it."""
+"""Describe the results that stay on the node, and the commands that get or delete them."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence

@@ -179,12 +179,13 @@ class _Gathering:
             if text.startswith("/"):
                 if _kind(Path(text)) and not text.startswith(_SYSTEM):
                     self.missing.append(
-                        f"{where} reads {text}, which stays here: name it relative to the script, and --files"
+                        f"{where} reads {text}, which is not sent: "
+                        "use a path relative to the script, and add --files"
                     )
             elif UNKNOWN in text:
                 self._see_pattern(text)
             elif not any(_kind(base / text) for base in self._bases):
-                self.missing.append(f"{where} reads {text}, which is not here; --files PATH sends more")
+                self.missing.append(f"{where} reads {text}, which does not exist here; --files sends more")
 
     def _see_pattern(self, text: str) -> None:
         pattern = "*".join(glob.escape(part) for part in text.split(UNKNOWN))
@@ -200,7 +201,7 @@ class _Gathering:
             if kind and value.startswith("/"):
                 if not value.startswith(_SYSTEM):
                     near = any(map(path.is_relative_to, self._bases))
-                    instead = f"write {self._name(path)}" if near else "copy it here and name it relative"
+                    instead = f"write {self._name(path)}" if near else "copy it here and use a relative path"
                     self.missing.append(f"argument {value} has another path on the nodes: {instead}")
             elif kind:
                 self._add_path(path, wanted=True)
@@ -251,7 +252,7 @@ class _Gathering:
         path = Path(os.path.normpath(self._cwd / given))
         if given.is_absolute() and not any(map(path.is_relative_to, self._bases)):
             message = f"--files {given} lies outside {self._cwd}, so it would have another name on the nodes"
-            raise InputError(message, next_step=f"copy it into {self._cwd} and name it relative to that")
+            raise InputError(message, next_step=f"copy it into {self._cwd} and use a path relative to that")
         if path.resolve().is_relative_to(self._home):
             raise InputError(f"--files {given} is never shipped: it belongs to rain-deploy itself")
         self._walk(path, frozenset(), named=True)
@@ -264,7 +265,7 @@ class _Gathering:
         except OSError as error:
             if named or not path.is_symlink():
                 raise _unreadable(path, error) from error
-            self.missing.append(f"link {self._name(path)} leads nowhere; --files can name what it should be")
+            self.missing.append(f"link {self._name(path)} leads nowhere; send its file with --files")
             return
         if stat.S_ISREG(mode):
             self.files.add(path)

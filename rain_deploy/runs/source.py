@@ -31,7 +31,7 @@ _FIELD = re.compile(r"%(?:\([^)]*\))?[-#0 +]*[\d.*]*[a-zA-Z]|\{[^{}]*\}")
 
 
 class When(enum.IntEnum):
-    """How sure it is that an import statement is executed."""
+    """The certainty that an import statement is executed."""
 
     GUARDED = 0  # in a ``try`` or for type checkers only: the module may be missing
     MAYBE = 1  # in a function or a condition
@@ -49,7 +49,7 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What one module imports and names."""
+    """The imports and names of one module."""
 
     imports: tuple[Import, ...] = ()
     paths: tuple[str, ...] = ()  # relative to the working directory, or as the author means them
@@ -128,7 +128,7 @@ def _below(base: str, names: list[ast.alias]) -> list[str]:
 
 
 class _Scan:
-    """What a module names.  Evaluates expressions whose value is always the same text."""
+    """Finds what a module names.  Evaluates expressions whose value is always the same text."""
 
     def __init__(self, tree: ast.Module, file: str) -> None:
         self.imports: list[Import] = []

@@ -25,9 +25,9 @@ PAUSE_S = 0.2
 NAMED = 5  # runs that an error names
 _READ_DEADLINE_S = 300.0
 LIMIT_LATE_S = 180.0
-"""How long after its limit a machine is off for sure: it looks once a minute, and clocks differ.
+"""Time after its limit until a machine is off for sure: it looks once a minute, and clocks differ.
 
-So long before the limit, nothing that fails is due to it.
+A failure earlier than this before the limit is not due to it.
 """
 
 
@@ -121,7 +121,7 @@ def record_states(ctx: Context, cluster: Cluster, states: Mapping[str, RunStatus
 
 
 def why_over(cluster: Cluster, account: Account | None, now_s: float) -> str:
-    """Return why no run of the cluster can go on, whatever is recorded of it; empty if one may.
+    """Return why no run of the cluster can continue, whatever is recorded of it; empty if one may.
 
     The account is asked first: it knows if the server's machine is on.  If it is silent, or was not asked,
     the recorded time limit counts.
@@ -161,7 +161,7 @@ def at_limit(cluster: Cluster, status: RunStatus, now_s: float) -> RunStatus:
 
 
 def seen_runs(ctx: Context, cluster: Cluster) -> tuple[dict[str, ListedRun], str]:
-    """Return the runs as the server node reports them; none if it does not, and why none can go on."""
+    """Return the runs as the server node reports them; none if it does not, and why none can continue."""
     account = account_of(ctx, cluster) if cluster.bill else None
     over, server = why_over(cluster, account, time.time()), cluster.server.name
     if server in out_of_reach(cluster, account):
@@ -176,7 +176,7 @@ def seen_runs(ctx: Context, cluster: Cluster) -> tuple[dict[str, ListedRun], str
 def run_line(record: RunRecord, status: RunStatus | None = None, over: str = "") -> RunLine:
     """Return a run as the server node reports it, or as recorded where that is not known.
 
-    ``over``: why a run that has not ended on record cannot go on.
+    ``over``: why a run that has not ended on record cannot continue.
     """
     known = status or RunStatus(
         state=record.state, outcome=record.outcome, exit_code=record.exit_code, message=record.message

@@ -55,7 +55,7 @@ def noted(home: Path, *places: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def draft_beside(home: Path, place: Path) -> Iterator[Path]:
+def draft_next_to(home: Path, place: Path) -> Iterator[Path]:
     """Yield a new directory on the file system of ``place``; remove it at the end, or after a kill."""
     draft = place.parent / f".fetch-{secrets.token_hex(4)}"
     with noted(home, draft):

@@ -115,7 +115,7 @@ def _refuse_strangers(path: Path) -> None:
 class StateFile:
     """The file, for threads and processes that share it; each transaction opens a connection.
 
-    If it can be read but not written, a command that only looks or ends goes on with a copy in memory.
+    If it can be read but not written, a command that only looks or ends continues with a copy in memory.
     """
 
     def __init__(self, path: Path, tell: Callable[[StateError], None]) -> None:

@@ -45,13 +45,13 @@ class Store:
     """The state file of one home.  Each call opens a connection, so threads and processes may share it."""
 
     def __init__(self, home: Path, unrecorded: Callable[[StateError], None] = lambda _: None) -> None:
-        """``unrecorded`` is called once if nothing can be recorded any more, and the command goes on."""
+        """``unrecorded`` is called once if nothing can be recorded any more, and the command continues."""
         self._home = home
         self._file = StateFile(home / "state.sqlite", unrecorded)
 
     @property
     def unrecorded(self) -> StateError | None:
-        """Why the changes of this command are in memory alone; None: they are on disk."""
+        """Return why the changes of this command are in memory alone; None: they are on disk."""
         return self._file.unwritable
 
     def clusters(self) -> tuple[Cluster, ...]:
@@ -76,7 +76,7 @@ class Store:
             connection.execute("BEGIN IMMEDIATE")
             row = connection.execute("SELECT body FROM clusters WHERE name = ?", (name,)).fetchone()
             if row is None:
-                raise LookupError(f"cluster {name} is not on record")
+                raise LookupError(f"cluster {name} is not recorded")
             cluster = change(self._value(Cluster, row[0]))
             connection.execute("UPDATE clusters SET body = ? WHERE name = ?", (_json(cluster), name))
             return cluster
@@ -198,7 +198,7 @@ class Store:
         return self._file.transact(add)
 
     def forget_run(self, run: RunRecord) -> None:
-        """Delete the record of a run that never got in line."""
+        """Delete the record of a run that was never queued."""
         self._execute("DELETE FROM runs WHERE id = ?", run.id)
 
     def _execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -269,7 +269,7 @@ class Record:
         """The cluster as it is recorded now.  Raises LookupError where it is not."""
         cluster = self._store.cluster(self._name)
         if cluster is None:
-            raise LookupError(f"cluster {self._name} is not on record")
+            raise LookupError(f"cluster {self._name} is not recorded")
         return cluster
 
     @property

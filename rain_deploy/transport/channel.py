@@ -16,7 +16,7 @@ from rain_deploy.transport.frame import Frame
 
 OPEN_S = 30.0  # how long a connected server may take to open a channel or to start a command
 STUCK_S = 5.0
-"""How long after a command's deadline its connection is closed, if the library still blocks on it."""
+"""Time after a command's deadline until its connection is closed, if the library still blocks on it."""
 SLICE_BYTES = 32 * 1024  # how much is sent at once: paramiko copies all that is left for every packet
 READ_BYTES = 4 * 1024 * 1024  # more than a window, so that one read empties a buffer
 LOST = (paramiko.SSHException, EOFError, OSError)  # errors of paramiko when a connection or channel is gone

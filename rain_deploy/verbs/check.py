@@ -116,7 +116,7 @@ def _parts(ctx: Context, plan: Plan, facts: Mapping[Host, Facts], shown: int) ->
         for reason in reasons:
             yield CheckLine(subjects[node.name], "change", reason)
         if not reasons:
-            yield CheckLine(subjects[node.name], "ok", "nothing is lacking")
+            yield CheckLine(subjects[node.name], "ok", "nothing is missing")
     for refused in refusals(every, nodes):
         yield _refused(subjects.get(refused.node or "", plan.cluster.provider), refused)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.spec import EngineSpec, ResolvedEnvironment
+from rain_deploy.core.text import size
 from rain_deploy.errors import Declined
 from rain_deploy.parts.software import code_bundle, engine_key, environment_digest, node_lock
 from rain_deploy.parts.supply.cache import uv_pin
@@ -46,9 +47,10 @@ def clean(ctx: Context, *, everything: bool) -> CleanResult:
     lines = sorted(_lines(ctx, everything=everything), key=lambda line: -line.bytes)
     going = [line for line in lines if line.action == "to remove"]
     for line in going:
-        ctx.emit(Notice(f"to remove: {line.what} {line.path} ({line.bytes / 1e6:.1f} MB): {line.reason}"))
+        ctx.emit(Notice(f"to remove: {line.what} {line.path} ({size(line.bytes)}): {line.reason}"))
     total = sum(line.bytes for line in going)
-    if going and not ctx.confirm(f"Remove {len(going)} entries of the caches, {total / 1e6:.1f} MB?"):
+    entries = "1 cache entry" if len(going) == 1 else f"{len(going)} cache entries"
+    if going and not ctx.confirm(f"Remove {entries} ({size(total)})?"):
         raise Declined("nothing was removed")
     return CleanResult(tuple(_removed(ctx, line) if line in going else line for line in lines))
 
@@ -61,11 +63,11 @@ def _lines(ctx: Context, *, everything: bool) -> Iterator[CacheLine]:
         with _locked(path, fcntl.LOCK_SH) as free:
             pass
         if not free:
-            action, reason = "kept", "another command works on it"
+            action, reason = "kept", "another command is using it"
         elif path.name in used:
-            action, reason = "kept", "a cluster of this home uses it"
+            action, reason = "kept", "a cluster uses it"
         elif path.name.startswith(".") or (what == "environment" and not (path / ".ok").exists()):
-            reason = "its build did not end"
+            reason = "unfinished build"
         elif path.name in needed:
             action, reason = ("to remove", "--all") if everything else ("kept", "the next up needs it")
         yield CacheLine(path, what, _size(path), action, reason)

@@ -13,11 +13,11 @@ from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.machine import Host
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import InputError, PullFailed, UnsafeResults
-from rain_deploy.fleet.fanout import fan_out, meet
+from rain_deploy.fleet.fanout import connect_all, fan_out
 from rain_deploy.parts.access import TAR_FAILED, fetch_command, push_command
 from rain_deploy.results.names import encode_name
 from rain_deploy.results.unpack import NO_LIMITS, receive
-from rain_deploy.state.drafts import draft_beside
+from rain_deploy.state.drafts import draft_next_to
 from rain_deploy.verbs.nodes import chosen_hosts
 
 _CHANGED = "file changed as we read it"  # as tar says it
@@ -25,7 +25,7 @@ _CHANGED = "file changed as we read it"  # as tar says it
 
 @dataclass(frozen=True, slots=True)
 class CopyResult(Result):
-    """What ``push`` or ``fetch`` copied."""
+    """The files that ``push`` or ``fetch`` copied."""
 
     cluster: str
     nodes: tuple[str, ...]
@@ -46,7 +46,7 @@ def push(ctx: Context, name: str, source: Path, destination: str, *, node: int |
     started_s = time.monotonic()
     hosts = chosen_hosts(recorded(ctx, name), node)
     command, sizes, left = push_command(Path(os.path.normpath(ctx.cwd / source)), destination)
-    meet(ctx.transport, hosts)
+    connect_all(ctx.transport, hosts)
     what = f"push to {destination} failed"
     fan_out(hosts, lambda host: ctx.transport.run(host, command).require(InputError, what)).require()
     if left:
@@ -69,7 +69,7 @@ def fetch(ctx: Context, name: str, source: str, destination: Path, *, node: int 
     place = target / leaf if target.is_dir() else target
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with draft_beside(ctx.home, place) as draft:
+        with draft_next_to(ctx.home, place) as draft:
             sizes, left = _received(ctx, host, command, draft, f"fetch of {source}")
             _settle(draft / leaf, place)
     except OSError as error:

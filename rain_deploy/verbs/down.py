@@ -12,7 +12,7 @@ from rain_deploy.core.events import Result
 from rain_deploy.core.machine import GOING
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import money, owner_tag
-from rain_deploy.errors import RainDeployError, Unproved, Unwritable
+from rain_deploy.errors import NotVerified, RainDeployError, Unwritable
 from rain_deploy.runs.finish import end_records, not_pulled, pull_all
 from rain_deploy.state.store import Record
 
@@ -84,21 +84,21 @@ def down(
 
 
 def _nothing_in(ctx: Context, name: str, spec: ClusterSpec) -> tuple[str, ...]:
-    """Return the certificate of a cluster without a record.  Raises Unproved if the account may have it."""
+    """Return the certificate of a cluster without a record; NotVerified if the account may have it."""
     account = account_at(ctx, spec.provider)
     if account is None:
         return ()
-    no_record = f"there is no record of cluster {name} here"
+    no_record = f"cluster {name} is not recorded on this machine"
     if account.silent:
         message = f"{no_record}, and it is unknown what the account has of it: {account.silent}"
-        raise Unproved(message, next_step=f"rain-deploy gc -c {name}")
+        raise NotVerified(message, next_step=f"rain-deploy gc -c {name}")
     mine = (name, owner_tag(spec.owner or ""))
     lasting = (each for each in account.found if each.state not in GOING)
     found = ", ".join(each.label for each in lasting if (each.cluster, each.owner) == mine)
     if not found:
         return (f"{spec.provider}: listed, no resource of {name} is yours in the account",)
     message = f"{no_record}, but the account has something of it that is yours: {found}"
-    raise Unproved(message, still_running=found, next_step=f"rain-deploy gc --delete -c {name}")
+    raise NotVerified(message, still_running=found, next_step=f"rain-deploy gc --delete -c {name}")
 
 
 def take_down(

@@ -31,7 +31,7 @@ class GcResult(Result):
 
     @property
     def delete_command(self) -> str:
-        """What deletes all that may go of what was looked at."""
+        """Return the command that deletes what this result lists as ``to delete``."""
         return "rain-deploy gc --delete" + (f" -c {self.cluster}" if self.cluster else "")
 
     @property
@@ -73,7 +73,7 @@ def gc(ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool) ->
         what = f"cluster {key.cluster} ({key.id}), {lines[key].reason}"
         ctx.emit(Notice(f"to delete: {what}: {', '.join(lines[key].resources)}"))
     names = ", ".join(f"{key.cluster} ({key.id})" for key in going)
-    if going and not ctx.confirm(f"Delete all that the account has of {names}?"):
+    if going and not ctx.confirm(f"Delete everything in the account that belongs to {names}?"):
         raise Declined("nothing was deleted")
     for key in going:
         lines[key] = _deleted(ctx, spec, records.get(key.id), found[key], lines[key])

@@ -1,4 +1,4 @@
-"""``list``, ``zones`` and ``types``: the clusters of this home, and what a cloud offers, for how much."""
+"""``list``, ``zones`` and ``types``: the recorded clusters, and what a cloud offers, for how much."""
 
 import contextlib
 import time
@@ -40,7 +40,7 @@ class ClusterLine:
 
 @dataclass(frozen=True, slots=True)
 class ListResult(Result):
-    """``list``: every cluster of this home."""
+    """``list``: every recorded cluster."""
 
     clusters: tuple[ClusterLine, ...]
 
@@ -84,7 +84,7 @@ def list_clusters(ctx: Context) -> ListResult:
             counts = Counter(found.state for found in account.machines(cluster).values())
             state = ", ".join(f"{count} {word}" for word, count in counts.most_common()) or "no machine"
         over = why_over(cluster, account, time.time())
-        not_active = {RunState.FINISHED, RunState.SHIPPED}  # shipped: it never came into line
+        not_active = {RunState.FINISHED, RunState.SHIPPED}  # shipped: it was never queued
         active = (record.id for record in runs if record.state not in not_active and not over)
         priced = note(ctx, cluster, account) if account else cluster
         line = ClusterLine(

@@ -13,7 +13,7 @@ from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT
 from rain_deploy.core.machine import Host
 from rain_deploy.core.step import Command
 from rain_deploy.errors import RainDeployError, ScriptFailed
-from rain_deploy.fleet.fanout import fan_out, meet
+from rain_deploy.fleet.fanout import connect_all, fan_out
 from rain_deploy.parts.access import known_hosts_text, ssh_config_text
 from rain_deploy.runs.states import run_states, unfinished
 
@@ -73,7 +73,7 @@ def exec_all(ctx: Context, name: str, node: int | None, argv: tuple[str, ...]) -
     """Run a command on one node, or on all at once, and return every outcome."""
     cluster = recorded(ctx, name)
     hosts = chosen_hosts(cluster, node)
-    meet(ctx.transport, hosts)
+    connect_all(ctx.transport, hosts)
     outcomes = fan_out(hosts, lambda host: ctx.transport.run(host, Command(argv, deadline_s=None)))
     lines = {node: ExecLine(node, None, error=error) for node, error in outcomes.errors.items()}
     for each, done in outcomes.values.items():

@@ -81,7 +81,7 @@ def _agree(ctx: Context, shipment: Shipment) -> None:
     for one in shipment.unsent:
         counted = f"{'over ' * one.more}{one.files} file{'s' * (one.files > 1)}, {size(one.size_bytes)}"
         flag = f"--files {shlex.quote(one.flag)}"
-        ctx.emit(Notice(f"seen, but not sent: {one.name} ({counted}); to send it: {flag}"))
-    large = f"{shipment.total_bytes / 1e6:.0f} MB would be sent to every node. Go on?"
+        ctx.emit(Notice(f"found but not sent: {one.name} ({counted}); to send it: {flag}"))
+    large = f"{shipment.total_bytes / 1e6:.0f} MB would be sent to every node. Continue?"
     if shipment.total_bytes > ASK_ABOVE_BYTES and not ctx.confirm(large):
         raise Declined("nothing was sent and nothing was started")

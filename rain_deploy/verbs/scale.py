@@ -98,8 +98,8 @@ def extend(ctx: Context, name: str, duration_s: float | None) -> ExtendResult:
             raise account.silent
         bill = note(ctx, cluster, account).bill or bill if account else bill
         paid = f"{money(bill.per_hour, bill.currency)} per hour until `down`"
-        if duration_s is None and not ctx.confirm(f"Without a time limit {name} costs {paid}. Go on?"):
-            raise Declined(f"the time limit of {name} was left as it is")
+        if duration_s is None and not ctx.confirm(f"Without a time limit {name} costs {paid}. Continue?"):
+            raise Declined(f"the time limit of {name} did not change")
         bill = _moved(ctx, name, bill, duration_s)
         names = move_limit(ctx, record, bill)
     return ExtendResult(name, bill.limit_s, names, bill.per_hour, bill.currency)
@@ -115,6 +115,6 @@ def _moved(ctx: Context, name: str, bill: Bill, duration_s: float | None) -> Bil
     if limit_s is not None and (wanted_s is None or limit_s < wanted_s):
         spent = f"{bill.cap} is spent at {hour(limit_s, now_s)}"
         if limit_s <= now_s:
-            raise InputError(f"{spent}, so the time limit of {name} was left as it is")
+            raise InputError(f"{spent}, so the time limit of {name} did not change")
         ctx.emit(Notice(f"{spent}: that is the time limit, because it is the earlier"))
     return replace(bill, limit_s=limit_s)

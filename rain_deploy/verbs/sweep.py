@@ -41,7 +41,7 @@ def sweep(ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> SweepResult:
     name = spec.name
     too = f"Cluster {name} is there already: take it down at the end, with all runs that are on it?"
     if ctx.store.cluster(name) and not ctx.confirm(too):
-        raise Declined(f"cluster {name} was left as it is", next_step=f"rain-deploy run SCRIPT -c {name}")
+        raise Declined(f"cluster {name} did not change", next_step=f"rain-deploy run SCRIPT -c {name}")
     started = up(ctx, spec)
     before = {record.id for record in ctx.store.runs(name)}
     try:

@@ -156,7 +156,7 @@ def test_a_command_that_only_looks_gives_up_soon_where_the_api_does_not_answer(
     assert len(cloud.lab.log) > asked
     if verb in {"status", "list"}:
         assert done.status == 0
-        assert "shown from the record of" in " ".join((done.out + done.err).split())
+        assert "showing what was recorded at" in " ".join((done.out + done.err).split())
     cloud.lab.faults.clear()
     me.goes_down()
 

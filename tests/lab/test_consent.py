@@ -24,7 +24,7 @@ def nothing_was_made(lab: Lab) -> bool:
 def test_without_a_terminal_and_without_a_yes_nothing_is_made(lab: Lab, line: CommandLine) -> None:
     told = line("up", "--nodes", "4", "--json")
     assert told.exit_code == 2
-    assert "Make 4 machines" in told.error["message"]
+    assert "Create 4 machines" in told.error["message"]
     assert "--yes" in told.error["next"]
     assert nothing_was_made(lab)
 
@@ -87,7 +87,7 @@ def test_from_python_nothing_is_made_without_a_yes(
         monkeypatch.setenv(name, value)
     here: dict[str, Any] = {"provider": "exoscale", "nodes": 4, "home": tmp_path / "home", "cwd": tmp_path}
     assert any("per hour" in sentence for sentence in rain_deploy.plan(**here).offer)
-    with pytest.raises(rain_deploy.UsageError, match="Make 4 machines") as refused:
+    with pytest.raises(rain_deploy.UsageError, match="Create 4 machines") as refused:
         rain_deploy.up(**here)
     assert "yes=True" in str(refused.value.next_step)
     asked: list[str] = []
@@ -96,7 +96,7 @@ def test_from_python_nothing_is_made_without_a_yes(
         asked.append(question)
         return False
 
-    with pytest.raises(rain_deploy.UsageError, match="nothing was made"):
+    with pytest.raises(rain_deploy.UsageError, match="nothing was created"):
         rain_deploy.up(confirm=no, **here)
     assert "per hour in all: at most" in asked[0]
     assert nothing_was_made(lab)

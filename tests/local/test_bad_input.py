@@ -132,7 +132,9 @@ CASES = {
         ("run", "--env", "NOT_SET_HERE", "good.py"), "--env", "NOT_SET_HERE=VALUE"
     ),
     "--env of no name": usage(("run", "--env", "1x=2", "good.py"), "--env", "'1x'"),
-    "run with no cluster": replace(usage(("run", "good.py"), "no cluster default"), exit_code=10),
+    "run with no cluster": replace(
+        usage(("run", "good.py"), "cluster default is not recorded"), exit_code=10
+    ),
     "attach to nothing": inputs(("attach", "r1"), "r1"),
     "apt without root": toml('apt = ["jq"]\n', prefix=USER),
     "setup without root": toml('setup = "setup.sh"\n', prefix=USER),
@@ -260,7 +262,7 @@ def test_a_home_that_cannot_be_written_is_named_by_what_must_record_and_read_by_
     mount("-o", "remount,ro,bind", home)
     refused(mounted, Case((*UP, "--nodes", "1"), 12, (home, "cannot be written: Read-only file system"), {}))
     assert mounted.clusters() == []
-    assert mounted.well("down").stdout.startswith("there is no record")
+    assert "is not recorded on this machine" in mounted.well("down").stdout
 
 
 @pytest.mark.root

@@ -83,7 +83,7 @@ def test_down_brings_home_what_is_not_home_leaves_nothing_and_proves_it(
     assert set(listening(addresses)) == set()
     assert left(cluster.line) <= KEPT
     assert [path for path in cluster.line.home.rglob("*") if identity in path.name] == []
-    assert "there is no record of cluster" in cluster.well("down").stdout
+    assert "is not recorded on this machine" in cluster.well("down").stdout
     again = cluster.well("down", "--json").result
     assert (again["nothing"], again["deleted"]) == (True, [])
 

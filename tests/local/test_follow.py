@@ -84,7 +84,7 @@ def test_ctrl_c_stops_following_and_tells_how_to_go_on_and_how_to_end_it(
     assert told.exit_code == 130
     number = name.split("-")[2]
     ways = [f"rain-deploy {verb} {number} -c {shared.name}" for verb in ("attach", "cancel")]
-    assert told.stderr.splitlines()[-1] == f"run {number} goes on; next: {', or to end it: '.join(ways)}"
+    assert told.stderr.splitlines()[-1] == f"run {number} continues; next: {', or to cancel: '.join(ways)}"
     attached = shared.start("attach", number)
     attached.wait_for("begun\n")
     attached.interrupt()

@@ -182,7 +182,7 @@ def test_down_leaves_nothing_but_caches(cluster: LocalCluster, user: User, machi
         assert [*(machine.base / "tmp").iterdir()] == []
         looked = [line for line in told["certificate"] if line.startswith(f"node-{number}: no ")]
         assert len(looked) == 4, "processes, ports, files of the cluster, files of commands"
-    assert cluster.well("down").stdout.startswith("there is no record of cluster mine here")
+    assert cluster.well("down").stdout.startswith("cluster mine is not recorded on this machine")
     assert cluster.line.clusters() == []
 
 

@@ -147,7 +147,7 @@ def test_a_run_that_was_shipped_and_never_in_line_holds_nobody_up(
     (directory / "state.json").unlink()  # as if the command line had been killed before it queued the run
     (directory / "env.json").write_text(f'{{"A": "{CANARY}"}}')
     refused = cluster("attach", "--json", told.result["run"])
-    assert (refused.exit_code, "never in line" in refused.error["message"]) == (10, True)
+    assert (refused.exit_code, "never queued" in refused.error["message"]) == (10, True)
     cluster.run("squares.py")
     assert not (directory / "env.json").exists()
     assert cluster.well("cancel", "--json", told.result["run"]).result["outcome"] == "cancelled"
@@ -201,7 +201,7 @@ def test_ctrl_c_while_a_cluster_grows_leaves_it_as_it_was(cluster: LocalCluster,
     up.interrupt()
     # It may have ended well before the signal, or have been closing down already: then the signal kills.
     assert up.ended().exit_code in {130, 0, -signal.SIGINT}, up.stderr
-    if "removing node-3" not in up.stderr:  # its work was done before the signal came
+    if "deleting node-3" not in up.stderr:  # its work was done before the signal came
         assert "3 governors registered: done" in up.stderr
         cluster.well("status", "--check")
         assert len(cluster.well("status", "--json").result["nodes"]) == 3

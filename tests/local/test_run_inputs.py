@@ -22,8 +22,8 @@ def test_files_and_modules_that_are_not_sent_are_found_by_what_is_printed(
     words = ("train.py", "--config", "configs/a.json")
     told = shared("run", *words)
     assert told.exit_code == 41
-    assert "seen, but not sent: data/ (1 file, 3 B); to send it: --files data\n" in told.stderr
-    assert "next: data/1.csv is here, but was not sent" in told.stderr
+    assert "found but not sent: data/ (1 file, 3 B); to send it: --files data\n" in told.stderr
+    assert "next: data/1.csv exists here but was not sent" in told.stderr
     assert "{}\none\n" in shared.well("run", "--files", "data", *words).stdout
 
 
@@ -46,7 +46,7 @@ def test_a_module_that_is_found_only_here_is_named(shared: LocalCluster, tmp_pat
     (tmp_path / "hidden.py").touch()
     (tmp_path / "late.py").write_text("import importlib\nimportlib.import_module('hid' + 'den')\n")
     told = shared("run", "late.py")
-    assert "next: hidden.py is here, but was not sent: the same command with --files hidden.py" in told.stderr
+    assert "next: hidden.py exists here but was not sent; run again with --files hidden.py" in told.stderr
 
 
 @pytest.mark.parametrize("flags", [[], ["--no-companion"], ["--env", "PYTHONPATH=/nowhere"]])

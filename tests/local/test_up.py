@@ -179,7 +179,7 @@ def test_ctrl_c_in_up_undoes_what_it_made(make_home: MakeHome) -> None:
     up.interrupt()
     assert up.ended().exit_code == 130
     assert (line.clusters(), living_in(line.home)) == ([], {})
-    assert "there is no record of cluster" in line.well("down").stdout
+    assert "is not recorded on this machine" in line.well("down").stdout
 
 
 @pytest.mark.parametrize("delay_s", [0.1, 0.5, 1.5])

@@ -108,7 +108,7 @@ FOUND = (
         "left",
         ("instance node-1",),
         "kept",
-        "of another home",
+        "of another machine",
         "rain-deploy gc --delete -c far",
     ),
 )

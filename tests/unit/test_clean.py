@@ -99,7 +99,7 @@ def test_what_is_being_built_stays_and_what_was_left_by_a_killed_build_goes(worl
         clean(world.ctx, everything=True)
         assert path.exists()
     (line,) = (line for line in clean(world.ctx, everything=False).lines if line.path == path)
-    assert (line.action, line.reason) == ("removed", "its build did not end")
+    assert (line.action, line.reason) == ("removed", "unfinished build")
     assert not path.exists()
 
 

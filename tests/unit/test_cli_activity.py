@@ -160,7 +160,7 @@ def test_a_stage_promises_nothing_by_what_other_steps_took(tmp_path: Path) -> No
 
 def test_a_wait_and_a_script_are_remembered_too(tmp_path: Path) -> None:
     known = History(tmp_path / "durations.json")
-    making, clock = events.Notice("making node-1, and waiting until it runs"), Clock()
+    making, clock = events.Notice("creating node-1, and waiting until it runs"), Clock()
     it = activity(clock, making, verb="up", known=known)
     clock.now_s = 40.0
     it.see(events.StageStarted("facts", ("node-1",)))
@@ -242,10 +242,10 @@ def test_it_leaves_a_question_and_a_line_that_the_script_has_begun_alone(
         assert shown()
         spinner.pause()
         assert not shown()
-        spinner(events.Notice("making node-1"))
+        spinner(events.Notice("creating node-1"))
         spinner(events.ScriptOutput("stderr", b"epoch 1"))
         assert not shown()
         spinner(events.ScriptOutput("stderr", b" of 2\n"))
         spinner.activity.verb = "up"
         time.sleep(APPEARS_S + 3 * REDRAWN_S)
-        assert "making node-1 · " in capsys.readouterr().err
+        assert "creating node-1 · " in capsys.readouterr().err

@@ -159,7 +159,7 @@ def test_status_and_list_say_the_cost_so_far_and_the_hour(world: World) -> None:
     shown = world.invoke("status").stdout.splitlines()[1]
     assert shown == f"cost so far 1.23 CHF; 0.0989 CHF per hour; time limit {said}"
     head, line = world.invoke("list").stdout.splitlines()
-    assert " ".join(head.split()) == "CLUSTER PROVIDER NODES MADE COST TIME LIMIT ACTIVE RUN"
+    assert " ".join(head.split()) == "CLUSTER PROVIDER NODES CREATED COST TIME LIMIT RUN"
     assert ("2 running" in line, f"1.23 CHF  {text.moment(world.verbs.limit_s)}" in line) == (True, True)
 
 
@@ -224,7 +224,7 @@ def test_gc_is_a_dry_run_and_says_how_it_is_none(world: World) -> None:
         "CLUSTER  ID    OWNER  STATE   ACTION     WHY",
         "mine     ab12  ada    living  kept       it lives",
         "old      cd34  ada    left    to delete  not in state",
-        "far      ef56  ada    left    kept       of another home",
+        "far      ef56  ada    left    kept       of another machine",
         "to delete: instance node-1 of old (cd34)",
         "to delete: security-group group of old (cd34)",
         "to remove it: rain-deploy gc --delete -c far",

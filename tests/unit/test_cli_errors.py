@@ -246,7 +246,7 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_come_back_and_how_to_end_it(world
     result = world.invoke(verb, "-c", "mine", "job.py" if verb == "run" else "r1")
     assert result.exit_code == 130
     back, end = (f"rain-deploy {verb} r1 -c mine" for verb in ("attach", "cancel"))
-    assert result.stderr.splitlines()[-1] == f"run r1 goes on; next: {back}, or to end it: {end}"
+    assert result.stderr.splitlines()[-1] == f"run r1 continues; next: {back}, or to cancel: {end}"
 
 
 def test_a_run_that_was_only_shipped_is_not_said_to_go_on(world: World) -> None:
@@ -254,7 +254,7 @@ def test_a_run_that_was_only_shipped_is_not_said_to_go_on(world: World) -> None:
     world.verbs.events = (events.RunChanged("20261129-195411-7-9763-train", "shipped", "results go to x"),)
     world.verbs.error = KeyboardInterrupt()
     last = world.invoke("run", "job.py").stderr.splitlines()[-1]
-    assert last == "it is not known here if run 7 came into line; next: rain-deploy runs"
+    assert last == "interrupted before the node confirmed run 7; it may be queued; next: rain-deploy runs"
 
 
 def test_a_run_that_goes_on_is_named_by_its_number(world: World) -> None:
@@ -262,18 +262,18 @@ def test_a_run_that_goes_on_is_named_by_its_number(world: World) -> None:
     world.verbs.events = (events.RunChanged("20261129-195411-7-9763-train-all", "running"),)
     world.verbs.error = KeyboardInterrupt()
     last = world.invoke("run", "job.py").stderr.splitlines()[-1]
-    assert last == "run 7 goes on; next: rain-deploy attach 7, or to end it: rain-deploy cancel 7"
+    assert last == "run 7 continues; next: rain-deploy attach 7, or to cancel: rain-deploy cancel 7"
     assert len(last) < 80
 
 
 ENDINGS = {
     "tunnel": "the tunnel is closed",
-    "dashboard": "the way to the dashboard is closed",
+    "dashboard": "the tunnel to the dashboard is closed",
     "status": "status was interrupted",
     "list": "list was interrupted",
     "check": "check was interrupted",
     "runs": "runs was interrupted",
-    "exec -- true": "exec was interrupted; the command may go on on the nodes",
+    "exec -- true": "exec was interrupted; the command may still be running on the nodes",
 }
 
 
@@ -289,11 +289,11 @@ def test_what_was_only_looked_at_ends_calmly(world: World, words: str, said: str
 
 def test_a_no_is_one_plain_line(world: World) -> None:
     world.living()
-    world.verbs.error = Declined("nothing was made", next_step="rain-deploy up --nodes 3")
+    world.verbs.error = Declined("nothing was created", next_step="rain-deploy up --nodes 3")
     result = world.invoke("up")
     assert (result.exit_code, result.stderr.splitlines()[-1]) == (
         2,
-        "nothing was made; next: rain-deploy up --nodes 3",
+        "nothing was created; next: rain-deploy up --nodes 3",
     )
     assert "error" not in result.stderr
     assert json.loads(world.invoke("up", "--json").stdout)["error"]["code"] == "RD2"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rain_deploy.cli.commands.runs import points_text
+from rain_deploy.cli.commands.runs import points_text, run_text
 from rain_deploy.cli.show import text
 from rain_deploy.core.machine import by_number
 from rain_deploy.core.text import count
@@ -17,6 +17,7 @@ from rain_deploy.node.wire import PointRow
 from rain_deploy.runs.states import RunLine
 from rain_deploy.verbs.list import ClusterLine
 from rain_deploy.verbs.logs import PointsResult
+from tests.unit.fake_application import RUN as DONE
 from tests.unit.fake_application import World
 
 WIDTH = 80
@@ -126,3 +127,20 @@ def test_nodes_are_in_order_of_their_numbers() -> None:
 )
 def test_one_is_singular(number: int, noun: str, shown: str) -> None:
     assert count(number, noun) == shown
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cluster", "said"),
+    [
+        ("powered off", "default", 'not pulled yet; "rain-deploy pull 12" puts them into /somewhere'),
+        ("powered off", "mine", 'not pulled yet; "rain-deploy pull 12 -c mine" puts them into /somewhere'),
+        ("lost", "default", "not pulled"),  # their machine is gone
+    ],
+)
+def test_results_that_are_not_pulled_name_the_command_that_pulls_them(
+    outcome: str, cluster: str, said: str
+) -> None:
+    left = dataclasses.replace(
+        DONE, run=RUN, cluster=cluster, outcome=outcome, pulled=False, results_dir=Path("/somewhere")
+    )
+    assert run_text(left) == [f"run {RUN}: {outcome}", f"results: {said}"]

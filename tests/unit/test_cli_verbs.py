@@ -155,7 +155,7 @@ def test_up_assumes_a_provider_only_where_somebody_can_object(world: World, *, i
 
 def test_up_again_needs_no_provider(world: World) -> None:
     world.living("local")
-    assert world.invoke("up").stderr == "provider local: as when this cluster was made\n"
+    assert world.invoke("up").stderr == "provider local: as when this cluster was created\n"
 
 
 @pytest.mark.parametrize("words", [("up", "--hosts", "me@a"), ("sweep", "--hosts", "me@a", "job.py")])
@@ -168,7 +168,7 @@ def test_dry_run_prints_a_line_per_step_as_check_does(world: World, words: tuple
         "WHAT         STATE   FOUND",
         "node-1 me@a  change  installs it",
         "node-1 me@a  change  starts it",
-        "the scripts: the same command with -v",
+        "to see the scripts, add -v",
     ]
 
 
@@ -321,15 +321,15 @@ def test_down_calls_nothing_verified_that_was_forgotten(world: World) -> None:
 
 def test_down_of_a_name_that_is_not_there_names_those_that_are(world: World) -> None:
     for clusters, shown in {
-        ("default", "mine"): "(clusters here: default, mine); did you mean default?",
-        ("mine",): "(clusters here: mine)",
-        (): "(clusters here: none)",
+        ("default", "mine"): "(recorded: default, mine); did you mean default?",
+        ("mine",): "(recorded: mine)",
+        (): "(recorded: none)",
     }.items():
         world.verbs.down_result = DownResult("defualt", nothing=True, clusters=clusters)
         result = world.invoke("down", "-c", "defualt")
         assert result.exit_code == 0
         first = result.stdout.splitlines()[0]
-        assert first.startswith(f"there is no record of cluster defualt here {shown}")
+        assert first.startswith(f"cluster defualt is not recorded on this machine {shown}")
 
 
 def test_status_and_list_and_runs_are_tables(world: World) -> None:
@@ -340,9 +340,7 @@ def test_status_and_list_and_runs_are_tables(world: World) -> None:
         "node-2  governor  ready     2                   127.1.0.2",
         "run r1: done, hsearch.py",
     ]
-    assert world.invoke("list").stdout.splitlines()[0] == (
-        "CLUSTER  PROVIDER  NODES  MADE              ACTIVE RUN"
-    )
+    assert world.invoke("list").stdout.splitlines()[0] == ("CLUSTER  PROVIDER  NODES  CREATED           RUN")
     head, line = world.invoke("runs").stdout.splitlines()
     assert head == "NO  RUN  STATE  STARTED                 TOOK  RESULTS  SCRIPT"
     assert line.split()[:3] == ["1", "r1", "done"]
@@ -538,7 +536,7 @@ def test_a_question_is_answered_by_yes_by_the_user_or_not_at_all(world: World) -
     world.verbs.question = "Cancel r1?"
     refused = world.invoke("down")
     assert (refused.exit_code, world.verbs.answer) == (2, None)
-    assert "error[RD2]: Cancel r1? There is no terminal to answer at." in refused.stderr
+    assert "error[RD2]: cannot ask without a terminal: Cancel r1?" in refused.stderr
     assert "next: rain-deploy down --yes\n" in refused.stderr
     assert (world.invoke("down", "-y").exit_code, world.verbs.answer) == (0, True)
     world.interactive = True
@@ -564,12 +562,12 @@ def test_the_step_after_a_no_repeats_what_was_typed_but_no_secret(
 ) -> None:
     world.environ["C"] = "secret"
     verb, rest = TYPED[words].split(" ", 1)
-    world.verbs.question = "Go on?"
+    world.verbs.question = "Continue?"
     told = world.invoke(*words)
     assert f"next: rain-deploy {verb} --yes {rest}\n" in told.stderr
     world.interactive = True
     for step in (None, f"rain-deploy {verb} -c mine"):
-        world.verbs.error = UsageError("nothing was made", next_step=step)
+        world.verbs.error = UsageError("nothing was created", next_step=step)
         told = world.invoke(*words, answer="n\n")
         assert f"next: rain-deploy {verb} {rest}\n" in told.stderr
         assert "secret" not in told.stderr

@@ -243,7 +243,7 @@ def test_which_provider(
     flags: Settings, file: Settings, living: str | None, credentials: str | None, chosen: str
 ) -> None:
     provider, reason = choose_provider(
-        flags, file, living=living, credentials=lambda: credentials, must_be_named=False
+        flags, file, recorded=living, credentials=lambda: credentials, must_be_named=False
     )
     assert (provider, bool(reason)) == (chosen, True)
 
@@ -251,7 +251,7 @@ def test_which_provider(
 @pytest.mark.parametrize("credentials", [FOUND, None])
 def test_credentials_alone_name_no_provider_where_nobody_can_object(credentials: str | None) -> None:
     with pytest.raises(UsageError, match="no provider given"):
-        choose_provider({}, {}, living=None, credentials=lambda: credentials, must_be_named=True)
+        choose_provider({}, {}, recorded=None, credentials=lambda: credentials, must_be_named=True)
 
 
 def test_hosts_for_another_provider_are_refused() -> None:
@@ -259,7 +259,7 @@ def test_hosts_for_another_provider_are_refused() -> None:
         choose_provider(
             {"provider": "local", "hosts": (("a", ""),)},
             {},
-            living=None,
+            recorded=None,
             credentials=lambda: None,
             must_be_named=True,
         )

@@ -223,5 +223,5 @@ def test_damaged_node_code_says_what_brings_it_again(machine: Machine, name: str
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert done.stderr.startswith("our code on this node is damaged")
-    assert "`rain-deploy up` brings it again" in done.stderr
+    assert done.stderr.startswith("rain-deploy's code on this node is damaged")
+    assert '"rain-deploy up" reinstalls it' in done.stderr

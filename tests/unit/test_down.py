@@ -29,8 +29,8 @@ from rain_deploy.errors import (
     HostKeyError,
     InputError,
     KeyRefused,
+    NotVerified,
     PullFailed,
-    Unproved,
     UsageError,
 )
 from rain_deploy.parts.facts import DEBIAN_12
@@ -91,7 +91,7 @@ def test_a_down_that_is_declined_leaves_the_record_as_it_was(world: World) -> No
     world.store.save_cluster(before)
     has_a_run(world, before, "running")
     world.answers.append(False)
-    with pytest.raises(UsageError, match="was left as it is"):
+    with pytest.raises(UsageError, match="did not change"):
         down(world.ctx, "one")
     assert as_before(world, before) == before
     assert len(world.names()) == 3
@@ -304,7 +304,7 @@ def forgotten(world: World) -> None:
 
 def test_without_a_record_what_the_account_has_is_named_with_what_deletes_it(world: World) -> None:
     forgotten(world)
-    with pytest.raises(Unproved, match="instance node-2") as caught:
+    with pytest.raises(NotVerified, match="instance node-2") as caught:
         down(world.ctx, "one", account=spec_of(world))
     assert caught.value.next_step == "rain-deploy gc --delete -c one"
     assert len(world.names()) == 3, "it deletes nothing"
@@ -331,7 +331,7 @@ def test_what_is_being_deleted_is_not_left(world: World) -> None:
 
 def test_an_account_that_does_not_answer_proves_nothing(world: World) -> None:
     world.cloud.silent = True
-    with pytest.raises(Unproved, match="does not answer") as caught:
+    with pytest.raises(NotVerified, match="does not answer") as caught:
         down(world.ctx, "one", account=spec_of(world))
     assert caught.value.next_step == "rain-deploy gc -c one"
 
@@ -341,7 +341,7 @@ def test_credentials_that_are_refused_prove_nothing(world: World) -> None:
         raise CredentialsError("the key was revoked")
 
     ctx = replace(world.ctx, provider_for=refused)
-    with pytest.raises(Unproved, match="the key was revoked"):
+    with pytest.raises(NotVerified, match="the key was revoked"):
         down(ctx, "one", account=spec_of(world))
 
 
@@ -561,7 +561,7 @@ def test_a_host_that_is_gone_for_good_is_forgotten_and_all_others_are_ended(
     cluster = of_ones_own(world)
     node = cluster.nodes[index]
     lost(world, node)
-    with pytest.raises((Unproved, HostKeyError)) as caught:
+    with pytest.raises((NotVerified, HostKeyError)) as caught:
         down(world.ctx, "one")
     add_way_out(world.ctx, "one", caught.value)
     assert f"rain-deploy down -c one --forget {node.name}" in str(caught.value.next_step)
@@ -615,7 +615,7 @@ def test_a_forgotten_host_stays_forgotten_if_the_rest_cannot_go_yet(world: World
     cluster = of_ones_own(world)
     gone(world, cluster.nodes[1])
     gone(world, cluster.nodes[2])
-    with pytest.raises(Unproved):
+    with pytest.raises(NotVerified):
         down(world.ctx, "one", forget=("node-3",))
     left = world.store.cluster("one")
     assert left

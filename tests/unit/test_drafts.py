@@ -14,7 +14,7 @@ import pytest
 
 from rain_deploy.core.layout import TEMPORARY
 from rain_deploy.results.pull import partial_places
-from rain_deploy.state.drafts import clear_drafts, clear_noted, draft_beside, noted
+from rain_deploy.state.drafts import clear_drafts, clear_noted, draft_next_to, noted
 from rain_deploy.wiring import context
 
 DRAFTS = (
@@ -72,10 +72,10 @@ def test_a_home_that_is_not_there_is_no_fault(tmp_path: Path) -> None:
 
 WORKS = """
 import pathlib, sys, time
-from rain_deploy.state.drafts import draft_beside, noted
+from rain_deploy.state.drafts import draft_next_to, noted
 home, place, how = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
 if how == "fetch":
-    draft = draft_beside(home, place)
+    draft = draft_next_to(home, place)
 else:
     from rain_deploy.results.pull import _partial_directory, partial_places
     kept = noted(home, *partial_places(place))
@@ -133,7 +133,7 @@ def test_a_directory_in_which_another_command_works_by_now_stays(tmp_path: Path)
 
 def test_a_command_that_ends_leaves_neither_draft_nor_note(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
-    with draft_beside(tmp_path / "home", tmp_path / "x") as draft:
+    with draft_next_to(tmp_path / "home", tmp_path / "x") as draft:
         (draft / "half").touch()
         assert len(list((tmp_path / "home/locks").iterdir())) == 1
     assert list((tmp_path / "home/locks").iterdir()) == []

@@ -186,7 +186,7 @@ def test_the_port_of_a_run_that_is_not_over_goes_to_no_other(world: World) -> No
 def test_a_line_that_is_full_takes_no_more(world: World) -> None:
     for _ in RUN_PORTS:
         world.node.states[detached(world).id] = "queued"
-    with pytest.raises(Locked, match="no more fit in line"):
+    with pytest.raises(Locked, match="no more can be queued"):
         detached(world)
     assert len(world.store.runs()) == len(RUN_PORTS)
 
@@ -380,7 +380,7 @@ def test_a_node_that_does_not_come_back_is_given_up(world: World) -> None:
 
 def test_a_run_that_was_never_in_line_is_told_as_that(world: World) -> None:
     world.node.follows = [([], 10)]
-    with pytest.raises(InputError, match="was never in line") as caught:
+    with pytest.raises(InputError, match="was never queued") as caught:
         follow(world.ctx, CLUSTER, RUN)
     assert caught.value.next_step == "rain-deploy run -c one s.py"
 

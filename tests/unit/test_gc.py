@@ -189,7 +189,7 @@ def test_nothing_goes_without_a_yes_and_what_would_go_is_named_before(world: Wor
     with pytest.raises(UsageError, match="nothing was deleted"):
         run_gc(world)
     assert len(world.cloud.held) == 4
-    assert f"({lost}), this home made it and no longer has it on record: " in world.told
+    assert f"({lost}), this machine created it and no longer has a record of it: " in world.told
     assert "instance node-1" in world.told
     world.answers.append(False)
     run_gc(world, "another")  # of what has nothing to delete, nobody is asked

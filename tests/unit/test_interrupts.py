@@ -88,7 +88,7 @@ def test_what_has_begun_is_waited_for_where_it_must_be_recorded(tmp_path: Path) 
     ("waits", "said"),
     [
         ("keeps", "still recorded: cluster default: node-1, node-2;"),
-        ("forgets", "nothing of cluster default is on record"),
+        ("forgets", "cluster default is not recorded"),
         ("forgets_a_part", "still recorded: cluster default: node-1;"),
     ],
 )
@@ -103,7 +103,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_says_what_is_true_now(
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert f"interrupted again: leaving at once; {said}" in stderr
+    assert f"interrupted again: stopping now; {said}" in stderr
     assert ("remove it with: rain-deploy down" in stderr) == ("still" in said)
 
 

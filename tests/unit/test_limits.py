@@ -159,7 +159,7 @@ def test_where_the_labels_cannot_be_written_the_record_says_what_the_machines_ob
 
     monkeypatch.setattr(world.cloud, "set_expiry", refuse)
     with pytest.raises(
-        type(FAILURES[failure]), match="holds on node-1, node-2, node-3 and is recorded"
+        type(FAILURES[failure]), match="is set on node-1, node-2, node-3 and recorded"
     ) as caught:
         extend(world.ctx, "one", HOUR_S)
     monkeypatch.undo()
@@ -169,7 +169,7 @@ def test_where_the_labels_cannot_be_written_the_record_says_what_the_machines_ob
     assert on_record(world) == expected_s
     assert caught.value.next_step == "to write the labels: rain-deploy up -c one"
     drift = status(world.ctx, "one").drift
-    assert sum("the time limit in its label is another" in sentence for sentence in drift) == 3
+    assert sum("its label shows another time limit" in sentence for sentence in drift) == 3
     as_up_ends(world)
     assert labels(world) == {expected_s}
     assert status(world.ctx, "one").limit_s == expected_s
@@ -181,7 +181,7 @@ def test_a_limit_that_one_node_refuses_is_taken_back_everywhere(world: World) ->
     for node in cluster.nodes[1:]:
         (world.nodes.machine(node.host.machine) / "limit").write_text(f"{math.floor(cluster.limit_s)}\n")
     (world.nodes.machine(cluster.nodes[0].host.machine) / "limit").unlink()
-    with pytest.raises(InstallFailed, match="the time limit was left as it was"):
+    with pytest.raises(InstallFailed, match="the time limit did not change"):
         extend(world.ctx, "one", HOUR_S)
     assert labels(world) == {cluster.limit_s}
     assert not (world.nodes.machine(cluster.nodes[0].host.machine) / "limit").exists()
@@ -203,7 +203,7 @@ def test_an_extend_that_is_killed_half_way_is_shown_and_completed_by_up(
         patch.setattr(world.nodes, "run", kill)
         with pytest.raises(KeyboardInterrupt):
             extend(world.ctx, "one", HOUR_S)
-    assert any("a command that moved its time limit did not end" in each for each in drift_of(world))
+    assert any("a command was changing the time limit and did not finish" in each for each in drift_of(world))
     assert cluster.limit_s is not None
     as_up_ends(world)
     assert on_nodes(world, cluster) == {str(math.floor(cluster.limit_s + HOUR_S))}
@@ -248,7 +248,7 @@ def test_a_node_that_took_the_new_limit_before_its_connection_was_lost_gets_the_
 ) -> None:
     cluster = limited(world, HOUR_S)
     losing(world, name, monkeypatch, times=1)
-    with pytest.raises(Unreachable, match=r"the time limit was left as it was\)"):
+    with pytest.raises(Unreachable, match=r"the time limit did not change\)"):
         extend(world.ctx, "one", HOUR_S)
     assert cluster.limit_s is not None
     assert on_nodes(world, cluster) == {str(math.floor(cluster.limit_s))}

@@ -26,7 +26,7 @@ from rain_deploy.node.service.keeper import targets
 from rain_deploy.node.service.process import node_argv
 from rain_deploy.node.service.report import interrupted
 from rain_deploy.node.wire import (
-    LACKING,
+    MODULES_MISSING,
     ClusterConfig,
     Member,
     NeededModule,
@@ -55,7 +55,7 @@ def test_a_run_whose_variables_are_deleted_is_not_queued(
     run = ship(tmp_path, "r", 1)
     run.forget_env()
     assert join(run.path, no_wait=False) == 1
-    assert "start it anew" in capsys.readouterr().err
+    assert "run the script again" in capsys.readouterr().err
     assert run.status().state == RunState.SHIPPED
 
 
@@ -96,7 +96,7 @@ def test_a_run_that_imports_what_is_not_installed_is_not_queued(
     (tmp_path / "site/only_there.py").touch()
     run = ship(tmp_path, "r", 1, imports=to_json([there, installed_, maybe, sure]), packages=packages)
     write_json(run.path / "env.json", {"SECRET": "x"})
-    assert join(run.path, no_wait=False) == LACKING
+    assert join(run.path, no_wait=False) == MODULES_MISSING
     assert read_modules(capsys.readouterr().err) == (sure,)
     assert run.status().state == RunState.SHIPPED
     assert not (run.path / "env.json").exists()

@@ -159,7 +159,7 @@ def test_a_node_that_has_its_environment_needs_no_python_of_the_system() -> None
         ),
         (
             replace(DEBIAN_12, disks=(Disk("/var/lib/rain-deploy", "/", 9 << 30, "mounted read-only"),)),
-            "/ is mounted read-only; everything of ours would be in /var/lib/rain-deploy",
+            "/ is mounted read-only; rain-deploy needs /var/lib/rain-deploy on it",
         ),
         (
             replace(DEBIAN_12, uid=1000, user="ubuntu", route_address="10.0.0.1"),

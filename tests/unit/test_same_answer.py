@@ -120,7 +120,7 @@ def user(place: Path, facts: Facts) -> User:
         ),
         (
             replace(KNOWN, disks=(Disk(ROOT_BASE, "/var", 90 << 30, "mounted noexec"),)),
-            f"/var is mounted noexec; everything of ours would be in {ROOT_BASE}",
+            f"/var is mounted noexec; rain-deploy needs {ROOT_BASE} on it",
         ),
     ],
     ids=["Debian 13", "Ubuntu 24.04", "architecture", "disk", "noexec"],
@@ -131,7 +131,7 @@ def test_what_up_refuses_check_and_the_dry_run_refuse_and_nothing_reaches_the_ma
     me = user(tmp_path, facts)
     assert me.refusals(SPEC) == ([refusal], refusal, refusal)
     assert me.executor.asked == []
-    assert me.ctx.store.cluster("one") is None, "what up made is undone"
+    assert me.ctx.store.cluster("one") is None, "what up created is undone"
 
 
 def test_packages_that_need_root_are_refused_by_all_three(tmp_path: Path) -> None:

@@ -207,7 +207,8 @@ def test_a_file_that_is_read_and_not_here_names_files(project: Path, what: str) 
     (sentence,) = of(project, "main.py").missing
     line = MISSING[what].count("\n") + 1
     assert (
-        sentence == f"main.py, line {line} reads data/train.csv, which is not here; --files PATH sends more"
+        sentence
+        == f"main.py, line {line} reads data/train.csv, which does not exist here; --files sends more"
     )
 
 

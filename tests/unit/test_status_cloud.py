@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.cluster.lookup import add_standing
+from rain_deploy.cluster.lookup import add_existing
 from rain_deploy.cluster.plan import plan_up
 from rain_deploy.cluster.power import awake
 from rain_deploy.cluster.seen import VIEW_S, look
@@ -65,7 +65,7 @@ def test_what_the_cloud_tells_otherwise_is_drift(world: World) -> None:
     assert result.drift == (
         "node-3: its machine is gone",
         "node-2: its machine is stopped",
-        "node-9: a machine of this cluster that is not on record (zone/stray)",
+        "node-9: a machine of this cluster that is not recorded (zone/stray)",
     )
     assert isinstance(result.problem, Drift)
     assert [line.state for line in result.nodes] == ["ready", "stopped", "gone", "ready"]
@@ -167,7 +167,7 @@ def test_machines_of_an_up_that_was_killed_are_shown_as_the_cloud_tells_them(wor
     ]
     assert result.governors == 0
     assert result.per_hour == pytest.approx(1.1)
-    assert result.drift[0] == "its last `up` did not end"
+    assert result.drift[0] == 'the last "up" did not finish'
     assert [line for line in result.drift if "node-1" in line] == [
         "node-1: its machine runs and is not a node yet (id-2)"
     ]
@@ -217,7 +217,7 @@ def test_what_is_shown_without_the_account_says_how_old_it_is(world: World) -> N
     (sentence,) = status(world.ctx, "one").drift
     assert sentence.startswith(
         "it is unknown if the machines run: the API does not answer; "
-        f"shown from the record of {hour(seen_s, time.time())[:5]}"
+        f"showing what was recorded at {hour(seen_s, time.time())[:5]}"
     )
     (line,) = list_clusters(world.ctx).clusters
     assert (line.state, line.unknown) == ("unknown", "the API does not answer")
@@ -255,7 +255,7 @@ def prices(world: World) -> tuple[float | None, float | None, float]:
     """The cost by status and by list, and the price that an error names."""
     error = RainDeployError("it failed")
     shown, (line,) = status(world.ctx, "one"), list_clusters(world.ctx).clusters
-    add_standing(world.ctx, "one", error)
+    add_existing(world.ctx, "one", error)
     named = re.search(r"\(([0-9.]+) CHF per hour", error.still_running or "")
     assert named
     assert shown.per_hour == pytest.approx(float(named[1]))

@@ -23,7 +23,7 @@ def test_a_cluster_that_is_there_stays_without_a_yes(tmp_path: Path) -> None:
     world = World.at(tmp_path)
     cluster = world.cluster("one")
     no = replace(world.ctx, confirm=lambda _: False)
-    with pytest.raises(UsageError, match="was left as it is"):
+    with pytest.raises(UsageError, match="did not change"):
         sweep(no, ClusterSpec("one", cluster.provider, "test"), RunSpec(tmp_path / "s.py"))
     assert world.store.cluster("one") == cluster
     assert world.names() == ["node-1", "node-2", "node-3"]

@@ -56,14 +56,17 @@ def test_a_machine_that_is_off_is_started_told_its_limit_and_its_runs_are_over(w
     assert [call for call, _ in world.cloud.calls] == ["survey", "start"]
     assert world.nodes.limit(cluster.server.host.machine) == str(int(cluster.limit_s or 0))
     assert [verb for _, verb in world.nodes.asked][-1] == "interrupted"
-    assert "was powered off; starting it: it stays on for 30 min, and no run goes on" in world.told
+    assert (
+        "starting node-1 of one, which was powered off; it stays on for 30 min; runs are not resumed"
+        in world.told
+    )
 
 
 def test_a_machine_that_may_idle_less_than_half_an_hour_says_so(world: World) -> None:
     cluster = world.cluster(machines=Machines(idle_s=600.0))
     world.cloud.power_off("node-1")
     wake(world, cluster)
-    assert "it stays on for 10 min, and" in world.told
+    assert "it stays on for 10 min; runs" in world.told
     assert "has passed" not in world.told
 
 

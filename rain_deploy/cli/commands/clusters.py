@@ -65,7 +65,7 @@ def _nodes_table(nodes: Sequence[NodeLine]) -> str:
 
 
 def announced(session: Session) -> ClusterSpec:
-    """Return the cluster that is wanted; say its provider and why, and, in red, if everybody may try SSH."""
+    """Return the wanted cluster; say its provider and why, and, in red, if SSH is open to everyone."""
     nothing_is_done = session.verb == "check" or session.flags.get("dry_run")
     spec = session.cluster_spec(must_be_named=not nothing_is_done)
     session.say(f"provider {spec.provider}: {spec.provider_reason}")
@@ -76,7 +76,7 @@ def announced(session: Session) -> ClusterSpec:
 
 
 def planned(session: Session, spec: ClusterSpec) -> tuple[PlanResult, text.Text]:
-    """Return what ``up`` would make and run on each node, and the text of it, also for --quiet."""
+    """Return what ``up`` would create and run on each node, and the text of it, also for --quiet."""
     from rain_deploy.verbs.up import plan
 
     session.done = False
@@ -85,14 +85,14 @@ def planned(session: Session, spec: ClusterSpec) -> tuple[PlanResult, text.Text]
         f"cluster {result.cluster}, provider {result.provider}; nothing was done",
         f"facts: {text.clean(result.facts)}",
         *(text.clean(sentence) for sentence in result.offer),
-        *(f"would make: {text.clean(thing)}" for thing in result.creates),
+        *(f"would create: {text.clean(thing)}" for thing in result.creates),
     ]
     rows = []
     for host in result.hosts:
         subject = f"{host.host} {host.label}".strip()
-        rows += [(subject, "change", step) for step in host.steps] or [(subject, "ok", "nothing is lacking")]
+        rows += [(subject, "change", step) for step in host.steps] or [(subject, "ok", "nothing is missing")]
     if not session.verbose:
-        return result, [*lines, _findings_table(rows), "the scripts: the same command with -v"]
+        return result, [*lines, _findings_table(rows), "to see the scripts, add -v"]
     for host in result.hosts:
         lines.append(f"\n# {host.host} {host.label}".rstrip())
         for stage in host.stages:
@@ -139,8 +139,8 @@ def scale_command(session: Session, *, nodes: int) -> Shown:
     """
     from rain_deploy.verbs.scale import scale
 
-    living = session.ctx.store.cluster(session.cluster)
-    provider = {"provider": living.provider} if living else {}
+    recorded = session.ctx.store.cluster(session.cluster)
+    provider = {"provider": recorded.provider} if recorded else {}
     session.flags = {**session.flags, "nodes": nodes, **provider}
     result = session.call(scale, session.cluster_spec(), nodes)
     now, hourly = count(result.after, "node"), result.per_hour
@@ -207,7 +207,7 @@ def list_command(session: Session) -> Shown:
     from rain_deploy.verbs.list import list_clusters
 
     result = session.call(list_clusters)
-    head = ("CLUSTER", "PROVIDER", "NODES", "MADE", ">COST", "TIME LIMIT", "ACTIVE RUN")
+    head = ("CLUSTER", "PROVIDER", "NODES", "CREATED", ">COST", "TIME LIMIT", "RUN")
     rows = []
     for line in result.clusters:
         up = "" if line.up else "not up"
@@ -226,9 +226,9 @@ def down_text(result: DownResult) -> text.Text:
     if result.nothing:
         looked = "; ".join(result.certificate) or f"to look in an account: rain-deploy gc -c {result.cluster}"
         near = difflib.get_close_matches(result.cluster, result.clusters, n=1)
-        here = f"(clusters here: {', '.join(result.clusters) or 'none'})"
-        here += f"; did you mean {near[0]}?" if near else ""
-        return [f"there is no record of cluster {result.cluster} here {here}", text.clean(looked)]
+        known = f"(recorded: {', '.join(result.clusters) or 'none'})"
+        known += f"; did you mean {near[0]}?" if near else ""
+        return [f"cluster {result.cluster} is not recorded on this machine {known}", text.clean(looked)]
     lines = map(text.clean, result.lines)
     return [*lines, f"cluster {result.cluster} is down, {text.seconds(result.seconds)}{result.costs}"]
 

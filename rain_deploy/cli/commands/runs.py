@@ -37,12 +37,10 @@ def run_text(result: RunResult) -> text.Text:
         again = f"rain-deploy attach {result.run}{text.cluster_flag(result.cluster)}"
         return [f"run {result.run} is {result.state}", *ends, f"next: {again}"]
     if not result.pulled:
-        stood = f"run {result.run}: {result.outcome}"
-        return [
-            stood,
-            f"results: on {result.cluster}, not pulled; they go to {text.near(result.results_dir)}",
-            *ends,
-        ]
+        head, pull = f"run {result.run}: {result.outcome}", f"rain-deploy pull {text.short(result.run)}"
+        pull += text.cluster_flag(result.cluster)
+        results = f'results: not pulled yet; "{pull}" puts them into {text.near(result.results_dir)}'
+        return [head, "results: not pulled" if result.outcome == "lost" else results, *ends]
     states = ", ".join(f"{number} {state}" for state, number in result.point_states.items())
     each = f" ({states})" if len(result.point_states) > 1 else ""
     brought = [
@@ -74,7 +72,7 @@ def script_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def run_spec(session: Session, script: Path, args: tuple[str, ...]) -> RunSpec:
-    """Return what is to be run, once the script has been looked at.  InputError."""
+    """Check the script and return the spec of the run.  InputError."""
     from rain_deploy.options import spec
     from rain_deploy.runs.source import read_script
 
@@ -102,8 +100,8 @@ def run_command(session: Session, *, script: Path, args: tuple[str, ...]) -> Sho
     from rain_deploy.verbs.run import run
 
     wanted = run_spec(session, script, args)
-    if living := session.ctx.store.cluster(session.cluster):
-        refuse_rented(living.provider, session.flags)
+    if recorded := session.ctx.store.cluster(session.cluster):
+        refuse_rented(recorded.provider, session.flags)
     result = session.call(run, session.cluster, wanted)
     return result, run_text(result)
 
@@ -236,10 +234,10 @@ def points_text(result: PointsResult) -> text.Text:
     for row in result.rows:
         number += row.point
         given = (_cell(row.parameters.get(name)) for name in names)
-        stood = (row.state, row.node or "", text.seconds(row.duration_s), row.message)
+        tail = (row.state, row.node or "", text.seconds(row.duration_s), row.message)
         shown = (str(number) if row.point else "", "" if row.parameters else row.name)
         got = (_cell(row.values.get(name)) for name in values)
-        rows.append((*shown, *given, *((_cell(row.value),) if plain else ()), *got, *stood))
+        rows.append((*shown, *given, *((_cell(row.value),) if plain else ()), *got, *tail))
     columns = (f">{name}" for name in (*names, *(("VALUE",) if plain else ()), *values))
     head = (">NO", "NAME", *columns, "STATE", "NODE", ">TOOK", "REASON")
     return [text.table(head, rows)]

@@ -1,1 +1,1 @@
-"""What several commands show: text, tables, progress, JSON."""
+"""Output of several commands: text, tables, progress, JSON."""

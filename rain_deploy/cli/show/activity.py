@@ -1,4 +1,4 @@
-"""What the command does at this moment, as one line that moves: what, how far, for how long, how long yet."""
+"""Build the moving progress line: the current step, the progress, the time so far and the time left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long each step took the last time, so that progress can say how much is left."""
+"""Durations of the steps the last time, so that progress can show the time left."""
 
 from __future__ import annotations
 

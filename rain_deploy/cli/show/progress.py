@@ -31,7 +31,7 @@ class Sink:
 
     script_to_stderr: bool = False
     run: str = ""  # the run that the command is about, because Ctrl-C has to name it
-    queued: bool = False  # True once the node has said that the run is in line
+    queued: bool = False  # True once the node has confirmed that the run is queued
     lost: OutputLost | None = None  # why the script's output is no longer shown
     on_point: Callable[[PointRow], None] | None = None  # for the one verb that shows points as they change
     activity: Activity = field(default_factory=Activity)
@@ -61,7 +61,7 @@ class Sink:
         except OutputLost as lost:
             if lost.reader_gone:
                 raise
-            self.lost = lost  # the run goes on, and the script's output is among its results
+            self.lost = lost  # the run continues, and the script's output is among its results
             echo(f"{lost.message}; the rest of what the script prints is in the results only", err=True)
 
     def pause(self) -> None:

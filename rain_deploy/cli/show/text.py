@@ -85,8 +85,8 @@ def table(
 ) -> str:
     """Return aligned columns, without those that are empty; lines are cut at ``width`` or the terminal's.
 
-    A head that starts with ``>`` names a column of numbers.  ``wrap``: the last column is not cut but goes on
-    in the next line.
+    A head that starts with ``>`` names a column of numbers.  ``wrap``: the last column is not cut, but
+    continues in the next line.
     """
     if width is None and is_terminal(sys.stdout):
         width = shutil.get_terminal_size().columns

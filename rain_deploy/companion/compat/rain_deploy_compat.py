@@ -1,4 +1,4 @@
-"""What Rain 0.4.0 needs on Python 3.11, and the way from ``localhost:7210`` to the cluster's server."""
+"""Makes Rain 0.4.0 work on Python 3.11, and the way from ``localhost:7210`` to the cluster's server."""
 
 import os
 import sys

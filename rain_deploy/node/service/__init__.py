@@ -1,1 +1,1 @@
-"""What runs all the time on a node: the keeper, the supervisor, and the processes that they start."""
+"""The processes that always run on a node: the keeper, the supervisor, and the processes that they start."""

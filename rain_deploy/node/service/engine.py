@@ -32,7 +32,7 @@ _GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 _THREADS = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
 _THREADS += ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"]
 ONE_THREAD = dict.fromkeys(_THREADS, "1")
-"""What a script and its tasks get: a node runs as many tasks at a time as it has CPUs."""
+"""Variables of a script and its tasks: a node runs as many tasks at a time as it has CPUs."""
 _SEEN_AT_ONCE = {"PYTHONUNBUFFERED": "1"}  # what a task prints is in its log while it runs
 _RUST = {"RUST_LOG": "info", "RUST_BACKTRACE": "0"}
 """We read Rain's logs, so they must not depend on the user's variables."""
@@ -166,7 +166,7 @@ def probe(host: str, port: int, *, expect: int, deadline_s: float, warm: bool) -
 
 def environment_damage(config: NodeConfig) -> str:
     """Return why the Python environment cannot be used; empty if its Python starts and no file differs."""
-    argv = [config.python, "-I", "-S", str(config.code / "node" / "sound.py")]
+    argv = [config.python, "-I", "-S", str(config.code / "node" / "verify.py")]
     pipe = subprocess.PIPE
     try:
         subprocess.run(argv, cwd=config.env, stderr=pipe, text=True, check=True, timeout=_READY_DEADLINE_S)

@@ -14,7 +14,7 @@ from .process import Process, Service, end, group, leader, scan
 
 _BUSY_POLL_S = 0.03
 _FRESH_S = 30.0
-"""How long after a governor's end the keeper polls often, because another server is expected soon."""
+"""Time after a governor's end in which the keeper polls often, because another server is expected soon."""
 _IDLE_POLL_S = 0.5
 _LONGEST_PAUSE_S = 2.0
 _RUN_OVER_S = 60.0

@@ -9,7 +9,7 @@ from ..wire import NodeConfig
 from .process import identify
 
 NEVER_QUEUED_S = 3600.0
-"""So old, a run that is not in line never comes there: what brings it takes half of that at most."""
+"""A run that is not queued at this age is never queued: sending it takes at most half as long."""
 
 
 def tidy(config: NodeConfig, *, idle: bool) -> None:

@@ -24,7 +24,7 @@ SHOWN = {"keeper": "governor", "supervisor": "runner"}  # what users know these 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _START_DEADLINE_S = 10.0
 _RECORD_DEADLINE_S = 2.0
-"""How long a service may take from its lock to its recorded identity: the disk may be busy."""
+"""Deadline of a service from its lock to its recorded identity: the disk may be busy."""
 _LOOK_EVERY_S = 1.0
 _FAULT_PAUSE_S = 1.0
 

@@ -1,4 +1,4 @@
-"""What a node answers about its services and runs.  A run that nothing works on any more is ended first."""
+"""Report the services and runs of a node.  First ends runs that no process serves any more."""
 
 import os
 import shutil

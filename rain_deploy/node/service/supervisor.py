@@ -76,7 +76,7 @@ class Supervisor:
         return waiting
 
     def meanwhile(self) -> None:
-        """Check the keeper and the line while a run goes on."""
+        """Check the keeper and the line while a run is active."""
         self._service.look_after()
         if time.monotonic() - self._line_checked_s > _LINE_EVERY_S:
             self._line_checked_s = time.monotonic()

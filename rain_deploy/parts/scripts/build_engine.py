@@ -38,7 +38,7 @@ _say = functools.partial(print, file=sys.stderr, flush=True)
 
 
 class BuildError(Exception):
-    """What went wrong, as one message for the user."""
+    """A failed build, with one message for the user."""
 
 
 class Pin(NamedTuple):

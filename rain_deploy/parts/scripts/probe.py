@@ -116,7 +116,7 @@ def usable(path: str, question: dict[str, Any]) -> bool:
     if kind == "code" and digest == question["code"]:
         return code_digest(directory) == digest
     if kind == "envs" and digest == question["environment"]:
-        return succeeds("bin/python", "-I", "-S", "-c", question["sound"], cwd=directory)
+        return succeeds("bin/python", "-I", "-S", "-c", question["verify"], cwd=directory)
     return True
 
 

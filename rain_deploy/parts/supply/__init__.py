@@ -1,1 +1,1 @@
-"""What this machine brings for the nodes: programs that it keeps, and the requirements, resolved."""
+"""Supplies of this machine for the nodes: programs that it keeps, and the requirements, resolved."""

@@ -53,7 +53,7 @@ class Api:
         self.patience = replace(patience or Patience(), notice=notice)
         self.zone = account.zone or DEFAULT_ZONE
         self.ahead_s: float | None = None
-        """How far the clock here is ahead of the API's by its last answer; None before the first."""
+        """Seconds by which the clock here is ahead of the API's by its last answer; None before the first."""
         self.notice = notice
         self._connections = Connections(account, adapter)
         self._lock = threading.Lock()

@@ -25,12 +25,14 @@ from rain_deploy.providers.exoscale.labels import shared_name
 from rain_deploy.providers.exoscale.rules import Difference, Rule, compare, rain_rules, ssh_rules
 
 EVENTS_OF = timedelta(minutes=30)
-"""How far back to ask for events: more than a clock can be wrong whose signatures are accepted."""
+"""Age of the oldest events to ask for: more than a clock can be wrong whose signatures are accepted."""
 _MOST_KEYS = 9
 
 
-UNTOLD = "Exoscale does not say from which address it sees this machine, so SSH cannot be opened to it"
-NAME_IT = "name it: --allow-ip ADDRESS"
+ADDRESS_UNKNOWN = (
+    "Exoscale does not say from which address it sees this machine, so SSH cannot be opened to it"
+)
+NEXT_STEP = "pass it: --allow-ip ADDRESS"
 
 
 def recent_events(api: Api) -> list[dict[str, Any]]:
@@ -39,9 +41,9 @@ def recent_events(api: Api) -> list[dict[str, Any]]:
     try:
         events: list[dict[str, Any]] = api.read("list-events", **{"from": since})
     except (Absent, Refused, CredentialsError, Unknown) as error:
-        raise InputError(f"{UNTOLD} ({error.message})", next_step=NAME_IT) from error
+        raise InputError(f"{ADDRESS_UNKNOWN} ({error.message})", next_step=NEXT_STEP) from error
     if events and not any(event.get("source-ip") for event in events):
-        raise InputError(UNTOLD, next_step=NAME_IT)
+        raise InputError(ADDRESS_UNKNOWN, next_step=NEXT_STEP)
     return events
 
 
@@ -171,27 +173,27 @@ class SecurityGroup:
         rows = self._api.read("get-security-group", id=self._group).get("rules") or ()
         return tuple(Rule.parse(row) for row in rows if row.get("flow-direction") == "ingress")
 
-    def told(self, name: str, earlier: Collection[str] = ()) -> str:
+    def reported_address(self, name: str, earlier: Collection[str] = ()) -> str:
         """Return the address from which Exoscale saw a change of this group that is not among ``earlier``.
 
         Looks once; empty while there is no event of it.  Raises InputError if the event cannot help.
         """
         sources = [source for key, source in self._events(name).items() if key not in earlier]
         if sources and not any(sources):
-            raise InputError(UNTOLD, next_step=NAME_IT)
+            raise InputError(ADDRESS_UNKNOWN, next_step=NEXT_STEP)
         source = next(filter(None, sources), "")
         if source and not isinstance(parse_network(source), IPv4Network):
             message = f"Exoscale sees this machine at {source}, but its machines are reached by IPv4"
-            raise InputError(message, next_step="name this machine's IPv4 address: --allow-ip ADDRESS")
+            raise InputError(message, next_step="pass this machine's IPv4 address: --allow-ip ADDRESS")
         return source
 
     def _operator(self, name: str, earlier: Collection[str]) -> str:
         """Return the address that an event tells; wait for the event."""
         waits_for = "the event that names this machine's address"
         for _ in self._api.patience.rounds(self._api.patience.source_ip_s, waits_for):
-            if source := self.told(name, earlier):
+            if source := self.reported_address(name, earlier):
                 return source
-        raise InputError(UNTOLD, next_step=NAME_IT)
+        raise InputError(ADDRESS_UNKNOWN, next_step=NEXT_STEP)
 
     def _events(self, name: str) -> dict[str, str]:
         """Return where each successful change of this group in the last minutes came from."""

@@ -1,4 +1,4 @@
-"""How long to wait for the cloud, and how often to ask."""
+"""Deadlines and pauses of the waits for the cloud."""
 
 import contextlib
 import random
@@ -42,7 +42,7 @@ class Patience:
     def rounds(self, limit_s: float, waits_for: str) -> Iterator[None]:
         """Yield at once, then after each pause, the last time when ``limit_s`` has passed.
 
-        ``waits_for`` is told to the user when it takes longer than SILENT_S.
+        ``waits_for`` is shown to the user when it takes longer than SILENT_S.
         """
         watch, silence = Watch(self, limit_s), Silence(self, f"{waits_for} (up to {limit_s:.0f} s)")
         for pause_s in self.pauses():

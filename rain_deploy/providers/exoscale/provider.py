@@ -57,7 +57,7 @@ class ExoscaleProvider:
         self._made: dict[tuple[str, str, str], str] = {}
         """By cluster id, kind and name: references that this process knows to exist."""
         self._walls: dict[str, Callable[[], None]] = {}
-        """By cluster id: adds the rules of its security group, while its machines boot."""
+        """Functions by cluster id; each adds the rules of the security group while the machines boot."""
 
     @property
     def cloud(self) -> "ExoscaleProvider":
@@ -88,8 +88,8 @@ class ExoscaleProvider:
                 message = f"cluster {cluster.name} exists in this account already; its owner is {other.owner}"
                 raise InputError(message, next_step="another name with -c")
             raise InputError(
-                f"you have a cluster {cluster.name} in this account already, made from another home"
-                f" (id {other.cluster_id})",
+                f"you have a cluster {cluster.name} in this account already (id {other.cluster_id}), "
+                "which is not recorded on this machine",
                 next_step=f"rain-deploy gc -c {cluster.name} shows it; or another name with -c",
             )
         return self._catalog.quote(spec, more)
@@ -169,7 +169,7 @@ class ExoscaleProvider:
             if intent.kind == GROUP:
                 group, fresh = SecurityGroup(self._api, made), new and unsettled_s is None
                 if fresh and not intent.allow_ip:
-                    self._refuse_untold(group, intent, made)
+                    self._refuse_unknown_address(group, intent, made)
                 self._walls[intent.cluster_id] = functools.partial(group.ensure, intent, fresh=fresh)
         elif known and self._instances.revive(known):
             made = known
@@ -184,10 +184,10 @@ class ExoscaleProvider:
         self._made[key] = made
         return Resource(*key, made, owner=owner_tag(intent.owner))
 
-    def _refuse_untold(self, group: SecurityGroup, intent: Intent, made: str) -> None:
+    def _refuse_unknown_address(self, group: SecurityGroup, intent: Intent, made: str) -> None:
         """Raise InputError, with the new group deleted, if its event is there and names no usable address."""
         try:
-            group.told(shared_name(intent))
+            group.reported_address(shared_name(intent))
         except InputError:  # means that nothing was made
             self._api.delete("delete-security-group", shared_name(intent), id=made)
             raise

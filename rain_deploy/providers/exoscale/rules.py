@@ -47,7 +47,7 @@ class Rule:
 
     @property
     def ports(self) -> str:
-        """What it is for, as in ``tcp 7230-7299`` or ``icmp``."""
+        """Return protocol and ports, such as ``tcp 7230-7299`` or ``icmp``."""
         if self.protocol not in _WITH_PORTS or (self.first, self.last) == (1, 65535):
             return self.protocol
         return f"{self.protocol} {self.first}" + (f"-{self.last}" if self.last != self.first else "")
@@ -68,7 +68,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The rules of a group beside what they should be."""
+    """Compares the rules of a group with what they should be."""
 
     group: str
     port: int

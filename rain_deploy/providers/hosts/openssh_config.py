@@ -18,7 +18,7 @@ from rain_deploy.core.text import is_address
 from rain_deploy.errors import InputError
 
 ASK_DEADLINE_S = 20.0
-"""How long ssh or ssh-keygen may take, including a ``Match exec`` in the user's configuration."""
+"""Deadline of ssh or ssh-keygen, including a ``Match exec`` in the user's configuration."""
 MAX_HOPS = 8
 SSH_PORT = 22
 

@@ -1,4 +1,4 @@
-"""Which flag an error names when a run lacks a file of this machine, or a module."""
+"""Which flag an error names when a run is missing a file of this machine, or a module."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rain_deploy.core.events import Notice
 from rain_deploy.core.spec import ResolvedEnvironment, RunSpec
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import EngineError, InputError, ScriptFailed, Unreachable
-from rain_deploy.node.wire import LACKING
+from rain_deploy.node.wire import MODULES_MISSING
 from rain_deploy.runs.finish import RunResult
-from rain_deploy.runs.lacking import advice, package_of, up_with
+from rain_deploy.runs.missing import advice, package_of, up_with
 from rain_deploy.verbs.run import run
 from tests.unit.test_flow_run import CLUSTER, RUN, World, world
 
@@ -42,14 +42,14 @@ def advised(world: World, stderr: str, failure: str = "") -> str:
 
 NO_FILE = "FileNotFoundError: [Errno 2] No such file or directory: "
 FOUND = {
-    "relative": (f"{NO_FILE}'a.csv'", "a.csv is here, but was not sent", "--files a.csv"),
-    "in a directory": (f"{NO_FILE}'data/1.csv'", "data/1.csv is here", "--files data/1.csv"),
-    "by __file__": (f"{NO_FILE}'{ON_NODE}/a.csv'", "a.csv is here", "--files a.csv"),
-    "numpy": ("FileNotFoundError: a.csv not found.", "a.csv is here", "--files a.csv"),
-    "a directory": (f"{NO_FILE}'data'", "data is here", "--files data"),
+    "relative": (f"{NO_FILE}'a.csv'", "a.csv exists here but was not sent", "--files a.csv"),
+    "in a directory": (f"{NO_FILE}'data/1.csv'", "data/1.csv exists here", "--files data/1.csv"),
+    "by __file__": (f"{NO_FILE}'{ON_NODE}/a.csv'", "a.csv exists here", "--files a.csv"),
+    "numpy": ("FileNotFoundError: a.csv not found.", "a.csv exists here", "--files a.csv"),
+    "a directory": (f"{NO_FILE}'data'", "data exists here", "--files data"),
     "quoted for the shell": (f"{NO_FILE}'with space.csv'", "with space.csv", "--files 'with space.csv'"),
     "a module": ("ModuleNotFoundError: No module named 'helper'", "helper.py", "--files helper.py"),
-    "a package": ("ModuleNotFoundError: No module named 'data.x'", "data is here", "--files data"),
+    "a package": ("ModuleNotFoundError: No module named 'data.x'", "data exists here", "--files data"),
     "another module": ("ModuleNotFoundError: No module named 'nomod.x'", "no module nomod", "--with nomod"),
     "the last error": (f"{NO_FILE}'gone'\nImportError: No module named nomod", "nomod", "--with nomod"),
 }
@@ -177,11 +177,11 @@ def test_the_error_of_the_run_ends_with_the_advice() -> None:
     assert failed.next_step == "a.csv is here"
 
 
-def test_modules_that_the_nodes_lack_are_reported_and_nothing_starts(world: World) -> None:
+def test_modules_that_the_nodes_are_missing_are_reported_and_nothing_starts(world: World) -> None:
     (world.ctx.cwd / "s.py").write_text("import nomod, yaml\n")
-    lacking = [{"name": name, "where": "s.py, line 1", "sure": True} for name in ("nomod", "yaml")]
-    world.node.follows = [([], LACKING)]
-    world.node.complaint = json.dumps(lacking).encode()
+    missing = [{"name": name, "where": "s.py, line 1", "sure": True} for name in ("nomod", "yaml")]
+    world.node.follows = [([], MODULES_MISSING)]
+    world.node.complaint = json.dumps(missing).encode()
     with pytest.raises(InputError, match=r"imports nomod; .*, imports yaml") as caught:
         run(world.ctx, "one", RunSpec(Path("s.py")))
     assert "rain-deploy up -c one --with nomod --with PyYAML" in (caught.value.next_step or "")
@@ -196,7 +196,7 @@ LIST = b'[{"name": "nomod", "where": "s.py, line 1", "sure": true}]\n'
     "printed", [LIST, WARNING + LIST, WARNING * 3 + LIST + b"bash: bye\n", b"\xff\n" + LIST]
 )
 def test_what_a_shell_prints_beside_the_modules_does_not_hide_them(world: World, printed: bytes) -> None:
-    world.node.follows, world.node.complaint = [([], LACKING)], printed
+    world.node.follows, world.node.complaint = [([], MODULES_MISSING)], printed
     with pytest.raises(InputError, match=r"s.py, line 1, imports nomod; nothing was started"):
         run(world.ctx, "one", RunSpec(Path("s.py")))
 
@@ -205,13 +205,13 @@ def test_what_a_shell_prints_beside_the_modules_does_not_hide_them(world: World,
 def test_a_list_of_modules_that_cannot_be_read_is_the_nodes_fault_with_a_next_step(
     world: World, printed: bytes
 ) -> None:
-    world.node.follows, world.node.complaint = [([], LACKING)], printed
+    world.node.follows, world.node.complaint = [([], MODULES_MISSING)], printed
     with pytest.raises(EngineError, match="the answer of node-1 cannot be read") as caught:
         run(world.ctx, "one", RunSpec(Path("s.py")))
     assert "rain-deploy up -c one" in str(caught.value.next_step)
 
 
-def test_modules_that_may_lack_are_reported_when_the_run_is_in_line(world: World) -> None:
+def test_modules_that_may_be_missing_are_reported_when_the_run_is_queued(world: World) -> None:
     warned: dict[str, Any] = {"state": "queued", "warnings": ["s.py, line 2, imports nomod"]}
     end: list[dict[str, Any]] = [warned, {"t": "state", "state": "finished", "outcome": "done"}, {"t": "end"}]
     world.node.follows = [(end, 0)]
@@ -234,6 +234,11 @@ def test_the_package_of_a_module_is_known_where_it_is_installed(
 
 def test_up_with_says_what_else_must_be_repeated(world: World) -> None:
     assert up_with(world.ctx, RUN, ["yaml"]) == "rain-deploy up -c one --with PyYAML"
-    assert "if the package of nomod has another name" in up_with(world.ctx, RUN, ["nomod"])
+    assert "if module nomod is in a package of another name, use that name" in up_with(
+        world.ctx, RUN, ["nomod"]
+    )
+    assert "if modules nomod and nomore are in packages of other names, use those names" in up_with(
+        world.ctx, RUN, ["nomod", "yaml", "nomore"]
+    )
     world.store.save_environment(CLUSTER.id, "asked", ResolvedEnvironment(lock_text="other"))
-    assert up_with(world.ctx, RUN, ["yaml"]).endswith("(with its present --with and --requirements)")
+    assert up_with(world.ctx, RUN, ["yaml"]).endswith("(repeat the earlier --with and --requirements)")

@@ -1,4 +1,4 @@
-"""Says which flag sends or installs what a run lacks: files of this machine, modules, what it downloads."""
+"""Says which flag sends or installs what a run is missing: files of this machine, modules, downloads."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ _NO_HOST = re.compile(
 _TAIL_BYTES = 20_000
 
 
-def modules_lacking(ctx: Context, record: RunRecord, modules: tuple[NeededModule, ...]) -> InputError:
+def modules_missing(ctx: Context, record: RunRecord, modules: tuple[NeededModule, ...]) -> InputError:
     """Return the refusal of a run that imports modules which the nodes do not have."""
     found = "; ".join(f"{one.where}, imports {one.name}" for one in modules)
     return InputError(
@@ -45,11 +45,15 @@ def up_with(ctx: Context, record: RunRecord, modules: list[str]) -> str:
     """Return the command that installs what has these modules, with what is known of the packages' names."""
     packages = {module: package_of(module) for module in modules}
     flags = " ".join(f"--with {package or module}" for module, package in packages.items())
-    unknown = " and ".join(module for module, package in packages.items() if not package)
-    hints = [f"if the package of {unknown} has another name, use that"] if unknown else []
     kept = ctx.store.environment(record.cluster_id)
-    if kept and kept[1].lock_text != node_lock():
-        hints.append("with its present --with and --requirements")
+    again = kept is not None and kept[1].lock_text != node_lock()
+    hints = ["repeat the earlier --with and --requirements"] if again else []
+    unknown = [module for module, package in packages.items() if not package]
+    if len(unknown) == 1:
+        hints.append(f"if module {unknown[0]} is in a package of another name, use that name")
+    elif unknown:
+        named = " and ".join(unknown)
+        hints.append(f"if modules {named} are in packages of other names, use those names")
     return f"rain-deploy up -c {record.cluster} {flags}" + (f" ({'; '.join(hints)})" if hints else "")
 
 
@@ -93,10 +97,10 @@ def _advice(ctx: Context, record: RunRecord, printed: str) -> str:
         if not _exists(here):
             continue
         if text.startswith("/") and not here.is_relative_to(cwd):
-            return f"{text} is a path of this machine: name it relative to the script, and add --files"
+            return f"{text} is a path of this machine: use a path relative to the script, and add --files"
         name = os.path.relpath(here, cwd)
         if not _sent(ctx, record, here):
-            return f"{name} is here, but was not sent: the same command with --files {shlex.quote(name)}"
+            return f"{name} exists here but was not sent; run again with --files {shlex.quote(name)}"
         return "" if text != named else _for_sent(text, name)  # else the script itself has removed it there
     return _not_here(ctx, record, named) or _for_host(printed)
 
@@ -137,7 +141,7 @@ def _for_host(printed: str) -> str:
     if not found:
         return ""
     host = next(filter(None, found[-1].groups()), "a host that the script needs")
-    proxy = "give them a way there (by a proxy: --env HTTPS_PROXY)"
+    proxy = "set a proxy with --env HTTPS_PROXY"
     return f"the nodes could not reach {host}: {proxy}, or download the data here and send it with --files"
 
 
@@ -149,7 +153,7 @@ def _for_module(ctx: Context, record: RunRecord, module: str) -> str:
                 if path.is_file() and _sent(ctx, record, path):
                     return ""
                 name = os.path.relpath(path, cwd)
-                return f"{name} is here, but was not sent: the same command with --files {shlex.quote(name)}"
+                return f"{name} exists here but was not sent; run again with --files {shlex.quote(name)}"
     return f"the nodes have no module {module}: {up_with(ctx, record, [module])}"
 
 
