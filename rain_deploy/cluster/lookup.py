@@ -48,7 +48,7 @@ def recorded(ctx: Context, name: str) -> Cluster:
     if cluster := ctx.store.cluster(name):
         return cluster
     known = [cluster.name for cluster in ctx.store.clusters()]
-    message = f"there is no cluster {name} (clusters here: {', '.join(known) or 'none'})"
+    message = f"cluster {name} is not recorded on this machine (recorded: {', '.join(known) or 'none'})"
     next_step = f"rain-deploy up -c {name} --nodes 2"
     if len(known) == 1:  # it is probably the one that was meant
         next_step = f"the same command {'without -c' if known == ['default'] else f'with -c {known[0]}'}"

@@ -144,7 +144,7 @@ def _offer(seen: Seen, cluster: Cluster) -> tuple[tuple[str, ...], str]:
         limit_sentence(cluster, seen.now_s),
         *(() if seen.engine_cached or cluster.up else (builds,)),
     )
-    return sentences, f"{what}, {per_hour} per hour in all: {total}?"
+    return sentences, f"{what}, {per_hour}/hour in all: {total}?"
 
 
 def unknown_sentences(plan: Plan) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ def test_what_was_sent_is_never_said_to_be_missing(
     assert "not sent" not in text
     assert (text == "") == (says == "")
     assert set(asked) == {f"/b/clusters/abcd1234/runs/{RUN.id}/shipped.json"}
-    assert "with space.csv is here, but was not sent" in advised(world, f"{NO_FILE}'with space.csv'")
+    assert "with space.csv exists here but was not sent" in advised(world, f"{NO_FILE}'with space.csv'")
 
 
 @pytest.mark.usefixtures("here")

@@ -22,17 +22,17 @@ def limited(here: Situation, limit_s: float) -> Situation:
 @pytest.mark.parametrize(
     ("record", "nodes", "settings", "hours", "asked"),
     [
-        ("none", 2, {}, 12, "Create 2 machines, 2.00 CHF per hour in all: at most 24.00 CHF until {}?"),
-        ("none", 1, {"ttl_s": HOUR_S}, 1, "Create 1 machine, 1.00 CHF per hour in all: at most 1.00 CHF"),
-        ("none", 2, {"max_cost": 6.0}, 3, "Create 2 machines, 2.00 CHF per hour in all: at most 6.00 CHF"),
+        ("none", 2, {}, 12, "Create 2 machines, 2.00 CHF/hour in all: at most 24.00 CHF until {}?"),
+        ("none", 1, {"ttl_s": HOUR_S}, 1, "Create 1 machine, 1.00 CHF/hour in all: at most 1.00 CHF"),
+        ("none", 2, {"max_cost": 6.0}, 3, "Create 2 machines, 2.00 CHF/hour in all: at most 6.00 CHF"),
         (
             "none",
             2,
             {"ttl_s": float("inf")},
             0,
-            "Create 2 machines, 2.00 CHF per hour in all: WITHOUT a time",
+            "Create 2 machines, 2.00 CHF/hour in all: WITHOUT a time",
         ),
-        ("whole", 3, {}, 4, "Create 1 machine, 3.00 CHF per hour in all: at most 12.00 CHF until {}?"),
+        ("whole", 3, {}, 4, "Create 1 machine, 3.00 CHF/hour in all: at most 12.00 CHF until {}?"),
     ],
 )
 def test_the_question_ends_with_the_most_that_is_spent(

@@ -121,7 +121,7 @@ def test_a_cluster_that_does_not_exist_is_named_by_every_verb(
         ctx.store.save_cluster(Cluster(name, name, "local", 0.0, (), base="/b"))
     with pytest.raises(InputError) as error:
         ASKING[verb](ctx, "missing")
-    assert error.value.message == f"there is no cluster missing (clusters here: {shown})"
+    assert error.value.message == f"cluster missing is not recorded on this machine (recorded: {shown})"
     assert (error.value.next_step, error.value.exit_code) == (next_step, 10)
 
 

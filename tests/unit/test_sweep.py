@@ -59,7 +59,7 @@ def test_a_no_to_the_price_leaves_the_next_command_to_the_one_that_was_typed(
         "scale": lambda: scale(no, spec, 4),
         "sweep": lambda: sweep(no, spec, RunSpec(tmp_path / "s.py")),
     }
-    with pytest.raises(Declined, match="nothing was made") as declined:
+    with pytest.raises(Declined, match="nothing was created") as declined:
         verbs[verb]()
     assert declined.value.next_step is None
 
