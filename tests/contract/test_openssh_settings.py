@@ -191,9 +191,13 @@ def test_every_known_hosts_file_counts(oak: Oak, transport: SshTransport, value:
         (
             "UserKnownHostsFile /dev/null",
             "UserKnownHostsFile is /dev/null",
-            "run `ssh -o UserKnownHostsFile=~/.ssh/known_hosts -o StrictHostKeyChecking=ask oak` once",
+            "take UserKnownHostsFile and StrictHostKeyChecking for it out of your OpenSSH configuration",
         ),
-        ("KnownHostsCommand /bin/echo %H", "KnownHostsCommand is not supported", "StrictHostKeyChecking=ask"),
+        (
+            "KnownHostsCommand /bin/echo %H",
+            "KnownHostsCommand is not supported",
+            "take KnownHostsCommand for it out",
+        ),
         ("UserKnownHostsFile {ssh}/authority", "@cert-authority alone", '"[{name}]:{port} $(ssh oak '),
     ],
 )

@@ -94,19 +94,23 @@ def known_keys(destination: Destination, files: Sequence[Path]) -> tuple[str, ..
 
 def why_unknown(destination: Destination) -> tuple[str, str]:
     """Return why its key is not known although ``ssh`` may connect, and what to type."""
-    file = "~/.ssh/known_hosts"
+    step = f"run `{destination.command}` once, and check the key it shows"
     marks = {mark for rows in _rows(destination, destination.known_hosts).values() for mark, _ in rows}
     if "@cert-authority" in marks:
         copied = f"{destination.command} cat /etc/ssh/ssh_host_ed25519_key.pub"
         why = "its host key is known through @cert-authority alone, which rain-deploy cannot check"
-        return why, f'printf "%s\\n" "{destination.key_names[0]} $({copied} | head -n 1)" >>{file}'
-    asking = f"ssh -o UserKnownHostsFile={file} -o StrictHostKeyChecking=ask"
-    step = f"run `{asking}{destination.command.removeprefix('ssh')}` once, and check the key it shows"
+        return (
+            why,
+            f'printf "%s\\n" "{destination.key_names[0]} $({copied} | head -n 1)" >>~/.ssh/known_hosts',
+        )
+    setting = (
+        "KnownHostsCommand" if destination.asks_for_keys else "UserKnownHostsFile and StrictHostKeyChecking"
+    )
+    without = f"take {setting} for it out of your OpenSSH configuration, then {step}"
     if destination.asks_for_keys:
-        return "its KnownHostsCommand is not supported", step
+        return "its KnownHostsCommand is not supported", without
     if Path("/dev/null") in destination.known_hosts:
-        return "its UserKnownHostsFile is /dev/null, so ssh keeps no host keys", step
-    step = f"run `{destination.command}` once, and check the key it shows"
+        return "its UserKnownHostsFile is /dev/null, so ssh keeps no host keys", without
     return "its host key is not in your known_hosts, or is revoked there", step
 
 
