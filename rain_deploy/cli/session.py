@@ -254,6 +254,7 @@ class Session:
             )
         self.sink.pause()
         self._declined = not click.confirm(question, err=True)
+        self.sink.resume()
         return not self._declined
 
     def _again(self, *flags: str) -> str:

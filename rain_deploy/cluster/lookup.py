@@ -263,7 +263,10 @@ def add_existing(ctx: Context, name: str, error: RainDeployError, *, free: bool 
         reported = error.still_running
         if not things or (reported and not costs):
             return
-        names = ", ".join(thing.name for thing in things)
+        running = [each.name for each in things if isinstance(each, Node) or each.is_machine]
+        others = ", ".join(each.name for each in things if each.name not in running)
+        names = ", ".join(running) or "no machine"
         flag = "" if name == "default" else f" -c {name}"
-        rest = f"cluster {name}: {names}{costs}; remove it with: rain-deploy down{flag}"
+        rest = f"cluster {name}: {names}{costs}{f'; it also has {others}' if others else ''}"
+        rest += f"; remove it with: rain-deploy down{flag}"
         error.still_running = f"{reported}; {rest}" if reported else rest

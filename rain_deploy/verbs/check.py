@@ -109,15 +109,15 @@ def _parts(ctx: Context, plan: Plan, facts: Mapping[Host, Facts], shown: int) ->
         yield _refused(plan.cluster.provider, error)
         return
     yield CheckLine(plan.cluster.provider, "ok", f"everything will be placed below {cluster.base}")
-    every, nodes = parts(shared_of(ctx, plan, cluster)), cluster.nodes[:shown]
+    every = parts(shared_of(ctx, plan, cluster))
     subjects = {host.name: _subject(host) for host in facts}
-    for node in nodes:
+    for node in cluster.nodes:
         reasons = lacking(every, node)
         for reason in reasons:
             yield CheckLine(subjects[node.name], "change", reason)
         if not reasons:
             yield CheckLine(subjects[node.name], "ok", "nothing is missing")
-    for refused in refusals(every, nodes):
+    for refused in refusals(every, cluster.nodes[:shown]):  # a machine that they share is refused once
         yield _refused(subjects.get(refused.node or "", plan.cluster.provider), refused)
 
 

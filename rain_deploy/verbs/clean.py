@@ -52,6 +52,8 @@ def clean(ctx: Context, *, everything: bool) -> CleanResult:
     entries = "1 cache entry" if len(going) == 1 else f"{len(going)} cache entries"
     if going and not ctx.confirm(f"Remove {entries} ({size(total)})?"):
         raise Declined("nothing was removed")
+    if going:
+        ctx.emit(Notice(f"removing {size(total)}"))
     return CleanResult(tuple(_removed(ctx, line) if line in going else line for line in lines))
 
 
@@ -69,7 +71,9 @@ def _lines(ctx: Context, *, everything: bool) -> Iterator[CacheLine]:
         elif path.name.startswith(".") or (what == "environment" and not (path / ".ok").exists()):
             reason = "unfinished build"
         elif path.name in needed:
-            action, reason = ("to remove", "--all") if everything else ("kept", "the next up needs it")
+            action, reason = "kept", "the next up needs it"
+            if everything:
+                action, reason = "to remove", "the next up makes it again"
         yield CacheLine(path, what, _size(path), action, reason)
 
 

@@ -69,6 +69,18 @@ def test_all_means_all(world: World) -> None:
     assert there(world) == set()
 
 
+def test_sizes_are_the_same_everywhere_and_it_says_that_it_works(world: World) -> None:
+    big = world.ctx.home / NEEDED["environment"] / "big"
+    with big.open("wb") as file:
+        file.truncate(2_483_800_000)
+    asked: list[str] = []
+    clean(replace(world.ctx, confirm=lambda question: not asked.append(question)), everything=True)
+    assert asked[0].endswith(" cache entries (2.5 GB)?")
+    assert "(2.5 GB): the next up makes it again" in world.told
+    assert "--all" not in world.told
+    assert "removing 2.5 GB" in world.told
+
+
 def test_nothing_goes_without_a_yes_to_what_was_shown(world: World) -> None:
     world.answers.append(False)
     with pytest.raises(UsageError, match="nothing was removed"):

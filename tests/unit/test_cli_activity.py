@@ -246,6 +246,9 @@ def test_it_leaves_a_question_and_a_line_that_the_script_has_begun_alone(
         spinner(events.ScriptOutput("stderr", b"epoch 1"))
         assert not shown()
         spinner(events.ScriptOutput("stderr", b" of 2\n"))
+        spinner.pause()
+        assert not shown()
+        spinner.resume()  # the question was answered
         spinner.activity.verb = "up"
         time.sleep(APPEARS_S + 3 * REDRAWN_S)
         assert "creating node-1 · " in capsys.readouterr().err

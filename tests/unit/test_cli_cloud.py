@@ -200,7 +200,7 @@ def test_types_are_a_table_with_prices_and_their_source(world: World, tmp_path: 
     (tmp_path / "rain-deploy.toml").write_text("[prices]\nstandard.medium = 0.05", encoding="utf-8")
     result = world.invoke("types", "--zone", "de-fra-1")
     assert result.stdout.splitlines() == [
-        "TYPE             CPUS   MEMORY  GPUS    PER HOUR    PER DAY",
+        "TYPE             CPUS   MEMORY  GPUS    PER HOUR    PER DAY  NOTE",
         "standard.medium     2    4 GiB        0.0467 CHF   1.12 CHF",
         "standard.micro      1  0.5 GiB                 ?          ?",
         "gpu3.small         12   56 GiB     1    1.30 CHF  31.20 CHF  not for this account here",
@@ -215,14 +215,14 @@ def test_types_are_a_table_with_prices_and_their_source(world: World, tmp_path: 
 
 
 def test_zones_show_which_is_the_account_s_own(world: World) -> None:
-    assert world.invoke("zones").stdout == "ZONE\nch-dk-2\nch-gva-2  default\n"
+    assert world.invoke("zones").stdout == "ZONE      NOTE\nch-dk-2\nch-gva-2  default\n"
 
 
 def test_gc_is_a_dry_run_and_says_how_it_is_none(world: World) -> None:
     result = world.invoke("gc")
     assert result.stdout.splitlines() == [
         "CLUSTER  ID    OWNER  STATE   ACTION     WHY",
-        "mine     ab12  ada    living  kept       it lives",
+        "mine     ab12  ada    in use  kept       it lives",
         "old      cd34  ada    left    to delete  not in state",
         "far      ef56  ada    left    kept       of another machine",
         "to delete: instance node-1 of old (cd34)",

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core import events
+from rain_deploy.core.machine import Intent
 from rain_deploy.errors import Declined, HostKeyError, InstallFailed, Locked, RainDeployError, Unreachable
+from rain_deploy.state.store import Store
 from rain_deploy.verbs.check import CheckLine
 from rain_deploy.verbs.nodes import ExecLine
 from tests.unit.fake_application import World
@@ -55,6 +57,19 @@ def test_an_error_that_does_not_say_what_exists_is_completed_from_state(world: W
     assert (
         "still running: cluster default: node-1, node-2; remove it with: rain-deploy down\n" in result.stderr
     )
+
+
+def test_only_machines_are_said_to_run(world: World) -> None:
+    world.living()
+    store = Store(world.home)
+    for kind in ("ssh-key", "group", "instance"):
+        store.save_intent(Intent("ab12", "default", kind, "node-1" if kind == "instance" else kind))
+    world.verbs.error = InstallFailed("no space", node="node-1")
+    assert "still running: cluster default: node-1, node-2; remove it with" in world.invoke("up").stderr
+    world.living("exoscale")
+    shown = world.invoke("up").stderr.partition("still running: ")[2]
+    assert shown.startswith("cluster default: node-1 (")
+    assert "; it also has ssh-key, group; remove it with: " in shown
 
 
 def test_text_of_others_cannot_steer_the_terminal_and_is_cut(world: World) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rain_deploy.cli.commands.runs import points_text, run_text
+from rain_deploy.cli.commands.runs import points_text, run_text, state_text
 from rain_deploy.cli.show import text
 from rain_deploy.core.machine import by_number
 from rain_deploy.core.text import count
@@ -50,6 +50,24 @@ def test_list_of_rented_machines_fits(world: World, monkeypatch: pytest.MonkeyPa
     hour = text.moment(now)
     row = f"default exoscale ch-gva-2 4 running {hour} 12.34 CHF {hour} 12"
     assert shown[1].split() == row.split()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "shown"),
+    [
+        ("failed", 1, "failed, exit code 1"),
+        ("failed", -9, "failed, signal 9"),
+        ("failed", None, "failed"),
+        ("cancelled", -15, "cancelled"),
+        ("timeout", 7, "timeout"),
+        ("done", 0, "done"),
+        ("", None, "running"),
+    ],
+)
+def test_the_state_of_a_run_explains_its_number(outcome: str, code: int | None, shown: str) -> None:
+    state = "finished" if outcome else "running"
+    line = RunLine(RUN, 12, "h.py", (), state, outcome, code, 1.0, 1.0, 2.0, Path("/out"), pulled=True)
+    assert state_text(line) == shown
 
 
 @pytest.mark.parametrize(

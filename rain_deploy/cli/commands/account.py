@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rain_deploy.core.spec import ClusterSpec
 
 
+_STATES = {"living": "in use"}  # what a person reads instead
+
+
 def account_spec(session: Session) -> ClusterSpec:
     """Return in which cloud and zone to look, and for whose resources."""
     from rain_deploy.options.spec import cluster_spec, merged
@@ -37,7 +40,7 @@ def types_command(session: Session) -> Shown:
         costs = ["?" if price is None else money(price * n, kind.currency) for n in (1, DAY_S // HOUR_S)]
         size = (str(kind.cpus), f"{kind.memory_bytes / 2**30:g} GiB", gpus)
         rows.append((kind.name, *size, *costs, "" if kind.available else "not for this account here"))
-    head = ("TYPE", ">CPUS", ">MEMORY", ">GPUS", ">PER HOUR", ">PER DAY", "")
+    head = ("TYPE", ">CPUS", ">MEMORY", ">GPUS", ">PER HOUR", ">PER DAY", "NOTE")
     source = f"; prices without disk: {text.clean(result.source)}" if result.source else ""
     return result, [text.table(head, rows), f"zone {result.zone}{source}"]
 
@@ -49,7 +52,7 @@ def zones_command(session: Session) -> Shown:
 
     result = session.call(zones, account_spec(session))
     rows = [(zone.name, "default" if zone.default else "") for zone in result.zones]
-    return result, [text.table(("ZONE", ""), rows)]
+    return result, [text.table(("ZONE", "NOTE"), rows)]
 
 
 @verb("gc", "gc --delete -c mine")
@@ -72,7 +75,7 @@ def gc_command(session: Session, *, delete: bool) -> Shown:
     rows = []
     for line in lines:
         which = (line.cluster, line.id, line.owner, ", ".join(line.zones))
-        rows.append((*which, line.state, line.action, line.reason))
+        rows.append((*which, _STATES.get(line.state, line.state), line.action, line.reason))
     dry_run = "dry run; there is nothing to delete"
     if any(line.action == "to delete" for line in lines):
         dry_run = f"dry run; nothing was deleted; to delete: {result.delete_command}"
@@ -102,13 +105,15 @@ def clean_command(session: Session, *, everything: bool) -> Shown:
 
     result = session.call(clean, everything=everything)
     rows = [
-        (line.what, text.size(line.bytes), line.action, line.reason, str(line.path)) for line in result.lines
+        (line.what, text.size(line.bytes), line.action, line.reason, str(line.path))
+        for line in result.lines
+        if line.action != "removed"  # those were named before they went
     ]
-    if not rows:
+    if not result.lines:
         return result, ["the caches are empty"]
     removed, kept = (text.size(result.bytes_of(action)) for action in ("removed", "kept"))
     return result, [
-        text.table(("WHAT", ">SIZE", "ACTION", "WHY", "WHERE"), rows, wrap=True),
+        *([text.table(("WHAT", ">SIZE", "ACTION", "WHY", "WHERE"), rows, wrap=True)] if rows else []),
         f"removed {removed}, kept {kept}",
     ]
 

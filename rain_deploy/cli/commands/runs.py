@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rain_deploy.node.wire import Parameter, PointRow
     from rain_deploy.runs.finish import RunResult
     from rain_deploy.runs.left import Pulled
+    from rain_deploy.runs.states import RunLine
     from rain_deploy.verbs.logs import PointsResult
 
 
@@ -129,6 +130,13 @@ def sweep_command(session: Session, *, script: Path, args: tuple[str, ...]) -> S
     return result, [*lines, *(down_text(result.down)[-1:] if result.down else [])]
 
 
+def state_text(run: RunLine) -> str:
+    """Return how a run stands: ``running``, ``failed, exit code 1``; no number of one that was ended."""
+    code = run.exit_code if run.outcome == "failed" else None
+    number = f", exit code {code}" if code and code > 0 else f", signal {-code}" if code else ""
+    return f"{run.outcome or run.state}{number}"
+
+
 @verb("runs", "runs -c mine --json")
 def runs_command(session: Session) -> Shown:
     """Show the runs of a cluster, oldest first."""
@@ -137,13 +145,11 @@ def runs_command(session: Session) -> Shown:
     result = session.call(runs, session.cluster)
     rows = []
     for run in result.runs:
-        state = run.outcome or run.state
-        shown = f"{state} ({run.exit_code})" if run.exit_code else state
         took = run.ended_s - run.started_s if run.started_s and run.ended_s else None
         times = (text.moment(run.created_s), text.seconds(took))
         rows.append(
             (
-                *(str(run.sequence), run.run, shown, *times, "pulled" if run.pulled else ""),
+                *(str(run.sequence), run.run, state_text(run), *times, "pulled" if run.pulled else ""),
                 " ".join((run.script, *run.args)),
             )
         )

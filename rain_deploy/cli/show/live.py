@@ -99,6 +99,10 @@ class Spinner(Lines):
             redirect_stderr=redirect,
         )
 
+    def resume(self) -> None:
+        with self._lock:
+            self._free = True
+
     def pause(self) -> None:
         with self._lock:
             self._free = False

@@ -67,6 +67,9 @@ class Sink:
     def pause(self) -> None:
         """Leave the terminal to the script's output, a question or the result."""
 
+    def resume(self) -> None:
+        """Take the terminal back after a question."""
+
     @contextlib.contextmanager
     def work(self) -> Iterator[None]:
         """Show, until the end of the block, that the command works."""
