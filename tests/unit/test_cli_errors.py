@@ -67,6 +67,7 @@ def test_only_machines_are_said_to_run(world: World) -> None:
     world.verbs.error = InstallFailed("no space", node="node-1")
     assert "still running: cluster default: node-1, node-2; remove it with" in world.invoke("up").stderr
     world.living("exoscale")
+    world.verbs.error = InstallFailed("no space", node="node-1")
     shown = world.invoke("up").stderr.partition("still running: ")[2]
     assert shown.startswith("cluster default: node-1 (")
     assert "; it also has ssh-key, group; remove it with: " in shown
