@@ -74,7 +74,12 @@ def test_sizes_are_the_same_everywhere_and_it_says_that_it_works(world: World) -
     with big.open("wb") as file:
         file.truncate(2_483_800_000)
     asked: list[str] = []
-    clean(replace(world.ctx, confirm=lambda question: not asked.append(question)), everything=True)
+
+    def confirm(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    clean(replace(world.ctx, confirm=confirm), everything=True)
     assert asked[0].endswith(" cache entries (2.5 GB)?")
     assert "(2.5 GB): the next up makes it again" in world.told
     assert "--all" not in world.told
