@@ -47,8 +47,7 @@ def test_list_of_rented_machines_fits(world: World, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(world.verbs, "_cluster", lambda: line)
     shown = world.invoke("list").stdout.splitlines()
     assert max(map(len, shown)) <= WIDTH
-    hour = text.moment(now)
-    row = f"default exoscale ch-gva-2 4 running {hour} 12.34 CHF {hour} 12"
+    row = f"default exoscale ch-gva-2 4 running {text.moment(now - 1)} 12.34 CHF {text.moment(now + 1)} 12"
     assert shown[1].split() == row.split()
 
 
