@@ -253,7 +253,7 @@ class Session:
                 next_step=self._again("--yes"),
             )
         self.sink.pause()
-        self._declined = not click.confirm(question, err=True)
+        self._declined = not click.confirm(text.wrapped(question), err=True)
         self.sink.resume()
         return not self._declined
 

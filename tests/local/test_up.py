@@ -205,3 +205,11 @@ def test_ctrl_c_in_a_second_up_leaves_the_cluster_as_it_was(cluster: LocalCluste
     assert len(kept) == len(before) - 1
     cluster.well("up")
     assert [roles(cluster, 3), cluster.governors()] == [roles(cluster, 2), 3]
+
+
+def test_check_and_the_dry_run_name_the_same_nodes(make_home: MakeHome) -> None:
+    line, two = make_home(), ("--provider", "local", "--nodes", "2", "--json")
+    found = line.well("check", *two).result["findings"]
+    checked = {each["subject"].split()[0] for each in found if each["state"] == "change"}
+    hosts = line.well("up", *two, "--dry-run").result["hosts"]
+    assert checked == {host["host"] for host in hosts if host["steps"]} == {"node-1", "node-2"}

@@ -161,3 +161,15 @@ def test_results_that_are_not_pulled_name_the_command_that_pulls_them(
         DONE, run=RUN, cluster=cluster, outcome=outcome, pulled=False, results_dir=Path("/somewhere")
     )
     assert run_text(left) == [f"run {RUN}: {outcome}", f"results: {said}"]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_long_question_breaks_between_words(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    question = (
+        "Cluster one is there already: take it down at the end, with all runs that are on it, until 09:09?"
+    )
+    lines = text.wrapped(question).splitlines()
+    assert " ".join(lines) == question
+    assert max(len(line) for line in lines) + len(" [y/N]: ") <= columns
+    assert len(lines) == {40: 4, 80: 2, 200: 1}[columns]

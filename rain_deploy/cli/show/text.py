@@ -108,6 +108,12 @@ def cut(line: str, width: int | None) -> str:
     return line if width is None or len(line) <= width else line[: width - 1] + "…"
 
 
+def wrapped(question: str) -> str:
+    """Return a question broken between words, with room for `` [y/N]: `` in the terminal."""
+    width = shutil.get_terminal_size().columns - len(" [y/N]: ")
+    return "\n".join(textwrap.wrap(question, max(20, width), break_long_words=False, break_on_hyphens=False))
+
+
 def seconds(value: float | None) -> str:
     """Return ``4.2 s``, ``42 s``, ``3 min 05 s`` or ``2 h 07 min``."""
     if value is None:
