@@ -118,7 +118,7 @@ def test_environment_and_engine_are_made_at_the_same_time() -> None:
             ("uv", False),
             ("build tools", False),
             ("environment", True),
-            ("engine", True),
+            ("engine build", True),
         ],
         "node-2": [("node code", False), ("uv", False), ("environment", True)],
     }
