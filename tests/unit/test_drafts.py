@@ -80,7 +80,7 @@ else:
     from rain_deploy.results.pull import _partial_directory, partial_places
     kept = noted(home, *partial_places(place))
     kept.__enter__()
-    draft = _partial_directory(place)
+    draft = _partial_directory(place, print)
 path = draft.__enter__()
 (path / "half").touch()
 print(path, flush=True)
