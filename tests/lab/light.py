@@ -32,6 +32,8 @@ NODE_PROGRAM = Path(__file__).parents[2] / "rain_deploy" / "providers" / "local"
 MACHINE = "var/lib/rain-deploy-machine"
 LIMIT_PROGRAM = "usr/local/sbin/rain-deploy-limit"
 LOOK_EVERY_S = 0.3
+_SPAWNING = threading.Lock()
+"""Between fork and exec, a child holds all open files; what is open for writing cannot be executed."""
 _SYSTEM_DEADLINE_S = 60.0
 _POOL = 2000
 
@@ -145,7 +147,8 @@ class LightMachine:
             _write(self.path(file["path"]), file["content"], int(file.get("permissions", "0644"), 8))
         config = {"address": self.address, "port": self.port, "directory": str(self.directory)}
         _write(self.directory / "config.json", json.dumps(config), 0o600)
-        write_stubs(self.directory / "bin", self.directory, self.address, self.port)
+        with _SPAWNING:
+            write_stubs(self.directory / "bin", self.directory, self.address, self.port)
         for command in told.get("runcmd", ()):
             self._as_root(*command)
 
@@ -222,7 +225,8 @@ class LightMachine:
         script = 'exec 3<>"$1" >>"$2" 2>&1 </dev/null; shift 2; exec "$@"'
         server = (sys.executable, "-P", str(NODE_PROGRAM), str(self.directory / "config.json"))
         argv = ["/bin/sh", "-c", script, "sh", str(self.directory / "lock"), log, *server]
-        self._server = os.posix_spawn("/bin/sh", argv, self.environment(), setsid=True)
+        with _SPAWNING:
+            self._server = os.posix_spawn("/bin/sh", argv, self.environment(), setsid=True)
 
     def _look_on(self, on_power_off: Callable[[str], None]) -> None:
         while not self._halt.wait(LOOK_EVERY_S):
@@ -240,15 +244,15 @@ class LightMachine:
         environment = self.environment()
         path = f"{self.directory / 'bin'}:{environment['PATH']}"
         with (self.directory / "system.log").open("ab") as log:
-            subprocess.run(
-                command,
-                env={**environment, "PATH": path, **variables},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                timeout=_SYSTEM_DEADLINE_S,
-                check=False,
-            )
+            with _SPAWNING:
+                process = subprocess.Popen(
+                    command,
+                    env={**environment, "PATH": path, **variables},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+            process.wait(_SYSTEM_DEADLINE_S)
 
     def _nodes(self) -> Iterator[Path]:
         for description in self._base.glob("clusters/*/nodes/*/node.json"):

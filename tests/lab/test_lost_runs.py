@@ -79,7 +79,7 @@ def test_a_machine_that_powers_itself_off_ends_the_run_with_what_was_done(
     assert told.exit_code == 43, told
     assert "Traceback" not in told.stderr
     assert "node-1 is powered off; 2 of 6 points finished" in told.stderr
-    assert f"next: rain-deploy pull {run}" in told.stderr
+    assert f"next: to start the machine: rain-deploy pull {run}" in told.stderr
     assert server.state == "stopped", "nothing is started to show what is known"
     assert views(line) == [("finished", "powered off")] * 2 + [("active", "")]
     light_machines.machine(server.id).pass_time(0)

@@ -19,7 +19,7 @@ from rain_deploy.core.machine import Host, InstanceType, Intent, Reach, Resource
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import ApiError, InputError, PartlyUp, QuotaError, RainDeployError
-from rain_deploy.providers.exoscale.api import AT_ONCE, READ_S, Api
+from rain_deploy.providers.exoscale.api import AT_ONCE, Api
 from rain_deploy.providers.exoscale.catalog import Catalog
 from rain_deploy.providers.exoscale.instances import Instances, UserData, gone
 from rain_deploy.providers.exoscale.labels import (
@@ -282,9 +282,8 @@ class ExoscaleProvider:
             return tuple(each.ref for each in same) or None
 
         patience = self._api.patience
-        # Where a name can be taken only once, the API itself shows at once what was made.
-        settle_s = patience.settle_s if ref.kind == INSTANCE else READ_S
-        left_s = settle_s - max(0.0, time.time() - ref.recorded_s)
+        # A request of a command that was killed may be obeyed later, whatever its kind.
+        left_s = patience.settle_s - max(0.0, time.time() - ref.recorded_s)
         for target in (ref.ref,) if ref.ref else patience.search(find, left_s, ref.label) or ():
             if ref.kind == INSTANCE:
                 self._instances.delete(target, ref.label)
