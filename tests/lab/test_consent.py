@@ -98,5 +98,5 @@ def test_from_python_nothing_is_made_without_a_yes(
 
     with pytest.raises(rain_deploy.UsageError, match="nothing was created"):
         rain_deploy.up(confirm=no, **here)
-    assert "per hour in all: at most" in asked[0]
+    assert "/hour in all: at most" in asked[0]
     assert nothing_was_made(lab)
