@@ -135,7 +135,7 @@ CASES = {
     "run with no cluster": replace(
         usage(("run", "good.py"), "cluster default is not recorded"), exit_code=10
     ),
-    "attach to nothing": inputs(("attach", "r1"), "r1"),
+    "attach to nothing": inputs(("attach", "r1"), "cluster default is not recorded"),
     "apt without root": toml('apt = ["jq"]\n', prefix=USER),
     "setup without root": toml('setup = "setup.sh"\n', prefix=USER),
 }
