@@ -201,7 +201,7 @@ def test_down_leaves_what_rain_deploy_down_leaves(controller: Controller, machin
     for number, machine in enumerate(machines, start=1):
         assert machine.left() == []
         assert machine.processes() == []
-        assert len(re.findall(rf"node-{number}: no ", played.out)) == 3, "processes, ports, files"
+        assert len(re.findall(rf"node-{number}: no ", played.out)) == 4, "processes, ports, files, drafts"
     assert controller.user.clusters() == []
     assert verify(results) == (), "the run that had ended before"
     assert controller.play("down.yml").changed() == 0
