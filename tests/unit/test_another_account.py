@@ -24,7 +24,7 @@ from tests.unit.fake_cloud import ME, PROVIDER, World
 
 HOUR_S = 3600.0
 READY = {"services": {"keeper": 1}, "governor": {"ready": True}, "runs": []}
-HERE = "made with API key EXOother, and this one is EXOkey"
+HERE = "created with API key EXOother, and this one is EXOkey"
 
 
 @pytest.fixture
