@@ -75,6 +75,6 @@ def test_a_limit_has_passed_from_its_second_on() -> None:
 
 
 def test_a_quote_says_the_size_of_a_machine_and_fills_in_what_was_left_open() -> None:
-    assert QUOTE.size == "1 CPUs, 1 GiB, 20 GiB of disk"
+    assert QUOTE.size == "1 CPU, 1 GiB, 20 GiB of disk"
     filled = QUOTE.settings(Machines(zone="elsewhere", anti_affinity=True, ssh_port=2222))
     assert filled == Machines("zone", "small", 20, "Debian", anti_affinity=True, ssh_port=2222)
