@@ -293,14 +293,15 @@ def test_forwards_lead_to_loopback_only(host: Host, transport: SshTransport) -> 
         outside = probe.getsockname()[0]
     for address, answer in ((outside, b""), ("127.0.0.1", b"hello")):
         with socket.create_server((address, 0)) as listener:
-            threading.Thread(target=_greet_once, args=(listener,), daemon=True).start()
+            threading.Thread(target=_greet, args=(listener,), daemon=True).start()
             forward = transport.forward(host, address, listener.getsockname()[1])
             with socket.create_connection(("127.0.0.1", forward.local_port), timeout=10) as connection:
                 assert connection.recv(5) == answer
 
 
-def _greet_once(listener: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection, _ = listener.accept()
-        with connection:
-            connection.sendall(b"hello")
+def _greet(listener: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the listener is closed
+        while True:
+            connection, _ = listener.accept()
+            with contextlib.suppress(OSError), connection:
+                connection.sendall(b"hello")

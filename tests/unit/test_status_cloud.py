@@ -352,7 +352,7 @@ def test_up_asks_before_it_starts_what_is_powered_off(world: World, off: tuple[s
     seen = look(world.ctx, replace(CLOUD_SPEC, nodes=None))
     wanted = plan_up(world.cloud, seen)
     machines = "machine" if len(off) == 1 else "machines"
-    assert wanted.question.startswith(f"Start {len(off)} {machines}, 3.00 CHF per hour")
+    assert wanted.question.startswith(f"Start {len(off)} {machines}, 3.00 CHF/hour")
     assert len(wanted.question) <= 80 - len(" [y/N]:")
     assert any(", ".join(off) in sentence for sentence in wanted.offer)
     world.answers.append(False)
