@@ -137,7 +137,7 @@ def _note_text(instance: Any, text: str) -> None:
     elif text[:1] in {"{", "["} and len(text) <= LONGEST_JSON:
         try:
             value = json.loads(text)
-        except (ValueError, RecursionError):  # a text that is no JSON
+        except (ValueError, RecursionError):  # not JSON
             return
         _note_value(instance, value)
 

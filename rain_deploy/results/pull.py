@@ -178,7 +178,7 @@ def check_target(out: Path, run_id: str) -> None:
 def _partial_directory(out: Path, tell: Tell) -> Iterator[Path]:
     """Yield an empty directory on the same file system that this pull alone holds; delete it at the end."""
     deadline_s = time.monotonic() + _LOCK_DEADLINE_S
-    told = False
+    reported = False
     while True:
         inside, beside = partial_places(out)
         partial = inside if out.is_dir() else beside
@@ -190,8 +190,8 @@ def _partial_directory(out: Path, tell: Tell) -> Iterator[Path]:
                 break
         os.close(handle)
         left_s = deadline_s - time.monotonic()
-        if not told and left_s < _LOCK_DEADLINE_S - _SILENT_S:
-            told = True
+        if not reported and left_s < _LOCK_DEADLINE_S - _SILENT_S:
+            reported = True
             tell(f"waiting for another command that pulls to {out}, for at most {_LOCK_DEADLINE_S:.0f} s")
         if left_s < 0:
             raise Locked(f"another command has been pulling to {out} for {_LOCK_DEADLINE_S:.0f} s")
