@@ -171,7 +171,7 @@ def undone(ctx: Context, record: Record, plan: Plan, *, keep: bool) -> Iterator[
     except BaseException as error:
         name = plan.cluster.name
         made, next_step = f"what up created for {name}", f"rain-deploy down -c {name}"
-        if keep:
+        if keep and record.known:
             left = f"{made} (--keep-partial): {', '.join(r.label for r in record.resources) or 'nothing'}"
             notice, next_step = left, f"rain-deploy up -c {name} to continue, or {next_step}"
         elif why := _undo(ctx, record, plan):
@@ -190,7 +190,7 @@ def _undo(ctx: Context, record: Record, plan: Plan) -> str:
     try:
         if plan.seen.recorded:
             _take_back(ctx, record, plan)
-        else:
+        elif record.known:
             ctx.emit(Notice(f"deleting what up created for {plan.cluster.name}: up did not finish"))
             destroy(ctx, record)
     except errors.RainDeployError as error:

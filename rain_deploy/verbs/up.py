@@ -49,11 +49,11 @@ def up(ctx: Context, spec: ClusterSpec) -> UpResult:
 def carry_out(ctx: Context, record: Record, plan: Plan, started_s: float) -> UpResult:
     """Ask where money is spent, apply the plan, and return what the cluster is now."""
     agree(ctx, plan)
-    if plan.seen.recorded:  # a command that only reads may have recorded an address meanwhile
-        record.change(bill=plan.cluster.bill, machines=plan.cluster.machines)
-    else:
-        record.save(plan.cluster)
     with undone(ctx, record, plan, keep=plan.seen.spec.keep_partial):
+        if plan.seen.recorded:  # a command that only reads may have recorded an address meanwhile
+            record.change(bill=plan.cluster.bill, machines=plan.cluster.machines)
+        else:
+            record.save(plan.cluster)
         cluster, changed, started = apply(ctx, record, plan)
     if cluster.bill and plan.seen.recorded:  # a machine may have been off when the limit was moved
         move_limit(ctx, record, cluster.bill)

@@ -256,7 +256,8 @@ class LightMachine:
 
     def _nodes(self) -> Iterator[Path]:
         for description in self._base.glob("clusters/*/nodes/*/node.json"):
-            with contextlib.suppress(FileNotFoundError):  # of a machine that goes at this moment
+            # It belongs to a machine that goes, or it is being written, at this moment.
+            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
                 if json.loads(description.read_bytes())["address"] == self.address:
                     yield description.parent
 

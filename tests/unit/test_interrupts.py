@@ -6,11 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.state.store import Store
+from rain_deploy.verbs.up import up
+from tests.unit import fake_cloud
 from tests.unit.fake_application import World
 
 ROOT = Path(__file__).parents[2]
@@ -119,3 +124,32 @@ def test_what_sends_a_signal_twice_does_not_disturb_the_ending(
         prints(process, "ended in order")
         process.communicate(timeout=20)
     assert process.returncode == 128 + signum
+
+
+class InterruptedStore(Store):
+    """The user stops the command at the moment when the cluster is recorded."""
+
+    def __init__(self, home: Path, *, before: bool) -> None:
+        super().__init__(home)
+        self.before = before
+
+    def save_cluster(self, cluster: Cluster) -> None:
+        if self.before:
+            raise KeyboardInterrupt
+        super().save_cluster(cluster)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the record", "right after it"])
+@pytest.mark.parametrize("keep_partial", [False, True], ids=["undone", "kept"])
+def test_an_up_that_is_stopped_at_its_first_record_leaves_nothing_unless_asked_to(
+    tmp_path: Path, before: bool, keep_partial: bool
+) -> None:
+    world = fake_cloud.World.at(tmp_path)
+    store = InterruptedStore(tmp_path / "home", before=before)
+    spec = ClusterSpec("one", fake_cloud.PROVIDER, "test", owner=fake_cloud.ME, keep_partial=keep_partial)
+    with pytest.raises(KeyboardInterrupt):
+        up(replace(world.ctx, store=store), spec)
+    recorded = [cluster.name for cluster in world.store.clusters()]
+    assert (recorded, world.names()) == (["one"] if keep_partial and not before else [], [])
+    assert ("to continue" in world.told) == (keep_partial and not before)
