@@ -225,6 +225,8 @@ class PointRow:
     state: str = ""
     source: str = ""  # ``companion`` when the companion noted a value, else ``engine``
     point: bool = False
+    key: str = ""  # of its result in the journal; empty where the result cannot be kept
+    cached: bool = False  # the result is of an earlier attempt or run; nothing was executed
     message: str = ""
     run: str = ""
     attempt: int = 1

@@ -38,7 +38,9 @@ def code_bundle() -> tuple[str, tuple[PayloadFile, ...]]:
     node, companion = PACKAGE / "node", PACKAGE / "companion"
     places = [("__main__.py", node / "launch.py")]
     places += [(f"node/{path.relative_to(node)}", path) for path in sorted(node.rglob("*.py"))]
-    places += [(f"site/rain_deploy_companion/{path.name}", path) for path in sorted(companion.glob("*.py"))]
+    apart = companion / "compat"  # part of the Python environment
+    ours = sorted(path for path in companion.rglob("*.py") if not path.is_relative_to(apart))
+    places += [(f"site/rain_deploy_companion/{path.relative_to(companion)}", path) for path in ours]
     files = tuple(PayloadFile(place, path.read_bytes()) for place, path in sorted(places))
     digest = hashlib.sha256()
     for file in files:
