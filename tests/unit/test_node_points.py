@@ -67,6 +67,8 @@ def test_a_row_follows_its_task_from_submission_to_its_end() -> None:
         "state": "finished",
         "source": "engine",
         "point": True,
+        "key": "",
+        "cached": False,
         "message": "",
     }
 
