@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rain_deploy.node.points import read_events
+from rain_deploy.node.points.events import read_events
 
 TABLE = """CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, timestamp TEXT NOT NULL,
     event_type VARCHAR(14) NOT NULL, session INTEGER, event TEXT NOT NULL)"""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rain_deploy.node.points import parameters
+from rain_deploy.node.points.names import parameters
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from rain_deploy.node.points import Event, Points, TaskNote, ValueNote
+from rain_deploy.node.points.events import Event
+from rain_deploy.node.points.notes import TaskEnd, TaskNote, ValueNote
+from rain_deploy.node.points.table import Points
 from rain_deploy.node.wire import PointRow, from_json, to_json
 
 T0 = "2026-11-24T08:30:57.948482259+00:00"
@@ -283,3 +285,108 @@ def test_the_end_of_all_noted_tasks_is_known() -> None:
     assert not table.complete(1)
     fold(table, submit(1, t1="a"), finished(1, 1))
     assert table.complete(1)
+
+
+def end(session: int, task: int, state: str = "finished", **more: Any) -> TaskEnd:
+    return from_json(TaskEnd, {"session": session, "task": task, "state": state} | more)
+
+
+def one(table: Points) -> PointRow:
+    [row] = table.changed()
+    return row
+
+
+def test_an_end_from_the_helper_is_final() -> None:
+    table = points()
+    fold(table, submit(1, t1="a x=1"))
+    table.note_end(end(1, 1, value=3, node="node-2", started_s=1.0, ended_s=3.0, duration_s=2.0))
+    row = one(table)
+    assert (row.state, row.value, row.node) == ("finished", 3, "node-2")
+    assert (row.started_s, row.ended_s, row.duration_s, row.source) == (1.0, 3.0, 2.0, "companion")
+    closed = event("SessionClosed", session=1, reason="Error", message="no")
+    assert fold(table, event("TaskStarted", task=[1, 1], info={}), finished(1, 1, "no"), closed) == {}
+
+
+def test_a_failure_of_the_helper_wins_over_rains_end() -> None:
+    table = points()
+    fold(table, submit(1, t1="a x=1"), finished(1, 1))
+    error = 'Traceback (most recent call last):\n  File "t.py"\nValueError: no\n'
+    table.note_end(end(1, 1, "failed", message=error))
+    row = one(table)
+    assert (row.state, row.message, row.node) == ("failed", "ValueError: no", "<10.0.0.2:7302>")
+
+
+def test_a_task_whose_result_is_kept_is_finished_when_the_journal_has_it() -> None:
+    table = points()
+    table.note_task(TaskNote(1, 1, key="k"))
+    rows = fold(table, submit(1, t1="a x=1"), event("TaskStarted", task=[1, 1], info={}), finished(1, 1))
+    assert rows[1]["state"] == "running"
+    table.note_end(end(1, 1))
+    assert one(table).state == "finished"
+
+
+def test_a_task_that_fails_has_failed_at_once() -> None:
+    table = points()
+    table.note_task(TaskNote(1, 1, key="k"))
+    assert fold(table, submit(1, t1="a x=1"), finished(1, 1, "no"))[1]["state"] == "failed"
+
+
+def kept_and_finished() -> Points:
+    table = points()
+    table.note_task(TaskNote(1, 1, key="k"))
+    fold(table, submit(1, t1="a x=1"), event("TaskStarted", task=[1, 1], info={}), finished(1, 1))
+    return table
+
+
+def test_without_a_helper_rains_end_counts_when_the_run_ends() -> None:
+    table = kept_and_finished()
+    fold(table, event("SessionClosed", session=1, reason="ClientClose", message=""))
+    table.close("the script ended")
+    row = one(table)
+    assert (row.state, row.key, row.duration_s) == ("finished", "", 2.5), "the journal does not have it"
+
+
+def test_without_a_helper_rains_end_counts_once_the_script_says_that_nobody_keeps_it() -> None:
+    table = kept_and_finished()
+    table.note_task(TaskNote(1, 1))
+    row = one(table)
+    assert (row.state, row.key) == ("finished", "")
+
+
+def test_what_only_rain_finished_runs_again_when_the_engine_is_lost() -> None:
+    table = kept_and_finished()
+    table.requeue()
+    row = one(table)
+    assert (row.state, row.started_s, row.key) == ("submitted", None, "k")
+    table.close("the script ended")
+    assert one(table).state == "not run"
+
+
+def test_a_hit_has_no_event() -> None:
+    table = points()
+    table.note_task(TaskNote(1, 1, name="a x=1", key="k", hit=True))
+    table.note_end(end(1, 1, value=1.5, hit=True))
+    row = one(table)
+    assert (row.name, row.parameters, row.point) == ("a x=1", {"x": 1}, True)
+    assert (row.state, row.value, row.key, row.cached) == ("finished", 1.5, "k", True)
+    assert table.complete(1)
+
+
+def test_names_of_hits_decide_for_those_of_tasks_that_run() -> None:
+    table = points()
+    table.note_task(TaskNote(1, 1, {"y": 2}, kept=True, name="load"))
+    table.note_task(TaskNote(1, 2, {"y": 2}, name="a x=1", hit=True))
+    told = {row.task: (row.parameters, row.point) for row in table.changed()}
+    assert told == {1: ({}, False), 2: ({"x": 1}, True)}
+
+
+@pytest.mark.parametrize("script_first", [True, False])
+def test_the_value_that_the_script_loads_wins(*, script_first: bool) -> None:
+    table = points()
+    if script_first:
+        table.note_value(ValueNote(1, 1, 2.0))
+    table.note_end(end(1, 1, values={"a": 1}))
+    if not script_first:
+        table.note_value(ValueNote(1, 1, 2.0))
+    row = one(table)
+    assert (row.value, row.values) == (2.0, {})

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rain_deploy.node.files import write_json
-from rain_deploy.node.points import Recorder
+from rain_deploy.node.points.recorder import Recorder
 from rain_deploy.node.run import Run, load_run
 
 
@@ -82,3 +82,72 @@ def test_the_log_is_complete_when_every_client_was_seen_to_go_or_every_task_to_e
     writer.step()
     assert not writer.points.complete(1)
     assert writer.points.complete(0)
+
+
+def note(run: Run, file_name: str, **line: Any) -> None:
+    with (run.path / "companion" / file_name).open("a") as file:
+        file.write(json.dumps({"session": 1} | line) + "\n")
+
+
+def test_the_end_of_a_task_needs_no_event(run: Run) -> None:
+    note(run, "tasks.jsonl", task=7, name="a x=7", key="k7", kept=True)
+    note(run, "ends.jsonl", task=7, state="finished", node="node-2", value=0.5, duration_s=1.5)
+    writer = recorder(run)
+    writer.step()
+    row = rows(run)[-1]
+    assert (row["task"], row["state"], row["node"], row["value"]) == (7, "finished", "node-2", 0.5)
+    assert (row["key"], row["parameters"], row["point"], row["cached"]) == ("k7", {"x": 7}, True, False)
+    assert writer.points.complete(1), "nothing waits for the event log"
+
+
+def test_nonsense_among_the_ends_is_passed_over(run: Run) -> None:
+    note(run, "ends.jsonl", task=1, state="good")
+    note(run, "ends.jsonl", task=1, state="finished", value=10**400)
+    note(run, "ends.jsonl", task=1)
+    note(run, "ends.jsonl", task=2, state="finished")
+    recorder(run).step()
+    assert {row["task"]: row["state"] for row in rows(run)} == {1: "submitted", 2: "finished"}
+
+
+def next_attempt(run: Run) -> Recorder:
+    run.update(attempt=2, epoch=5)
+    for name in ("tasks", "ends", "values"):
+        (run.path / "companion" / f"{name}.jsonl").unlink(missing_ok=True)
+    return recorder(run)
+
+
+def test_a_row_goes_on_over_attempts(run: Run) -> None:
+    note(run, "tasks.jsonl", task=1, name="a x=1", key="k1")
+    note(run, "tasks.jsonl", task=2, name="a x=2", key="k2")
+    note(run, "ends.jsonl", task=1, state="finished", value=1.0, node="node-1")
+    lost = recorder(run)
+    lost.step()
+    lost.requeue()
+    second = next_attempt(run)
+    second.step()
+    told = {row["task"]: (row["attempt"], row["state"], row["value"]) for row in rows(run)}
+    assert told == {1: (1, "finished", 1.0), 2: (1, "submitted", None)}, "nobody spoke of them yet"
+    note(run, "tasks.jsonl", task=1, name="a x=1", key="k1", hit=True)
+    note(run, "tasks.jsonl", task=2, name="a x=2", key="k2")
+    second.step()
+    new = {row["task"]: (row["attempt"], row["epoch"], row["state"], row["cached"]) for row in rows(run)}
+    assert new == {1: (2, 5, "submitted", True), 2: (2, 5, "submitted", False)}
+    note(run, "ends.jsonl", task=1, state="finished", value=1.0, node="node-1", hit=True)
+    second.step()
+    recorder(run).step()  # a supervisor that follows a killed one
+    assert len(rows(run)) == 5
+    assert (rows(run)[-1]["state"], rows(run)[-1]["value"], rows(run)[-1]["cached"]) == (
+        "finished",
+        1.0,
+        True,
+    )
+
+
+def test_what_no_attempt_ended_ends_with_the_run(run: Run) -> None:
+    note(run, "ends.jsonl", task=1, state="finished")
+    recorder(run).step()
+    second = next_attempt(run)
+    second.step()
+    second.close("the script ended with exit code 1")
+    told = {row["task"]: (row["attempt"], row["state"]) for row in rows(run)}
+    assert told == {1: (1, "finished"), 2: (1, "not run")}

@@ -66,7 +66,7 @@ def server_config(cluster_dir: Path) -> NodeConfig | None:
 
 
 def _record_points(run: Run, members: ClusterConfig, why: str) -> None:
-    from ..points import Recorder  # noqa: PLC0415 - SQLite is for a run that was lost, not for every question
+    from ..points.recorder import Recorder  # noqa: PLC0415 - SQLite is for a run that was lost, not for every question
 
     recorder = Recorder(run, partial(member_name, members.nodes))
     recorder.points.run_end = why

@@ -8,7 +8,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from ..files import installed, load, member_name, node_config, tail, write_json
-from ..points import Recorder
+from ..points.recorder import Recorder
 from ..run import Run, Script, all_runs
 from ..wire import ClusterConfig, Outcome, RunState
 from . import engine

@@ -1,0 +1,36 @@
+"""Reads what a task's name and its error say."""
+
+import math
+import re
+
+from ..wire import Parameter
+
+_PAIR = re.compile(r"""(?<![\w.\-])([A-Za-z_][\w.\-]*)=(?:"([^"]*)"|'([^']*)'|([^\s,;]+))""")
+_INTEGER = re.compile(r"[+-]?\d+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_WORDS = {"true": True, "false": False}
+_NO_REASON = {"", "Task failed in executor"}
+
+
+def reason(error: str) -> str:
+    """Return the line of a task's error that says why: a traceback's exception, a program's first line."""
+    lines = [line for line in error.splitlines() if line.strip() not in _NO_REASON]
+    if lines and lines[0].startswith("Traceback"):
+        frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
+        after = lines[frames[-1] + 1 if frames else 1 :]  # an exception's text may have more lines
+        lines = [line for line in after if not line.startswith(" ")] or lines[-1:]
+    return lines[0].strip() if lines else ""
+
+
+def parameters(name: str) -> dict[str, Parameter | None]:
+    """Return the pairs in a name such as ``mnist size=32, act=relu``; the last of a repeated key counts."""
+    found: dict[str, Parameter | None] = {}
+    for match in _PAIR.finditer(name):
+        key, double, single, bare = match.groups()
+        if bare is None:
+            found[key] = single if double is None else double
+        elif _NUMBER.fullmatch(bare) and math.isfinite(number := float(bare)):
+            found[key] = int(bare) if _INTEGER.fullmatch(bare) else number
+        else:
+            found[key] = _WORDS.get(bare.lower(), bare)
+    return found

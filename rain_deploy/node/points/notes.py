@@ -1,0 +1,54 @@
+"""The lines that the companion and its helper write about tasks, in RUN_DIR/companion."""
+
+from dataclasses import dataclass, field
+
+from ..wire import Parameter
+
+Values = dict[str, Parameter | None]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskNote:
+    """A line of tasks.jsonl, which the script writes when it submits.  A later one of a task replaces it."""
+
+    session: int
+    task: int
+    parameters: Values = field(default_factory=dict)
+    kept: bool = False
+    name: str = ""
+    key: str = ""  # of its result in the journal; empty where nobody keeps it
+    hit: bool = False  # the journal has the result; the task is not submitted
+
+
+@dataclass(frozen=True, slots=True)
+class ValueNote:
+    """A line of values.jsonl, which the script writes when it loads a value."""
+
+    session: int
+    task: int
+    value: Parameter | None = None
+    values: Values = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskEnd:
+    """A line of ends.jsonl, which the helper writes once the journal has the result, or the failure."""
+
+    session: int
+    task: int
+    state: str  # ``finished`` or ``failed``
+    started_s: float | None = None
+    ended_s: float | None = None
+    duration_s: float | None = None
+    node: str = ""  # name of the node; empty if unknown
+    message: str = ""  # the whole text of the error
+    value: Parameter | None = None
+    values: Values = field(default_factory=dict)
+    hit: bool = False  # the result was in the journal; the times and the node are those of its execution
+
+
+def check_numbers(value: Parameter | None, values: Values) -> None:
+    """Refuse integers that are too large for a table.  Raises OverflowError."""
+    for number in (value, *values.values()):
+        if isinstance(number, int):
+            float(number)
