@@ -11,10 +11,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.step import CommandResult
@@ -32,17 +31,22 @@ from rain_deploy.node.wire import (
 )
 from rain_deploy.results import points
 from rain_deploy.results.archive import LEFT
-from rain_deploy.results.names import decode_name, encode_name
+from rain_deploy.results.manifest import (
+    MANIFEST,
+    Manifest,
+    listed_paths,
+    manifest_of,
+    read_manifest,
+    write_manifest,
+)
+from rain_deploy.results.names import encode_name
 from rain_deploy.results.unpack import CutError, PulledFile, Unpacked, receive
 
-Manifest = dict[str, Any]
 Stream = Callable[[Callable[[bytes], None]], CommandResult]
 """Runs the node verb ``pack`` and hands its stdout to the given sink."""
 Tell = Callable[[str], object]
 """Shows the user a sentence about what a pull waits for."""
 ATTEMPTS = 3  # how many connections may be lost before a pull fails
-_MANIFEST = "manifest.json"
-_MANIFEST_VERSION = 1
 _PARTIAL = ".partial"
 _LOCK_DEADLINE_S = 600.0
 _SILENT_S = 3.0  # how long it waits for another pull without a word
@@ -124,7 +128,7 @@ def _landed(run: RunRecord, unpacked: Unpacked, partial: Path) -> PulledRun:
             write(rows, table)
         data = (partial / name).read_bytes()
         files.append(PulledFile(name, len(data), hashlib.sha256(data).hexdigest()))
-    _land(partial, run.out, _manifest_of(run, status, files, unpacked.links, left))
+    _land(partial, run.out, manifest_of(run, status, files, unpacked.links, left))
     return PulledRun(
         run=run.id,
         results_dir=run.out,
@@ -228,7 +232,7 @@ def _land(partial: Path, out: Path, made: Manifest) -> None:
     not of this run.
     """
     if not out.exists():
-        _write_manifest(partial, made)
+        write_manifest(partial, made)
         partial.chmod(0o755)
         partial.rename(out)
         return
@@ -239,7 +243,7 @@ def _land(partial: Path, out: Path, made: Manifest) -> None:
         raise InputError(message, next_step="name another directory with --out")
     # From here the manifest lists old and new files, so a pull after a kill knows that all are of this run.
     both = [*made["files"], *({"path": encode_name(name)} for name in gone)]
-    _write_manifest(partial, made | {"complete": False, "files": both}).replace(out / _MANIFEST)
+    write_manifest(partial, made | {"complete": False, "files": both}).replace(out / MANIFEST)
     for name in gone:
         path = out / name
         if path.parent.resolve().is_relative_to(out.resolve()):
@@ -252,7 +256,7 @@ def _land(partial: Path, out: Path, made: Manifest) -> None:
             shutil.rmtree(out / name)  # only empty directories are left in it
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (partial / name).replace(out / name)
-    _write_manifest(partial, made).replace(out / _MANIFEST)
+    write_manifest(partial, made).replace(out / MANIFEST)
 
 
 def _holds_others(out: Path, name: str, ours: frozenset[str]) -> bool:
@@ -262,61 +266,3 @@ def _holds_others(out: Path, name: str, ours: frozenset[str]) -> bool:
         files = (path for path in place.rglob("*") if path.is_symlink() or not path.is_dir())
         return any(str(path.relative_to(out)) not in ours for path in files)
     return os.path.lexists(place)
-
-
-def _manifest_of(
-    run: RunRecord, status: RunStatus, files: Iterable[PulledFile], links: dict[str, str], left: LeftOuts
-) -> Manifest:
-    """Paths are encoded by ``encode_name``, so any JSON reader can read and print them safely."""
-    return {
-        "version": _MANIFEST_VERSION,
-        "run": run.id,
-        "script": run.script,
-        "script_sha256": run.script_sha256,
-        "args": list(run.args),
-        "exit_code": status.exit_code,
-        "outcome": status.outcome,
-        "warnings": list(status.warnings),
-        "complete": status.state == RunState.FINISHED and not left.hold,
-        "versions": status.versions,
-        "started_s": status.started_s,
-        "ended_s": status.ended_s,
-        "nodes": list(status.nodes),
-        "missing_nodes": list(status.missing),
-        "attempts": status.attempt,
-        "files": [
-            {"path": encode_name(file.path), "size_bytes": file.size_bytes, "sha256": file.sha256}
-            | ({"name_on_node": encode_name(file.origin)} if file.origin else {})
-            for file in sorted(files, key=lambda file: file.path)
-        ],
-        "links": [
-            {"path": encode_name(path), "target": encode_name(target)}
-            for path, target in sorted(links.items())
-        ],
-        "left_on_node": [{"path": one.path, "why": one.why} for one in left.left],
-        "left_on_node_unnamed": left.more,
-    }
-
-
-def _write_manifest(directory: Path, manifest: Manifest) -> Path:
-    path = directory / _MANIFEST
-    path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="ascii")
-    return path
-
-
-def read_manifest(directory: Path) -> Manifest | None:
-    """Return the manifest of a results directory, or None if none can be parsed."""
-    try:
-        manifest = json.loads((directory / _MANIFEST).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return manifest if isinstance(manifest, dict) and isinstance(manifest.get("run"), str) else None
-
-
-def listed_paths(manifest: Manifest) -> frozenset[str]:
-    """Return the names of its files and links, relative to the directory."""
-    lists = (manifest.get("files"), manifest.get("links"))
-    entries = (entry for each in lists if isinstance(each, list) for entry in each)
-    return frozenset(
-        decode_name(str(entry["path"])) for entry in entries if isinstance(entry, dict) and "path" in entry
-    )

@@ -20,7 +20,8 @@ from rain_deploy.core.text import count
 from rain_deploy.node.wire import LeftOuts, ListedRun, Outcome, RunStatus
 from rain_deploy.parts.machine import THEN_OFF_S
 from rain_deploy.parts.services import node_command
-from rain_deploy.results.pull import PulledRun, partial_places, pull, read_manifest
+from rain_deploy.results.manifest import read_manifest
+from rain_deploy.results.pull import PulledRun, partial_places, pull
 from rain_deploy.runs.follow import Followed
 from rain_deploy.runs.left import left_error, left_lines
 from rain_deploy.runs.missing import advice

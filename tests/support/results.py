@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from rain_deploy.results.manifest import read_manifest
 from rain_deploy.results.names import decode_name
-from rain_deploy.results.pull import read_manifest
 
 
 def verify(directory: Path) -> tuple[str, ...]:

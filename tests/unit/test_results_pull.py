@@ -18,7 +18,8 @@ from rain_deploy.core.run import RunRecord
 from rain_deploy.core.step import CommandResult
 from rain_deploy.errors import InputError, PullFailed, RainDeployError, Unreachable, UnsafeResults
 from rain_deploy.node.wire import Limits
-from rain_deploy.results.pull import PulledRun, Stream, check_target, listed_paths, pull, read_manifest
+from rain_deploy.results.manifest import listed_paths, read_manifest
+from rain_deploy.results.pull import PulledRun, Stream, check_target, pull
 from tests.support.results import verify
 from tests.support.waiting import wait_for
 
