@@ -82,7 +82,10 @@ def _read(hint: Any, value: Any, where: str) -> Any:
     if kind is tuple and type(value) is list:
         return tuple(_read(inner[0], one, where) for one in value)
     if kind is dict and type(value) is dict:
-        return {key: _read(inner[1], one, f"{where}.{key}") for key, one in value.items()}
+        anything = inner[1] is Any
+        return (
+            value if anything else {key: _read(inner[1], one, f"{where}.{key}") for key, one in value.items()}
+        )
     if type(value) not in _GIVEN_AS.get(kind, {str if issubclass(kind, str) else kind}):
         raise WireError(f"{where} is {value!r:.80}, not {kind.__name__}")
     try:

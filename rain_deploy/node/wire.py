@@ -233,6 +233,17 @@ class PointRow:
     epoch: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalUsage:
+    """What a journal holds."""
+
+    bytes: int = 0
+    records: int = 0  # results that a run could take from it
+    segments: int = 0  # its files
+    oldest_s: float | None = None
+    newest_s: float | None = None
+
+
 def extended(status: RunStatus, kind: type[T], **more: object) -> T:
     """Return the status as a kind that adds ``more`` to it."""
     return kind(**{one.name: getattr(status, one.name) for one in fields(RunStatus)}, **more)

@@ -1,0 +1,213 @@
+"""The journal: how tasks ended and what they returned, in segments below one directory.
+
+One process writes; others may read at any moment.  Names of segments sort by age.
+"""
+
+import contextlib
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+from ..wire import JournalUsage
+from .segment import (
+    Entry,
+    Output,
+    Place,
+    Record,
+    copied,
+    encoded,
+    read_body,
+    read_record,
+    scan,
+    write_segment,
+)
+
+__all__ = ["Journal", "Output", "Place", "Record", "read_body"]
+
+MOST_BYTES = 20 * 10**9
+DISK_PART = 10  # the journal takes at most this part of the disk that is free or its own
+MOST_RECORDS = 100_000  # reading the headers of as many takes two seconds
+SMALL_BYTES = 1_000_000  # smaller segments are merged
+MERGED_FROM = 8  # if so many of them are neighbours in age
+MERGED_BYTES = 16_000_000  # no merged segment is larger by more than one of its parts
+MOST_MERGES = 16  # at one time
+
+_NAME = re.compile(r"(\d{20})-(\d{3})\.seg")  # nanoseconds since 1970; how often it was merged
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    path: Path
+    size_bytes: int
+    records: int
+
+    @property
+    def written_ns(self) -> int:
+        return int(self.path.name[:20])
+
+    @property
+    def merged(self) -> int:
+        return int(self.path.name[21:24])
+
+
+def sum_of(segments: Iterable[_Segment]) -> int:
+    """Return the bytes of all of them."""
+    return sum(one.size_bytes for one in segments)
+
+
+class Journal:
+    """The records of finished tasks, by key."""
+
+    def __init__(
+        self, directory: Path, *, limit_bytes: int | None = None, limit_records: int = MOST_RECORDS
+    ) -> None:
+        """Without ``limit_bytes``, the limit is 20 GB, or a tenth of the free disk if that is less."""
+        self.directory = directory
+        self._limit_bytes, self._limit_records = limit_bytes, limit_records
+        self._segments: list[_Segment] = []  # oldest first
+        self._forget()
+
+    def _forget(self) -> None:
+        self._results: dict[str, Entry] = {}
+        self._failures: dict[str, Entry] = {}
+        self._deaths: dict[str, dict[bytes, Entry]] = {}
+
+    def load(self) -> list[str]:
+        """Read the headers of all segments; return a sentence about each damaged one."""
+        self._forget()
+        self._segments, problems = [], []
+        for path in sorted(self._paths("*.seg")):
+            entries, damage = scan(path)
+            if damage:
+                problems.append(f"{path.name} of the journal is damaged: {damage}")
+            self._add(path, entries)
+        return problems
+
+    def _paths(self, pattern: str) -> list[Path]:
+        try:
+            return [path for path in self.directory.glob(pattern) if _NAME.search(path.name)]
+        except OSError:
+            return []
+
+    def _add(self, path: Path, entries: Sequence[Entry]) -> None:
+        """Take a segment into the index.  A result outdates what failed before it."""
+        with contextlib.suppress(FileNotFoundError):  # pruned meanwhile
+            self._segments.append(_Segment(path, path.stat().st_size, len(entries)))
+        for entry in entries:
+            if entry.kind == "result":
+                self.drop(entry.key)
+                self._results[entry.key] = entry
+            elif entry.kind == "failure":
+                self._failures[entry.key] = entry
+            else:  # the same twice: of a merge that was killed
+                self._deaths.setdefault(entry.key, {})[entry.digest] = entry
+
+    def results(self, keys: Iterable[str]) -> dict[str, tuple[Record, tuple[Place, ...]]]:
+        """Return the newest result of each key that has one."""
+        found = ((key, read_record(self._results[key])) for key in keys if key in self._results)
+        return {key: stored for key, stored in found if stored}
+
+    def failures(self, keys: Iterable[str]) -> dict[str, Record]:
+        """Return the newest failure of each key that failed after its last result."""
+        found = ((key, read_record(self._failures[key])) for key in keys if key in self._failures)
+        return {key: stored[0] for key, stored in found if stored}
+
+    def deaths(self, key: str) -> int:
+        """Return how often an executor or node died under the task after its last result."""
+        return len(self._deaths.get(key, {}))
+
+    def drop(self, key: str) -> None:
+        """Forget a key, because a body turned out to be damaged; its record stays on disk."""
+        self._results.pop(key, None)
+        self._failures.pop(key, None)
+        self._deaths.pop(key, None)
+
+    def write(self, batch: Sequence[tuple[Record, Sequence[bytes]]]) -> None:
+        """Store records as one segment, durably and all or none.  Raises OSError, ValueError."""
+        if batch:
+            pieces = chain.from_iterable(encoded(record, bodies) for record, bodies in batch)
+            path = self.directory / self._next_name()
+            write_segment(path, pieces)
+            self._add(path, scan(path)[0])
+            with contextlib.suppress(OSError):  # what is stored stays stored
+                self.prune()
+
+    def _next_name(self) -> str:
+        newest = self._segments[-1].written_ns if self._segments else 0
+        return f"{max(time.time_ns(), newest + 1):020}-000.seg"
+
+    def prune(self, *, limit_bytes: int | None = None) -> int:
+        """Delete the oldest segments that are over the limits; return the number of bytes deleted.
+
+        The newest segment stays, unless ``limit_bytes`` is 0.
+        """
+        if not self._segments:
+            return 0
+        limit = self._limit() if limit_bytes is None else limit_bytes
+        size, records = sum_of(self._segments), sum(one.records for one in self._segments)
+        before, spared = size, 0 if limit_bytes == 0 else 1
+        while len(self._segments) > spared and (size > limit or records > self._limit_records):
+            oldest = self._segments.pop(0)
+            oldest.path.unlink(missing_ok=True)
+            size, records = size - oldest.size_bytes, records - oldest.records
+        return before - size
+
+    def _limit(self) -> int:
+        if self._limit_bytes is not None:
+            return self._limit_bytes
+        return min(MOST_BYTES, (shutil.disk_usage(self.directory).free + sum_of(self._segments)) // DISK_PART)
+
+    def tidy(self) -> None:
+        """Delete what a killed writer left, merge small segments, and prune.  Only the writer may call it."""
+        with contextlib.suppress(OSError):  # the journal is as good without it
+            for left in self._paths(".*.tmp"):
+                left.unlink(missing_ok=True)
+            if groups := list(islice(self._small(), MOST_MERGES)):
+                for group in groups:
+                    self._merge(group)
+                self.load()
+            self.prune()
+
+    def _small(self) -> Iterator[list[_Segment]]:
+        """Yield rows of small segments that are neighbours in age."""
+        group: list[_Segment] = []
+        for segment in [*self._segments, None]:
+            if segment and segment.size_bytes < SMALL_BYTES:
+                group.append(segment)
+                if sum_of(group) < MERGED_BYTES:
+                    continue
+            if len(group) >= MERGED_FROM:
+                yield group
+            group = []
+
+    def _merge(self, group: Sequence[_Segment]) -> None:
+        """Replace segments by one with the records of them that still count.  Raises OSError."""
+        live = [entry for segment in group for entry in scan(segment.path)[0] if self._counts(entry)]
+        if live:
+            write_segment(self._merged_path(group[-1]), chain.from_iterable(map(copied, live)))
+        for segment in group:
+            segment.path.unlink(missing_ok=True)
+
+    def _merged_path(self, newest: _Segment) -> Path:
+        """Return a free name that sorts after this segment and before the next one."""
+        same = [one for one in self._segments if one.written_ns == newest.written_ns]
+        return self.directory / f"{newest.written_ns:020}-{max(one.merged for one in same) + 1:03}.seg"
+
+    def _counts(self, entry: Entry) -> bool:
+        counting = {self._results.get(entry.key), self._failures.get(entry.key)}
+        return entry in counting or entry.digest in self._deaths.get(entry.key, {})
+
+    def usage(self) -> JournalUsage:
+        """Return what the journal holds and takes."""
+        paths = {one.path for one in self._segments}
+        return JournalUsage(
+            bytes=sum_of(self._segments),
+            records=sum(entry.file in paths for entry in self._results.values()),
+            segments=len(self._segments),
+            oldest_s=self._segments[0].written_ns / 1e9 if self._segments else None,
+            newest_s=self._segments[-1].written_ns / 1e9 if self._segments else None,
+        )
