@@ -331,6 +331,27 @@ def test_a_task_that_fails_has_failed_at_once() -> None:
     assert fold(table, submit(1, t1="a x=1"), finished(1, 1, "no"))[1]["state"] == "failed"
 
 
+def test_a_failure_that_spares_the_others_has_failed_at_once() -> None:
+    table = points()
+    table.note_task(TaskNote(1, 1, key="k"))
+    info = {"duration": 1.0, "user": {"rain-deploy": {"failed": "ValueError: no"}}}
+    row = fold(table, submit(1, t1="a x=1"), event("TaskFinished", task=[1, 1], info=info))[1]
+    assert (row["state"], row["message"]) == ("failed", "ValueError: no")
+
+
+def test_a_new_result_in_the_journal_is_progress() -> None:
+    table = points()
+    table.note_task(TaskNote(1, 1, key="k", name="a x=1"))
+    table.note_task(TaskNote(1, 2, key="", name="a x=2"))
+    table.note_task(TaskNote(1, 3, key="h", name="a x=3", hit=True))
+    table.note_end(end(1, 1, "failed"))
+    table.note_end(end(1, 2))
+    table.note_end(end(1, 3, hit=True))
+    assert (table.progressed, table.kept()) == (False, (1, 3))
+    table.note_end(end(1, 1))
+    assert (table.progressed, table.kept()) == (True, (2, 3))
+
+
 def kept_and_finished() -> Points:
     table = points()
     table.note_task(TaskNote(1, 1, key="k"))

@@ -48,6 +48,7 @@ class Points:
         self._clients_removed = 0
         self.run_end = ""
         """Why the run ended, once it has.  It is why a session was closed, whatever Rain's log calls it."""
+        self.progressed = False  # the journal got a result in this attempt
 
     def apply(self, event: Event) -> None:
         """Take one of Rain's events into account."""
@@ -96,6 +97,7 @@ class Points:
         key = end.session, end.task
         old = self._row(key)
         self._unkept.pop(key, None)
+        self.progressed |= bool(old.key) and end.state == "finished" and not end.hit
         changes: dict[str, Any] = {}
         if (end.value is not None or end.values) and old.value is None and not old.values:
             changes = {"source": "companion", "value": end.value, "values": end.values}
@@ -128,6 +130,11 @@ class Points:
     def complete(self, clients: int) -> bool:
         """Return True when all is read: every noted task has ended, or all clients that were let in left."""
         return (self._noted and not self._awaited) or self._clients_removed >= clients
+
+    def kept(self) -> tuple[int, int]:
+        """Return how many points need not be computed by another attempt, and how many there are."""
+        points = [row for rows in self._rows.values() for row in rows.values() if row.point]
+        return sum(row.state == "finished" and bool(row.key) for row in points), len(points)
 
     def changed(self) -> list[PointRow]:
         """Return the rows that differ from those returned before, in order of session and task."""
@@ -166,14 +173,14 @@ class Points:
         row, key = self._row(task), (task[0], task[1])
         if row.state in _SURE:
             return
-        if row.key and not info.get("error"):
+        if row.key and not _error(info):
             self._unkept[key] = info
         else:
             self._change(key, **self._end(key, info))
 
     def _end(self, task: Key, info: Json) -> Json:
         """Return what Rain's information about a task that ended changes in its row."""
-        row, error = self._row(task), info.get("error")
+        row, error = self._row(task), _error(info)
         governor, start, duration_s = info.get("governor"), info.get("start_time"), info.get("duration")
         started_s = _epoch_s(start) if start else row.started_s
         timed = started_s is not None and duration_s is not None
@@ -202,6 +209,14 @@ class Points:
 
     def _drop_row(self, row: PointRow, why: str) -> None:
         self._put(replace(row, state="not run" if row.started_s is None else "cancelled", message=why))
+
+
+def _error(info: Json) -> str:
+    """Return the error in Rain's information about a task, also of one that failed without failing others."""
+    user = info.get("user")
+    ours = user.get("rain-deploy") if isinstance(user, dict) else None
+    soft = ours.get("failed") if isinstance(ours, dict) else None
+    return str(info.get("error") or soft or "")
 
 
 def _epoch_s(timestamp: str) -> float:
