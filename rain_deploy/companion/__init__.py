@@ -1,9 +1,9 @@
 """Collects figures and points inside the user's processes.  It fails open: no error here fails the script.
 
 compat imports this package at interpreter start if ``RAIN_DEPLOY_COMPANION`` names the directory that holds
-it.  It acts only in the script's process (``RAIN_DEPLOY_SCRIPT``).  Until the script imports matplotlib or
-Rain, it costs the imports of sys and os.  Thread limits need no code: TensorFlow and BLAS read the
-governor's environment.
+it.  It acts in the script's process (``RAIN_DEPLOY_SCRIPT``), and in the processes of Rain that run tasks
+(``RAIN_EXECUTOR_ID``, which is Rain's own variable).  Until matplotlib or Rain is imported, it costs the
+imports of sys and os.  Thread limits need no code: TensorFlow and BLAS read the governor's environment.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 MOST_WARNINGS = 20
 TYPE_CHECKING = False  # mypy reads it as True; importing typing would cost at every start of a Python
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
     from pathlib import Path
     from types import ModuleType
@@ -58,12 +58,24 @@ _warned: "set[str]" = set()
 
 def warn(text: str) -> None:
     """Add a sentence to the warnings in the result of the run, unless it is there.  Raises OSError."""
+    if text not in _warned and len(_warned) < MOST_WARNINGS:
+        _warned.add(text)
+        _targets[-1](text)
+
+
+def _write_warning(text: str) -> None:
     from pathlib import Path
 
-    directory = os.environ.get("RAIN_DEPLOY_RUN_DIR")
-    if directory and text not in _warned and len(_warned) < MOST_WARNINGS:
-        _warned.add(text)
+    if directory := os.environ.get("RAIN_DEPLOY_RUN_DIR"):
         append(Path(directory, "companion", "warnings.txt"), f"{text}\n")
+
+
+_targets: "list[Callable[[str], None]]" = [_write_warning]
+
+
+def send_warnings_to(target: "Callable[[str], None]") -> None:
+    """Let ``target`` have the warnings of this process: a task's node may not be the one with the result."""
+    _targets.append(target)
 
 
 def append(path: "Path", text: str) -> None:
@@ -119,12 +131,15 @@ def _show_error(kind: "Any", error: "Any", trace: "Any") -> None:
     sys.__excepthook__(kind, error, trace)
 
 
+hooks: "dict[str, str]" = {}
 if os.environ.get("RAIN_DEPLOY_SCRIPT"):
     sys.excepthook = _show_error
-    hooks: "dict[str, str]" = {}
     if os.environ.get("RAIN_DEPLOY_FIGURES"):
         hooks |= {"matplotlib.figure": "figures.hook_figure", "matplotlib.pyplot": "figures.hook_pyplot"}
     if os.environ.get("RAIN_DEPLOY_RUN_DIR"):
         hooks |= {"rain.client.session": "points.hook_session"}
         hooks |= {"rain.common.data_instance": "points.hook_data_instance"}
+elif os.environ.get("RAIN_EXECUTOR_ID"):
+    hooks |= {"rain.executor.executor": "executor.hook_executor"}
+if hooks:
     sys.meta_path.insert(0, ImportHooks(hooks))

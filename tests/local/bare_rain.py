@@ -32,6 +32,8 @@ class BareRain:
 
     python: Path
     server: str
+    place: Path
+    """Where the programs of Rain leave their files."""
 
     def run(self, script: Path, timeout_s: float = 300.0) -> subprocess.CompletedProcess[str]:
         """The script as on a laptop, from its own directory, to an end that is good."""
@@ -54,8 +56,8 @@ def environment(python: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def bare_rain(engine: Path, env: Path, place: Path) -> Iterator[BareRain]:
-    """Server and governors as long as the context lasts."""
+def bare_rain(engine: Path, env: Path, place: Path, **variables: str) -> Iterator[BareRain]:
+    """Server and governors, with ``variables``, as long as the context lasts."""
     python = env / "bin" / "python"
     server, http, *governors = (f"{ADDRESS}:{free_port(ADDRESS)}" for _ in range(4))
     programs: list[subprocess.Popen[bytes]] = []
@@ -70,14 +72,14 @@ def bare_rain(engine: Path, env: Path, place: Path) -> Iterator[BareRain]:
             programs.append(
                 subprocess.Popen(
                     argv,
-                    env=environment(python),
+                    env=environment(python) | variables,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
             )
         wait_for(ready.exists)
-    yield BareRain(python, server)
+    yield BareRain(python, server, place)
     for program in programs:  # with the executors that governors leave
         os.killpg(program.pid, signal.SIGKILL)
         program.wait(10)

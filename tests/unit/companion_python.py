@@ -81,6 +81,10 @@ class NodePython:
             check=False,
         )
 
+    def of_tasks(self, run: Path) -> dict[str, str]:
+        """Variables that a governor of the run gives to the processes of its tasks."""
+        return {"RAIN_DEPLOY_COMPANION": str(self.site), "RAIN_DEPLOY_RUN_DIR": str(run)}
+
     def _companion(self, run: Path) -> dict[str, str]:
         return {
             "RAIN_DEPLOY_COMPANION": str(self.site),
