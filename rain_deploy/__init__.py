@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     )
     from rain_deploy.runs.finish import RunResult
     from rain_deploy.verbs.down import DownResult
-    from rain_deploy.verbs.logs import PointsResult
+    from rain_deploy.verbs.results.points import PointsResult
     from rain_deploy.verbs.runs import CancelResult, PullResult
     from rain_deploy.verbs.scale import ScaleResult
     from rain_deploy.verbs.status import StatusResult

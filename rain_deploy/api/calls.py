@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 import rain_deploy.verbs.down as down_verb
-import rain_deploy.verbs.logs as logs_verbs
+import rain_deploy.verbs.results.points as points_verb
 import rain_deploy.verbs.run as run_verb
 import rain_deploy.verbs.runs as runs_verbs
 import rain_deploy.verbs.scale as scale_verb
@@ -18,7 +18,7 @@ from rain_deploy.core.events import EventSink
 from rain_deploy.options.spec import refuse_rented
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.verbs.down import DownResult
-from rain_deploy.verbs.logs import PointsResult
+from rain_deploy.verbs.results.points import PointsResult
 from rain_deploy.verbs.runs import CancelResult, PullResult
 from rain_deploy.verbs.scale import ScaleResult
 from rain_deploy.verbs.status import StatusResult
@@ -144,7 +144,7 @@ def status(*, check: bool = False, **common: Unpack[Common]) -> StatusResult:
 def points(run: str | None = None, *, follow: bool = False, **common: Unpack[Common]) -> PointsResult:
     """Return one row per task of a run (default: the last).  With ``follow``, wait for the end of the run."""
     with called("points", **common) as call:
-        return logs_verbs.points(call.ctx, call.cluster, run, follow=follow)
+        return points_verb.points(call.ctx, call.cluster, run, follow=follow)
 
 
 def attach(run: str | None = None, *, out: Place | None = None, **common: Unpack[Common]) -> RunResult:

@@ -28,7 +28,7 @@ VERBS = {
     "attach": ("runs", "Follow a run from its first line and pull its results."),
     "logs": ("runs", "Show the output of a run, or the log of a node."),
     "cancel": ("runs", "Cancel a run."),
-    "points": ("runs", "Show the points of a run as a table."),
+    "points": ("points", "Show the points of a run as a table."),
     "pull": ("runs", "Pull the results of a run again."),
     "ssh": ("nodes", "Open a shell on one node, or run a command there."),
     "exec": ("nodes", "Run a command on all nodes."),

@@ -14,13 +14,9 @@ from rain_deploy.node.wire import Parameter, PointRow, WireError, from_json, par
 
 _LONGEST_LINE_BYTES = 1 << 20
 _BEFORE = ("task", "name")
-_AFTER = ("value", "state", "node", "started", "duration_s", "reason")
-_STATES = (
-    "finished",
-    "failed",
-    "cancelled",
-    "not run",
-)  # of a run that has ended; in this order they are shown
+_AFTER = ("value", "state", "cached", "node", "started", "duration_s", "reason")
+ENDED = ("finished", "failed", "cancelled", "not run")
+"""States of tasks that have ended, in the order in which they are shown."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet runs a text that starts with one of these as a formula."""
 
@@ -73,24 +69,36 @@ def fold(rows: Iterable[PointRow], *, all_: bool = False) -> tuple[PointRow, ...
     return table.rows(all_=all_)
 
 
+def state_of(row: PointRow) -> str:
+    """Return the state of a task as people read it: ``cached`` if its result was in the journal."""
+    return "cached" if row.cached and row.state == "finished" else row.state
+
+
+def numbered(rows: Iterable[PointRow]) -> Iterator[tuple[int, PointRow]]:
+    """Yield the rows with the numbers of the points, from 1; the number of another task is 0."""
+    number = 0
+    for row in rows:
+        number += row.point
+        yield number if row.point else 0, row
+
+
 def count_states(rows: Iterable[PointRow]) -> dict[str, int]:
     """Return how many rows are in each state."""
     counts = Counter(row.state for row in rows)
-    return {state: counts[state] for state in dict.fromkeys((*_STATES, *sorted(counts))) if counts[state]}
+    return {state: counts[state] for state in dict.fromkeys((*ENDED, *sorted(counts))) if counts[state]}
 
 
 def first_failure(rows: Iterable[PointRow]) -> str:
     """Return which task failed first, where and why, in one line; empty if none did."""
-    failed = [row for row in rows if row.state == "failed"]
+    failed = [(number, row) for number, row in numbered(rows) if row.state == "failed"]
     if not failed:
         return ""
-    row = min(failed, key=lambda row: math.inf if row.ended_s is None else row.ended_s)
+    number, row = min(failed, key=lambda one: math.inf if one[1].ended_s is None else one[1].ended_s)
     pairs = " ".join(f"{name}={value}" for name, value in row.parameters.items())
     named = " ".join(row.name.split()) or pairs
+    what = f"point {number}" if number else f"task {row.task}"
     where = f" on {row.node}" if row.node else ""
-    return (
-        f"task {row.task}{f' ({named})' if named else ''} failed{where}: {row.message or 'no reason given'}"
-    )
+    return f"{what}{f' ({named})' if named else ''} failed{where}: {row.message or 'no reason given'}"
 
 
 def value_names(rows: Iterable[PointRow]) -> list[str]:
@@ -114,7 +122,7 @@ def write_csv(rows: tuple[PointRow, ...], stream: IO[str]) -> None:
     for row in rows:
         given = (row.parameters.get(name) for name in names)
         got = (row.values.get(name) for name in values)
-        after = (row.state, row.node, _time(row.started_s), row.duration_s, row.message)
+        after = (row.state, row.cached, row.node, _time(row.started_s), row.duration_s, row.message)
         writer.writerow(map(_cell, (row.task, row.name, *given, row.value, *got, *after)))
 
 

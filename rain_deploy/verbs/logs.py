@@ -1,17 +1,15 @@
-"""``logs`` and ``points``: what a script or a node printed, and one row per point of a run."""
+"""``logs``: what a script or a node printed."""
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.hosts import install_log
 from rain_deploy.cluster.lookup import find_node, recorded
 from rain_deploy.cluster.power import awake
-from rain_deploy.core.events import Event, PointSeen, Result
+from rain_deploy.core.events import Result
 from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError
-from rain_deploy.node.wire import PointRow, WireError
-from rain_deploy.results.points import Table, read_json
 from rain_deploy.runs.follow import follow as follow_run
 from rain_deploy.runs.states import find_run, holder, run_file
 
@@ -55,15 +53,6 @@ class LogsResult(Result):
     stderr: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class PointsResult(Result):
-    """The result of ``points``: the newest row of each task, in the order of their ids."""
-
-    cluster: str
-    run: str
-    rows: tuple[PointRow, ...]
-
-
 def script_log(ctx: Context, name: str, run: str | None = None, *, follow: bool = False) -> LogsResult:
     """Return what the script printed so far; with ``follow`` emit it until the run ends."""
     record = find_run(ctx, name, run)
@@ -95,26 +84,3 @@ def node_log(ctx: Context, name: str, number: int | None, log: NodeLog) -> LogsR
     result = ctx.transport.run(node.host, command)
     err = result.stderr if log == NodeLog.BOOT else b""
     return LogsResult(cluster=name, source=log, node=node.name, stdout=result.stdout, stderr=err)
-
-
-def points(ctx: Context, name: str, run: str | None = None, *, follow: bool = False) -> PointsResult:
-    """Return a row per task of a run (default: the last); with ``follow`` when the run has ended."""
-    record = find_run(ctx, name, run)
-    cluster = holder(ctx, record)
-    if cluster is None:
-        try:
-            rows = read_json(run_file(ctx, None, record, "points.json"))
-        except WireError as error:
-            message = f"{record.out / 'points.json'} cannot be read: {error}"
-            raise InputError(message, next_step=f"rain-deploy pull {record.id} -c {name}") from error
-        return PointsResult(cluster=name, run=record.id, rows=rows)
-    if follow:
-
-        def only_points(event: Event) -> None:
-            if isinstance(event, PointSeen):
-                ctx.emit(event)
-
-        follow_run(replace(ctx, emit=only_points), cluster, record)
-    table = Table()
-    run_file(ctx, cluster, record, "points.jsonl", table.feed)
-    return PointsResult(cluster=name, run=record.id, rows=table.rows(all_=True))

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from rain_deploy.cli.commands.runs import points_text, run_text, state_text
+from rain_deploy.cli.commands.points import points_text
+from rain_deploy.cli.commands.runs import run_text, state_text
 from rain_deploy.cli.show import text
 from rain_deploy.core.machine import by_number
 from rain_deploy.core.text import count
 from rain_deploy.node.wire import PointRow
 from rain_deploy.runs.states import RunLine
 from rain_deploy.verbs.list import ClusterLine
-from rain_deploy.verbs.logs import PointsResult
+from rain_deploy.verbs.results.points import PointsResult
 from tests.unit.fake_application import RUN as DONE
 from tests.unit.fake_application import World
 

@@ -375,6 +375,8 @@ def test_points_are_a_table_with_a_column_per_parameter(world: World) -> None:
         " 1  0.1     32  0.93125  finished  node-2  4.2 s",
     ]
     assert len(world.invoke("points", "--all").stdout.splitlines()) == 3
+    world.verbs.rows = (replace(POINT, cached=True),)
+    assert world.invoke("points").stdout.splitlines()[1].split()[4] == "cached"
     assert world.invoke("points", "--csv").stdout.splitlines()[0].startswith("task,name,lr,units,value")
     assert world.invoke("points", "--csv", "--json").exit_code == 2
 
@@ -383,6 +385,27 @@ def test_points_that_are_followed_are_a_line_each(world: World) -> None:
     world.verbs.events = (events.PointSeen(POINT), events.PointSeen(replace(POINT, point=False)))
     result = world.invoke("points", "--follow")
     assert result.stdout == "lr=0.1 units=32: 0.93125 (finished on node-2)\n"
+
+
+def test_points_that_are_followed_are_shown_when_they_end_and_once_in_all_attempts(world: World) -> None:
+    changes: tuple[dict[str, Any], ...] = (
+        {"state": "running", "value": None},
+        {"value": None},
+        {},
+        {},
+        {"state": "submitted", "value": None, "attempt": 2},
+        {"attempt": 2, "cached": True},
+        {"task": 5, "cached": True},
+        {"task": 6, "value": float("nan")},
+        {"task": 6, "value": float("nan")},
+    )
+    world.verbs.events = tuple(events.PointSeen(replace(POINT, **one)) for one in changes)
+    assert world.invoke("points", "--follow").stdout.splitlines() == [
+        "lr=0.1 units=32 (finished on node-2)",
+        "lr=0.1 units=32: 0.93125 (finished on node-2)",
+        "lr=0.1 units=32: 0.93125 (cached)",
+        "lr=0.1 units=32: NaN (finished on node-2)",
+    ]
 
 
 def test_pull_attach_cancel_take_a_run_or_the_last(world: World, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from rain_deploy.results.points import (
     fold,
     read_json,
     read_rows,
+    state_of,
     write_csv,
     write_json,
 )
@@ -62,14 +63,15 @@ def test_the_header_names_every_parameter_in_order_of_appearance() -> None:
     lines = table(first, second)
     assert lines[0] == [
         *("task", "name", "lr", "units", "drop"),
-        *("value", "state", "node", "started", "duration_s", "reason"),
+        *("value", "state", "cached", "node", "started", "duration_s", "reason"),
     ]
     assert lines[1][2:5] == ["1", "8", ""]
     assert lines[2][2:5] == ["2", "", "0.5"]
 
 
 def test_without_points_there_is_a_header_alone() -> None:
-    assert table() == [["task", "name", "value", "state", "node", "started", "duration_s", "reason"]]
+    head = ["task", "name", "value", "state", "cached", "node", "started", "duration_s", "reason"]
+    assert table() == [head]
 
 
 def test_the_first_failure_is_that_which_came_first_in_one_line() -> None:
@@ -82,7 +84,7 @@ def test_the_first_failure_is_that_which_came_first_in_one_line() -> None:
         first_failure([row(4), unknown, later, sooner])
         == "task 2 (two lines) failed on node-2: KeyError: 'x'"
     )
-    assert first_failure([row(4, "cancelled"), unknown]) == "task 3 failed: no reason given"
+    assert first_failure([row(4, "cancelled"), unknown]) == "point 2 failed: no reason given"
     assert first_failure([row(4, "not run"), row(5)]) == ""
 
 
@@ -153,7 +155,7 @@ def test_values_of_dicts_and_tuples_are_columns_behind_the_value() -> None:
     )
     head, *lines = table(*rows)
     start = head.index("value")
-    assert head[start : head.index("node")] == [
+    assert head[start : head.index("cached")] == [
         *("value", "acc", "loss", "value_0", "lr (result)", "state (result)"),
         "state",
     ]
@@ -170,3 +172,15 @@ def test_values_by_name_are_in_the_json_too_and_read_back() -> None:
     assert json.loads(text.getvalue())[0]["values"] == {"acc": 0.5, "loss": "NaN"}
     (back,) = read_json(text.getvalue().encode())
     assert table(back)[1] == table(row(1, values={"acc": 0.5, "loss": float("nan")}))[1]
+
+
+def test_a_point_of_the_journal_is_cached_in_every_table() -> None:
+    kept = row(1, cached=True)
+    assert [state_of(one) for one in (row(1), kept, row(1, "failed", cached=True))] == [
+        *("finished", "cached", "failed"),
+    ]
+    cells = dict(zip(*table(kept), strict=True))
+    assert (cells["state"], cells["cached"]) == ("finished", "True")
+    text = io.StringIO()
+    write_json((kept,), text)
+    assert json.loads(text.getvalue())[0]["cached"] is True

@@ -170,7 +170,7 @@ def test_a_run_that_never_began_comes_home_with_a_header_alone(tmp_path: Path) -
     assert not done.finished
     assert (
         tmp_path / "r1/points.csv"
-    ).read_text() == "task,name,value,state,node,started,duration_s,reason\n"
+    ).read_text() == "task,name,value,state,cached,node,started,duration_s,reason\n"
     assert json.loads((tmp_path / "r1/points.json").read_text()) == []
 
 

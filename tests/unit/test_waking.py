@@ -17,7 +17,8 @@ from rain_deploy.core.run import RunRecord
 from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.errors import HostKeyError, Unreachable
 from rain_deploy.fleet.fanout import MAX_AT_ONCE
-from rain_deploy.verbs.logs import points, script_log
+from rain_deploy.verbs.logs import script_log
+from rain_deploy.verbs.results.points import points
 from tests.unit.fake_cloud import World
 
 

@@ -1,12 +1,9 @@
-"""rain-deploy run, sweep, runs, attach, cancel, pull, logs and points: a script on the cluster, followed."""
+"""rain-deploy run, sweep, runs, attach, cancel, pull and logs: a script on the cluster, followed."""
 
 from __future__ import annotations
 
-import io
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +18,9 @@ from rain_deploy.options.table import Group
 
 if TYPE_CHECKING:
     from rain_deploy.core.spec import RunSpec
-    from rain_deploy.node.wire import Parameter, PointRow
     from rain_deploy.runs.finish import RunResult
     from rain_deploy.runs.left import Pulled
     from rain_deploy.runs.states import RunLine
-    from rain_deploy.verbs.logs import PointsResult
 
 
 def run_text(result: RunResult) -> text.Text:
@@ -225,80 +220,3 @@ def logs_command(
     if not session.json:
         text.echo(result.stderr, nl=False, err=True)
     return result, [result.stdout]
-
-
-def points_text(result: PointsResult) -> text.Text:
-    """Return a column per parameter and value, and a row per point; other tasks have no number."""
-    from rain_deploy.results.points import value_names
-
-    if not result.rows:
-        return [f"run {result.run}: no points"]
-    names = list(dict.fromkeys(name for row in result.rows for name in row.parameters))
-    values = value_names(result.rows)
-    plain = not values or any(row.value is not None for row in result.rows)
-    rows, number = [], 0
-    for row in result.rows:
-        number += row.point
-        given = (_cell(row.parameters.get(name)) for name in names)
-        tail = (row.state, row.node or "", text.seconds(row.duration_s), row.message)
-        shown = (str(number) if row.point else "", "" if row.parameters else row.name)
-        got = (_cell(row.values.get(name)) for name in values)
-        rows.append((*shown, *given, *((_cell(row.value),) if plain else ()), *got, *tail))
-    columns = (f">{name}" for name in (*names, *(("VALUE",) if plain else ()), *values))
-    head = (">NO", "NAME", *columns, "STATE", "NODE", ">TOOK", "REASON")
-    return [text.table(head, rows)]
-
-
-def _cell(value: Parameter | None) -> str:
-    if value is None:
-        return ""
-    if value != value:  # noqa: PLR0124  as points.csv has it
-        return "NaN"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _line(row: PointRow) -> str:
-    """Return ``lr=0.1 units=32: 0.93 (finished on node-2)`` of a point that changed."""
-    name = row.name or " ".join(f"{key}={value}" for key, value in row.parameters.items())
-    name = name or f"task {row.task}"
-    pairs = " ".join(f"{key}={_cell(got)}" for key, got in row.values.items())
-    returned = pairs if row.value is None else _cell(row.value)
-    value = f": {returned}" if returned else ""
-    node = f" on {row.node}" if row.node else ""
-    why = f": {row.message}" if row.message else ""
-    return text.clean(f"{name}{value} ({row.state}{node}){why}")
-
-
-@verb("points", "points --follow")
-@run_argument
-@option("--follow", is_flag=True, help="Print a line for each point that changes, until the run ends.")
-@option("--all", "every_task", is_flag=True, group=Group.OUTPUT, help="Also show tasks that are not points.")
-@option("--csv", "as_csv", is_flag=True, group=Group.OUTPUT, help="Print CSV instead of a table.")
-def points_command(
-    session: Session, *, run: str | None, follow: bool, every_task: bool, as_csv: bool
-) -> Shown:
-    """Show the points of RUN (default: the last) as a table, one row per point.
-
-    A point is a task with parameters in its name, such as "train size=32 lr=0.1". If no task has such a
-    name, every task whose output the script keeps is a point.
-    """
-    from rain_deploy.results.points import fold, write_csv
-    from rain_deploy.verbs.logs import points
-
-    def show(row: PointRow) -> None:
-        if every_task or row.point:
-            text.echo(text.event("point", row=row) if session.json else _line(row))
-
-    if as_csv and (follow or session.json):
-        raise click.UsageError("--csv takes neither --follow nor --json")
-    if follow:
-        session.sink.on_point = show
-    found = session.call(points, session.cluster, run, follow=follow)
-    result = replace(found, rows=fold(found.rows, all_=every_task))
-    if as_csv:
-        table = io.StringIO()
-        write_csv(result.rows, table)
-        csv = table.getvalue()
-        text.echo(text.clean(csv) if text.is_terminal(sys.stdout) else csv, nl=False)
-        return 0
-    return 0 if follow and not session.json else (result, points_text(result))

@@ -1,0 +1,120 @@
+"""rain-deploy points: what the tasks of a run computed."""
+
+from __future__ import annotations
+
+import io
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from rain_deploy.cli.command import option, run_argument, verb
+from rain_deploy.cli.session import Session, Shown
+from rain_deploy.cli.show import text
+from rain_deploy.options.table import Group
+
+if TYPE_CHECKING:
+    from rain_deploy.node.wire import Parameter, PointRow
+    from rain_deploy.verbs.results.points import PointsResult
+
+
+def points_text(result: PointsResult) -> text.Text:
+    """Return a column per parameter and value, and a row per point; other tasks have no number."""
+    from rain_deploy.results.points import numbered, state_of, value_names
+
+    if not result.rows:
+        return [f"run {result.run}: no points"]
+    names = list(dict.fromkeys(name for row in result.rows for name in row.parameters))
+    values = value_names(result.rows)
+    plain = not values or any(row.value is not None for row in result.rows)
+    rows = []
+    for number, row in numbered(result.rows):
+        given = (_cell(row.parameters.get(name)) for name in names)
+        tail = (state_of(row), row.node or "", text.seconds(row.duration_s), row.message)
+        shown = (str(number or ""), "" if row.parameters else row.name)
+        got = (_cell(row.values.get(name)) for name in values)
+        rows.append((*shown, *given, *((_cell(row.value),) if plain else ()), *got, *tail))
+    columns = (f">{name}" for name in (*names, *(("VALUE",) if plain else ()), *values))
+    head = (">NO", "NAME", *columns, "STATE", "NODE", ">TOOK", "REASON")
+    return [text.table(head, rows)]
+
+
+def _cell(value: Parameter | None) -> str:
+    if value is None:
+        return ""
+    if value != value:  # noqa: PLR0124  as points.csv has it
+        return "NaN"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _line(row: PointRow) -> str:
+    """Return ``lr=0.1 units=32: 0.93 (finished on node-2)`` of a point that has ended."""
+    from rain_deploy.results.points import state_of
+
+    name = row.name or " ".join(f"{key}={value}" for key, value in row.parameters.items())
+    name = name or f"task {row.task}"
+    pairs = " ".join(f"{key}={_cell(got)}" for key, got in row.values.items())
+    returned = pairs if row.value is None else _cell(row.value)
+    value = f": {returned}" if returned else ""
+    node = f" on {row.node}" if row.node and not row.cached else ""
+    why = f": {row.message}" if row.message else ""
+    return text.clean(f"{name}{value} ({state_of(row)}{node}){why}")
+
+
+class _Lines:
+    """Prints a line of each point that ends, and another one if its value or its reason changes."""
+
+    def __init__(self) -> None:
+        self._printed: dict[tuple[int, int], tuple[object, ...]] = {}
+
+    def show(self, row: PointRow) -> None:
+        """Print the row, unless its task goes on or its line was printed; another attempt changes nothing."""
+        from rain_deploy.results.points import ENDED
+
+        told = (row.state, repr(row.value), repr(row.values), row.message)  # nan is not equal to itself
+        task = row.session, row.task
+        if row.state in ENDED and self._printed.get(task) != told:
+            self._printed[task] = told
+            text.echo(_line(row))
+
+
+@verb("points", "points --follow")
+@run_argument
+@option("--follow", is_flag=True, help="Print a line for each point that ends, until the run does.")
+@option("--all", "every_task", is_flag=True, group=Group.OUTPUT, help="Also show tasks that are not points.")
+@option("--csv", "as_csv", is_flag=True, group=Group.OUTPUT, help="Print CSV instead of a table.")
+def points_command(
+    session: Session, *, run: str | None, follow: bool, every_task: bool, as_csv: bool
+) -> Shown:
+    """Show the points of RUN (default: the last) as a table, one row per point.
+
+    A point is a task with parameters in its name, such as "train size=32 lr=0.1". If no task has such a
+    name, every task whose output the script keeps is a point.
+    """
+    from rain_deploy.results.points import fold, write_csv
+    from rain_deploy.verbs.results.points import points
+
+    lines = _Lines()
+
+    def show(row: PointRow) -> None:
+        if not every_task and not row.point:
+            return
+        if session.json:
+            text.echo(text.event("point", row=row))
+        else:
+            lines.show(row)
+
+    if as_csv and (follow or session.json):
+        raise click.UsageError("--csv takes neither --follow nor --json")
+    if follow:
+        session.sink.on_point = show
+    found = session.call(points, session.cluster, run, follow=follow)
+    result = replace(found, rows=fold(found.rows, all_=every_task))
+    if as_csv:
+        table = io.StringIO()
+        write_csv(result.rows, table)
+        csv = table.getvalue()
+        text.echo(text.clean(csv) if text.is_terminal(sys.stdout) else csv, nl=False)
+        return 0
+    return 0 if follow and not session.json else (result, points_text(result))

@@ -1,0 +1,43 @@
+"""``points``: one row per point of a run."""
+
+from dataclasses import dataclass, replace
+
+from rain_deploy.cluster.context import Context
+from rain_deploy.core.events import Event, PointSeen, Result
+from rain_deploy.errors import InputError
+from rain_deploy.node.wire import PointRow, WireError
+from rain_deploy.results.points import Table, read_json
+from rain_deploy.runs.follow import follow as follow_run
+from rain_deploy.runs.states import find_run, holder, run_file
+
+
+@dataclass(frozen=True, slots=True)
+class PointsResult(Result):
+    """The result of ``points``: the newest row of each task, in the order of their ids."""
+
+    cluster: str
+    run: str
+    rows: tuple[PointRow, ...]
+
+
+def points(ctx: Context, name: str, run: str | None = None, *, follow: bool = False) -> PointsResult:
+    """Return a row per task of a run (default: the last); with ``follow`` when the run has ended."""
+    record = find_run(ctx, name, run)
+    cluster = holder(ctx, record)
+    if cluster is None:
+        try:
+            rows = read_json(run_file(ctx, None, record, "points.json"))
+        except WireError as error:
+            message = f"{record.out / 'points.json'} cannot be read: {error}"
+            raise InputError(message, next_step=f"rain-deploy pull {record.id} -c {name}") from error
+        return PointsResult(cluster=name, run=record.id, rows=rows)
+    if follow:
+
+        def only_points(event: Event) -> None:
+            if isinstance(event, PointSeen):
+                ctx.emit(event)
+
+        follow_run(replace(ctx, emit=only_points), cluster, record)
+    table = Table()
+    run_file(ctx, cluster, record, "points.jsonl", table.feed)
+    return PointsResult(cluster=name, run=record.id, rows=table.rows(all_=True))
