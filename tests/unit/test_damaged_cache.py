@@ -207,7 +207,7 @@ def test_verbs_of_the_node_code_need_nothing_of_the_environment() -> None:
 
 
 @pytest.mark.parametrize("damage", ["deleted", "cut", "emptied", "cut between two lines"])
-@pytest.mark.parametrize("name", ["pack.py", "cli.py", "files.py", "wire.py"])
+@pytest.mark.parametrize("name", ["pack.py", "cli.py", "files.py", "wire/__init__.py", "wire/points.py"])
 def test_damaged_node_code_says_what_brings_it_again(machine: Machine, name: str, damage: str) -> None:
     code = machine.places()["code"]
     if damage == "deleted":

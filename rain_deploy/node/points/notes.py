@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ..wire import Parameter
-
-Values = dict[str, Parameter | None]
+from ..wire import Parameter, Values
 
 
 @dataclass(frozen=True, slots=True)

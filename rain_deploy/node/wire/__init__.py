@@ -1,6 +1,6 @@
 """All messages between the laptop and the nodes, as values: files, answers, exit codes.
 
-This is the one module of ``node/`` that the laptop imports.  It needs only the standard library, and of
+This is the one part of ``node/`` that the laptop imports.  It needs only the standard library, and of
 ``node/`` only the codec: ``to_json`` writes a value; ``from_json`` reads it and refuses another shape.
 """
 
@@ -10,16 +10,26 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
-from .codec import WireError, from_json, parse, read, to_json
+from ..codec import WireError, from_json, parse, read, to_json
+from .points import Parameter, PointDetail, PointRow, Values
 
-__all__ = ["WireError", "from_json", "parse", "read", "to_json"]
+__all__ = [
+    "Parameter",
+    "PointDetail",
+    "PointRow",
+    "Values",
+    "WireError",
+    "from_json",
+    "parse",
+    "read",
+    "to_json",
+]
 
 NOT_QUEUED = 10  # exit code of ``follow`` for a run that was never queued
 BUSY = 11  # exit code of ``queue --no-wait`` while another run is not finished
 MODULES_MISSING = 12  # exit code of ``queue`` if modules are missing; stderr has a list of ``NeededModule``
 
 T = TypeVar("T")
-Parameter = int | float | bool | str  # the value of a task's parameter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,31 +216,6 @@ class LeftOuts:
         """True if some have content, which is lost when the node is deleted."""
         empty = {LeftKind.SPECIAL, LeftKind.LINK}
         return self.more > 0 or any(one.kind not in empty for one in self.left)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PointRow:
-    """A line of points.jsonl: the state of a task at one moment."""
-
-    task: int
-    session: int = 0
-    name: str = ""
-    parameters: dict[str, Parameter | None] = field(default_factory=dict)
-    value: Parameter | None = None
-    values: dict[str, Parameter | None] = field(default_factory=dict)  # by name, of a dict, tuple or list
-    node: str | None = None
-    started_s: float | None = None
-    ended_s: float | None = None
-    duration_s: float | None = None
-    state: str = ""
-    source: str = ""  # ``companion`` when the companion noted a value, else ``engine``
-    point: bool = False
-    key: str = ""  # of its result in the journal; empty where the result cannot be kept
-    cached: bool = False  # the result is of an earlier attempt or run; nothing was executed
-    message: str = ""
-    run: str = ""
-    attempt: int = 1
-    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
