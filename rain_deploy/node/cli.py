@@ -67,8 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     verb("status", ".service.report.status", "cluster_dir", "node_dir")
     verb("pack", ".pack.pack", "run_dir")
     following = verb("follow", ".follow.follow", "run_dir")
-    for stream in ("out", "err", "points"):
-        following.add_argument(f"--{stream}", type=int, default=0, metavar="OFFSET")
+    for stream in ("out", "err"):
+        following.add_argument(f"--{stream}", default="0", metavar="ATTEMPT:OFFSET")
+    following.add_argument("--points", type=int, default=0, metavar="OFFSET")
     probing = verb("probe", ".service.engine.probe")
     probing.add_argument("host", nargs="?")
     probing.add_argument("port", nargs="?", type=int)

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import wire
 from .files import load, read_json, tail, write_json
-from .wire import NeededModule, Outcome, RunDescription, RunState, RunStatus, StateLine
+from .wire import NeededModule, Outcome, RunDescription, RunEvent, RunState, RunStatus, StateLine
 
 _MOST_WARNINGS_BYTES = 8000
 
@@ -25,6 +25,14 @@ class Script:
     started_s: float | None = None
     ended_s: float | None = None
     exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """lives.json: what counts over all attempts of a run."""
+
+    begun_s: float | None = None  # when the first script was started, by a clock that nobody sets
+    restarts: int = 0  # since an attempt finished a task that none before it had finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,21 @@ class Run:
         status = replace(self.status(), **changes)
         write_json(self.path / "state.json", status)
         return status
+
+    @property
+    def lives(self) -> Lives:
+        return load(self.path / "lives.json", Lives) or Lives()
+
+    def keep_lives(self, lives: Lives) -> None:
+        """Record what counts over all attempts.  Raises OSError."""
+        write_json(self.path / "lives.json", lives)
+
+    def report(self, message: str) -> None:
+        """Add a line for the user to the run's events, unless this attempt has it.  Raises OSError."""
+        status = self.status()
+        event = RunEvent(at_s=time.time(), attempt=status.attempt, message=message)
+        if all((one.attempt, one.message) != (event.attempt, message) for one in status.events):
+            self.update(events=(*status.events, event))
 
     def finish(self, outcome: str, message: str = "", **changes: Any) -> RunStatus:
         """Record that the run is over, and delete its variables.  Raises OSError."""

@@ -13,7 +13,7 @@ from rain_deploy.core.layout import HTTP_PORT, IDLE_PORT, RUN_PORTS, Layout
 from rain_deploy.core.run import RunRecord, Shipment
 from rain_deploy.core.spec import NODE_PYTHON_TEXT, RunSpec
 from rain_deploy.core.step import Command, PayloadFile, Stage, Step
-from rain_deploy.node.wire import ClusterConfig, Member, NodeConfig, RunDescription, to_json
+from rain_deploy.node.wire import RESTARTS, ClusterConfig, Member, NodeConfig, RunDescription, to_json
 from rain_deploy.parts.part import Part, facts_of
 from rain_deploy.parts.shell import json_file, step
 from rain_deploy.parts.wall import wall_removal_step
@@ -189,6 +189,7 @@ def ship_stage(
         timeout_s=spec.timeout_s,
         min_nodes=spec.min_nodes,
         companion=spec.companion,
+        restarts=RESTARTS if spec.companion else 0,  # without it, the script behaves as on bare Rain
         then_off=spec.then_off,
         live=live,
         nodes=nodes,

@@ -148,6 +148,8 @@ class _Follower:
     run: str
     in_line: Callable[[], None]
     offsets: dict[str, int] = field(default_factory=lambda: {"out": 0, "err": 0, "points": 0})
+    attempts: dict[str, int] = field(default_factory=dict)  # whose output the offset is in, by stream
+    events: int = 0  # that were shown
     status: wire.StateLine | None = None
     ended: bool = False
     points: dict[tuple[int, int], bool] = field(default_factory=dict)  # True: finished
@@ -160,8 +162,7 @@ class _Follower:
             self.heard += 1
             match wire.read_line(text):
                 case wire.OutputLine() as line:
-                    self.offsets[line.t] += len(line.data)
-                    self.ctx.emit(ScriptOutput("stdout" if line.t == "out" else "stderr", line.data))
+                    self._take_output(line)
                 case wire.PointLine() as line:
                     self.offsets["points"] += line.bytes
                     if line.row.point:
@@ -174,17 +175,36 @@ class _Follower:
                 case None:
                     pass
 
+    def _take_output(self, line: wire.OutputLine) -> None:
+        stream = "stdout" if line.t == "out" else "stderr"
+        if line.again:
+            self.offsets[line.t] = 0
+            self.ctx.emit(Notice(f"attempt {line.attempt} prints something else; its {stream} starts again"))
+        self.offsets[line.t] += len(line.data)
+        self.attempts[line.t] = line.attempt
+        self.ctx.emit(ScriptOutput(stream, line.data))
+
     def _take_state(self, line: wire.StateLine) -> None:
         before, self.status = self.status, line
         if before is None:
             self.in_line()
             for warning in line.warnings:
                 self.ctx.emit(Notice(warning))
+        for event in line.events[self.events :]:
+            self.ctx.emit(Notice(event.message))
+        self.events = len(line.events)
         if before is None or (before.state, before.ahead) != (line.state, line.ahead):
             detail = f"{line.ahead} before it" if line.ahead else line.message
             by_itself = line.outcome == wire.Outcome.DONE and line.started_s and line.ended_s
             seconds = (line.ended_s or 0) - (line.started_s or 0) if by_itself else None
             self.ctx.emit(RunChanged(self.run, line.state, detail, line.started_s, seconds))
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Return the options of ``follow`` that skip what came already."""
+        places = {key: str(offset) for key, offset in self.offsets.items()}
+        places |= {key: f"{attempt}:{places[key]}" for key, attempt in self.attempts.items()}
+        return tuple(word for key, where in places.items() for word in (f"--{key}", where))
 
     @property
     def progress(self) -> str:
@@ -237,8 +257,7 @@ def follow(
                     raise _refused(ctx, record, result)
         follower.rest = b""
         if follower.status:
-            offsets = follower.offsets.items()
-            argv = (*plain, *(word for key, offset in offsets for word in (f"--{key}", str(offset))))
+            argv = (*plain, *follower.place)
     assert follower.status
     status = at_limit(ctx.store.cluster(cluster.name) or cluster, follower.status, time.time())
     if status.outcome == wire.Outcome.POWERED_OFF and follower.progress:

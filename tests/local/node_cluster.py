@@ -158,6 +158,7 @@ class NodeCluster:
             "timeout_s": None,
             "min_nodes": None,
             "companion": False,
+            "restarts": 0,
             "live": [one.name for one in self._unfinished()],
         }
         env = settings.pop("env", {})

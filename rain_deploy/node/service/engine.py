@@ -71,9 +71,9 @@ def start_server(config: NodeConfig, epoch: Path, port: int) -> Process:
     return server
 
 
-def end_servers(config: NodeConfig) -> None:
-    """End every Rain server of this cluster."""
-    end(lambda: scan(config.service, "server"), grace_s=2.0, deadline_s=10.0)
+def end_servers(config: NodeConfig) -> tuple[Process, ...]:
+    """End every Rain server of this cluster; return those that do not end."""
+    return end(lambda: scan(config.service, "server"), grace_s=2.0, deadline_s=10.0)
 
 
 def start_governor(config: NodeConfig, epoch: Path, port: int, run: Run | None) -> Process:
@@ -94,12 +94,18 @@ def start_governor(config: NodeConfig, epoch: Path, port: int, run: Run | None) 
 
 def server_fault(epoch: Path, nodes: tuple[Member, ...]) -> str:
     """Return why a server ended: one line where its log allows it, else the log's end."""
+    if lost := lost_node(epoch, nodes):
+        return f"the connection to {lost} was lost"
     text = tail(epoch / SERVER_LOG, 20_000)
-    if lost := re.findall(r"Connection to governor (\S+) lost", text):
-        return f"the connection to {member_name(nodes, lost[0])} was lost"
     if panic := re.search(r"panicked at .*(?:\n.+)?", text):
         return panic[0].replace("\n", " ")
     return text[-500:].strip() or "it left no word"
+
+
+def lost_node(epoch: Path, nodes: tuple[Member, ...]) -> str:
+    """Return the node to which a server lost the connection first; empty if it lost none."""
+    lost = re.search(r"Connection to governor (\S+) lost", tail(epoch / SERVER_LOG, 20_000))
+    return member_name(nodes, lost[1]) if lost else ""
 
 
 def clients_registered(epoch: Path) -> int:

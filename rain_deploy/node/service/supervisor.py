@@ -7,9 +7,9 @@ from ..files import node_config
 from ..run import Run, all_runs
 from ..wire import Outcome, RunState
 from . import engine
-from .attempt import Attempt
 from .engine import WarmProbe
 from .process import Process, Service, scan
+from .recovery import Conduct
 
 _IDLE_POLL_S = 0.03
 _LINE_EVERY_S = 0.3
@@ -32,7 +32,7 @@ class Supervisor:
         if waiting := self._waiting():
             begun = [run for run in waiting if run.status().state != RunState.QUEUED]
             self._idle = None
-            Attempt(self, (begun or waiting)[0]).conduct()
+            Conduct(self, (begun or waiting)[0]).conduct()
             return 0
         if self._idle and self._idle.alive():
             self.probe = self.probe or WarmProbe(config)

@@ -28,6 +28,8 @@ __all__ = [
 NOT_QUEUED = 10  # exit code of ``follow`` for a run that was never queued
 BUSY = 11  # exit code of ``queue --no-wait`` while another run is not finished
 MODULES_MISSING = 12  # exit code of ``queue`` if modules are missing; stderr has a list of ``NeededModule``
+RESTARTS = 5
+"""How many attempts of a run may be lost one after the other without progress before the run ends."""
 
 T = TypeVar("T")
 
@@ -106,6 +108,7 @@ class RunDescription:
     timeout_s: float | None = None
     min_nodes: int | None = None
     companion: bool = False
+    restarts: int = RESTARTS  # 0: the run ends with the engine
     then_off: bool = False
     live: tuple[str, ...] = ()  # runs that were not finished when this one was shipped
     nodes: tuple[str, ...] = ()  # names of the nodes that have the run; others may have joined since
@@ -137,6 +140,15 @@ class Outcome(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvent:
+    """What happened to a run while it was active, such as the loss of a node, as one line for the user."""
+
+    at_s: float
+    attempt: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
     """state.json: the state of a run.  Only the supervisor changes it once the run is queued."""
 
@@ -152,6 +164,7 @@ class RunStatus:
     missing: tuple[str, ...] = ()  # nodes whose governors did not register
     message: str = ""
     warnings: tuple[str, ...] = ()  # what the run may lack, or has lost; one sentence each
+    events: tuple[RunEvent, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -240,6 +253,8 @@ class OutputLine:
 
     t: str
     d: str
+    attempt: int = 1  # the attempt that printed it
+    again: bool = False  # it is the beginning of what the attempt printed; it differs from what was sent
 
     @property
     def data(self) -> bytes:

@@ -1,0 +1,169 @@
+"""Conducts a run through its attempts: after a loss, the next starts from clean files on what is there."""
+
+import contextlib
+import platform
+import shutil
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import distributions
+from pathlib import Path
+
+from ..files import installed, load, member_name, write_json
+from ..points.recorder import Recorder
+from ..run import Run, Script
+from ..wire import ClusterConfig, Outcome, RunState
+from . import engine
+from .attempt import Attempt, Ending, Host, Loss
+from .process import end, scan
+
+_SHOWN = {"rain-python": "rain", "tensorflow": "tensorflow", "tensorflow-cpu": "tensorflow"}
+"""Names of distributions whose versions a run records, and how it calls them."""
+_OUTPUTS = ("files", "figures", "companion", "stdout.log", "stderr.log", "exit.json", "job.json")
+"""What an attempt leaves in the run's directory; job.json last, which says that its script was started."""
+_PAUSES_S = (0.0, 1.0, 3.0, 8.0, 20.0)
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """lost.json in an attempt's epoch: that it is lost is decided; the rest follows, whoever does it."""
+
+    why: str
+    pause_s: float
+
+
+class Conduct:
+    """Brings one run to its end.  Each step first checks what exists: a supervisor may have been killed."""
+
+    def __init__(self, supervisor: Host, run: Run) -> None:
+        self._supervisor, self._config, self._run = supervisor, supervisor.config, run
+        nodes = installed(self._config.server_dir / "cluster.json", ClusterConfig).nodes
+        self._node_name = partial(member_name, nodes)
+
+    def conduct(self) -> None:
+        """Start attempts until one ends the run.  Raises OSError, such as for a full disk."""
+        run = self._run
+        if run.status().state == RunState.QUEUED:
+            self._keep_clean()
+            epoch = engine.next_epoch(self._config.server_dir)
+            run.update(state=RunState.STARTING, epoch=epoch, versions=self._versions())
+        while not self._attempt():
+            pass
+
+    def _attempt(self) -> bool:
+        """Bring an attempt to its end; return whether the run ended with it."""
+        run, recorder = self._run, Recorder(self._run, self._node_name)
+        attempt = Attempt(self._supervisor, run, self._over)
+        found = load(run.attempt_dir / "lost.json", Lost) or attempt.live(recorder)
+        if isinstance(found, Loss):
+            found = self._decide(found, recorder)
+        ending = self._again(found, recorder) if isinstance(found, Lost) else found
+        if ending is None:
+            return False
+        outcome, message = ending
+        recorder.points.run_end = "the run was cancelled" if outcome == Outcome.CANCELLED else message
+        attempt.settle(recorder)
+        recorder.close(recorder.points.run_end or "the script ended")
+        engine.end_servers(self._config)
+        script = run.script_end or Script()
+        started_s, ended_s = run.status().started_s or script.started_s, script.ended_s or time.time()
+        run.finish(outcome, message, exit_code=script.exit_code, started_s=started_s, ended_s=ended_s)
+        return True
+
+    def _versions(self) -> dict[str, str]:
+        """Return the versions of Python and of what the environment has."""
+        places = [str(path) for path in (self._config.env / "lib").glob("python3*/site-packages")]
+        versions = {"python": platform.python_version()}
+        for name, label in _SHOWN.items():
+            for one in distributions(name=name, path=places):  # nothing is imported
+                versions[label] = one.version
+        return versions
+
+    def _over(self) -> Ending | None:
+        """Return how the run ends if somebody wants its end now."""
+        run = self._run
+        if run.cancelled:
+            before = "" if run.lives.begun_s else " before the script was started"
+            return Outcome.CANCELLED, f"cancelled{before}"
+        limit_s, now_s = run.about.timeout_s, time.clock_gettime(time.CLOCK_BOOTTIME)
+        if limit_s is not None and now_s > (run.lives.begun_s or now_s) + limit_s:
+            return Outcome.TIMEOUT, f"the script did not end within {limit_s:g} s"
+        return None
+
+    def _decide(self, loss: Loss, recorder: Recorder) -> Lost | Ending:
+        """Record that the attempt is lost, if another may follow it; else return how the run ends."""
+        run, attempt = self._run, self._run.status().attempt
+        with contextlib.suppress(OSError):
+            recorder.step()
+        used = 0 if recorder.points.progressed else run.lives.restarts
+        if used >= run.about.restarts or not self._clean.exists():
+            tried = f"; {attempt} attempts were lost" if attempt > 1 else ""
+            return loss.outcome, f"{loss.why}{tried}"
+        run.keep_lives(replace(run.lives, restarts=used + 1))
+        kept, points = recorder.points.kept()
+        rest = f"; {kept} of {points} points are kept" if kept else ""
+        run.report(f"{loss.seen or loss.why}; attempt {attempt + 1} starts{rest}")
+        lost = Lost(loss.why, _PAUSES_S[min(used, len(_PAUSES_S) - 1)])
+        write_json(run.attempt_dir / "lost.json", lost)
+        return lost
+
+    def _again(self, lost: Lost, recorder: Recorder) -> Ending | None:
+        """End what is left of a lost attempt and prepare the next; return an ending if that is the end."""
+        run, config = self._run, self._config
+        run.update(state=RunState.STARTING)
+        left = end(partial(scan, config.service, "job", run.path), grace_s=2.0, deadline_s=10.0)
+        left += engine.end_servers(config)
+        if left:
+            pids = ", ".join(str(process.pid) for process in left)
+            return Outcome.ENGINE, f"{lost.why}; processes of it cannot be ended: {pids}"
+        until = time.monotonic() + lost.pause_s
+        while not (ended := self._over()) and time.monotonic() < until:
+            self._supervisor.meanwhile()
+            time.sleep(_POLL_S)
+        if ended:
+            return ended
+        recorder.requeue()
+        self._set_aside()
+        epoch = engine.next_epoch(config.server_dir)
+        run.update(attempt=run.status().attempt + 1, epoch=epoch, nodes=(), missing=())
+        return None
+
+    @property
+    def _clean(self) -> Path:
+        return self._run.path / "shipped"
+
+    def _keep_clean(self) -> None:
+        """Copy the files as they were shipped, if an attempt may need them; without room, none will."""
+        if not self._run.about.restarts or self._clean.exists():
+            return
+        try:
+            _copy(self._run.path / "files", self._clean)
+        except OSError as error:
+            what = f"the shipped files cannot be copied ({error.strerror})"
+            why = f"{what}; the run ends if Rain's engine is lost"
+            self._run.update(warnings=(*self._run.status().warnings, why))
+
+    def _set_aside(self) -> None:
+        """Move what the attempt left to ``attempts/N``, and put clean files in its place."""
+        run = self._run
+        aside = run.path / "attempts" / str(run.status().attempt)
+        aside.mkdir(parents=True, exist_ok=True)
+        for name in _OUTPUTS:
+            if not (aside / name).exists() and (run.path / name).exists():
+                (run.path / name).rename(aside / name)
+        if not (run.path / "files").exists():
+            _copy(self._clean, run.path / "files")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a tree so that the target is whole or absent.  Raises OSError."""
+    half = target.with_name(f".{target.name}.half")
+    shutil.rmtree(half, ignore_errors=True)
+    try:
+        shutil.copytree(source, half, symlinks=True)
+        half.rename(target)
+    except shutil.Error as error:
+        raise OSError(None, str(error.args[0][0][2])) from error
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
