@@ -55,11 +55,12 @@ def context(home: Path, emit: EventSink, confirm: Confirm, cwd: Path | None = No
     """
     from rain_deploy.cluster.context import Context
     from rain_deploy.fleet.fanout import SshExecutor
+    from rain_deploy.results.report.maker import ReportProcess
     from rain_deploy.state.drafts import clear_drafts, clear_noted
     from rain_deploy.transport.local import LocalTransport
     from rain_deploy.transport.ssh import SshTransport
 
-    store, transport = opened_store(home, emit), SshTransport()
+    store, transport, reports = opened_store(home, emit), SshTransport(), ReportProcess()
     clear_drafts(home)
     clear_noted(home)
     try:
@@ -73,8 +74,10 @@ def context(home: Path, emit: EventSink, confirm: Confirm, cwd: Path | None = No
             confirm=confirm,
             cwd=cwd or Path.cwd(),
             executor=SshExecutor(transport),
+            reports=reports,
         )
     finally:
+        reports.close()
         transport.close()
 
 

@@ -30,6 +30,7 @@ VERBS = {
     "cancel": ("runs", "Cancel a run."),
     "points": ("points", "Show the points of a run as a table."),
     "pull": ("runs", "Pull the results of a run again."),
+    "report": ("runs", "Make the report of a run again: one HTML page."),
     "ssh": ("nodes", "Open a shell on one node, or run a command there."),
     "exec": ("nodes", "Run a command on all nodes."),
     "push": ("nodes", "Copy a file or directory to the nodes."),

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from rain_deploy import workers
 from rain_deploy.core.events import EventSink
 from rain_deploy.fleet.fanout import Executor
 from rain_deploy.providers.base import Provider
+from rain_deploy.results.report.maker import Reports
 from rain_deploy.transport.base import Transport
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Context:
     confirm: Confirm
     cwd: Path  # absolute directory of the command; ``results/<run>`` lies under it unless ``--out`` is given
     executor: Executor  # runs stages on hosts, over ``transport``
+    reports: Reports = field(default_factory=Reports)
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = workers.pause
 

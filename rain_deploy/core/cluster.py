@@ -63,8 +63,8 @@ class Meter:
     off: bool = False  # True while the machine is powered off: then it costs its disk
 
     def cost(self, now_s: float) -> float:
-        """Return what it has cost."""
-        end_s = now_s if self.until_s is None else self.until_s
+        """Return what it has cost until then."""
+        end_s = now_s if self.until_s is None else min(now_s, self.until_s)
         return max(0.0, end_s - self.since_s) / HOUR_S * self.per_hour
 
 

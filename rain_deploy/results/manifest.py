@@ -16,7 +16,13 @@ _VERSION = 1
 
 
 def manifest_of(
-    run: RunRecord, status: RunStatus, files: Iterable[PulledFile], links: dict[str, str], left: LeftOuts
+    run: RunRecord,
+    status: RunStatus,
+    files: Iterable[PulledFile],
+    links: dict[str, str],
+    *,
+    left: LeftOuts,
+    cost: str,
 ) -> Manifest:
     """Paths are encoded by ``encode_name``, so any JSON reader can read and print them safely."""
     return {
@@ -35,11 +41,8 @@ def manifest_of(
         "nodes": list(status.nodes),
         "missing_nodes": list(status.missing),
         "attempts": status.attempt,
-        "files": [
-            {"path": encode_name(file.path), "size_bytes": file.size_bytes, "sha256": file.sha256}
-            | ({"name_on_node": encode_name(file.origin)} if file.origin else {})
-            for file in sorted(files, key=lambda file: file.path)
-        ],
+        "cost": cost,
+        "files": [listed(file) for file in sorted(files, key=lambda file: file.path)],
         "links": [
             {"path": encode_name(path), "target": encode_name(target)}
             for path, target in sorted(links.items())
@@ -47,6 +50,13 @@ def manifest_of(
         "left_on_node": [{"path": one.path, "why": one.why} for one in left.left],
         "left_on_node_unnamed": left.more,
     }
+
+
+def listed(file: PulledFile) -> dict[str, str | int]:
+    """Return a file as the manifest lists it."""
+    entry: dict[str, str | int] = {"path": encode_name(file.path)}
+    entry |= {"size_bytes": file.size_bytes, "sha256": file.sha256}
+    return entry | ({"name_on_node": encode_name(file.origin)} if file.origin else {})
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> Path:

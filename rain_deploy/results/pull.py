@@ -5,19 +5,18 @@ and what of the run stays on the node, with the reason.
 """
 
 import contextlib
-import fcntl
+import functools
 import hashlib
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.step import CommandResult
-from rain_deploy.errors import InputError, Locked, PullFailed, Unreachable, full
+from rain_deploy.errors import InputError, PullFailed, Unreachable, full
 from rain_deploy.node.wire import (
     LeftKind,
     LeftOut,
@@ -34,22 +33,22 @@ from rain_deploy.results.archive import LEFT
 from rain_deploy.results.manifest import (
     MANIFEST,
     Manifest,
+    listed,
     listed_paths,
     manifest_of,
     read_manifest,
     write_manifest,
 )
 from rain_deploy.results.names import encode_name
+from rain_deploy.results.partial import PARTIAL, Tell, clear, partial_directory
+from rain_deploy.results.report.maker import REPORT, NoReport
 from rain_deploy.results.unpack import CutError, PulledFile, Unpacked, receive
 
 Stream = Callable[[Callable[[bytes], None]], CommandResult]
 """Runs the node verb ``pack`` and hands its stdout to the given sink."""
-Tell = Callable[[str], object]
-"""Shows the user a sentence about what a pull waits for."""
+MakeReport = Callable[[Path], bytes]
+"""Returns the report of a results directory, or nothing.  Raises NoReport."""
 ATTEMPTS = 3  # how many connections may be lost before a pull fails
-_PARTIAL = ".partial"
-_LOCK_DEADLINE_S = 600.0
-_SILENT_S = 3.0  # how long it waits for another pull without a word
 _STATE, _ROWS = "state.json", "points.jsonl"
 _TOP = frozenset({"stdout.log", "stderr.log", _ROWS, _STATE, LEFT, "figures", "attempts", "files"})
 _LONGEST_STATE_BYTES = 1 << 24
@@ -71,14 +70,22 @@ class PulledRun:
     first_failure: str = ""  # which task failed first, where and why; it may be no point
     left: LeftOuts = field(default_factory=LeftOuts)  # what stays on the node
     on_node: str = ""  # the run's directory there
+    report: bool = False  # True: there is a report.html
 
 
 def pull(
-    stream: Stream, run: RunRecord, limits: Limits | None = None, tell: Tell = lambda _: None
+    stream: Stream,
+    run: RunRecord,
+    limits: Limits | None = None,
+    tell: Tell = lambda _: None,
+    *,
+    report: MakeReport = lambda _: b"",
+    cost: str = "",
 ) -> PulledRun:
     """Fill the run's ``out``, and replace only what an earlier pull of the same run left there.
 
-    What the node leaves out, and what is refused here, is in the result and in the manifest.
+    What the node leaves out, and what is refused here, is in the result and in the manifest, and so is
+    ``cost``.  ``report`` gets the complete directory; where it fails, ``tell`` gets the reason.
 
     Raises InputError (``out`` holds other files), PullFailed (connection lost, damaged stream, disk full,
     ``out`` not writable; nothing half-made is left), UnsafeResults (the node sent more than the limits).
@@ -86,8 +93,10 @@ def pull(
     out, again = run.out, f"rain-deploy pull {run.id} -c {run.cluster}"
     try:
         check_target(out, run.id)
-        with _partial_directory(out, tell) as partial:
-            return _landed(run, _received(stream, partial, limits, tell), partial)
+        with partial_directory(out, tell) as partial:
+            unpacked = _received(stream, partial, limits, tell)
+            page = functools.partial(_reported, partial, out, report, tell)
+            return _landed(run, unpacked, partial, cost=cost, report=page)
     except OSError as error:
         why = "the disk is full" if full(error) else f"it cannot be written: {error.strerror}"
         raise PullFailed(f"no results in {out}: {why}", next_step=f"{again} --out DIR") from error
@@ -104,12 +113,56 @@ def _received(stream: Stream, partial: Path, limits: Limits | None, tell: Tell) 
         with contextlib.suppress(Unreachable, CutError):
             return receive(send, partial, limits, top=_TOP)
         tell(f"the results did not all arrive; pulling again, attempt {attempt} of {ATTEMPTS}")
-        _clear(partial)
+        clear(partial)
     return receive(send, partial, limits, top=_TOP)
 
 
-def _landed(run: RunRecord, unpacked: Unpacked, partial: Path) -> PulledRun:
-    """Write the tables of points, and move everything to ``out`` with its manifest."""
+def _reported(partial: Path, out: Path, report: MakeReport, tell: Tell) -> list[PulledFile]:
+    """Write the report beside the results that it is about; return what was written."""
+    try:
+        _check_place(out)
+        page = report(partial)
+    except NoReport as error:
+        tell(f"{REPORT} was not made: {error}")
+        page = b""
+    return [_written(partial / REPORT, page)] if page else []
+
+
+def _check_place(out: Path) -> None:
+    """Raise NoReport if a report would overwrite a file of the user."""
+    if os.path.lexists(out / REPORT) and REPORT not in listed_paths(read_manifest(out) or {}):
+        raise NoReport(f"{out / REPORT} is another file")
+
+
+def renew_report(out: Path, report: MakeReport, tell: Tell = lambda _: None) -> Path:
+    """Make the report of results that are here again, and list it in their manifest; return its path.
+
+    Raises NoReport, also if there are no results.
+    """
+    try:
+        with partial_directory(out, tell) as partial:
+            found = read_manifest(out)
+            if found is None:
+                raise NoReport(f"there are no results in {out}")
+            _check_place(out)
+            file = _written(partial / REPORT, report(out))
+            others = [entry for entry in found["files"] if entry["path"] != REPORT]
+            found["files"] = [*others, listed(file)]
+            write_manifest(partial, found).replace(out / MANIFEST)
+            return (partial / REPORT).replace(out / REPORT)
+    except OSError as error:
+        raise NoReport(f"{out} cannot be written: {error.strerror}") from error
+
+
+def _written(path: Path, data: bytes) -> PulledFile:
+    path.write_bytes(data)
+    return PulledFile(path.name, len(data), hashlib.sha256(data).hexdigest())
+
+
+def _landed(
+    run: RunRecord, unpacked: Unpacked, partial: Path, *, cost: str, report: Callable[[], list[PulledFile]]
+) -> PulledRun:
+    """Write the tables of points and the report, and move everything to ``out`` with its manifest."""
     try:
         with (partial / _STATE).open("rb") as stream:  # the node may have sent anything
             sent = json.loads(stream.read(_LONGEST_STATE_BYTES), parse_constant=lambda _: None)
@@ -128,7 +181,9 @@ def _landed(run: RunRecord, unpacked: Unpacked, partial: Path) -> PulledRun:
             write(rows, table)
         data = (partial / name).read_bytes()
         files.append(PulledFile(name, len(data), hashlib.sha256(data).hexdigest()))
-    _land(partial, run.out, manifest_of(run, status, files, unpacked.links, left))
+    write_manifest(partial, manifest_of(run, status, files, unpacked.links, left=left, cost=cost))
+    files += report()
+    _land(partial, run.out, manifest_of(run, status, files, unpacked.links, left=left, cost=cost))
     return PulledRun(
         run=run.id,
         results_dir=run.out,
@@ -136,6 +191,7 @@ def _landed(run: RunRecord, unpacked: Unpacked, partial: Path) -> PulledRun:
         points=len(rows),
         files=sum(name.startswith("files/") for name in (*unpacked.links, *(file.path for file in files))),
         bytes=sum(file.size_bytes for file in files),
+        report=any(file.path == REPORT for file in files),
         finished=status.state == RunState.FINISHED,
         failed_points=states.get("failed", 0),
         point_states=states,
@@ -159,11 +215,6 @@ def _left(partial: Path, unpacked: Unpacked) -> LeftOuts:
     return LeftOuts(left=tuple(sorted(named, key=lambda one: one.path)), more=said.more)
 
 
-def partial_places(out: Path) -> tuple[Path, Path]:
-    """Return where results are until they are complete, if ``out`` is there, and if it is not."""
-    return out / _PARTIAL, out.parent / f".{out.name}{_PARTIAL}"
-
-
 def check_target(out: Path, run_id: str) -> None:
     """Raise InputError unless ``out`` can take the results of this run."""
     found = read_manifest(out)
@@ -172,57 +223,10 @@ def check_target(out: Path, run_id: str) -> None:
     problem = ""
     if not out.is_dir():
         problem = "is a file"
-    elif others := sorted({entry.name for entry in out.iterdir()} - {_PARTIAL}):
+    elif others := sorted({entry.name for entry in out.iterdir()} - {PARTIAL}):
         problem = f"holds other files ({encode_name(others[0])})"
     if problem:
         raise InputError(f"the results directory {out} {problem}", next_step="name another with --out")
-
-
-@contextlib.contextmanager
-def _partial_directory(out: Path, tell: Tell) -> Iterator[Path]:
-    """Yield an empty directory on the same file system that this pull alone holds; delete it at the end."""
-    deadline_s = time.monotonic() + _LOCK_DEADLINE_S
-    reported = False
-    while True:
-        inside, beside = partial_places(out)
-        partial = inside if out.is_dir() else beside
-        partial.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(handle, partial):
-                break
-        os.close(handle)
-        left_s = deadline_s - time.monotonic()
-        if not reported and left_s < _LOCK_DEADLINE_S - _SILENT_S:
-            reported = True
-            tell(f"waiting for another command that pulls to {out}, for at most {_LOCK_DEADLINE_S:.0f} s")
-        if left_s < 0:
-            raise Locked(f"another command has been pulling to {out} for {_LOCK_DEADLINE_S:.0f} s")
-        time.sleep(0.1)
-    try:
-        _clear(partial)
-        yield partial
-    finally:
-        if _is_at(handle, partial):
-            shutil.rmtree(partial, ignore_errors=True)
-        os.close(handle)
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    """Return whether the open directory still has its name: nobody has renamed or deleted it."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.lstat())
-    except FileNotFoundError:
-        return False
-
-
-def _clear(directory: Path) -> None:
-    for entry in directory.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
 
 
 def _land(partial: Path, out: Path, made: Manifest) -> None:

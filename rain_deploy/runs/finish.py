@@ -16,12 +16,13 @@ from rain_deploy.cluster.power import awake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
-from rain_deploy.core.text import count
+from rain_deploy.core.text import count, money
 from rain_deploy.node.wire import LeftOuts, ListedRun, Outcome, RunStatus
 from rain_deploy.parts.machine import THEN_OFF_S
 from rain_deploy.parts.services import node_command
 from rain_deploy.results.manifest import read_manifest
-from rain_deploy.results.pull import PulledRun, partial_places, pull
+from rain_deploy.results.partial import partial_places
+from rain_deploy.results.pull import PulledRun, pull
 from rain_deploy.runs.follow import Followed
 from rain_deploy.runs.left import left_error, left_lines
 from rain_deploy.runs.missing import advice
@@ -52,6 +53,7 @@ class RunResult(Result):
     first_failure: str = ""  # which task failed first, where and why
     left: LeftOuts = field(default_factory=LeftOuts)  # what stays on the node
     on_node: str = ""  # the run's directory there
+    report: bool = False  # True: results_dir has a report.html
     detached: bool = False
     pulled: bool = True  # False: the results are on the server node, which is off, gone or still at it
     message: str = ""
@@ -119,11 +121,24 @@ def pull_run(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatu
             lambda sink: ctx.transport.run(cluster.server.host, pack, on_stdout=sink),
             record,
             tell=lambda text: ctx.emit(Notice(f"run {record.id}: {text}")),
+            report=ctx.reports.make,
+            cost=cost_of(cluster, status, time.time()),
         )
     pulled = replace(pulled, on_node=cluster.layout.run(record.id))
     if pulled.finished and not pulled.left.hold:
         ctx.store.save_run(replace(record, pulled=True))
     return pulled
+
+
+def cost_of(cluster: Cluster, status: RunStatus, now_s: float) -> str:
+    """Return what the machines cost during the run, and what they have cost so far; empty where unpriced."""
+    bill = cluster.bill
+    if bill is None:
+        return ""
+    ended_s = now_s if status.ended_s is None else status.ended_s
+    during = bill.cost(ended_s) - bill.cost(ended_s if status.started_s is None else status.started_s)
+    so_far = money(bill.cost(now_s), bill.currency)
+    return f"{money(during, bill.currency)} during the run; cluster {cluster.name} so far: {so_far}"
 
 
 def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed) -> RunResult:
@@ -166,6 +181,7 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
         first_failure=pulled.first_failure,
         left=pulled.left,
         on_node=pulled.on_node,
+        report=pulled.report,
         pulled=True,
         warnings=status.warnings,
         advice=advice(ctx, record, pulled.first_failure) if status.exit_code else "",

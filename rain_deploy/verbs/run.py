@@ -37,6 +37,8 @@ def run(ctx: Context, name: str, spec: RunSpec) -> RunResult:
             result = RunResult(name, record.id, record.state, "", None, record.out, 0.0)  # it has not ended
             return replace(result, detached=True, pulled=False, limit_s=cluster.limit_s)
 
+        ctx.reports.warm()
+
         def in_line() -> None:
             with contextlib.suppress(StateError):  # a full disk here ends no run
                 ctx.store.save_run(replace(record, state=RunState.QUEUED))

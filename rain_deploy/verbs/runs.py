@@ -82,6 +82,7 @@ def attach(ctx: Context, name: str, run: str | None = None, *, out: Path | None 
     cluster = awake(ctx, cluster, (cluster.server,))
     if out:
         record = replace(record, out=out.absolute())
+    ctx.reports.warm()
     return end_of(ctx, cluster, record, follow(ctx, cluster, record))
 
 

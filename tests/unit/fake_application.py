@@ -39,6 +39,7 @@ from rain_deploy.verbs.gc import GcResult
 from rain_deploy.verbs.list import ClusterLine, ListResult, TypesResult, ZoneLine, ZonesResult
 from rain_deploy.verbs.logs import LogsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult, Tunnel
+from rain_deploy.verbs.report import ReportResult
 from rain_deploy.verbs.results.points import PointsResult
 from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
 from rain_deploy.verbs.scale import ExtendResult, ScaleResult
@@ -181,6 +182,7 @@ class FakeVerbs:
             "cancel": lambda: CancelResult(asked["name"], "r1", "finished", "cancelled", changed=True),
             "points": lambda: PointsResult(asked["name"], "r1", self.rows),
             "pull": lambda: PullResult(asked["name"], (PulledRun("r1", OUT, 1, 20, 2, 4096, finished=True),)),
+            "report": lambda: ReportResult(asked["name"], "r1", OUT / "report.html"),
             "ssh_argv": lambda: ("ssh", f"node-{asked['node'] or 1}", *asked["argv"]),
             "exec_all": lambda: ExecResult(asked["name"], asked["argv"], self.exec_lines),
             "push": lambda: _copied(asked, "node-1", "node-2"),

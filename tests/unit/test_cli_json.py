@@ -31,6 +31,7 @@ from rain_deploy.verbs.gc import GcResult
 from rain_deploy.verbs.list import ListResult, TypesResult, ZonesResult
 from rain_deploy.verbs.logs import LogsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult
+from rain_deploy.verbs.report import ReportResult
 from rain_deploy.verbs.results.points import PointsResult
 from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
 from rain_deploy.verbs.scale import ExtendResult, ScaleResult
@@ -53,6 +54,7 @@ RESULTS: dict[str, tuple[type[Result], ...]] = {
     "cancel": (CancelResult,),
     "points": (PointsResult,),
     "pull": (PullResult,),
+    "report": (ReportResult,),
     "ssh": (ExecResult,),
     "exec": (ExecResult,),
     "push": (CopyResult,),

@@ -415,6 +415,8 @@ def test_pull_attach_cancel_take_a_run_or_the_last(world: World, tmp_path: Path)
     )
     assert world.last() == ("default", None, True, None)
     assert world.invoke("pull", "r1", "--all").exit_code == 2
+    assert world.invoke("report", "r1").stdout == "report: /somewhere/results/r1/report.html\n"
+    assert world.last() == ("default", "r1")
     world.invoke("attach", "r1", "--out", "there")
     assert world.last() == ("default", "r1", tmp_path / "there")
     assert world.invoke("cancel").stdout == "run r1: cancelled\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.layout import TEMPORARY
-from rain_deploy.results.pull import partial_places
+from rain_deploy.results.partial import partial_places
 from rain_deploy.state.drafts import clear_drafts, clear_noted, draft_next_to, noted
 from rain_deploy.wiring import context
 
@@ -77,10 +77,10 @@ home, place, how = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.arg
 if how == "fetch":
     draft = draft_next_to(home, place)
 else:
-    from rain_deploy.results.pull import _partial_directory, partial_places
+    from rain_deploy.results.partial import partial_directory, partial_places
     kept = noted(home, *partial_places(place))
     kept.__enter__()
-    draft = _partial_directory(place, print)
+    draft = partial_directory(place, print)
 path = draft.__enter__()
 (path / "half").touch()
 print(path, flush=True)

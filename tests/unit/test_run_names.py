@@ -15,7 +15,8 @@ from rain_deploy.fleet.fanout import SshExecutor
 from rain_deploy.runs.states import find_run
 from rain_deploy.state.store import Store
 from rain_deploy.transport.local import LocalTransport
-from rain_deploy.verbs.logs import script_log
+from rain_deploy.verbs.logs import points, script_log
+from rain_deploy.verbs.report import report
 from rain_deploy.verbs.results.points import points
 from rain_deploy.verbs.runs import attach, cancel, pull, runs
 from rain_deploy.verbs.status import status
@@ -99,6 +100,7 @@ ASKING: dict[str, Callable[[Context, str], object]] = {
     "attach": attach,
     "cancel": cancel,
     "pull": pull,
+    "report": report,
     "points": points,
     "logs": script_log,
     "status": status,

@@ -47,6 +47,7 @@ def run_text(result: RunResult) -> text.Text:
     return [
         f"run {result.run}: {result.outcome or result.state}, {text.seconds(result.seconds)}",
         f"results: {text.near(result.results_dir)}",
+        *([f"report: {text.near(result.results_dir / 'report.html')}"] if result.report else []),
         "  " + (", ".join(filter(None, brought)) or "only what it printed: stdout.log, stderr.log"),
         *(f"warning: {sentence}" for sentence in result.warnings),
         *_left_text(result),
@@ -193,6 +194,20 @@ def pull_command(session: Session, *, run: str | None, all_runs: bool) -> Shown:
         active = "" if pulled.finished else " (the run is still active)"
         lines += [f"{text.near(pulled.results_dir)}: {brought}{active}", *_left_text(pulled)]
     return result, lines or [f"cluster {result.cluster}: no runs"]
+
+
+@verb("report", "report 20261124-093601-5-3af3", done=True)
+@run_argument
+def report_command(session: Session, *, run: str | None) -> Shown:
+    """Make report.html of RUN (default: the last) again, from its results on this machine.
+
+    `run`, `attach`, `pull` and `down` make it too. It is one file with the figures, the points and a
+    timeline of the tasks, and it needs no network.
+    """
+    from rain_deploy.verbs.report import report
+
+    result = session.call(report, session.cluster, run)
+    return result, [f"report: {text.near(result.path)}"]
 
 
 @verb("logs -f", "logs --node 2 --install")
