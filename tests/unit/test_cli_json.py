@@ -31,8 +31,8 @@ from rain_deploy.verbs.gc import GcResult
 from rain_deploy.verbs.list import ListResult, TypesResult, ZonesResult
 from rain_deploy.verbs.logs import LogsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult
-from rain_deploy.verbs.report import ReportResult
 from rain_deploy.verbs.results.points import PointsResult
+from rain_deploy.verbs.results.report import ReportResult
 from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
 from rain_deploy.verbs.scale import ExtendResult, ScaleResult
 from rain_deploy.verbs.status import StatusResult

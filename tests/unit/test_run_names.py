@@ -15,9 +15,9 @@ from rain_deploy.fleet.fanout import SshExecutor
 from rain_deploy.runs.states import find_run
 from rain_deploy.state.store import Store
 from rain_deploy.transport.local import LocalTransport
-from rain_deploy.verbs.logs import points, script_log
-from rain_deploy.verbs.report import report
+from rain_deploy.verbs.logs import script_log
 from rain_deploy.verbs.results.points import points
+from rain_deploy.verbs.results.report import report
 from rain_deploy.verbs.runs import attach, cancel, pull, runs
 from rain_deploy.verbs.status import status
 from tests.unit.fake_application import no_provider

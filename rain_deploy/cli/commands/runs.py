@@ -204,7 +204,7 @@ def report_command(session: Session, *, run: str | None) -> Shown:
     `run`, `attach`, `pull` and `down` make it too. It is one file with the figures, the points and a
     timeline of the tasks, and it needs no network.
     """
-    from rain_deploy.verbs.report import report
+    from rain_deploy.verbs.results.report import report
 
     result = session.call(report, session.cluster, run)
     return result, [f"report: {text.near(result.path)}"]
