@@ -136,6 +136,7 @@ def test_the_manifest_says_where_results_came_from(tmp_path: Path) -> None:
         "nodes": ["node-1"],
         "missing_nodes": [],
         "attempts": 1,
+        "cost": "",
         "links": [],
         "left_on_node": [],
         "left_on_node_unnamed": 0,
