@@ -1,8 +1,7 @@
 """Notes what only the script knows about its points: the parameters it passes and the values it loads.
 
 ``companion/tasks.jsonl`` gets a line for each submitted task.  ``companion/values.jsonl`` gets one for each
-task whose output was loaded and is a number, or a small dict, tuple or list with numbers (the first one, if
-there are several).  Python's json writes NaN and Infinity as such.
+task whose output was loaded and has a value (the first one, if there are several).
 
 Parameters are read from the message that Rain is about to send, in which each argument is pickled
 separately.  Only pickles of a bool, a number or a short text are opened, so none of the user's code runs
@@ -16,19 +15,14 @@ import io
 import json
 import os
 import pickle
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from . import FailOpen, append
+from .values import scalar, text_note, value_note
 
-PLAIN_NUMBER = re.compile(r"\s{0,9}[+-]?(\d{1,30}\.?\d{0,30}|\.\d{1,30})([eE][+-]?\d{1,3})?\s{0,9}")
-"""A text from ``get_str`` counts as a number if it contains nothing else."""
 LONGEST = 500  # length of the longest base64 pickle that is opened; a longer text is data, not a parameter
-LONGEST_JSON = 20_000  # length of the longest text that is read as JSON
-LONGEST_NAME = 200
-MOST_VALUES = 50
 NUMPY = {("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar"), ("numpy", "dtype")}
 
 _directory = Path(os.environ["RAIN_DEPLOY_RUN_DIR"], "companion")
@@ -90,7 +84,7 @@ def _scalar_arguments(task: Any, functions: dict[Any, Callable[..., Any]]) -> di
         elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             found |= {f"{parameter.name}[{i}]": item for i, item in enumerate(value)}
         else:
-            found[parameter.name] = _scalar(value)
+            found[parameter.name] = scalar(value)
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -98,7 +92,7 @@ def _opened(text: str) -> bool | float | str | None:
     if len(text) > LONGEST:
         return None
     try:
-        return _scalar(_Unpickler(io.BytesIO(base64.b64decode(text))).load())
+        return scalar(_Unpickler(io.BytesIO(base64.b64decode(text))).load())
     except Exception:  # noqa: BLE001 - other pickles fail in as many ways as there are classes
         return None
 
@@ -108,13 +102,6 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) in NUMPY:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name} is not a scalar")
-
-
-def _scalar(value: Any) -> bool | float | str | None:
-    """Return a bool, number or text, also one that is numpy's; None for anything else."""
-    if type(value).__module__ == "numpy" and value.ndim == 0:
-        value = value.item()
-    return value if isinstance(value, (bool, int, float, str)) else None
 
 
 def _afterwards(owner: Any, name: str, note: Callable[[Any, Any], None]) -> None:
@@ -132,45 +119,15 @@ def _afterwards(owner: Any, name: str, note: Callable[[Any, Any], None]) -> None
 
 
 def _note_text(instance: Any, text: str) -> None:
-    if PLAIN_NUMBER.fullmatch(text):
-        _note_value(instance, int(text) if text.strip().lstrip("+-").isdigit() else float(text))
-    elif text[:1] in {"{", "["} and len(text) <= LONGEST_JSON:
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):  # not JSON
-            return
-        _note_value(instance, value)
+    _note(instance, text_note(text))
 
 
 def _note_value(instance: Any, value: Any) -> None:
-    note = value_note(value) if instance._object_id in _producers else {}  # noqa: SLF001
-    if note:
+    _note(instance, value_note(value))
+
+
+def _note(instance: Any, note: dict[str, Any]) -> None:
+    if note and instance._object_id in _producers:  # noqa: SLF001
         task = _producers.pop(instance._object_id)  # noqa: SLF001
         line = json.dumps({"session": task.session_id, "task": task.id} | note)
         append(_directory / "values.jsonl", line + "\n")
-
-
-def value_note(value: Any) -> dict[str, Any]:
-    """Return ``value`` of a number, or ``values`` by name of a dict, tuple or list with some; else nothing.
-
-    The items of a tuple or list are ``value_0``, ``value_1``; those of a named tuple have its names.  Of a
-    dict, items that are no numbers or short texts are left out.  What has more than 50 items is data.
-    """
-    number = _scalar(value)
-    if isinstance(number, int | float):
-        return {"value": number}
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    elif getattr(value, "ndim", 0) == 1:  # an array
-        value = list(value) if len(value) <= MOST_VALUES else []
-    if isinstance(value, tuple | list):
-        value = {f"value_{place}": item for place, item in enumerate(value[: MOST_VALUES + 1])}
-    if not isinstance(value, dict) or len(value) > MOST_VALUES:
-        return {}
-    found = {str(name)[:LONGEST_NAME]: _scalar(item) for name, item in value.items()}
-    kept = {
-        name: item
-        for name, item in found.items()
-        if item is not None and not (isinstance(item, str) and len(item) > LONGEST_NAME)
-    }
-    return {"values": kept} if any(not isinstance(item, str) for item in kept.values()) else {}

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
+from rain_deploy.companion.values import value_note
+
 
 class Score(NamedTuple):
     acc: float
     loss: float
-
-
-@pytest.fixture
-def value_note(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Any], dict[str, Any]]:
-    monkeypatch.setenv("RAIN_DEPLOY_RUN_DIR", str(tmp_path))
-    found: Callable[[Any], dict[str, Any]] = importlib.import_module(
-        "rain_deploy.companion.points"
-    ).value_note
-    return found
 
 
 NOTES: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -42,7 +32,10 @@ NOTES: dict[str, tuple[Any, dict[str, Any]]] = {
     "array": (np.array([1.5, 2]), {"values": {"value_0": 1.5, "value_1": 2.0}}),
     "named tuple": (Score(0.5, 2), {"values": {"acc": 0.5, "loss": 2}}),
     "texts alone": (["a", "b"], {}),
-    "text": ("0.5", {}),
+    "text": ("0.5", {"value": "0.5"}),
+    "long text": ("x" * 201, {}),
+    "no text": ("", {}),
+    "number that is too large for a table": (2**1024, {}),
     "nothing": (None, {}),
     "empty": ({}, {}),
     "data": (list(range(51)), {}),
@@ -53,11 +46,11 @@ NOTES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("what", NOTES)
-def test_a_result_becomes_values(value_note: Callable[[Any], dict[str, Any]], what: str) -> None:
+def test_a_result_becomes_values(what: str) -> None:
     result, note = NOTES[what]
     assert value_note(result) == note
 
 
-def test_no_number_is_a_number_too(value_note: Callable[[Any], dict[str, Any]]) -> None:
+def test_no_number_is_a_number_too() -> None:
     assert math.isnan(value_note(float("nan"))["value"])
     assert math.isnan(value_note({"loss": np.float32("nan")})["values"]["loss"])

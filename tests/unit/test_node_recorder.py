@@ -65,7 +65,7 @@ def test_values_are_taken_as_they_were_and_nonsense_is_passed_over(run: Run) -> 
         '{"session": 1, "task": 1, "value": 3}',
         '{"session": 1, "task": 2, "value": NaN}',
         '{"session": 1, "value": 3}',
-        '{"session": 1, "task": 2, "value": "much"}',
+        '{"session": 1, "task": 2, "value": ["much"]}',
         f'{{"session": 1, "task": 2, "value": 1{"0" * 400}}}',
         '{"session": null, "task": 2, "value": 1}',
         "[]",

@@ -84,10 +84,9 @@ class Points:
             self._awaited.add(key)
 
     def note_value(self, note: ValueNote) -> None:
-        """Take a value that the script loaded into account.  Raises ValueError, OverflowError."""
-        value = float(note.value) if isinstance(note.value, str) else note.value
-        check_numbers(value, note.values)
-        self._change((note.session, note.task), source="companion", value=value, values=note.values)
+        """Take a value that the script loaded into account.  Raises OverflowError."""
+        check_numbers(note.value, note.values)
+        self._change((note.session, note.task), source="companion", value=note.value, values=note.values)
 
     def note_end(self, end: TaskEnd) -> None:
         """Take the end of a task into account; it is final.  Raises ValueError, OverflowError."""
