@@ -115,8 +115,11 @@ class Run:
     def env(self, code: Path) -> dict[str, str]:
         """Return the variables of ``--env``, and those that switch the companion on if the run wants it."""
         companion = {"RAIN_DEPLOY_COMPANION": str(code / "site"), "RAIN_DEPLOY_RUN_DIR": str(self.path)}
-        given = {name: str(value) for name, value in read_json(self.path / "env.json").items()}
-        return (companion if self.about.companion else {}) | given
+        return (companion if self.about.companion else {}) | self.variables()
+
+    def variables(self) -> dict[str, str]:
+        """Return the variables of ``--env``."""
+        return {name: str(value) for name, value in read_json(self.path / "env.json").items()}
 
     def forget_env(self) -> None:
         """Delete the variables, which may be secrets."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.local.command_line import LocalCluster
 from tests.local.conftest import Installation
 from tests.unit.companion_python import NodePython
 
@@ -341,7 +342,20 @@ assert Odd.dumps == 1 and pycode._global_pickle_inputs is None
     assert done.returncode == 0, done.stderr
 
 
-def test_the_companion_holds_nothing_that_needs_rain_to_be_imported() -> None:
-    journal = Path(__file__).parents[2] / "rain_deploy" / "companion" / "journal"
-    for module in ("keys.py", "pickles.py"):
-        assert "import rain" not in (journal / module).read_text()
+def _printed(cluster: LocalCluster, *arguments: str) -> str:
+    return (cluster.run(*arguments) / "stdout.log").read_text().strip()
+
+
+def test_a_script_gets_the_id_of_its_sweep(shared: LocalCluster, tmp_path: Path) -> None:
+    script, helper = tmp_path / "sweep.py", tmp_path / "of_sweep.py"
+    helper.write_text("A = 1")
+    text = "import os\nimport of_sweep\nprint(os.environ['RAIN_DEPLOY_SWEEP'])\n"
+    script.write_text(text)
+    first = _printed(shared, "sweep.py")
+    script.write_text(f"# edited\n{text}")
+    assert _printed(shared, "sweep.py", "--grid", "2") == first
+    assert len({first, *(_printed(shared, "--env", f"A={a}", "sweep.py") for a in "12")}) == 3
+    helper.write_text("A = 2")
+    assert _printed(shared, "sweep.py") != first
+    assert _printed(shared, "--no-companion", "sweep.py") == ""
+    assert all(first not in path.read_text() for path in shared.directory.glob("runs/*/run.json"))

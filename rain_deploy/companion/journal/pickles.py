@@ -124,8 +124,6 @@ class Pickles:
         elif module == CLOUDPICKLE and name in TRACKERS:
             named, numbered = TRACKERS[name]
             arguments[numbered] = _value(self._number(arguments[named].text(), arguments[numbered].text()))
-        elif module == CLOUDPICKLE and name == "_make_function":
-            _forget(arguments[1].target(), "__file__")
         elif module == "pathlib":
             parts = [part.text() for part in arguments]
             path = str(PurePosixPath(*[part for part in parts if part is not None]))
@@ -179,12 +177,6 @@ def _pairs(node: _Node) -> Iterator[tuple[_Node, _Node]]:
     for op, items in node.parts:
         if op == "SETITEM":
             yield from zip(items[::2], items[1::2], strict=True)
-
-
-def _forget(node: _Node, name: str) -> None:
-    """Leave the item ``name`` out of a dict."""
-    kept = [item for pair in _pairs(node) if pair[0].text() != name for item in pair]
-    node.parts = [("SETITEM", kept)]
 
 
 def _sort(modules: _Node) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 from ..files import installed, load, member_name, tail, write_json
 from ..points.recorder import Recorder
 from ..run import Run, Script
+from ..sweep import sweep_id
 from ..wire import ClusterConfig, NodeConfig, Outcome, RunState
 from . import engine
 from .engine import EngineFailed, WarmProbe
@@ -146,6 +147,7 @@ class Attempt:
             "RAIN_DEPLOY_SERVER": f"{self._config.address}:{run.about.port}",
             "RAIN_DEPLOY_FIGURES": str(run.path / "figures"),
             "RAIN_DEPLOY_SCRIPT": "1",
+            "RAIN_DEPLOY_SWEEP": sweep_id(run, self._config) if run.about.companion else "",
             **run.env(self._config.code),
         }
         argv = node_argv(self._config, "job", run.path)
