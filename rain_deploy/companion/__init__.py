@@ -115,7 +115,7 @@ def _hook_after_loading(loader: "Any", hook: str) -> None:
         with FailOpen(f"hooking {module.__name__}"):
             from importlib import import_module
 
-            ours, function = hook.split(".")
+            ours, _, function = hook.rpartition(".")
             getattr(import_module(f".{ours}", __package__), function)(module)
 
     loader.exec_module = exec_module
@@ -137,7 +137,7 @@ if os.environ.get("RAIN_DEPLOY_SCRIPT"):
     if os.environ.get("RAIN_DEPLOY_FIGURES"):
         hooks |= {"matplotlib.figure": "figures.hook_figure", "matplotlib.pyplot": "figures.hook_pyplot"}
     if os.environ.get("RAIN_DEPLOY_RUN_DIR"):
-        hooks |= {"rain.client.session": "points.hook_session"}
+        hooks |= {"rain.client": "journal.session.hook_client"}
         hooks |= {"rain.common.data_instance": "points.hook_data_instance"}
 elif os.environ.get("RAIN_EXECUTOR_ID"):
     hooks |= {"rain.executor.executor": "executor.hook_executor"}

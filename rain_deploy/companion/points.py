@@ -15,7 +15,7 @@ import io
 import json
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -37,32 +37,25 @@ def hook_data_instance(module: Any) -> None:
     _afterwards(module.DataInstance, "get_str", _note_text)
 
 
-def hook_session(module: Any) -> None:
-    """Hook ``rain.client.session``, which was just imported."""
-    submit = module.Session.submit
-
-    @functools.wraps(submit)
-    def submit_and_note(self: Any) -> Any:
-        tasks = list(self._tasks)
-        result = submit(self)
-        with FailOpen("noting submitted tasks"):
-            functions = {blob.id: function for function, blob in self._static_data.items()}
-            if tasks:
-                append(_directory / "tasks.jsonl", "".join(_note_of(task, functions) for task in tasks))
-        return result
-
-    module.Session.submit = submit_and_note
+def note_tasks(session: Any, tasks: list[Any], keys: dict[Any, str], hits: Container[Any]) -> None:
+    """Note tasks that were submitted, with the keys of their results; ``hits`` were not run again."""
+    functions = {blob.id: function for function, blob in session._static_data.items()}  # noqa: SLF001
+    notes = [
+        _note_of(task, functions) | {"key": keys.get(task.id, ""), "hit": task.id in hits} for task in tasks
+    ]
+    if notes:
+        append(_directory / "tasks.jsonl", "".join(json.dumps(note) + "\n" for note in notes))
 
 
-def _note_of(task: Any, functions: dict[Any, Callable[..., Any]]) -> str:
-    """Return the line of a task, and remember it for the values of its outputs."""
+def _note_of(task: Any, functions: dict[Any, Callable[..., Any]]) -> dict[str, Any]:
+    """Return the note of a task, and remember it for the values of its outputs."""
     _producers.update((output.id, task.id) for output in task.outputs)
     parameters: dict[str, Any] = {}
     with FailOpen("reading a task's arguments"):
         parameters = _scalar_arguments(task, functions)
     kept = any(output.is_kept() for output in task.outputs)
-    note = {"session": task.id.session_id, "task": task.id.id, "parameters": parameters, "kept": kept}
-    return json.dumps(note) + "\n"
+    note = {"session": task.id.session_id, "task": task.id.id, "name": task.name or ""}
+    return note | {"parameters": parameters, "kept": kept}
 
 
 def _scalar_arguments(task: Any, functions: dict[Any, Callable[..., Any]]) -> dict[str, Any]:

@@ -69,8 +69,11 @@ PARAMETERS = [
 BREAKS = {
     "at the hook of an import": ("__init__.py", "                        _hook_after_loading("),
     "at the import of points": ("points.py", "NUMPY ="),
-    "at hooking submit": ("points.py", "    submit = module.Session.submit"),
-    "at noting tasks": ("points.py", "            functions = {"),
+    "at the import of the journal": ("journal/session.py", "BATCH_BYTES ="),
+    "at hooking Rain": ("journal/session.py", "    run_dir = Path("),
+    "at looking for kept results": ("journal/session.py", "        found = self._keys.of_tasks("),
+    "at watching tasks": ("journal/session.py", "        watched = ["),
+    "at noting tasks": ("points.py", "    functions = {"),
     "at reading arguments": ("points.py", '    if task.spec.task_type != "py/":'),
     "at hooking load": ("points.py", "    method = getattr("),
     "at noting a value": ("points.py", "        task = _producers.pop("),

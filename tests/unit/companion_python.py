@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -38,6 +39,9 @@ class NodePython:
         """Of an environment that has compat."""
         not_shipped = shutil.ignore_patterns("compat", "__pycache__")
         shutil.copytree(COMPANION, home / "site" / "rain_deploy_companion", ignore=not_shipped)
+        node = COMPANION.parent / "node"
+        shutil.copytree(node, home / "node", ignore=not_shipped)
+        shutil.copy(node / "launch.py", home / "__main__.py")
         return cls(home, environment)
 
     @property
@@ -62,6 +66,8 @@ class NodePython:
     def run_dir(self, name: str) -> Path:
         path = self.home / "runs" / name
         path.mkdir(parents=True, exist_ok=True)
+        about = {"run": name, "sequence": 1, "port": 7230, "script": "script.py"}
+        (path / "run.json").write_text(json.dumps(about))
         return path
 
     def run(

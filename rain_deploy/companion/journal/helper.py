@@ -1,0 +1,166 @@
+"""The script's side of its helper: starts it, asks it, and starts another one where it ends.
+
+The helper is a process of the same Python, node/journal/helper.py.  No question waits without a limit, and
+a helper that cannot be had costs the script nothing but the protection of its results.
+"""
+
+import itertools
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+SILENT_S = 20.0
+"""A helper that is asked and says nothing for so long is ended, and another one is asked."""
+MOST_STARTS = 6
+
+
+class HelperLost(Exception):  # noqa: N818 - a fact, which the caller makes a warning
+    """No helper answers."""
+
+
+class Helper:
+    """The helper of this script.  Threads may share it."""
+
+    def __init__(self, run_dir: Path, code: Path) -> None:
+        self._argv = [sys.executable, "-I", str(code), "journal-helper", str(run_dir)]
+        self._log = run_dir / "companion" / "helper.log"
+        self._owner = os.getpid()
+        self._lock = threading.RLock()
+        self._asking = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._watches: dict[int, list[str]] = {}  # by session, for another helper
+        self._question = ""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._starts = 0
+        self._ending = False
+        self.unkept: deque[tuple[int, int]] = deque()
+        """Objects that the script does not need any more.  Garbage collection adds to it at any moment."""
+
+    @property
+    def usable(self) -> bool:
+        """False in a forked child, and after too many helpers have ended."""
+        return os.getpid() == self._owner and not self._ending and self._starts <= MOST_STARTS
+
+    def start(self) -> None:
+        """Start the helper now, so that the first question does not wait for it.  Raises OSError."""
+        with self._lock:
+            if self._process is None:
+                self._begin()
+
+    def watch(self, session: int, tasks: list[dict[str, Any]]) -> None:
+        """Let the helper watch tasks, and any helper after it.  Raises HelperLost."""
+        line = json.dumps({"op": "watch", "tasks": tasks})
+        with self._lock:
+            self._watches.setdefault(session, []).append(line)
+            self._tell(line)
+
+    def serve(self, tasks: list[dict[str, Any]]) -> None:
+        """Name the tasks whose results are taken from the journal.  Raises HelperLost."""
+        with self._lock:
+            self._tell(json.dumps({"op": "serve", "tasks": tasks}))
+
+    def find(self, keys: list[str]) -> dict[str, Any]:
+        """Return what is kept for these keys.  Raises HelperLost."""
+        return self._ask("find", keys=keys)
+
+    def close(self, session: int) -> None:
+        """Return once the finished results of a session are kept.  Raises HelperLost."""
+        self.release()
+        self._ask("close", session=session)
+        with self._lock:
+            self._watches.pop(session, None)
+
+    def release(self) -> None:
+        """Hand over the objects that the script does not need any more.  Raises HelperLost."""
+        objects = []
+        while self.unkept:
+            objects.append(self.unkept.popleft())
+        if objects:
+            with self._lock:
+                self._tell(json.dumps({"op": "unkeep", "objects": objects}))
+
+    def end(self) -> None:
+        """Let the helper end, and wait for it."""
+        with self._lock:
+            self._ending = True
+            process = self._process
+        if process and process.stdin and os.getpid() == self._owner:
+            process.stdin.close()
+            try:
+                process.wait(SILENT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def _ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        with self._asking:
+            number = next(self._numbers)
+            self._question = json.dumps({"op": op, "n": number, **fields})
+            try:
+                with self._lock:
+                    self._tell(self._question)
+                for _ in range(2):
+                    try:
+                        while (answer := self._answers.get(timeout=SILENT_S))["n"] != number:
+                            if not self.usable:
+                                raise HelperLost("it ended again and again")
+                    except queue.Empty:
+                        self._kill()
+                    else:
+                        return answer
+                raise HelperLost(f"it did not answer within {2 * SILENT_S:.0f} s")
+            finally:
+                self._question = ""
+
+    def _tell(self, line: str) -> None:
+        if not self.usable:
+            raise HelperLost("it ended again and again")
+        if self._process is None:
+            self._begin()
+        self._write(line)
+
+    def _write(self, line: str) -> None:
+        assert self._process
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except (OSError, ValueError):
+            return  # it has ended: the next one is told the same
+
+    def _begin(self) -> None:
+        """Start a helper, and tell it what the one before knew."""
+        self._starts += 1
+        switches = {"RAIN_DEPLOY_SCRIPT", "RAIN_DEPLOY_COMPANION"}
+        env = {name: value for name, value in os.environ.items() if name not in switches}
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=env
+            )
+        for line in itertools.chain(*self._watches.values(), [self._question] if self._question else []):
+            self._write(line)
+        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+
+    def _listen(self, process: subprocess.Popen[bytes]) -> None:
+        """Take the answers of a helper until it ends, then start another one."""
+        assert process.stdout
+        for line in process.stdout:
+            self._answers.put(json.loads(line))
+        process.wait()
+        with self._lock:
+            if self.usable:
+                self._begin()
+            if not self.usable:
+                self._answers.put({"n": 0})
+
+    def _kill(self) -> None:
+        with self._lock:
+            if self._process:
+                self._process.kill()

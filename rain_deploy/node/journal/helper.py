@@ -1,0 +1,268 @@
+"""The helper of a script: keeps each result as soon as its task is finished, and finds kept ones again.
+
+It is a child of the script and speaks JSON lines with it over stdin and stdout.  What it is asked:
+
+``find``: ``keys`` -> ``found`` (record and places, by key) and ``failures`` (messages, by key).
+``serve``: ``tasks`` (session, task, key) whose results the script takes from the journal.
+``watch``: ``tasks``, as ``Watched``.
+``unkeep``: ``objects`` (pairs of session and id) that the script does not need any more.
+``close``: the ``session`` that is about to be closed -> an answer once all finished results are kept.
+
+A request with a number ``n`` is answered with the same number.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..files import Json, Tail, load, member_name
+from ..points.notes import TaskEnd
+from ..run import Run, the_run
+from ..wire import ClusterConfig, WireError, from_json, to_json
+from .engine import Content, Ended, Engine, EngineLost, Watched
+from .segment import Output, Record, read_body
+from .store import Journal
+
+POLL_S = 0.1
+"""How often the states of the watched tasks are asked for."""
+LAST_ROUNDS = 3  # before a session is closed: what ends during a round is found by the next one
+MOST_BYTES = 64 << 20  # of results that are stored in one segment
+_PIPE_BYTES = 1 << 16
+
+
+class Helper:
+    """Watches tasks, and keeps their results in the journal and their ends in the run's notes."""
+
+    def __init__(self, run: Run, journal: Journal) -> None:
+        self._run, self._journal, self._status = run, journal, run.status()
+        members = load(run.path.parents[1] / "server" / "cluster.json", ClusterConfig)
+        self._node_name = partial(member_name, members.nodes if members else ())
+        self._ends = run.path / "companion" / "ends.jsonl"
+        self._ended = {(end.session, end.task) for end in _noted(self._ends)}
+        self._watched: dict[tuple[int, int], Watched] = {}
+        self._unkept: set[tuple[int, int]] = set()
+        self._engine: Engine | None = None
+        self._warned = False
+        self.stopping = False
+
+    def find(self, request: Json) -> Json:
+        """Return the whole results and the failures that are kept for these keys."""
+        results = self._journal.results(request["keys"])
+        for key, (_, places) in list(results.items()):
+            if any(read_body(place) is None for place in places):
+                self._journal.drop(key)
+                del results[key]
+        return {"found": {key: to_json({"record": r, "places": p}) for key, (r, p) in results.items()}}
+
+    def serve(self, request: Json) -> None:
+        """Note the ends of tasks whose results the script takes from the journal."""
+        tasks = request["tasks"]
+        records = self._journal.results([one["key"] for one in tasks])
+        self._note(
+            _end(records[one["key"]][0], session=one["session"], task=one["task"], hit=True)
+            for one in tasks
+            if one["key"] in records
+        )
+
+    def watch(self, request: Json) -> None:
+        """Watch tasks that the script has submitted."""
+        for one in request["tasks"]:
+            task = from_json(Watched, one)
+            if task.id not in self._ended:
+                self._watched[task.id] = task
+
+    def unkeep(self, request: Json) -> None:
+        """Let Rain delete objects; those of watched tasks once their results are kept."""
+        objects = {(session, number) for session, number in request["objects"]}
+        waiting = {(one.session, out.id) for one in self._watched.values() for out in one.outputs}
+        self._unkept |= objects & waiting
+        self._release(objects - waiting)
+
+    def close(self, request: Json) -> None:
+        """Keep what is finished of a session, and forget it."""
+        session = request["session"]
+        for _ in range(LAST_ROUNDS):
+            if not self.round(session):
+                break
+        self._watched = {key: one for key, one in self._watched.items() if one.session != session}
+
+    def round(self, session: int | None = None) -> int:
+        """Keep the results of the tasks that have ended; return how many there were."""
+        count = 0
+        watched = [one for one in self._watched.values() if session in {None, one.session}]
+        if not watched:
+            return 0
+        try:
+            self._engine = self._engine or Engine(*os.environ["RAIN_DEPLOY_SERVER"].rsplit(":", 1))
+            for batch in self._engine.ended(watched):
+                self._keep(batch)
+                count += len(batch)
+                if self.stopping:
+                    break
+        except EngineLost:
+            self._watched = {}
+        return count
+
+    def _keep(self, batch: list[Ended]) -> None:
+        """Store the results of a batch of tasks, then note their ends, then let Rain delete them."""
+        records = [
+            (self._record(one), [content.data for content in one.contents if content]) for one in batch
+        ]
+        kept, size_bytes = list[tuple[Record, list[bytes]]](), 0
+        for record, bodies in records:
+            if record.key and (record.kind == "failure" or len(bodies) == len(record.outputs)):
+                kept.append((record, bodies))
+                size_bytes += sum(map(len, bodies))
+            if size_bytes > MOST_BYTES:
+                self._write(kept)
+                kept, size_bytes = [], 0
+        self._write(kept)
+        self._note(
+            _end(record, session=one.task.session, task=one.task.task)
+            for one, (record, _) in zip(batch, records, strict=True)
+        )
+        released = set[tuple[int, int]]()
+        for one in batch:
+            self._watched.pop(one.task.id, None)
+            for output in one.task.outputs:
+                name = (one.task.session, output.id)
+                if not one.error and (name in self._unkept or (one.task.key and not output.kept)):
+                    released.add(name)
+        self._unkept -= released
+        self._release(released)
+        for one in batch:
+            if one.error:
+                self._watched = {k: w for k, w in self._watched.items() if w.session != one.task.session}
+
+    def _record(self, one: Ended) -> Record:
+        task, info = one.task, one.info
+        outputs = tuple(
+            _output(one, number, content) for number, content in enumerate(one.contents) if content
+        )
+        started_s, duration_s = _epoch_s(info.get("start_time")), info.get("duration")
+        both = started_s is not None and duration_s is not None
+        return Record(
+            key=task.key,
+            kind="failure" if one.error else "result",
+            name=task.name,
+            task_type=task.task_type,
+            run=self._run.id,
+            attempt=self._status.attempt,
+            epoch=self._status.epoch,
+            node=self._node_name(info["governor"]) if info.get("governor") else "",
+            started_s=started_s,
+            duration_s=duration_s,
+            ended_s=(started_s or 0.0) + (duration_s or 0.0) if both else None,
+            info=info,
+            outputs=outputs if len(outputs) == len(task.outputs) else (),
+            message=one.error,
+        )
+
+    def _write(self, kept: list[tuple[Record, list[bytes]]]) -> None:
+        try:
+            if kept:
+                self._journal.write(kept)
+        except OSError as error:
+            text = f"results are not kept in the journal any more: {error.strerror or error}"
+            if not self._warned:
+                self._warned = True
+                with contextlib.suppress(OSError):
+                    _append(self._run.path / "companion" / "warnings.txt", f"{text}\n")
+
+    def _note(self, ends: Iterable[TaskEnd]) -> None:
+        ends = list(ends)
+        if ends:
+            _append(self._ends, "".join(json.dumps(to_json(end)) + "\n" for end in ends))
+            self._ended |= {(end.session, end.task) for end in ends}
+
+    def _release(self, objects: set[tuple[int, int]]) -> None:
+        if self._engine:
+            with contextlib.suppress(EngineLost):
+                self._engine.unkeep(objects)
+
+
+def _end(record: Record, *, session: int, task: int, hit: bool = False) -> TaskEnd:
+    return TaskEnd(
+        session=session,
+        task=task,
+        state="failed" if record.kind == "failure" else "finished",
+        started_s=record.started_s,
+        ended_s=record.ended_s,
+        duration_s=record.duration_s,
+        node=record.node,
+        message=record.message,
+        value=record.value,
+        values=record.values,
+        hit=hit,
+    )
+
+
+def _output(one: Ended, number: int, content: Content) -> Output:
+    about = one.task.outputs[number]
+    return Output.of(
+        content.data, info=content.info, data_type=about.data_type, content_type=about.content_type
+    )
+
+
+def _epoch_s(timestamp: Any) -> float | None:
+    return datetime.fromisoformat(timestamp).timestamp() if timestamp else None
+
+
+def _noted(path: Path) -> Iterator[TaskEnd]:
+    """Yield the ends that an earlier helper of this attempt noted."""
+    for note in Tail(path).json_lines():
+        with contextlib.suppress(WireError):
+            yield from_json(TaskEnd, note)
+
+
+def _append(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+class _Requests:
+    """Requests of the script, as lines of stdin."""
+
+    def __init__(self, helper: Helper) -> None:
+        self._helper = helper
+        self._rest = b""
+
+    def handle(self, timeout_s: float) -> bool:
+        """Handle what comes within the time; return False at the end of stdin."""
+        if not select.select([0], [], [], timeout_s)[0]:
+            return True
+        data = os.read(0, _PIPE_BYTES)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            request = json.loads(line)
+            answer = getattr(self._helper, request["op"])(request)
+            if "n" in request:
+                print(json.dumps({**(answer or {}), "n": request["n"]}), flush=True)
+        return bool(data)
+
+
+def help_script(run_dir: Path) -> int:
+    """Help the script of a run until it ends."""
+    journal = Journal(run_dir.parents[1] / "journal")
+    helper = Helper(the_run(run_dir), journal)
+
+    def stop(_number: int, _frame: object) -> None:
+        helper.stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the script decides
+    requests = _Requests(helper)
+    journal.load()
+    while requests.handle(POLL_S) and not helper.stopping:
+        helper.round()
+    helper.stopping = False
+    helper.round()
+    return 0
