@@ -131,15 +131,16 @@ def _show_error(kind: "Any", error: "Any", trace: "Any") -> None:
     sys.__excepthook__(kind, error, trace)
 
 
+script, tasks = os.environ.get("RAIN_DEPLOY_SCRIPT"), os.environ.get("RAIN_EXECUTOR_ID")
 hooks: "dict[str, str]" = {}
-if os.environ.get("RAIN_DEPLOY_SCRIPT"):
+if script:
     sys.excepthook = _show_error
-    if os.environ.get("RAIN_DEPLOY_FIGURES"):
-        hooks |= {"matplotlib.figure": "figures.hook_figure", "matplotlib.pyplot": "figures.hook_pyplot"}
     if os.environ.get("RAIN_DEPLOY_RUN_DIR"):
         hooks |= {"rain.client": "journal.session.hook_client"}
         hooks |= {"rain.common.data_instance": "points.hook_data_instance"}
-elif os.environ.get("RAIN_EXECUTOR_ID"):
+elif tasks:
     hooks |= {"rain.executor.executor": "executor.hook_executor"}
+if tasks or (script and os.environ.get("RAIN_DEPLOY_FIGURES")):  # of a task, the variable comes later
+    hooks |= {"matplotlib.figure": "figures.hook_figure", "matplotlib.pyplot": "figures.hook_pyplot"}
 if hooks:
     sys.meta_path.insert(0, ImportHooks(hooks))

@@ -1,4 +1,4 @@
-"""Keeps the figures that the script shows or saves, in order: ``figures/01.png`` and ``01.svg``, and so on.
+"""Keeps the figures that a script or a task shows or saves: ``figures/01.png``, ``01.svg``, and so on.
 
 ``plt.show()`` keeps every open figure and then closes them, as if the user had closed the windows of a
 blocking show.  A figure that has not changed since it was kept (saved, then shown) is not kept again.
@@ -38,9 +38,7 @@ PLAINER: tuple[tuple[str, dict[str, bool]], ...] = (
 )
 """Ways to draw a figure, of which the first that works is taken."""
 
-_directory = Path(os.environ["RAIN_DEPLOY_FIGURES"])
 _save = Figure.savefig
-_numbers = itertools.count(1)
 _kept: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
 """Maps a figure to a digest of how it looked when it was kept."""
 
@@ -136,6 +134,13 @@ def hook_pyplot(pyplot: Any) -> None:
     atexit.register(keep_at_exit)
 
 
+def keep_and_close() -> None:
+    """Keep every open figure and close it: the next task in this process begins with none."""
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        _keep_open(pyplot)
+        pyplot.close("all")
+
+
 def _open_figures(pyplot: Any) -> list[Figure]:
     with FailOpen("listing the open figures"):
         managers = pyplot._pylab_helpers.Gcf.figs  # noqa: SLF001 - plt.figure(number) would change the current one
@@ -190,13 +195,17 @@ def _keep_drawn(figure: Any, looks: dict[str, Any]) -> None:
     Processes may share the directory: making the PNG claims its number.  Raises OSError, and whatever
     drawing raises.
     """
+    directory = os.environ.get("RAIN_DEPLOY_FIGURES")
+    if not directory:  # a task that is not at home
+        return
     look = hashlib.sha256(_drawn(figure, "rgba")).digest()
     if _kept.get(figure) == look:
         return
-    part = _part(_drawn(figure, "png", **looks))
+    part = _part(directory, _drawn(figure, "png", **looks))
+    numbers = itertools.count(len(list(Path(directory).glob("*.png"))) + 1)
     try:
         while True:
-            png = _directory / f"{next(_numbers):02}.png"
+            png = Path(directory, f"{next(numbers):02}.png")
             with contextlib.suppress(FileExistsError):  # a hard link raises it, a rename would not
                 png.hardlink_to(part)
                 break
@@ -204,7 +213,9 @@ def _keep_drawn(figure: Any, looks: dict[str, Any]) -> None:
         part.unlink()
     _kept[figure] = look
     with FailOpen(f"drawing {png.stem}.svg"):
-        _part(_drawn(figure, "svg", metadata={"Date": None}, **looks)).replace(png.with_suffix(".svg"))
+        _part(directory, _drawn(figure, "svg", metadata={"Date": None}, **looks)).replace(
+            png.with_suffix(".svg")
+        )
 
 
 def _drawn(figure: Any, kind: str, **looks: Any) -> bytes:
@@ -216,9 +227,9 @@ def _drawn(figure: Any, kind: str, **looks: Any) -> bytes:
     return target.getvalue()
 
 
-def _part(content: bytes) -> Path:
+def _part(directory: str, content: bytes) -> Path:
     """Write a picture to a file of another name, so that no half picture ever has a number."""
-    _directory.mkdir(parents=True, exist_ok=True)
-    path = _directory / f".{os.getpid()}.part"
+    path = Path(directory, f".{os.getpid()}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path

@@ -13,7 +13,7 @@ import pytest
 from rain_deploy.companion.wire import MARK, NAME
 from tests.local.bare_rain import BareRain, bare_rain
 from tests.local.conftest import Installation
-from tests.unit.companion_python import FAULT, NodePython
+from tests.unit.companion_python import NodePython
 
 START = f"""\
 import json, os, sys
@@ -184,61 +184,3 @@ def test_a_task_without_the_mark_fails_as_on_bare_rain(
 def test_a_task_without_the_mark_never_takes_a_failure_for_data(rain: BareRain, tmp_path: Path) -> None:
     script = UNMARKED.replace('half(3, name="three")', 'add(mark(half(1, name="one")))')
     assert "InputFailed: not run, because it needs the result of one, which" in told(rain, tmp_path, script)
-
-
-BREAKS = {
-    "at hooking": ("executor.py", "    send_warnings_to("),
-    "at the import": ("failures.py", "LONGEST ="),
-    "at the mark": ("executor.py", "        return dict(context.spec.user.pop("),
-    "at the inputs": ("failures.py", "    texts = ["),
-    "at the failure": ("failures.py", "        return cls(_plain(task)"),
-    "at the warnings": ("executor.py", "                if _warnings:"),
-}
-
-IN_A_PROCESS = f"""\
-import os, sys, tempfile, traceback
-from rain.executor.executor import Executor, OutputSpec
-from rain.executor.context import Context
-from rain.common import DataInstance, DataType, ID
-from rain.common.attributes import ObjectSpec, TaskSpec
-import cloudpickle
-
-executor = Executor.__new__(Executor)
-executor.task_path, executor.stage_path, executor.cache = tempfile.mkdtemp(), "/none", {{}}
-
-def call(function, user):
-    context = Context(executor)
-    context.spec = TaskSpec(id=ID(1, 2), name="t", user=user, config={{"args": [], "kwargs": {{}}}})
-    blob = DataInstance(DataType.BLOB, data=cloudpickle.dumps(function), content_type="cloudpickle")
-    try:
-        output = OutputSpec(ObjectSpec(id=ID(1, 3)), "pickle")
-        results = executor.run_task(context, [blob], [output])
-        print("soft" if "failed" in context.info.user.get("{NAME}", {{}}) else results[0].load())
-    except Exception:
-        print(traceback.format_exc().splitlines()[-1])
-    print(context.info.user.get("{NAME}", {{}}).get("warnings", []))
-
-def fail(ctx):
-    raise ValueError("bad")
-
-call(lambda ctx: 7, {{"{NAME}": {{"soft": True}}}})
-call(fail, {{"{NAME}": {{"soft": True}}}})
-call(lambda ctx: 7, {{}})
-"""
-
-
-@pytest.mark.parametrize("place", BREAKS)
-def test_a_fault_leaves_what_rain_does_and_one_warning(
-    python: NodePython, place: str, request: pytest.FixtureRequest
-) -> None:
-    site = python.broken_site(*BREAKS[place])
-    run = python.run_dir(request.node.name)
-    variables = python.of_tasks(run) | {"RAIN_DEPLOY_COMPANION": site, "RAIN_EXECUTOR_ID": "1"}
-    done = python.run(IN_A_PROCESS, None, **variables)
-    assert done.returncode == 0, done.stderr
-    results, warnings = done.stdout.splitlines()[::2], done.stdout.splitlines()[1::2]
-    softly = place in {"at the inputs", "at the warnings"}
-    assert results == ["7", "soft" if softly else "ValueError: bad", "7"]
-    noted = "".join(warnings) + "".join(path.read_text() for path in (run / "companion").glob("warnings.txt"))
-    assert noted.count(FAULT) == (place != "at the warnings")
-    assert FAULT in (run / "companion" / "faults.log").read_text()

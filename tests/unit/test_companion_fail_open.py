@@ -26,7 +26,7 @@ BREAKS = {
     "at hooking pyplot": ("figures.py", "    switch, pause = "),
     "at listing figures": ("figures.py", "        managers = "),
     "at drawing": ("figures.py", "    target = io"),
-    "at writing": ("figures.py", "    _directory.mkdir"),
+    "at writing": ("figures.py", "    path.parent.mkdir"),
     "at noting a fault": ("__init__.py", "            import traceback"),
 }
 

@@ -90,7 +90,7 @@ def test_a_figure_that_cannot_be_drawn_at_all_is_named_with_the_reason(python: N
     ("module", "line"),
     [
         ("figures.py", "    save, show ="),
-        ("figures.py", "    _directory.mkdir"),
+        ("figures.py", "    path.parent.mkdir"),
         ("figures.py", "import atexit"),
     ],
 )
