@@ -29,6 +29,7 @@ VERBS = {
     "logs": ("runs", "Show the output of a run, or the log of a node."),
     "cancel": ("runs", "Cancel a run."),
     "points": ("points", "Show the points of a run as a table."),
+    "explain": ("points", "Explain why a point failed, or was computed again."),
     "pull": ("runs", "Pull the results of a run again."),
     "report": ("runs", "Make the report of a run again: one HTML page."),
     "ssh": ("nodes", "Open a shell on one node, or run a command there."),

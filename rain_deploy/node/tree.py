@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .wire import LeftKind, LeftOut
 
-TOP = ("state.json", "stdout.log", "stderr.log", "points.jsonl")
+TOP = ("state.json", "stdout.log", "stderr.log", "points.jsonl", "details.jsonl")
 """The state comes first: once it says that the run is finished, what is read after it is complete."""
 _TREES = ("attempts", "figures", "files")
 _LEFT_OUT = "__pycache__"  # Python writes it, and it is of no use anywhere else

@@ -39,6 +39,7 @@ from rain_deploy.verbs.gc import GcResult
 from rain_deploy.verbs.list import ClusterLine, ListResult, TypesResult, ZoneLine, ZonesResult
 from rain_deploy.verbs.logs import LogsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult, Tunnel
+from rain_deploy.verbs.results.explain import ExplainResult
 from rain_deploy.verbs.results.points import PointsResult
 from rain_deploy.verbs.results.report import ReportResult
 from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
@@ -76,6 +77,18 @@ POINT = PointRow(
     duration_s=4.25,
     state="finished",
     point=True,
+)
+FAILED = dataclasses.replace(POINT, state="failed", value=None, message="ValueError: no", key="ab" * 32)
+EXPLAINED = ExplainResult(
+    cluster="default",
+    run="r1",
+    number=3,
+    name=FAILED.name,
+    row=FAILED,
+    why=("ValueError: no", "it was executed again: its function changed"),
+    arguments={"lr": 0.1, "seed": 7},
+    error='Traceback (most recent call last):\n  File "h.py", line 7, in train\nValueError: no\n',
+    attempts=(dataclasses.replace(FAILED, state="lost", attempt=1, node="node-1"), FAILED),
 )
 TASK = dataclasses.replace(POINT, task=4, name="collect", parameters={}, point=False, value=None)
 
@@ -181,6 +194,7 @@ class FakeVerbs:
             "node_log": lambda: LogsResult(asked["name"], asked["log"], "", "node-1", *PRINTED),
             "cancel": lambda: CancelResult(asked["name"], "r1", "finished", "cancelled", changed=True),
             "points": lambda: PointsResult(asked["name"], "r1", self.rows),
+            "explain": lambda: dataclasses.replace(EXPLAINED, cluster=asked["name"]),
             "pull": lambda: PullResult(asked["name"], (PulledRun("r1", OUT, 1, 20, 2, 4096, finished=True),)),
             "report": lambda: ReportResult(asked["name"], "r1", OUT / "report.html"),
             "ssh_argv": lambda: ("ssh", f"node-{asked['node'] or 1}", *asked["argv"]),

@@ -31,6 +31,7 @@ from rain_deploy.verbs.gc import GcResult
 from rain_deploy.verbs.list import ListResult, TypesResult, ZonesResult
 from rain_deploy.verbs.logs import LogsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult
+from rain_deploy.verbs.results.explain import ExplainResult
 from rain_deploy.verbs.results.points import PointsResult
 from rain_deploy.verbs.results.report import ReportResult
 from rain_deploy.verbs.runs import CancelResult, PullResult, RunsResult
@@ -53,6 +54,7 @@ RESULTS: dict[str, tuple[type[Result], ...]] = {
     "logs": (LogsResult,),
     "cancel": (CancelResult,),
     "points": (PointsResult,),
+    "explain": (ExplainResult,),
     "pull": (PullResult,),
     "report": (ReportResult,),
     "ssh": (ExecResult,),
@@ -78,6 +80,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "fetch": ("a", "b"),
     "scale": ("2",),
     "extend": ("12h",),
+    "explain": ("3",),
 }
 PLAIN = {
     str: "string",

@@ -608,3 +608,22 @@ def test_clean_shows_what_it_kept_and_why(world: World) -> None:
         "uv    40.0 MB  kept    the next up needs it  /home/me/cache/uv/cd34",
         "removed 2.6 GB, kept 40.0 MB",
     ]
+
+
+def test_explain_shows_the_whole_error_last(world: World) -> None:
+    assert world.invoke("explain", "lr=0.1", "r1").stdout.splitlines() == [
+        "point 3 of run r1: lr=0.1 units=32",
+        "  state:     failed on node-2, 4.2 s",
+        "  why:       ValueError: no",
+        "  why:       it was executed again: its function changed",
+        "  arguments: lr=0.1, seed=7",
+        "  key:       abababababababab",
+        "  attempt:   1: lost on node-1, 4.2 s",
+        "  attempt:   1: failed on node-2, 4.2 s",
+        "",
+        "Traceback (most recent call last):",
+        '  File "h.py", line 7, in train',
+        "ValueError: no",
+    ]
+    assert world.last() == ("default", "lr=0.1", "r1")
+    assert world.invoke("explain").exit_code == 2

@@ -151,3 +151,52 @@ def test_what_no_attempt_ended_ends_with_the_run(run: Run) -> None:
     second.close("the script ended with exit code 1")
     told = {row["task"]: (row["attempt"], row["state"]) for row in rows(run)}
     assert told == {1: (1, "finished"), 2: (1, "not run")}
+
+
+def details(run: Run) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run.path / "details.jsonl").read_text().splitlines()]
+
+
+def test_more_is_known_of_a_task_than_its_row_says(run: Run) -> None:
+    error = 'Traceback (most recent call last):\n  File "t.py", line 7\nValueError: ä\n'
+    note(run, "tasks.jsonl", task=1, name="a x=1", parameters={"seed": 3}, doubt="It draws lots.")
+    note(run, "tasks.jsonl", task=2, name="a x=2")
+    note(run, "misses.jsonl", task=2, why="its function changed")
+    note(run, "ends.jsonl", task=1, state="failed", message=error)
+    recorder(run).step()
+    same: dict[str, Any] = {"session": 1, "attempt": 1}
+    assert details(run) == [
+        {"task": 1, "arguments": {"seed": 3}, "unkept": "It draws lots.", **same},
+        {"task": 2, "missed": "its function changed", **same},
+        {"task": 1, "error": error, **same},
+    ]
+    recorder(run).step()  # a supervisor that follows a killed one
+    assert len(details(run)) == 3
+    assert [row["message"] for row in rows(run) if row["state"] == "failed"] == ["ValueError: ä"]
+
+
+def test_half_a_detail_of_a_killed_writer_spoils_no_other(run: Run) -> None:
+    note(run, "ends.jsonl", task=1, state="failed", message="no")
+    recorder(run).step()
+    path = run.path / "details.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    recorder(run).step()
+    assert json.loads(path.read_text().splitlines()[-1])["error"] == "no"
+
+
+def test_a_very_long_error_keeps_its_beginning_and_its_end(run: Run) -> None:
+    note(run, "ends.jsonl", task=1, state="failed", message=f"first{'x' * 500_000}last")
+    recorder(run).step()
+    (detail,) = details(run)
+    assert len(detail["error"]) < 70_000
+    assert (detail["error"][:5], detail["error"][-4:]) == ("first", "last")
+
+
+def test_the_error_of_rain_is_kept_where_there_is_no_helper(run: Run) -> None:
+    with contextlib.closing(sqlite3.connect(run.path / "epochs/1/log/events.db")) as connection:
+        data = json.dumps({"task": [1, 2], "info": {"error": "Program exit with exit code 1\nStderr: no"}})
+        row = (2, "2026-11-24T08:30:58+00:00", "TaskFinished", 1, data)
+        connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", row)
+        connection.commit()
+    recorder(run).step()
+    assert details(run)[0]["error"].endswith("Stderr: no")

@@ -1,10 +1,11 @@
-"""rain-deploy points: what the tasks of a run computed."""
+"""rain-deploy points and explain: what the tasks of a run computed, and why not."""
 
 from __future__ import annotations
 
 import io
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,8 +15,11 @@ from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
 from rain_deploy.options.table import Group
 
+_KEY_SHOWN = 16  # digits of a key
+
 if TYPE_CHECKING:
     from rain_deploy.node.wire import Parameter, PointRow
+    from rain_deploy.verbs.results.explain import ExplainResult
     from rain_deploy.verbs.results.points import PointsResult
 
 
@@ -118,3 +122,51 @@ def points_command(
         text.echo(text.clean(csv) if text.is_terminal(sys.stdout) else csv, nl=False)
         return 0
     return 0 if follow and not session.json else (result, points_text(result))
+
+
+def explain_text(result: ExplainResult) -> text.Text:
+    """Return what is known about a task, its error last."""
+    from rain_deploy.results.points import state_of
+
+    row = result.row
+    point = f"point {result.number}" if result.number else f"task {row.task}"
+    pairs = ", ".join(f"{name}={_cell(value)}" for name, value in result.arguments.items())
+    values = [_cell(row.value)] if row.value is not None else []
+    values += [f"{name}={_cell(value)}" for name, value in row.values.items()]
+    facts = [
+        ("state", f"{state_of(row)}{_where(row)}"),
+        ("value", " ".join(values)),
+        *(("why", sentence) for sentence in result.why),
+        ("arguments", pairs),
+        ("key", row.key[:_KEY_SHOWN]),
+        ("output", text.near(Path(result.directory)) if result.directory else ""),
+    ]
+    if len(result.attempts) > 1:
+        told = (f"{one.attempt}: {state_of(one)}{_where(one)}" for one in result.attempts)
+        facts += [("attempt", line) for line in told]
+    lines = [f"{point} of run {result.run}: {result.name}"]
+    lines += [f"  {label + ':':<11}{said}" for label, said in facts if said]
+    return [*map(text.clean, lines), *(["", text.clean(result.error.rstrip())] if result.error else [])]
+
+
+def _where(row: PointRow) -> str:
+    """Return where and when a task was executed, and for how long."""
+    node = f" on {row.node}" if row.node else ""
+    at = f" at {text.moment(row.started_s)}" if row.started_s else ""
+    took = "" if row.duration_s is None else f", {text.seconds(row.duration_s)}"
+    return f"{', executed' if row.cached and (node or at) else ''}{node}{at}{took}"
+
+
+@verb("explain 3", 'explain "lr=0.1 units=32"', "explain 1-12 hsearch")
+@click.argument("point")
+@run_argument
+def explain_command(session: Session, *, point: str, run: str | None) -> Shown:
+    """Explain POINT of RUN (default: the last): why it failed, was given up, or was computed again.
+
+    POINT is the number that `rain-deploy points` shows, or words of the point's name, such as "lr=0.1
+    units=32". Another task is named by its session and its number in Rain, such as 1-12.
+    """
+    from rain_deploy.verbs.results.explain import explain
+
+    result = session.call(explain, session.cluster, point, run)
+    return result, explain_text(result)

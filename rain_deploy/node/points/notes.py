@@ -16,6 +16,7 @@ class TaskNote:
     name: str = ""
     key: str = ""  # of its result in the journal; empty where nobody keeps it
     hit: bool = False  # the journal has the result; the task is not submitted
+    doubt: str = ""  # why it has no key
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,15 @@ class ValueNote:
     task: int
     value: Parameter | None = None
     values: Values = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MissNote:
+    """A line of misses.jsonl, which the helper writes if the journal has another result of this name."""
+
+    session: int
+    task: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

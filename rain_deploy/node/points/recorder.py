@@ -1,4 +1,4 @@
-"""Makes points.jsonl of a run."""
+"""Makes points.jsonl and details.jsonl of a run."""
 
 import contextlib
 import json
@@ -8,8 +8,9 @@ from typing import TypeVar
 from ..files import Tail
 from ..run import Run
 from ..wire import PointRow, WireError, from_json, read, to_json
+from .details import Details
 from .events import read_events
-from .notes import TaskEnd, TaskNote, ValueNote
+from .notes import MissNote, TaskEnd, TaskNote, ValueNote
 from .table import Points
 
 Note = TypeVar("Note")
@@ -24,9 +25,10 @@ class Recorder:
         self._database = run.attempt_dir / "log" / "events.db"
         self._output = run.path / "points.jsonl"
         self._last_id = 0
-        self._tasks = Tail(run.path / "companion" / "tasks.jsonl")
-        self._ends = Tail(run.path / "companion" / "ends.jsonl")
-        self._values = Tail(run.path / "companion" / "values.jsonl")
+        notes = run.path / "companion"
+        self._tasks, self._misses = Tail(notes / "tasks.jsonl"), Tail(notes / "misses.jsonl")
+        self._ends, self._values = Tail(notes / "ends.jsonl"), Tail(notes / "values.jsonl")
+        self._details = Details(run.path / "details.jsonl", status.attempt)
         blank = PointRow(task=0, run=run.id, attempt=status.attempt, epoch=status.epoch)
         self.points = Points(blank, node_name=node_name, known=self._known())
 
@@ -45,13 +47,12 @@ class Recorder:
 
     def step(self) -> None:
         """Append the rows that changed since the last step.  Raises OSError."""
-        self._take(
-            self._tasks, TaskNote, self.points.note_task
-        )  # before Rain's events: they say what is kept
+        self._take(self._tasks, TaskNote, self._note_task)  # before Rain's events: they say what is kept
         while events := read_events(self._database, self._last_id):
             for event in events:
                 self.points.apply(event)
             self._last_id = events[-1].id
+        self._take(self._misses, MissNote, self._details.note_miss)
         self._take(self._ends, TaskEnd, self.points.note_end)
         self._take(self._values, ValueNote, self.points.note_value)
         self._write()
@@ -66,12 +67,20 @@ class Recorder:
         self.points.requeue()
         self._write()
 
+    def _note_task(self, note: TaskNote) -> None:
+        self.points.note_task(note)
+        self._details.note_task(note)
+
     def _take(self, notes: Tail, kind: type[Note], take: Callable[[Note], None]) -> None:
         for note in notes.json_lines():
             with contextlib.suppress(*_NONSENSE):
                 take(from_json(kind, note))
 
     def _write(self) -> None:
+        for (session, task), text in self.points.errors.items():
+            self._details.note_error(session, task, text)
+        self.points.errors.clear()
+        self._details.write()
         if rows := self.points.changed():
             text = "".join(json.dumps(to_json(row)) + "\n" for row in rows)
             with self._output.open("a", encoding="ascii") as file:

@@ -48,6 +48,7 @@ class Points:
         self._clients_removed = 0
         self.run_end = ""
         """Why the run ended, once it has.  It is why a session was closed, whatever Rain's log calls it."""
+        self.errors: dict[Key, str] = {}  # whole texts, for whoever takes them out
         self.progressed = False  # the journal got a result in this attempt
 
     def apply(self, event: Event) -> None:
@@ -97,6 +98,8 @@ class Points:
         old = self._row(key)
         self._unkept.pop(key, None)
         self.progressed |= bool(old.key) and end.state == "finished" and not end.hit
+        if end.state == "failed":
+            self.errors[key] = end.message
         changes: dict[str, Any] = {}
         if (end.value is not None or end.values) and old.value is None and not old.values:
             changes = {"source": "companion", "value": end.value, "values": end.values}
@@ -182,6 +185,8 @@ class Points:
         row, error = self._row(task), _error(info)
         governor, start, duration_s = info.get("governor"), info.get("start_time"), info.get("duration")
         started_s = _epoch_s(start) if start else row.started_s
+        if error:
+            self.errors[task] = error
         timed = started_s is not None and duration_s is not None
         return {
             "state": "failed" if error else "finished",
