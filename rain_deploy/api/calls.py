@@ -81,6 +81,7 @@ class _ScriptKeywords(Common, total=False):
     files: Sequence[Place] | None
     env: Mapping[str, str] | None
     timeout: float | str | None
+    fresh: bool | None
     companion: bool | None
     wait: bool | None
     out: Place | None

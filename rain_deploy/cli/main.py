@@ -32,6 +32,7 @@ VERBS = {
     "explain": ("points", "Explain why a point failed, or was computed again."),
     "pull": ("runs", "Pull the results of a run again."),
     "report": ("runs", "Make the report of a run again: one HTML page."),
+    "journal": ("points", "Show what is kept of finished tasks, or delete it."),
     "ssh": ("nodes", "Open a shell on one node, or run a command there."),
     "exec": ("nodes", "Run a command on all nodes."),
     "push": ("nodes", "Copy a file or directory to the nodes."),

@@ -75,6 +75,7 @@ class RunSpec:
     wait: bool = True  # False: refuse when another run is active instead of waiting
     detach: bool = False
     function: FunctionScript | None = None
+    fresh: bool = False  # take no result from the journal
     then_off: bool = False  # every node powers itself off once the run has ended
 
 

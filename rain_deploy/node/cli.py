@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     verb("interrupted", ".service.report.interrupted", "node_dir")
     verb("runs", ".service.report.runs", "cluster_dir")
     verb("status", ".service.report.status", "cluster_dir", "node_dir")
+    verb("journal", ".journal.show.journal", "cluster_dir").add_argument("--prune", action="store_true")
     verb("pack", ".pack.pack", "run_dir")
     following = verb("follow", ".follow.follow", "run_dir")
     for stream in ("out", "err"):

@@ -164,6 +164,8 @@ _ROWS = (
          "Set an environment variable for the script and its tasks. NAME alone passes on your own value.",
          **_RUN, to="run.env", merge=_by_name),
     _row("timeout", kinds.DURATION, "DURATION", "End the run after this time.", **_RUN, to="run.timeout_s"),
+    _row("fresh", kinds.SWITCH, "", "Run every task again, also those with a result in the journal.", **_RUN,
+         to="run.fresh", toml=""),
     _row("companion", kinds.SWITCH, "", "Do not record figures and points.", **_RUN,
          to="run.companion", flag="--no-companion", toml=""),
     _row("wait", kinds.SWITCH, "", "Stop if another run is active, instead of waiting for it.", **_RUN,

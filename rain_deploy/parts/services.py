@@ -190,6 +190,7 @@ def ship_stage(
         min_nodes=spec.min_nodes,
         companion=spec.companion,
         restarts=RESTARTS if spec.companion else 0,  # without it, the script behaves as on bare Rain
+        fresh=spec.fresh,
         then_off=spec.then_off,
         live=live,
         nodes=nodes,

@@ -24,7 +24,7 @@ from rain_deploy.core.machine import Host, InstanceType
 from rain_deploy.core.step import CommandResult
 from rain_deploy.errors import InputError
 from rain_deploy.fleet.fanout import SshExecutor
-from rain_deploy.node.wire import PointRow
+from rain_deploy.node.wire import JournalUsage, PointRow
 from rain_deploy.providers.base import Provider
 from rain_deploy.results.pull import PulledRun
 from rain_deploy.runs.finish import RunResult
@@ -36,6 +36,7 @@ from rain_deploy.verbs.clean import CacheLine, CleanResult
 from rain_deploy.verbs.copy import CopyResult
 from rain_deploy.verbs.down import DownResult
 from rain_deploy.verbs.gc import GcResult
+from rain_deploy.verbs.journal import JournalLine, JournalResult
 from rain_deploy.verbs.list import ClusterLine, ListResult, TypesResult, ZoneLine, ZonesResult
 from rain_deploy.verbs.logs import LogsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult, Tunnel
@@ -135,6 +136,11 @@ CACHES = (
     CacheLine(Path("/home/me/cache/uv/cd34"), "uv", 40_000_000, "kept", "the next up needs it"),
 )
 
+JOURNALS = (
+    JournalLine("node-1", "default", JournalUsage(bytes=4096, records=20, segments=3, newest_s=1.8e9)),
+    JournalLine("/home/me/journal/ab12", "old", JournalUsage(bytes=512, records=2, segments=1, damaged=1)),
+)
+
 
 class FakeVerbs:
     """Stands for all verbs: notes what each was asked, does as it is told, and answers from its fields.
@@ -196,6 +202,7 @@ class FakeVerbs:
             "points": lambda: PointsResult(asked["name"], "r1", self.rows),
             "explain": lambda: dataclasses.replace(EXPLAINED, cluster=asked["name"]),
             "pull": lambda: PullResult(asked["name"], (PulledRun("r1", OUT, 1, 20, 2, 4096, finished=True),)),
+            "journal": lambda: JournalResult(asked["name"], JOURNALS),
             "report": lambda: ReportResult(asked["name"], "r1", OUT / "report.html"),
             "ssh_argv": lambda: ("ssh", f"node-{asked['node'] or 1}", *asked["argv"]),
             "exec_all": lambda: ExecResult(asked["name"], asked["argv"], self.exec_lines),

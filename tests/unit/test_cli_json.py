@@ -28,6 +28,7 @@ from rain_deploy.verbs.clean import CleanResult
 from rain_deploy.verbs.copy import CopyResult
 from rain_deploy.verbs.down import DownResult
 from rain_deploy.verbs.gc import GcResult
+from rain_deploy.verbs.journal import JournalResult
 from rain_deploy.verbs.list import ListResult, TypesResult, ZonesResult
 from rain_deploy.verbs.logs import LogsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult
@@ -57,6 +58,7 @@ RESULTS: dict[str, tuple[type[Result], ...]] = {
     "explain": (ExplainResult,),
     "pull": (PullResult,),
     "report": (ReportResult,),
+    "journal": (JournalResult,),
     "ssh": (ExecResult,),
     "exec": (ExecResult,),
     "push": (CopyResult,),

@@ -627,3 +627,13 @@ def test_explain_shows_the_whole_error_last(world: World) -> None:
     ]
     assert world.last() == ("default", "lr=0.1", "r1")
     assert world.invoke("explain").exit_code == 2
+
+
+def test_journal_shows_where_results_are_kept_and_how_many(world: World) -> None:
+    told = world.invoke("journal", "--prune")
+    assert world.last() == ("default", True)
+    rows = told.stdout.splitlines()
+    assert rows[0].split() == ["WHERE", "CLUSTER", "RESULTS", "SIZE", "NEWEST", "NOTE", "ACTION"]
+    assert rows[1].split()[:5] == ["node-1", "default", "20", "4.1", "kB"]
+    assert "1 file damaged" in rows[2]
+    assert "ACTION" not in world.invoke("journal").stdout

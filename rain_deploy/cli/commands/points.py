@@ -1,4 +1,4 @@
-"""rain-deploy points and explain: what the tasks of a run computed, and why not."""
+"""rain-deploy points, explain and journal: what tasks computed, why not, and what is kept of it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import click
 from rain_deploy.cli.command import option, run_argument, verb
 from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
+from rain_deploy.core.text import count
 from rain_deploy.options.table import Group
 
 _KEY_SHOWN = 16  # digits of a key
@@ -170,3 +171,30 @@ def explain_command(session: Session, *, point: str, run: str | None) -> Shown:
 
     result = session.call(explain, session.cluster, point, run)
     return result, explain_text(result)
+
+
+@verb("journal", "journal --prune -c mine")
+@option("--prune", is_flag=True, help="Delete what is kept of this cluster's tasks.")
+def journal_command(session: Session, *, prune: bool) -> Shown:
+    """Show the results that are kept of finished tasks, so that no run computes them again.
+
+    They are kept on the server node of the cluster, and as copies on this machine, also of clusters that are
+    gone. --prune asks, and then deletes what is kept of the cluster; the next run computes it again.
+    """
+    from rain_deploy.verbs.journal import journal
+
+    result = session.call(journal, session.cluster, prune=prune)
+    rows = [
+        (
+            line.where,
+            line.cluster,
+            str(line.usage.records),
+            text.size(line.usage.bytes),
+            text.moment(line.usage.newest_s),
+            f"{count(line.usage.damaged, 'file')} damaged" if line.usage.damaged else "",
+            line.action if prune else "",
+        )
+        for line in result.lines
+    ]
+    head = ("WHERE", "CLUSTER", ">RESULTS", ">SIZE", "NEWEST", "NOTE", "ACTION")
+    return result, [text.table(head, rows)] if rows else ["nothing is kept"]

@@ -69,6 +69,7 @@ class Journal:
         self.directory = directory
         self._limit_bytes, self._limit_records = limit_bytes, limit_records
         self._segments: list[_Segment] = []  # oldest first
+        self._damaged = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -85,6 +86,7 @@ class Journal:
             if damage:
                 problems.append(f"{path.name} of the journal is damaged: {damage}")
             self._add(path, entries)
+        self._damaged = len(problems)
         return problems
 
     def _paths(self, pattern: str) -> list[Path]:
@@ -208,6 +210,7 @@ class Journal:
             bytes=sum_of(self._segments),
             records=sum(entry.file in paths for entry in self._results.values()),
             segments=len(self._segments),
+            damaged=self._damaged,
             oldest_s=self._segments[0].written_ns / 1e9 if self._segments else None,
             newest_s=self._segments[-1].written_ns / 1e9 if self._segments else None,
         )

@@ -109,6 +109,7 @@ class RunDescription:
     min_nodes: int | None = None
     companion: bool = False
     restarts: int = RESTARTS  # 0: the run ends with the engine
+    fresh: bool = False  # True: it takes no result from the journal, but still stores its own
     then_off: bool = False
     live: tuple[str, ...] = ()  # runs that were not finished when this one was shipped
     nodes: tuple[str, ...] = ()  # names of the nodes that have the run; others may have joined since
@@ -238,6 +239,7 @@ class JournalUsage:
     bytes: int = 0
     records: int = 0  # results that a run could take from it
     segments: int = 0  # its files
+    damaged: int = 0  # files that cannot be read to their end
     oldest_s: float | None = None
     newest_s: float | None = None
 
