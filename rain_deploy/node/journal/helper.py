@@ -29,6 +29,7 @@ from ..wire import ClusterConfig, WireError, from_json, to_json
 from .engine import Content, Ended, Engine, EngineLost, Watched
 from .segment import Output, Record, read_body
 from .store import Journal
+from .values import Value, Values
 
 POLL_S = 0.1
 """How often the states of the watched tasks are asked for."""
@@ -49,6 +50,7 @@ class Helper:
         self._watched: dict[tuple[int, int], Watched] = {}
         self._unkept: set[tuple[int, int]] = set()
         self._engine: Engine | None = None
+        self._values = Values()
         self._warned = False
         self.stopping = False
 
@@ -110,6 +112,10 @@ class Helper:
             self._watched = {}
         return count
 
+    def end(self) -> None:
+        """End the child that loads values."""
+        self._values.close()
+
     def _keep(self, batch: list[Ended]) -> None:
         """Store the results of a batch of tasks, then note their ends, then let Rain delete them."""
         records = [
@@ -146,6 +152,9 @@ class Helper:
         outputs = tuple(
             _output(one, number, content) for number, content in enumerate(one.contents) if content
         )
+        value = Value()
+        if len(one.contents) == len(outputs) == 1 and one.contents[0]:
+            value = self._values.value_of(outputs[0], one.contents[0].data)
         started_s, duration_s = _epoch_s(info.get("start_time")), info.get("duration")
         both = started_s is not None and duration_s is not None
         return Record(
@@ -163,6 +172,8 @@ class Helper:
             info=info,
             outputs=outputs if len(outputs) == len(task.outputs) else (),
             message=one.error,
+            value=value.value,
+            values=value.values,
         )
 
     def _write(self, kept: list[tuple[Record, list[bytes]]]) -> None:
@@ -206,9 +217,8 @@ def _end(record: Record, *, session: int, task: int, hit: bool = False) -> TaskE
 
 def _output(one: Ended, number: int, content: Content) -> Output:
     about = one.task.outputs[number]
-    return Output.of(
-        content.data, info=content.info, data_type=about.data_type, content_type=about.content_type
-    )
+    content_type = content.info.get("content_type") or about.content_type
+    return Output.of(content.data, info=content.info, data_type=about.data_type, content_type=content_type)
 
 
 def _epoch_s(timestamp: Any) -> float | None:
@@ -265,4 +275,5 @@ def help_script(run_dir: Path) -> int:
         helper.round()
     helper.stopping = False
     helper.round()
+    helper.end()
     return 0

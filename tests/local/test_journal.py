@@ -1,0 +1,61 @@
+"""The journal on real Rain: what is finished is not computed again, and only that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.local.command_line import LocalCluster
+
+SWEEP = """\
+import os, random, sys
+from rain.client import Client, blob, remote, tasks
+
+def executed(name):
+    with open(os.environ["MARKS"], "a") as file:
+        file.write(name + "\\n")
+
+@remote()
+def loaded(ctx):
+    executed("load")
+    return b"x" * 1000
+
+@remote(auto_encode="pickle")
+def trained(ctx, data, size):
+    executed(f"size={size}")
+    return {"score": size / 10, "bytes": len(data.get_bytes())}
+
+with Client("localhost", 7210).new_session("sweep") as session:
+    data = loaded()
+    points = [trained(data, size, name=f"size={size}") for size in range(int(sys.argv[1]))]
+    program = tasks.Execute(["wc", "-c", data], stdout=True, name="program")
+    for task in (*points, program):
+        task.output.keep()
+    session.submit()
+    session.wait_all()
+    print([point.output.fetch().load() for point in points], program.output.fetch().get_str().split()[0])
+"""
+
+
+@pytest.fixture(scope="module")
+def marks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("marks") / "marks"
+
+
+def executed(cluster: LocalCluster, marks: Path, count: int) -> tuple[str, list[str]]:
+    """What the sweep of so many points printed, and which of its tasks were executed."""
+    marks.write_text("")
+    (cluster.line.cwd / "sweep.py").write_text(SWEEP)
+    results = cluster.run("--env", f"MARKS={marks}", "sweep.py", str(count))
+    return (results / "stdout.log").read_text(), sorted(marks.read_text().split())
+
+
+def test_a_second_run_computes_only_what_is_new(cluster: LocalCluster, marks: Path) -> None:
+    first, ran = executed(cluster, marks, 3)
+    assert ran == ["load", "size=0", "size=1", "size=2"]
+    again, ran = executed(cluster, marks, 3)
+    assert (again, ran) == (first, [])
+    grown, ran = executed(cluster, marks, 5)
+    assert ran == ["size=3", "size=4"]
+    assert grown.startswith(first.split("]")[0])
