@@ -77,7 +77,7 @@ class Keys:
         if not len(task.outputs):
             return Doubt("")
         for output in task.outputs:
-            if output in self._objects or output._data is not None or output.state is not None:  # noqa: SLF001
+            if output in self._objects or output._data is not None or output.state is not None:
                 return Doubt("Its output is an object that exists already.")
         for given in task.inputs:
             known = self._of_object(given)
@@ -127,7 +127,7 @@ class Keys:
         return known
 
     def _of_constant(self, given: Any) -> str | Doubt:
-        data = given._data  # noqa: SLF001
+        data = given._data
         if data is None:
             return Doubt("It uses an object that no earlier task made.")
         if given.spec.data_type.value == "dir":

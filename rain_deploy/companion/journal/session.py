@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from .. import FailOpen, points, reason, warn
+from ..wire import NAME
 from .helper import Helper, HelperLost
 from .keys import Doubt, Keys
+from .sending import BATCH_BYTES, Wishes, send, soft_tasks
 
-BATCH_BYTES = 16 << 20  # of constants in one message to the server, which takes at most 64 MB
 LARGEST_SENT_BYTES = 60 << 20
 """A kept result that is larger cannot be sent to a task that needs it, so its task runs again."""
 MOST_NAMED = 3
+TASKS_PER_QUESTION = 500
 
 
 def hook_client(client: Any) -> None:
@@ -29,9 +31,18 @@ def hook_client(client: Any) -> None:
     helper = Helper(run_dir, Path(os.environ["RAIN_DEPLOY_COMPANION"]).parent)
     keys = Keys(os.environ.get("RAIN_DEPLOY_SWEEP") or run_dir.name, str(run_dir / "files"))
     helper.start()
-    journal = Journal(client, helper, keys)
+    journal = Journal(client, helper, keys, functools.cache(_usable))
     journal.install()
     atexit.register(journal.end)
+
+
+def _usable() -> bool:
+    """Return whether the processes of tasks understand our wishes."""
+    with FailOpen("preparing what tasks may do"):
+        from ..executor import usable
+
+        return usable()
+    return False
 
 
 class Stored:
@@ -55,27 +66,26 @@ class Stored:
 class Journal:
     """The journal in the script's process."""
 
-    def __init__(self, client: Any, helper: Helper, keys: Keys) -> None:
-        self._rain, self._helper, self._keys = client, helper, keys
+    def __init__(self, client: Any, helper: Helper, keys: Keys, wishes: Callable[[], bool]) -> None:
+        """``wishes`` returns whether processes of tasks understand our wishes."""
+        self._rain, self._helper, self._keys, self._can_wish = client, helper, keys, wishes
         self._thread = threading.get_ident()
         self._hits: dict[Any, dict[str, Any]] = {}  # what is kept of a task, by its id
         self._stored: dict[Any, Stored] = {}  # outputs of hits, by id
         self._unsent: dict[Any, Any] = {}  # objects that no task needed so far, by id
-        self._watched: set[Any] = set()  # outputs of watched tasks
-        self._forced: set[Any] = set()  # outputs that Rain keeps for the helper alone
+        self._watched: dict[Any, Any] = {}  # tasks by the ids of their outputs
+        self._soft: set[Any] = set()  # tasks that may have failed softly
+        self._failed: dict[Any, tuple[Any, str]] = {}  # task and text, by the ids of the task and its outputs
+        self._plain: dict[str, Callable[..., Any]] = {}
         self._lost = False
 
     def install(self) -> None:
         """Replace the names of Rain's client."""
-        client, session, data = (
-            self._rain.client.Client,
-            self._rain.session.Session,
-            self._rain.data.DataObject,
-        )
+        client, session = self._rain.client.Client, self._rain.session.Session
         session.submit = _wrapped(session.submit, self._submit)
         for name in ("_fetch", "_wait", "_wait_all", "_unkeep", "_get_state", "_close_session"):
+            self._plain[name] = getattr(client, name)
             setattr(client, name, _wrapped(getattr(client, name), getattr(self, name)))
-        data._to_capnp = _wrapped(data._to_capnp, self._to_capnp)
 
     def end(self) -> None:
         """Wait until the helper has kept what is finished."""
@@ -84,31 +94,30 @@ class Journal:
 
     def _submit(self, plain: Callable[..., Any], session: Any) -> Any:
         tasks, objects = list(session._tasks), list(session._dataobjs)
+        if not tasks and not objects:
+            return plain(session)
         hits: dict[Any, dict[str, Any]] = {}
         keys: dict[Any, str] = {}
+        withheld: dict[Any, str] = {}
         with FailOpen("looking for kept results"):
             keys = self._keys_of(tasks)
-            hits = self._found(tasks, keys)
-        if not tasks and not self._unsent and not self._stored:
-            return plain(session)
-        run = [task for task in tasks if task.id not in hits]
-        self._take(tasks, hits)
+            hits, withheld = self._found(tasks, keys)
+        run = [task for task in tasks if task.id not in hits and task.id not in withheld]
+        wishes = self._wishes(session, run)
+        self._take(tasks, hits, withheld)
         made = {output.id for task in tasks for output in task.outputs}
-        for each in objects:
-            if each.id not in made and each._data is not None:
-                self._unsent[each.id] = each
+        new = [each for each in objects if each.id not in made]
+        self._unsent |= {each.id: each for each in new if each._data is not None}
         outputs = [each for task in run for each in task.outputs]
-        others = [each for each in objects if each.id not in made and each._data is None]
-        self._forced |= {
-            each.id for task in run if task.id in keys for each in task.outputs if not each._keep
-        }
-        self._send(session.client, run, [*others, *outputs])
-        self._account(session, tasks, objects, hits)
+        kept = {each.id for task in run if task.id in keys for each in task.outputs}
+        unmade = [each for each in new if each._data is None]
+        self._send(session.client, run, [*unmade, *outputs], wishes, kept)
+        self._account(session, tasks, objects)
         with FailOpen("noting submitted tasks"):
             points.note_tasks(session, tasks, keys, hits)
         with FailOpen("watching the tasks"):
-            self._watch(session, run, keys)
-            self._serve(hits, keys)
+            self._watch(session, run, keys, wishes)
+            self._serve(tasks, keys, hits, withheld)
         return None
 
     def _keys_of(self, tasks: list[Any]) -> dict[Any, str]:
@@ -124,109 +133,137 @@ class Journal:
             warn(f"results of {named}{more} are not kept in the journal: {why}")
         return {name: key.hex for name, key in found.items() if not isinstance(key, Doubt)}
 
-    def _found(self, tasks: list[Any], keys: dict[Any, str]) -> dict[Any, dict[str, Any]]:
-        """Return what is kept of the tasks, by their ids."""
+    def _found(
+        self, tasks: list[Any], keys: dict[Any, str]
+    ) -> tuple[dict[Any, dict[str, Any]], dict[Any, str]]:
+        """Return what is kept of the tasks, and why others are not run, both by their ids."""
         if not keys or self._lost:
-            return {}
+            return {}, {}
         try:
-            found = self._helper.find(list(keys.values()))["found"]
+            answer = self._helper.find(list(keys.values()))
         except HelperLost as error:
             self._lose(error)
-            return {}
-        hits = {name: found[key] for name, key in keys.items() if key in found}
-        counts = {task.id: len(task.outputs) for task in tasks}
-        hits = {name: one for name, one in hits.items() if len(one["places"]) == counts[name]}
-        while large := self._too_large(tasks, hits):
+            return {}, {}
+        found, failures = answer["found"], answer["failures"]
+        hits = {
+            task.id: found[keys[task.id]]
+            for task in tasks
+            if keys.get(task.id) in found and len(found[keys[task.id]]["places"]) == len(task.outputs)
+        }
+        while large := _too_large(tasks, hits):
             for name in large:
                 del hits[name]
-        return hits
+        withheld: dict[Any, str] = {}
+        without: dict[Any, str] = {}  # names of tasks, by the ids of the outputs that there are not
+        for task in tasks:
+            needs = next((without[each.id] for each in task.inputs if each.id in without), "")
+            if task.id in hits or not (needs or keys.get(task.id) in failures):
+                continue
+            own = failures.get(keys.get(task.id, ""), "")
+            withheld[task.id] = own or f"not run: it needs the result of {needs}, which failed"
+            without |= {output.id: repr(task.name or task.task_type) for output in task.outputs}
+        return hits, withheld
 
-    def _too_large(self, tasks: list[Any], hits: dict[Any, dict[str, Any]]) -> set[Any]:
-        """Return the hits that a task that runs needs, and that no message to the server can hold."""
-        makers = {output.id: task.id for task in tasks for output in task.outputs}
-        needed = {makers.get(each.id) for task in tasks if task.id not in hits for each in task.inputs}
-        return {
-            name
-            for name in needed & hits.keys()
-            if any(place["size_bytes"] > LARGEST_SENT_BYTES for place in hits[name]["places"])
-        }
+    def _wishes(self, session: Any, run: list[Any]) -> dict[Any, Wishes]:
+        """Return what is asked of the processes of Python tasks, and wait for what they must not fail on."""
+        if os.environ.get("RAIN_DEPLOY_FAIL_FAST"):
+            soft: set[Any] = set()
+        else:
+            soft = soft_tasks(run) if self._can_wish() else set()
+        for task in run:
+            if task.id not in soft:  # it would take the mark of an earlier failure for data
+                self._check(
+                    session.client,
+                    [
+                        made
+                        for each in task.inputs
+                        if (made := self._watched.get(each.id)) and made.id in self._soft
+                    ],
+                    wait=True,
+                )
+        wishes = {}
+        for task in run:
+            if task.task_type == "py/" and self._can_wish():
+                session._id_counter += 1
+                home = self._rain.ID(session_id=session.session_id, id=session._id_counter)
+                wishes[task.id] = Wishes(task.id in soft, home)
+        self._soft |= soft
+        return wishes
 
-    def _take(self, tasks: list[Any], hits: dict[Any, dict[str, Any]]) -> None:
+    def _take(self, tasks: list[Any], hits: dict[Any, Any], withheld: dict[Any, str]) -> None:
         for task in tasks:
             if found := hits.get(task.id):
                 self._hits[task.id] = found
                 for number, output in enumerate(task.outputs):
                     self._stored[output.id] = Stored(found, number)
                     self._unsent[output.id] = output
+            elif text := withheld.get(task.id):
+                self._fail(task, text)
 
-    def _send(self, client: Any, tasks: list[Any], objects: list[Any]) -> None:
+    def _fail(self, task: Any, text: str) -> None:
+        self._failed |= dict.fromkeys((task.id, *(output.id for output in task.outputs)), (task, text))
+
+    def _send(
+        self, client: Any, tasks: list[Any], objects: list[Any], wishes: dict[Any, Wishes], kept: set[Any]
+    ) -> None:
         """Send the tasks, and before them the constants that they need and that were not sent."""
         needed = {each.id: each for task in tasks for each in task.inputs if each.id in self._unsent}
-        batch, size_bytes = list[Any](), 0
+        batches, size_bytes = list[list[Any]]([[]]), 0
         for name, each in needed.items():
-            stored = self._stored.get(name)
-            if stored:
+            if stored := self._stored.get(name):
                 each._data = stored.read()
-            batch.append(each)
             size_bytes += len(each._data)
-            if size_bytes > BATCH_BYTES:
-                self._send_batch(client, [], batch)
-                batch, size_bytes = [], 0
-        if batch or tasks or objects:
-            self._send_batch(client, tasks, [*batch, *objects])
-
-    def _send_batch(self, client: Any, tasks: list[Any], objects: list[Any]) -> None:
-        client._submit(tasks, objects)
-        for each in objects:
-            self._unsent.pop(each.id, None)
-            if each.id in self._stored:
+            if size_bytes > BATCH_BYTES and batches[-1]:
+                batches.append([])
+                size_bytes = len(each._data)
+            batches[-1].append(each)
+        for batch in batches[:-1]:
+            send(client, [], batch, wishes={}, kept=kept)
+        if batches[-1] or tasks or objects:
+            send(client, tasks, [*batches[-1], *objects], wishes=wishes, kept=kept)
+        for name, each in needed.items():
+            del self._unsent[name]
+            if name in self._stored:
                 each._data = None  # it is in the journal; memory is for the script
 
-    def _account(self, session: Any, tasks: list[Any], objects: list[Any], hits: dict[Any, Any]) -> None:
+    def _account(self, session: Any, tasks: list[Any], objects: list[Any]) -> None:
         """Do what ``Session.submit`` does with what it has sent."""
         states = self._rain.rpc.common
         for task in tasks:
-            finished = task.id in hits
-            task._state = states.TaskState.finished if finished else states.TaskState.notAssigned
+            done = task.id in self._hits or task.id in self._failed
+            task._state = states.TaskState.finished if done else states.TaskState.notAssigned
             session._submitted_tasks.append(task)
         for each in objects:
-            finished = each.id in self._stored
             kinds = states.DataObjectState
-            each._state = kinds.finished if finished else kinds.unfinished
+            each._state = kinds.finished if each.id in self._stored else kinds.unfinished
             session._submitted_dataobjs.append(each)
         session._tasks, session._dataobjs = [], []
 
-    def _watch(self, session: Any, tasks: list[Any], keys: dict[Any, str]) -> None:
+    def _watch(self, session: Any, tasks: list[Any], keys: dict[Any, str], wishes: dict[Any, Wishes]) -> None:
         if not tasks or self._lost:
             return
-        watched = [
+        watched = [_watched(task, keys.get(task.id, ""), wishes.get(task.id)) for task in tasks]
+        try:
+            self._helper.watch(session.session_id, watched)
+        except HelperLost as error:
+            self._lose(error)
+        self._watched |= {output.id: task for task in tasks for output in task.outputs}
+
+    def _serve(
+        self, tasks: list[Any], keys: dict[Any, str], hits: dict[Any, Any], withheld: dict[Any, str]
+    ) -> None:
+        served = [
             {
                 "session": task.id.session_id,
                 "task": task.id.id,
                 "key": keys.get(task.id, ""),
                 "name": task.name or "",
-                "task_type": task.task_type,
-                "outputs": [
-                    {
-                        "id": output.id.id,
-                        "kept": output._keep,
-                        "data_type": output.spec.data_type.value,
-                        "content_type": output.spec.content_type or "",
-                    }
-                    for output in task.outputs
-                ],
+                "message": withheld.get(task.id, ""),
             }
             for task in tasks
+            if task.id in hits or task.id in withheld
         ]
-        try:
-            self._helper.watch(session.session_id, watched)
-        except HelperLost as error:
-            self._lose(error)
-        self._watched |= {output.id for task in tasks for output in task.outputs}
-
-    def _serve(self, hits: dict[Any, Any], keys: dict[Any, str]) -> None:
-        if hits and not self._lost:
-            served = [{"session": n.session_id, "task": n.id, "key": keys[n]} for n in hits]
+        if served and not self._lost:
             self._helper.serve(served)
 
     def _lose(self, error: Exception) -> None:
@@ -235,15 +272,21 @@ class Journal:
             warn(f"the sweep is not protected: the journal's helper failed ({reason(error)})")
 
     def _is_here(self, each: Any) -> bool:
-        """Return whether an object is no output of a task that Rain runs."""
+        """Return whether the content of an object can be had without Rain."""
         return each.id in self._stored or each._data is not None
 
     def _fetch(self, plain: Callable[..., Any], client: Any, each: Any) -> Any:
         self._release()
-        if not each._keep or each.state is None or not self._is_here(each):
-            return plain(client, each)
-        stored = self._stored.get(each.id)
-        info = self._rain.client.ObjectInfo
+        if not each._keep or each.state is None:
+            return plain(client, each)  # raises what Rain raises
+        self._raise(each.id)
+        if not self._is_here(each):
+            found = plain(client, each)
+            if (ours := each._info.user.pop(NAME, None)) and "failed" in ours:
+                self._fail(self._watched[each.id], ours["failed"])
+                self._raise(each.id)
+            return found
+        stored, info = self._stored.get(each.id), self._rain.client.ObjectInfo
         if stored:
             each._info = info._from_json(stored.info)
         elif each._info is None:
@@ -253,20 +296,54 @@ class Journal:
 
     def _wait(self, plain: Callable[..., Any], client: Any, tasks: Any, objects: Any) -> Any:
         self._release()
-        tasks = [task for task in tasks if task.id not in self._hits]
-        objects = [each for each in objects if not (each.state is not None and self._is_here(each))]
-        return plain(client, tasks, objects) if tasks or objects else None
+        mine = [task for task in tasks if task.id not in self._hits and task.id not in self._failed]
+        sent = [
+            each
+            for each in objects
+            if each.state is None or not (self._is_here(each) or each.id in self._failed)
+        ]
+        if mine or sent:
+            plain(client, mine, sent)
+        self._check(client, [*mine, *(self._watched[each.id] for each in sent if each.id in self._watched)])
+        self._raise(*(each.id for each in (*tasks, *objects)))
 
     def _wait_all(self, plain: Callable[..., Any], client: Any, session: Any) -> Any:
         self._release()
-        sent = any(task.id not in self._hits for task in session._submitted_tasks)
-        return plain(client, session) if sent else None
+        tasks = session._submitted_tasks
+        sent = [task for task in tasks if task.id not in self._hits and task.id not in self._failed]
+        if sent:
+            plain(client, session)
+        self._check(client, sent)
+        self._raise(*(task.id for task in tasks))
+
+    def _check(self, client: Any, tasks: list[Any], *, wait: bool = False) -> None:
+        """Find out which of the tasks have failed softly; they have ended, or are waited for first."""
+        unknown = list({task.id: task for task in tasks if task.id in self._soft}.values())
+        if wait and unknown:
+            self._plain["_wait"](client, unknown, [])
+        for start in range(0, len(unknown), TASKS_PER_QUESTION):
+            self._get_state(
+                self._plain["_get_state"], client, unknown[start : start + TASKS_PER_QUESTION], []
+            )
+        if wait:
+            self._raise(*(task.id for task in unknown))
+
+    def _raise(self, *names: Any) -> None:
+        """Raise the failure of the first of these that has failed, in Rain's words."""
+        if not self._failed:
+            return
+        for name in names:
+            if name in self._failed:
+                task, text = self._failed[name]
+                where = f"Task created at:\n{task._stack}"
+                message = f"Task {task} failed\nMessage: {text}\nTask failed in executor\n{where}"
+                raise self._rain.TaskException(message)
 
     def _unkeep(self, plain: Callable[..., Any], client: Any, objects: Iterable[Any]) -> Any:
         """Let Rain delete objects: at once, or by the helper when their content is kept."""
         others = []
         for each in objects:
-            if each.id in self._unsent:
+            if each.id in self._unsent or each.id in self._failed:
                 continue  # Rain never had it
             if each.id in self._watched and self._helper.usable and not self._lost:
                 self._helper.unkept.append(tuple(each.id))
@@ -281,9 +358,15 @@ class Journal:
         for each in objects:
             if stored := self._stored.get(each.id):
                 each._info = self._rain.client.ObjectInfo._from_json(stored.info)
-        tasks = [task for task in tasks if task.id not in self._hits]
-        objects = [each for each in objects if each.id not in self._unsent and each.id not in self._stored]
-        return plain(client, tasks, objects) if tasks or objects else None
+        mine = [task for task in tasks if task.id not in self._hits and task.id not in self._failed]
+        sent = [each for each in objects if not self._is_here(each) and each.id not in self._failed]
+        if mine or sent:
+            plain(client, mine, sent)
+        for task in mine:
+            if task._info and (ours := task._info.user.pop(NAME, None)) and "failed" in ours:
+                self._fail(task, ours["failed"])
+            if task._info and task._info.duration is not None:
+                self._soft.discard(task.id)
 
     def _close_session(self, plain: Callable[..., Any], client: Any, session: Any) -> Any:
         if not self._lost:
@@ -293,17 +376,12 @@ class Journal:
                 except HelperLost as error:
                     self._lose(error)
         result = plain(client, session)
-        for known in (self._hits, self._stored, self._unsent):
+        known: dict[Any, Any]
+        for known in (self._hits, self._stored, self._unsent, self._watched, self._failed):
             for name in [name for name in known if name.session_id == session.session_id]:
                 del known[name]
-        for names in (self._watched, self._forced):
-            names -= {name for name in names if name.session_id == session.session_id}
+        self._soft = {name for name in self._soft if name.session_id != session.session_id}
         return result
-
-    def _to_capnp(self, plain: Callable[..., Any], each: Any, out: Any) -> None:
-        plain(each, out)
-        if each.id in self._forced:
-            out.keep = True
 
     def _release(self) -> None:
         if self._helper.unkept and not self._lost:
@@ -311,6 +389,38 @@ class Journal:
                 self._helper.release()
             except HelperLost as error:
                 self._lose(error)
+
+
+def _too_large(tasks: list[Any], hits: dict[Any, dict[str, Any]]) -> set[Any]:
+    """Return the hits that a task that runs needs, and that no message to the server can hold."""
+    makers = {output.id: task.id for task in tasks for output in task.outputs}
+    needed = {makers.get(each.id) for task in tasks if task.id not in hits for each in task.inputs}
+    return {
+        name
+        for name in needed & hits.keys()
+        if any(place["size_bytes"] > LARGEST_SENT_BYTES for place in hits[name]["places"])
+    }
+
+
+def _watched(task: Any, key: str, wish: Wishes | None) -> dict[str, Any]:
+    outputs = [
+        {
+            "id": output.id.id,
+            "kept": output._keep,
+            "data_type": output.spec.data_type.value,
+            "content_type": output.spec.content_type or "",
+        }
+        for output in task.outputs
+    ]
+    return {
+        "session": task.id.session_id,
+        "task": task.id.id,
+        "key": key,
+        "name": task.name or "",
+        "task_type": task.task_type,
+        "outputs": outputs,
+        "home": wish.home.id if wish and wish.home else None,
+    }
 
 
 def _wrapped(plain: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,13 +6,14 @@ an object that a client uploaded.  So states are asked for, and only outputs of 
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..files import Json
 
 TASKS_PER_QUESTION = 500
+OURS = "rain-deploy"  # the name of our entry in a task's info, as in the companion's wire.py
 FIRST_BYTES = 256 << 10  # of the first request for an output; most outputs are smaller
 CHUNK_BYTES = 8 << 20  # of further ones; the server refuses more than 32 MB
 AT_ONCE = 64  # requests for outputs that are sent before the first answer is awaited
@@ -44,6 +45,7 @@ class Watched:
     name: str = ""
     task_type: str = ""
     outputs: tuple[WatchedOutput, ...] = ()
+    home: int | None = None  # one more output: what the task printed and wrote
 
     @property
     def id(self) -> tuple[int, int]:
@@ -62,13 +64,17 @@ class Content:
 class Ended:
     """A task that has ended: finished if there is no ``error``.
 
-    ``contents`` are those of the outputs, None for one that was not fetched.
+    ``contents`` are those of the outputs, None for one that was not fetched.  ``ours`` is our entry in the
+    task's info.
     """
 
     task: Watched
     info: Json
+    ours: Json = field(default_factory=dict)
     contents: tuple[Content | None, ...] = ()
+    home: Content | None = None
     error: str = ""
+    hard: bool = False  # its session has failed with it, so Rain has forgotten all of its tasks
 
 
 class Engine:
@@ -91,7 +97,7 @@ class Engine:
                 found = list(self._states(mine[start : start + TASKS_PER_QUESTION]))
                 for first in range(0, len(found), AT_ONCE):
                     yield self._with_contents(found[first : first + AT_ONCE])
-                if any(one.error for one in found):  # the session has failed, and Rain forgets its tasks
+                if any(one.hard for one in found):
                     break
 
     def _states(self, tasks: Sequence[Watched]) -> Iterator[Ended]:
@@ -104,27 +110,38 @@ class Engine:
             failed = self._read_id(answer.state.error.task)
             for task in tasks:
                 if task.id == tuple(failed):
-                    yield Ended(task, {}, error=answer.state.error.message)
+                    yield Ended(task, {}, error=answer.state.error.message, hard=True)
             return
         for task, state in zip(tasks, answer.tasks, strict=True):
             info = json.loads(state.info)
             if info.get("duration") is not None:  # Rain leaves the state itself empty
-                yield Ended(task, info)
+                ours = info.get("user", {}).pop(OURS, {})
+                yield Ended(task, info, ours, error=ours.get("failed", ""))
 
     def _with_contents(self, batch: list[Ended]) -> list[Ended]:
-        wanted = [
-            (place, number, self._fetch(one.task.session, output.id, 0, FIRST_BYTES, info=True))
-            for place, one in enumerate(batch)
-            for number, output in enumerate(one.task.outputs)
-            if not one.error and (one.task.key or output.kept)
-        ]
-        contents: list[list[Content | None]] = [[None] * len(one.task.outputs) for one in batch]
-        for place, number, promise in wanted:
-            task = batch[place].task
-            contents[place][number] = self._content(promise, task.session, task.outputs[number].id)
-        return [
-            Ended(one.task, one.info, tuple(got), one.error) for one, got in zip(batch, contents, strict=True)
-        ]
+        """Fetch the outputs of tasks: all are asked for before the first answer is awaited."""
+        return [finish() for finish in [self._fetching(one) for one in batch]]
+
+    def _fetching(self, one: Ended) -> Callable[[], Ended]:
+        """Ask for the outputs of a task; the function that is returned waits for them."""
+        task = one.task
+
+        def ask(number: int) -> Any:
+            return self._fetch(task.session, number, 0, FIRST_BYTES, info=True)
+
+        wanted = [not one.error and bool(task.key or output.kept) for output in task.outputs]
+        asked = [ask(each.id) if want else None for each, want in zip(task.outputs, wanted, strict=True)]
+        home = ask(task.home) if task.home is not None and one.ours.get("home") else None
+
+        def finish() -> Ended:
+            contents = tuple(
+                self._content(promise, task.session, output.id) if promise else None
+                for promise, output in zip(asked, task.outputs, strict=True)
+            )
+            kept = self._content(home, task.session, task.home) if home and task.home is not None else None
+            return replace(one, contents=contents, home=kept)
+
+        return finish
 
     def _content(self, first: Any, session: int, number: int) -> Content | None:
         answer = _answer(first)

@@ -17,6 +17,7 @@ import os
 import select
 import signal
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,8 @@ from ..files import Json, Tail, load, member_name
 from ..points.notes import TaskEnd
 from ..run import Run, the_run
 from ..wire import ClusterConfig, WireError, from_json, to_json
-from .engine import Content, Ended, Engine, EngineLost, Watched
+from .engine import Ended, Engine, EngineLost, Watched
+from .home import unpack
 from .segment import Output, Record, read_body
 from .store import Journal
 from .values import Value, Values
@@ -34,6 +36,8 @@ from .values import Value, Values
 POLL_S = 0.1
 """How often the states of the watched tasks are asked for."""
 LAST_ROUNDS = 3  # before a session is closed: what ends during a round is found by the next one
+MOST_WARNINGS = 20
+HOME = "home"  # data type of the output with what a task printed and wrote
 MOST_BYTES = 64 << 20  # of results that are stored in one segment
 _PIPE_BYTES = 1 << 16
 
@@ -51,27 +55,43 @@ class Helper:
         self._unkept: set[tuple[int, int]] = set()
         self._engine: Engine | None = None
         self._values = Values()
-        self._warned = False
+        self._warned: set[str] = set()
         self.stopping = False
 
     def find(self, request: Json) -> Json:
-        """Return the whole results and the failures that are kept for these keys."""
-        results = self._journal.results(request["keys"])
-        for key, (_, places) in list(results.items()):
-            if any(read_body(place) is None for place in places):
+        """Return the whole results that are kept for these keys, and the failures of this run."""
+        keys = request["keys"]
+        found = {}
+        for key, (record, places) in self._journal.results(keys).items():
+            if all(read_body(place) is not None for place in places):
+                both = zip(record.outputs, places, strict=True)
+                wanted = [place for output, place in both if output.data_type != HOME]
+                found[key] = to_json({"record": record, "places": wanted})
+            else:
                 self._journal.drop(key)
-                del results[key]
-        return {"found": {key: to_json({"record": r, "places": p}) for key, (r, p) in results.items()}}
+        failures = {
+            key: record.message
+            for key, record in self._journal.failures(keys).items()
+            if record.run == self._run.id and record.attempt < self._status.attempt
+        }
+        return {"found": found, "failures": failures}
 
     def serve(self, request: Json) -> None:
-        """Note the ends of tasks whose results the script takes from the journal."""
+        """Note the ends of tasks that the script does not submit: their results, or failures, are kept."""
         tasks = request["tasks"]
-        records = self._journal.results([one["key"] for one in tasks])
-        self._note(
-            _end(records[one["key"]][0], session=one["session"], task=one["task"], hit=True)
-            for one in tasks
-            if one["key"] in records
-        )
+        records = self._journal.results([one["key"] for one in tasks if not one["message"]])
+        ends = []
+        for one in tasks:
+            ids = {"session": one["session"], "task": one["task"]}
+            if one["message"]:
+                ends.append(TaskEnd(**ids, state="failed", message=one["message"]))
+            elif one["key"] in records:
+                record, places = records[one["key"]]
+                ends.append(_end(record, **ids, hit=True))
+                for output, place in zip(record.outputs, places, strict=True):
+                    if output.data_type == HOME and (content := read_body(place)):
+                        self._bring_home(one["session"], one["task"], record.name, content)
+        self._note(ends)
 
     def watch(self, request: Json) -> None:
         """Watch tasks that the script has submitted."""
@@ -118,43 +138,62 @@ class Helper:
 
     def _keep(self, batch: list[Ended]) -> None:
         """Store the results of a batch of tasks, then note their ends, then let Rain delete them."""
-        records = [
-            (self._record(one), [content.data for content in one.contents if content]) for one in batch
-        ]
+        records = [(self._record(one), _bodies(one)) for one in batch]
         kept, size_bytes = list[tuple[Record, list[bytes]]](), 0
         for record, bodies in records:
-            if record.key and (record.kind == "failure" or len(bodies) == len(record.outputs)):
+            if record.key and (record.kind == "failure" or record.outputs):
                 kept.append((record, bodies))
                 size_bytes += sum(map(len, bodies))
             if size_bytes > MOST_BYTES:
                 self._write(kept)
                 kept, size_bytes = [], 0
         self._write(kept)
+        for one in batch:
+            if one.home:
+                self._bring_home(*one.task.id, one.task.name, one.home.data)
+            for text in one.ours.get("warnings", ()):
+                self._warn(f"{one.task.name or one.task.task_type}: {text}")
         self._note(
-            _end(record, session=one.task.session, task=one.task.task)
+            replace(_end(record, session=one.task.session, task=one.task.task), hard=one.hard)
             for one, (record, _) in zip(batch, records, strict=True)
         )
-        released = set[tuple[int, int]]()
-        for one in batch:
-            self._watched.pop(one.task.id, None)
-            for output in one.task.outputs:
-                name = (one.task.session, output.id)
-                if not one.error and (name in self._unkept or (one.task.key and not output.kept)):
-                    released.add(name)
+        released = {name for one in batch if not one.hard for name in self._released(one.task)}
         self._unkept -= released
         self._release(released)
         for one in batch:
-            if one.error:
-                self._watched = {k: w for k, w in self._watched.items() if w.session != one.task.session}
+            self._watched.pop(one.task.id, None)
+        gone = {one.task.session for one in batch if one.hard}
+        self._watched = {name: one for name, one in self._watched.items() if one.session not in gone}
+
+    def _released(self, task: Watched) -> Iterator[tuple[int, int]]:
+        """Yield the outputs of a task that has ended which only the helper kept."""
+        for output in task.outputs:
+            name = (task.session, output.id)
+            if name in self._unkept or (task.key and not output.kept):
+                yield name
+        if task.home is not None:
+            yield task.session, task.home
+
+    def _bring_home(self, session: int, task: int, name: str, content: bytes) -> None:
+        """Unpack what a task printed and wrote.  A full disk costs only that."""
+        safe = "".join(c if c.isalnum() or c in "-_=." else "-" for c in name)[:80]
+        try:
+            unpack(content, self._run.path / "tasks" / f"{session}-{task}-{safe}".rstrip("-."))
+        except OSError as error:
+            self._warn(f"what tasks print and write is not kept any more: {error.strerror or error}")
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warned and len(self._warned) < MOST_WARNINGS:
+            self._warned.add(text)
+            with contextlib.suppress(OSError):
+                _append(self._run.path / "companion" / "warnings.txt", f"{text}\n")
 
     def _record(self, one: Ended) -> Record:
         task, info = one.task, one.info
-        outputs = tuple(
-            _output(one, number, content) for number, content in enumerate(one.contents) if content
-        )
+        outputs = _outputs(one)
         value = Value()
-        if len(one.contents) == len(outputs) == 1 and one.contents[0]:
-            value = self._values.value_of(outputs[0], one.contents[0].data)
+        if outputs and len(one.contents) == 1:
+            value = self._values.value_of(outputs[0], _bodies(one)[0])
         started_s, duration_s = _epoch_s(info.get("start_time")), info.get("duration")
         both = started_s is not None and duration_s is not None
         return Record(
@@ -170,7 +209,7 @@ class Helper:
             duration_s=duration_s,
             ended_s=(started_s or 0.0) + (duration_s or 0.0) if both else None,
             info=info,
-            outputs=outputs if len(outputs) == len(task.outputs) else (),
+            outputs=outputs,
             message=one.error,
             value=value.value,
             values=value.values,
@@ -181,11 +220,7 @@ class Helper:
             if kept:
                 self._journal.write(kept)
         except OSError as error:
-            text = f"results are not kept in the journal any more: {error.strerror or error}"
-            if not self._warned:
-                self._warned = True
-                with contextlib.suppress(OSError):
-                    _append(self._run.path / "companion" / "warnings.txt", f"{text}\n")
+            self._warn(f"results are not kept in the journal any more: {error.strerror or error}")
 
     def _note(self, ends: Iterable[TaskEnd]) -> None:
         ends = list(ends)
@@ -215,10 +250,22 @@ def _end(record: Record, *, session: int, task: int, hit: bool = False) -> TaskE
     )
 
 
-def _output(one: Ended, number: int, content: Content) -> Output:
-    about = one.task.outputs[number]
-    content_type = content.info.get("content_type") or about.content_type
-    return Output.of(content.data, info=content.info, data_type=about.data_type, content_type=content_type)
+def _bodies(one: Ended) -> list[bytes]:
+    return [content.data for content in (*one.contents, one.home) if content]
+
+
+def _outputs(one: Ended) -> tuple[Output, ...]:
+    """Return the outputs of a task, and its home if there is one; nothing unless all were fetched."""
+    outputs = []
+    for about, content in zip(one.task.outputs, one.contents, strict=True):
+        if content is None:
+            return ()
+        content_type = content.info.get("content_type") or about.content_type
+        kinds = {"data_type": about.data_type, "content_type": content_type}
+        outputs.append(Output.of(content.data, info=content.info, **kinds))
+    if one.home and outputs:
+        outputs.append(Output.of(one.home.data, info={}, data_type=HOME, content_type=""))
+    return tuple(outputs)
 
 
 def _epoch_s(timestamp: Any) -> float | None:

@@ -52,6 +52,7 @@ class TaskEnd:
     message: str = ""  # the whole text of the error
     value: Parameter | None = None
     values: Values = field(default_factory=dict)
+    hard: bool = False  # its session has failed with it
     hit: bool = False  # the result was in the journal; the times and the node are those of its execution
 
 

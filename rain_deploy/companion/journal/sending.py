@@ -1,0 +1,85 @@
+"""Sends tasks and objects to Rain's server as its client does, with what the journal adds on the wire alone.
+
+Rain's message to the server is at most 64 MB, so many constants go ahead in messages of their own.
+"""
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..wire import NAME
+
+BATCH_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is asked of a task's process.
+
+    ``soft``: a failure does not end the session.  ``home``: the id of one more output, for what the task
+    prints and writes.
+    """
+
+    soft: bool = False
+    home: Any = None
+
+    def on(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """Return a task's spec, as JSON, with the wishes."""
+        user = {**spec.get("user", {}), NAME: {"soft": self.soft, "home": self.home is not None}}
+        if self.home is None:
+            return {**spec, "user": user}
+        outputs = [*spec.get("outputs", []), list(self.home)]
+        encoded = [*spec["config"]["encode_outputs"], None]
+        return {
+            **spec,
+            "user": user,
+            "outputs": outputs,
+            "config": {**spec["config"], "encode_outputs": encoded},
+        }
+
+
+PLAIN = Wishes()
+
+
+def send(
+    client: Any,
+    tasks: Collection[Any],
+    objects: Collection[Any],
+    *,
+    wishes: dict[Any, Wishes],
+    kept: Collection[Any],
+) -> None:
+    """Send tasks and new objects, as ``Client._submit`` does.  ``kept`` are ids that Rain keeps for us."""
+    homes = [wish.home for task in tasks if (wish := wishes.get(task.id)) and wish.home is not None]
+    request = client._service.submit_request()
+    request.init("tasks", len(tasks))
+    for place, task in enumerate(tasks):
+        spec = task.spec._to_json()
+        wish = wishes.get(task.id)
+        request.tasks[place].spec = json.dumps(wish.on(spec) if wish else spec)
+    request.init("objects", len(objects) + len(homes))
+    for place, each in enumerate(objects):
+        each._to_capnp(request.objects[place])
+        if each.id in kept:
+            request.objects[place].keep = True
+    for place, home in enumerate(homes, len(objects)):
+        request.objects[place].spec = json.dumps({"id": list(home), "data_type": "blob"})
+        request.objects[place].keep = True
+        request.objects[place].hasData = False
+    request.send().wait()
+
+
+def soft_tasks(tasks: Iterable[Any]) -> set[Any]:
+    """Return the ids of the tasks that may fail softly: Python tasks whose results only such tasks take.
+
+    Any other task would take the mark of a failure for data.
+    """
+    soft: set[Any] = set()
+    taken: set[Any] = set()  # objects that a task takes that is not soft
+    for task in reversed(list(tasks)):  # a task comes after those whose results it takes
+        if task.task_type == "py/" and not any(output.id in taken for output in task.outputs):
+            soft.add(task.id)
+        else:
+            taken.update(each.id for each in task.inputs)
+    return soft
