@@ -51,11 +51,11 @@ def executed(cluster: LocalCluster, marks: Path, count: int) -> tuple[str, list[
     return (results / "stdout.log").read_text(), sorted(marks.read_text().split())
 
 
-def test_a_second_run_computes_only_what_is_new(cluster: LocalCluster, marks: Path) -> None:
-    first, ran = executed(cluster, marks, 3)
+def test_a_second_run_computes_only_what_is_new(shared: LocalCluster, marks: Path) -> None:
+    first, ran = executed(shared, marks, 3)
     assert ran == ["load", "size=0", "size=1", "size=2"]
-    again, ran = executed(cluster, marks, 3)
+    again, ran = executed(shared, marks, 3)
     assert (again, ran) == (first, [])
-    grown, ran = executed(cluster, marks, 5)
+    grown, ran = executed(shared, marks, 5)
     assert ran == ["size=3", "size=4"]
     assert grown.startswith(first.split("]")[0])

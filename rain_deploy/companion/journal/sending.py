@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from .. import FailOpen
 from ..wire import NAME
 
 BATCH_BYTES = 16 << 20
@@ -42,6 +43,15 @@ class Wishes:
 PLAIN = Wishes()
 
 
+def usable() -> bool:
+    """Return whether the processes of tasks understand our wishes."""
+    with FailOpen("preparing what tasks may do"):
+        from .. import executor
+
+        return executor.usable()
+    return False
+
+
 def send(
     client: Any,
     tasks: Collection[Any],
@@ -70,6 +80,18 @@ def send(
     request.send().wait()
 
 
+def account(states: Any, session: Any, done: Collection[Any]) -> None:
+    """Do what ``Session.submit`` does once all is sent; ``done`` are the ids of what is finished already."""
+    tasks, objects = states.TaskState, states.DataObjectState
+    for task in session._tasks:
+        task._state = tasks.finished if task.id in done else tasks.notAssigned
+        session._submitted_tasks.append(task)
+    for each in session._dataobjs:
+        each._state = objects.finished if each.id in done else objects.unfinished
+        session._submitted_dataobjs.append(each)
+    session._tasks, session._dataobjs = [], []
+
+
 def soft_tasks(tasks: Iterable[Any]) -> set[Any]:
     """Return the ids of the tasks that may fail softly: Python tasks whose results only such tasks take.
 
@@ -83,3 +105,25 @@ def soft_tasks(tasks: Iterable[Any]) -> set[Any]:
         else:
             taken.update(each.id for each in task.inputs)
     return soft
+
+
+def watched(task: Any, key: str, wish: Wishes | None) -> dict[str, Any]:
+    """Return what the helper needs to know of a task that was sent."""
+    outputs = [
+        {
+            "id": output.id.id,
+            "kept": output._keep,
+            "data_type": output.spec.data_type.value,
+            "content_type": output.spec.content_type or "",
+        }
+        for output in task.outputs
+    ]
+    return {
+        "session": task.id.session_id,
+        "task": task.id.id,
+        "key": key,
+        "name": task.name or "",
+        "task_type": task.task_type,
+        "outputs": outputs,
+        "home": wish.home.id if wish and wish.home else None,
+    }

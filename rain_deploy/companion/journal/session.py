@@ -15,12 +15,11 @@ from typing import Any
 
 from .. import FailOpen, points, reason, warn
 from ..wire import NAME
+from .decide import Stored, decided
 from .helper import Helper, HelperLost
 from .keys import Doubt, Keys
-from .sending import BATCH_BYTES, Wishes, send, soft_tasks
+from .sending import BATCH_BYTES, Wishes, account, send, soft_tasks, usable, watched
 
-LARGEST_SENT_BYTES = 60 << 20
-"""A kept result that is larger cannot be sent to a task that needs it, so its task runs again."""
 MOST_NAMED = 3
 TASKS_PER_QUESTION = 500
 
@@ -31,36 +30,9 @@ def hook_client(client: Any) -> None:
     helper = Helper(run_dir, Path(os.environ["RAIN_DEPLOY_COMPANION"]).parent)
     keys = Keys(os.environ.get("RAIN_DEPLOY_SWEEP") or run_dir.name, str(run_dir / "files"))
     helper.start()
-    journal = Journal(client, helper, keys, functools.cache(_usable))
+    journal = Journal(client, helper, keys, functools.cache(usable))
     journal.install()
     atexit.register(journal.end)
-
-
-def _usable() -> bool:
-    """Return whether the processes of tasks understand our wishes."""
-    with FailOpen("preparing what tasks may do"):
-        from ..executor import usable
-
-        return usable()
-    return False
-
-
-class Stored:
-    """An output whose content is in the journal."""
-
-    def __init__(self, found: dict[str, Any], number: int) -> None:
-        self.info = found["record"]["outputs"][number]["info"]
-        self._place = found["places"][number]
-
-    @property
-    def size_bytes(self) -> int:
-        return int(self._place["size_bytes"])
-
-    def read(self) -> bytes:
-        """Return the content.  Raises OSError."""
-        with open(self._place["file"], "rb") as file:  # noqa: PTH123 - a Path costs more, and there are many
-            file.seek(self._place["offset"])
-            return file.read(self.size_bytes)
 
 
 class Journal:
@@ -112,7 +84,8 @@ class Journal:
         kept = {each.id for task in run if task.id in keys for each in task.outputs}
         unmade = [each for each in new if each._data is None]
         self._send(session.client, run, [*unmade, *outputs], wishes, kept)
-        self._account(session, tasks, objects)
+        done = self._hits.keys() | self._failed.keys() | self._stored.keys()
+        account(self._rain.rpc.common, session, done)
         with FailOpen("noting submitted tasks"):
             points.note_tasks(session, tasks, keys, hits)
         with FailOpen("watching the tasks"):
@@ -144,25 +117,7 @@ class Journal:
         except HelperLost as error:
             self._lose(error)
             return {}, {}
-        found, failures = answer["found"], answer["failures"]
-        hits = {
-            task.id: found[keys[task.id]]
-            for task in tasks
-            if keys.get(task.id) in found and len(found[keys[task.id]]["places"]) == len(task.outputs)
-        }
-        while large := _too_large(tasks, hits):
-            for name in large:
-                del hits[name]
-        withheld: dict[Any, str] = {}
-        without: dict[Any, str] = {}  # names of tasks, by the ids of the outputs that there are not
-        for task in tasks:
-            needs = next((without[each.id] for each in task.inputs if each.id in without), "")
-            if task.id in hits or not (needs or keys.get(task.id) in failures):
-                continue
-            own = failures.get(keys.get(task.id, ""), "")
-            withheld[task.id] = own or f"not run: it needs the result of {needs}, which failed"
-            without |= {output.id: repr(task.name or task.task_type) for output in task.outputs}
-        return hits, withheld
+        return decided(tasks, keys, answer, self._failed)
 
     def _wishes(self, session: Any, run: list[Any]) -> dict[Any, Wishes]:
         """Return what is asked of the processes of Python tasks, and wait for what they must not fail on."""
@@ -185,7 +140,7 @@ class Journal:
         for task in run:
             if task.task_type == "py/" and self._can_wish():
                 session._id_counter += 1
-                home = self._rain.ID(session_id=session.session_id, id=session._id_counter)
+                home = self._rain.session.ID(session_id=session.session_id, id=session._id_counter)
                 wishes[task.id] = Wishes(task.id in soft, home)
         self._soft |= soft
         return wishes
@@ -226,25 +181,12 @@ class Journal:
             if name in self._stored:
                 each._data = None  # it is in the journal; memory is for the script
 
-    def _account(self, session: Any, tasks: list[Any], objects: list[Any]) -> None:
-        """Do what ``Session.submit`` does with what it has sent."""
-        states = self._rain.rpc.common
-        for task in tasks:
-            done = task.id in self._hits or task.id in self._failed
-            task._state = states.TaskState.finished if done else states.TaskState.notAssigned
-            session._submitted_tasks.append(task)
-        for each in objects:
-            kinds = states.DataObjectState
-            each._state = kinds.finished if each.id in self._stored else kinds.unfinished
-            session._submitted_dataobjs.append(each)
-        session._tasks, session._dataobjs = [], []
-
     def _watch(self, session: Any, tasks: list[Any], keys: dict[Any, str], wishes: dict[Any, Wishes]) -> None:
         if not tasks or self._lost:
             return
-        watched = [_watched(task, keys.get(task.id, ""), wishes.get(task.id)) for task in tasks]
+        lines = [watched(task, keys.get(task.id, ""), wishes.get(task.id)) for task in tasks]
         try:
-            self._helper.watch(session.session_id, watched)
+            self._helper.watch(session.session_id, lines)
         except HelperLost as error:
             self._lose(error)
         self._watched |= {output.id: task for task in tasks for output in task.outputs}
@@ -267,9 +209,15 @@ class Journal:
             self._helper.serve(served)
 
     def _lose(self, error: Exception) -> None:
-        if not self._lost:
-            self._lost = True
-            warn(f"the sweep is not protected: the journal's helper failed ({reason(error)})")
+        if self._lost:
+            return
+        self._lost = True
+        warn(f"the sweep is not protected: the journal's helper failed ({reason(error)})")
+        sessions: dict[int, dict[Any, Any]] = {}
+        for task in self._watched.values():
+            sessions.setdefault(task.id.session_id, {})[task.id] = task
+        for tasks in sessions.values():  # without a key, Rain's own word counts for their ends
+            points.note_tasks(next(iter(tasks.values()))._session, list(tasks.values()), {}, ())
 
     def _is_here(self, each: Any) -> bool:
         """Return whether the content of an object can be had without Rain."""
@@ -389,38 +337,6 @@ class Journal:
                 self._helper.release()
             except HelperLost as error:
                 self._lose(error)
-
-
-def _too_large(tasks: list[Any], hits: dict[Any, dict[str, Any]]) -> set[Any]:
-    """Return the hits that a task that runs needs, and that no message to the server can hold."""
-    makers = {output.id: task.id for task in tasks for output in task.outputs}
-    needed = {makers.get(each.id) for task in tasks if task.id not in hits for each in task.inputs}
-    return {
-        name
-        for name in needed & hits.keys()
-        if any(place["size_bytes"] > LARGEST_SENT_BYTES for place in hits[name]["places"])
-    }
-
-
-def _watched(task: Any, key: str, wish: Wishes | None) -> dict[str, Any]:
-    outputs = [
-        {
-            "id": output.id.id,
-            "kept": output._keep,
-            "data_type": output.spec.data_type.value,
-            "content_type": output.spec.content_type or "",
-        }
-        for output in task.outputs
-    ]
-    return {
-        "session": task.id.session_id,
-        "task": task.id.id,
-        "key": key,
-        "name": task.name or "",
-        "task_type": task.task_type,
-        "outputs": outputs,
-        "home": wish.home.id if wish and wish.home else None,
-    }
 
 
 def _wrapped(plain: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:

@@ -138,7 +138,7 @@ class Helper:
 
     def _keep(self, batch: list[Ended]) -> None:
         """Store the results of a batch of tasks, then note their ends, then let Rain delete them."""
-        records = [(self._record(one), _bodies(one)) for one in batch]
+        records = [self._record(one) for one in batch]
         kept, size_bytes = list[tuple[Record, list[bytes]]](), 0
         for record, bodies in records:
             if record.key and (record.kind == "failure" or record.outputs):
@@ -188,15 +188,15 @@ class Helper:
             with contextlib.suppress(OSError):
                 _append(self._run.path / "companion" / "warnings.txt", f"{text}\n")
 
-    def _record(self, one: Ended) -> Record:
+    def _record(self, one: Ended) -> tuple[Record, list[bytes]]:
+        """Return the record of a task that has ended, and the content of its outputs."""
         task, info = one.task, one.info
-        outputs = _outputs(one)
-        value = Value()
-        if outputs and len(one.contents) == 1:
-            value = self._values.value_of(outputs[0], _bodies(one)[0])
+        stored, value = _stored(one), Value()
+        if stored and len(one.contents) == 1:
+            value = self._values.value_of(*stored[0])
         started_s, duration_s = _epoch_s(info.get("start_time")), info.get("duration")
         both = started_s is not None and duration_s is not None
-        return Record(
+        record = Record(
             key=task.key,
             kind="failure" if one.error else "result",
             name=task.name,
@@ -209,11 +209,12 @@ class Helper:
             duration_s=duration_s,
             ended_s=(started_s or 0.0) + (duration_s or 0.0) if both else None,
             info=info,
-            outputs=outputs,
+            outputs=tuple(output for output, _ in stored),
             message=one.error,
             value=value.value,
             values=value.values,
         )
+        return record, [body for _, body in stored]
 
     def _write(self, kept: list[tuple[Record, list[bytes]]]) -> None:
         try:
@@ -250,22 +251,19 @@ def _end(record: Record, *, session: int, task: int, hit: bool = False) -> TaskE
     )
 
 
-def _bodies(one: Ended) -> list[bytes]:
-    return [content.data for content in (*one.contents, one.home) if content]
-
-
-def _outputs(one: Ended) -> tuple[Output, ...]:
+def _stored(one: Ended) -> list[tuple[Output, bytes]]:
     """Return the outputs of a task, and its home if there is one; nothing unless all were fetched."""
-    outputs = []
-    for about, content in zip(one.task.outputs, one.contents, strict=True):
+    stored = []
+    for about, content in zip(one.task.outputs, one.contents, strict=False):
         if content is None:
-            return ()
+            return []
         content_type = content.info.get("content_type") or about.content_type
         kinds = {"data_type": about.data_type, "content_type": content_type}
-        outputs.append(Output.of(content.data, info=content.info, **kinds))
-    if one.home and outputs:
-        outputs.append(Output.of(one.home.data, info={}, data_type=HOME, content_type=""))
-    return tuple(outputs)
+        stored.append((Output.of(content.data, info=content.info, **kinds), content.data))
+    if one.home and stored:
+        home = Output.of(one.home.data, info={}, data_type=HOME, content_type="")
+        stored.append((home, one.home.data))
+    return stored
 
 
 def _epoch_s(timestamp: Any) -> float | None:
