@@ -86,6 +86,23 @@ class PointSeen:
     row: PointRow
 
 
+@dataclass(frozen=True, slots=True)
+class RunNodes:
+    """The nodes on which a run works: how many tasks each can run at a time, and the price of all of them."""
+
+    cpus: dict[str, int]
+    per_hour: float = 0.0
+    currency: str = ""  # empty where nothing is priced
+
+
+@dataclass(frozen=True, slots=True)
+class NodesSeen:
+    """How busy the CPUs of nodes are, in percent, at a moment of the server node's clock."""
+
+    busy: dict[str, int]
+    now_s: float
+
+
 Event = (
     Notice
     | StageStarted
@@ -96,6 +113,8 @@ Event = (
     | ScriptOutput
     | RunChanged
     | PointSeen
+    | RunNodes
+    | NodesSeen
 )
 EventSink = Callable[[Event], None]
 

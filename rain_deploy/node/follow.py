@@ -11,6 +11,7 @@ from pathlib import Path
 
 from . import wire
 from .files import Tail
+from .load import load_line
 from .run import Run, state_line, the_run
 from .service.report import end_lost, server_config
 from .wire import RunState, StateLine
@@ -18,6 +19,7 @@ from .wire import RunState, StateLine
 _EAGER_S = 1.0
 _EAGER_POLL_S = 0.02
 _POLL_S = 0.05
+_LOAD_EVERY_S = 5.0  # governors report it as often
 _ALIVE_EVERY_S = 10.0
 """The state is sent again this often, so that a reader that is gone is noticed, and a run that is lost."""
 
@@ -87,7 +89,7 @@ def _batches(run: Run, out: str, err: str, points: int) -> Iterator[list[wire.Fo
     streams = {"out": Output(run.path, "stdout.log", out), "err": Output(run.path, "stderr.log", err)}
     rows = Tail(run.path / "points.jsonl", points)
     sent: StateLine | None = None
-    sent_s = -math.inf
+    sent_s = load_s = -math.inf
     while True:
         if due := time.monotonic() - sent_s > _ALIVE_EVERY_S:
             end_lost(server_config(run.path.parents[1]))
@@ -96,6 +98,9 @@ def _batches(run: Run, out: str, err: str, points: int) -> Iterator[list[wire.Fo
         if due or state != sent:
             sent, sent_s = state, time.monotonic()
             lines.append(state)
+        if state.state == RunState.RUNNING and time.monotonic() - load_s > _LOAD_EVERY_S:
+            load_s = time.monotonic()
+            lines.append(load_line(run, run.path.parents[1] / "server"))
         for kind, stream in streams.items():
             data, again = stream.read(state.attempt)
             if data:

@@ -13,7 +13,7 @@ from rain_deploy.cluster.hosts import run_stages
 from rain_deploy.cluster.lookup import understood
 from rain_deploy.cluster.seen import account_of
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.events import Notice, PointSeen, RunChanged, ScriptOutput
+from rain_deploy.core.events import NodesSeen, Notice, PointSeen, RunChanged, RunNodes, ScriptOutput
 from rain_deploy.core.layout import RUN_PORTS
 from rain_deploy.core.run import RunRecord, RunState, Shipment
 from rain_deploy.core.spec import RunSpec
@@ -145,12 +145,14 @@ class _Follower:
     """Reads the lines of ``follow`` and remembers how far it came."""
 
     ctx: Context
+    cluster: Cluster
     run: str
     in_line: Callable[[], None]
     offsets: dict[str, int] = field(default_factory=lambda: {"out": 0, "err": 0, "points": 0})
     attempts: dict[str, int] = field(default_factory=dict)  # whose output the offset is in, by stream
     events: int = 0  # that were shown
     status: wire.StateLine | None = None
+    ending: RunChanged | None = None  # of a run that has finished, until all of it was sent
     ended: bool = False
     points: dict[tuple[int, int], bool] = field(default_factory=dict)  # True: finished
     heard: int = 0  # lines so far; a run without output also sends one every few seconds
@@ -170,8 +172,12 @@ class _Follower:
                     self.ctx.emit(PointSeen(line.row))
                 case wire.StateLine() as line:
                     self._take_state(line)
+                case wire.LoadLine() as line:
+                    self.ctx.emit(NodesSeen(line.busy, line.now_s))
                 case wire.EndLine():
                     self.ended = True
+                    if self.ending:
+                        self.ctx.emit(self.ending)
                 case None:
                     pass
 
@@ -193,11 +199,17 @@ class _Follower:
         for event in line.events[self.events :]:
             self.ctx.emit(Notice(event.message))
         self.events = len(line.events)
+        if line.nodes and (before is None or before.nodes != line.nodes):
+            self.ctx.emit(run_nodes(self.cluster, line))
         if before is None or (before.state, before.ahead) != (line.state, line.ahead):
             detail = f"{line.ahead} before it" if line.ahead else line.message
             by_itself = line.outcome == wire.Outcome.DONE and line.started_s and line.ended_s
             seconds = (line.ended_s or 0) - (line.started_s or 0) if by_itself else None
-            self.ctx.emit(RunChanged(self.run, line.state, detail, line.started_s, seconds))
+            changed = RunChanged(self.run, line.state, detail, line.started_s, seconds)
+            if line.state == RunState.FINISHED:
+                self.ending = changed
+            else:
+                self.ctx.emit(changed)
 
     @property
     def place(self) -> tuple[str, ...]:
@@ -211,6 +223,13 @@ class _Follower:
         """Return the progress, such as ``6 of 20 points finished``."""
         all_ = count(len(self.points), "point")
         return f"{sum(self.points.values())} of {all_} finished" if self.points else ""
+
+
+def run_nodes(cluster: Cluster, status: wire.RunStatus) -> RunNodes:
+    """Return the nodes on which a run works: those whose governors registered."""
+    cpus = {node.name: node.cpus for node in cluster.nodes if node.name in status.nodes}
+    bill = cluster.bill
+    return RunNodes(cpus, bill.per_hour_running if bill else 0.0, cluster.currency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +253,7 @@ def follow(
     With ``queued``, the first connection queues the run too; ``in_line`` is called once it is queued.
     Raises Locked when the node refuses to queue, Unreachable for a connection that stays lost.
     """
-    follower, outage = _Follower(ctx, record.id, in_line), _Outage(ctx, cluster, record)
+    follower, outage = _Follower(ctx, cluster, record.id, in_line), _Outage(ctx, cluster, record)
     plain = node_argv(cluster, "follow", cluster.layout.run(record.id))
     argv = plain
     if queued:

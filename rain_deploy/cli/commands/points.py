@@ -13,13 +13,14 @@ import click
 from rain_deploy.cli.command import option, run_argument, verb
 from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
+from rain_deploy.cli.show.points import cell, line
 from rain_deploy.core.text import count
 from rain_deploy.options.table import Group
 
 _KEY_SHOWN = 16  # digits of a key
 
 if TYPE_CHECKING:
-    from rain_deploy.node.wire import Parameter, PointRow
+    from rain_deploy.node.wire import PointRow
     from rain_deploy.verbs.results.explain import ExplainResult
     from rain_deploy.verbs.results.points import PointsResult
 
@@ -35,36 +36,14 @@ def points_text(result: PointsResult) -> text.Text:
     plain = not values or any(row.value is not None for row in result.rows)
     rows = []
     for number, row in numbered(result.rows):
-        given = (_cell(row.parameters.get(name)) for name in names)
+        given = (cell(row.parameters.get(name)) for name in names)
         tail = (state_of(row), row.node or "", text.seconds(row.duration_s), row.message)
         shown = (str(number or ""), "" if row.parameters else row.name)
-        got = (_cell(row.values.get(name)) for name in values)
-        rows.append((*shown, *given, *((_cell(row.value),) if plain else ()), *got, *tail))
+        got = (cell(row.values.get(name)) for name in values)
+        rows.append((*shown, *given, *((cell(row.value),) if plain else ()), *got, *tail))
     columns = (f">{name}" for name in (*names, *(("VALUE",) if plain else ()), *values))
     head = (">NO", "NAME", *columns, "STATE", "NODE", ">TOOK", "REASON")
     return [text.table(head, rows)]
-
-
-def _cell(value: Parameter | None) -> str:
-    if value is None:
-        return ""
-    if value != value:  # noqa: PLR0124  as points.csv has it
-        return "NaN"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _line(row: PointRow) -> str:
-    """Return ``lr=0.1 units=32: 0.93 (finished on node-2)`` of a point that has ended."""
-    from rain_deploy.results.points import state_of
-
-    name = row.name or " ".join(f"{key}={value}" for key, value in row.parameters.items())
-    name = name or f"task {row.task}"
-    pairs = " ".join(f"{key}={_cell(got)}" for key, got in row.values.items())
-    returned = pairs if row.value is None else _cell(row.value)
-    value = f": {returned}" if returned else ""
-    node = f" on {row.node}" if row.node and not row.cached else ""
-    why = f": {row.message}" if row.message else ""
-    return text.clean(f"{name}{value} ({state_of(row)}{node}){why}")
 
 
 class _Lines:
@@ -81,7 +60,7 @@ class _Lines:
         task = row.session, row.task
         if row.state in ENDED and self._printed.get(task) != told:
             self._printed[task] = told
-            text.echo(_line(row))
+            text.echo(line(row))
 
 
 @verb("points", "points --follow")
@@ -131,9 +110,9 @@ def explain_text(result: ExplainResult) -> text.Text:
 
     row = result.row
     point = f"point {result.number}" if result.number else f"task {row.task}"
-    pairs = ", ".join(f"{name}={_cell(value)}" for name, value in result.arguments.items())
-    values = [_cell(row.value)] if row.value is not None else []
-    values += [f"{name}={_cell(value)}" for name, value in row.values.items()]
+    pairs = ", ".join(f"{name}={cell(value)}" for name, value in result.arguments.items())
+    values = [cell(row.value)] if row.value is not None else []
+    values += [f"{name}={cell(value)}" for name, value in row.values.items()]
     facts = [
         ("state", f"{state_of(row)}{_where(row)}"),
         ("value", " ".join(values)),

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.history import History
 from rain_deploy.core import events
 from rain_deploy.core.text import count, span
-
-if TYPE_CHECKING:
-    from rain_deploy.node.wire import PointRow
+from rain_deploy.results.forecast import forecast
+from rain_deploy.results.tally import Tally
 
 WIDTH_PER_HOST = 36  # the columns of the terminal that one host's newest line needs to be useful
 BETWEEN = " · "
+STAYS = "Ctrl-C leaves it running"
 
 
 @dataclass
@@ -36,11 +34,7 @@ class Activity:
         self._steps: dict[str, tuple[str, float]] = {}  # what each does, and since when
         self._stage = ""
         self._run = ""
-        self._points: dict[tuple[int, int], str] = {}
-        self._tasks: dict[tuple[int, int], str] = {}
-        self._running: dict[tuple[int, int], float] = {}  # points, and since when by their node's clock
-        self._took_s: dict[tuple[int, int], float] = {}
-        self._at_once = 1  # the most points that were seen to run at the same time
+        self.tally = Tally(clock=self.wall)
 
     def see(self, event: events.Event) -> None:
         """Take note of an event."""
@@ -62,8 +56,23 @@ class Activity:
                 self._turn_to(self.verb, self.verb)
             case events.RunChanged():
                 self._see_run(event)
-            case events.PointSeen(row):
-                self._see_point((row.session, row.task), row)
+            case events.PointSeen() | events.RunNodes() | events.NodesSeen():
+                self.tally.see(event)
+
+    @property
+    def running(self) -> bool:
+        """True from the start of the script to the end of the run."""
+        return bool(self._run)
+
+    @property
+    def passed_s(self) -> float:
+        """Return how long the run has run, or what else is going on."""
+        return self.clock() - self._since_s
+
+    @property
+    def stays(self) -> tuple[str, ...]:
+        """Return the promise that the run goes on without us, where it does."""
+        return (STAYS,) if self.verb in {"run", "attach", "logs", "points"} else ()
 
     def _see_run(self, event: events.RunChanged) -> None:
         run, state = event.run, event.state
@@ -77,15 +86,6 @@ class Activity:
         self._turn_to(f"run {run}: {state}{more}", self.verb)
         if self._run and event.started_s is not None:  # it may have begun long before this command
             self._since_s -= max(0.0, self.wall() - event.started_s)
-
-    def _see_point(self, key: tuple[int, int], row: PointRow) -> None:
-        (self._points if row.point else self._tasks)[key] = row.state
-        self._running.pop(key, None)
-        if row.point and row.state == "running":
-            self._running[key] = row.started_s or self.wall()
-            self._at_once = max(self._at_once, len(self._running))
-        elif row.point and row.duration_s is not None:
-            self._took_s[key] = row.duration_s
 
     def _turn_to(self, what: str, key: str) -> None:
         now_s = self.clock()
@@ -107,9 +107,8 @@ class Activity:
         left = self._left_s(key, passed_s)
         spent = span(passed_s) + (f", about {span(left)} left" if left else "")
         if self._run:
-            parts = [*self._counts(), spent]
-            if self.verb in {"run", "attach", "logs", "points"}:
-                parts.append("Ctrl-C leaves it running")
+            counts = self.tally.count_texts() if self.tally.counts() else ["running"]
+            parts = [*counts, spent, *self.stays]
             while len(BETWEEN.join(parts)) > width and len(parts) > 1:
                 parts.pop()
             return text.cut(BETWEEN.join(parts), width)
@@ -119,34 +118,16 @@ class Activity:
 
     def _left_s(self, key: str, passed_s: float) -> float | None:
         """Return how many seconds are left, from the points that are done, or else from the last time."""
-        if self._run and self._took_s:
-            return self._points_left_s(sum(self._took_s.values()) / len(self._took_s))
+        if self._run and (left := forecast(self.tally.sweep)):
+            return max(1.0, left.seconds)
+        if self._run and self.tally.done:
+            return None
         expected_s = self.history.expected_s(key)
         return None if expected_s is None or expected_s <= passed_s else max(1.0, expected_s - passed_s)
 
-    def _points_left_s(self, each_s: float) -> float | None:
-        """Return how long the other points take if each takes ``each_s``, as many at once as before."""
-        waiting, now_s = Counter(self._points.values())["submitted"], self.wall()
-        if not waiting and not self._running:
-            return None
-        ages_s = (min(each_s, max(0.0, now_s - since_s)) for since_s in self._running.values())
-        return max(1.0, (waiting * each_s + sum(each_s - age_s for age_s in ages_s)) / self._at_once)
-
     def _script(self, run: str) -> str:
         """Return the name under which the length of a run is kept: another number of points is another."""
-        return f"script {_name(run)}: {count(len(self._points), 'point')}"
-
-    def _counts(self) -> list[str]:
-        """Return ``12/20 done``, ``2 running``, ``1 failed`` of the points, or else of the tasks."""
-        counts = Counter((self._points or self._tasks).values())
-        if not counts:
-            return ["running"]
-        noun = "" if self._points else " tasks"
-        shown = ((counts[state], state) for state in ("running", "failed"))
-        return [
-            f"{counts['finished']}/{counts.total()}{noun} done",
-            *(f"{count} {state}" for count, state in shown if count),
-        ]
+        return f"script {_name(run)}: {count(len(self.tally.points), 'point')}"
 
     def _work(self, room: int) -> str:
         """Return the stage and what its hosts printed last."""

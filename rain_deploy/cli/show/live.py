@@ -1,45 +1,76 @@
-"""Show events in a terminal: a line for each stage that has ended, and below them one line that moves."""
+"""Show events in a terminal: a line for each stage that has ended, and below it what goes on now.
+
+This is one line that moves, or, once a run has points, the board of its sweep.  The script's output goes
+above the board, line by line; a line that the script has not ended yet is the first of the board.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import shutil
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rain_deploy.cli.show import text
-from rain_deploy.cli.show.progress import Lines
+from rain_deploy.cli.show.progress import SWEEPS, Lines
 from rain_deploy.core import events
 from rain_deploy.core.text import count
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
     from rich.live import Live
+    from rich.segment import Segment
+    from rich.spinner import Spinner as Dots
 
 APPEARS_S = 0.5  # a command that is quicker shows no line
-REDRAWN_S = 0.2
+REDRAWN_S = 0.125  # however many events there are
 CALM_S = 0.3  # after the script's output, so that a script that prints much does not make the line flicker
 SPINNER_COLUMNS = 3
+HELD_BYTES = 16_384  # of the script's output that waits for the next time that the board is drawn
+LONG_LINE_BYTES = 4096  # a line that is longer is written before it has ended
+MOST_LINES = 40  # of points that stay on the screen when a run has ended
 
 
 @dataclass
 class Spinner(Lines):
-    """Keeps the moving line as long as a command works and nothing else needs the terminal."""
+    """Keeps the moving line, or the board, as long as a command works and nothing else needs the terminal."""
 
+    shares_terminal: Callable[[], bool] = lambda: text.same_terminal(sys.stdout, sys.stderr)
     _working: bool = False
     _free: bool = True  # False while a question or another program has the terminal
     _mid_line: bool = False  # the script has begun a line and not ended it: it must not be overwritten
     _from_s: float = 0.0  # the line is not drawn before
+    _board: bool = False  # the board was drawn, not the line
+    _held: bytes = b""  # the script's output that is not on the screen yet
 
     def show(self, event: events.Event) -> None:
         if isinstance(event, events.ScriptOutput):
-            self._mid_line = not event.data.endswith(b"\n")
-            self._from_s = time.monotonic() + CALM_S
+            self._show_output(event)
+            return
         if isinstance(event, events.StageStarted):
             self._hosts = len(event.hosts)
         super().show(event)
+        if isinstance(event, events.RunChanged) and event.state == "finished":
+            self._show_points()
+        self._free = True
+
+    def _show_output(self, event: events.ScriptOutput) -> None:
+        here = self.script_to_stderr or event.stream == "stderr" or self.shares_terminal()
+        if not here:
+            self._print(event.data, err=False)
+        elif self._shows_board():
+            self._held += event.data
+            if len(self._held) > HELD_BYTES:
+                self.draw()
+        else:
+            super().show(event)
+            self._mid_line = not event.data.endswith(b"\n")
+            self._from_s = time.monotonic() + CALM_S
         self._free = True
 
     def _line(self, event: events.Event) -> str | None:
@@ -49,8 +80,9 @@ class Spinner(Lines):
         failed = isinstance(event, events.StepDone) and event.outcome == "failed"
         if isinstance(event, events.RunChanged) and not self.verbose:
             return event.detail if event.state == "shipped" else None  # the moving line shows the others
-        moving = events.Progress | events.StepDone | events.PointSeen
-        if isinstance(event, moving) and not failed and not self.verbose:
+        if isinstance(event, events.PointSeen):
+            return None
+        if isinstance(event, events.Progress | events.StepDone) and not failed and not self.verbose:
             return None
         return super()._line(event)
 
@@ -72,18 +104,73 @@ class Spinner(Lines):
             self._working = False
             self.pause()
 
+    def _shows_board(self) -> bool:
+        """True while a board is on the screen; called under the lock."""
+        return "_live" in vars(self) and self._live.is_started and self._board
+
     def draw(self) -> None:
-        """Draw the moving line, unless something else has the terminal; called under the lock."""
+        """Draw the moving line or the board, unless something else has the terminal; called locked."""
         if not (self._working and self._free) or self._mid_line or time.monotonic() < self._from_s:
             return
-        from rich.spinner import Spinner as Dots
+        from rich.console import Group
+
+        size = shutil.get_terminal_size()
+        whole, newline, begun = self._held.rpartition(b"\n")
+        board = self._board_lines(size.columns, size.lines, begun)
+        if not board and self._held:
+            self.pause()
+            self._free = True
+            return
+        if not self._live.is_started:
+            self._live.start()
+        self._board, self._held = bool(board), begun
+        shown: RenderableType = Group(*board) if board else self._moving_line(size.columns)
+        self._live.update(shown)
+        if newline:
+            self._live.console.print(_AsItIs(whole + newline), end="", crop=False)
+        else:
+            self._live.refresh()
+        if len(begun) > LONG_LINE_BYTES:
+            self.pause()
+            self._free = True
+
+    def _moving_line(self, width: int) -> RenderableType:
         from rich.text import Text
 
-        if not self._live.is_started:
-            self._dots = Dots("dots")
-            self._live.start()
-        self._dots.update(text=Text(self.activity.line(self._live.console.width - SPINNER_COLUMNS)))
-        self._live.update(self._dots, refresh=True)
+        self._dots.update(text=Text(self.activity.line(width - SPINNER_COLUMNS)))
+        return self._dots
+
+    def _board_lines(self, width: int, height: int, begun: bytes) -> list[RenderableType]:
+        """Return the board, below the line that the script has begun."""
+        if self.activity.verb not in SWEEPS or not self.activity.running:
+            return []
+        from rich.text import Text
+
+        from rain_deploy.cli.show.board import board_lines
+        from rain_deploy.cli.show.columns import cut, one_line
+
+        activity = self.activity
+        board = board_lines(activity.tally, activity.passed_s, width, height, *activity.stays)
+        newest = begun.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")
+        first = [Text(cut(one_line(newest), width))] if board and newest else []
+        return [*first, *board]
+
+    def _show_points(self) -> None:
+        """Leave the points of a run that has ended on the screen."""
+        if self.activity.verb not in SWEEPS:
+            return
+        from rain_deploy.cli.show.board import points_lines
+
+        size = shutil.get_terminal_size()
+        self.pause()
+        for line in points_lines(self.activity.tally, size.columns, min(size.lines - 2, MOST_LINES)):
+            self._live.console.print(line, soft_wrap=True)
+
+    @functools.cached_property
+    def _dots(self) -> Dots:
+        from rich.spinner import Spinner as Dots
+
+        return Dots("dots")
 
     @functools.cached_property
     def _live(self) -> Live:
@@ -92,7 +179,7 @@ class Spinner(Lines):
 
         redirect = False  # the line is paused whenever something is printed
         return Live(
-            console=Console(stderr=True),
+            console=Console(stderr=True, highlight=False),
             auto_refresh=False,
             transient=True,
             redirect_stdout=redirect,
@@ -109,3 +196,20 @@ class Spinner(Lines):
             if "_live" in vars(self):
                 with contextlib.suppress(OSError):
                     self._live.stop()
+            held, self._held = self._held, b""
+            if held:
+                self._mid_line = not held.endswith(b"\n")
+                self._print(held, err=self.script_to_stderr)
+
+
+@dataclass(frozen=True, slots=True)
+class _AsItIs:
+    """The script's output, with every escape sequence that it has."""
+
+    data: bytes
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        from rich.segment import Segment
+
+        yield Segment(self.data.decode("utf-8", "replace"))
+        yield Segment("\x1b[0m")  # a colour that the script left on is not the board's

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rain_deploy.cli.show import text
+from rain_deploy.cli.show import points, text
 from rain_deploy.cli.show.activity import Activity
 from rain_deploy.cli.show.text import OutputLost, echo
 from rain_deploy.core import events
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rain_deploy.node.wire import PointRow
 
+SWEEPS = frozenset({"run", "attach", "sweep"})  # verbs that show the points of a run
 WIDTH = 80  # of a line about a run in a log
 QUIET_S = 20.0
 """After this time without a line, show the next thing that a long step prints, as a sign of life."""
@@ -85,6 +86,7 @@ class Lines(Sink):
 
     def __post_init__(self) -> None:
         self._spoke_s = self.clock()
+        self._ended: set[tuple[int, int]] = set()  # points that had their line
 
     def show(self, event: events.Event) -> None:
         super().show(event)
@@ -103,12 +105,21 @@ class Lines(Sink):
                 return f"{event.host}: {event.stage}: {event.step}: {event.outcome}, {took}"
             case events.Progress() if self.verbose or self.clock() - self._spoke_s > QUIET_S:
                 return f"{event.host}: {event.text}"
-            case events.PointSeen() if self.clock() - self._spoke_s > QUIET_S:
-                return self.activity.line(WIDTH)
+            case events.PointSeen(row):
+                return self._point_line(row)
             case events.RunChanged() if event.state != "finished" or self.verbose:
                 detail = f" ({event.detail})" if event.detail else ""
                 return f"run {event.run}: {event.state}{detail}"  # how it ended is the command's result
         return None
+
+    def _point_line(self, row: PointRow) -> str | None:
+        """Return the line of a point that has ended, once; else, now and then, how far the run is."""
+        key = row.session, row.task
+        ends = row.point and row.state in {"finished", "failed"}
+        if self.activity.verb in SWEEPS and ends and key not in self._ended:
+            self._ended.add(key)
+            return points.line(row)
+        return self.activity.line(WIDTH) if self.clock() - self._spoke_s > QUIET_S else None
 
 
 class JsonLines(Sink):

@@ -67,6 +67,15 @@ def is_terminal(stream: IO[str] | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
+def same_terminal(one: IO[str] | None, other: IO[str] | None) -> bool:
+    """Return whether both streams write to one terminal."""
+    if not (one and other and is_terminal(one) and is_terminal(other)):
+        return False
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(one.fileno()), os.fstat(other.fileno()))
+    return False
+
+
 def clean(text: str) -> str:
     """Return text of others with everything that could steer a terminal shown instead of sent."""
     return "".join(

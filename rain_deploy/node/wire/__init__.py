@@ -281,15 +281,31 @@ class StateLine(RunStatus):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadLine:
+    """How busy the nodes of a run are, by the server node's clock."""
+
+    t: str = "load"
+    now_s: float
+    busy: dict[str, int] = field(default_factory=dict)  # percent of a node's CPUs, by name of the node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndLine:
     """The run is finished and all of it has been sent."""
 
     t: str = "end"
 
 
-FollowLine = OutputLine | PointLine | StateLine | EndLine
+FollowLine = OutputLine | PointLine | StateLine | LoadLine | EndLine
 _LINES: dict[str, type[FollowLine]]
-_LINES = {"out": OutputLine, "err": OutputLine, "point": PointLine, "state": StateLine, "end": EndLine}
+_LINES = {
+    "out": OutputLine,
+    "err": OutputLine,
+    "point": PointLine,
+    "state": StateLine,
+    "load": LoadLine,
+    "end": EndLine,
+}
 
 
 def read_line(text: bytes) -> FollowLine | None:

@@ -1,0 +1,77 @@
+"""The points of a run as a table that fits the screen: the newest and those that run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from rain_deploy.cli.show import text
+from rain_deploy.cli.show.columns import Column, column, cut, fitted
+from rain_deploy.cli.show.points import STYLES, cell
+from rain_deploy.results.points import state_of
+
+if TYPE_CHECKING:
+    from rain_deploy.node.wire import PointRow
+    from rain_deploy.results.tally import Tally
+
+_STATES = {"submitted": "waiting"}
+ALWAYS = 2  # so many parameters are never left out of a narrow table
+
+
+def table_lines(tally: Tally, width: int, height: int) -> list[Text]:
+    """Return the heads, a line for each point, and a last line that counts the points without a line."""
+    rows = _shown(tally, height - 1)
+    head, *lines = fitted(_columns(tally, rows), width)
+    shown = [Text(line, _style(row)) for line, row in zip(lines, rows, strict=True)]
+    return [Text(head, "bold"), *shown, *_rest(tally, rows, width)]
+
+
+def _shown(tally: Tally, room: int) -> list[PointRow]:
+    """Return all points if there is room, else those that ended last, run longest, and come next."""
+    if len(tally.points) <= room:
+        return list(tally.points.values())
+    room -= 1  # for the line that counts the rest
+    running = tally.longest_running(room // 2)
+    rows = [*tally.newest(room - len(running)), *running]
+    waiting = (row for row in tally.points.values() if row.state == "submitted")
+    return [*rows, *(row for _, row in zip(range(room - len(rows)), waiting, strict=False))]
+
+
+def _columns(tally: Tally, rows: Sequence[PointRow]) -> list[Column]:
+    given = list(dict.fromkeys(name for row in rows for name in row.parameters))
+    returned = list(dict.fromkeys(name for row in rows for name in row.values))
+    return [
+        column("NO", (str(tally.number[row.session, row.task]) for row in rows), rank=5, right=True),
+        column("NAME", ("" if row.parameters else row.name or f"task {row.task}" for row in rows)),
+        *(
+            column(
+                name, (cell(row.parameters.get(name)) for row in rows), rank=2 * (at >= ALWAYS), right=True
+            )
+            for at, name in enumerate(given)
+        ),
+        column("VALUE", (cell(row.value) for row in rows), right=True),
+        *(
+            column(name, (cell(row.values.get(name)) for row in rows), rank=3 * (at > 0), right=True)
+            for at, name in enumerate(returned)
+        ),
+        column("STATE", (_STATES.get(row.state) or state_of(row) for row in rows), rank=1),
+        column("NODE", (row.node or "" for row in rows), rank=4),
+        column("TOOK", (text.seconds(_took_s(tally, row)) for row in rows), rank=1, right=True),
+    ]
+
+
+def _took_s(tally: Tally, row: PointRow) -> float | None:
+    return tally.age_s(row) if row.state == "running" else row.duration_s
+
+
+def _style(row: PointRow) -> str:
+    return "dim" if row.cached else STYLES.get(row.state, "")
+
+
+def _rest(tally: Tally, rows: Sequence[PointRow], width: int) -> list[Text]:
+    counts = tally.counts().copy()
+    counts.subtract(row.state for row in rows)
+    states = [f"{number} {_STATES.get(state, state)}" for state, number in counts.items() if number > 0]
+    return [Text(cut(f"… and {', '.join(states)}", width), "dim")] if states else []
