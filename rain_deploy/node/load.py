@@ -20,13 +20,13 @@ def load_line(run: Run, server_dir: Path) -> LoadLine:
     members = load(server_dir / "cluster.json", ClusterConfig) or ClusterConfig(nodes=())
     busy = {}
     database = run.attempt_dir / "log" / "events.db"
-    # Read without a lock, as points.py explains.  A report that is half written is simply not shown.
+    # Read without a lock, as points/events.py explains.  What is half written is not shown.
     uri = f"file:{quote(str(database))}?mode=ro&immutable=1"
-    with contextlib.suppress(sqlite3.Error, ValueError, TypeError, KeyError):
+    with contextlib.suppress(sqlite3.Error, ValueError, TypeError, KeyError, AttributeError):
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
             rows = connection.execute(_NEWEST, (_EVENTS,)).fetchall()
         for (text,) in rows:
             report = json.loads(text)
-            cores = report["cpu_usage"]
-            busy[member_name(members.nodes, report["governor"])] = round(sum(cores) / len(cores))
+            if cores := report["cpu_usage"]:  # the first report of a governor has none
+                busy[member_name(members.nodes, report["governor"])] = round(sum(cores) / len(cores))
     return LoadLine(now_s=time.time(), busy=busy)

@@ -45,6 +45,7 @@ class Spinner(Lines):
     _free: bool = True  # False while a question or another program has the terminal
     _mid_line: bool = False  # the script has begun a line and not ended it: it must not be overwritten
     _from_s: float = 0.0  # the line is not drawn before
+    _live: Live | None = None  # while something is drawn
     _board: bool = False  # the board was drawn, not the line
     _held: bytes = b""  # the script's output that is not on the screen yet
 
@@ -61,9 +62,9 @@ class Spinner(Lines):
 
     def _show_output(self, event: events.ScriptOutput) -> None:
         here = self.script_to_stderr or event.stream == "stderr" or self.shares_terminal()
-        if not here:
+        if not here and text.is_file(sys.stdout):
             self._print(event.data, err=False)
-        elif self._shows_board():
+        elif here and self._shows_board():
             self._held += event.data
             if len(self._held) > HELD_BYTES:
                 self.draw()
@@ -106,7 +107,7 @@ class Spinner(Lines):
 
     def _shows_board(self) -> bool:
         """True while a board is on the screen; called under the lock."""
-        return "_live" in vars(self) and self._live.is_started and self._board
+        return self._live is not None and self._board
 
     def draw(self) -> None:
         """Draw the moving line or the board, unless something else has the terminal; called locked."""
@@ -121,15 +122,14 @@ class Spinner(Lines):
             self.pause()
             self._free = True
             return
-        if not self._live.is_started:
-            self._live.start()
+        live = self._live or self._started()
         self._board, self._held = bool(board), begun
         shown: RenderableType = Group(*board) if board else self._moving_line(size.columns)
-        self._live.update(shown)
+        live.update(shown)
         if newline:
-            self._live.console.print(_AsItIs(whole + newline), end="", crop=False)
+            self._console.print(_AsItIs(whole + newline), end="", crop=False)
         else:
-            self._live.refresh()
+            live.refresh()
         if len(begun) > LONG_LINE_BYTES:
             self.pause()
             self._free = True
@@ -164,7 +164,7 @@ class Spinner(Lines):
         size = shutil.get_terminal_size()
         self.pause()
         for line in points_lines(self.activity.tally, size.columns, min(size.lines - 2, MOST_LINES)):
-            self._live.console.print(line, soft_wrap=True)
+            self._console.print(line, soft_wrap=True)
 
     @functools.cached_property
     def _dots(self) -> Dots:
@@ -173,18 +173,25 @@ class Spinner(Lines):
         return Dots("dots")
 
     @functools.cached_property
-    def _live(self) -> Live:
+    def _console(self) -> Console:
         from rich.console import Console
+
+        return Console(stderr=True, highlight=False)
+
+    def _started(self) -> Live:
+        """Begin to draw.  Each time it is another Live: one that was stopped would erase what came after."""
         from rich.live import Live
 
         redirect = False  # the line is paused whenever something is printed
-        return Live(
-            console=Console(stderr=True, highlight=False),
+        self._live = Live(
+            console=self._console,
             auto_refresh=False,
             transient=True,
             redirect_stdout=redirect,
             redirect_stderr=redirect,
         )
+        self._live.start()
+        return self._live
 
     def resume(self) -> None:
         with self._lock:
@@ -193,9 +200,10 @@ class Spinner(Lines):
     def pause(self) -> None:
         with self._lock:
             self._free = False
-            if "_live" in vars(self):
+            live, self._live = self._live, None
+            if live:
                 with contextlib.suppress(OSError):
-                    self._live.stop()
+                    live.stop()
             held, self._held = self._held, b""
             if held:
                 self._mid_line = not held.endswith(b"\n")

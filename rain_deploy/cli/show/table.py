@@ -43,22 +43,22 @@ def _columns(tally: Tally, rows: Sequence[PointRow]) -> list[Column]:
     given = list(dict.fromkeys(name for row in rows for name in row.parameters))
     returned = list(dict.fromkeys(name for row in rows for name in row.values))
     return [
-        column("NO", (str(tally.number[row.session, row.task]) for row in rows), rank=5, right=True),
+        column("NO", (str(tally.number[row.session, row.task]) for row in rows), rank=6, right=True),
         column("NAME", ("" if row.parameters else row.name or f"task {row.task}" for row in rows)),
         *(
             column(
-                name, (cell(row.parameters.get(name)) for row in rows), rank=2 * (at >= ALWAYS), right=True
+                name, (cell(row.parameters.get(name)) for row in rows), rank=3 * (at >= ALWAYS), right=True
             )
             for at, name in enumerate(given)
         ),
         column("VALUE", (cell(row.value) for row in rows), right=True),
         *(
-            column(name, (cell(row.values.get(name)) for row in rows), rank=3 * (at > 0), right=True)
+            column(name, (cell(row.values.get(name)) for row in rows), rank=4 * (at > 0), right=True)
             for at, name in enumerate(returned)
         ),
         column("STATE", (_STATES.get(row.state) or state_of(row) for row in rows), rank=1),
-        column("NODE", (row.node or "" for row in rows), rank=4),
-        column("TOOK", (text.seconds(_took_s(tally, row)) for row in rows), rank=1, right=True),
+        column("NODE", (row.node or "" for row in rows), rank=5),
+        column("TOOK", (text.seconds(_took_s(tally, row)) for row in rows), rank=2, right=True),
     ]
 
 

@@ -67,6 +67,13 @@ def is_terminal(stream: IO[str] | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
+def is_file(stream: IO[str] | None) -> bool:
+    """Return whether a stream goes to a file: a pipe may lead to the terminal, as that to ``tee``."""
+    with contextlib.suppress(OSError, ValueError):
+        return stream is not None and stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    return False
+
+
 def same_terminal(one: IO[str] | None, other: IO[str] | None) -> bool:
     """Return whether both streams write to one terminal."""
     if not (one and other and is_terminal(one) and is_terminal(other)):
