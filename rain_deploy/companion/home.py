@@ -27,6 +27,7 @@ MOST_OUTPUT_BYTES = 65_536
 MOST_FILES_BYTES = 4_000_000  # of figures as well as of files
 MOST_LINES = 100  # about what was left
 _HEADER_BYTES = 1024  # what a small file takes in a tar besides its content, or nearly so
+_library = ctypes.CDLL(None)
 
 
 class Home:
@@ -34,7 +35,7 @@ class Home:
 
     def __init__(self, executor: Any) -> None:
         self._root = Path(os.path.realpath(executor.task_path))
-        self._figures = self._root.parent / "figures"
+        self._figures = f"{self._root.parent}/figures"
         self._starts: list[int] = []
         self._cwd, self._mirror = ".", None
         with FailOpen("finding the run's files for its tasks"):
@@ -68,7 +69,7 @@ class Home:
             module.remove_dir_content, executor.task_path = empty, task_path
 
     def _prepare(self, context: Any) -> None:
-        os.environ["RAIN_DEPLOY_FIGURES"] = str(self._figures)
+        os.environ["RAIN_DEPLOY_FIGURES"] = self._figures
         shutil.rmtree(self._figures, ignore_errors=True)  # of a task that failed hard
         _flush()
         self._starts = [_size(descriptor) for descriptor in (1, 2)]
@@ -104,12 +105,13 @@ class Home:
         return _read(1, self._starts[0], MOST_OUTPUT_BYTES - len(errors)) + errors
 
     def _pack_figures(self, packed: "_Tar") -> None:
-        if figures := sys.modules.get(f"{__package__}.figures"):
-            figures.keep_and_close()
-        if self._figures.exists():
-            names = sorted(path.name for path in self._figures.iterdir() if not path.name.startswith("."))
-            packed.add_files("figures", self._figures, names)
-            shutil.rmtree(self._figures)
+        if ours := sys.modules.get(f"{__package__}.figures"):
+            ours.keep_and_close()
+        figures = Path(self._figures)
+        if figures.exists():
+            names = sorted(path.name for path in figures.iterdir() if not path.name.startswith("."))
+            packed.add_files("figures", figures, names)
+            shutil.rmtree(figures)
 
     def _pack_files(self, packed: "_Tar") -> None:
         if not self._mirror:
@@ -164,7 +166,7 @@ class _Tar:
 def _flush() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    ctypes.CDLL(None).fflush(None)  # what libraries print
+    _library.fflush(None)  # what libraries print
 
 
 def _size(descriptor: int) -> int:
