@@ -11,7 +11,7 @@ from .wire import LeftKind, LeftOut
 
 TOP = ("state.json", "stdout.log", "stderr.log", "points.jsonl", "details.jsonl")
 """The state comes first: once it says that the run is finished, what is read after it is complete."""
-_TREES = ("attempts", "figures", "files")
+_TREES = ("attempts", "figures", "files", "tasks")
 _LEFT_OUT = "__pycache__"  # Python writes it, and it is of no use anywhere else
 _NO_CONTENT = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 

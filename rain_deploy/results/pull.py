@@ -50,7 +50,9 @@ MakeReport = Callable[[Path], bytes]
 """Returns the report of a results directory, or nothing.  Raises NoReport."""
 ATTEMPTS = 3  # how many connections may be lost before a pull fails
 _STATE, _ROWS, _DETAILS = "state.json", "points.jsonl", "details.jsonl"
-_TOP = frozenset({"stdout.log", "stderr.log", _ROWS, _DETAILS, _STATE, LEFT, "figures", "attempts", "files"})
+_TOP = frozenset(
+    {"stdout.log", "stderr.log", _ROWS, _DETAILS, _STATE, LEFT, "figures", "attempts", "files", "tasks"}
+)
 _LONGEST_STATE_BYTES = 1 << 24
 
 

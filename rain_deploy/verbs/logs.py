@@ -1,4 +1,4 @@
-"""``logs``: what a script or a node printed."""
+"""``logs``: what a script, one of its tasks, or a node printed."""
 
 import enum
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ from rain_deploy.cluster.power import awake
 from rain_deploy.core.events import Result
 from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError
+from rain_deploy.results.details import find_task, name_of
+from rain_deploy.results.points import ENDED, parse_rows
 from rain_deploy.runs.follow import follow as follow_run
 from rain_deploy.runs.states import find_run, holder, run_file
 
@@ -33,6 +35,11 @@ find "$@" -type f -size +0 \( -name '*.log' -o -path '*/log/executors/*' \) -pri
 """Prints what each service, and each process in which tasks ran, has printed; the newest last."""
 
 
+_TASK_LOG = """
+for place in "$0" "$0"-*; do [ ! -e "$place/output.log" ] || cat -- "$place/output.log"; done
+"""
+
+
 class NodeLog(enum.StrEnum):
     """A log of a node; the services are the governor, its keeper and, on the server node, the server's."""
 
@@ -46,11 +53,12 @@ class LogsResult(Result):
     """``logs``: with ``follow`` the text went through ScriptOutput events and the fields are empty."""
 
     cluster: str
-    source: str  # ``script``, ``governor``, ``boot`` or ``install``
+    source: str  # ``script``, ``task``, ``governor``, ``boot`` or ``install``
     run: str = ""
     node: str = ""
     stdout: bytes = b""
     stderr: bytes = b""
+    task: str = ""
 
 
 def script_log(ctx: Context, name: str, run: str | None = None, *, follow: bool = False) -> LogsResult:
@@ -62,6 +70,30 @@ def script_log(ctx: Context, name: str, run: str | None = None, *, follow: bool 
         return LogsResult(cluster=name, source="script", run=record.id)
     out, err = (run_file(ctx, cluster, record, log) for log in ("stdout.log", "stderr.log"))
     return LogsResult(cluster=name, source="script", run=record.id, stdout=out, stderr=err)
+
+
+def task_log(ctx: Context, name: str, task: str, run: str | None = None) -> LogsResult:
+    """Return what a task printed.  Raises InputError if there is no such task, or if it has not ended."""
+    record = find_run(ctx, name, run)
+    cluster = holder(ctx, record)
+    try:
+        _, row = find_task(parse_rows(run_file(ctx, cluster, record, "points.jsonl").splitlines()), task)
+    except InputError as error:
+        error.next_step = error.next_step or f"rain-deploy points {record.id} -c {name}"
+        raise
+    if row.state not in ENDED:
+        message = f"{name_of(row)} is {row.state}; what it prints comes when it ends"
+        raise InputError(message, next_step=f"rain-deploy logs --node N -c {name} shows it now")
+    place = f"tasks/{row.session}-{row.task}"
+    if cluster:
+        command = Command(("sh", "-c", _TASK_LOG, f"{cluster.layout.run(record.id)}/{place}"))
+        out = ctx.transport.run(cluster.server.host, command).stdout
+    else:
+        places = (record.out / place, *record.out.glob(f"{place}-*"))
+        out = b"".join((one / "output.log").read_bytes() for one in places if (one / "output.log").exists())
+    return LogsResult(
+        cluster=name, source="task", run=record.id, task=name_of(row), node=row.node or "", stdout=out
+    )
 
 
 def node_log(ctx: Context, name: str, number: int | None, log: NodeLog) -> LogsResult:

@@ -80,11 +80,14 @@ def _contents(data: bytes) -> dict[str, bytes | None]:
 def test_what_was_shipped_and_not_changed_stays(run: Run) -> None:
     (run.path / "files" / "out.txt").write_text("new")
     (run.path / "files" / "data" / "in.csv").write_text("1,2,3")
+    (run.path / "tasks" / "1-7-lr=1").mkdir(parents=True)
+    (run.path / "tasks" / "1-7-lr=1" / "output.log").write_text("of a task")
     names = list(_contents(_packed(run)))
     assert set(names[:-2]) == {
         "stdout.log",
         "stderr.log",
         "figures/figure-1.png",
+        "tasks/1-7-lr=1/output.log",
         "files/out.txt",
         "files/data/in.csv",
     }

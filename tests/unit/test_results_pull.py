@@ -45,6 +45,7 @@ FILES = {
     "figures/figure-1.svg": b"svg",
     "files/model/weights.bin": bytes(range(256)) * 40,
     "attempts/1/stdout.log": b"earlier\n",
+    "tasks/1-7-lr=1/output.log": b"of a task\n",
 }
 
 

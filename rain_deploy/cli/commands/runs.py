@@ -210,23 +210,36 @@ def report_command(session: Session, *, run: str | None) -> Shown:
     return result, [f"report: {text.near(result.path)}"]
 
 
-@verb("logs -f", "logs --node 2 --install")
+@verb("logs -f", "logs --task lr=0.1", "logs --node 2 --install")
 @run_argument
 @option("-f", "--follow", is_flag=True, help="Keep printing until the run ends.")
+@option("--task", metavar="POINT", help="Show what this task printed, by its number, name or parameters.")
 @option("--node", kind=NODE, metavar="N", help="Show the logs of the governor on this node.")
 @option("--boot", is_flag=True, help="Show what a rented machine printed when it first booted.")
 @option("--install", is_flag=True, help="Show what the installation printed.")
 def logs_command(
-    session: Session, *, run: str | None, follow: bool, node: int | None, boot: bool, install: bool
+    session: Session,
+    *,
+    run: str | None,
+    follow: bool,
+    task: str | None,
+    node: int | None,
+    boot: bool,
+    install: bool,
 ) -> Shown:
-    """Show what the script of RUN (default: the last) printed, or a node's log."""
-    from rain_deploy.verbs.logs import NodeLog, node_log, script_log
+    """Show what the script of RUN (default: the last) printed, one of its tasks, or a node's log."""
+    from rain_deploy.verbs.logs import NodeLog, node_log, script_log, task_log
 
-    if follow and (node is not None or boot or install):
-        raise click.UsageError("--follow follows the script; leave out --node, --boot and --install")
+    of_node = node is not None or boot or install
+    if follow and (of_node or task):
+        raise click.UsageError("--follow follows the script; leave out --task, --node, --boot and --install")
     if boot and install:
         raise click.UsageError("--boot and --install are two logs; name one")
-    if node is None and not boot and not install:
+    if task and of_node:
+        raise click.UsageError("--task is a log of a run; leave out --node, --boot and --install")
+    if task:
+        result = session.call(task_log, session.cluster, task, run)
+    elif not of_node:
         result = session.call(script_log, session.cluster, run, follow=follow)
     else:
         log = NodeLog.BOOT if boot else NodeLog.INSTALL if install else NodeLog.SERVICES

@@ -1,0 +1,54 @@
+"""``logs --task``: what one task printed, from the node or from the results."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rain_deploy.core.run import RunState
+from rain_deploy.errors import InputError
+from rain_deploy.verbs.logs import task_log
+from tests.unit.test_explain import Home, home
+
+__all__ = ["home"]
+
+
+def printed(home: Home, place: str, text: str) -> None:
+    path = home.directory / "tasks" / place / "output.log"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_task_is_named_as_in_the_table(home: Home, gone: bool) -> None:
+    home.row(11, 0.7, "finished", node="node-2")
+    printed(home, "1-11-train-lr=0.7", "mine\n")
+    printed(home, "1-112-train", "another's\n")
+    printed(home, "1-1", "another's\n")
+    if gone:
+        home.record.out.parent.mkdir()
+        home.directory.rename(home.record.out)
+        home.ctx.store.save_run(replace(home.record, state=RunState.FINISHED, pulled=True))
+        home.ctx.store.forget_cluster(home.cluster)
+    found = task_log(home.ctx, "one", "lr=0.7")
+    assert (found.source, found.stdout, found.node) == ("task", b"mine\n", "node-2")
+    assert found.task.startswith("train lr=0.7")
+
+
+def test_a_task_that_printed_nothing_has_an_empty_log(home: Home) -> None:
+    home.row(11, 0.7, "failed")
+    assert task_log(home.ctx, "one", "lr=0.7").stdout == b""
+
+
+def test_a_task_that_runs_is_in_the_nodes_log(home: Home) -> None:
+    home.row(11, 0.7, "running")
+    with pytest.raises(InputError, match=r"lr=0.7.* is running; what it prints comes when it ends") as caught:
+        task_log(home.ctx, "one", "lr=0.7")
+    assert "logs --node" in str(caught.value.next_step)
+
+
+def test_an_unknown_task_is_told_where_to_look(home: Home) -> None:
+    with pytest.raises(InputError, match="there is no point lr=9") as caught:
+        task_log(home.ctx, "one", "lr=9")
+    assert caught.value.next_step == "rain-deploy points r1 -c one"
