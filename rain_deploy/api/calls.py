@@ -82,6 +82,7 @@ class _ScriptKeywords(Common, total=False):
     env: Mapping[str, str] | None
     timeout: float | str | None
     fresh: bool | None
+    fail_fast: bool | None
     companion: bool | None
     wait: bool | None
     out: Place | None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import TracebackType
 
 _FRAME = re.compile(r'  File "([^"]*)", line \d+')
-_RAIN = re.compile(r"/site-packages/rain/")
+_RAIN = re.compile(r"/site-packages/rain/|/rain_deploy_companion/")
 
 
 def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

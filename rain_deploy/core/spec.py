@@ -76,6 +76,7 @@ class RunSpec:
     detach: bool = False
     function: FunctionScript | None = None
     fresh: bool = False  # take no result from the journal
+    fail_fast: bool = False  # Rain's own behaviour: the first task that fails ends its session
     then_off: bool = False  # every node powers itself off once the run has ended
 
 

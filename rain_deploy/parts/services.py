@@ -191,6 +191,7 @@ def ship_stage(
         companion=spec.companion,
         restarts=RESTARTS if spec.companion else 0,  # without it, the script behaves as on bare Rain
         fresh=spec.fresh,
+        fail_fast=spec.fail_fast,
         then_off=spec.then_off,
         live=live,
         nodes=nodes,

@@ -147,6 +147,7 @@ class Attempt:
             "RAIN_DEPLOY_SERVER": f"{self._config.address}:{run.about.port}",
             "RAIN_DEPLOY_FIGURES": str(run.path / "figures"),
             "RAIN_DEPLOY_SCRIPT": "1",
+            "RAIN_DEPLOY_FAIL_FAST": "1" if run.about.fail_fast else "",
             "RAIN_DEPLOY_SWEEP": sweep_id(run, self._config) if run.about.companion else "",
             **run.env(self._config.code),
         }

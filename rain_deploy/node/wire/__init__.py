@@ -110,6 +110,7 @@ class RunDescription:
     companion: bool = False
     restarts: int = RESTARTS  # 0: the run ends with the engine
     fresh: bool = False  # True: it takes no result from the journal, but still stores its own
+    fail_fast: bool = False  # True: a task that fails ends its session, as on bare Rain
     then_off: bool = False
     live: tuple[str, ...] = ()  # runs that were not finished when this one was shipped
     nodes: tuple[str, ...] = ()  # names of the nodes that have the run; others may have joined since
