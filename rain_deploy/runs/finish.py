@@ -57,6 +57,7 @@ class RunResult(Result):
     detached: bool = False
     pulled: bool = True  # False: the results are on the server node, which is off, gone or still at it
     message: str = ""
+    attempt: int = 1  # how often its script was started; what earlier attempts left is in attempts/
     limit_s: float | None = None  # when the machines power themselves off; None: never
     off_s: float | None = None  # with --then-off, the hour at which all machines are off at the latest
     warnings: tuple[str, ...] = ()  # what the run may have missed, and what of it was lost; one sentence each
@@ -157,6 +158,7 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
         seconds=(status.ended_s or time.time()) - status.started_s if status.started_s else 0.0,
         pulled=False,
         message=status.message,
+        attempt=status.attempt,
         limit_s=cluster.limit_s,
         off_s=all_off_s(cluster, status.ended_s, time.time()) if record.then_off else None,
     )

@@ -48,6 +48,7 @@ class RunLine:
     results_dir: Path
     pulled: bool
     message: str = ""  # why it ended so, if the outcome does not say it
+    attempt: int = 1  # how often its script was started; more than once after the loss of a node or of Rain
 
 
 def find_run(ctx: Context, cluster: str, run: str | None) -> RunRecord:
@@ -197,6 +198,7 @@ def run_line(record: RunRecord, status: RunStatus | None = None, over: str = "")
         results_dir=record.out,
         pulled=record.pulled,
         message=known.message,
+        attempt=known.attempt,
     )
 
 

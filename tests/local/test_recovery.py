@@ -135,3 +135,65 @@ def test_the_supervisor_may_be_killed_too(cluster: NodeCluster, tmp_path: Path, 
     time.sleep(wait_s)
     kill(*cluster.processes(1, "supervisor"))
     assert_went_on(run_dir, cluster.finish(run_dir))
+
+
+KILLS_ITSELF = "import os; print('said', flush=True); os.kill(os.getpid(), 9)"
+
+
+def test_a_cancel_ends_the_pause_before_an_attempt(cluster: NodeCluster) -> None:
+    run_dir = cluster.run("cancelled", KILLS_ITSELF, restarts=5)
+    wait_for(lambda: len(state(run_dir).get("events", ())) == 4, 60, lambda: str(state(run_dir)))
+    asked_s = time.time()
+    assert cluster.call("cancel", run_dir).returncode == 0
+    status = cluster.finish(run_dir)
+    assert (status["outcome"], status["attempt"], status["exit_code"]) == ("cancelled", 4, -9)
+    assert time.time() - asked_s < 5, "of a pause of 8 s"
+    assert (run_dir / "stdout.log").read_text() == "said\n"
+
+
+def test_the_time_limit_of_a_run_counts_over_its_attempts(cluster: NodeCluster) -> None:
+    run_dir = cluster.run("timeout", KILLS_ITSELF, restarts=5, timeout_s=5.0)
+    status = cluster.finish(run_dir)
+    assert status["outcome"] == "timeout"
+    assert 5 < time.time() - status["started_s"] < 15
+    assert (run_dir / "stdout.log").read_text() == "said\n", "of the last attempt that had a script"
+
+
+def test_a_script_that_is_killed_again_and_again_is_given_up(cluster: NodeCluster) -> None:
+    run_dir = cluster.run("again", "import os; os.kill(os.getpid(), 9)", restarts=2)
+    status = cluster.finish(run_dir)
+    assert (status["outcome"], status["exit_code"], status["attempt"]) == ("lost", -9, 3)
+    assert status["message"].endswith("; 3 attempts were lost")
+    assert sorted(path.name for path in (run_dir / "attempts").iterdir()) == ["1", "2"]
+    assert not (run_dir / "shipped").exists()
+
+
+def test_an_end_of_its_own_is_no_loss(cluster: NodeCluster) -> None:
+    for name, line, exit_code in (("term", "os.kill(os.getpid(), 15)", -15), ("exit", "os._exit(3)", 3)):
+        status = cluster.finish(cluster.run(name, f"import os; {line}", restarts=5))
+        assert (status["outcome"], status["exit_code"], status["attempt"]) == ("failed", exit_code, 1)
+
+
+@pytest.mark.slow
+def test_a_silent_governor_is_lost_and_changes_nothing_when_it_comes_back(
+    cluster: NodeCluster, tmp_path: Path
+) -> None:
+    run_dir = begin(cluster, tmp_path / "silent")
+    silent = cluster.program(2, "rain governor")
+    stopped_s = time.time()
+    os.killpg(silent, signal.SIGSTOP)
+    try:
+        wait_for(lambda: state(run_dir)["attempt"] == 2, 90, lambda: str(state(run_dir)))
+        wait_for(lambda: state(run_dir)["state"] == "running", 30, lambda: str(state(run_dir)))
+        assert time.time() - stopped_s < 90
+        assert state(run_dir)["nodes"] == ["node-1"]
+    finally:
+        os.killpg(silent, signal.SIGCONT)
+    status = cluster.finish(run_dir)
+    assert_went_on(run_dir, {**status, "events": status["events"][:1]})
+    said = "node-2 was lost (nothing was heard from its governor for 45 s)"
+    assert status["events"][0]["message"].startswith(said)
+    assert silent not in cluster.processes(2)
+    log = (run_dir / "epochs" / "2" / "server.log").read_text()
+    assert "panicked" not in log
+    assert log.count("registered as governor") == 2, "node-1, and the governor that node-2's keeper started"

@@ -173,7 +173,7 @@ def test_a_script_that_raises_leaves_pythons_own_traceback_and_all_it_had_made(
 
 
 @pytest.mark.parametrize(
-    ("line", "exit_code"), [("sys.exit(7)", 7), ("os.kill(os.getpid(), 9)", -9), ("sys.exit('why')", 1)]
+    ("line", "exit_code"), [("sys.exit(7)", 7), ("os.kill(os.getpid(), 15)", -15), ("sys.exit('why')", 1)]
 )
 def test_the_scripts_own_exit_code_is_told(
     shared: LocalCluster, tmp_path: Path, line: str, exit_code: int
@@ -216,7 +216,15 @@ def test_a_run_leaves_no_process_and_no_variables_of_its_own(shared: LocalCluste
     assert list(shared.directory.rglob("env.json")) == []
 
 
-def test_a_governor_that_is_killed_in_mid_run_ends_it_with_the_engine_named(
+def test_without_the_companion_a_script_that_is_killed_has_failed(
+    shared: LocalCluster, tmp_path: Path
+) -> None:
+    (tmp_path / "ends.py").write_text("import os; os.kill(os.getpid(), 9)")
+    told = shared("run", "--json", "--no-companion", "ends.py")
+    assert (told.exit_code, told.result["exit_code"], told.result["outcome"]) == (41, -9, "failed")
+
+
+def test_without_the_companion_a_governor_that_is_killed_in_mid_run_ends_it(
     shared: LocalCluster, tmp_path: Path
 ) -> None:
     (tmp_path / "long.py").write_text(
@@ -224,7 +232,7 @@ def test_a_governor_that_is_killed_in_mid_run_ends_it_with_the_engine_named(
             "session.submit()", "session.submit(); print('on')"
         )
     )
-    run = shared.start("run", "--json", "long.py")
+    run = shared.start("run", "--json", "--no-companion", "long.py")
     run.wait_for("on\n")
     for pid in shared.processes(2, "governor"):
         os.kill(pid, signal.SIGKILL)
@@ -232,3 +240,27 @@ def test_a_governor_that_is_killed_in_mid_run_ends_it_with_the_engine_named(
     assert (told.exit_code, told.result["outcome"]) == (40, "engine")
     assert "node-2" in told.error["message"]
     shared.await_governors(2)
+
+
+def test_a_run_goes_on_after_the_loss_of_a_governor_and_says_so(shared: LocalCluster, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    script = SQUARES.replace("time.sleep(0.05)", f"time.sleep(0 if os.path.exists({str(mark)!r}) else 60)")
+    begin = f"import os, sys; print('on'); print(os.path.exists({str(mark)!r})); open('made', 'w').close()\n"
+    (tmp_path / "long.py").write_text(begin + script)
+    run = shared.start("run", "long.py")
+    run.wait_for("False\n")
+    mark.touch()
+    for pid in shared.processes(2, "governor"):
+        os.kill(pid, signal.SIGKILL)
+    told = run.ended()
+    assert told.exit_code == 0, told
+    assert (
+        told.stderr.count("node-2 was lost (the connection to its governor closed); attempt 2 starts\n") == 1
+    )
+    assert told.stderr.count("attempt 2 prints something else; its stdout starts again\n") == 1
+    out = next((tmp_path / "results").iterdir())
+    assert told.stdout.startswith("on\nFalse\n" + (out / "stdout.log").read_text())
+    assert (out / "attempts/1/stdout.log").read_text() == "on\nFalse\n"
+    assert {path.name for path in (out / "attempts/1/files").iterdir()} == {"made"}
+    assert json.loads((out / "manifest.json").read_text())["attempts"] == 2
+    assert verify(out) == ()

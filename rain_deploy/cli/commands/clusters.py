@@ -183,7 +183,8 @@ def status_command(session: Session, *, check: bool) -> Shown:
 
     result = session.call(status, session.cluster, check=check)
     run, rain, costs = result.run, "Rain does not answer", []
-    why = f" ({run.message})" if run and run.message else ""
+    why = f" (attempt {run.attempt})" if run and run.attempt > 1 else ""
+    why += f" ({run.message})" if run and run.message else ""
     where = f"{result.provider} {result.zone}".rstrip()
     if result.governors is not None:
         rain = f"{count(result.governors, 'governor')} registered with Rain"

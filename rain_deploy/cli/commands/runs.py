@@ -39,13 +39,14 @@ def run_text(result: RunResult) -> text.Text:
         return [head, "results: not pulled" if result.outcome == "lost" else results, *ends]
     states = ", ".join(f"{number} {state}" for state, number in result.point_states.items())
     each = f" ({states})" if len(result.point_states) > 1 else ""
+    again = f" in attempt {result.attempt}" if result.attempt > 1 else ""
     brought = [
         count(result.figures, "figure") if result.figures else "",
         count(result.points, "point") + each if result.points else "",
         f"{count(result.files, 'file')} written by the script" if result.files else "",
     ]
     return [
-        f"run {result.run}: {result.outcome or result.state}, {text.seconds(result.seconds)}",
+        f"run {result.run}: {result.outcome or result.state}{again}, {text.seconds(result.seconds)}",
         f"results: {text.near(result.results_dir)}",
         *([f"report: {text.near(result.results_dir / 'report.html')}"] if result.report else []),
         "  " + (", ".join(filter(None, brought)) or "only what it printed: stdout.log, stderr.log"),
@@ -130,7 +131,8 @@ def state_text(run: RunLine) -> str:
     """Return how a run stands: ``running``, ``failed, exit code 1``; no number of one that was ended."""
     code = run.exit_code if run.outcome == "failed" else None
     number = f", exit code {code}" if code and code > 0 else f", signal {-code}" if code else ""
-    return f"{run.outcome or run.state}{number}"
+    attempt = f", attempt {run.attempt}" if run.attempt > 1 else ""
+    return f"{run.outcome or run.state}{number}{attempt}"
 
 
 @verb("runs", "runs -c mine --json")

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from .notes import MissNote, TaskEnd, TaskNote, ValueNote
 from .table import Points
 
 Note = TypeVar("Note")
+_SIGNS_OF_LIFE = frozenset({"GovernorNew", "Monitoring"})  # the second every 5 s
 _NONSENSE = (ValueError, OverflowError)  # raised by notes of a wrong shape: user code can write them too
 
 
@@ -25,6 +27,7 @@ class Recorder:
         self._database = run.attempt_dir / "log" / "events.db"
         self._output = run.path / "points.jsonl"
         self._last_id = 0
+        self._heard: dict[str, float] = {}  # when the log last had something of a governor
         notes = run.path / "companion"
         self._tasks, self._misses = Tail(notes / "tasks.jsonl"), Tail(notes / "misses.jsonl")
         self._ends, self._values = Tail(notes / "ends.jsonl"), Tail(notes / "values.jsonl")
@@ -51,11 +54,18 @@ class Recorder:
         while events := read_events(self._database, self._last_id):
             for event in events:
                 self.points.apply(event)
+                if event.kind in _SIGNS_OF_LIFE:
+                    self._heard[str(event.data.get("governor"))] = time.monotonic()
             self._last_id = events[-1].id
         self._take(self._misses, MissNote, self._details.note_miss)
         self._take(self._ends, TaskEnd, self.points.note_end)
         self._take(self._values, ValueNote, self.points.note_value)
         self._write()
+
+    def silent(self, limit_s: float) -> tuple[str, ...]:
+        """Return the governors of which Rain's event log has had nothing for so long."""
+        now_s = time.monotonic()  # it stands still while the machine is suspended
+        return tuple(governor for governor, heard_s in self._heard.items() if now_s - heard_s > limit_s)
 
     def close(self, why: str) -> None:
         """Append an end of every task that has none, because the run has ended.  Raises OSError."""

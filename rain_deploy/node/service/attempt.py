@@ -25,6 +25,8 @@ _ENGINE_NOTICE_S = 0.3  # how long to wait for the server's end after a failed s
 _GOVERNORS_DEADLINE_S = 30.0
 _AGAIN_DEADLINE_S = 10.0  # the same, in an attempt that follows a loss: the others are used without them
 _TASK_FAILED = "rain.common.errors.TaskException: "
+_SILENCE_S = 45.0
+"""After so long without a word a governor is lost: a connection that broke silently stays open for hours."""
 _LOG_SETTLES_S = 1.5  # Rain writes its event log once a second
 Ending = tuple[Outcome, str]  # how a run ended, with a message
 
@@ -112,7 +114,8 @@ class Attempt:
         run.update(nodes=tuple(sorted(registered)), missing=missing)
         least = 1 if self._again else run.about.min_nodes or len(self._expected)
         if len(registered) < least:
-            return Outcome.ENGINE, f"governors that did not register: {', '.join(missing)}"
+            again = "; `rain-deploy up` starts what is missing" if self._again else ""
+            return Outcome.ENGINE, f"governors that did not register: {', '.join(missing)}{again}"
         if self._again and missing:
             run.report(f"attempt {run.status().attempt} goes on without {', '.join(missing)}")
         self._start_job()
@@ -168,7 +171,7 @@ class Attempt:
         recorded_s = 0.0
         ended: Ending | Loss | None = None
         while job and not run.script_end and job.alive():
-            if ended := self._reason_to_end(job, server):
+            if ended := self._reason_to_end(job, server) or self._silence(recorder):
                 # Not the job: it records how the script ended.
                 end(lambda: [one for one in script() if one != job], grace_s=_TERM_GRACE_S, deadline_s=15.0)
                 wait_until(lambda: not job.alive(), 2.0)
@@ -189,9 +192,8 @@ class Attempt:
         if server is None or wait_until(lambda: not server.alive(), _ENGINE_NOTICE_S):
             return self._engine_died()
         if exit_code == -signal.SIGKILL:
-            return Loss(
-                "the script was killed (SIGKILL), as the system does when memory is short", Outcome.LOST
-            )
+            why = "the script was killed (SIGKILL), as the system does when memory is short"
+            return Loss(why, Outcome.LOST if run.about.restarts else Outcome.FAILED)
         return Outcome.FAILED, f"the script ended with exit code {exit_code}"
 
     def _reason_to_end(self, job: Process, server: Process | None) -> Ending | Loss | None:
@@ -202,6 +204,13 @@ class Attempt:
             end = self._run.script_end
             return None if end and end.exit_code == 0 else self._engine_died()
         return None
+
+    def _silence(self, recorder: Recorder) -> Loss | None:
+        """Return a loss if a governor has been silent for too long, though its connection is open."""
+        if not (silent := recorder.silent(_SILENCE_S)):
+            return None
+        nodes = ", ".join(sorted(map(self._node_name, silent)))
+        return Loss(f"{nodes} was lost (nothing was heard from its governor for {_SILENCE_S:.0f} s)")
 
     def _engine_died(self) -> Ending | Loss:
         """Return how a run ended whose server is gone; a failed task may have ended the script before.

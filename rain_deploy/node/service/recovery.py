@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import distributions
-from pathlib import Path
 
 from ..files import installed, load, member_name, write_json
 from ..points.recorder import Recorder
@@ -15,12 +14,11 @@ from ..run import Run, Script
 from ..wire import ClusterConfig, Outcome, RunState
 from . import engine
 from .attempt import Attempt, Ending, Host, Loss
+from .outputs import LEFT, bring_back, clean_files, copy_tree, set_aside
 from .process import end, scan
 
 _SHOWN = {"rain-python": "rain", "tensorflow": "tensorflow", "tensorflow-cpu": "tensorflow"}
 """Names of distributions whose versions a run records, and how it calls them."""
-_OUTPUTS = ("files", "figures", "companion", "stdout.log", "stderr.log", "exit.json", "job.json")
-"""What an attempt leaves in the run's directory; job.json last, which says that its script was started."""
 _PAUSES_S = (0.0, 1.0, 3.0, 8.0, 20.0)
 _POLL_S = 0.02
 
@@ -66,9 +64,12 @@ class Conduct:
         attempt.settle(recorder)
         recorder.close(recorder.points.run_end or "the script ended")
         engine.end_servers(self._config)
+        if run.status().attempt > 1 and not (run.path / "job.json").exists():
+            bring_back(run)
         script = run.script_end or Script()
         started_s, ended_s = run.status().started_s or script.started_s, script.ended_s or time.time()
         run.finish(outcome, message, exit_code=script.exit_code, started_s=started_s, ended_s=ended_s)
+        shutil.rmtree(clean_files(run), ignore_errors=True)
         return True
 
     def _versions(self) -> dict[str, str]:
@@ -97,7 +98,7 @@ class Conduct:
         with contextlib.suppress(OSError):
             recorder.step()
         used = 0 if recorder.points.progressed else run.lives.restarts
-        if used >= run.about.restarts or not self._clean.exists():
+        if used >= run.about.restarts or not clean_files(run).exists():
             tried = f"; {attempt} attempts were lost" if attempt > 1 else ""
             return loss.outcome, f"{loss.why}{tried}"
         run.keep_lives(replace(run.lives, restarts=used + 1))
@@ -124,46 +125,21 @@ class Conduct:
         if ended:
             return ended
         recorder.requeue()
-        self._set_aside()
+        attempt = run.status().attempt
+        if not_kept := set_aside(run):
+            what = f"{len(not_kept)} of the files that attempt {attempt} wrote are not kept"
+            run.update(warnings=(*run.status().warnings, f"{what}; attempts/{attempt}/{LEFT} names them"))
         epoch = engine.next_epoch(config.server_dir)
-        run.update(attempt=run.status().attempt + 1, epoch=epoch, nodes=(), missing=())
+        run.update(attempt=attempt + 1, epoch=epoch, nodes=(), missing=())
         return None
-
-    @property
-    def _clean(self) -> Path:
-        return self._run.path / "shipped"
 
     def _keep_clean(self) -> None:
         """Copy the files as they were shipped, if an attempt may need them; without room, none will."""
-        if not self._run.about.restarts or self._clean.exists():
+        run = self._run
+        if not run.about.restarts or clean_files(run).exists():
             return
         try:
-            _copy(self._run.path / "files", self._clean)
+            copy_tree(run.path / "files", clean_files(run))
         except OSError as error:
-            what = f"the shipped files cannot be copied ({error.strerror})"
-            why = f"{what}; the run ends if Rain's engine is lost"
-            self._run.update(warnings=(*self._run.status().warnings, why))
-
-    def _set_aside(self) -> None:
-        """Move what the attempt left to ``attempts/N``, and put clean files in its place."""
-        run = self._run
-        aside = run.path / "attempts" / str(run.status().attempt)
-        aside.mkdir(parents=True, exist_ok=True)
-        for name in _OUTPUTS:
-            if not (aside / name).exists() and (run.path / name).exists():
-                (run.path / name).rename(aside / name)
-        if not (run.path / "files").exists():
-            _copy(self._clean, run.path / "files")
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a tree so that the target is whole or absent.  Raises OSError."""
-    half = target.with_name(f".{target.name}.half")
-    shutil.rmtree(half, ignore_errors=True)
-    try:
-        shutil.copytree(source, half, symlinks=True)
-        half.rename(target)
-    except shutil.Error as error:
-        raise OSError(None, str(error.args[0][0][2])) from error
-    finally:
-        shutil.rmtree(half, ignore_errors=True)
+            what = f"the shipped files cannot be copied ({error.strerror or error})"
+            run.update(warnings=(*run.status().warnings, f"{what}; the run ends if Rain's engine is lost"))
