@@ -234,6 +234,15 @@ def test_values_of_every_kind_are_in_the_table(tmp_path: Path, value: Any) -> No
     assert f">{shown}" in report(tmp_path, *rows)
 
 
+def test_a_picture_that_cannot_be_drawn_costs_only_itself(tmp_path: Path) -> None:
+    def fail(_chart: object) -> str:
+        raise ZeroDivisionError("<b>")
+
+    made = Read(page(read_sweep(results(tmp_path, POINT, OTHER)), fail))
+    assert "value by size could not be drawn: ZeroDivisionError: <b>" in made.text
+    assert "ValueError: no" in made.text
+
+
 def test_without_points_tasks_or_times_there_is_a_page(tmp_path: Path) -> None:
     bare = {name: None for name in MANIFEST if name not in {"run", "files"}}
     made = report(tmp_path, **bare)

@@ -1,7 +1,7 @@
 """Choose the pictures of a sweep: which parameters are on the axes, and which values are drawn."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
@@ -9,13 +9,14 @@ from typing import TypeGuard
 from rain_deploy.node.wire import Parameter, PointRow
 
 MOST_PICTURES = 6
-MOST_CELLS = 40  # of a heatmap, on each axis
+MOST_CELLS = 250  # of a heatmap, on each axis
 MOST_SERIES = 8  # lines that a reader can tell apart
 MOST_BARS = 40
 MOST_PANELS = 6
 _FEW = 12  # a parameter with more values than this was not chosen from a grid
 _FILLED = 0.25  # the part of a grid's cells that must have a point
 _LONGEST = 24  # letters of a label; the table has all of it
+_LARGEST = 1e100  # beyond, and for what is not finite, there is no axis
 _DECADES = 30.0  # highest to lowest, from which on an axis is logarithmic
 
 
@@ -117,7 +118,7 @@ def is_number(value: object) -> TypeGuard[int | float]:
     """Return whether it is a number that can be drawn."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return abs(value) < 1e300 if isinstance(value, int) else math.isfinite(value)  # noqa: PLR2004
+    return abs(value) < _LARGEST
 
 
 def is_log(values: Iterable[object]) -> bool:
@@ -153,12 +154,12 @@ def measured(rows: Sequence[PointRow]) -> list[Measured]:
 
 
 def axes(rows: Sequence[PointRow]) -> list[Axis]:
-    """Return the parameters that differ between points, each with its values in order."""
+    """Return the parameters that most points have and that differ, each with its values in order."""
     found = []
-    for name in dict.fromkeys(name for row in rows for name in row.parameters):
+    had = Counter(name for row in rows for name, one in row.parameters.items() if one is not None)
+    for name in (name for name, number in had.items() if number * 2 > len(rows)):
         values = {key(one): one for row in rows if (one := row.parameters.get(name)) is not None}
-        lacking = any(row.parameters.get(name) is None for row in rows)
-        if len(values) + lacking > 1 and values:
+        if len(values) > 1:
             ordered = list(values.values())
             if all(is_number(one) for one in ordered):
                 ordered.sort()
@@ -184,12 +185,12 @@ def _chart(one: Measured, varied: list[Axis]) -> Chart:
     if not varied:
         return _bars(one, [])
     if len(varied) == 1:
-        return _lines(one, varied[0], None) if numeric else _bars(one, varied)
+        return _lines(one, varied, varied[0], None) if numeric else _bars(one, varied)
     if len(varied) == 2 and _is_grid(one, varied):  # noqa: PLR2004
         return _heatmap(one, *varied)
     if numeric and all(len(axis.values) <= _FEW for axis in varied):
         others = [axis for axis in varied if axis is not numeric[0] and len(axis.values) <= MOST_SERIES]
-        return _lines(one, numeric[0], min(others, key=lambda axis: len(axis.values), default=None))
+        return _lines(one, varied, numeric[0], min(others, key=lambda axis: len(axis.values), default=None))
     return _clouds(one, numeric) if numeric else _bars(one, varied)
 
 
@@ -199,25 +200,30 @@ def _is_grid(one: Measured, varied: Sequence[Axis]) -> bool:
     return max(sizes) <= MOST_CELLS and len(cells) >= _FILLED * math.prod(sizes)
 
 
-def _means(one: Measured, *names: str) -> tuple[dict[tuple[tuple[bool, object], ...], float], str]:
+def _means(
+    one: Measured, varied: Sequence[Axis], *names: str
+) -> tuple[dict[tuple[tuple[bool, object], ...], float], str]:
     """Return the mean value for each combination of these parameters, and a sentence if it is a mean."""
     groups: dict[tuple[tuple[bool, object], ...], list[float]] = defaultdict(list)
     for row, number in one.pairs():
         if number is not None:
             groups[tuple(key(row.parameters.get(name)) for name in names)].append(number)
     most = max(map(len, groups.values()))
-    note = f"Each value is the mean of up to {most} points." if most > 1 else ""
+    over = ", ".join(short(axis.name) for axis in varied if axis.name not in names)
+    note = (
+        f"Each value is the mean of up to {most} points{f', over {over}' * bool(over)}." if most > 1 else ""
+    )
     return {at: math.fsum(numbers) / len(numbers) for at, numbers in groups.items()}, note
 
 
 def _heatmap(one: Measured, first: Axis, second: Axis) -> Heatmap:
-    means, note = _means(one, first.name, second.name)
+    means, note = _means(one, (), first.name, second.name)
     cells = tuple(tuple(means.get((key(y), key(x))) for x in second.values) for y in first.values)
     return Heatmap(one.name, note, second, first, cells)
 
 
-def _lines(one: Measured, x: Axis, by: Axis | None) -> Lines:
-    means, note = _means(one, x.name, *([by.name] if by else []))
+def _lines(one: Measured, varied: Sequence[Axis], x: Axis, by: Axis | None) -> Lines:
+    means, note = _means(one, varied, x.name, *([by.name] if by else []))
     series = []
     for value in by.values if by else [None]:
         tail = (key(value),) if by else ()
@@ -230,7 +236,7 @@ def _lines(one: Measured, x: Axis, by: Axis | None) -> Lines:
 
 def _bars(one: Measured, varied: Sequence[Axis]) -> Bars:
     names = [axis.name for axis in varied]
-    means, note = _means(one, *names) if names else ({}, "")
+    means, note = _means(one, varied, *names) if names else ({}, "")
     every: dict[object, tuple[str, float]] = {}  # in the order of the tasks
     for row, number in one.pairs():
         at = tuple(key(row.parameters.get(name)) for name in names)

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, ScalarFormatter
 
 from rain_deploy.results.report.charts import Bars, Chart, Clouds, Heatmap, Lines, label, short
 
@@ -168,7 +168,10 @@ def _numbers(plot: Axes, xs: Sequence[float], *, log: bool) -> None:
         plot.xaxis.set_major_locator(FixedLocator(list(xs)))
         plot.xaxis.set_minor_locator(NullLocator())
         plot.xaxis.set_major_formatter(lambda x, _: label(float(x)))
-    elif not log:
+    elif log:
+        plot.xaxis.set_major_formatter(lambda x, _: label(float(x)))
+        plot.xaxis.set_minor_formatter(NullFormatter())
+    else:
         plot.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))
 
 
@@ -198,7 +201,7 @@ def _clouds(chart: Clouds) -> Figure:
     columns = min(2, len(chart.panels))
     rows = -(-len(chart.panels) // columns)
     figure = Figure(figsize=(WIDTH_IN, 0.6 + 2.5 * rows), layout="constrained")
-    plots = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
+    plots: list[Axes] = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
     figure.suptitle(chart.title, x=0.02, ha="left", fontsize=12, fontweight="bold")
     for plot, panel in zip(plots, chart.panels, strict=False):
         name, xs, ys, log = panel
@@ -215,9 +218,9 @@ def _clouds(chart: Clouds) -> Figure:
         )
         plot.set(xlabel=short(name))
         _numbers(plot, sorted(set(xs)), log=log)
-        if plot.get_subplotspec().is_first_col():
-            plot.set_ylabel(chart.value)
-    for plot in list(plots):
+    for plot in plots[::columns]:
+        plot.set_ylabel(chart.value)
+    for plot in plots[len(chart.panels) :]:
         plot.set_visible(False)
     return figure
 

@@ -43,7 +43,7 @@ class ReportProcess(Reports):
     def warm(self) -> None:
         """Start the process for the next page, if there is none; ``make`` says why it does not start."""
         with contextlib.suppress(OSError):
-            self._started()
+            self._started("warm")
 
     def make(self, directory: Path) -> bytes:
         """Return the page for a results directory.  Raises NoReport."""
@@ -68,10 +68,10 @@ class ReportProcess(Reports):
             _end(self._process)
             self._process = None
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _started(self, *arguments: str) -> subprocess.Popen[bytes]:
         if self._process is None:
             self._process = subprocess.Popen(
-                self._command,
+                (*self._command, *arguments),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

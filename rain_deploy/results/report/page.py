@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jinja2
 
 from rain_deploy import __version__
-from rain_deploy.core.text import span
+from rain_deploy.core.text import DAY_S, HOUR_S, MINUTE_S, span
 from rain_deploy.node.wire import Parameter, PointRow
 from rain_deploy.parts.shell import templates_directory
 from rain_deploy.results import points
@@ -21,7 +21,7 @@ from rain_deploy.results.report.timeline import timeline
 
 _LONG = 160  # letters of a cell that are shown at once; the rest opens on a click
 _MOST_LEFT = 100  # names that stay on the node
-_LANE_PX = 16
+_LANE_PX, _LEAST_LANE_PX, _LANES_PX = 16, 5, 320  # height of a task in the timeline, and of all
 _KINDS = {"finished": "finished", "failed": "failed", "lost": "lost"}  # colours of states
 _SHORT_S = 9.95  # below, tenths of a second say something
 
@@ -48,6 +48,8 @@ def page(sweep: Sweep, draw: Callable[[Chart], str]) -> str:
     """Return the page; ``draw`` makes a picture of a chart, as SVG."""
     rows, made = sweep.points, sweep.manifest
     drawn, undrawn = charts(rows)
+    head, body = _table(rows)
+    spent = timeline(sweep.tasks, made.get("started_s"), made.get("ended_s"))
     return _template().render(
         run=str(made["run"]),
         script=str(made.get("script", "")),
@@ -58,22 +60,30 @@ def page(sweep: Sweep, draw: Callable[[Chart], str]) -> str:
         left=[(str(one.get("path")), str(one.get("why"))) for one in made.get("left_on_node") or []],
         left_more=made.get("left_on_node_unnamed") or 0,
         pictures=pictures(sweep.directory, made),
-        charts=[(chart, data_uri(draw(chart).encode(), "image/svg+xml")) for chart in drawn],
+        charts=[(chart, *_drawn(chart, draw)) for chart in drawn],
         undrawn=undrawn,
         extremes=[
             extreme for one in measured(rows) if (extreme := _extreme(one.rows, one.numbers, one.name))
         ],
-        head=_head(rows),
-        rows=_table(rows),
+        head=head,
+        rows=body,
         rows_count=len(rows),
         long=_LONG,
         most_left=_MOST_LEFT,
         kinds=_KINDS,
-        height=_LANE_PX if len({row.node for row in sweep.tasks}) < 9 else _LANE_PX // 2,  # noqa: PLR2004
+        height=max(_LEAST_LANE_PX, min(_LANE_PX, _LANES_PX // max(1, sum(one.lanes for one in spent.nodes)))),
         failed=sum(row.state == "failed" for row in rows),
-        timeline=timeline(sweep.tasks, made.get("started_s"), made.get("ended_s")),
+        timeline=spent,
         version=__version__,
     )
+
+
+def _drawn(chart: Chart, draw: Callable[[Chart], str]) -> tuple[str, str]:
+    """Return the picture as data, or why there is none: that costs no more than this picture."""
+    try:
+        return data_uri(draw(chart).encode(), "image/svg+xml"), ""
+    except Exception as error:  # noqa: BLE001 - a library on values of any kind
+        return "", f"{type(error).__name__}: {error}"
 
 
 @functools.cache
@@ -119,7 +129,7 @@ def _facts(sweep: Sweep) -> Iterable[tuple[str, str]]:
     if cost := made.get("cost"):
         yield "Cost", str(cost)
     yield "Script", str(made.get("script", ""))
-    yield "Its SHA-256", str(made.get("script_sha256", ""))
+    yield "Script SHA-256", str(made.get("script_sha256", ""))
     if args := made.get("args"):
         yield "Arguments", shlex.join(str(arg) for arg in args)
     if versions := made.get("versions"):
@@ -136,8 +146,15 @@ def moment(at_s: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Return ``4.2 s`` or ``3 min``."""
-    return f"{value:.1f} s" if value < _SHORT_S else span(value)
+    """Return ``4.2 s``, ``42 s``, ``3 min 05 s`` or ``2 h 07 min``."""
+    if value < _SHORT_S or not value < 10 * DAY_S:
+        return f"{value:.1f} s" if value < _SHORT_S else span(value)
+    whole = round(value)
+    if whole < MINUTE_S:
+        return f"{whole} s"
+    if whole < HOUR_S:
+        return f"{whole // MINUTE_S} min {whole % MINUTE_S:02} s"
+    return f"{whole // HOUR_S} h {whole % HOUR_S // MINUTE_S:02} min"
 
 
 def _extreme(rows: Sequence[PointRow], numbers: Sequence[float | None], name: str) -> Extreme | None:
@@ -157,42 +174,33 @@ def _where(row: PointRow, varied: Sequence[str]) -> str:
     return pairs or row.name or f"task {row.task}"
 
 
-def _head(rows: Sequence[PointRow]) -> list[str]:
-    names, plain, values, named = _columns(rows)
-    name = ["name"] if named else []
-    return ["no", *name, *names, *(["value"] if plain else []), *values, "state", "node", "seconds", "reason"]
+def _table(rows: Sequence[PointRow]) -> tuple[list[Cell], Iterable[list[Cell]]]:
+    """Return the head of the table and its rows; a column that is empty everywhere is left out."""
+    parameters = list(dict.fromkeys(name for row in rows for name in row.parameters))
+    columns: list[tuple[str, Callable[[PointRow], Cell]]] = [
+        ("name", lambda row: Cell("" if row.parameters else row.name)),
+        *((name, lambda row, name=name: _cell(row.parameters.get(name))) for name in parameters),
+        ("value", lambda row: _cell(row.value)),
+        *((name, lambda row, name=name: _cell(row.values.get(name))) for name in points.value_names(rows)),
+        ("state", lambda row: Cell(f"{row.state} (kept)" if row.cached else row.state)),
+        ("node", lambda row: Cell(row.node or "")),
+        ("seconds", lambda row: _cell(row.duration_s, digits=3)),
+        ("reason", lambda row: Cell(row.message)),
+    ]
+    filled = [[cell_of(row) for row in rows] for _, cell_of in columns]
+    kept = [number for number, cells in enumerate(filled) if any(cell.text for cell in cells)]
+    numbers = [Cell(str(number), number=True) for number in range(1, len(rows) + 1)]
+    head = [Cell(columns[at][0], number=any(cell.number for cell in filled[at])) for at in kept]
+    body = zip(numbers, *(filled[at] for at in kept), strict=True)
+    return [Cell("no", number=True), *head], map(list, body)
 
 
-def _columns(rows: Sequence[PointRow]) -> tuple[list[str], bool, list[str], bool]:
-    names = list(dict.fromkeys(name for row in rows for name in row.parameters))
-    values = points.value_names(rows)
-    plain = not values or any(row.value is not None for row in rows)
-    return names, plain, values, any(row.name and not row.parameters for row in rows)
-
-
-def _table(rows: Sequence[PointRow]) -> Iterable[list[Cell]]:
-    names, plain, values, named = _columns(rows)
-    for number, row in enumerate(rows, 1):
-        state = f"{row.state} (kept)" if row.cached else row.state
-        yield [
-            Cell(str(number), number=True),
-            *([Cell("" if row.parameters else row.name)] if named else []),
-            *(_cell(row.parameters.get(name)) for name in names),
-            *([_cell(row.value)] if plain else []),
-            *(_cell(row.values.get(name)) for name in values),
-            Cell(state),
-            Cell(row.node or ""),
-            _cell(row.duration_s),
-            Cell(row.message),
-        ]
-
-
-def _cell(value: Parameter | None) -> Cell:
+def _cell(value: Parameter | None, digits: int = 6) -> Cell:
     if value is None:
         return Cell("")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return Cell(str(value))
     if isinstance(value, float) and math.isfinite(value):
-        text, whole = f"{value:.6g}", repr(value)
+        text, whole = f"{value:.{digits}g}", repr(value)
         return Cell(text, "" if whole == text else whole, number=True)
     return Cell("NaN" if value != value else str(value), number=True)  # noqa: PLR0124

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 from rain_deploy.core.text import count
 from rain_deploy.node.wire import PointRow
@@ -13,8 +14,10 @@ WIDE = 1000.0  # units from the start of the run to its end
 MOST_BARS = 2000  # more are drawn as one where nobody could tell them apart
 MOST_NODES = 64
 MOST_LANES = 64  # of a node: tasks that run at the same time
+_LATEST_S = 1e11  # the year 5138
 _THIN = 1.0  # units; a bar is at least so wide
 _UNKNOWN = "unknown node"
+_ORDER = ("finished", "failed", "lost")
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 
 
@@ -60,12 +63,12 @@ class _Span:
 
 def timeline(tasks: Sequence[PointRow], started_s: object, ended_s: object) -> Timeline:
     """Return where each task is drawn that was executed; a kept result was not."""
-    ran = [row for row in tasks if is_number(row.started_s) and not row.cached]
+    ran = [row for row in tasks if _is_time(row.started_s) and not row.cached]
     starts = [row.started_s or 0.0 for row in ran]
     if not starts:
         return Timeline()
     ends = [end for row in ran if (end := _end(row)) is not None]
-    first_s = min([*starts, *([float(started_s)] if is_number(started_s) else [])])
+    first_s = min([*starts, *([started_s] if _is_time(started_s) else [])])
     last_s = max([*starts, *ends, *([float(ended_s)] if is_number(ended_s) else [])])
     begins = _begins(ran)
     spans = [_span(row, begins, last_s) for row in ran]
@@ -83,17 +86,25 @@ def timeline(tasks: Sequence[PointRow], started_s: object, ended_s: object) -> T
         nodes=tuple(laid),
         ticks=_ticks(whole_s),
         attempts=tuple(marks),
-        states=tuple(dict.fromkeys(sorted(bar.state for node in laid for bar in node.bars))),
+        states=tuple(sorted({bar.state for node in laid for bar in node.bars}, key=_order)),
         note=f"{count(more, 'more node')} not drawn" if more > 0 else "",
     )
 
 
+def _is_time(value: object) -> TypeGuard[float]:
+    """Return whether it can be a time since the epoch; a node may have sent anything."""
+    return is_number(value) and 0 <= value < _LATEST_S
+
+
+def _order(state: str) -> tuple[int, str]:
+    return (_ORDER.index(state) if state in _ORDER else len(_ORDER)), state
+
+
 def _end(row: PointRow) -> float | None:
-    if row.ended_s is not None and is_number(row.ended_s):
+    if _is_time(row.ended_s):
         return row.ended_s
-    if row.started_s is not None and row.duration_s is not None and is_number(row.duration_s):
-        return row.started_s + row.duration_s
-    return None
+    end_s = (row.started_s or 0.0) + (math.nan if row.duration_s is None else row.duration_s)
+    return end_s if _is_time(end_s) else None
 
 
 def _begins(ran: Iterable[PointRow]) -> list[tuple[int, float]]:
