@@ -37,11 +37,15 @@ def hook_data_instance(module: Any) -> None:
     _afterwards(module.DataInstance, "get_str", _note_text)
 
 
-def note_tasks(session: Any, tasks: list[Any], keys: dict[Any, str], hits: Container[Any]) -> None:
-    """Note tasks that were submitted, with the keys of their results; ``hits`` were not run again."""
+def note_tasks(
+    session: Any, tasks: list[Any], keys: dict[Any, str], doubts: dict[Any, str], hits: Container[Any]
+) -> None:
+    """Note tasks that were submitted, with their keys, or why they have none; ``hits`` were not run again."""
     functions = {blob.id: function for function, blob in session._static_data.items()}  # noqa: SLF001
     notes = [
-        _note_of(task, functions) | {"key": keys.get(task.id, ""), "hit": task.id in hits} for task in tasks
+        _note_of(task, functions)
+        | {"key": keys.get(task.id, ""), "hit": task.id in hits, "doubt": doubts.get(task.id, "")}
+        for task in tasks
     ]
     if notes:
         append(_directory / "tasks.jsonl", "".join(json.dumps(note) + "\n" for note in notes))

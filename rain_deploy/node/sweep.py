@@ -11,6 +11,19 @@ FORMAT = 1
 """Change this whenever results of an older version must not be used again."""
 
 
+def sweep_parts(run: Run, config: NodeConfig, sweep: str) -> dict[str, str]:
+    """Return digits of digests by plain names, to tell what differs between two sweeps."""
+    shipped = read_json(run.path / "shipped.json")
+    files = sorted((path, digest) for path, digest in shipped.items() if path != run.about.script)
+    parts = {
+        "script": [run.about.script, run.about.cwd],
+        "files": files,
+        "software": [config.env.name, config.engine.parent.name],
+        "sweep": sweep,
+    }
+    return {name: hashlib.sha256(json.dumps(part).encode()).hexdigest()[:12] for name, part in parts.items()}
+
+
 def sweep_id(run: Run, config: NodeConfig) -> str:
     """Return 64 hex digits, the same for each attempt of a run; empty if it is not known what was shipped.
 

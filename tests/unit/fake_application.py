@@ -86,7 +86,7 @@ EXPLAINED = ExplainResult(
     number=3,
     name=FAILED.name,
     row=FAILED,
-    why=("ValueError: no", "it was executed again: its function changed"),
+    why=("ValueError: no", "it was executed: the result that is kept from run r0 has another function"),
     arguments={"lr": 0.1, "seed": 7},
     error='Traceback (most recent call last):\n  File "h.py", line 7, in train\nValueError: no\n',
     attempts=(dataclasses.replace(FAILED, state="lost", attempt=1, node="node-1"), FAILED),

@@ -615,7 +615,7 @@ def test_explain_shows_the_whole_error_last(world: World) -> None:
         "point 3 of run r1: lr=0.1 units=32",
         "  state:     failed on node-2, 4.2 s",
         "  why:       ValueError: no",
-        "  why:       it was executed again: its function changed",
+        "  why:       it was executed: the result that is kept from run r0 has another function",
         "  arguments: lr=0.1, seed=7",
         "  key:       abababababababab",
         "  attempt:   1: lost on node-1, 4.2 s",

@@ -120,7 +120,11 @@ def test_a_point_that_failed_has_its_error_and_its_arguments(home: Home) -> None
     ("row", "detail", "why"),
     [
         ({"key": "k"}, {}, "it was executed: no result of it was stored before"),
-        ({"key": "k"}, {"missed": "its function changed"}, "it was executed again: its function changed"),
+        (
+            {"key": "k"},
+            {"missed": "run r0 has another function"},
+            "it was executed: run r0 has another function",
+        ),
         ({"key": "k", "cached": True}, {}, "its result was in the journal: nothing was executed"),
         ({}, {"unkept": "It has no name."}, "its result is not kept in the journal: It has no name."),
     ],

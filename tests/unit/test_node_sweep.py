@@ -12,7 +12,7 @@ import pytest
 
 from rain_deploy.node.files import write_json
 from rain_deploy.node.run import load_run
-from rain_deploy.node.sweep import sweep_id
+from rain_deploy.node.sweep import sweep_id, sweep_parts
 from tests.unit.test_node_runs import config_of, ship
 
 FILES = {"s.py": "1a", "helper.py": "2b", "data/x.csv": "3c"}
@@ -101,3 +101,27 @@ def test_nobody_guesses_a_short_variable_from_the_id_by_hashing_quickly(tmp_path
 @pytest.mark.parametrize("files", [{}, {"other.py": "1a"}])
 def test_without_a_list_of_what_was_shipped_there_is_no_id(tmp_path: Path, files: dict[str, str]) -> None:
     assert _id(tmp_path, files) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ("a helper module", "files"),
+        ("the engine", "software"),
+        ("a package", "software"),
+        ("a renamed script", "script"),
+    ],
+)
+def test_its_parts_tell_what_changed(tmp_path: Path, change: str, part: str) -> None:
+    def parts(place: Path, **changes: Any) -> dict[str, str]:
+        sweep = _id(place, **changes)
+        run = load_run(place / "r")
+        assert run
+        config = config_of(place)
+        env, engine = changes.get("packages", "e1"), changes.get("engine", "g1")
+        return sweep_parts(
+            run, replace(config, env=Path("/envs", env), engine=Path("/engine", engine, "rain")), sweep
+        )
+
+    before, after = parts(tmp_path / "a"), parts(tmp_path / "b", **CHANGES[change])
+    assert {name for name in before if before[name] != after[name]} == {part, "sweep"}

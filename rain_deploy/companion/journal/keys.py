@@ -27,6 +27,7 @@ FORMAT = 1
 PICKLED = {"cloudpickle", "pickle"}
 INPUT_NAME = re.compile(r"input_\d+")
 """Rain names an Execute's input without a label by its address in memory."""
+PART_DIGITS = 12
 NEEDS = "It needs the result of a task that has no key."
 
 
@@ -35,6 +36,7 @@ class Key:
     """The key of a task, the same in each process that makes the same task."""
 
     hex: str
+    parts: dict[str, str]  # digits of digests by plain names, to tell what differs between two keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +89,27 @@ class Keys:
 
     def _key(self, task: Any) -> Key:
         spec = task.spec
-        parts = [
-            FORMAT,
-            self._sweep,
-            spec.task_type,
-            self._config(spec),
-            [[label, self._of_object(given)] for label, given in task.inputs.items()],
-            [[label, *self._types(output)] for label, output in task.outputs.items()],
-            self._plain(spec.name),
-            self._plain(spec.resources),
-            self._plain(spec.user),
+        arguments = self._config(spec)
+        inputs = [[label, self._of_object(given)] for label, given in task.inputs.items()]
+        outputs = [[label, *self._types(output)] for label, output in task.outputs.items()]
+        name, resources, user = map(self._plain, (spec.name, spec.resources, spec.user))
+        everything = [
+            *(FORMAT, self._sweep, spec.task_type, arguments, inputs, outputs),
+            *(name, resources, user),
         ]
-        base = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        base = hashlib.sha256(json.dumps(everything).encode()).hexdigest()
         ordinal = self._made.get(base, 0)
         self._made[base] = ordinal + 1
-        return Key(hashlib.sha256(f"{base} {ordinal}".encode()).hexdigest())
+        of_functions = 1 if spec.task_type == "py/" else 0  # Rain sends a function as the first input
+        parts = {
+            "function": inputs[:of_functions],
+            "arguments": arguments,
+            "inputs": inputs[of_functions:],
+            "options": [spec.task_type, outputs, resources, user],
+            "order": ordinal,
+        }
+        digest = hashlib.sha256(f"{base} {ordinal}".encode()).hexdigest()
+        return Key(digest, {part: _short(value) for part, value in parts.items()})
 
     def _config(self, spec: Any) -> Any:
         config = spec.config
@@ -151,6 +159,10 @@ class Keys:
         if isinstance(value, list | tuple):
             return {"items": [self._plain(item) for item in value]}
         return value
+
+
+def _short(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:PART_DIGITS]
 
 
 def _replaced(value: Any, pattern: "re.Pattern[str]", text: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import FailOpen
 from ..wire import NAME
+from .keyed import Keyed
 
 BATCH_BYTES = 16 << 20
 
@@ -107,7 +108,7 @@ def soft_tasks(tasks: Iterable[Any]) -> set[Any]:
     return soft
 
 
-def watched(task: Any, key: str, wish: Wishes | None) -> dict[str, Any]:
+def watched(task: Any, known: Keyed, wish: Wishes | None) -> dict[str, Any]:
     """Return what the helper needs to know of a task that was sent."""
     outputs = [
         {
@@ -121,7 +122,8 @@ def watched(task: Any, key: str, wish: Wishes | None) -> dict[str, Any]:
     return {
         "session": task.id.session_id,
         "task": task.id.id,
-        "key": key,
+        "key": known.keys.get(task.id, ""),
+        "parts": known.parts.get(task.id, {}),
         "name": task.name or "",
         "task_type": task.task_type,
         "outputs": outputs,

@@ -17,10 +17,10 @@ from .. import FailOpen, points, reason, warn
 from ..wire import NAME
 from .decide import Stored, decided
 from .helper import Helper, HelperLost
-from .keys import Doubt, Keys
+from .keyed import Keyed, keyed
+from .keys import Keys
 from .sending import BATCH_BYTES, Wishes, account, send, soft_tasks, usable, watched
 
-MOST_NAMED = 3
 TASKS_PER_QUESTION = 500
 
 
@@ -69,11 +69,11 @@ class Journal:
         if not tasks and not objects:
             return plain(session)
         hits: dict[Any, dict[str, Any]] = {}
-        keys: dict[Any, str] = {}
+        known = Keyed()
         withheld: dict[Any, str] = {}
         with FailOpen("looking for kept results"):
-            keys = self._keys_of(tasks)
-            hits, withheld = self._found(tasks, keys)
+            known = keyed(self._keys, tasks)
+            hits, withheld = self._found(tasks, known.keys)
         run = [task for task in tasks if task.id not in hits and task.id not in withheld]
         wishes = self._wishes(session, run)
         self._take(tasks, hits, withheld)
@@ -81,30 +81,17 @@ class Journal:
         new = [each for each in objects if each.id not in made]
         self._unsent |= {each.id: each for each in new if each._data is not None}
         outputs = [each for task in run for each in task.outputs]
-        kept = {each.id for task in run if task.id in keys for each in task.outputs}
+        kept = {each.id for task in run if task.id in known.keys for each in task.outputs}
         unmade = [each for each in new if each._data is None]
         self._send(session.client, run, [*unmade, *outputs], wishes, kept)
         done = self._hits.keys() | self._failed.keys() | self._stored.keys()
         account(self._rain.rpc.common, session, done)
         with FailOpen("noting submitted tasks"):
-            points.note_tasks(session, tasks, keys, hits)
+            points.note_tasks(session, tasks, known.keys, known.doubts, hits)
         with FailOpen("watching the tasks"):
-            self._watch(session, run, keys, wishes)
-            self._serve(tasks, keys, hits, withheld)
+            self._watch(session, run, known, wishes)
+            self._serve(tasks, known.keys, hits, withheld)
         return None
-
-    def _keys_of(self, tasks: list[Any]) -> dict[Any, str]:
-        """Return the keys of the tasks that have one; warn of the others."""
-        found = self._keys.of_tasks(tasks)
-        doubts: dict[str, list[str]] = {}
-        for task in tasks:
-            if isinstance(doubt := found[task.id], Doubt) and doubt.reason:
-                doubts.setdefault(doubt.reason, []).append(task.name or task.task_type)
-        for why, names in doubts.items():
-            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-            named = ", ".join(map(repr, names[:MOST_NAMED]))
-            warn(f"results of {named}{more} are not kept in the journal: {why}")
-        return {name: key.hex for name, key in found.items() if not isinstance(key, Doubt)}
 
     def _found(
         self, tasks: list[Any], keys: dict[Any, str]
@@ -181,10 +168,10 @@ class Journal:
             if name in self._stored:
                 each._data = None  # it is in the journal; memory is for the script
 
-    def _watch(self, session: Any, tasks: list[Any], keys: dict[Any, str], wishes: dict[Any, Wishes]) -> None:
+    def _watch(self, session: Any, tasks: list[Any], known: Keyed, wishes: dict[Any, Wishes]) -> None:
         if not tasks or self._lost:
             return
-        lines = [watched(task, keys.get(task.id, ""), wishes.get(task.id)) for task in tasks]
+        lines = [watched(task, known, wishes.get(task.id)) for task in tasks]
         try:
             self._helper.watch(session.session_id, lines)
         except HelperLost as error:
@@ -217,7 +204,7 @@ class Journal:
         for task in self._watched.values():
             sessions.setdefault(task.id.session_id, {})[task.id] = task
         for tasks in sessions.values():  # without a key, Rain's own word counts for their ends
-            points.note_tasks(next(iter(tasks.values()))._session, list(tasks.values()), {}, ())
+            points.note_tasks(next(iter(tasks.values()))._session, list(tasks.values()), {}, {}, ())
 
     def _is_here(self, each: Any) -> bool:
         """Return whether the content of an object can be had without Rain."""

@@ -42,6 +42,7 @@ class Watched:
     session: int
     task: int
     key: str = ""
+    parts: dict[str, str] = field(default_factory=dict)  # of the key
     name: str = ""
     task_type: str = ""
     outputs: tuple[WatchedOutput, ...] = ()

@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from ..files import Json, Tail, load, member_name
-from ..points.notes import TaskEnd
+from ..points.notes import MissNote, TaskEnd
 from ..run import Run, the_run
 from ..wire import ClusterConfig, WireError, from_json, to_json
 from .engine import Ended, Engine, EngineLost, Watched
 from .home import unpack
+from .misses import Misses
 from .segment import Output, Record, read_body
 from .store import Journal
 from .values import Value, Values
@@ -55,6 +56,7 @@ class Helper:
         self._unkept: set[tuple[int, int]] = set()
         self._engine: Engine | None = None
         self._values = Values()
+        self._misses = Misses(journal, run.id, json.loads(os.environ.get("RAIN_DEPLOY_SWEEP_PARTS", "{}")))
         self._warned: set[str] = set()
         self.stopping = False
 
@@ -94,11 +96,16 @@ class Helper:
         self._note(ends)
 
     def watch(self, request: Json) -> None:
-        """Watch tasks that the script has submitted."""
+        """Watch tasks that the script has submitted, and note why their results are not kept."""
+        missed = list[str]()
         for one in request["tasks"]:
             task = from_json(Watched, one)
             if task.id not in self._ended:
                 self._watched[task.id] = task
+                if why := self._misses.why(task):
+                    missed.append(json.dumps(to_json(MissNote(task.session, task.task, why))) + "\n")
+        if missed:
+            _append(self._run.path / "companion" / "misses.jsonl", "".join(missed))
 
     def unkeep(self, request: Json) -> None:
         """Let Rain delete objects; those of watched tasks once their results are kept."""
@@ -213,6 +220,7 @@ class Helper:
             message=one.error,
             value=value.value,
             values=value.values,
+            parts={**task.parts, **self._misses.sweep} if task.key else {},
         )
         return record, [body for _, body in stored]
 

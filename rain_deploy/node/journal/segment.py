@@ -61,6 +61,7 @@ class Record:
     message: str = ""  # the whole text of a failure's error
     value: Parameter | None = None
     values: dict[str, Parameter | None] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)  # of the key: digits of digests by plain names
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class Entry(NamedTuple):
     bodies: int  # bytes of all bodies
     key: str
     kind: str
+    name: str
 
     @property
     def start(self) -> int:
@@ -159,7 +161,7 @@ def _entry(file: BinaryIO, path: Path, at: int, size: int) -> Entry:
         raise ValueError("its header does not have its checksum")
     about: Any = parse(header)
     bodies = sum(output["size_bytes"] for output in about["outputs"])
-    entry = Entry(path, at, length, digest, bodies, about["key"], about["kind"])
+    entry = Entry(path, at, length, digest, bodies, about["key"], about["kind"], about["name"])
     if entry.end > size:
         raise ValueError("it is cut off")
     return entry

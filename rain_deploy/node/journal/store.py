@@ -76,6 +76,7 @@ class Journal:
         self._results: dict[str, Entry] = {}
         self._failures: dict[str, Entry] = {}
         self._deaths: dict[str, dict[bytes, Entry]] = {}
+        self._named: dict[str, list[str]] = {}  # keys of results by name, oldest first
 
     def load(self) -> list[str]:
         """Read the headers of all segments; return a sentence about each damaged one."""
@@ -103,6 +104,7 @@ class Journal:
             if entry.kind == "result":
                 self.drop(entry.key)
                 self._results[entry.key] = entry
+                self._named.setdefault(entry.name, []).append(entry.key)
             elif entry.kind == "failure":
                 self._failures[entry.key] = entry
             else:  # the same twice: of a merge that was killed
@@ -112,6 +114,11 @@ class Journal:
         """Return the newest result of each key that has one."""
         found = ((key, read_record(self._results[key])) for key in keys if key in self._results)
         return {key: stored for key, stored in found if stored}
+
+    def named(self, name: str, most: int) -> list[Record]:
+        """Return the newest results of tasks with this name, at most so many."""
+        keys = list(dict.fromkeys(reversed(self._named.get(name, [])[-most:])))
+        return [record for record, _ in self.results(keys).values()]
 
     def failures(self, keys: Iterable[str]) -> dict[str, Record]:
         """Return the newest failure of each key that failed after its last result."""

@@ -1,6 +1,7 @@
 """An attempt: one life of Rain's engine and of the script that a run starts with it."""
 
 import contextlib
+import json
 import signal
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Protocol
 from ..files import installed, load, member_name, tail, write_json
 from ..points.recorder import Recorder
 from ..run import Run, Script
-from ..sweep import sweep_id
+from ..sweep import sweep_id, sweep_parts
 from ..wire import ClusterConfig, NodeConfig, Outcome, RunState
 from . import engine
 from .engine import EngineFailed, WarmProbe
@@ -143,6 +144,7 @@ class Attempt:
         write_json(epoch / "epoch.json", engine.Epoch(run.id, engine.clients_registered(epoch)))
         for name in ("figures", "companion"):
             (run.path / name).mkdir(exist_ok=True)
+        sweep = sweep_id(run, self._config) if run.about.companion else ""
         env = {
             **environment(self._config, "job", run.path),
             **engine.ONE_THREAD,
@@ -151,7 +153,8 @@ class Attempt:
             "RAIN_DEPLOY_FIGURES": str(run.path / "figures"),
             "RAIN_DEPLOY_SCRIPT": "1",
             "RAIN_DEPLOY_FAIL_FAST": "1" if run.about.fail_fast else "",
-            "RAIN_DEPLOY_SWEEP": sweep_id(run, self._config) if run.about.companion else "",
+            "RAIN_DEPLOY_SWEEP": sweep,
+            "RAIN_DEPLOY_SWEEP_PARTS": json.dumps(sweep_parts(run, self._config, sweep)),
             **run.env(self._config.code),
         }
         argv = node_argv(self._config, "job", run.path)

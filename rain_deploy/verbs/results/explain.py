@@ -69,7 +69,7 @@ def _why(row: PointRow, *, missed: str, unkept: str) -> Iterator[str]:
         what = "failure" if row.state == "failed" else "result"
         yield f"its {what} was in the journal: nothing was executed"
     elif missed:
-        yield f"it was executed again: {missed}"
+        yield f"it was executed: {missed}"
     elif row.key and row.started_s is not None:
         yield "it was executed: no result of it was stored before"
     if not row.key and row.state == "finished":
