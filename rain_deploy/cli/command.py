@@ -15,7 +15,16 @@ from rain_deploy import wiring
 from rain_deploy.cli.session import Session, Shown
 from rain_deploy.core.layout import MAX_NODES
 from rain_deploy.options.kinds import Kind
-from rain_deploy.options.table import CLOUD, CLUSTER_VERBS, OPTIONS, RUN_VERBS, Group, Option, variable
+from rain_deploy.options.table import (
+    CLOUD,
+    CLUSTER_VERBS,
+    OPTIONS,
+    REHEARSE,
+    RUN_VERBS,
+    Group,
+    Option,
+    variable,
+)
 
 if TYPE_CHECKING:
     from rain_deploy.cluster.context import Context
@@ -79,11 +88,12 @@ class Command(click.Command):
         shown = {parameter.metavar for parameter in self.get_params(ctx)}
         example = "nodes" if self.name in CLUSTER_VERBS else "timeout"
         names_run = any(parameter.name == "run" for parameter in self.get_params(ctx))
+        has_settings = self.name in (*CLUSTER_VERBS, *RUN_VERBS, *REHEARSE)
         for note in (
             *([_RUN] if names_run else []),
             *([_DURATIONS] if "DURATION" in shown else []),
             *([_AMOUNTS] if "AMOUNT" in shown else []),
-            *([_SOURCES.format(example.upper(), example)] if self.name in CLUSTER_VERBS + RUN_VERBS else []),
+            *([_SOURCES.format(example.upper(), example)] if has_settings else []),
         ):
             formatter.write_paragraph()
             formatter.write_text(note)

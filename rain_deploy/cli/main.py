@@ -21,6 +21,7 @@ VERBS = {
     "up": ("clusters", "Create a cluster, or repair an existing one."),
     "run": ("runs", "Run a script on the cluster and pull its results."),
     "down": ("clusters", "Pull the results, delete the cluster, and check that nothing is left."),
+    "rehearse": ("rehearsal", "Try a script's plan on this machine before machines cost money."),
     "sweep": ("runs", "Do up, run and down with one command."),
     "status": ("clusters", "Show the state of a cluster and its nodes."),
     "list": ("clusters", "Show all clusters."),

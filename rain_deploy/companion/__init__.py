@@ -135,7 +135,9 @@ script, tasks = os.environ.get("RAIN_DEPLOY_SCRIPT"), os.environ.get("RAIN_EXECU
 hooks: "dict[str, str]" = {}
 if script:
     sys.excepthook = _show_error
-    if os.environ.get("RAIN_DEPLOY_RUN_DIR"):
+    if os.environ.get("RAIN_DEPLOY_REHEARSE"):
+        hooks |= {"rain.client": "rehearsal.hook_client"}
+    elif os.environ.get("RAIN_DEPLOY_RUN_DIR"):
         hooks |= {"rain.client": "journal.session.hook_client"}
         hooks |= {"rain.common.data_instance": "points.hook_data_instance"}
 elif tasks:

@@ -18,6 +18,8 @@ from rain_deploy.options.kinds import flat, read
 from rain_deploy.options.table import CLOUD, OPTIONS, Group
 
 Settings = Mapping[str, Any]  # checked values by the name of their option; what is absent was not set
+REHEARSAL = "-rehearsal"  # ends the name of a rehearsal's cluster
+REHEARSAL_NAME = 22  # letters of the cluster's own name in it
 KEYS = {option.toml: option for option in OPTIONS.values() if option.toml}
 
 
@@ -80,6 +82,17 @@ def cluster_spec(name: str, provider: tuple[str, str], settings: Settings) -> Cl
         machines=Machines(**fields["machines"]),
         **own,
     )
+
+
+def rehearsal_spec(name: str, settings: Settings) -> ClusterSpec:
+    """Return the spec of the local node of a rehearsal for a cluster; only its Python packages are the same.
+
+    Debian packages and a set-up script would change this machine.  InputError.
+    """
+    kept = ("requirements", "packages", "upgrade", "engine_url", "engine_sha256", "owner")
+    packages = {key: value for key, value in settings.items() if key in kept}
+    local = f"{name[:REHEARSAL_NAME]}{REHEARSAL}"
+    return cluster_spec(local, ("local", "rehearsals run on this machine"), {**packages, "nodes": 1})
 
 
 def run_spec(script: Path, args: tuple[str, ...], settings: Settings) -> RunSpec:

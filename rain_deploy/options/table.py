@@ -16,6 +16,7 @@ CLOUD = "exoscale"  # the provider whose machines cost money: the only one that 
 PROVIDERS = (CLOUD, "hosts", "local")
 CLUSTER_VERBS = ("up", "sweep", "check")
 RUN_VERBS = ("run", "sweep")
+REHEARSE = ("rehearse",)  # it takes what is about packages and the script
 CLUSTER_NAME = text(
     r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?",
     "up to 32 lower-case letters, digits and dashes, no dash first or last",
@@ -77,7 +78,8 @@ def _row(
 
 _CLUSTER: dict[str, Any] = {"group": Group.CLUSTER, "verbs": CLUSTER_VERBS}
 _RENTED: dict[str, Any] = {"group": Group.RENTED, "verbs": CLUSTER_VERBS}
-_PACKAGES: dict[str, Any] = {"group": Group.PACKAGES, "verbs": CLUSTER_VERBS}
+_PACKAGES: dict[str, Any] = {"group": Group.PACKAGES, "verbs": CLUSTER_VERBS + REHEARSE}
+_SCRIPT: dict[str, Any] = {"group": Group.RUN, "verbs": RUN_VERBS + REHEARSE}
 _RUN: dict[str, Any] = {"group": Group.RUN, "verbs": RUN_VERBS}
 _COMMON: dict[str, Any] = {"group": Group.COMMON, "verbs": ("*",), "toml": ""}
 
@@ -158,12 +160,13 @@ _ROWS = (
          "The SHA-256 of the file at engine.url.", **_PACKAGES,
          to="cluster.engine.sha256", flag="", toml="engine.sha256"),
 
-    _row("files", kinds.PATHS, "PATH", "Also send this file or directory.", **_RUN,
+    _row("files", kinds.PATHS, "PATH", "Also send this file or directory.", **_SCRIPT,
          to="run.files", merge=_add),
     _row("env", kinds.VARIABLES, "NAME[=VALUE]",
          "Set an environment variable for the script and its tasks. NAME alone passes on your own value.",
-         **_RUN, to="run.env", merge=_by_name),
-    _row("timeout", kinds.DURATION, "DURATION", "End the run after this time.", **_RUN, to="run.timeout_s"),
+         **_SCRIPT, to="run.env", merge=_by_name),
+    _row("timeout", kinds.DURATION, "DURATION", "End the run after this time.", **_SCRIPT,
+         to="run.timeout_s"),
     _row("fresh", kinds.SWITCH, "", "Run every task again, also those with a result in the journal.", **_RUN,
          to="run.fresh", toml=""),
     _row("fail_fast", kinds.SWITCH, "", "End the script with the first task that fails, as on bare Rain.",

@@ -59,14 +59,20 @@ def up_with(ctx: Context, record: RunRecord, modules: list[str]) -> str:
 
 def package_of(module: str) -> str:
     """Return the name of the package that has a module, if it is installed here; else an empty text."""
+    here = installed_here(module)
+    return here[0] if here else ""
+
+
+def installed_here(module: str) -> tuple[str, str] | None:
+    """Return the name and version of the package that has a module; None if none is installed here."""
     venv = os.environ.get("VIRTUAL_ENV")
     places = [*map(str, Path(venv).glob("lib/python*/site-packages"))] if venv else []
     for package in metadata.distributions(path=[*places, *sys.path]):
         top = (package.read_text("top_level.txt") or "").split()
         with contextlib.suppress(Exception):  # somebody's broken installation
             if module in top or (not top and _holds(package, module)):
-                return str(package.metadata["Name"])
-    return ""
+                return str(package.metadata["Name"]), str(package.version)
+    return None
 
 
 def _holds(package: metadata.Distribution, module: str) -> bool:

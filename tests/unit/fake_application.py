@@ -24,7 +24,7 @@ from rain_deploy.core.machine import Host, InstanceType
 from rain_deploy.core.step import CommandResult
 from rain_deploy.errors import InputError
 from rain_deploy.fleet.fanout import SshExecutor
-from rain_deploy.node.wire import JournalUsage, PointRow
+from rain_deploy.node.wire import JournalUsage, PointRow, RehearsedKind
 from rain_deploy.providers.base import Provider
 from rain_deploy.results.pull import PulledRun
 from rain_deploy.runs.finish import RunResult
@@ -40,6 +40,7 @@ from rain_deploy.verbs.journal import JournalLine, JournalResult
 from rain_deploy.verbs.list import ClusterLine, ListResult, TypesResult, ZoneLine, ZonesResult
 from rain_deploy.verbs.logs import LogsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult, Tunnel
+from rain_deploy.verbs.rehearsal.rehearse import RehearseResult
 from rain_deploy.verbs.results.explain import ExplainResult
 from rain_deploy.verbs.results.points import PointsResult
 from rain_deploy.verbs.results.report import ReportResult
@@ -64,6 +65,21 @@ PLAN = PlanResult(
 RUN = RunResult("default", "r1", "finished", "done", 0, OUT, 61.0, figures=1, points=20, files=2)
 UP = UpResult("default", "local", NODES, ("node-2 installed",), 4, 12.5)
 DOWN = DownResult("default", ("node-1", "node-2"), ("node-1: no process", "node-2: no file"), ("r1",), 1.5)
+REHEARSED = RehearseResult(
+    script="job.py",
+    outcome="done",
+    exit_code=0,
+    seconds=21.0,
+    kinds=(
+        RehearsedKind(name="load", count=1, tried="load", seconds=1.25),
+        RehearsedKind(name="train", count=20, tried="lr=0.1", seconds=12.0),
+        RehearsedKind(name="best", count=1, waits=True),
+    ),
+    memory_bytes=812 << 20,
+    ended="job.py, line 31, fetches the result of 'lr=0.2', which was not run",
+    left="lines 32 to 40 of job.py were not tried",
+    compared=True,
+)
 RUN_LINE = RunLine(
     "r1", 1, "hsearch.py", ("--fast",), "finished", "done", 0, 1.8e9, 1.8e9, 1.8e9 + 75, OUT, pulled=True
 )
@@ -162,6 +178,7 @@ class FakeVerbs:
         self.drift: tuple[str, ...] = ()
         self.rows: tuple[PointRow, ...] = (POINT, TASK)
         self.up_result = UP
+        self.rehearsed = REHEARSED
         self.down_result = DOWN
         self.cost: float | None = None
         """What ``status``, ``list`` and ``down`` report."""
@@ -189,6 +206,7 @@ class FakeVerbs:
             "plan": lambda: PLAN,
             "run": lambda: dataclasses.replace(self.run_result, detached=asked["spec"].detach),
             "down": self._down,
+            "rehearse": lambda: self.rehearsed,
             "sweep": lambda: SweepResult(self.up_result, self.run_result, self._down()),
             "status": lambda: self._status(asked["name"], checked=asked["check"]),
             "list_clusters": lambda: ListResult((self._cluster(),)),

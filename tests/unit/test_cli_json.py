@@ -32,6 +32,7 @@ from rain_deploy.verbs.journal import JournalResult
 from rain_deploy.verbs.list import ListResult, TypesResult, ZonesResult
 from rain_deploy.verbs.logs import LogsResult
 from rain_deploy.verbs.nodes import ExecLine, ExecResult
+from rain_deploy.verbs.rehearsal.rehearse import RehearseResult
 from rain_deploy.verbs.results.explain import ExplainResult
 from rain_deploy.verbs.results.points import PointsResult
 from rain_deploy.verbs.results.report import ReportResult
@@ -47,6 +48,7 @@ RESULTS: dict[str, tuple[type[Result], ...]] = {
     "up": (UpResult, PlanResult),
     "run": (RunResult,),
     "down": (DownResult,),
+    "rehearse": (RehearseResult,),
     "sweep": (SweepResult, PlanResult),
     "status": (StatusResult,),
     "list": (ListResult,),
@@ -76,6 +78,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "up": ("--provider", "local"),
     "sweep": ("--provider", "local", "job.py"),
     "run": ("job.py",),
+    "rehearse": ("job.py",),
     "ssh": ("--", "ls"),
     "exec": ("--", "ls"),
     "push": ("a", "b"),

@@ -32,7 +32,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         ("points --cvs", "points has no option --cvs. Did you mean '--csv'?"),
         ("down --zome x", "down has no option --zome.\n"),
         ("status --nodes 3", "status has no option --nodes. up, sweep and check have it.\n"),
-        ("down --timeout 2h", "down has no option --timeout. run and sweep have it.\n"),
+        ("down --timeout 2h", "down has no option --timeout. run, sweep and rehearse have it.\n"),
         ("--nodes 2 up", "--nodes is an option of a command: name the command too.\n"),
         ("-c", "-c is an option of a command: name the command too.\n"),
         ("status mine", "status takes no argument 'mine'. Did you mean -c mine?\n"),

@@ -82,15 +82,15 @@ class Keys:
             if output in self._objects or output._data is not None or output.state is not None:
                 return Doubt("Its output is an object that exists already.")
         for given in task.inputs:
-            known = self._of_object(given)
+            known = self.of_object(given)
             if isinstance(known, Doubt):
                 return known if known.reason.startswith(NEEDS) else Doubt(f"{NEEDS} {known.reason}".strip())
         return None
 
     def _key(self, task: Any) -> Key:
         spec = task.spec
-        arguments = self._config(spec)
-        inputs = [[label, self._of_object(given)] for label, given in task.inputs.items()]
+        arguments = self.config(spec)
+        inputs = [[label, self.of_object(given)] for label, given in task.inputs.items()]
         outputs = [[label, *self._types(output)] for label, output in task.outputs.items()]
         name, resources, user = map(self._plain, (spec.name, spec.resources, spec.user))
         everything = [
@@ -111,7 +111,8 @@ class Keys:
         digest = hashlib.sha256(f"{base} {ordinal}".encode()).hexdigest()
         return Key(digest, {part: _short(value) for part, value in parts.items()})
 
-    def _config(self, spec: Any) -> Any:
+    def config(self, spec: Any) -> Any:
+        """Return the settings of a task as they count in its key: digests instead of pickles."""
         config = spec.config
         if spec.task_type == "py/":
             return {
@@ -128,7 +129,8 @@ class Keys:
     def _argument(self, text: str) -> str:
         return self._pickles.digest(base64.b64decode(text)).hex()
 
-    def _of_object(self, given: Any) -> str | Doubt:
+    def of_object(self, given: Any) -> str | Doubt:
+        """Return what an input counts as: a constant's content, or the key of its task and a number."""
         known = self._objects.get(given)
         if known is None:
             known = self._objects[given] = self._of_constant(given)

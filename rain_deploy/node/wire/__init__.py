@@ -12,11 +12,14 @@ from typing import TypeVar
 
 from ..codec import WireError, from_json, parse, read, to_json
 from .points import Parameter, PointDetail, PointRow, Values
+from .rehearsal import Rehearsal, RehearsedKind
 
 __all__ = [
     "Parameter",
     "PointDetail",
     "PointRow",
+    "Rehearsal",
+    "RehearsedKind",
     "Values",
     "WireError",
     "from_json",

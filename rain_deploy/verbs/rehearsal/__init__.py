@@ -1,0 +1,1 @@
+"""Rehearsals: a script's plan, tried on this machine before machines cost money."""
