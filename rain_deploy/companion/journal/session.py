@@ -21,6 +21,8 @@ from .keyed import Keyed, keyed
 from .keys import Keys
 from .sending import BATCH_BYTES, Wishes, account, send, soft_tasks, usable, watched
 
+MOST_HOMES = 300
+"""Each costs one more output, and a directory on the server node."""
 TASKS_PER_QUESTION = 500
 
 
@@ -49,6 +51,7 @@ class Journal:
         self._soft: set[Any] = set()  # tasks that may have failed softly
         self._failed: dict[Any, tuple[Any, str]] = {}  # task and text, by the ids of the task and its outputs
         self._plain: dict[str, Callable[..., Any]] = {}
+        self._homes = 0
         self._lost = False
 
     def install(self) -> None:
@@ -126,11 +129,18 @@ class Journal:
         wishes = {}
         for task in run:
             if task.task_type == "py/" and self._can_wish():
-                session._id_counter += 1
-                home = self._rain.session.ID(session_id=session.session_id, id=session._id_counter)
-                wishes[task.id] = Wishes(task.id in soft, home)
+                wishes[task.id] = Wishes(task.id in soft, self._home(session))
         self._soft |= soft
         return wishes
+
+    def _home(self, session: Any) -> Any:
+        """Return the id of the output for what a task prints and writes; None once there are enough."""
+        self._homes += 1
+        if self._homes > MOST_HOMES:
+            warn(f"what tasks print and write came home of the first {MOST_HOMES} tasks only")
+            return None
+        session._id_counter += 1
+        return self._rain.session.ID(session_id=session.session_id, id=session._id_counter)
 
     def _take(self, tasks: list[Any], hits: dict[Any, Any], withheld: dict[Any, str]) -> None:
         for task in tasks:

@@ -16,7 +16,7 @@ import json
 import os
 import select
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -38,6 +38,9 @@ POLL_S = 0.1
 """How often the states of the watched tasks are asked for."""
 LAST_ROUNDS = 3  # before a session is closed: what ends during a round is found by the next one
 MOST_WARNINGS = 20
+MOST_DEATHS = 3
+"""A task whose process died so often in one run is given up."""
+_DIED = "Lost connection to executor"  # Rain's words
 HOME = "home"  # data type of the output with what a task printed and wrote
 MOST_BYTES = 64 << 20  # of results that are stored in one segment
 _PIPE_BYTES = 1 << 16
@@ -65,18 +68,28 @@ class Helper:
         keys = request["keys"]
         found = {}
         for key, (record, places) in self._journal.results(keys).items():
+            if self._run.about.fresh and record.run != self._run.id:
+                continue
             if all(read_body(place) is not None for place in places):
                 both = zip(record.outputs, places, strict=True)
                 wanted = [place for output, place in both if output.data_type != HOME]
                 found[key] = to_json({"record": record, "places": wanted})
             else:
                 self._journal.drop(key)
+        return {"found": found, "failures": self._failures(keys)}
+
+    def _failures(self, keys: list[str]) -> dict[str, str]:
+        """Return why tasks are given up in this attempt: they failed in an earlier one, or died too often."""
         failures = {
             key: record.message
             for key, record in self._journal.failures(keys).items()
             if record.run == self._run.id and record.attempt < self._status.attempt
         }
-        return {"found": found, "failures": failures}
+        for key in keys:
+            if len(deaths := self._journal.deaths(key, self._run.id)) >= MOST_DEATHS:
+                nodes = ", ".join(dict.fromkeys(record.node or "?" for record in deaths))
+                failures[key] = f"given up: its process died {len(deaths)} times (on {nodes})"
+        return failures
 
     def serve(self, request: Json) -> None:
         """Note the ends of tasks that the script does not submit: their results, or failures, are kept."""
@@ -118,12 +131,15 @@ class Helper:
         """Keep what is finished of a session, and forget it."""
         session = request["session"]
         for _ in range(LAST_ROUNDS):
-            if not self.round(session):
+            if not self.round(session, tell=_alive):
                 break
         self._watched = {key: one for key, one in self._watched.items() if one.session != session}
 
-    def round(self, session: int | None = None) -> int:
-        """Keep the results of the tasks that have ended; return how many there were."""
+    def round(self, session: int | None = None, tell: Callable[[], None] = lambda: None) -> int:
+        """Keep the results of the tasks that have ended; return how many there were.
+
+        ``tell`` is called after each batch: who waits for the last one sees that there is progress.
+        """
         count = 0
         watched = [one for one in self._watched.values() if session in {None, one.session}]
         if not watched:
@@ -133,6 +149,7 @@ class Helper:
             for batch in self._engine.ended(watched):
                 self._keep(batch)
                 count += len(batch)
+                tell()
                 if self.stopping:
                     break
         except EngineLost:
@@ -148,7 +165,7 @@ class Helper:
         records = [self._record(one) for one in batch]
         kept, size_bytes = list[tuple[Record, list[bytes]]](), 0
         for record, bodies in records:
-            if record.key and (record.kind == "failure" or record.outputs):
+            if record.key and (record.kind != "result" or record.outputs):
                 kept.append((record, bodies))
                 size_bytes += sum(map(len, bodies))
             if size_bytes > MOST_BYTES:
@@ -205,7 +222,7 @@ class Helper:
         both = started_s is not None and duration_s is not None
         record = Record(
             key=task.key,
-            kind="failure" if one.error else "result",
+            kind="result" if not one.error else "death" if _DIED in one.error else "failure",
             name=task.name,
             task_type=task.task_type,
             run=self._run.id,
@@ -243,11 +260,16 @@ class Helper:
                 self._engine.unkeep(objects)
 
 
+def _alive() -> None:
+    """Let the script know that its question is being worked on."""
+    print(json.dumps({"n": 0}), flush=True)
+
+
 def _end(record: Record, *, session: int, task: int, hit: bool = False) -> TaskEnd:
     return TaskEnd(
         session=session,
         task=task,
-        state="failed" if record.kind == "failure" else "finished",
+        state="finished" if record.kind == "result" else "failed",
         started_s=record.started_s,
         ended_s=record.ended_s,
         duration_s=record.duration_s,

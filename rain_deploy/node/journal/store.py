@@ -125,9 +125,10 @@ class Journal:
         found = ((key, read_record(self._failures[key])) for key in keys if key in self._failures)
         return {key: stored[0] for key, stored in found if stored}
 
-    def deaths(self, key: str) -> int:
-        """Return how often an executor or node died under the task after its last result."""
-        return len(self._deaths.get(key, {}))
+    def deaths(self, key: str, run: str) -> tuple[Record, ...]:
+        """Return the records of a run's tasks of that key whose process died, after the key's last result."""
+        found = map(read_record, self._deaths.get(key, {}).values())
+        return tuple(stored[0] for stored in found if stored and stored[0].run == run)
 
     def drop(self, key: str) -> None:
         """Forget a key, because a body turned out to be damaged; its record stays on disk."""
