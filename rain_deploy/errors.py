@@ -126,7 +126,7 @@ class PointsFailed(RainDeployError, exit_code=42):
 
 
 class EndedEarly(RainDeployError, exit_code=43):
-    """``cancel``, ``--timeout`` or a time limit ended the run before the script finished."""
+    """``cancel``, ``--timeout``, ``--max-cost`` or a time limit ended the run before the script finished."""
 
 
 class PullFailed(RainDeployError, exit_code=50):

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rain_deploy.core.machine import Machines
+from rain_deploy.node.wire import CostCap
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class RunSpec:
     files: tuple[Path, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     timeout_s: float | None = None
+    max_cost: float | None = None  # of the run alone, in the currency of the cluster's bill
+    cap: CostCap | None = None  # what that is for the machines that there are
     min_nodes: int | None = None
     companion: bool = True
     out: Path | None = None  # where results go; None: ``results/<run>`` under the directory of the command

@@ -131,8 +131,8 @@ _ROWS = (
          "Power a machine off after this time, at least 10m, without a run or an SSH session.",
          **_RENTED, to="cluster.machines.idle_s"),
     _row("max_cost", kinds.AMOUNT, "AMOUNT",
-         "Power the machines off before the cluster has cost more than this.", **_RENTED,
-         to="cluster.max_cost"),
+         "Power the machines off before the cluster has cost more than this; with run: end the run before it "
+         "has.", group=Group.RENTED, verbs=(*CLUSTER_VERBS, "run"), to="cluster.max_cost run.max_cost"),
     _row("allow_ip", kinds.NETWORKS, "CIDR", "Allow SSH from this address or network.", **_RENTED,
          to="cluster.allow_ip", default="your current address"),
     _row("anti_affinity", kinds.SWITCH, "",

@@ -187,6 +187,7 @@ def ship_stage(
         cwd=shipment.cwd,
         args=run.args,
         timeout_s=spec.timeout_s,
+        cap=spec.cap,
         min_nodes=spec.min_nodes,
         companion=spec.companion,
         restarts=RESTARTS if spec.companion else 0,  # without it, the script behaves as on bare Rain

@@ -1,6 +1,7 @@
 """Counts the tasks of a run while their rows come.  A row costs the same, however many there were before."""
 
 import itertools
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -8,10 +9,11 @@ from dataclasses import dataclass, field, replace
 
 from rain_deploy.core.events import NodesSeen, PointSeen, RunNodes
 from rain_deploy.node.wire import Parameter, PointRow
-from rain_deploy.results.forecast import Durations, Sweep, used_cpus
+from rain_deploy.results.forecast import Durations, Forecast, Sweep, forecast, others, used_cpus
 
 Key = tuple[int, int]  # session and task
 ENDED = frozenset({"finished", "failed", "cancelled", "not run"})
+FORECAST_EVERY_S = 1.0
 _NEWEST = 500  # ended points whose order is kept: more than a screen shows
 _LONGEST_TEXT = 200  # of what is kept of a name or a text
 _MOST_CELLS = 24  # parameters and values that are kept of a point
@@ -42,6 +44,7 @@ class Tally:
         self._first_s: float | None = None  # when the first point of this attempt started
         self._heard_s = 0.0  # the newest moment that a row of this attempt names
         self._busy_s = 0.0  # how long the points of this attempt ran, of those that ended
+        self._ahead: tuple[float, Forecast | None, tuple[Forecast, ...]] = (-math.inf, None, ())
         self._used: float | None = None  # CPUs that were busy while points waited
 
     def see(self, event: PointSeen | RunNodes | NodesSeen) -> None:
@@ -139,9 +142,23 @@ class Tally:
         )
 
     @property
+    def ran(self) -> Durations:
+        """Return the durations of the points that finished, without those that were kept."""
+        return self._durations
+
+    @property
     def done(self) -> bool:
         """True once a point has finished."""
         return self._states["finished"] > 0
+
+    def ahead(self) -> tuple[Forecast | None, tuple[Forecast, ...]]:
+        """Return the forecasts for the nodes that there are and for others, at most a second old."""
+        now_s, (made_s, left, more) = self.clock(), self._ahead
+        if left is None or not 0 <= now_s - made_s < FORECAST_EVERY_S:
+            sweep = self.sweep
+            left, more = forecast(sweep), others(sweep)
+            self._ahead = now_s, left, more
+        return left, more
 
     @property
     def per_second(self) -> float | None:
@@ -202,12 +219,33 @@ class Tally:
         self._at_once = max(self._at_once, len(self.running))
 
 
-def tally(rows: Iterable[PointRow], nodes: RunNodes) -> Tally:
-    """Return the tally of all these rows."""
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """How far a run is, and about what the rest of it needs."""
+
+    done: int
+    points: int
+    left: Forecast | None  # None before the first point has finished, and after the last
+    others: tuple[Forecast, ...] = ()  # the same with other numbers of nodes
+
+
+def outlook(rows: Iterable[PointRow], nodes: RunNodes, now_s: float) -> Outlook:
+    """Return how far a run is whose newest rows these are, at a moment of the nodes' clock."""
+    made = Tally(clock=lambda: now_s, nodes=nodes)
+    for row in rows:
+        made.add(row)
+    made.hear(now_s)
+    sweep, counts = made.sweep, made.counts()
+    return Outlook(counts["finished"], counts.total(), forecast(sweep), others(sweep))
+
+
+def with_others(rows: Iterable[PointRow], nodes: RunNodes) -> tuple[Forecast, ...]:
+    """Return about what the points of a run that has ended would need with other numbers of nodes."""
     made = Tally(nodes=nodes)
     for row in rows:
         made.add(row)
-    return made
+    ran = made.ran
+    return others(replace(made.sweep, ages_s=(), waiting=len(ran), durations=ran.means())) if len(ran) else ()
 
 
 def _short(row: PointRow) -> PointRow:

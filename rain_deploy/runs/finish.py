@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,16 +18,20 @@ from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.text import count, money
-from rain_deploy.node.wire import LeftOuts, ListedRun, Outcome, RunStatus
+from rain_deploy.node.wire import LeftOuts, ListedRun, Outcome, RunStatus, WireError
 from rain_deploy.parts.machine import THEN_OFF_S
 from rain_deploy.parts.services import node_command
+from rain_deploy.results.forecast import Forecast
 from rain_deploy.results.manifest import read_manifest
 from rain_deploy.results.partial import partial_places
+from rain_deploy.results.points import read_json
 from rain_deploy.results.pull import PulledRun, pull
+from rain_deploy.results.tally import with_others
 from rain_deploy.runs.follow import Followed
 from rain_deploy.runs.left import left_error, left_lines
 from rain_deploy.runs.missing import advice
-from rain_deploy.runs.states import await_end, record_state, run_states, runs_of, unfinished
+from rain_deploy.runs.outlook import run_nodes
+from rain_deploy.runs.states import LIMIT_LATE_S, await_end, record_state, run_states, runs_of, unfinished
 from rain_deploy.state.drafts import noted
 from rain_deploy.state.store import Record
 
@@ -61,6 +66,9 @@ class RunResult(Result):
     limit_s: float | None = None  # when the machines power themselves off; None: never
     off_s: float | None = None  # with --then-off, the hour at which all machines are off at the latest
     warnings: tuple[str, ...] = ()  # what the run may have missed, and what of it was lost; one sentence each
+    again: str = ""  # the command that computes what is missing, if a limit ended the run
+    others: tuple[Forecast, ...] = ()  # about what its points would need with other numbers of nodes
+    currency: str = ""
     advice: str = ""  # the flag that may help a script that failed for want of a file or a module
 
     @property
@@ -91,7 +99,7 @@ class RunResult(Result):
                 message = f"{run}: {self.message or outcome}"
                 start = f"to start the machine: rain-deploy pull {where}; or to delete it: rain-deploy down"
                 flag = "" if self.cluster == "default" else f" -c {self.cluster}"
-                next_step = f"rain-deploy logs {where}" if self.pulled else f"{start}{flag}"
+                next_step = self.again or f"rain-deploy logs {where}" if self.pulled else f"{start}{flag}"
                 return errors.EndedEarly(message, next_step=next_step)
 
     @property
@@ -161,6 +169,8 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
         attempt=status.attempt,
         limit_s=cluster.limit_s,
         off_s=all_off_s(cluster, status.ended_s, time.time()) if record.then_off else None,
+        again=_again(cluster, record) if status.outcome in {Outcome.TIMEOUT, Outcome.LIMIT} else "",
+        currency=cluster.currency,
     )
     if not followed.within_reach:
         return result
@@ -186,8 +196,26 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
         report=pulled.report,
         pulled=True,
         warnings=status.warnings,
+        others=_others(cluster, record, status),
         advice=advice(ctx, record, pulled.first_failure) if status.exit_code else "",
     )
+
+
+def _again(cluster: Cluster, record: RunRecord) -> str:
+    """Return the command that computes only what is missing, after the one that keeps the machines on."""
+    name, near_s = cluster.name, LIMIT_LATE_S + time.time()
+    extend = f"rain-deploy extend 2h -c {name} && " if cluster.bill and cluster.bill.passed(near_s) else ""
+    script = shlex.join((record.script, *record.args))
+    return f"{extend}rain-deploy run -c {name} {script} (it computes only what is missing)"
+
+
+def _others(cluster: Cluster, record: RunRecord, status: RunStatus) -> tuple[Forecast, ...]:
+    """Return about what the run's points would need with other numbers of nodes."""
+    try:
+        rows = read_json((record.out / "points.json").read_bytes())
+    except (OSError, WireError):
+        return ()
+    return with_others(rows, run_nodes(cluster, status))
 
 
 def all_off_s(cluster: Cluster, ended_s: float | None, now_s: float) -> float | None:

@@ -13,7 +13,7 @@ from rain_deploy.cluster.hosts import run_stages
 from rain_deploy.cluster.lookup import understood
 from rain_deploy.cluster.seen import account_of
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.events import NodesSeen, Notice, PointSeen, RunChanged, RunNodes, ScriptOutput
+from rain_deploy.core.events import NodesSeen, Notice, PointSeen, RunChanged, ScriptOutput
 from rain_deploy.core.layout import RUN_PORTS
 from rain_deploy.core.run import RunRecord, RunState, Shipment
 from rain_deploy.core.spec import RunSpec
@@ -24,6 +24,7 @@ from rain_deploy.node import wire
 from rain_deploy.parts.services import node_argv, ship_stage, withdraw_stage
 from rain_deploy.results.pull import check_target
 from rain_deploy.runs.missing import modules_missing
+from rain_deploy.runs.outlook import run_nodes
 from rain_deploy.runs.shipping import payload
 from rain_deploy.runs.states import (
     at_limit,
@@ -223,13 +224,6 @@ class _Follower:
         """Return the progress, such as ``6 of 20 points finished``."""
         all_ = count(len(self.points), "point")
         return f"{sum(self.points.values())} of {all_} finished" if self.points else ""
-
-
-def run_nodes(cluster: Cluster, status: wire.RunStatus) -> RunNodes:
-    """Return the nodes on which a run works: those whose governors registered."""
-    cpus = {node.name: node.cpus for node in cluster.nodes if node.name in status.nodes}
-    bill = cluster.bill
-    return RunNodes(cpus, bill.per_hour_running if bill else 0.0, cluster.currency)
 
 
 @dataclass(frozen=True, slots=True)

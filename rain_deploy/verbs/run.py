@@ -12,11 +12,12 @@ from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, RunChanged
 from rain_deploy.core.run import RunState, Shipment
 from rain_deploy.core.spec import RunSpec
-from rain_deploy.core.text import hour, size, span
+from rain_deploy.core.text import hour, money, size, span
 from rain_deploy.errors import Declined, InputError, Locked, StateError
 from rain_deploy.parts.machine import THEN_OFF_S
 from rain_deploy.runs.finish import RunResult, end_of
 from rain_deploy.runs.follow import follow, queue, shipped, withdraw
+from rain_deploy.runs.outlook import cost_cap
 from rain_deploy.runs.shipping import ASK_ABOVE_BYTES, collect
 
 NAMES_SHOWN = 5  # how many shipped files are named before "and N more"
@@ -26,6 +27,7 @@ def run(ctx: Context, name: str, spec: RunSpec) -> RunResult:
     """Run the script on the cluster and return with its results here, or at once with ``detach``."""
     cluster = living(ctx, name)
     _check_limit(ctx, cluster, then_off=spec.then_off)
+    spec = _capped(ctx, cluster, spec)
     shipment = collect(spec, ctx.cwd, ctx.home)
     _agree(ctx, shipment)
     with contextlib.ExitStack() as locked:
@@ -70,6 +72,19 @@ def _check_limit(ctx: Context, cluster: Cluster, *, then_off: bool) -> None:
         off = f"--then-off: all machines are off {span(THEN_OFF_S)} after the run has ended{at}"
         extend = f"once it has ended, `rain-deploy extend 1h -c {name}` keeps them on"
         ctx.emit(Notice(f"{off}; results stay on the disks; {extend}"))
+
+
+def _capped(ctx: Context, cluster: Cluster, spec: RunSpec) -> RunSpec:
+    """Turn --max-cost into the time after which the run has cost that, and report it.  Raises InputError."""
+    bill = cluster.bill
+    if spec.max_cost is None or bill is None or not bill.per_hour_running:
+        return spec
+    cap = cost_cap(spec.max_cost, bill.per_hour_running, bill.currency)
+    hourly = money(bill.per_hour_running, bill.currency)
+    ctx.emit(
+        Notice(f"{cap.words}: the run ends after {span(cap.seconds)} at the latest, at {hourly} per hour")
+    )
+    return replace(spec, cap=cap)
 
 
 def _agree(ctx: Context, shipment: Shipment) -> None:

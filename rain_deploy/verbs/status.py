@@ -6,10 +6,16 @@ from dataclasses import dataclass
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import NodeLine, ask_nodes, drift, recorded
 from rain_deploy.cluster.seen import account_of, note, reach_of
+from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.machine import Reach
-from rain_deploy.errors import Drift, RainDeployError
-from rain_deploy.runs.states import RunLine, record_states, run_line, runs_of, unfinished, why_over
+from rain_deploy.core.run import RunRecord
+from rain_deploy.errors import Drift, RainDeployError, Unreachable
+from rain_deploy.node.wire import RunState, RunStatus
+from rain_deploy.results.points import Table
+from rain_deploy.results.tally import Outlook
+from rain_deploy.runs.outlook import outlook_of
+from rain_deploy.runs.states import RunLine, record_states, run_file, run_line, runs_of, unfinished, why_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,7 @@ class StatusResult(Result):
     per_hour: float | None = None
     """The price of all machines in their present state; a machine that is off costs only its disk."""
     currency: str = ""
+    outlook: Outlook | None = None  # of the run, while it runs
     zone: str = ""  # empty where machines have none
 
     @property
@@ -61,6 +68,7 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
         commands = " or ".join(f"`rain-deploy {verb} -c {cluster.name}`" for verb in ("pull", "down"))
         where = f"on the disk of {cluster.server.name}, which is powered off; {commands} starts it"
         ctx.emit(Notice(f"results of {', '.join(held)} are {where}"))
+    running = bool(active and shown) and states[shown[0].id].state == RunState.RUNNING
     over = why_over(cluster, account, time.time())
     return StatusResult(
         cluster=name,
@@ -76,4 +84,15 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
         cost=cluster.cost(time.time()),
         per_hour=cluster.bill.per_hour if cluster.bill else None,
         currency=cluster.currency,
+        outlook=_outlook(ctx, cluster, shown[0], states[shown[0].id]) if running else None,
     )
+
+
+def _outlook(ctx: Context, cluster: Cluster, run: RunRecord, status: RunStatus) -> Outlook | None:
+    """Return what is ahead of a run; None if its points cannot be read now."""
+    table = Table()
+    try:
+        run_file(ctx, cluster, run, "points.jsonl", table.feed)
+    except Unreachable:
+        return None
+    return outlook_of(cluster, table.rows(), status)

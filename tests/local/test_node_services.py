@@ -341,15 +341,19 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(61)"])
 
 
 @pytest.mark.parametrize(
-    ("timeout_s", "why"),
-    [(None, "the run was cancelled"), (8.0, "the script did not end within 8 s")],
-    ids=["cancel", "timeout"],
+    ("limit", "why"),
+    [
+        ({}, "the run was cancelled"),
+        ({"timeout_s": 8.0}, "the script did not end within 8 s"),
+        ({"cap": {"seconds": 8.0, "words": "--max-cost 2.00 CHF"}}, "--max-cost 2.00 CHF is reached"),
+    ],
+    ids=["cancel", "timeout", "cost"],
 )
 def test_a_point_that_did_not_finish_says_why_the_run_was_ended(
-    whole: NodeCluster, timeout_s: float | None, why: str
+    whole: NodeCluster, limit: dict[str, object], why: str, request: pytest.FixtureRequest
 ) -> None:
     script = SWEEP.replace("time.sleep(0.05)", "time.sleep(60)")
-    run_dir = whole.run(f"ended-{timeout_s}", script, "6", timeout_s=timeout_s)
+    run_dir = whole.run(f"ended-{request.node.callspec.id}", script, "6", **limit)
     wait_for(
         lambda: (
             (run_dir / "points.jsonl").exists()
@@ -358,7 +362,7 @@ def test_a_point_that_did_not_finish_says_why_the_run_was_ended(
         30,
         lambda: str(state(run_dir)),
     )
-    if timeout_s is None:
+    if not limit:
         assert whole.call("cancel", run_dir).returncode == 0
     whole.finish(run_dir)
     rows = [row for row in points(run_dir).values() if row["point"]]

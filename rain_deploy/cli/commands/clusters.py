@@ -13,6 +13,7 @@ from rain_deploy.cli.command import checks, option, verb
 from rain_deploy.cli.commands.account import account_spec
 from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
+from rain_deploy.cli.show.points import outlook_lines
 from rain_deploy.core.text import count, money
 from rain_deploy.options.kinds import LIFETIME
 from rain_deploy.options.table import CLOUD, OPTIONS, Group
@@ -198,6 +199,7 @@ def status_command(session: Session, *, check: bool) -> Shown:
         *costs,
         _nodes_table(result.nodes),
         f"run {run.run}: {run.outcome or run.state}{why}, {run.script}" if run else "no run yet",
+        *outlook_lines(result.outlook, result.currency),
         *(f"not as recorded: {text.clean(line)}" for line in result.drift),
     ]
 

@@ -13,7 +13,7 @@ import click
 from rain_deploy.cli.command import option, run_argument, verb
 from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
-from rain_deploy.cli.show.points import cell, line
+from rain_deploy.cli.show.points import cell, line, outlook_lines
 from rain_deploy.core.text import count
 from rain_deploy.options.table import Group
 
@@ -43,7 +43,7 @@ def points_text(result: PointsResult) -> text.Text:
         rows.append((*shown, *given, *((cell(row.value),) if plain else ()), *got, *tail))
     columns = (f">{name}" for name in (*names, *(("VALUE",) if plain else ()), *values))
     head = (">NO", "NAME", *columns, "STATE", "NODE", ">TOOK", "REASON")
-    return [text.table(head, rows)]
+    return [text.table(head, rows), *outlook_lines(result.outlook, result.currency)]
 
 
 class _Lines:

@@ -13,6 +13,7 @@ from rain_deploy.cli.command import NODE, SCRIPT_ENDS_OPTIONS, option, run_argum
 from rain_deploy.cli.commands.clusters import announced, down_text, planned
 from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
+from rain_deploy.cli.show.points import LONG_S, needs
 from rain_deploy.core.text import count, hour
 from rain_deploy.options.table import Group
 
@@ -50,10 +51,16 @@ def run_text(result: RunResult) -> text.Text:
         f"results: {text.near(result.results_dir)}",
         *([f"report: {text.near(result.results_dir / 'report.html')}"] if result.report else []),
         "  " + (", ".join(filter(None, brought)) or "only what it printed: stdout.log, stderr.log"),
+        *([f"  the same points {needs(result.others, result.currency)}"] if _worth(result) else []),
         *(f"warning: {sentence}" for sentence in result.warnings),
         *_left_text(result),
         *ends,
     ]
+
+
+def _worth(result: RunResult) -> bool:
+    """True if other numbers of nodes are worth a thought."""
+    return bool(result.others) and result.seconds > LONG_S
 
 
 def _left_text(pulled: Pulled) -> list[str]:

@@ -11,17 +11,17 @@ from rich.text import Text
 
 from rain_deploy.cli.show.columns import cut, one_line
 from rain_deploy.cli.show.grid import grid_lines
+from rain_deploy.cli.show.points import LONG_S, needs
 from rain_deploy.cli.show.table import table_lines
 from rain_deploy.core.text import HOUR_S, MINUTE_S, count, money, span
-from rain_deploy.results.forecast import Forecast, forecast, others
 
 if TYPE_CHECKING:
+    from rain_deploy.results.forecast import Forecast
     from rain_deploy.results.tally import Tally
 
 BETWEEN = " · "
 BAR = 20  # columns
 LEAST_WIDTH, LEAST_HEIGHT = 40, 10  # a smaller screen shows one line
-LONG_S = 60.0  # a shorter rest is not worth the thought of other nodes
 SHARE = 2 / 3  # of the screen; above it, the script's output stays readable
 
 
@@ -40,7 +40,7 @@ def board_lines(tally: Tally, passed_s: float, width: int, height: int, last: st
 
 def status_lines(tally: Tally, passed_s: float, width: int, last: str = "") -> list[str]:
     """Return how far the run is, how long it takes, what it costs, its nodes, and what others would do."""
-    left = forecast(tally.sweep)
+    left, others = tally.ahead()
     done, all_ = tally.counts()["finished"], tally.counts().total()
     bar = ("━" * (BAR * done // all_)).ljust(BAR, "┄")
     time_ = span(passed_s) + (f", about {span(max(1.0, left.seconds))} left" if left else "")
@@ -50,7 +50,7 @@ def status_lines(tally: Tally, passed_s: float, width: int, last: str = "") -> l
         BETWEEN.join((bar, *tally.count_texts())),
         _fitting(parts, width),
         _nodes(tally, width),
-        others_text(tally) if left and left.seconds > LONG_S else "",
+        f"the rest {needs(others, tally.nodes.currency)}" if left and left.seconds > LONG_S else "",
     ]
 
 
@@ -61,16 +61,6 @@ def cost_text(tally: Tally, passed_s: float, left: Forecast | None) -> str:
     spent = passed_s / HOUR_S * tally.nodes.per_hour
     whole = f", about {money(spent + left.cost, tally.nodes.currency)} at the end" if left else ""
     return f"{money(spent, tally.nodes.currency)} so far{whole}"
-
-
-def others_text(tally: Tally) -> str:
-    """Return how long the rest would take on other numbers of nodes, and what it would cost."""
-    each = [
-        f"with {count(one.nodes, 'node')} about {span(max(1.0, one.seconds))}"
-        + (f", {money(one.cost, tally.nodes.currency)}" if tally.nodes.currency else "")
-        for one in others(tally.sweep)
-    ]
-    return f"the rest {'; '.join(each)}" if each else ""
 
 
 def _nodes(tally: Tally, width: int) -> str:

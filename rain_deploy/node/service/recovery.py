@@ -14,6 +14,7 @@ from ..run import Run, Script
 from ..wire import ClusterConfig, Outcome, RunState
 from . import engine
 from .attempt import Attempt, Ending, Host, Loss
+from .limits import Limits
 from .outputs import LEFT, bring_back, clean_files, copy_tree, set_aside
 from .process import end, scan
 
@@ -36,6 +37,7 @@ class Conduct:
 
     def __init__(self, supervisor: Host, run: Run) -> None:
         self._supervisor, self._config, self._run = supervisor, supervisor.config, run
+        self._limits = Limits(run)
         nodes = installed(self._config.server_dir / "cluster.json", ClusterConfig).nodes
         self._node_name = partial(member_name, nodes)
 
@@ -87,10 +89,7 @@ class Conduct:
         if run.cancelled:
             before = "" if run.lives.begun_s else " before the script was started"
             return Outcome.CANCELLED, f"cancelled{before}"
-        limit_s, now_s = run.about.timeout_s, time.clock_gettime(time.CLOCK_BOOTTIME)
-        if limit_s is not None and now_s > (run.lives.begun_s or now_s) + limit_s:
-            return Outcome.TIMEOUT, f"the script did not end within {limit_s:g} s"
-        return None
+        return self._limits.reached()
 
     def _decide(self, loss: Loss, recorder: Recorder) -> Lost | Ending:
         """Record that the attempt is lost, if another may follow it; else return how the run ends."""

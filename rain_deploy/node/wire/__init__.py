@@ -5,16 +5,20 @@ This is the one part of ``node/`` that the laptop imports.  It needs only the st
 """
 
 import enum
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
 from ..codec import WireError, from_json, parse, read, to_json
+from .pack import LeftKind, LeftOut, LeftOuts, Limits, map_of_parts
 from .points import Parameter, PointDetail, PointRow, Values
 from .rehearsal import Rehearsal, RehearsedKind
 
 __all__ = [
+    "LeftKind",
+    "LeftOut",
+    "LeftOuts",
+    "Limits",
     "Parameter",
     "PointDetail",
     "PointRow",
@@ -23,6 +27,7 @@ __all__ = [
     "Values",
     "WireError",
     "from_json",
+    "map_of_parts",
     "parse",
     "read",
     "to_json",
@@ -99,6 +104,14 @@ class NeededModule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CostCap:
+    """What a run may cost, as the time after which it has cost that."""
+
+    seconds: float
+    words: str  # such as ``--max-cost 2.00 CHF``
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunDescription:
     """run.json: a run as it was shipped."""
 
@@ -109,6 +122,7 @@ class RunDescription:
     cwd: str = "."
     args: tuple[str, ...] = ()
     timeout_s: float | None = None
+    cap: CostCap | None = None
     min_nodes: int | None = None
     companion: bool = False
     restarts: int = RESTARTS  # 0: the run ends with the engine
@@ -138,6 +152,7 @@ class Outcome(enum.StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"
+    LIMIT = "limit"  # its ``--max-cost``, or the time limit of the machines, a little before they are off
     POWERED_OFF = "powered off"  # the machine was, before the script ended; mostly at its time limit
     ENGINE = "engine"  # Rain failed
     LOST = "lost"  # the script's process is gone: killed, or the machine was restarted or deleted
@@ -182,58 +197,6 @@ class ListedRun(RunStatus):
     """A run in the answer of ``runs``, which is a list of these."""
 
     run: str
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of what is pulled of a run; what is over a limit stays on the node, and all else is pulled."""
-
-    files: int = 200_000  # files, links and empty directories
-    file_bytes: int = 20 * 10**9  # content of a file; holes do not count
-    total_bytes: int = 100 * 10**9  # lengths of all files, with holes
-
-
-def map_of_parts(parts: Iterable[tuple[int, int]]) -> bytes:
-    """Return the map of a file with holes, as it is sent before its parts and hashed with them."""
-    numbers = [number for part in parts for number in part]
-    return "\n".join(map(str, (len(numbers) // 2, *numbers, ""))).encode()
-
-
-class LeftKind(enum.StrEnum):
-    """The kinds of results that stay on a node."""
-
-    MUCH = "much"  # it is too large
-    MANY = "many"  # there are too many files
-    LINK = "link"  # leads out of the results; what it leads to is no result
-    UNREADABLE = "unreadable"
-    SPECIAL = "special"  # a pipe, a socket or a device: it has no content
-    REFUSED = "refused"  # there is no place for it on the laptop, or it is not safe
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
-    """A result that stays on the node."""
-
-    path: str  # in the run's directory
-    kind: str  # a ``LeftKind``, or one of a newer version
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOuts:
-    """left.json, the last but one in the stream of ``pack``: all that stays on the node."""
-
-    left: tuple[LeftOut, ...] = ()
-    more: int = 0  # how many are not named
-
-    def __len__(self) -> int:
-        return len(self.left) + self.more
-
-    @property
-    def hold(self) -> bool:
-        """True if some have content, which is lost when the node is deleted."""
-        empty = {LeftKind.SPECIAL, LeftKind.LINK}
-        return self.more > 0 or any(one.kind not in empty for one in self.left)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,10 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.core.events import Event, PointSeen, Result
 from rain_deploy.errors import InputError
 from rain_deploy.node.wire import PointRow, WireError
-from rain_deploy.results.points import Table, read_json
+from rain_deploy.results.points import ENDED, Table, read_json
+from rain_deploy.results.tally import Outlook
 from rain_deploy.runs.follow import follow as follow_run
+from rain_deploy.runs.outlook import outlook_of
 from rain_deploy.runs.states import find_run, holder, run_file
 
 
@@ -18,6 +20,8 @@ class PointsResult(Result):
     cluster: str
     run: str
     rows: tuple[PointRow, ...]
+    outlook: Outlook | None = None  # while the run goes on
+    currency: str = ""
 
 
 def points(ctx: Context, name: str, run: str | None = None, *, follow: bool = False) -> PointsResult:
@@ -40,4 +44,6 @@ def points(ctx: Context, name: str, run: str | None = None, *, follow: bool = Fa
         follow_run(replace(ctx, emit=only_points), cluster, record)
     table = Table()
     run_file(ctx, cluster, record, "points.jsonl", table.feed)
-    return PointsResult(cluster=name, run=record.id, rows=table.rows(all_=True))
+    rows = table.rows(all_=True)
+    ahead = None if all(row.state in ENDED for row in rows) else outlook_of(cluster, rows)
+    return PointsResult(cluster=name, run=record.id, rows=rows, outlook=ahead, currency=cluster.currency)
