@@ -164,7 +164,7 @@ class Keys:
 
 
 def _short(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:PART_DIGITS]
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:PART_DIGITS]
 
 
 def _replaced(value: Any, pattern: "re.Pattern[str]", text: str) -> Any:

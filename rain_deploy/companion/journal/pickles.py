@@ -63,13 +63,13 @@ class Pickles:
 
     def __init__(self, relative: Callable[[Any], Any], paths: tuple[bytes, ...]) -> None:
         self._relative = relative
-        self._marks = MARKS + paths
+        self._marks = re.compile(b"|".join(map(re.escape, MARKS + paths)))
         self._classes: dict[str, dict[str, int]] = {}
         self.read = 0  # how many pickles were read op by op
 
     def digest(self, data: bytes) -> bytes:
         """Return 32 bytes.  A pickle that this class cannot read counts byte by byte: at worst a miss."""
-        if len(data) <= LARGEST_BYTES and any(mark in data for mark in self._marks):
+        if len(data) <= LARGEST_BYTES and self._marks.search(data):
             self.read += 1
             try:
                 return _digest(self._tree(data))
