@@ -57,6 +57,7 @@ class ClusterKeywords(Common, total=False):
     min_nodes: int | None
     cpus_per_node: int | None
     keep_partial: bool | None
+    journal: str | None
     owner: str | None
     zone: str | None
     instance_type: str | None

@@ -27,6 +27,9 @@ class EngineSpec:
     sha256: str | None = None
 
 
+NO_JOURNAL = "none"  # as ``journal``: a new cluster gets no kept results
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
     """A cluster as flags, environment and TOML describe it together."""
@@ -49,6 +52,7 @@ class ClusterSpec:
     prices: tuple[tuple[str, float], ...] = ()
     """TOML ``prices``: (``family.size`` or ``disk``, per hour; a disk's is per GiB and hour)."""
     currency: str | None = None  # currency of ``prices``
+    journal: str = ""  # the directory of a copy, NO_JOURNAL, or empty: the one that fits
     keep_partial: bool = False  # what an ``up`` that failed has made stays, for a look at it
 
 

@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     verb("runs", ".service.report.runs", "cluster_dir")
     verb("status", ".service.report.status", "cluster_dir", "node_dir")
     verb("journal", ".journal.show.journal", "cluster_dir").add_argument("--prune", action="store_true")
+    verb("journal-send", ".journal.copies.send", "cluster_dir")
+    verb("journal-take", ".journal.copies.take", "cluster_dir")
     verb("pack", ".pack.pack", "run_dir")
     following = verb("follow", ".follow.follow", "run_dir")
     for stream in ("out", "err"):

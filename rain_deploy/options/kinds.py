@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_deploy.core.cluster import SHORTEST_LIMIT_S
+from rain_deploy.core.spec import NO_JOURNAL
 from rain_deploy.core.text import parse_network, parse_peer_address
 from rain_deploy.errors import InputError
 
@@ -235,8 +236,15 @@ def read(path: Path, what: str) -> str:
         raise InputError(message, next_step=f"save {path} as UTF-8") from error
 
 
+def _journal(value: object, base: Path) -> str:
+    """Return ``none``, or an absolute path."""
+    given = _TEXT.check(value, base)
+    return given if given == NO_JOURNAL else str(absolute(given, base))
+
+
 SWITCH = Kind(_switch, switch=True)
 _TEXT = text(r"(?s).*\S.*", "a text in quotes")
+JOURNAL = Kind(_journal, path=True)
 PATH = Kind(lambda value, base: absolute(_TEXT.check(value, base), base), path=True)
 PATHS = Kind(
     lambda value, base: tuple(absolute(item, base) for item in _strings(value)), many=True, path=True

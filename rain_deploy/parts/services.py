@@ -66,10 +66,15 @@ def _environment_python(cluster: Cluster) -> str:
 
 
 def node_command(
-    cluster: Cluster, verb: str, *args: str, node: Node | None = None, deadline_s: float | None = 60.0
+    cluster: Cluster,
+    verb: str,
+    *args: str,
+    node: Node | None = None,
+    deadline_s: float | None = 60.0,
+    stdin: bytes | None = None,
 ) -> Command:
     """Return a verb of our node code as a command."""
-    return Command(node_argv(cluster, verb, *args, node=node), deadline_s=deadline_s)
+    return Command(node_argv(cluster, verb, *args, node=node), stdin, deadline_s)
 
 
 def start_stage(cluster: Cluster, node: Node, *, probe: bool) -> Stage:

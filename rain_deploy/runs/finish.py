@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from rain_deploy.results.points import read_json
 from rain_deploy.results.pull import PulledRun, pull
 from rain_deploy.results.tally import with_others
 from rain_deploy.runs.follow import Followed
+from rain_deploy.runs.journal import COPY_DEADLINE_S, LITTLE_BYTES, bring_journal
 from rain_deploy.runs.left import left_error, left_lines
 from rain_deploy.runs.missing import advice
 from rain_deploy.runs.outlook import run_nodes
@@ -174,6 +176,10 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
     )
     if not followed.within_reach:
         return result
+    copying = threading.Thread(
+        target=bring_journal, args=(ctx, cluster), kwargs={"file_bytes": LITTLE_BYTES}, daemon=True
+    )
+    copying.start()
     try:
         pulled = pull_run(ctx, cluster, record, status)
     except (errors.PullFailed, errors.Unreachable) as error:
@@ -182,6 +188,7 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
         error.message += f" (the run itself: {status.outcome}, exit code {status.exit_code})"
         error.still_running = f"the nodes of {cluster.name}, which hold the results"
         raise
+    copying.join(COPY_DEADLINE_S)
     return replace(
         result,
         results_dir=pulled.results_dir,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import destroy
+from rain_deploy.cluster.lookup import out_of_reach
 from rain_deploy.cluster.lost import ALL, forget_account, forget_nodes, why_unknown
 from rain_deploy.cluster.seen import account_at, account_of, note, refuse_another_account
 from rain_deploy.core.events import Result
@@ -14,6 +15,8 @@ from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.text import money, owner_tag
 from rain_deploy.errors import NotVerified, RainDeployError, Unwritable
 from rain_deploy.runs.finish import end_records, not_pulled, pull_all
+from rain_deploy.runs.journal import bring_journal
+from rain_deploy.runs.states import runs_of
 from rain_deploy.state.store import Record
 
 
@@ -116,7 +119,7 @@ def take_down(
     if account:  # before the pull starts what is off
         note(ctx, cluster, account)
     pulling = cluster.up and not discard_results
-    forgotten = deleted = certificate = tuple[str, ...]()
+    forgotten = deleted = certificate = pulled = tuple[str, ...]()
     if cluster.bill and ALL in forget:
         why = why_unknown(ctx, cluster)
         pulled = pull_all(ctx, record, out) if pulling else ()  # its machines may answer without the account
@@ -127,7 +130,12 @@ def take_down(
             held = tuple(run.id for run in not_pulled(ctx, cluster)) if pulling else ()
             forgotten = forget_nodes(ctx, record, forget, held)
         refuse_another_account(ctx.provider_for(cluster.provider), cluster, record.resources)
-        pulled = pull_all(ctx, record, out) if pulling and record.cluster.up else ()
+        if pulling and record.cluster.up:
+            pulled = pull_all(ctx, record, out)
+            if pulled or (
+                runs_of(ctx, cluster) and cluster.server.name not in out_of_reach(cluster, account)
+            ):
+                bring_journal(ctx, record.cluster.whole)
         priced = record.cluster
         deleted, certificate = destroy(ctx, record)
     end_records(ctx, cluster)

@@ -16,6 +16,7 @@ from rain_deploy.node.wire import Outcome
 from rain_deploy.results.pull import PulledRun
 from rain_deploy.runs.finish import RunResult, end_of, pull_each
 from rain_deploy.runs.follow import follow, withdraw
+from rain_deploy.runs.journal import bring_journal
 from rain_deploy.runs.left import left_error
 from rain_deploy.runs.states import (
     RunLine,
@@ -121,7 +122,9 @@ def pull(
         raise InputError(message, next_step=f"rain-deploy runs -c {name}")
     if out:
         held = [replace(record, out=(out / record.id if all_runs else out).absolute()) for record in held]
-    return PullResult(cluster=name, runs=pull_each(ctx, cluster, held, states))
+    result = PullResult(cluster=name, runs=pull_each(ctx, cluster, held, states))
+    bring_journal(ctx, cluster)
+    return result
 
 
 def _on_cluster(ctx: Context, name: str, run: str | None) -> tuple[Cluster, RunRecord]:

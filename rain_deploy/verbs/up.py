@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from rain_deploy.cluster.apply import agree, apply
 from rain_deploy.cluster.context import Context
@@ -13,7 +14,8 @@ from rain_deploy.cluster.power import move_limit
 from rain_deploy.cluster.seen import look, viewed
 from rain_deploy.core.cluster import Quote
 from rain_deploy.core.events import Result
-from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.spec import NO_JOURNAL, ClusterSpec
+from rain_deploy.runs.journal import give_journal, named_copy, offer_journal
 from rain_deploy.state.store import Record
 
 
@@ -41,9 +43,15 @@ def plan(ctx: Context, spec: ClusterSpec) -> PlanResult:
 def up(ctx: Context, spec: ClusterSpec) -> UpResult:
     """Bring a cluster up: look, plan, ask, apply.  What an interrupted or failed ``up`` made, it undoes."""
     started_s = time.monotonic()
+    copy = named_copy(Path(spec.journal)) if spec.journal not in {"", NO_JOURNAL} else None
     with ctx.change(spec.name, "up") as record:
         wanted = plan_up(ctx.provider_for(spec.provider), look(ctx, spec))
-        return carry_out(ctx, record, wanted, started_s)
+        result = carry_out(ctx, record, wanted, started_s)
+        if copy:
+            give_journal(ctx, record.cluster, copy)
+        elif not spec.journal and not wanted.seen.recorded:
+            offer_journal(ctx, record.cluster)
+        return result
 
 
 def carry_out(ctx: Context, record: Record, plan: Plan, started_s: float) -> UpResult:

@@ -36,7 +36,7 @@ MERGED_FROM = 8  # if so many of them are neighbours in age
 MERGED_BYTES = 16_000_000  # no merged segment is larger by more than one of its parts
 MOST_MERGES = 16  # at one time
 
-_NAME = re.compile(r"(\d{20})-(\d{3})\.seg")  # nanoseconds since 1970; how often it was merged
+SEGMENT_NAME = re.compile(r"(\d{20})-(\d{3})\.seg")  # nanoseconds since 1970; how often it was merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Journal:
 
     def _paths(self, pattern: str) -> list[Path]:
         try:
-            return [path for path in self.directory.glob(pattern) if _NAME.search(path.name)]
+            return [path for path in self.directory.glob(pattern) if SEGMENT_NAME.search(path.name)]
         except OSError:
             return []
 
@@ -210,6 +210,10 @@ class Journal:
     def _counts(self, entry: Entry) -> bool:
         counting = {self._results.get(entry.key), self._failures.get(entry.key)}
         return entry in counting or entry.digest in self._deaths.get(entry.key, {})
+
+    def files(self) -> dict[str, int]:
+        """Return the names of the segments, and how many records each has."""
+        return {one.path.name: one.records for one in self._segments}
 
     def usage(self) -> JournalUsage:
         """Return what the journal holds and takes."""

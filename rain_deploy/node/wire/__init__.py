@@ -211,6 +211,23 @@ class JournalUsage:
     newest_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalWish:
+    """What the laptop has of a journal, and how much more it takes."""
+
+    have: tuple[str, ...] = ()  # names of files
+    file_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalState:
+    """state.json, the first in the stream of ``journal-send``."""
+
+    usage: JournalUsage
+    files: dict[str, int]  # all of them, also those that are not sent, and how many records each has
+
+
 def extended(status: RunStatus, kind: type[T], **more: object) -> T:
     """Return the status as a kind that adds ``more`` to it."""
     return kind(**{one.name: getattr(status, one.name) for one in fields(RunStatus)}, **more)

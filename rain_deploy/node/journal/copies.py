@@ -1,0 +1,69 @@
+"""Send the files of a journal to the laptop, and take those that the laptop has of an earlier cluster."""
+
+import hashlib
+import io
+import json
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ..wire import JournalState, JournalUsage, JournalWish, read, to_json
+from .segment import MAGIC, write_segment
+from .store import SEGMENT_NAME, Journal
+
+
+def send(cluster_dir: Path) -> int:
+    """Write to stdout a tar of what the wish on stdin lacks.  Raises OSError, WireError."""
+    wish = read(JournalWish, sys.stdin.buffer.read())
+    journal = Journal(cluster_dir / "journal")
+    journal.load()
+    files, sums = journal.files(), dict[str, list[int | str]]()
+    with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as tar:
+
+        def add(name: str, data: bytes) -> None:
+            header = tarfile.TarInfo(name)
+            header.size = len(data)
+            sums[name] = [len(data), hashlib.sha256(data).hexdigest()]
+            tar.addfile(header, io.BytesIO(data))
+
+        add("state.json", _json(JournalState(usage=journal.usage(), files=files)))
+        for path in _wanted(journal.directory, files, wish):
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:  # merged or pruned meanwhile
+                continue
+            add(path.name, data)
+        add("sums.json", _json(sums))
+    sys.stdout.flush()
+    return 0
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(to_json(value)).encode("ascii")
+
+
+def _wanted(directory: Path, files: dict[str, int], wish: JournalWish) -> Iterator[Path]:
+    """Yield the newest files that are missing there, within the limits."""
+    have, left_bytes = set(wish.have), wish.total_bytes
+    for name in sorted(files.keys() - have, reverse=True):
+        size_bytes = (directory / name).stat().st_size
+        if size_bytes <= min(wish.file_bytes, left_bytes):
+            left_bytes -= size_bytes
+            yield directory / name
+
+
+def take(cluster_dir: Path, stream: BinaryIO | None = None) -> JournalUsage:
+    """Add the files of a tar on stdin to the journal; return what it holds now.  Raises OSError, TarError."""
+    journal = Journal(cluster_dir / "journal")
+    with tarfile.open(fileobj=stream or sys.stdin.buffer, mode="r|") as tar:
+        for member in tar:
+            content = tar.extractfile(member) if member.isreg() else None
+            data = content.read() if content else b""
+            place = journal.directory / member.name
+            if SEGMENT_NAME.fullmatch(member.name) and data.startswith(MAGIC) and not place.exists():
+                write_segment(place, (data.removeprefix(MAGIC),))
+    journal.load()
+    journal.prune()
+    return journal.usage()

@@ -1,0 +1,253 @@
+"""The journal comes here with the results, and the next cluster of the name gets it."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.machine import Host
+from rain_deploy.core.step import Command, CommandResult
+from rain_deploy.errors import InputError, Unreachable
+from rain_deploy.node.journal import store
+from rain_deploy.node.journal.copies import take
+from rain_deploy.node.journal.store import Journal
+from rain_deploy.results import journals
+from rain_deploy.results.journals import copies, copy_for, prune_copies
+from rain_deploy.runs import journal as brought
+from rain_deploy.runs.journal import bring_journal, give_journal, named_copy, offer_journal
+from rain_deploy.transport.base import Chunk, Forward
+from tests.unit.fake_cloud import World
+from tests.unit.test_journal_store import put, stored
+from tests.unit.test_journal_verb import NODE
+
+
+@dataclass
+class Server:
+    """Implements the transport: the node code of the server node, in a directory per cluster."""
+
+    place: Path
+    sent_bytes: list[int] = field(default_factory=list)
+    cut: int | None = None
+    """So many bytes arrive, then the connection is lost."""
+    damaged: int | None = None
+    """The byte that arrives changed."""
+
+    def run(
+        self, host: Host, command: Command, *, on_stdout: Chunk | None = None, on_stderr: Chunk | None = None
+    ) -> CommandResult:
+        del on_stderr
+        verb, cluster = command.argv[4], self.place / Path(command.argv[5]).name
+        argv = [*NODE, verb, str(cluster)]
+        done = subprocess.run(argv, input=command.stdin, capture_output=True, check=False, timeout=60)
+        data = bytearray(done.stdout)
+        if on_stdout:
+            self.sent_bytes.append(len(data))
+            if self.damaged is not None:
+                data[self.damaged] ^= 1
+            on_stdout(bytes(data[: self.cut]))
+            if self.cut is not None:
+                raise Unreachable("lost", node=host.name)
+        return CommandResult(done.returncode, bytes(data), done.stderr)
+
+    def connect(self, host: Host) -> None: ...
+
+    def forward(self, host: Host, address: str, port: int, *, local_port: int = 0) -> Forward:
+        raise NotImplementedError
+
+    def close(self) -> None: ...
+
+    def journal(self, cluster: Cluster) -> Journal:
+        found = Journal(self.place / cluster.id / "journal")
+        found.load()
+        return found
+
+
+@dataclass
+class Bench:
+    world: World
+    server: Server
+    clusters: int = 0
+
+    def cluster(self, env_digest: str = "e" * 32, name: str = "one") -> Cluster:
+        self.clusters += 1
+        return self.world.cluster(name, env_digest=env_digest, id=f"cluster{self.clusters}")
+
+    @property
+    def copied(self) -> list[str]:
+        return sorted(path.name for path in self.world.ctx.home.glob("journal/*/*.seg"))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    world, server = World.at(tmp_path), Server(tmp_path / "server")
+    world.ctx = replace(world.ctx, transport=server)
+    return Bench(world, server)
+
+
+def test_only_what_is_not_here_yet_is_brought(bench: Bench) -> None:
+    cluster = bench.cluster()
+    put(bench.server.journal(cluster), 1, b"one" * 100_000)
+    bring_journal(bench.world.ctx, cluster)
+    put(bench.server.journal(cluster), 2, b"two")
+    bring_journal(bench.world.ctx, cluster)
+    bring_journal(bench.world.ctx, cluster)
+    assert bench.server.sent_bytes[0] > 300_000
+    assert max(bench.server.sent_bytes[1:]) < 100_000
+    copy = copy_for(bench.world.ctx.home, cluster)
+    here = Journal(copy.path)
+    assert here.load() == []
+    assert (stored(here, 1), stored(here, 2)) == ([b"one" * 100_000], [b"two"])
+    assert (copy.about.usage.records, copy.about.usage.segments) == (2, 2)
+    assert copy.about.usage.bytes == here.usage().bytes
+    assert bench.world.told == ""
+
+
+def test_a_cluster_without_kept_results_leaves_nothing_here(bench: Bench) -> None:
+    bring_journal(bench.world.ctx, bench.cluster())
+    assert list((bench.world.ctx.home / "journal").iterdir()) == []
+    assert bench.world.told == ""
+
+
+def test_files_that_the_cluster_merged_go(bench: Bench) -> None:
+    cluster = bench.cluster()
+    journal = bench.server.journal(cluster)
+    for number in range(store.MERGED_FROM):
+        put(journal, number, b"x")
+    bring_journal(bench.world.ctx, cluster)
+    assert len(bench.copied) == store.MERGED_FROM
+    journal.tidy()
+    bring_journal(bench.world.ctx, cluster)
+    assert bench.copied == [path.name for path in journal.directory.iterdir()]
+
+
+@pytest.mark.parametrize("fault", ["cut", "damaged"])
+def test_what_does_not_arrive_whole_changes_nothing_here(bench: Bench, fault: str) -> None:
+    cluster = bench.cluster()
+    put(bench.server.journal(cluster), 1, b"one")
+    bring_journal(bench.world.ctx, cluster)
+    before = bench.copied
+    put(bench.server.journal(cluster), 2, b"two" * 1000)
+    setattr(bench.server, fault, 3000)
+    bring_journal(bench.world.ctx, cluster)
+    assert bench.copied == before
+    assert "journal was not copied" in bench.world.told
+    assert [path.name for path in (bench.world.ctx.home / "journal").iterdir()] == ["one-" + "e" * 12]
+
+
+def test_large_files_may_stay_and_the_newest_come_first(bench: Bench) -> None:
+    cluster = bench.cluster()
+    journal = bench.server.journal(cluster)
+    for number, size in enumerate((10, 50_000, 200_000, 50_000)):
+        put(journal, number, b"x" * size)
+    bring_journal(bench.world.ctx, cluster, file_bytes=100_000)
+    here = Journal(copy_for(bench.world.ctx.home, cluster).path)
+    here.load()
+    assert [number for number in range(4) if stored(here, number)] == [0, 1, 3]
+    bring_journal(bench.world.ctx, cluster)
+    here.load()
+    assert stored(here, 2)
+    copy = copy_for(bench.world.ctx.home, cluster)
+    wish = copy.wish(file_bytes=10**9, limit_bytes=copy.about.usage.bytes + 60_000)
+    assert wish.total_bytes == 60_000
+
+
+def test_the_next_cluster_gets_it_and_goes_on_with_the_same_copy(bench: Bench) -> None:
+    first = bench.cluster()
+    for number in range(store.MERGED_FROM):
+        put(bench.server.journal(first), number, b"x")
+    bring_journal(bench.world.ctx, first)
+    second = bench.cluster()
+    offer_journal(bench.world.ctx, second)
+    journal = bench.server.journal(second)
+    assert all(stored(journal, number) == [b"x"] for number in range(store.MERGED_FROM))
+    assert f"sent {store.MERGED_FROM} results" in bench.world.told
+    journal.tidy()
+    put(journal, 99, b"new")
+    bring_journal(bench.world.ctx, second)
+    assert bench.copied == sorted(path.name for path in journal.directory.iterdir())
+
+
+def test_a_cluster_that_did_not_get_the_copy_adds_to_it(bench: Bench) -> None:
+    first, second = bench.cluster(), bench.cluster()
+    put(bench.server.journal(first), 1, b"one")
+    bring_journal(bench.world.ctx, first)
+    put(bench.server.journal(second), 2, b"two")
+    for _ in range(2):
+        bring_journal(bench.world.ctx, second)
+    assert len(bench.copied) == 2
+
+
+def test_results_of_other_packages_are_not_used(bench: Bench) -> None:
+    first, second = bench.cluster(), bench.cluster(env_digest="f" * 32)
+    put(bench.server.journal(first), 1, b"one")
+    bring_journal(bench.world.ctx, first)
+    offer_journal(bench.world.ctx, second)
+    assert bench.world.told == ""
+    give_journal(bench.world.ctx, second, copy_for(bench.world.ctx.home, first))
+    assert "computed with other packages" in bench.world.told
+    assert bench.server.journal(second).usage().segments == 0
+
+
+def test_a_large_copy_is_only_given_when_it_is_named(bench: Bench) -> None:
+    first, second = bench.cluster(), bench.cluster()
+    put(bench.server.journal(first), 1, b"one")
+    bring_journal(bench.world.ctx, first)
+    copy = copy_for(bench.world.ctx.home, first)
+    large = replace(copy.about.usage, bytes=brought.GIVEN_UNASKED_BYTES + 1)
+    copy.save(replace(copy.about, usage=large))
+    offer_journal(bench.world.ctx, second)
+    assert f"--journal {copy.path}" in bench.world.told
+    assert bench.server.journal(second).usage().segments == 0
+    give_journal(bench.world.ctx, second, named_copy(copy.path))
+    assert stored(bench.server.journal(second), 1) == [b"one"]
+
+
+def test_a_path_without_a_copy_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--journal"):
+        named_copy(tmp_path)
+
+
+def test_a_copy_is_sent_in_parts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = bench.cluster()
+    for number in range(3):
+        put(bench.server.journal(cluster), number, b"x" * 1000)
+    bring_journal(bench.world.ctx, cluster)
+    monkeypatch.setattr(journals, "BATCH_BYTES", 2000)
+    assert len(list(copy_for(bench.world.ctx.home, cluster).batches())) == 2
+
+
+def test_the_oldest_copies_go_when_all_are_over_the_limit(bench: Bench) -> None:
+    for name in ("one", "two", "three"):
+        cluster = bench.cluster(name=name)
+        put(bench.server.journal(cluster), 1, b"x" * 1000)
+        bring_journal(bench.world.ctx, cluster)
+    home = bench.world.ctx.home
+    size_bytes = next(copies(home)).about.usage.bytes
+    prune_copies(home, 2 * size_bytes + 100)
+    assert sorted(copy.about.cluster for copy in copies(home)) == ["three", "two"]
+    prune_copies(home, 1)
+    assert [copy.about.cluster for copy in copies(home)] == ["three"]
+
+
+def test_a_node_takes_segments_and_nothing_else(tmp_path: Path) -> None:
+    source = Journal(tmp_path / "source")
+    put(source, 1, b"one")
+    (segment,) = source.directory.iterdir()
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        tar.add(segment, segment.name)
+        tar.add(segment, f"../{segment.name}")
+        tar.add(segment, "other.seg")
+        (tmp_path / "junk").write_bytes(b"junk")
+        tar.add(tmp_path / "junk", "00000000000000000001-000.seg")
+        tar.add(tmp_path, "00000000000000000002-000.seg", recursive=False)
+    stream.seek(0)
+    assert take(tmp_path / "cluster", stream).records == 1
+    assert [path.name for path in (tmp_path / "cluster/journal").iterdir()] == [segment.name]
+    assert not (tmp_path / "cluster" / segment.name).exists()
