@@ -37,7 +37,8 @@ class Home:
         self._root = Path(os.path.realpath(executor.task_path))
         self._figures = f"{self._root.parent}/figures"
         self._starts: list[int] = []
-        self._cwd, self._mirror = ".", None
+        self._cwd = "."
+        self._mirror: Mirror | None = None
         with FailOpen("finding the run's files for its tasks"):
             run = Path(os.environ["RAIN_DEPLOY_RUN_DIR"])
             about, shipped = (json.loads((run / name).read_bytes()) for name in ("run.json", "shipped.json"))
@@ -51,12 +52,14 @@ class Home:
         empty, task_path = module.remove_dir_content, executor.task_path
 
         def fill(_path: str) -> None:
+            mirror, self._mirror = self._mirror, None  # after a fault, tasks do without
             with FailOpen("giving a task the run's files"):
-                if self._mirror:
-                    self._mirror.reset()
+                if mirror:
+                    mirror.reset()
                     cwd = self._root / self._cwd
                     cwd.mkdir(parents=True, exist_ok=True)
                     executor.task_path = str(cwd)  # where Rain goes next
+                    self._mirror = mirror
                     return
             empty(task_path)
 
@@ -69,6 +72,7 @@ class Home:
             module.remove_dir_content, executor.task_path = empty, task_path
 
     def _prepare(self, context: Any) -> None:
+        self._starts = []  # those of the last task would be wrong, if this fails
         os.environ["RAIN_DEPLOY_FIGURES"] = self._figures
         shutil.rmtree(self._figures, ignore_errors=True)  # of a task that failed hard
         _flush()
@@ -96,6 +100,7 @@ class Home:
             self._pack_figures(packed)
         with FailOpen("keeping the files that a task wrote"):
             self._pack_files(packed)
+        os.environ.pop("RAIN_DEPLOY_FIGURES", None)
         return packed.close()
 
     def _output(self) -> bytes:

@@ -1,16 +1,19 @@
 """The run's files in the directory that a process of Rain runs its tasks in.
 
 Each task finds them as the script does, and has them for itself: they are copies, so that a task that writes
-to one changes no other task's.  A copy that a task left alone serves the next task.  Larger files are links.
+to one changes no other task's.  A copy that a task left alone serves the next task.  Files that are too large
+for that are links.
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 LARGEST_COPY_BYTES = 16_000_000
+MOST_COPIED_BYTES = 200_000_000  # by one process of Rain
 Stamp = tuple[int, int, int, int]
 
 
@@ -21,11 +24,22 @@ class Mirror:
         self._root = root
         self._source = source
         self._names = frozenset(names)
+        self._linked = self._too_large()
         self._directories = {str(place) for name in self._names for place in PurePosixPath(name).parents}
         self._stamps: dict[str, Stamp] = {}
         """How each copy or link was when it was made."""
         self._shared: dict[str, Stamp] = {}
         """How the file behind each link was then."""
+
+    def _too_large(self) -> set[str]:
+        """Return the largest files, so that the others are not too much to copy."""
+        sizes = sorted(((self._source / name).stat().st_size, name) for name in self._names)
+        totals = itertools.accumulate(size for size, _ in sizes)
+        return {
+            name
+            for (size, name), total in zip(sizes, totals, strict=True)
+            if size > LARGEST_COPY_BYTES or total > MOST_COPIED_BYTES
+        }
 
     def reset(self) -> None:
         """Let the directory hold the files as they were shipped, and nothing else.  Raises OSError."""
@@ -92,12 +106,11 @@ class Mirror:
 
     def _make(self, name: str) -> None:
         source, target = self._source / name, self._root / name
-        found = source.stat()
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if found.st_size > LARGEST_COPY_BYTES:
+            if name in self._linked:
                 target.symlink_to(source)
-                self._shared[name] = _stamp(found)
+                self._shared.setdefault(name, _stamp(source.stat()))
             else:
                 shutil.copy(source, target)
         except OSError:

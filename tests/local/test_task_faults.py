@@ -20,7 +20,7 @@ BREAKS = {
     "at reading the run": ("home.py", '            run = Path(os.environ["RAIN_DEPLOY_RUN_DIR"])'),
     "at giving a home": ("home.py", "        empty, task_path = "),
     "at filling": ("mirror.py", "        intact, others, todo = "),
-    "at copying": ("mirror.py", "            if found.st_size >"),
+    "at copying": ("mirror.py", "            if name in self._linked"),
     "at preparing": ("home.py", '        os.environ["RAIN_DEPLOY_FIGURES"] = '),
     "at the inputs": ("failures.py", "    texts = ["),
     "at the failure": ("failures.py", "        return cls(_plain(task)"),

@@ -19,11 +19,11 @@ from .decide import Stored, decided
 from .helper import Helper, HelperLost
 from .keyed import Keyed, keyed
 from .keys import Keys
+from .rest import TASKS_PER_QUESTION, Rest
 from .sending import BATCH_BYTES, Wishes, account, send, soft_tasks, usable, watched
 
 MOST_HOMES = 300
 """Each costs one more output, and a directory on the server node."""
-TASKS_PER_QUESTION = 500
 
 
 def hook_client(client: Any) -> None:
@@ -52,6 +52,7 @@ class Journal:
         self._failed: dict[Any, tuple[Any, str]] = {}  # task and text, by the ids of the task and its outputs
         self._plain: dict[str, Callable[..., Any]] = {}
         self._homes = 0
+        self._rest = Rest(self._failed)
         self._lost = False
 
     def install(self) -> None:
@@ -64,6 +65,7 @@ class Journal:
 
     def end(self) -> None:
         """Wait until the helper has kept what is finished."""
+        self._rest.before_end()
         with FailOpen("ending the journal's helper"):
             self._helper.end()
 
@@ -280,6 +282,7 @@ class Journal:
         for name in names:
             if name in self._failed:
                 task, text = self._failed[name]
+                self._rest.note(task)
                 where = f"Task created at:\n{task._stack}"
                 message = f"Task {task} failed\nMessage: {text}\nTask failed in executor\n{where}"
                 raise self._rain.TaskException(message)
@@ -314,6 +317,7 @@ class Journal:
                 self._soft.discard(task.id)
 
     def _close_session(self, plain: Callable[..., Any], client: Any, session: Any) -> Any:
+        self._rest.before_close(session)
         if not self._lost:
             with FailOpen("keeping the last results"):
                 try:
