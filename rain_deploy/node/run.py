@@ -33,6 +33,7 @@ class Lives:
 
     begun_s: float | None = None  # when the first script was started, by a clock that nobody sets
     restarts: int = 0  # since an attempt finished a task that none before it had finished
+    broken: tuple[str, ...] = ()  # keys of tasks that ended the session of an attempt
 
 
 @dataclass(frozen=True, slots=True)

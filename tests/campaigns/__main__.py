@@ -9,10 +9,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.campaigns import crash_points, sequences, soak
+from tests.campaigns import crash_points, kills, sequences, soak
 
 CAMPAIGNS = {
     "crash-points": (crash_points.play, 1),
+    "kills": (kills.play, 40),
     "sequences": (sequences.play, 60),
     "soak": (soak.play, 200),
 }

@@ -197,3 +197,60 @@ def test_a_silent_governor_is_lost_and_changes_nothing_when_it_comes_back(
     log = (run_dir / "epochs" / "2" / "server.log").read_text()
     assert "panicked" not in log
     assert log.count("registered as governor") == 2, "node-1, and the governor that node-2's keeper started"
+
+
+ENDS_SESSIONS = """\
+import os, sys, time
+from rain.client import Client, remote, tasks
+
+@remote()
+def square(ctx, x):
+    return str(x * x)
+
+@remote()
+def deadly(ctx):
+    import os
+    os.kill(os.getpid(), 9)
+
+with Client("localhost", 7210).new_session("squares") as session:
+    bad = deadly(name="bad x=9") if sys.argv[1] == "death" else tasks.Execute(
+        ["sh", "-c", "exit 3"], stdout=True, name="bad x=9")
+    good = [square(x, name="square x=%d" % x) for x in range(6)]
+    for task in (bad, *good):
+        task.output.keep()
+    session.submit()
+    print([int(task.output.fetch().get_bytes()) for task in good], flush=True)
+    bad.output.fetch()
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "attempts", "said", "reason"),
+    [
+        ("failure", 2, "bad x=9 failed and ended the session", "Program exit with exit code 3"),
+        (
+            "death",
+            4,
+            "bad x=9 died with its process and ended the session",
+            "given up: its process died 3 times",
+        ),
+    ],
+)
+def test_a_task_that_ends_its_session_costs_no_other_its_result(
+    cluster: NodeCluster, what: str, attempts: int, said: str, reason: str
+) -> None:
+    run_dir = cluster.run(f"ends-{what}", ENDS_SESSIONS, what, restarts=1, companion=True)
+    status = cluster.finish(run_dir, 90)
+    assert (status["outcome"], status["exit_code"], status["attempt"]) == ("failed", 1, attempts)
+    told = [f"{said}; attempt {number} goes on with the rest" for number in range(2, attempts + 1)]
+    assert [event["message"] for event in status["events"]] == told
+    assert (run_dir / "stdout.log").read_text() == "[0, 1, 4, 9, 16, 25]\n"
+    assert reason in (run_dir / "stderr.log").read_text()
+    rows = {row["parameters"]["x"]: row for row in points(run_dir).values() if row["point"]}
+    assert {x: row["state"] for x, row in rows.items()} == dict.fromkeys(range(6), "finished") | {9: "failed"}
+
+
+def test_with_fail_fast_a_task_that_fails_ends_the_run(cluster: NodeCluster) -> None:
+    run_dir = cluster.run("fast", ENDS_SESSIONS, "failure", restarts=5, companion=True, fail_fast=True)
+    status = cluster.finish(run_dir)
+    assert (status["outcome"], status["exit_code"], status["attempt"]) == ("failed", 1, 1)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import Json, Tail, load, member_name
-from ..points.notes import MissNote, TaskEnd
+from ..points.notes import EXECUTOR_LOST, MissNote, TaskEnd
 from ..run import Run, the_run
 from ..wire import ClusterConfig, WireError, from_json, to_json
 from .engine import Ended, Engine, EngineLost, Watched
@@ -40,7 +40,6 @@ LAST_ROUNDS = 3  # before a session is closed: what ends during a round is found
 MOST_WARNINGS = 20
 MOST_DEATHS = 3
 """A task whose process died so often in one run is given up."""
-_DIED = "Lost connection to executor"  # Rain's words
 HOME = "home"  # data type of the output with what a task printed and wrote
 MOST_BYTES = 64 << 20  # of results that are stored in one segment
 _PIPE_BYTES = 1 << 16
@@ -222,7 +221,7 @@ class Helper:
         both = started_s is not None and duration_s is not None
         record = Record(
             key=task.key,
-            kind="result" if not one.error else "death" if _DIED in one.error else "failure",
+            kind="result" if not one.error else "death" if EXECUTOR_LOST in one.error else "failure",
             name=task.name,
             task_type=task.task_type,
             run=self._run.id,

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 
 from ..wire import Parameter, Values
 
+EXECUTOR_LOST = "Lost connection to executor"
+"""In Rain's message when the process of a task died: nobody knows if the task was the reason."""
+
 
 @dataclass(frozen=True, slots=True)
 class TaskNote:

@@ -9,7 +9,7 @@ from ..files import Json
 from ..wire import PointRow
 from .events import Event
 from .names import parameters, reason
-from .notes import TaskEnd, TaskNote, ValueNote, check_numbers
+from .notes import EXECUTOR_LOST, TaskEnd, TaskNote, ValueNote, check_numbers
 
 Key = tuple[int, int]  # session and task, as Rain numbers them
 _SURE = frozenset({"finished", "failed"})
@@ -50,6 +50,8 @@ class Points:
         """Why the run ended, once it has.  It is why a session was closed, whatever Rain's log calls it."""
         self.errors: dict[Key, str] = {}  # whole texts, for whoever takes them out
         self.progressed = False  # the journal got a result in this attempt
+        self.broken: dict[str, str] = {}  # names of tasks that failed and ended their session, by key
+        self.died: dict[str, str] = {}  # the same, of those whose process died
 
     def apply(self, event: Event) -> None:
         """Take one of Rain's events into account."""
@@ -100,6 +102,9 @@ class Points:
         self.progressed |= bool(old.key) and end.state == "finished" and not end.hit
         if end.state == "failed":
             self.errors[key] = end.message
+        if end.hard and old.key:
+            died = EXECUTOR_LOST in end.message
+            (self.died if died else self.broken)[old.key] = old.name or "a task"
         changes: dict[str, Any] = {}
         if (end.value is not None or end.values) and old.value is None and not old.values:
             changes = {"source": "companion", "value": end.value, "values": end.values}

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from ..files import installed, load, member_name, tail, write_json
+from ..points.notes import EXECUTOR_LOST
 from ..points.recorder import Recorder
 from ..run import Run, Script
 from ..sweep import sweep_id, sweep_parts
@@ -25,6 +26,7 @@ _ENGINE_GRACE_S = 5.0  # how long a script may take to end by itself after Rain'
 _ENGINE_NOTICE_S = 0.3  # how long to wait for the server's end after a failed script: it may be the reason
 _GOVERNORS_DEADLINE_S = 30.0
 _AGAIN_DEADLINE_S = 10.0  # the same, in an attempt that follows a loss: the others are used without them
+_LAST_WORDS_BYTES = 20_000
 _TASK_FAILED = "rain.common.errors.TaskException: "
 _SILENCE_S = 45.0
 """After so long without a word a governor is lost: a connection that broke silently stays open for hours."""
@@ -167,26 +169,33 @@ class Attempt:
         """Wait for the job's end; return how it ended."""
         run, service = self._run, self._config.service
         job, server = leader(service, "job", run.path), leader(service, "server", run.attempt_dir)
-        script = partial(scan, service, "job", run.path)  # the job and all that it started
         if run.status().state != RunState.RUNNING:  # killed between the job's start and this line
             start = load(run.path / "job.json", Script) or Script()
             run.update(state=RunState.RUNNING, started_s=run.status().started_s or start.started_s)
-        recorded_s = 0.0
-        ended: Ending | Loss | None = None
-        while job and not run.script_end and job.alive():
+        ended = self._watch(job, server, recorder) if job else None
+        end(partial(scan, service, "job", run.path), grace_s=2.0, deadline_s=10.0)  # what it left behind too
+        return ended or self._how_it_ended(server, recorder)
+
+    def _watch(self, job: Process, server: Process | None, recorder: Recorder) -> Ending | Loss | None:
+        """Wait until the script has ended; return a reason if it was ended here."""
+        run, recorded_s = self._run, 0.0
+        found = partial(scan, self._config.service, "job", run.path)
+        while not run.script_end and job.alive():
             if ended := self._reason_to_end(job, server) or self._silence(recorder):
                 # Not the job: it records how the script ended.
-                end(lambda: [one for one in script() if one != job], grace_s=_TERM_GRACE_S, deadline_s=15.0)
+                end(lambda: [one for one in found() if one != job], grace_s=_TERM_GRACE_S, deadline_s=15.0)
                 wait_until(lambda: not job.alive(), 2.0)
-                break
+                return ended
             if time.monotonic() - recorded_s > _POINTS_EVERY_S:
                 recorder.step()
                 recorded_s = time.monotonic()
             self._supervisor.meanwhile()
             time.sleep(_POLL_S)
-        end(script, grace_s=2.0, deadline_s=10.0)  # nothing that it left in the background stays
-        if ended:
-            return ended
+        return None
+
+    def _how_it_ended(self, server: Process | None, recorder: Recorder) -> Ending | Loss:
+        """Return what the end of a script that was not ended here is: its own, or a loss."""
+        run = self._run
         if run.script_end is None:
             return Loss("the script's process vanished without a trace", Outcome.LOST)
         exit_code = run.script_end.exit_code
@@ -197,6 +206,9 @@ class Attempt:
         if exit_code == -signal.SIGKILL:
             why = "the script was killed (SIGKILL), as the system does when memory is short"
             return Loss(why, Outcome.LOST if run.about.restarts else Outcome.FAILED)
+        recorder.step()  # the helper has noted by now which task ended the session
+        if self._executor_lost() and not recorder.points.died:  # nobody noted whose
+            return Loss("the process of a task died", Outcome.FAILED)
         return Outcome.FAILED, f"the script ended with exit code {exit_code}"
 
     def _reason_to_end(self, job: Process, server: Process | None) -> Ending | Loss | None:
@@ -207,6 +219,11 @@ class Attempt:
             end = self._run.script_end
             return None if end and end.exit_code == 0 else self._engine_died()
         return None
+
+    def _executor_lost(self) -> bool:
+        """Return whether the script ended because the process of a task died."""
+        said = tail(self._run.path / "stderr.log", _LAST_WORDS_BYTES)
+        return _TASK_FAILED in said and EXECUTOR_LOST in said
 
     def _silence(self, recorder: Recorder) -> Loss | None:
         """Return a loss if a governor has been silent for too long, though its connection is open."""
@@ -222,7 +239,8 @@ class Attempt:
         leaving ``with session`` asks the server once more.
         """
         fault = engine.server_fault(self._run.attempt_dir, self._nodes)
-        if self._run.script_end and _TASK_FAILED in tail(self._run.path / "stderr.log", 20_000):
+        said = tail(self._run.path / "stderr.log", _LAST_WORDS_BYTES)
+        if self._run.script_end and _TASK_FAILED in said and EXECUTOR_LOST not in said:
             return Outcome.FAILED, f"a task failed and the script with it; then Rain's server ended: {fault}"
         lost = engine.lost_node(self._run.attempt_dir, self._nodes)
         seen = f"{lost} was lost (the connection to its governor closed)" if lost else ""

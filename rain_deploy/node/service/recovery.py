@@ -22,6 +22,7 @@ _SHOWN = {"rain-python": "rain", "tensorflow": "tensorflow", "tensorflow-cpu": "
 """Names of distributions whose versions a run records, and how it calls them."""
 _PAUSES_S = (0.0, 1.0, 3.0, 8.0, 20.0)
 _POLL_S = 0.02
+_MOST_PER_TASK = 3  # attempts that are made because of one task; the helper gives it up after as many deaths
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class Conduct:
         found = load(run.attempt_dir / "lost.json", Lost) or attempt.live(recorder)
         if isinstance(found, Loss):
             found = self._decide(found, recorder)
+        elif isinstance(found, tuple) and found[0] == Outcome.FAILED:
+            found = self._without(found, recorder)
         ending = self._again(found, recorder) if isinstance(found, Lost) else found
         if ending is None:
             return False
@@ -106,6 +109,26 @@ class Conduct:
         run.report(f"{loss.seen or loss.why}; attempt {attempt + 1} starts{rest}")
         lost = Lost(loss.why, _PAUSES_S[min(used, len(_PAUSES_S) - 1)])
         write_json(run.attempt_dir / "lost.json", lost)
+        return lost
+
+    def _without(self, ending: Ending, recorder: Recorder) -> Lost | Ending:
+        """Record that another attempt follows if tasks have ended the session of this one.
+
+        There, the script gets the failures of those that failed at once, and all others finish; those whose
+        process died run again, until they are given up.  It does not count as a restart.
+        """
+        run, points, number = self._run, recorder.points, self._run.status().attempt + 1
+        tried = run.lives.broken
+        new = [key for key in points.broken | points.died if tried.count(key) < _MOST_PER_TASK]
+        if not new or run.about.fail_fast or not clean_files(run).exists():
+            return ending
+        for names, what in ((points.broken, "failed"), (points.died, "died with its process")):
+            if names:
+                named = ", ".join(sorted(names.values()))
+                run.report(f"{named} {what} and ended the session; attempt {number} goes on with the rest")
+        lost = Lost(ending[1], 0.0)
+        write_json(run.attempt_dir / "lost.json", lost)
+        run.keep_lives(replace(run.lives, broken=(*tried, *new)))
         return lost
 
     def _again(self, lost: Lost, recorder: Recorder) -> Ending | None:
