@@ -178,11 +178,6 @@ def test_the_lines_below_say_how_far_how_long_and_what_it_costs() -> None:
     )
 
 
-@pytest.mark.parametrize(("width", "height"), [(39, 24), (80, 9), (0, 0)])
-def test_a_small_screen_has_no_board(width: int, height: int) -> None:
-    assert board_lines(tally([row(1)]), 1.0, width, height) == []
-
-
 class Watched(dict[Any, PointRow]):
     """Counts how often a point is looked at."""
 

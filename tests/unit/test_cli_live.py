@@ -88,6 +88,41 @@ def test_a_line_that_does_not_end_is_written_and_not_kept(
     assert out == "x" * (LONG_LINE_BYTES + 1)
 
 
+def test_a_line_that_was_begun_before_the_board_came_becomes_its_first(
+    spinner: Spinner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    time.sleep(SOON_S)
+    spinner(events.ScriptOutput("stdout", b"epoch 1"))
+    spinner.pause()  # as for a notice: what the script has begun is on the screen then
+    spinner.resume()
+    capsys.readouterr()
+    time.sleep(3 * REDRAWN_S)
+    shown = capsys.readouterr().err
+    assert shown.startswith("\r\x1b[2K")
+    assert "epoch 1" in shown
+    assert "0/9 done" in shown
+    spinner(events.ScriptOutput("stdout", b" of 9\n"))
+    time.sleep(3 * REDRAWN_S)
+    assert "epoch 1 of 9\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [("39", "24"), ("80", "9")])
+def test_a_small_screen_has_one_line_instead(
+    spinner: Spinner,
+    size: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", size[0])
+    monkeypatch.setenv("LINES", size[1])
+    time.sleep(SOON_S)
+    capsys.readouterr()
+    time.sleep(2 * REDRAWN_S)
+    shown = capsys.readouterr().err
+    assert "0/9 done" in shown
+    assert "over a (down)" not in shown
+
+
 def test_updates_are_coalesced(spinner: Spinner, capsys: pytest.CaptureFixture[str]) -> None:
     """Ten thousand events in one second are drawn at most eight times, and the script's lines all come."""
     time.sleep(SOON_S)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 BETWEEN = " · "
 BAR = 20  # columns
-LEAST_WIDTH, LEAST_HEIGHT = 40, 10  # a smaller screen shows one line
 SHARE = 2 / 3  # of the screen; above it, the script's output stays readable
 
 
@@ -31,9 +30,7 @@ def points_lines(tally: Tally, width: int, height: int) -> list[Text]:
 
 
 def board_lines(tally: Tally, passed_s: float, width: int, height: int, last: str = "") -> list[Text]:
-    """Return the board for a screen of this size; none if it is too small, or before the first point."""
-    if width < LEAST_WIDTH or height < LEAST_HEIGHT or not tally.points:
-        return []
+    """Return the board for a screen of this size."""
     status = [Text(cut(line, width)) for line in status_lines(tally, passed_s, width, last) if line]
     return [*points_lines(tally, width, int(height * SHARE) - len(status)), *status]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,11 +12,11 @@ from rich.cells import cell_len, set_cell_size
 from rain_deploy.cli.show import text
 
 BETWEEN = "  "
-WIDEST = 28  # columns of the terminal that one column may have while others need room
-NARROWEST = 7  # a column is not made narrower than this; it is left out instead
+WIDEST = 200  # columns of the terminal that one column takes at most
+NARROWEST = 7  # a column is not made narrower than this; another is left out instead
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Column:
     """A head, and a cell for each row.  Of two columns, the one with the higher ``rank`` goes first."""
 
@@ -23,12 +24,16 @@ class Column:
     cells: tuple[str, ...]
     rank: int = 0  # 0: never left out
     right: bool = False
+    least: int = NARROWEST
     widest: int = WIDEST
+
+    @functools.cached_property
+    def longest(self) -> int:
+        return max(map(cell_len, (self.head, *self.cells)))
 
     @property
     def width(self) -> int:
-        longest = max(map(cell_len, (self.head, *self.cells)))
-        return min(longest, max(self.widest, NARROWEST))
+        return min(self.longest, max(self.widest, self.least))
 
 
 def one_line(value: str) -> str:
@@ -36,26 +41,26 @@ def one_line(value: str) -> str:
     return re.sub(r"\s+", " ", text.clean(value))
 
 
-def column(head: str, cells: Iterable[str], *, rank: int = 0, right: bool = False) -> Column:
+def column(
+    head: str, cells: Iterable[str], *, rank: int = 0, right: bool = False, least: int = NARROWEST
+) -> Column:
     """Return a column of texts that others may have made."""
-    return Column(one_line(head), tuple(map(one_line, cells)), rank, right)
+    return Column(one_line(head), tuple(map(one_line, cells)), rank, right, least)
 
 
 def fitted(columns: Sequence[Column], width: int) -> list[str]:
     """Return the line of the heads and a line for each row, at most ``width`` wide."""
     chosen = [one for one in columns if any(one.cells)]
-    while len(chosen) > 1 and _width(chosen) > width:
-        over = _width(chosen) - width
-        wide = max(chosen, key=lambda one: one.width)
-        slack = sum(max(0, one.width - NARROWEST) for one in chosen)
-        if slack >= over and wide.width > NARROWEST:
-            smaller = replace(wide, widest=wide.width - 1)
-            chosen[chosen.index(wide)] = smaller
-            continue
+    while len(chosen) > 1 and (over := _width(chosen) - width) > 0:
+        slack = {place: one.width - one.least for place, one in enumerate(chosen) if one.width > one.least}
         least = max(chosen, key=lambda one: one.rank)
-        if not least.rank:
+        if sum(slack.values()) >= over:
+            wide = max(slack, key=lambda place: chosen[place].width)
+            chosen[wide] = replace(chosen[wide], widest=chosen[wide].width - 1)
+        elif least.rank:
+            chosen.remove(least)
+        else:
             break
-        chosen.remove(least)
     if not chosen:
         return []
     padded = [

@@ -33,6 +33,7 @@ CALM_S = 0.3  # after the script's output, so that a script that prints much doe
 SPINNER_COLUMNS = 3
 HELD_BYTES = 16_384  # of the script's output that waits for the next time that the board is drawn
 LONG_LINE_BYTES = 4096  # a line that is longer is written before it has ended
+LEAST_WIDTH, LEAST_HEIGHT = 40, 10  # a smaller screen shows one line instead of a board
 MOST_LINES = 40  # of points that stay on the screen when a run has ended
 
 
@@ -43,10 +44,9 @@ class Spinner(Lines):
     shares_terminal: Callable[[], bool] = lambda: text.same_terminal(sys.stdout, sys.stderr)
     _working: bool = False
     _free: bool = True  # False while a question or another program has the terminal
-    _mid_line: bool = False  # the script has begun a line and not ended it: it must not be overwritten
+    _begun: bytes = b""  # a line on the screen that the script has not ended: the line below leaves it alone
     _from_s: float = 0.0  # the line is not drawn before
     _live: Live | None = None  # while something is drawn
-    _board: bool = False  # the board was drawn, not the line
     _held: bytes = b""  # the script's output that is not on the screen yet
 
     def show(self, event: events.Event) -> None:
@@ -64,13 +64,13 @@ class Spinner(Lines):
         here = self.script_to_stderr or event.stream == "stderr" or self.shares_terminal()
         if not here and text.is_file(sys.stdout):
             self._print(event.data, err=False)
-        elif here and self._shows_board():
+        elif here and self._board_size():
             self._held += event.data
             if len(self._held) > HELD_BYTES:
                 self.draw()
         else:
             super().show(event)
-            self._mid_line = not event.data.endswith(b"\n")
+            self._note_begun(event.data)
             self._from_s = time.monotonic() + CALM_S
         self._free = True
 
@@ -105,34 +105,54 @@ class Spinner(Lines):
             self._working = False
             self.pause()
 
-    def _shows_board(self) -> bool:
-        """True while a board is on the screen; called under the lock."""
-        return self._live is not None and self._board
-
     def draw(self) -> None:
         """Draw the moving line or the board, unless something else has the terminal; called locked."""
-        if not (self._working and self._free) or self._mid_line or time.monotonic() < self._from_s:
+        if not (self._working and self._free) or time.monotonic() < self._from_s:
             return
+        if size := self._board_size():
+            self._draw_board(*size)
+        elif not self._begun:
+            self._show_live(self._moving_line(shutil.get_terminal_size().columns))
+
+    def _draw_board(self, width: int, height: int) -> None:
+        """Draw the board, and above it what the script printed since the last time."""
         from rich.console import Group
 
-        size = shutil.get_terminal_size()
-        whole, newline, begun = self._held.rpartition(b"\n")
-        board = self._board_lines(size.columns, size.lines, begun)
-        if not board and self._held:
+        if begun := self._take_back(width):
+            self._held = begun + self._held
+        whole, newline, self._held = self._held.rpartition(b"\n")
+        self._show_live(Group(*self._board_lines(width, height, self._held)), above=whole + newline)
+        if len(self._held) > LONG_LINE_BYTES:
             self.pause()
             self._free = True
-            return
+
+    def _show_live(self, shown: RenderableType, above: bytes = b"") -> None:
         live = self._live or self._started()
-        self._board, self._held = bool(board), begun
-        shown: RenderableType = Group(*board) if board else self._moving_line(size.columns)
         live.update(shown)
-        if newline:
-            self._console.print(_AsItIs(whole + newline), end="", crop=False)
+        if above:
+            self._console.print(_AsItIs(above), end="", crop=False)
         else:
             live.refresh()
-        if len(begun) > LONG_LINE_BYTES:
-            self.pause()
-            self._free = True
+
+    def _take_back(self, width: int) -> bytes:
+        """Erase a line on the screen that the script has begun and return it; or leave it, and end it."""
+        begun, self._begun = self._begun, b""
+        if begun:
+            fits = len(begun) < width
+            self._console.file.write("\r\x1b[2K" if fits else "\n")
+            return begun if fits else b""
+        return b""
+
+    def _note_begun(self, data: bytes) -> None:
+        self._begun = (self._begun + data).rpartition(b"\n")[2][-LONG_LINE_BYTES:]
+
+    def _board_size(self) -> tuple[int, int] | None:
+        """Return the size of the screen if there is a board that fits."""
+        activity = self.activity
+        if activity.verb not in SWEEPS or not (activity.running and activity.tally.points):
+            return None
+        width, height = shutil.get_terminal_size()
+        return (width, height) if width >= LEAST_WIDTH and height >= LEAST_HEIGHT else None
 
     def _moving_line(self, width: int) -> RenderableType:
         from rich.text import Text
@@ -142,8 +162,6 @@ class Spinner(Lines):
 
     def _board_lines(self, width: int, height: int, begun: bytes) -> list[RenderableType]:
         """Return the board, below the line that the script has begun."""
-        if self.activity.verb not in SWEEPS or not self.activity.running:
-            return []
         from rich.text import Text
 
         from rain_deploy.cli.show.board import board_lines
@@ -152,8 +170,7 @@ class Spinner(Lines):
         activity = self.activity
         board = board_lines(activity.tally, activity.passed_s, width, height, *activity.stays)
         newest = begun.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")
-        first = [Text(cut(one_line(newest), width))] if board and newest else []
-        return [*first, *board]
+        return [*([Text(cut(one_line(newest), width))] if newest else []), *board]
 
     def _show_points(self) -> None:
         """Leave the points of a run that has ended on the screen."""
@@ -206,7 +223,7 @@ class Spinner(Lines):
                     live.stop()
             held, self._held = self._held, b""
             if held:
-                self._mid_line = not held.endswith(b"\n")
+                self._note_begun(held)
                 self._print(held, err=self.script_to_stderr)
 
 
