@@ -207,7 +207,7 @@ class Tally:
         if not row.cached and row.attempt == self._attempt:
             self._busy_s += times * row.duration_s
             if row.started_s is not None:
-                self._first_s = min(self._first_s or row.started_s, row.started_s)
+                self._first_s = _earlier(self._first_s, row.started_s)
 
     def _count_running(self, key: Key, row: PointRow, times: int) -> None:
         if times < 0:
@@ -215,7 +215,7 @@ class Tally:
             return
         since_s = self.now_s if row.started_s is None else row.started_s
         self.running[key] = since_s
-        self._first_s = min(self._first_s or since_s, since_s)
+        self._first_s = _earlier(self._first_s, since_s)
         self._at_once = max(self._at_once, len(self.running))
 
 
@@ -246,6 +246,10 @@ def with_others(rows: Iterable[PointRow], nodes: RunNodes) -> tuple[Forecast, ..
         made.add(row)
     ran = made.ran
     return others(replace(made.sweep, ages_s=(), waiting=len(ran), durations=ran.means())) if len(ran) else ()
+
+
+def _earlier(one_s: float | None, other_s: float) -> float:
+    return other_s if one_s is None else min(one_s, other_s)
 
 
 def _short(row: PointRow) -> PointRow:

@@ -71,9 +71,9 @@ def test_a_value_in_a_dict_is_named_above_the_grid() -> None:
     ]
     assert plain(points_lines(tally(rows), 80, 20)) == [
         "accuracy over a (down) and b (across)",
-        "       0      1",
-        "0      0  0.125",
-        "1   0.25  0.375",
+        "        0       1",
+        "0       0   0.125",
+        "1    0.25   0.375",
     ]
 
 

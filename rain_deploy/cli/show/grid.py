@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 AXES = 2
 SPARSE = 4  # a grid has at most this many cells for each point
-WIDEST = 12  # columns of a cell
+NARROWEST, WIDEST = 6, 12  # columns of a cell; values come and go, and the grid stays where it is
 BETWEEN = "  "
 Cells = list[list["PointRow | None"]]
 
@@ -58,7 +58,7 @@ def _lines(
     shown = next((name for row in newest if row.value is None for name in row.values), "")
     filled = [[_cell(tally, row, shown) for row in line] for line in cells]
     downs, acrosses = ([_short(cell(value)) for value in axis] for axis in values)
-    wide = max(map(cell_len, (*acrosses, *(one for line in filled for one in line))))
+    wide = max(NARROWEST, *map(cell_len, (*acrosses, *(one for line in filled for one in line))))
     first = max(map(cell_len, downs))
     down, across = map(one_line, names)
     title = f"{one_line(shown)} over {down} (down) and {across} (across)".removeprefix(" ")
@@ -81,7 +81,9 @@ def _cell(tally: Tally, row: PointRow | None, shown: str) -> str:
         return ""
     if row.state == "finished":
         value = row.values.get(shown) if shown else row.value
-        return "done" if value is None else _short(cell(value))
+        return (
+            "done" if value is None else _short(f"{value:.4g}" if isinstance(value, float) else cell(value))
+        )
     return {"running": text.seconds(tally.age_s(row)), "failed": "failed"}.get(row.state, "·")
 
 
