@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rain_deploy.cluster.context import Confirm, Context
     from rain_deploy.core.events import EventSink
     from rain_deploy.providers.base import Provider
+    from rain_deploy.results.report.maker import Reports
     from rain_deploy.state.store import Store
 
 
@@ -63,6 +64,7 @@ def context(home: Path, emit: EventSink, confirm: Confirm, cwd: Path | None = No
     store, transport, reports = opened_store(home, emit), SshTransport(), ReportProcess()
     clear_drafts(home)
     clear_noted(home)
+    done = False
     try:
         yield Context(
             home=home,
@@ -76,9 +78,32 @@ def context(home: Path, emit: EventSink, confirm: Confirm, cwd: Path | None = No
             executor=SshExecutor(transport),
             reports=reports,
         )
+        done = True
+    except Exception:
+        done = True
+        raise
     finally:
-        reports.close()
         transport.close()
+        if done:
+            _report(reports, emit, cwd or Path.cwd())
+        reports.close()
+
+
+def _report(reports: Reports, emit: EventSink, here: Path) -> None:
+    """Make the reports that are wanted; all else is done, so what fails costs a sentence."""
+    from rain_deploy.core.events import Notice
+    from rain_deploy.results.report.maker import NoReport
+    from rain_deploy.results.report.renew import renew_report
+
+    for out in reports.wanted:
+        try:
+            path = renew_report(out, reports.make)
+            emit(Notice(f"report: {path.relative_to(here) if path.is_relative_to(here) else path}"))
+        except NoReport as error:
+            emit(Notice(f"{out} has no report: {error}", warning=True))
+        except KeyboardInterrupt:
+            emit(Notice("interrupted: there is no report; the results are all here", warning=True))
+            return
 
 
 def opened_store(home: Path, emit: EventSink) -> Store:

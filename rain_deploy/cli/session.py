@@ -167,13 +167,13 @@ class Session:
         """Run the command, show its result or error, and return the exit code; click's own exits pass."""
         with self._logging:
             try:
-                with self._closing:
+                with self._closing:  # what the user does not wait for is done after the result is shown
                     shown = command()
-                if isinstance(shown, int):
-                    return shown
-                result, lines = shown
-                error = self._with_rest(result.problem) if result.problem else None
-                return self._show(error, result, lines)
+                    if isinstance(shown, int):
+                        return shown
+                    result, lines = shown
+                    error = self._with_rest(result.problem) if result.problem else None
+                    return self._show(error, result, lines)
             except (click.exceptions.Exit, OutputLost):
                 raise
             except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the end of the line: all are rendered

@@ -5,7 +5,6 @@ and what of the run stays on the node, with the reason.
 """
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -33,7 +32,6 @@ from rain_deploy.results.archive import LEFT
 from rain_deploy.results.manifest import (
     MANIFEST,
     Manifest,
-    listed,
     listed_paths,
     manifest_of,
     read_manifest,
@@ -41,13 +39,10 @@ from rain_deploy.results.manifest import (
 )
 from rain_deploy.results.names import encode_name
 from rain_deploy.results.partial import PARTIAL, Tell, clear, partial_directory
-from rain_deploy.results.report.maker import REPORT, NoReport
 from rain_deploy.results.unpack import CutError, PulledFile, Unpacked, receive
 
 Stream = Callable[[Callable[[bytes], None]], CommandResult]
 """Runs the node verb ``pack`` and hands its stdout to the given sink."""
-MakeReport = Callable[[Path], bytes]
-"""Returns the report of a results directory, or nothing.  Raises NoReport."""
 ATTEMPTS = 3  # how many connections may be lost before a pull fails
 _STATE, _ROWS, _DETAILS = "state.json", "points.jsonl", "details.jsonl"
 _TOP = frozenset(
@@ -72,7 +67,6 @@ class PulledRun:
     first_failure: str = ""  # which task failed first, where and why; it may be no point
     left: LeftOuts = field(default_factory=LeftOuts)  # what stays on the node
     on_node: str = ""  # the run's directory there
-    report: bool = False  # True: there is a report.html
 
 
 def pull(
@@ -81,13 +75,12 @@ def pull(
     limits: Limits | None = None,
     tell: Tell = lambda _: None,
     *,
-    report: MakeReport = lambda _: b"",
     cost: str = "",
 ) -> PulledRun:
     """Fill the run's ``out``, and replace only what an earlier pull of the same run left there.
 
-    What the node leaves out, and what is refused here, is in the result and in the manifest, and so is
-    ``cost``.  ``report`` gets the complete directory; where it fails, ``tell`` gets the reason.
+    What the node leaves out, and what is refused here, is in the result and in the manifest; the manifest
+    also has ``cost``.  A report of an earlier pull is deleted.
 
     Raises InputError (``out`` holds other files), PullFailed (connection lost, damaged stream, disk full,
     ``out`` not writable; nothing half-made is left), UnsafeResults (the node sent more than the limits).
@@ -97,8 +90,7 @@ def pull(
         check_target(out, run.id)
         with partial_directory(out, tell) as partial:
             unpacked = _received(stream, partial, limits, tell)
-            page = functools.partial(_reported, partial, out, report, tell)
-            return _landed(run, unpacked, partial, cost=cost, report=page)
+            return _landed(run, unpacked, partial, cost)
     except OSError as error:
         why = "the disk is full" if full(error) else f"it cannot be written: {error.strerror}"
         raise PullFailed(f"no results in {out}: {why}", next_step=f"{again} --out DIR") from error
@@ -119,52 +111,13 @@ def _received(stream: Stream, partial: Path, limits: Limits | None, tell: Tell) 
     return receive(send, partial, limits, top=_TOP)
 
 
-def _reported(partial: Path, out: Path, report: MakeReport, tell: Tell) -> list[PulledFile]:
-    """Write the report beside the results that it is about; return what was written."""
-    try:
-        _check_place(out)
-        page = report(partial)
-    except NoReport as error:
-        tell(f"{REPORT} was not made: {error}")
-        page = b""
-    return [_written(partial / REPORT, page)] if page else []
-
-
-def _check_place(out: Path) -> None:
-    """Raise NoReport if a report would overwrite a file of the user."""
-    if os.path.lexists(out / REPORT) and REPORT not in listed_paths(read_manifest(out) or {}):
-        raise NoReport(f"{out / REPORT} is another file")
-
-
-def renew_report(out: Path, report: MakeReport, tell: Tell = lambda _: None) -> Path:
-    """Make the report of results that are here again, and list it in their manifest; return its path.
-
-    Raises NoReport, also if there are no results.
-    """
-    try:
-        with partial_directory(out, tell) as partial:
-            found = read_manifest(out)
-            if found is None:
-                raise NoReport(f"there are no results in {out}")
-            _check_place(out)
-            file = _written(partial / REPORT, report(out))
-            others = [entry for entry in found["files"] if entry["path"] != REPORT]
-            found["files"] = [*others, listed(file)]
-            write_manifest(partial, found).replace(out / MANIFEST)
-            return (partial / REPORT).replace(out / REPORT)
-    except OSError as error:
-        raise NoReport(f"{out} cannot be written: {error.strerror}") from error
-
-
 def _written(path: Path, data: bytes) -> PulledFile:
     path.write_bytes(data)
     return PulledFile(path.name, len(data), hashlib.sha256(data).hexdigest())
 
 
-def _landed(
-    run: RunRecord, unpacked: Unpacked, partial: Path, *, cost: str, report: Callable[[], list[PulledFile]]
-) -> PulledRun:
-    """Write the tables of points and the report, and move everything to ``out`` with its manifest."""
+def _landed(run: RunRecord, unpacked: Unpacked, partial: Path, cost: str) -> PulledRun:
+    """Write the tables of points, and move everything to ``out`` with its manifest."""
     try:
         with (partial / _STATE).open("rb") as stream:  # the node may have sent anything
             sent = json.loads(stream.read(_LONGEST_STATE_BYTES), parse_constant=lambda _: None)
@@ -183,8 +136,6 @@ def _landed(
             write(rows, table)
         data = (partial / name).read_bytes()
         files.append(PulledFile(name, len(data), hashlib.sha256(data).hexdigest()))
-    write_manifest(partial, manifest_of(run, status, files, unpacked.links, left=left, cost=cost))
-    files += report()
     _land(partial, run.out, manifest_of(run, status, files, unpacked.links, left=left, cost=cost))
     return PulledRun(
         run=run.id,
@@ -193,7 +144,6 @@ def _landed(
         points=len(rows),
         files=sum(name.startswith("files/") for name in (*unpacked.links, *(file.path for file in files))),
         bytes=sum(file.size_bytes for file in files),
-        report=any(file.path == REPORT for file in files),
         finished=status.state == RunState.FINISHED,
         failed_points=states.get("failed", 0),
         point_states=states,

@@ -60,7 +60,6 @@ class RunResult(Result):
     first_failure: str = ""  # which task failed first, where and why
     left: LeftOuts = field(default_factory=LeftOuts)  # what stays on the node
     on_node: str = ""  # the run's directory there
-    report: bool = False  # True: results_dir has a report.html
     detached: bool = False
     pulled: bool = True  # False: the results are on the server node, which is off, gone or still at it
     message: str = ""
@@ -132,9 +131,9 @@ def pull_run(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatu
             lambda sink: ctx.transport.run(cluster.server.host, pack, on_stdout=sink),
             record,
             tell=lambda text: ctx.emit(Notice(f"run {record.id}: {text}")),
-            report=ctx.reports.make,
             cost=cost_of(cluster, status, time.time()),
         )
+    ctx.reports.want(record.out)
     pulled = replace(pulled, on_node=cluster.layout.run(record.id))
     if pulled.finished and not pulled.left.hold:
         ctx.store.save_run(replace(record, pulled=True))
@@ -200,7 +199,6 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
         first_failure=pulled.first_failure,
         left=pulled.left,
         on_node=pulled.on_node,
-        report=pulled.report,
         pulled=True,
         warnings=status.warnings,
         others=_others(cluster, record, status),

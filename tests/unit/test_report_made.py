@@ -1,18 +1,21 @@
-"""A report is made by a process of its own; what goes wrong there costs a warning, and no results."""
+"""A report is made by a process of its own, last of all; what goes wrong there costs no results."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from rain_deploy import wiring
+from rain_deploy.core.events import Event, Notice
 from rain_deploy.results.manifest import read_manifest
-from rain_deploy.results.pull import pull, renew_report
+from rain_deploy.results.pull import pull
 from rain_deploy.results.report.maker import NoReport, ReportProcess, Reports
+from rain_deploy.results.report.renew import renew_report
 from tests.support.results import verify
 from tests.unit.test_results_pull import FILES, Node, names, run_record, tar_of
 
@@ -31,17 +34,23 @@ def made() -> Iterator[Callable[..., ReportProcess]]:
         one.close()
 
 
-def test_the_real_process_makes_a_page_of_pulled_results(tmp_path: Path) -> None:
-    reports, told = ReportProcess(), list[str]()
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Return a results directory without values: nothing is drawn, so its report is quick."""
+    pull(Node(tar_of({**FILES, "points.jsonl": b""})), run_record(tmp_path / "r1"))
+    return tmp_path / "r1"
+
+
+def test_the_real_process_makes_a_page_of_pulled_results(out: Path) -> None:
+    pull(Node(tar_of(FILES)), run_record(out), cost="1 CHF")
+    reports = ReportProcess()
     reports.warm()
-    done = pull(
-        Node(tar_of(FILES)), run_record(tmp_path / "r1"), tell=told.append, report=reports.make, cost="1 CHF"
-    )
-    assert (done.report, told) == (True, [])
-    page = (tmp_path / "r1/report.html").read_text("utf-8")
+    path = renew_report(out, reports.make)
+    page = path.read_text("utf-8")
+    assert path == out / "report.html"
     assert "1 CHF" in page
-    assert "lr" in page
-    assert verify(tmp_path / "r1") == ()
+    assert "value by task" in page
+    assert verify(out) == ()
 
 
 BROKEN = {
@@ -53,28 +62,24 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("program", BROKEN)
-def test_a_fault_in_the_report_is_one_warning_and_the_results_are_here(
-    tmp_path: Path, program: str, made: Callable[..., ReportProcess]
+def test_a_fault_in_the_report_changes_nothing_in_the_results(
+    out: Path, program: str, made: Callable[..., ReportProcess]
 ) -> None:
-    told = list[str]()
     reports = made(program, 1.0 if "sleep" in program else 30.0)
-    done = pull(Node(tar_of(FILES)), run_record(tmp_path / "r1"), tell=told.append, report=reports.make)
-    assert not done.report
-    assert told == [f"report.html was not made: {BROKEN[program]}"]
-    assert verify(tmp_path / "r1") == ()
-    assert "report.html" not in names(tmp_path / "r1")
+    with pytest.raises(NoReport, match=BROKEN[program]):
+        renew_report(out, reports.make)
+    assert verify(out) == ()
+    assert "report.html" not in names(out)
 
 
-def test_a_python_that_is_gone_is_a_warning_too(tmp_path: Path) -> None:
+def test_a_python_that_is_gone_is_no_report_too(tmp_path: Path) -> None:
     reports = ReportProcess((str(tmp_path / "none"),))
     reports.warm()
     with pytest.raises(NoReport, match=r"none does not start: No such file"):
         reports.make(tmp_path)
 
 
-def test_a_report_that_was_warmed_and_not_needed_leaves_no_process(
-    made: Callable[..., ReportProcess],
-) -> None:
+def test_a_process_that_was_not_needed_is_ended(made: Callable[..., ReportProcess]) -> None:
     reports = made("import os, sys; print(os.getpid(), flush=True); sys.stdin.read()")
     reports.warm()
     process = reports._process  # noqa: SLF001  whose end is the matter
@@ -86,31 +91,27 @@ def test_a_report_that_was_warmed_and_not_needed_leaves_no_process(
         os.kill(pid, 0)
 
 
-def test_a_file_of_the_user_is_not_overwritten(tmp_path: Path) -> None:
-    pull(Node(tar_of(FILES)), run_record(tmp_path / "r1"))
-    (tmp_path / "r1/report.html").write_text("mine")
-    told = list[str]()
-    pull(Node(tar_of(FILES)), run_record(tmp_path / "r1"), tell=told.append, report=lambda _: b"page")
-    assert told == [f"report.html was not made: {tmp_path / 'r1/report.html'} is another file"]
-    with pytest.raises(NoReport, match="is another file"):
-        renew_report(tmp_path / "r1", lambda _: b"page")
-    assert (tmp_path / "r1/report.html").read_text() == "mine"
+def test_a_file_of_the_user_is_not_overwritten(out: Path) -> None:
+    (out / "report.html").write_text("mine")
+    with pytest.raises(NoReport, match=r"report\.html is another file"):
+        renew_report(out, lambda _: b"page")
+    assert (out / "report.html").read_text() == "mine"
 
 
-def test_a_report_is_made_again_and_the_manifest_lists_the_new_one(tmp_path: Path) -> None:
-    out = tmp_path / "r1"
-    pull(Node(tar_of(FILES)), run_record(out), report=lambda _: b"first", cost="1 CHF")
+def test_a_report_is_made_again_and_the_manifest_lists_the_new_one(out: Path) -> None:
+    renew_report(out, lambda _: b"first")
     before = read_manifest(out)
-    assert renew_report(out, lambda _: b"second") == out / "report.html"
+    renew_report(out, lambda _: b"second")
+    after = read_manifest(out)
     assert (out / "report.html").read_bytes() == b"second"
     assert verify(out) == ()
-    after = read_manifest(out)
     assert before is not None
     assert after is not None
     assert {**before, "files": []} == {**after, "files": []}
     assert len(before["files"]) == len(after["files"])
-    pull(Node(tar_of(FILES)), run_record(out))  # makes none: the old one goes
-    assert "report.html" not in names(out)
+    pull(Node(tar_of(FILES)), run_record(out))
+    assert "report.html" not in names(out), "it was about the results before"
+    assert verify(out) == ()
 
 
 def test_results_that_are_not_here_have_no_report(tmp_path: Path) -> None:
@@ -118,7 +119,29 @@ def test_results_that_are_not_here_have_no_report(tmp_path: Path) -> None:
         renew_report(tmp_path / "none", lambda _: b"page")
 
 
+def test_the_context_makes_what_was_wanted_when_the_verb_has_ended(out: Path, tmp_path: Path) -> None:
+    told = list[Event]()
+    with wiring.context(tmp_path, told.append, lambda _: True, tmp_path) as ctx:
+        ctx.reports.want(out)
+        ctx.reports.want(tmp_path / "none")
+        assert "report.html" not in names(out)
+    assert "report.html" in names(out)
+    first, second = told
+    assert first == Notice("report: r1/report.html")
+    assert isinstance(second, Notice)
+    assert second.text.startswith(f"{tmp_path / 'none'} has no report: ValueError: ")
+    assert second.warning
+
+
+def test_an_error_of_the_verb_costs_no_report_but_an_interrupt_does(out: Path, tmp_path: Path) -> None:
+    for error, made in ((KeyboardInterrupt(), False), (ValueError(), True)):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(pytest.raises(type(error)))
+            ctx = stack.enter_context(wiring.context(tmp_path, lambda _: None, lambda _: True))
+            ctx.reports.want(out)
+            raise error
+        assert ("report.html" in names(out)) is made
+
+
 def test_by_default_none_is_made(tmp_path: Path) -> None:
-    began_s = time.monotonic()
     assert Reports().make(tmp_path) == b""
-    assert time.monotonic() - began_s < 60

@@ -49,7 +49,6 @@ def run_text(result: RunResult) -> text.Text:
     return [
         f"run {result.run}: {result.outcome or result.state}{again}, {text.seconds(result.seconds)}",
         f"results: {text.near(result.results_dir)}",
-        *([f"report: {text.near(result.results_dir / 'report.html')}"] if result.report else []),
         "  " + (", ".join(filter(None, brought)) or "only what it printed: stdout.log, stderr.log"),
         *([f"  the same points {needs(result.others, result.currency)}"] if _worth(result) else []),
         *(f"warning: {sentence}" for sentence in result.warnings),

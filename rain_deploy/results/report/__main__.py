@@ -8,7 +8,7 @@ from rain_deploy.results.report.charts import Chart
 from rain_deploy.results.report.page import page
 from rain_deploy.results.report.sweep import read_sweep
 
-_POLITE = 10  # the nodes may be on this machine too, and the script is still running on them
+_POLITE = 5  # the nodes may be on this machine too, and the script is still running on them
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rain_deploy.parts.shell import PACKAGE
 
-REPORT = "report.html"
 DEADLINE_S = 120.0  # a page of 10,000 points takes some seconds, a first start of matplotlib too
 _COMMAND = (sys.executable, "-m", "rain_deploy.results.report")
 
@@ -20,6 +19,9 @@ class NoReport(Exception):  # noqa: N818  it becomes a warning
 class Reports:
     """Makes no report; ``ReportProcess`` does."""
 
+    def __init__(self) -> None:
+        self.wanted: dict[Path, None] = {}
+
     def warm(self) -> None:
         """Get ready to make a report soon."""
 
@@ -27,6 +29,10 @@ class Reports:
         """Return the page for a results directory, or nothing.  Raises NoReport."""
         del directory
         return b""
+
+    def want(self, out: Path) -> None:
+        """Note that the results in ``out`` are new: what is ``wanted`` is made when all else is done."""
+        self.wanted[out] = None
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -36,6 +42,7 @@ class ReportProcess(Reports):
     """Makes one page after the other.  ``warm`` starts the process early: loading takes 0.5 s."""
 
     def __init__(self, command: tuple[str, ...] = _COMMAND, deadline_s: float = DEADLINE_S) -> None:
+        super().__init__()
         self._command = command
         self._deadline_s = deadline_s
         self._process: subprocess.Popen[bytes] | None = None

@@ -69,7 +69,7 @@ def timeline(tasks: Sequence[PointRow], started_s: object, ended_s: object) -> T
         return Timeline()
     ends = [end for row in ran if (end := _end(row)) is not None]
     first_s = min([*starts, *([started_s] if _is_time(started_s) else [])])
-    last_s = max([*starts, *ends, *([float(ended_s)] if is_number(ended_s) else [])])
+    last_s = max([*starts, *ends, *([ended_s] if _is_time(ended_s) else [])])
     begins = _begins(ran)
     spans = [_span(row, begins, last_s) for row in ran]
     whole_s = max(last_s - first_s, 1e-3)
