@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -133,14 +132,18 @@ def test_the_context_makes_what_was_wanted_when_the_verb_has_ended(out: Path, tm
     assert second.warning
 
 
-def test_an_error_of_the_verb_costs_no_report_but_an_interrupt_does(out: Path, tmp_path: Path) -> None:
-    for error, made in ((KeyboardInterrupt(), False), (ValueError(), True)):
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(pytest.raises(type(error)))
-            ctx = stack.enter_context(wiring.context(tmp_path, lambda _: None, lambda _: True))
+@pytest.mark.parametrize(("error", "made"), [(KeyboardInterrupt, False), (ValueError, True)])
+def test_an_error_of_the_verb_costs_no_report_but_an_interrupt_does(
+    out: Path, tmp_path: Path, error: type[BaseException], made: bool
+) -> None:
+    def work() -> None:
+        with wiring.context(tmp_path, lambda _: None, lambda _: True) as ctx:
             ctx.reports.want(out)
             raise error
-        assert ("report.html" in names(out)) is made
+
+    with pytest.raises(error):
+        work()
+    assert ("report.html" in names(out)) is made
 
 
 def test_by_default_none_is_made(tmp_path: Path) -> None:
