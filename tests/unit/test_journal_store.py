@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,13 @@ def deaths(journal: Journal, number: int) -> int:
 
 def put(journal: Journal, number: int, *bodies: bytes) -> None:
     journal.write([(a_record(number, *bodies), bodies)])
+
+
+def left_over(directory: Path) -> None:
+    """Write what a writer that was killed an hour ago left."""
+    path = directory / ".00000000000000000001-000.seg.77.tmp"
+    path.write_bytes(b"half")
+    os.utime(path, (time.time() - 3600,) * 2)
 
 
 def the_segment(directory: Path) -> Path:
@@ -268,7 +276,7 @@ def test_a_merge_that_was_killed_before_it_deleted_its_parts_loses_nothing(tmp_p
     journal.tidy()
     for path, data in parts.items():
         path.write_bytes(data)
-    (tmp_path / ".00000000000000000001-000.seg.tmp").write_bytes(b"half")
+    left_over(tmp_path)
     again = loaded(tmp_path)
     assert deaths(again, 99) == store.MERGED_FROM
     again.tidy()
@@ -301,3 +309,24 @@ def test_without_a_limit_the_disk_sets_one(tmp_path: Path) -> None:
     put(journal, 2, b"two")
     assert (stored(journal, 1), stored(journal, 2)) == ([b"one"], [b"two"])
     assert Journal(tmp_path / "absent").prune() == 0
+
+
+TIDYING = """
+import sys
+from pathlib import Path
+from tests.unit.test_journal_store import loaded
+for _ in range(20):
+    loaded(Path(sys.argv[1])).tidy()
+"""
+
+
+def test_several_may_write_and_tidy_at_once(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    command = [sys.executable, "-c", TIDYING, str(tmp_path)]
+    put(journal, 0, b"x")
+    others = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]
+    for number in range(100):
+        put(journal, number, b"x")
+    for other in others:
+        assert other.communicate(timeout=60)[1] == b""
+    assert [number for number in range(100) if stored(loaded(tmp_path), number) != [b"x"]] == []

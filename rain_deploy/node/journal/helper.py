@@ -61,6 +61,9 @@ class Helper:
         self._misses = Misses(journal, run.id, json.loads(os.environ.get("RAIN_DEPLOY_SWEEP_PARTS", "{}")))
         self._warned: set[str] = set()
         self.stopping = False
+        for damage in journal.load():
+            self._warn(damage)
+        journal.tidy()
 
     def find(self, request: Json) -> Json:
         """Return the whole results that are kept for these keys, and the failures of this run."""
@@ -344,7 +347,6 @@ def help_script(run_dir: Path) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the script decides
     requests = _Requests(helper)
-    journal.load()
     while requests.handle(POLL_S) and not helper.stopping:
         helper.round()
     helper.stopping = False

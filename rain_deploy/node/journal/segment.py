@@ -191,7 +191,8 @@ def copied(entry: Entry) -> Iterator[bytes]:
 def write_segment(path: Path, pieces: Iterable[bytes]) -> None:
     """Write a segment durably.  Raises OSError, and then nothing of it is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    made = [temporary]
     try:
         with temporary.open("wb") as file:
             file.write(MAGIC)
@@ -199,9 +200,10 @@ def write_segment(path: Path, pieces: Iterable[bytes]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        made.append(path)
         sync_directory(path.parent)
     except BaseException:
-        for half_made in (temporary, path):
+        for half_made in made:
             with contextlib.suppress(OSError):
                 half_made.unlink(missing_ok=True)
         raise

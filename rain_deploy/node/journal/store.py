@@ -4,6 +4,8 @@ One process writes; others may read at any moment.  Names of segments sort by ag
 """
 
 import contextlib
+import fcntl
+import os
 import re
 import shutil
 import time
@@ -34,7 +36,8 @@ MOST_RECORDS = 100_000  # reading the headers of as many takes two seconds
 SMALL_BYTES = 1_000_000  # smaller segments are merged
 MERGED_FROM = 8  # if so many of them are neighbours in age
 MERGED_BYTES = 16_000_000  # no merged segment is larger by more than one of its parts
-MOST_MERGES = 16  # at one time
+ABANDONED_S = 60.0  # no segment takes longer to write
+MOST_MERGES = 4  # at one time: a script waits for them
 
 SEGMENT_NAME = re.compile(r"(\d{20})-(\d{3})\.seg")  # nanoseconds since 1970; how often it was merged
 
@@ -57,6 +60,17 @@ class _Segment:
 def sum_of(segments: Iterable[_Segment]) -> int:
     """Return the bytes of all of them."""
     return sum(one.size_bytes for one in segments)
+
+
+@contextlib.contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Hold a directory.  Raises OSError if another process does, or if there is none."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class Journal:
@@ -172,10 +186,11 @@ class Journal:
         return min(MOST_BYTES, (shutil.disk_usage(self.directory).free + sum_of(self._segments)) // DISK_PART)
 
     def tidy(self) -> None:
-        """Delete what a killed writer left, merge small segments, and prune.  Only the writer may call it."""
-        with contextlib.suppress(OSError):  # the journal is as good without it
+        """Delete what a killed writer left, merge small segments, and prune; one process at a time."""
+        with contextlib.suppress(OSError), _held(self.directory):  # the journal is as good without it
             for left in self._paths(".*.tmp"):
-                left.unlink(missing_ok=True)
+                if left.stat().st_mtime < time.time() - ABANDONED_S:
+                    left.unlink(missing_ok=True)
             if groups := list(islice(self._small(), MOST_MERGES)):
                 for group in groups:
                     self._merge(group)
