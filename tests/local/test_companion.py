@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.local.conftest import Installation
-from tests.support.network import WORKER, free_port
-from tests.support.waiting import wait_for
-from tests.unit.companion_python import FAULT, NodePython
+from tests.local.rained_on import RainedOn, rained_on
+from tests.support.network import WORKER
+from tests.unit.companion_python import FAULT
 
 ADDRESS = f"127.103.{WORKER}.1"
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -81,35 +79,10 @@ BREAKS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RainedOn:
-    """A Python with the address of a living Rain server."""
-
-    python: NodePython
-    server: str
-
-    def run(self, script: str, run: Path | None, **variables: str) -> subprocess.CompletedProcess[str]:
-        return self.python.run(script, run, RAIN_DEPLOY_SERVER=self.server, PYTHONHASHSEED="0", **variables)
-
-
 @pytest.fixture(scope="module")
 def rain(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RainedOn]:
-    home = tmp_path_factory.mktemp("rain")
-    port, http, governor = (free_port(ADDRESS) for _ in range(3))
-    server = f"{ADDRESS}:{port}"
-    environment = {**os.environ, "PATH": f"{installation.env}/bin:{os.environ['PATH']}"}
-    programs = []
-    for name, *arguments in (
-        ("server", "--listen", server, "--http-listen", f"{ADDRESS}:{http}"),
-        ("governor", "--cpus=2", "--listen", f"{ADDRESS}:{governor}", "--workdir", f"{home}/work", server),
-    ):
-        options = ["--logdir", f"{home}/{name}", "--ready-file", f"{home}/{name}.ready"]
-        programs.append(subprocess.Popen([installation.engine, name, *options, *arguments], env=environment))
-        wait_for((home / f"{name}.ready").exists)
-    yield RainedOn(NodePython.of(home, installation.env), server)
-    for program in programs:  # the governor ends with its server
-        program.terminate()
-        program.wait(10)
+    with rained_on(installation, tmp_path_factory.mktemp("rain")) as rain:
+        yield rain
 
 
 @pytest.fixture(scope="module")

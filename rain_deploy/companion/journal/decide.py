@@ -33,7 +33,7 @@ def decided(
     ``answer`` is the helper's to ``find``.  A task is withheld if it ended its session in an earlier attempt
     of this run, or if it needs the result of one that is withheld or ``failed`` earlier.
     """
-    found, failures = answer["found"], answer["failures"]
+    found, failures = answer.get("found", {}), answer.get("failures", {})
     hits = {
         task.id: found[keys[task.id]]
         for task in tasks

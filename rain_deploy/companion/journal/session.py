@@ -73,12 +73,13 @@ class Journal:
         tasks, objects = list(session._tasks), list(session._dataobjs)
         if not tasks and not objects:
             return plain(session)
-        hits: dict[Any, dict[str, Any]] = {}
         known = Keyed()
-        withheld: dict[Any, str] = {}
+        answer: dict[str, Any] = {}
         with FailOpen("looking for kept results"):
             known = keyed(self._keys, tasks)
-            hits, withheld = self._found(tasks, known.keys)
+            answer = self._found(known.keys)
+        self._wait_for_needed(session.client, tasks)
+        hits, withheld = decided(tasks, known.keys, answer, self._failed)
         run = [task for task in tasks if task.id not in hits and task.id not in withheld]
         wishes = self._wishes(session, run)
         self._take(tasks, hits, withheld)
@@ -98,42 +99,42 @@ class Journal:
             self._serve(tasks, known.keys, hits, withheld)
         return None
 
-    def _found(
-        self, tasks: list[Any], keys: dict[Any, str]
-    ) -> tuple[dict[Any, dict[str, Any]], dict[Any, str]]:
-        """Return what is kept of the tasks, and why others are not run, both by their ids."""
+    def _found(self, keys: dict[Any, str]) -> dict[str, Any]:
+        """Return the helper's answer: which results are kept, and what is not tried again."""
         if not keys or self._lost:
-            return {}, {}
+            return {}
         try:
-            answer = self._helper.find(list(keys.values()))
+            return self._helper.find(list(keys.values()))
         except HelperLost as error:
             self._lose(error)
-            return {}, {}
-        return decided(tasks, keys, answer, self._failed)
+            return {}
+
+    def _wait_for_needed(self, client: Any, tasks: list[Any]) -> None:
+        """Wait for the tasks of earlier submits that might fail softly, where data is needed of them.
+
+        Only Python tasks understand the mark of a failure; others would take it for data.
+        """
+        soft = self._softly(tasks)
+        needed = (self._watched.get(each.id) for task in tasks if task.id not in soft for each in task.inputs)
+        if waited := [made for made in needed if made and made.id in self._soft]:
+            self._plain["_wait"](client, waited, [])
+            self._check(client, waited)
+
+    def _softly(self, tasks: list[Any]) -> set[Any]:
+        """Return the ids of the tasks whose failure does not end the session."""
+        if os.environ.get("RAIN_DEPLOY_FAIL_FAST") or not self._can_wish():
+            return set()
+        return soft_tasks(tasks)
 
     def _wishes(self, session: Any, run: list[Any]) -> dict[Any, Wishes]:
-        """Return what is asked of the processes of Python tasks, and wait for what they must not fail on."""
-        if os.environ.get("RAIN_DEPLOY_FAIL_FAST"):
-            soft: set[Any] = set()
-        else:
-            soft = soft_tasks(run) if self._can_wish() else set()
-        for task in run:
-            if task.id not in soft:  # it would take the mark of an earlier failure for data
-                self._check(
-                    session.client,
-                    [
-                        made
-                        for each in task.inputs
-                        if (made := self._watched.get(each.id)) and made.id in self._soft
-                    ],
-                    wait=True,
-                )
-        wishes = {}
-        for task in run:
-            if task.task_type == "py/" and self._can_wish():
-                wishes[task.id] = Wishes(task.id in soft, self._home(session))
+        """Return what is asked of the processes of Python tasks."""
+        soft = self._softly(run)
         self._soft |= soft
-        return wishes
+        return {
+            task.id: Wishes(task.id in soft, self._home(session))
+            for task in run
+            if task.task_type == "py/" and self._can_wish()
+        }
 
     def _home(self, session: Any) -> Any:
         """Return the id of the output for what a task prints and writes; None once there are enough."""
@@ -263,17 +264,12 @@ class Journal:
         self._check(client, sent)
         self._raise(*(task.id for task in tasks))
 
-    def _check(self, client: Any, tasks: list[Any], *, wait: bool = False) -> None:
-        """Find out which of the tasks have failed softly; they have ended, or are waited for first."""
+    def _check(self, client: Any, tasks: list[Any]) -> None:
+        """Find out which of these tasks, which have ended, have failed softly."""
         unknown = list({task.id: task for task in tasks if task.id in self._soft}.values())
-        if wait and unknown:
-            self._plain["_wait"](client, unknown, [])
         for start in range(0, len(unknown), TASKS_PER_QUESTION):
-            self._get_state(
-                self._plain["_get_state"], client, unknown[start : start + TASKS_PER_QUESTION], []
-            )
-        if wait:
-            self._raise(*(task.id for task in unknown))
+            batch = unknown[start : start + TASKS_PER_QUESTION]
+            self._get_state(self._plain["_get_state"], client, batch, [])
 
     def _raise(self, *names: Any) -> None:
         """Raise the failure of the first of these that has failed, in Rain's words."""
