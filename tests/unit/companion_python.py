@@ -66,8 +66,9 @@ class NodePython:
     def run_dir(self, name: str) -> Path:
         path = self.home / "runs" / name
         path.mkdir(parents=True, exist_ok=True)
-        about = {"run": name, "sequence": 1, "port": 7230, "script": "script.py"}
+        about = {"run": name, "sequence": 1, "port": 7230, "script": "script.py", "cwd": "."}
         (path / "run.json").write_text(json.dumps(about))
+        (path / "shipped.json").write_text("{}")
         return path
 
     def run(
