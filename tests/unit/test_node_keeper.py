@@ -218,6 +218,16 @@ def test_variables_go_when_a_served_run_is_over_and_not_before(node: Node) -> No
     steps(keeper, lambda: "SECRET" not in (env := node.environment()) and env)
 
 
+def test_a_run_is_not_served_without_its_variables(node: Node) -> None:
+    """The node was cut off for so long that the run seemed over; its next attempt may go on elsewhere."""
+    run = node.ship("r1", 1)
+    (run / "env.json").unlink()
+    node.serve(RUN_PORT + 1)
+    node.serve(IDLE_PORT)
+    steps(node.keeper(), has_governor(node))
+    assert f":{IDLE_PORT}" in Path(f"/proc/{node.governor()}/cmdline").read_text()
+
+
 def aged(run: Path) -> None:
     """It came to the node two hours ago."""
     then_s = time.time() - 7200

@@ -116,7 +116,9 @@ class Keeper:
         # Nodes that share a machine also see runs that were shipped before they joined.
         runs = all_runs(config.runs_dir)
         mine = tuple(run for run in runs if not run.about.nodes or config.name in run.about.nodes)
-        for port, run in [*((run.about.port, run) for run in targets(mine)), (config.idle_port, None)]:
+        # Variables are deleted when a run seems over; without them its tasks would have other results here.
+        whole = [run for run in targets(mine) if (run.path / "env.json").exists()]
+        for port, run in [*((run.about.port, run) for run in whole), (config.idle_port, None)]:
             with contextlib.suppress(OSError):  # it answers if it accepts a connection; nothing is sent
                 socket.create_connection((config.server_address, port), 0.5).close()
                 return port, run
