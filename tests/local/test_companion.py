@@ -67,10 +67,10 @@ PARAMETERS = [
 BREAKS = {
     "at the hook of an import": ("__init__.py", "                        _hook_after_loading("),
     "at the import of points": ("points.py", "NUMPY ="),
-    "at the import of the journal": ("journal/session.py", "BATCH_BYTES ="),
+    "at the import of the journal": ("journal/sending.py", "BATCH_BYTES ="),
     "at hooking Rain": ("journal/session.py", "    run_dir = Path("),
-    "at looking for kept results": ("journal/session.py", "        found = self._keys.of_tasks("),
-    "at watching tasks": ("journal/session.py", "        watched = ["),
+    "at looking for kept results": ("journal/keyed.py", "    found = keys.of_tasks("),
+    "at watching tasks": ("journal/sending.py", "    outputs = [\n"),
     "at noting tasks": ("points.py", "    functions = {"),
     "at reading arguments": ("points.py", '    if task.spec.task_type != "py/":'),
     "at hooking load": ("points.py", "    method = getattr("),
