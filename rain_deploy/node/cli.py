@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     verb("keeper", ".service.keeper.keep", "node_dir")
     verb("supervisor", ".service.supervisor.supervise", "cluster_dir", "node_dir")
     verb("job", ".run.run_job", "run_dir")
-    verb("journal-helper", ".journal.helper.help_script", "run_dir")
+    verb("journal-helper", ".journal.requests.help_script", "run_dir")
     ensuring = verb("ensure", ".service.process.ensure", "node_dir")
     ensuring.add_argument("--supervisor", type=Path, metavar="CLUSTER_DIR")
     verb("queue", ".run.join", "run_dir").add_argument("--no-wait", action="store_true")

@@ -346,7 +346,7 @@ def test_a_helper_that_hangs_is_replaced_after_a_while(scripts: Scripts) -> None
 
 
 def test_a_helper_that_cannot_be_kept_alive_leaves_the_script_as_on_bare_rain(scripts: Scripts) -> None:
-    node = scripts.rain.python.home / "node" / "journal" / "helper.py"
+    node = scripts.rain.python.home / "node" / "journal" / "requests.py"
     text = node.read_text()
     node.write_text(
         text.replace("def help_script(", "raise RuntimeError('broken on purpose')\n\ndef help_script(")

@@ -1,6 +1,6 @@
 """The script's side of its helper: starts it, asks it, and starts another one where it ends.
 
-The helper is a process of the same Python, node/journal/helper.py.  No question waits without a limit, and
+The helper is a process of the same Python, node/journal/requests.py.  No question waits without a limit, and
 a helper that cannot be had costs the script nothing but the protection of its results.
 """
 
