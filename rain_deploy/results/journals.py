@@ -33,6 +33,7 @@ class About:
     env_digest: str  # results of another environment are of no use
     usage: JournalUsage = field(default_factory=JournalUsage)  # of the copy
     cluster_id: str = ""  # of the cluster that it was last copied from, or given to
+    records: dict[str, int] = field(default_factory=dict)  # by file of the copy; a key may have several
     listed: tuple[str, ...] = ()  # the files that this cluster had then; it may have merged them since
 
 
@@ -118,9 +119,11 @@ def renew(
         for name in set(copy.about.listed) - state.files.keys():
             (copy.path / name).unlink(missing_ok=True)
     sizes = {path.name: path.stat().st_size for path in copy.files()}
+    records = {name: (copy.about.records | state.files).get(name, 0) for name in sizes}
+    same = sizes.keys() == state.files.keys()
     usage = JournalUsage(
         bytes=sum(sizes.values()),
-        records=sum(state.files.get(name, 0) for name in sizes),
+        records=state.usage.records if same else sum(records.values()),
         segments=len(sizes),
         oldest_s=state.usage.oldest_s,
         newest_s=state.usage.newest_s,
@@ -132,6 +135,7 @@ def renew(
             env_digest=about.env_digest,
             usage=usage,
             cluster_id=cluster_id,
+            records=records,
             listed=tuple(state.files),
         )
     )
