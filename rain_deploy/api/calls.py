@@ -93,6 +93,7 @@ class RunKeywords(_ScriptKeywords, total=False):
     """Keywords of ``run``."""
 
     detach: bool | None
+    max_cost: float | None
     then_off: bool | None
 
 

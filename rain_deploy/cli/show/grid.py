@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
-from rain_deploy.cli.show import text
 from rain_deploy.cli.show.columns import cut, one_line
 from rain_deploy.cli.show.points import STYLES, cell
+from rain_deploy.core.text import span
 
 if TYPE_CHECKING:
     from rain_deploy.node.wire import Parameter, PointRow
@@ -84,7 +84,7 @@ def _cell(tally: Tally, row: PointRow | None, shown: str) -> str:
         return (
             "done" if value is None else _short(f"{value:.4g}" if isinstance(value, float) else cell(value))
         )
-    return {"running": text.seconds(tally.age_s(row)), "failed": "failed"}.get(row.state, "·")
+    return {"running": span(tally.age_s(row)), "failed": "failed"}.get(row.state, "·")
 
 
 def _short(value: str) -> str:
