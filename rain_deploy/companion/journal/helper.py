@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import queue
+import select
 import subprocess
 import sys
 import threading
@@ -27,7 +28,8 @@ class HelperLost(Exception):  # noqa: N818 - a fact, which the caller makes a wa
 class Helper:
     """The helper of this script.  Threads may share it."""
 
-    def __init__(self, run_dir: Path, code: Path) -> None:
+    def __init__(self, run_dir: Path, code: Path, silent_s: float = SILENT_S) -> None:
+        self._silent_s = silent_s
         self._argv = [sys.executable, "-I", str(code), "journal-helper", str(run_dir)]
         self._log = run_dir / "companion" / "helper.log"
         self._owner = os.getpid()
@@ -59,7 +61,7 @@ class Helper:
         line = json.dumps({"op": "watch", "tasks": tasks})
         with self._lock:
             self._watches.setdefault(session, []).append(line)
-            self._tell(line)
+            self._tell(line, recorded=True)
 
     def serve(self, tasks: list[dict[str, Any]]) -> None:
         """Name the tasks whose results are taken from the journal.  Raises HelperLost."""
@@ -94,7 +96,7 @@ class Helper:
         if process and process.stdin and os.getpid() == self._owner:
             process.stdin.close()
             try:
-                process.wait(SILENT_S)
+                process.wait(self._silent_s)
             except subprocess.TimeoutExpired:
                 process.kill()
 
@@ -104,35 +106,47 @@ class Helper:
             self._question = json.dumps({"op": op, "n": number, **fields})
             try:
                 with self._lock:
-                    self._tell(self._question)
+                    self._tell(self._question, recorded=True)
                 for _ in range(2):
                     try:
-                        while (answer := self._answers.get(timeout=SILENT_S))["n"] != number:
+                        while (answer := self._answers.get(timeout=self._silent_s))["n"] != number:
                             if not self.usable:
                                 raise HelperLost("it ended again and again")
                     except queue.Empty:
                         self._kill()
                     else:
                         return answer
-                raise HelperLost(f"it did not answer within {2 * SILENT_S:.0f} s")
+                raise HelperLost(f"it did not answer within {2 * self._silent_s:.0f} s")
             finally:
                 self._question = ""
 
-    def _tell(self, line: str) -> None:
+    def _tell(self, line: str, *, recorded: bool = False) -> None:
+        """Write a line.  A helper that is started here is told all that is ``recorded``."""
         if not self.usable:
             raise HelperLost("it ended again and again")
         if self._process is None:
             self._begin()
+            if recorded:
+                return
         self._write(line)
 
     def _write(self, line: str) -> None:
+        """Write a line to the helper; end a helper that does not read it in time, and one follows."""
         assert self._process
         assert self._process.stdin
-        try:
-            self._process.stdin.write(line.encode() + b"\n")
-            self._process.stdin.flush()
-        except (OSError, ValueError):
-            return  # it has ended: the next one is told the same
+        rest, pipe = memoryview(line.encode() + b"\n"), self._process.stdin.fileno()
+        ready = select.poll()
+        ready.register(pipe, select.POLLOUT)
+        while rest:
+            if not ready.poll(self._silent_s * 1000):
+                self._process.kill()
+                return
+            try:
+                rest = rest[os.write(pipe, rest) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                return  # it has ended: the next one is told the same
 
     def _begin(self) -> None:
         """Start a helper, and tell it what the one before knew."""
@@ -142,8 +156,10 @@ class Helper:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=env
+                self._argv, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=env
             )
+        assert self._process.stdin
+        os.set_blocking(self._process.stdin.fileno(), False)
         for line in itertools.chain(*self._watches.values(), [self._question] if self._question else []):
             self._write(line)
         threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
@@ -151,10 +167,14 @@ class Helper:
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         """Take the answers of a helper until it ends, then start another one."""
         assert process.stdout
-        for line in process.stdout:
-            self._answers.put(json.loads(line))
+        with open(process.stdout.fileno(), "rb", closefd=False) as lines:
+            for line in lines:
+                self._answers.put(json.loads(line))
+        process.stdout.close()
         process.wait()
         with self._lock:
+            if process.stdin:
+                process.stdin.close()
             if self.usable:
                 self._begin()
             if not self.usable:
