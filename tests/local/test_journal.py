@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.local.command_line import LocalCluster
+from tests.local.conftest import MakeHome
 
 SWEEP = """\
 import os, random, sys
@@ -59,3 +60,15 @@ def test_a_second_run_computes_only_what_is_new(shared: LocalCluster, marks: Pat
     grown, ran = executed(shared, marks, 5)
     assert ran == ["size=3", "size=4"]
     assert grown.startswith(first.split("]")[0])
+
+
+def test_a_new_cluster_computes_only_what_is_new(make_home: MakeHome, marks: Path) -> None:
+    line, ran = make_home(), list[list[str]]()
+    (line.cwd / "sweep.py").write_text(SWEEP)
+    for count, *options in (("2",), ("3",), ("2", "--journal", "none")):
+        marks.write_text("")
+        sweep = ("sweep", "--provider", "local", "--env", f"MARKS={marks}", *options, "sweep.py", count)
+        line.well(*sweep)
+        ran.append(sorted(marks.read_text().split()))
+    all_of_it = ["load", "size=0", "size=1"]
+    assert ran == [all_of_it, ["size=2"], all_of_it]
