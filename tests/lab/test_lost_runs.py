@@ -67,6 +67,12 @@ def views(line: CommandLine) -> list[tuple[str, str]]:
     return [*shown, ("active", line.clusters()[0]["active_run"])]
 
 
+def stop_the_second(light_lab: Lab, light_machines: LightMachines) -> None:
+    """Stop the machine of node-2, which has no server."""
+    machines = {vm.labels["rain-deploy-node"]: vm.id for vm in light_lab.instances()}
+    light_machines.stop(machines["node-2"])
+
+
 @pytest.mark.slow
 def test_a_machine_that_powers_itself_off_ends_the_run_with_what_was_done(
     light_lab: Lab, line: CommandLine, light_machines: LightMachines
@@ -91,13 +97,33 @@ def test_a_machine_that_powers_itself_off_ends_the_run_with_what_was_done(
 
 
 @pytest.mark.slow
-def test_a_lost_governor_ends_the_run_without_a_traceback(
+def test_a_run_goes_on_without_a_machine_that_is_lost(
     light_lab: Lab, line: CommandLine, light_machines: LightMachines
 ) -> None:
     up(line, "--nodes", "2")
-    running, _ = followed(line)
-    other = next(vm for vm in light_lab.instances() if vm.labels["rain-deploy-node"] == "node-2")
-    light_machines.stop(other.id)
+    running, run = followed(line)
+    stop_the_second(light_lab, light_machines)
+    running.wait_for("attempt 2 goes on without node-2")
+    (line.cwd / "go").touch()
+    told = running.ended(60)
+    assert (told.exit_code, "Traceback" in told.stderr) == (0, False), told
+    assert "node-2 was lost" in told.stderr
+    assert "attempt 2 starts; 2 of 6 points are kept\n" in told.stderr
+    assert told.stdout.count("two are done") == 1
+    rows = json.loads((line.cwd / "results" / run / "points.json").read_text())
+    seen = [(row["parameters"]["x"], row["state"], row["cached"]) for row in rows]
+    assert seen == [(x, "finished", x < 2) for x in range(6)]
+    line.well("down", "--yes")
+    assert light_lab.left() == ()
+
+
+@pytest.mark.slow
+def test_without_the_companion_a_lost_governor_ends_the_run_without_a_traceback(
+    light_lab: Lab, line: CommandLine, light_machines: LightMachines
+) -> None:
+    up(line, "--nodes", "2")
+    running, _ = followed(line, "--no-companion")
+    stop_the_second(light_lab, light_machines)
     told = running.ended(60)
     assert (told.exit_code, "Traceback" in told.stderr) == (40, False), told
     assert "the script lost its connection to Rain's server" in told.stderr

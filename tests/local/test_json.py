@@ -121,7 +121,8 @@ def test_commands_and_files_on_nodes(shared: LocalCluster) -> None:
 def test_verbs_that_follow_print_json_lines_and_one_document_last(
     shared: LocalCluster, tmp_path: Path
 ) -> None:
-    shared.well("run", "--detach", written(shared, "squares.py", SQUARES))
+    # Another test may have run the same script here.
+    shared.well("run", "--detach", "--fresh", written(shared, "squares.py", SQUARES))
     *seen, document = lines(shared.well("points", "--follow", "--json").stdout)
     rows = {one["row"]["task"]: one["row"] for one in seen if one["event"] == "point"}
     assert sorted(row["parameters"]["x"] for row in rows.values()) == list(range(20))

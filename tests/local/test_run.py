@@ -73,6 +73,8 @@ def test_results_are_laid_out_as_promised_and_verify(shared: LocalCluster, tmp_p
         "points.csv",
         "points.json",
         "points.jsonl",
+        "details.jsonl",
+        "report.html",
         "figures/01.png",
         "figures/01.svg",
         "files/deep/er/made.txt",
