@@ -24,6 +24,8 @@ from .sending import BATCH_BYTES, Wishes, account, send, soft_tasks, usable, wat
 
 MOST_HOMES = 300
 """Each costs one more output, and a directory on the server node."""
+FIRST_HOME = 1 << 30
+"""Ids of homes are far from the script's own: those are the same in each attempt, whatever is kept of it."""
 
 
 def hook_client(client: Any) -> None:
@@ -74,12 +76,13 @@ class Journal:
         if not tasks and not objects:
             return plain(session)
         known = Keyed()
-        answer: dict[str, Any] = {}
+        answer, hits, withheld = dict[str, Any](), dict[Any, dict[str, Any]](), dict[Any, str]()
         with FailOpen("looking for kept results"):
             known = keyed(self._keys, tasks)
             answer = self._found(known.keys)
         self._wait_for_needed(session.client, tasks)
-        hits, withheld = decided(tasks, known.keys, answer, self._failed)
+        with FailOpen("deciding what to run"):
+            hits, withheld = decided(tasks, known.keys, answer, self._failed)
         run = [task for task in tasks if task.id not in hits and task.id not in withheld]
         wishes = self._wishes(session, run)
         self._take(tasks, hits, withheld)
@@ -122,19 +125,20 @@ class Journal:
 
     def _softly(self, tasks: list[Any]) -> set[Any]:
         """Return the ids of the tasks whose failure does not end the session."""
-        if os.environ.get("RAIN_DEPLOY_FAIL_FAST") or not self._can_wish():
-            return set()
-        return soft_tasks(tasks)
+        soft: set[Any] = set()
+        with FailOpen("deciding which failures end the session"):
+            if not os.environ.get("RAIN_DEPLOY_FAIL_FAST") and self._can_wish():
+                soft = soft_tasks(tasks)
+        return soft
 
     def _wishes(self, session: Any, run: list[Any]) -> dict[Any, Wishes]:
         """Return what is asked of the processes of Python tasks."""
-        soft = self._softly(run)
-        self._soft |= soft
-        return {
-            task.id: Wishes(task.id in soft, self._home(session))
-            for task in run
-            if task.task_type == "py/" and self._can_wish()
-        }
+        soft, wishes = self._softly(run), dict[Any, Wishes]()
+        with FailOpen("deciding what tasks may do"):
+            python = [task.id for task in run if task.task_type == "py/" and self._can_wish()]
+            wishes = {task: Wishes(task in soft, self._home(session)) for task in python}
+        self._soft |= {task for task, wish in wishes.items() if wish.soft}
+        return wishes
 
     def _home(self, session: Any) -> Any:
         """Return the id of the output for what a task prints and writes; None once there are enough."""
@@ -142,8 +146,7 @@ class Journal:
         if self._homes > MOST_HOMES:
             warn(f"what tasks print and write came home of the first {MOST_HOMES} tasks only")
             return None
-        session._id_counter += 1
-        return self._rain.session.ID(session_id=session.session_id, id=session._id_counter)
+        return self._rain.session.ID(session_id=session.session_id, id=FIRST_HOME + self._homes)
 
     def _take(self, tasks: list[Any], hits: dict[Any, Any], withheld: dict[Any, str]) -> None:
         for task in tasks:
