@@ -80,7 +80,6 @@ def test_results_are_laid_out_as_promised_and_verify(shared: LocalCluster, tmp_p
         "files/deep/er/made.txt",
         "files/top.txt",
         "manifest.json",
-        "report.html",
     }
     assert (told.result["figures"], told.result["points"], told.result["files"]) == (1, 20, 2)
     assert told.stderr.count("361\n") == 1  # with --json the script's output goes there
