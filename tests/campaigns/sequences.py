@@ -101,7 +101,7 @@ class Sequence:
         if words == ("down",):
             return vanishes(self._home, *words)
         wanted, cluster = int(words[-1]), self._home.store.cluster(self._home.cluster)
-        living = len(cluster.nodes) if cluster else 0
+        living = len(cluster.nodes) if cluster and cluster.up else 0  # one that is half down does not live
         refused = wanted < living if words[0] == "up" else not (cluster and cluster.up)
         if not refused:
             return reaches(self._home, words, {wanted})
