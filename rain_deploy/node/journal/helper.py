@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -25,6 +26,7 @@ POLL_S = 0.1
 """How often the states of the watched tasks are asked for."""
 LAST_ROUNDS = 3  # before a session is closed: what ends during a round is found by the next one
 MOST_WARNINGS = 20
+EXPLAINED_AT_ONCE = 50  # tasks, after each look at the states: each may cost some looks at the disk
 MOST_DEATHS = 3
 """A task whose process died so often in one run is given up."""
 HOME = "home"  # data type of the output with what a task printed and wrote
@@ -42,6 +44,7 @@ class Helper:
         self._ended = {(end.session, end.task) for end in _noted(self._ends)}
         self._watched: dict[tuple[int, int], Watched] = {}
         self._unkept: set[tuple[int, int]] = set()
+        self._unexplained: deque[Watched] = deque()
         self._engine: Engine | None = None
         self._values = Values()
         self._misses = Misses(journal, run.id, json.loads(os.environ.get("RAIN_DEPLOY_SWEEP_PARTS", "{}")))
@@ -97,14 +100,20 @@ class Helper:
         self._note(ends)
 
     def watch(self, request: Json) -> None:
-        """Watch tasks that the script has submitted, and note why their results are not kept."""
-        missed = list[str]()
+        """Watch tasks that the script has submitted."""
         for one in request["tasks"]:
             task = from_json(Watched, one)
             if task.id not in self._ended:
                 self._watched[task.id] = task
-                if why := self._misses.why(task):
-                    missed.append(json.dumps(to_json(MissNote(task.session, task.task, why))) + "\n")
+                self._unexplained.append(task)
+
+    def explain(self, most: int = EXPLAINED_AT_ONCE) -> None:
+        """Note why results of some more tasks are not kept: little at a time, because results come first."""
+        missed = []
+        for _ in range(min(most, len(self._unexplained))):
+            task = self._unexplained.popleft()
+            if why := self._misses.why(task):
+                missed.append(json.dumps(to_json(MissNote(task.session, task.task, why))) + "\n")
         if missed:
             _append(self._run.path / "companion" / "misses.jsonl", "".join(missed))
 

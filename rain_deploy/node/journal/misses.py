@@ -7,7 +7,7 @@ from .engine import Watched
 from .segment import Record
 from .store import Journal
 
-MOST_COMPARED = 20  # results of one name, the newest ones
+MOST_COMPARED = 5  # results of one name, the newest ones
 MOST_EXPLAINED = 1000  # tasks of one run: each may cost a look at the disk
 _WORDS = {
     "function": "another function",

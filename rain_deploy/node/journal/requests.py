@@ -58,7 +58,9 @@ def help_script(run_dir: Path) -> int:
     requests = Requests(helper)
     while requests.handle(POLL_S) and not helper.stopping:
         helper.round()
+        helper.explain()
     helper.stopping = False
     helper.round()
+    helper.explain()
     helper.end()
     return 0
