@@ -20,7 +20,7 @@ def seen(cluster: LocalCluster) -> dict[int, int]:
     return {node: len(cluster.commands(node)) for node in range(1, len(nodes) + 1)}
 
 
-def test_a_run_speaks_once_with_every_node_and_twice_more_with_the_server(
+def test_a_run_speaks_once_with_every_node_and_three_times_more_with_the_server(
     shared: LocalCluster, tmp_path: Path
 ) -> None:
     (tmp_path / "squares.py").write_text(SQUARES)
@@ -28,12 +28,15 @@ def test_a_run_speaks_once_with_every_node_and_twice_more_with_the_server(
     before = seen(shared)
     shared.run("squares.py")
     spoken = new_commands(shared, before)
-    assert (len(spoken[1]), len(spoken[2])) == (3, 1)
-    ship, follow, pack = spoken[1]
+    assert (len(spoken[1]), len(spoken[2])) == (4, 1)
+    ship, follow, *last = spoken[1]
     assert "squares.py" not in ship  # the payload comes on stdin
     assert " queue " in follow
     assert " follow " in follow
-    assert " pack " in pack
+    assert sorted(verb for each in last for verb in (" pack ", " journal-send ") if verb in each) == [
+        " journal-send ",  # side by side with the results
+        " pack ",
+    ]
 
 
 def test_a_second_up_asks_each_node_one_question_and_sends_nothing(shared: LocalCluster) -> None:
