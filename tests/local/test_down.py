@@ -20,6 +20,7 @@ KEPT = {
     "cache",
     "logs",
     "durations.json",
+    "journal",
     "state.sqlite",
     "local",
     "local/cache",
