@@ -64,6 +64,7 @@ class PulledRun:
     finished: bool  # False: the run continues, and these are its results so far
     failed_points: int = 0
     point_states: dict[str, int] = field(default_factory=dict)  # how many points are in each state
+    cached_points: int = 0  # those of them that were not computed again
     first_failure: str = ""  # which task failed first, where and why; it may be no point
     left: LeftOuts = field(default_factory=LeftOuts)  # what stays on the node
     on_node: str = ""  # the run's directory there
@@ -147,6 +148,7 @@ def _landed(run: RunRecord, unpacked: Unpacked, partial: Path, cost: str) -> Pul
         finished=status.state == RunState.FINISHED,
         failed_points=states.get("failed", 0),
         point_states=states,
+        cached_points=sum(row.cached for row in rows),
         first_failure=points.first_failure(tasks),
         left=left,
     )

@@ -57,6 +57,7 @@ class RunResult(Result):
     files: int = 0
     failed_points: int = 0
     point_states: dict[str, int] = field(default_factory=dict)  # how many points are in each state
+    cached_points: int = 0  # those of them that were not computed again
     first_failure: str = ""  # which task failed first, where and why
     left: LeftOuts = field(default_factory=LeftOuts)  # what stays on the node
     on_node: str = ""  # the run's directory there
@@ -196,6 +197,7 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
         files=pulled.files,
         failed_points=pulled.failed_points,
         point_states=pulled.point_states,
+        cached_points=pulled.cached_points,
         first_failure=pulled.first_failure,
         left=pulled.left,
         on_node=pulled.on_node,

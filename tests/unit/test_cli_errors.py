@@ -142,6 +142,12 @@ def test_a_run_that_did_not_end_well_shows_its_result_and_its_code(
     assert f"error[RD{code}]: run r1: " in result.stderr
 
 
+def test_what_was_not_computed_again_is_counted_at_the_end(world: World) -> None:
+    states = {"finished": 20}
+    world.verbs.run_result = replace(world.verbs.run_result, points=20, point_states=states, cached_points=15)
+    assert "20 points, 15 of them cached" in world.invoke("run", "job.py").stdout
+
+
 def test_a_sweep_of_which_points_failed_ends_with_42(world: World) -> None:
     states = {"finished": 9, "failed": 2, "not run": 9}
     first = "task 18 (train x=3) failed on node-2: ValueError: bad \x1b[31mrate"
@@ -150,6 +156,7 @@ def test_a_sweep_of_which_points_failed_ends_with_42(world: World) -> None:
     result = world.invoke("run", "job.py")
     assert result.exit_code == 42
     assert "20 points (9 finished, 2 failed, 9 not run)" in result.stdout
+    assert "cached" not in result.stdout
     why = first.replace("\x1b", "\\x1b")
     assert f"run r1: 2 of 20 points failed\n  | {why}\n" in result.stderr
 

@@ -40,6 +40,8 @@ def run_text(result: RunResult) -> text.Text:
         return [head, "results: not pulled" if result.outcome == "lost" else results, *ends]
     states = ", ".join(f"{number} {state}" for state, number in result.point_states.items())
     each = f" ({states})" if len(result.point_states) > 1 else ""
+    if result.cached_points:
+        each += f", {result.cached_points} of them cached"
     again = f" in attempt {result.attempt}" if result.attempt > 1 else ""
     brought = [
         count(result.figures, "figure") if result.figures else "",

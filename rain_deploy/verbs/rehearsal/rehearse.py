@@ -13,6 +13,7 @@ from rain_deploy.core.events import Event, Notice, Result, RunChanged
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.node.wire import NeededModule, Outcome, Rehearsal, RehearsedKind, WireError, read
+from rain_deploy.results.report.maker import Reports
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.runs.shipping import collect
 from rain_deploy.runs.states import run_file
@@ -106,7 +107,9 @@ def _run(ctx: Context, name: str, wanted: RunSpec, mode: str, out: Path) -> tupl
 
     try:
         result = run(
-            replace(ctx, emit=emit), name, replace(wanted, env=env, out=out, companion=True, detach=False)
+            replace(ctx, emit=emit, reports=Reports()),
+            name,
+            replace(wanted, env=env, out=out, companion=True, detach=False),
         )
     except errors.InputError as error:
         error.next_step = _again(name, error.next_step or "") or None

@@ -68,9 +68,9 @@ def _why(row: PointRow, *, missed: str, unkept: str) -> Iterator[str]:
     if row.cached:
         what = "failure" if row.state == "failed" else "result"
         yield f"its {what} was in the journal: nothing was executed"
-    elif missed:
+    elif row.started_s is not None and missed:
         yield f"it was executed: {missed}"
-    elif row.key and row.started_s is not None:
+    elif row.started_s is not None and row.key:
         yield "it was executed: no result of it was stored before"
     if not row.key and row.state == "finished":
         yield f"its result is not kept in the journal: {unkept or 'nothing watched the run'}"
