@@ -14,9 +14,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.conftest import CACHES
+from tests.campaigns.homes import cached_home
 from tests.faults.crash_points import Score
-from tests.local.command_line import CommandLine, LocalCluster, Running
+from tests.local.command_line import LocalCluster, Running
 from tests.support.waiting import wait_for
 
 KINDS = ("governor", "executor", "server", "keeper", "supervisor", "helper", "script", "node")
@@ -177,13 +177,7 @@ class Kills:
 
 def play(place: Path, chance: random.Random, rounds: int) -> Totals:
     """Kill something ``rounds`` times, each kind as often as the others."""
-    line = CommandLine(place / "home", place / "work")
-    line.cwd.mkdir()
-    (line.home / "local").mkdir(parents=True)
-    kept = Path(os.environ.get("RAIN_DEPLOY_TEST_CACHE") or Path.home() / ".cache/rain-deploy-tests")
-    for name in CACHES:
-        (kept / name).mkdir(parents=True, exist_ok=True)
-        (line.home / name).symlink_to(kept / name)
+    line = cached_home(place)
     cluster = LocalCluster(line, "kills")
     cluster.well("up", "--provider", "local", "--nodes", str(NODES), timeout_s=FIRST_UP_S)
     totals = Totals()

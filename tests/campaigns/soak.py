@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from tests.conftest import CACHES
+from tests.campaigns.homes import cached_home
 from tests.faults.crash_points import Score
-from tests.local.command_line import CommandLine, LocalCluster, environments, start_time
+from tests.local.command_line import LocalCluster, environments, start_time
 from tests.support.waiting import wait_for
 
 NODES = 2
@@ -67,13 +67,7 @@ PER_RUN = Size(processes=0, zombies=0, open_files=0, memory_bytes=2_000, disk_by
 
 def play(place: Path, chance: random.Random, rounds: int) -> Score:
     """Type ``rounds`` runs; each look is a point."""
-    line = CommandLine(place / "home", place / "work")
-    line.cwd.mkdir()
-    (line.home / "local").mkdir(parents=True)
-    kept = Path(os.environ.get("RAIN_DEPLOY_TEST_CACHE") or Path.home() / ".cache/rain-deploy-tests")
-    for name in CACHES:
-        (kept / name).mkdir(parents=True, exist_ok=True)
-        (line.home / name).symlink_to(kept / name)
+    line = cached_home(place)
     for name, (_, end) in SCRIPTS.items():
         (line.cwd / name).write_text(SCRIPT.replace("{end}", end))
     cluster = LocalCluster(line, "soak")

@@ -41,9 +41,6 @@ class Wishes:
         }
 
 
-PLAIN = Wishes()
-
-
 def usable() -> bool:
     """Return whether the processes of tasks understand our wishes."""
     with FailOpen("preparing what tasks may do"):

@@ -93,8 +93,11 @@ class Journal:
         kept = {each.id for task in run if task.id in known.keys for each in task.outputs}
         unmade = [each for each in new if each._data is None]
         self._send(session.client, run, [*unmade, *outputs], wishes, kept)
-        done = self._hits.keys() | self._failed.keys() | self._stored.keys()
-        account(self._rain.rpc.common, session, done)
+        done = (self._hits, self._failed, self._stored)  # of all submits: only the new ones are looked up
+        new_ids = {each.id for each in (*tasks, *objects)}
+        account(
+            self._rain.rpc.common, session, {name for name in new_ids if any(name in one for one in done)}
+        )
         with FailOpen("noting submitted tasks"):
             points.note_tasks(session, tasks, known.keys, known.doubts, hits)
         with FailOpen("watching the tasks"):
