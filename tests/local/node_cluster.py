@@ -199,8 +199,12 @@ class NodeCluster:
         return [pid for pid, environment in _environments() if wanted <= environment]
 
     def program(self, index: int, name: str) -> int:
-        """Pid of the one process of a node whose command line begins with this program and word."""
-        found = [pid for pid in self.processes(index) if name in _command(pid)]
+        """Pid of the one process of a node whose command line begins with this program and word.
+
+        Its child looks like it for a moment, until it has become the program that it is to be.
+        """
+        same = [pid for pid in self.processes(index) if name in _command(pid)]
+        found = [pid for pid in same if _parent(pid) not in same]
         assert len(found) == 1, (name, found)
         return found[0]
 
@@ -243,6 +247,13 @@ def _environments() -> list[tuple[int, set[bytes]]]:
             except OSError:
                 continue
     return found
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def _command(pid: int) -> str:

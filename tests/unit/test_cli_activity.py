@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -201,6 +203,13 @@ def test_what_is_remembered_is_bounded_and_never_in_the_way(tmp_path: Path) -> N
     for damage in ("{", "[]", '{"a": "b"}', "\0"):
         path.write_text(damage)
         assert History(path).expected_s("a") is None
+    path.unlink()
+    before = os.umask(0)
+    try:
+        history.add("step", 10.0)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     History(tmp_path / "no home" / "durations.json").add("step", 10.0)
     assert not (tmp_path / "no home").exists()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,4 +38,6 @@ class History:
         with contextlib.suppress(OSError):
             if self.path is not None and self.path.parent.is_dir():
                 newest = dict([*self._known.items()][-KEPT:])
-                self.path.write_text(json.dumps(newest, indent=1), encoding="utf-8")
+                handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # whatever the umask
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    json.dump(newest, file, indent=1)
