@@ -38,6 +38,6 @@ class History:
         with contextlib.suppress(OSError):
             if self.path is not None and self.path.parent.is_dir():
                 newest = dict([*self._known.items()][-KEPT:])
-                handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # whatever the umask
+                handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # in any umask
                 with os.fdopen(handle, "w", encoding="utf-8") as file:
                     json.dump(newest, file, indent=1)
