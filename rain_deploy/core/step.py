@@ -65,12 +65,14 @@ class Command:
     """The arguments of one command.
 
     ``deadline_s`` bounds the whole command; None only for following a run and for the user's own command.
-    ``stdin`` is sent whole and then closed; None closes it at once.
+    ``stdin`` is sent whole and then closed; None closes it at once.  ``background``: others on the same
+    connection must not wait for its output.
     """
 
     argv: tuple[str, ...]
     stdin: bytes | None = None
     deadline_s: float | None = 600.0
+    background: bool = False
 
     def line(self) -> str:
         """Return the text for the host's shell.  Raises InputError for a NUL byte."""

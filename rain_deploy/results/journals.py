@@ -6,10 +6,11 @@ The next cluster of the name goes on with it.
 import contextlib
 import io
 import json
+import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rain_deploy.core.cluster import Cluster
@@ -21,6 +22,8 @@ MOST_BYTES = 20 * 10**9  # of all copies together
 DISK_PART = 10  # they take at most this part of the disk that is free or theirs
 BATCH_BYTES = 64_000_000  # of one stream to a server node, which is in memory here
 _STATE = "state.json"
+_NAME = re.compile(r"\d{20}-\d{3}\.seg")  # nanoseconds since 1970; how often it was merged
+_WHOLE = "-000.seg"  # how the name of a file ends that was not merged
 _MOST_FILES = 1_000_000
 _SLACK_BYTES = 1 << 26  # of a stream, for what is about its files
 
@@ -46,7 +49,7 @@ class Copy:
 
     def files(self) -> list[Path]:
         """Return its files, oldest first."""
-        return sorted(self.path.glob("*.seg"))
+        return sorted(path for path in self.path.glob("*.seg") if _NAME.fullmatch(path.name))
 
     def batches(self) -> Iterator[bytes]:
         """Yield its files in tars for ``journal-take``.  Raises OSError."""
@@ -60,11 +63,22 @@ class Copy:
                     tar.add(file, file.name)
             yield buffer.getvalue()
 
-    def wish(self, file_bytes: int, limit_bytes: int) -> JournalWish:
-        """Return what to ask the server node for, so that the copy stays within ``limit_bytes``."""
-        have = {path.name: path.stat().st_size for path in self.files()}
-        left_bytes = max(0, limit_bytes - sum(have.values()))
-        return JournalWish(have=tuple(have), file_bytes=file_bytes, total_bytes=left_bytes)
+    def wish(self, file_bytes: int, limit_bytes: int, after: str = "") -> JournalWish:
+        """Return what to ask the server node for, so that the copy stays within ``limit_bytes``.
+
+        ``after``: only files that are named later are of interest.
+        """
+        sizes = {path.name: path.stat().st_size for path in self.files()}
+        have = tuple(name for name in sizes if name > after)
+        left_bytes = max(0, limit_bytes - sum(sizes.values()))
+        return JournalWish(have=have, after=after, file_bytes=file_bytes, total_bytes=left_bytes)
+
+    def now(self) -> "Copy":
+        """Return the copy as it is now, which may not exist yet."""
+        try:
+            return copy_at(self.path)
+        except (OSError, WireError):
+            return self
 
     def save(self, about: About) -> None:
         """Write what the copy says about itself, in one step.  Raises OSError."""
@@ -88,10 +102,7 @@ def copy_at(path: Path) -> Copy:
 def copy_for(home: Path, cluster: Cluster) -> Copy:
     """Return the copy for a cluster of this name and environment, which may not exist yet."""
     path = home / "journal" / f"{cluster.name}-{cluster.env_digest[:12]}"
-    try:
-        return copy_at(path)
-    except (OSError, WireError):
-        return Copy(path, About(cluster=cluster.name, env_digest=cluster.env_digest))
+    return Copy(path, About(cluster=cluster.name, env_digest=cluster.env_digest)).now()
 
 
 def renew(
@@ -99,47 +110,63 @@ def renew(
     cluster_id: str,
     draft: Path,
     send: Callable[[Callable[[bytes], None]], None],
-    most_bytes: int,
-) -> JournalUsage:
+    wish: JournalWish,
+) -> str:
     """Add to a copy what ``send`` hands to its sink; delete what the cluster had and has no more.
 
-    ``draft``: an empty directory beside it.  Raises PullFailed, UnsafeResults (more than ``most_bytes`` was
-    sent), WireError, OSError, and what ``send`` raises.
+    Returns the name of the newest file that the cluster has; empty if it has none.  ``draft``: an empty
+    directory beside the copy.  Raises PullFailed, UnsafeResults (more was sent than wished for), WireError,
+    OSError, and what ``send`` raises.
     """
+    most_bytes = wish.total_bytes
     limits = Limits(files=_MOST_FILES, file_bytes=most_bytes, total_bytes=most_bytes + _SLACK_BYTES)
     receive(send, draft, limits, links=False)
     state = read(JournalState, (draft / _STATE).read_bytes())
+    state = replace(state, files={name: n for name, n in state.files.items() if _NAME.fullmatch(name)})
+    newest = max(state.files, default=wish.after)
     if not state.files and not copy.path.exists():
-        return state.usage
+        return newest
     copy.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in state.files:
         if (draft / name).exists():
             (draft / name).replace(copy.path / name)
-    if copy.about.cluster_id == cluster_id:
-        for name in set(copy.about.listed) - state.files.keys():
+    about = copy.now().about  # another command may have added something
+    listed = set(about.listed if about.cluster_id == cluster_id else ())
+    gone = {name for name in listed - state.files.keys() if name > wish.after}
+    merged = max((name for name in state.files if _lacks_merged(copy, name)), default="")
+    for name in gone:
+        if name > merged:  # else its records may be in the file that is not here
             (copy.path / name).unlink(missing_ok=True)
+            listed.remove(name)
     sizes = {path.name: path.stat().st_size for path in copy.files()}
-    records = {name: (copy.about.records | state.files).get(name, 0) for name in sizes}
-    same = sizes.keys() == state.files.keys()
+    records = {name: (about.records | state.files).get(name, 0) for name in sizes}
+    same = sizes.keys() == state.files.keys()  # then the cluster has counted no key twice
     usage = JournalUsage(
         bytes=sum(sizes.values()),
-        records=state.usage.records if same else sum(records.values()),
+        records=state.usage.records if same and not wish.after else sum(records.values()),
         segments=len(sizes),
-        oldest_s=state.usage.oldest_s,
-        newest_s=state.usage.newest_s,
+        oldest_s=min(map(_written_s, sizes), default=None),
+        newest_s=max(map(_written_s, sizes), default=None),
     )
-    about = copy.about
     copy.save(
-        About(
-            cluster=about.cluster,
-            env_digest=about.env_digest,
+        replace(
+            about,
             usage=usage,
             cluster_id=cluster_id,
             records=records,
-            listed=tuple(state.files),
+            listed=tuple(sorted(listed | state.files.keys())),
         )
     )
-    return usage
+    return newest
+
+
+def _lacks_merged(copy: Copy, name: str) -> bool:
+    """Return whether a file that others were merged into is not here."""
+    return not name.endswith(_WHOLE) and not (copy.path / name).exists()
+
+
+def _written_s(name: str) -> float:
+    return int(name[:20]) / 1e9
 
 
 def limit_of_copies(home: Path) -> int:

@@ -29,7 +29,7 @@ from rain_deploy.results.points import read_json
 from rain_deploy.results.pull import PulledRun, pull
 from rain_deploy.results.tally import with_others
 from rain_deploy.runs.follow import Followed
-from rain_deploy.runs.journal import COPY_DEADLINE_S, LITTLE_BYTES, bring_journal
+from rain_deploy.runs.journal import COPY_DEADLINE_S, LITTLE_FILE_BYTES, bring_journal
 from rain_deploy.runs.left import left_error, left_lines
 from rain_deploy.runs.missing import advice
 from rain_deploy.runs.outlook import run_nodes
@@ -177,7 +177,7 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
     if not followed.within_reach:
         return result
     copying = threading.Thread(
-        target=bring_journal, args=(ctx, cluster), kwargs={"file_bytes": LITTLE_BYTES}, daemon=True
+        target=bring_journal, args=(ctx, cluster), kwargs={"file_bytes": LITTLE_FILE_BYTES}, daemon=True
     )
     copying.start()
     try:

@@ -1,7 +1,6 @@
 """Ships a run, queues it, and follows it over one exec channel, also after a lost connection."""
 
 import contextlib
-import math
 import shlex
 import time
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from pathlib import Path
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.hosts import run_stages
 from rain_deploy.cluster.lookup import understood
-from rain_deploy.cluster.seen import account_of
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import NodesSeen, Notice, PointSeen, RunChanged, ScriptOutput
 from rain_deploy.core.layout import RUN_PORTS
@@ -23,24 +21,20 @@ from rain_deploy.errors import EngineError, InputError, Locked, RainDeployError,
 from rain_deploy.node import wire
 from rain_deploy.parts.services import node_argv, ship_stage, withdraw_stage
 from rain_deploy.results.pull import check_target
+from rain_deploy.runs.journal import Bringing
 from rain_deploy.runs.missing import modules_missing
+from rain_deploy.runs.outage import Outage
 from rain_deploy.runs.outlook import run_nodes
 from rain_deploy.runs.shipping import payload
 from rain_deploy.runs.states import (
     at_limit,
-    record_state,
     record_states,
     run_states,
     runs_of,
     unfinished,
-    why_over,
 )
 
-RECONNECT_S = 600.0
-"""Time for which a lost connection is tried again before the command gives up."""
-LOOK_EVERY_S = 5.0  # while it is tried again, the account is asked this often if the machine is on
 QUEUE_DEADLINE_S = 60.0
-PAUSES_S = (0.2, 1.0, 2.0, 5.0)
 
 
 def shipped(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -> RunRecord:
@@ -149,6 +143,7 @@ class _Follower:
     cluster: Cluster
     run: str
     in_line: Callable[[], None]
+    stored: Callable[[], None]
     offsets: dict[str, int] = field(default_factory=lambda: {"out": 0, "err": 0, "points": 0})
     attempts: dict[str, int] = field(default_factory=dict)  # whose output the offset is in, by stream
     events: int = 0  # that were shown
@@ -167,10 +162,7 @@ class _Follower:
                 case wire.OutputLine() as line:
                     self._take_output(line)
                 case wire.PointLine() as line:
-                    self.offsets["points"] += line.bytes
-                    if line.row.point:
-                        self.points[line.row.session, line.row.task] = line.row.state == "finished"
-                    self.ctx.emit(PointSeen(line.row))
+                    self._take_point(line)
                 case wire.StateLine() as line:
                     self._take_state(line)
                 case wire.LoadLine() as line:
@@ -181,6 +173,15 @@ class _Follower:
                         self.ctx.emit(self.ending)
                 case None:
                     pass
+
+    def _take_point(self, line: wire.PointLine) -> None:
+        row, finished = line.row, line.row.state == "finished"
+        self.offsets["points"] += line.bytes
+        if finished and row.key and not row.cached:
+            self.stored()
+        if row.point:
+            self.points[row.session, row.task] = finished
+        self.ctx.emit(PointSeen(row))
 
     def _take_output(self, line: wire.OutputLine) -> None:
         stream = "stdout" if line.t == "out" else "stderr"
@@ -247,12 +248,25 @@ def follow(
     With ``queued``, the first connection queues the run too; ``in_line`` is called once it is queued.
     Raises Locked when the node refuses to queue, Unreachable for a connection that stays lost.
     """
-    follower, outage = _Follower(ctx, cluster, record.id, in_line), _Outage(ctx, cluster, record)
-    plain = node_argv(cluster, "follow", cluster.layout.run(record.id))
-    argv = plain
+    argv = node_argv(cluster, "follow", cluster.layout.run(record.id))
     if queued:
         queue_line = shlex.join(_queue_argv(cluster, record, queued))
-        argv = ("sh", "-c", f"{queue_line} && exec {shlex.join(plain)}")
+        argv = ("sh", "-c", f"{queue_line} && exec {shlex.join(argv)}")
+    with Bringing(ctx, cluster) as bringing:
+        follower = _Follower(ctx, cluster, record.id, in_line, bringing.stored)
+        if ended := _ended_away(follower, record, argv):
+            return Followed(ended, within_reach=False)
+    assert follower.status
+    status = at_limit(ctx.store.cluster(cluster.name) or cluster, follower.status, time.time())
+    if status.outcome == wire.Outcome.POWERED_OFF and follower.progress:
+        status = replace(status, message=f"{status.message}; {follower.progress}")
+    return Followed(status)
+
+
+def _ended_away(follower: _Follower, record: RunRecord, argv: tuple[str, ...]) -> wire.RunStatus | None:
+    """Hear a run to its end; return how it ended if its machine is off or gone, else None."""
+    ctx, cluster = follower.ctx, follower.cluster
+    outage = Outage(ctx, cluster, record)
     while not follower.ended:
         heard = follower.heard
         try:
@@ -261,66 +275,17 @@ def follow(
                 result = ctx.transport.run(cluster.server.host, command, on_stdout=follower)
         except Unreachable as error:
             if follower.heard > heard:
-                outage = _Outage(ctx, cluster, record)
+                outage = Outage(ctx, cluster, record)
             if ended := outage.next(error, follower.progress):
-                return Followed(ended, within_reach=False)
+                return ended
         else:
             if not follower.ended:
                 with understood(cluster, cluster.server.name):
                     raise _refused(ctx, record, result)
         follower.rest = b""
         if follower.status:
-            argv = (*plain, *follower.place)
-    assert follower.status
-    status = at_limit(ctx.store.cluster(cluster.name) or cluster, follower.status, time.time())
-    if status.outcome == wire.Outcome.POWERED_OFF and follower.progress:
-        status = replace(status, message=f"{status.message}; {follower.progress}")
-    return Followed(status)
-
-
-@dataclass(slots=True)
-class _Outage:
-    """A connection that was lost: asks if the machine is on, and waits between the tries to get it back."""
-
-    ctx: Context
-    cluster: Cluster
-    record: RunRecord
-    since_s: float | None = None
-    looked_s: float = -math.inf
-    tries: int = 0
-
-    def next(self, error: Unreachable, progress: str) -> wire.RunStatus | None:
-        """Wait until the next try, or return how the run ended.  Raises the error after RECONNECT_S."""
-        now_s, run, name = self.ctx.clock(), self.record.id, self.cluster.name
-        if now_s - self.looked_s >= LOOK_EVERY_S:
-            self.looked_s = now_s
-            if ended := self._look(progress):
-                return ended
-        self.since_s = now_s if self.since_s is None else self.since_s
-        if now_s - self.since_s > RECONNECT_S:
-            error.still_running = f"run {run}, unless {self.cluster.server.name} was ended"
-            error.next_step = f"rain-deploy attach {run} -c {name}"
-            raise error
-        if self.tries == 0:
-            rest = "reconnecting; the run does not depend on the connection"
-            self.ctx.emit(Notice(f"connection lost ({error.message}); {rest}"))
-        self.ctx.pause(PAUSES_S[min(self.tries, len(PAUSES_S) - 1)])
-        self.tries += 1
-        return None
-
-    def _look(self, progress: str) -> wire.RunStatus | None:
-        """Return how the run ended if its machine is off or gone, which is recorded."""
-        ctx, cluster = self.ctx, self.ctx.store.cluster(self.cluster.name) or self.cluster  # its limit of now
-        account = account_of(ctx, cluster) if cluster.bill else None
-        why = why_over(cluster, account, time.time())
-        if not why:
-            return None
-        there = account and cluster.server.name in account.machines(cluster)
-        outcome = wire.Outcome.POWERED_OFF if there or (account and account.silent) else wire.Outcome.LOST
-        message = "; ".join(filter(None, (why, progress)))
-        status = wire.RunStatus(state=RunState.FINISHED, outcome=outcome, message=message)
-        record_state(ctx, self.record, status)
-        return status
+            argv = (*node_argv(cluster, "follow", cluster.layout.run(record.id)), *follower.place)
+    return None
 
 
 def _refused(ctx: Context, record: RunRecord, result: CommandResult) -> Locked | InputError | EngineError:

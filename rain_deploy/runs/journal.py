@@ -1,16 +1,19 @@
 """Brings a cluster's journal here with its results, and gives it to the cluster that comes next."""
 
 import json
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import understood
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
 from rain_deploy.core.text import count, size
-from rain_deploy.errors import EngineError, InputError, RainDeployError
-from rain_deploy.node.wire import JournalUsage, WireError, read, to_json
+from rain_deploy.errors import EngineError, InputError, RainDeployError, Unreachable
+from rain_deploy.node.wire import LITTLE_BYTES, JournalUsage, WireError, read, to_json
 from rain_deploy.parts.services import node_command
 from rain_deploy.results import journals
 from rain_deploy.results.journals import Copy
@@ -18,9 +21,12 @@ from rain_deploy.state.drafts import draft_next_to
 from rain_deploy.transport.base import Chunk
 
 GIVEN_UNASKED_BYTES = 100_000_000  # larger copies are given only with --journal PATH
-LITTLE_BYTES = 8_000_000
-"""Files up to this size come with each run; larger ones with ``pull`` and ``down``."""
+LITTLE_FILE_BYTES = LITTLE_BYTES + 1_000_000  # with what is about the results
+"""Larger files come only with ``pull`` and ``down``, and not while a run is followed or at its end."""
 COPY_DEADLINE_S = 3600.0
+WINDOW_S = 5.0
+"""So long after a result is stored it is brought, while its run is followed; each pull waits for the last."""
+_one_at_a_time = threading.Lock()
 
 
 def bring_journal(ctx: Context, cluster: Cluster, *, file_bytes: int = journals.MOST_BYTES) -> None:
@@ -28,25 +34,84 @@ def bring_journal(ctx: Context, cluster: Cluster, *, file_bytes: int = journals.
     try:
         _bring(ctx, cluster, file_bytes)
     except (RainDeployError, WireError, OSError) as error:
-        lost = f"another cluster would compute the tasks of {cluster.name} again: its journal was not copied"
-        ctx.emit(Notice(f"{lost}: {_why(error)}", warning=True))
+        ctx.emit(_not_brought(cluster, error))
 
 
-def _bring(ctx: Context, cluster: Cluster, file_bytes: int) -> None:
-    copy, limit_bytes = journals.copy_for(ctx.home, cluster), journals.limit_of_copies(ctx.home)
-    wish = copy.wish(file_bytes, limit_bytes)
-    asked = json.dumps(to_json(wish)).encode("ascii")
+def _not_brought(cluster: Cluster, error: Exception) -> Notice:
+    lost = f"another cluster would compute the tasks of {cluster.name} again: its journal was not copied"
+    return Notice(f"{lost}: {_why(error)}", warning=True)
+
+
+def _bring(
+    ctx: Context, cluster: Cluster, file_bytes: int, *, after: str = "", background: bool = False
+) -> str:
+    """Bring here the files that are named after ``after``; return the name of the newest on the server node.
+
+    Raises RainDeployError, WireError, OSError.
+    """
     place = cluster.layout.cluster
-    command = node_command(cluster, "journal-send", place, deadline_s=COPY_DEADLINE_S, stdin=asked)
+    if not _one_at_a_time.acquire(timeout=COPY_DEADLINE_S):
+        raise Unreachable("the pull before it does not end", node=cluster.server.name)
+    try:
+        copy, limit_bytes = journals.copy_for(ctx.home, cluster), journals.limit_of_copies(ctx.home)
+        wish = copy.wish(file_bytes, limit_bytes, after)
+        asked = json.dumps(to_json(wish)).encode("ascii")
+        command = node_command(cluster, "journal-send", place, deadline_s=COPY_DEADLINE_S, stdin=asked)
+        command = replace(command, background=background)
 
-    def send(sink: Chunk) -> None:
-        done = ctx.transport.run(cluster.server.host, command, on_stdout=sink)
-        done.require(EngineError, "`journal-send` failed on the server node", cluster.server.name)
+        def send(sink: Chunk) -> None:
+            done = ctx.transport.run(cluster.server.host, command, on_stdout=sink)
+            done.require(EngineError, "`journal-send` failed on the server node", cluster.server.name)
 
-    copy.path.parent.mkdir(mode=0o700, exist_ok=True)
-    with draft_next_to(ctx.home, copy.path) as draft:
-        journals.renew(copy, cluster.id, draft, send, wish.total_bytes)
-    journals.prune_copies(ctx.home, limit_bytes)
+        copy.path.parent.mkdir(mode=0o700, exist_ok=True)
+        with draft_next_to(ctx.home, copy.path) as draft:
+            newest = journals.renew(copy, cluster.id, draft, send, wish)
+        journals.prune_copies(ctx.home, limit_bytes)
+        return newest
+    finally:
+        _one_at_a_time.release()
+
+
+class Bringing:
+    """Brings results here as they are stored, while a run is followed: in the background, pull after pull.
+
+    It may fail: a lost connection is the follower's to report, of any other fault the first is a warning.
+    """
+
+    def __init__(self, ctx: Context, cluster: Cluster, *, window_s: float = WINDOW_S) -> None:
+        self._ctx, self._cluster, self._window_s = ctx, cluster, window_s
+        self._stored, self._over = threading.Event(), threading.Event()
+        self._warned = False
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._serve, name="bringing", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Begin no other pull.  One that is under way is waited for by the next that is asked for."""
+        self._over.set()
+        self._stored.set()
+
+    def stored(self) -> None:
+        """Take note of a new result."""
+        self._stored.set()
+
+    def _serve(self) -> None:
+        after, took_s = "", 0.0
+        while self._stored.wait() and not self._over.wait(max(self._window_s, took_s)):
+            self._stored.clear()
+            began_s = time.monotonic()
+            try:
+                after = _bring(self._ctx, self._cluster, LITTLE_FILE_BYTES, after=after, background=True)
+            except (RainDeployError, WireError, OSError) as error:
+                self._stored.set()
+                self._warn(error)
+            took_s = time.monotonic() - began_s
+
+    def _warn(self, error: Exception) -> None:
+        if not (self._warned or self._over.is_set() or isinstance(error, Unreachable)):
+            self._warned = True
+            self._ctx.emit(_not_brought(self._cluster, error))
 
 
 def named_copy(path: Path) -> Copy:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     _Work = Callable[[fabric.Connection, float], Any]
 
 PROHIBITED = 1  # RFC 4254: the server's answer to a channel that its settings forbid
+BACKGROUND_WINDOW_BYTES = 128 * 1024
+"""So much output may be on its way before that of other commands: one second at 1 Mbit/s."""
 MAX_SESSIONS = 10  # how many commands at once an OpenSSH server allows on one connection by default
 REFUSED_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 
@@ -100,8 +102,9 @@ class Link:
                 pass  # the next look at the deadline raises
             try:
                 # The server may still count a session that has just ended, so it is asked again.
+                window = BACKGROUND_WINDOW_BYTES if command.background else None
                 channel: paramiko.Channel = self._open(
-                    lambda used, s: used.transport.open_session(timeout=s),
+                    lambda used, s: used.transport.open_session(window_size=window, timeout=s),
                     *("refuses another session", deadline, REFUSED_PAUSES_S),
                 )
                 status = execute(channel, command, frame, deadline)

@@ -19,7 +19,7 @@ ADDRESS = f"127.101.{WORKER}.1"
 
 
 class Relay:
-    """Leads TCP connections to ``target``, and knows how many there were."""
+    """Leads TCP connections to ``target``, and knows how many there were and what they carried."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
@@ -29,6 +29,7 @@ class Relay:
         self._flowing.set()
         self._threads: list[threading.Thread] = []
         self.accepted = 0
+        self.carried_bytes = 0
         self._start(self._accept)
 
     @property
@@ -80,6 +81,7 @@ class Relay:
             while data := source.recv(1 << 16):
                 self._flowing.wait()
                 sink.sendall(data)
+                self.carried_bytes += len(data)
             sink.shutdown(socket.SHUT_WR)
 
 

@@ -130,6 +130,28 @@ def test_sinks_get_bytes_as_they_come_on_the_calling_thread(
     assert seen[1][2] - seen[0][2] > 0.3
 
 
+def test_little_output_of_a_background_command_is_on_its_way_before_that_of_others(
+    endpoint: Endpoint, relay: Relay, transport: SshTransport
+) -> None:
+    host, goes_on, begun = behind(endpoint, relay), threading.Event(), threading.Event()
+
+    def sink(_: bytes) -> None:
+        begun.set()
+        goes_on.wait(30)
+
+    background = dataclasses.replace(sh(f"head -c {BIG} /dev/zero"), background=True)
+    thread = threading.Thread(target=transport.run, args=(host, background), kwargs={"on_stdout": sink})
+    thread.start()
+    try:
+        assert begun.wait(30)
+        assert transport.run(host, sh("echo more")).stdout == b"more\n"
+        assert relay.carried_bytes < 1_000_000
+    finally:
+        goes_on.set()
+        thread.join(30)
+    assert relay.carried_bytes > BIG
+
+
 # Deadlines and losses
 
 

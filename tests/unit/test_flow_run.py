@@ -37,7 +37,8 @@ from rain_deploy.parts.machine import THEN_OFF_S
 from rain_deploy.providers.base import Provider
 from rain_deploy.providers.hosts.provider import HostsProvider
 from rain_deploy.runs.finish import RunResult, all_off_s
-from rain_deploy.runs.follow import RECONNECT_S, follow
+from rain_deploy.runs.follow import follow
+from rain_deploy.runs.outage import RECONNECT_S
 from rain_deploy.runs.states import CANCEL_S, await_end
 from rain_deploy.state.store import Store
 from rain_deploy.transport.base import Chunk, Forward

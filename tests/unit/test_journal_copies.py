@@ -6,6 +6,7 @@ import io
 import subprocess
 import tarfile
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ from rain_deploy.node.journal.store import Journal
 from rain_deploy.results import journals
 from rain_deploy.results.journals import copies, copy_for, prune_copies
 from rain_deploy.runs import journal as brought
-from rain_deploy.runs.journal import bring_journal, give_journal, named_copy, offer_journal
+from rain_deploy.runs.journal import Bringing, bring_journal, give_journal, named_copy, offer_journal
 from rain_deploy.transport.base import Chunk, Forward
+from tests.support.waiting import wait_for
 from tests.unit.fake_cloud import World
 from tests.unit.test_journal_store import put, stored
 from tests.unit.test_journal_verb import NODE
@@ -125,6 +127,66 @@ def test_files_that_the_cluster_merged_go(bench: Bench) -> None:
     journal.tidy()
     bring_journal(bench.world.ctx, cluster)
     assert bench.copied == [path.name for path in journal.directory.iterdir()]
+
+
+def test_what_was_merged_into_a_file_that_does_not_come_stays(bench: Bench) -> None:
+    cluster = bench.cluster()
+    journal = bench.server.journal(cluster)
+    for number in range(store.MERGED_FROM):
+        put(journal, number, b"x" * 1000)
+    bring_journal(bench.world.ctx, cluster)
+    journal.tidy()
+    bring_journal(bench.world.ctx, cluster, file_bytes=5000)
+    here = Journal(copy_for(bench.world.ctx.home, cluster).path)
+    here.load()
+    assert all(stored(here, number) for number in range(store.MERGED_FROM))
+    bring_journal(bench.world.ctx, cluster)
+    assert bench.copied == [path.name for path in journal.directory.iterdir()]
+
+
+def test_results_come_while_a_run_is_followed_and_each_once(bench: Bench) -> None:
+    cluster = bench.cluster()
+    journal = bench.server.journal(cluster)
+    copy = copy_for(bench.world.ctx.home, cluster)
+    with Bringing(bench.world.ctx, cluster, window_s=0.01) as bringing:
+        for number in range(1, 4):
+            put(journal, number, b"x" * 300_000)
+            bringing.stored()
+            wait_for(partial(lambda so_many: copy.now().about.usage.records == so_many, number))
+        for number in range(10, 10 + store.MERGED_FROM):
+            put(journal, number, b"y")
+        bringing.stored()
+        wait_for(lambda: copy.now().about.usage.records == 3 + store.MERGED_FROM)
+        assert all(size < 400_000 for size in bench.server.sent_bytes)
+        journal.tidy()
+        put(journal, 4, b"z")
+        bringing.stored()
+        wait_for(lambda: copy.now().about.usage.records >= 4 + store.MERGED_FROM)
+    bring_journal(bench.world.ctx, cluster)
+    assert bench.copied == sorted(path.name for path in journal.directory.iterdir())
+    assert copy.now().about.usage.records == 4 + store.MERGED_FROM
+    assert bench.world.told == ""
+
+
+def test_a_fault_of_it_is_one_warning_and_it_goes_on(bench: Bench) -> None:
+    cluster = bench.cluster()
+    put(bench.server.journal(cluster), 1, b"one" * 1000)
+    bench.server.damaged = 3000
+    with Bringing(bench.world.ctx, cluster, window_s=0.01) as bringing:
+        bringing.stored()
+        wait_for(lambda: len(bench.server.sent_bytes) > 3)
+        bench.server.damaged = None
+        wait_for(lambda: bench.copied)
+    assert bench.world.told.count("journal was not copied") == 1
+
+
+def test_a_name_that_is_no_segments_is_left_there(bench: Bench) -> None:
+    cluster = bench.cluster()
+    put(bench.server.journal(cluster), 1, b"one")
+    directory = bench.server.place / cluster.id / "journal"
+    (directory / "other.seg").write_bytes(b"other")
+    bring_journal(bench.world.ctx, cluster)
+    assert len(bench.copied) == 1
 
 
 @pytest.mark.parametrize("fault", ["cut", "damaged"])

@@ -16,7 +16,8 @@ from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import EndedEarly, EngineError, Unreachable
 from rain_deploy.runs.finish import RunResult, end_of
-from rain_deploy.runs.follow import RECONNECT_S, follow
+from rain_deploy.runs.follow import follow
+from rain_deploy.runs.outage import RECONNECT_S
 from rain_deploy.transport.base import Chunk
 from rain_deploy.verbs.list import list_clusters
 from rain_deploy.verbs.runs import cancel, runs

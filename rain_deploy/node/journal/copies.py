@@ -1,5 +1,6 @@
 """Send the files of a journal to the laptop, and take those that the laptop has of an earlier cluster."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -10,16 +11,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..wire import JournalState, JournalUsage, JournalWish, read, to_json
-from .segment import MAGIC, write_segment
+from .segment import MAGIC, scan, write_segment
 from .store import SEGMENT_NAME, Journal
 
 
 def send(cluster_dir: Path) -> int:
     """Write to stdout a tar of what the wish on stdin lacks.  Raises OSError, WireError."""
     wish = read(JournalWish, sys.stdin.buffer.read())
-    journal = Journal(cluster_dir / "journal")
-    journal.load()
-    files, sums = journal.files(), dict[str, list[int | str]]()
+    directory, sums = cluster_dir / "journal", dict[str, list[int | str]]()
+    state = _later(directory, wish.after) if wish.after else _whole(directory)
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as tar:
 
         def add(name: str, data: bytes) -> None:
@@ -28,16 +28,26 @@ def send(cluster_dir: Path) -> int:
             sums[name] = [len(data), hashlib.sha256(data).hexdigest()]
             tar.addfile(header, io.BytesIO(data))
 
-        add("state.json", _json(JournalState(usage=journal.usage(), files=files)))
-        for path in _wanted(journal.directory, files, wish):
-            try:
-                data = path.read_bytes()
-            except FileNotFoundError:  # merged or pruned meanwhile
-                continue
-            add(path.name, data)
+        add("state.json", _json(state))
+        for path in _wanted(directory, state.files, wish):
+            with contextlib.suppress(FileNotFoundError):  # merged or pruned meanwhile
+                add(path.name, path.read_bytes())
         add("sums.json", _json(sums))
     sys.stdout.flush()
     return 0
+
+
+def _whole(directory: Path) -> JournalState:
+    journal = Journal(directory)
+    journal.load()
+    return JournalState(usage=journal.usage(), files=journal.files())
+
+
+def _later(directory: Path, after: str) -> JournalState:
+    """Return the segments that are named after this one; the others are not read."""
+    names = (path.name for path in directory.glob("*.seg") if SEGMENT_NAME.fullmatch(path.name))
+    files = {name: len(scan(directory / name)[0]) for name in sorted(names) if name > after}
+    return JournalState(usage=JournalUsage(), files=files)
 
 
 def _json(value: object) -> bytes:
@@ -48,7 +58,10 @@ def _wanted(directory: Path, files: dict[str, int], wish: JournalWish) -> Iterat
     """Yield the newest files that are missing there, within the limits."""
     have, left_bytes = set(wish.have), wish.total_bytes
     for name in sorted(files.keys() - have, reverse=True):
-        size_bytes = (directory / name).stat().st_size
+        try:
+            size_bytes = (directory / name).stat().st_size
+        except FileNotFoundError:
+            continue
         if size_bytes <= min(wish.file_bytes, left_bytes):
             left_bytes -= size_bytes
             yield directory / name

@@ -14,7 +14,7 @@ from typing import Any
 from ..files import Json, Tail, load, member_name
 from ..points.notes import EXECUTOR_LOST, MissNote, TaskEnd
 from ..run import Run
-from ..wire import ClusterConfig, WireError, from_json, to_json
+from ..wire import LITTLE_BYTES, ClusterConfig, WireError, from_json, to_json
 from .engine import Ended, Engine, EngineLost, Watched
 from .home import unpack
 from .misses import Misses
@@ -30,7 +30,6 @@ EXPLAINED_AT_ONCE = 50  # tasks, after each look at the states: each may cost so
 MOST_DEATHS = 3
 """A task whose process died so often in one run is given up."""
 HOME = "home"  # data type of the output with what a task printed and wrote
-MOST_BYTES = 64 << 20  # of results that are stored in one segment
 
 
 class Helper:
@@ -163,11 +162,12 @@ class Helper:
         kept, size_bytes = list[tuple[Record, list[bytes]]](), 0
         for record, bodies in records:
             if record.key and (record.kind != "result" or record.outputs):
+                more_bytes = len(record.message) + sum(map(len, bodies))
+                if size_bytes + more_bytes > LITTLE_BYTES:
+                    self._write(kept)
+                    kept, size_bytes = [], 0
                 kept.append((record, bodies))
-                size_bytes += sum(map(len, bodies))
-            if size_bytes > MOST_BYTES:
-                self._write(kept)
-                kept, size_bytes = [], 0
+                size_bytes += more_bytes
         self._write(kept)
         for one in batch:
             if one.home:

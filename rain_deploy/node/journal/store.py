@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from ..wire import JournalUsage
+from ..wire import LITTLE_BYTES, JournalUsage
 from .segment import (
     Entry,
     Output,
@@ -35,7 +35,7 @@ DISK_PART = 10  # the journal takes at most this part of the disk that is free o
 MOST_RECORDS = 100_000  # reading the headers of as many takes two seconds
 SMALL_BYTES = 1_000_000  # smaller segments are merged
 MERGED_FROM = 8  # if so many of them are neighbours in age
-MERGED_BYTES = 16_000_000  # no merged segment is larger by more than one of its parts
+MERGED_BYTES = LITTLE_BYTES - SMALL_BYTES  # no merged segment is larger by more than one of its parts
 ABANDONED_S = 60.0  # no segment takes longer to write
 MOST_MERGES = 4  # at one time: a script waits for them
 

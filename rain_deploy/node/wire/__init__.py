@@ -211,11 +211,16 @@ class JournalUsage:
     newest_s: float | None = None
 
 
+LITTLE_BYTES = 8_000_000
+"""Results up to this size come to the laptop as they are stored; no segment with several is larger."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalWish:
     """What the laptop has of a journal, and how much more it takes."""
 
     have: tuple[str, ...] = ()  # names of files
+    after: str = ""  # only files that are named later are of interest
     file_bytes: int
     total_bytes: int
 
@@ -224,8 +229,8 @@ class JournalWish:
 class JournalState:
     """state.json, the first in the stream of ``journal-send``."""
 
-    usage: JournalUsage
-    files: dict[str, int]  # all of them, also those that are not sent, and how many records each has
+    usage: JournalUsage  # nothing if only later files are of interest
+    files: dict[str, int]  # all of interest, also those that are not sent, and how many records each has
 
 
 def extended(status: RunStatus, kind: type[T], **more: object) -> T:
