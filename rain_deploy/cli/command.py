@@ -38,9 +38,7 @@ _RUN = (
     "RUN is a run's number, its script (the last run of it), its id, or the beginning of its id. "
     "`rain-deploy runs` shows them."
 )
-_DURATIONS = (
-    "A DURATION is a number of seconds, or a time such as 30s, 60m, 12h or 2d. Time limits are at least 10m."
-)
+_DURATIONS = "A DURATION is a number of seconds, or a time such as 30s, 60m, 12h or 2d."
 _AMOUNTS = (
     "An AMOUNT is in the currency of the prices: CHF, unless [prices] in rain-deploy.toml sets another."
 )

@@ -28,6 +28,18 @@ _OTHER_WORDS = {
     "gc": "cleanup",
     "--version": "version",
 }
+_OTHER_FLAGS = {
+    **dict.fromkeys(("-n", "--num-nodes", "--workers", "--count", "--machines"), "--nodes"),
+    **dict.fromkeys(("--name", "--cluster-name"), "--cluster"),
+    **dict.fromkeys(("--force", "--assume-yes", "--no-confirm"), "--yes"),
+    **dict.fromkeys(("--background", "--no-follow"), "--detach"),
+    **dict.fromkeys(("--region", "--location"), "--zone"),
+    **dict.fromkeys(("--type", "--flavor", "--size"), "--instance-type"),
+    "--no-cache": "--fresh",
+    "--output": "--out",
+    "--tail": "--follow",
+}
+_MOST_MEANT = 3
 _MEANT = {word: verb for verb, words in _OTHER_WORDS.items() for word in words.split()}
 
 
@@ -65,8 +77,17 @@ def _no_such_option(name: str, ctx: click.Context) -> str:
     if name in flags:
         return f"{name} is an option of a command: name the command too."
     own = [flag for parameter in ctx.command.params for flag in parameter.opts if flag.startswith("--")]
-    near = difflib.get_close_matches(name, own, n=1)
-    return f"{message} Did you mean {near[0]!r}?" if near else message
+    near = " or ".join(map(repr, _near_options(name, own)))
+    return f"{message} Did you mean {near}?" if near else message
+
+
+def _near_options(name: str, own: list[str]) -> list[str]:
+    """Return the verb's options that were probably meant: by letter, by other tools' words, by spelling."""
+    if (meant := _OTHER_FLAGS.get(name)) in own:
+        return [str(meant)]
+    if not name.startswith("--"):
+        return [flag for flag in own if flag[2] == name[1]][:_MOST_MEANT]
+    return difflib.get_close_matches(name, own, n=1)
 
 
 def _listed(verbs: tuple[str, ...]) -> str:

@@ -172,12 +172,13 @@ class Session:
                     if isinstance(shown, int):
                         return shown
                     result, lines = shown
-                    error = self._with_rest(result.problem) if result.problem else None
-                    return self._show(error, result, lines)
+                    problem = self._with_rest(result.problem) if result.problem else None
+                    self._show(lines)
             except (click.exceptions.Exit, OutputLost):
                 raise
             except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the end of the line: all are rendered
-                return self._show(self._failure(error))
+                return self._report(self._failure(error))
+            return self._report(problem, result)  # its last line says what to type next
 
     def _failure(self, error: BaseException) -> RainDeployError:
         _LOG.debug("%s ends here", self.verb, exc_info=error)
@@ -227,14 +228,20 @@ class Session:
         left = error.still_running
         return f"still recorded: {left}" if left else f"cluster {self.cluster} is not recorded"
 
-    def _show(self, error: RainDeployError | None, result: Result | None = None, lines: Text = ()) -> int:
+    def _show(self, lines: Text) -> None:
         self.sink.pause()
         silent = self.json or (self.done and self.quiet)
         try:
             for piece in () if silent else lines:
-                echo(text.clean(piece) if isinstance(piece, str) else piece, nl=isinstance(piece, str))
+                if isinstance(piece, str):
+                    echo(text.folded(text.clean(piece), sys.stdout))
+                else:
+                    echo(piece, nl=False)
         except OutputLost as lost:
             self.sink.lost = lost
+
+    def _report(self, error: RainDeployError | None, result: Result | None = None) -> int:
+        self.sink.pause()
         if self.sink.lost and (error is None or self.sink.lost.reader_gone):
             raise self.sink.lost
         return report(error, self.verb, json=self.json, result=result, log=self._log)
@@ -339,11 +346,12 @@ def report(
         echo(text.clean(error.message + again), err=True)
     elif error and not json:
         node = f" {error.node}" if error.node else ""
-        rest = (("still running", error.still_running), ("next", error.next_step), ("log", shown))
+        rest = (("still running", error.still_running), ("log", shown), ("next", error.next_step))
+        head, red = f"error[RD{code}]{node}:", click.style(f"error[RD{code}]{node}:", fg="red")
         lines = [
-            click.style(f"error[RD{code}]{node}: ", fg="red") + text.clean(error.message),
+            text.folded(f"{head} {text.clean(error.message)}", sys.stderr).replace(head, red, 1),
             *(f"  | {line}" for line in text.last_lines(error.details or "")),
-            *(f"{what}: {text.clean(said)}" for what, said in rest if said),
+            *(text.folded(f"{what}: {text.clean(said)}", sys.stderr) for what, said in rest if said),
         ]
         echo("\n".join(lines), err=True)
     return code

@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.seen import RUNNING, Account, has_moved
@@ -14,6 +15,7 @@ from rain_deploy.errors import (
     EngineError,
     HostKeyError,
     InputError,
+    Locked,
     NotVerified,
     RainDeployError,
     Unreachable,
@@ -21,6 +23,9 @@ from rain_deploy.errors import (
 from rain_deploy.fleet.fanout import fan_out
 from rain_deploy.node.wire import NodeStatus, WireError, read
 from rain_deploy.parts.services import node_command
+
+if TYPE_CHECKING:
+    from rain_deploy.state.file import Holder
 
 STATUS_DEADLINE_S = 20.0
 NO_SERVICES = "no services"
@@ -44,9 +49,11 @@ class NodeLine:
 
 
 def recorded(ctx: Context, name: str) -> Cluster:
-    """Return the recorded cluster.  Raises InputError when there is none."""
+    """Return the recorded cluster.  Raises InputError when there is none, Locked when one is being made."""
     if cluster := ctx.store.cluster(name):
         return cluster
+    if at_work := changing(ctx, name):
+        raise _not_up_yet(name, at_work)
     known = [cluster.name for cluster in ctx.store.clusters()]
     message = f"cluster {name} is not recorded on this machine (recorded: {', '.join(known) or 'none'})"
     next_step = f"rain-deploy up -c {name} --nodes 2"
@@ -56,12 +63,28 @@ def recorded(ctx: Context, name: str) -> Cluster:
 
 
 def living(ctx: Context, name: str) -> Cluster:
-    """Return a cluster that ``up`` has finished.  Raises InputError otherwise."""
+    """Return a cluster that ``up`` has finished.  Raises InputError, or Locked while ``up`` is at work."""
     cluster = recorded(ctx, name)
+    if not cluster.up and (at_work := changing(ctx, name)):
+        raise _not_up_yet(name, at_work)
     if not cluster.up:
         message = f'cluster {name} is not up: the last "up" did not finish'
         raise InputError(message, next_step=f"rain-deploy up -c {name}")
     return cluster
+
+
+def changing(ctx: Context, name: str) -> "Holder | None":
+    """Return the other command that changes the cluster now.
+
+    A ``run`` or a ``cancel`` holds the cluster for a moment, but leaves its machines alone.
+    """
+    holder = ctx.store.holder(name)
+    return holder if holder and holder.verb not in {"run", "cancel"} and not holder.is_self else None
+
+
+def _not_up_yet(name: str, at_work: "Holder") -> Locked:
+    message = f"cluster {name} is not up: {at_work} is at work on it"
+    return Locked(message, next_step=f"try again when that has ended; rain-deploy status -c {name} shows it")
 
 
 def find_node(cluster: Cluster, index: int | None) -> Node:
@@ -172,10 +195,11 @@ def drift(
 ) -> Iterator[str]:
     """Yield a sentence for each difference from the record: of nodes that were asked, and of the account."""
     if not cluster.up:
-        yield 'the last "up" did not finish'
+        at_work = changing(ctx, cluster.name)
+        yield f"{at_work} has not finished yet" if at_work else 'the last "up" did not finish'
     if cluster.bill and cluster.bill.moving:
-        changing = "a command was changing the time limit and did not finish"
-        yield f"{changing}; the machines may have another limit"
+        moved = "a command was changing the time limit and did not finish"
+        yield f"{moved}; the machines may have another limit"
     asked = {node.name for node in cluster.nodes} - out_of_reach(cluster, account).keys()
     for line in lines:
         if line.name in asked and line.state == NO_SERVICES:
@@ -268,5 +292,6 @@ def add_existing(ctx: Context, name: str, error: RainDeployError, *, free: bool 
         names = ", ".join(running) or "no machine"
         flag = "" if name == "default" else f" -c {name}"
         rest = f"cluster {name}: {names}{costs}{f'; it also has {others}' if others else ''}"
-        rest += f"; remove it with: rain-deploy down{flag}"
+        if "rain-deploy down" not in (error.next_step or ""):
+            rest += f"; remove it with: rain-deploy down{flag}"
         error.still_running = f"{reported}; {rest}" if reported else rest

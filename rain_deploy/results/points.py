@@ -17,6 +17,7 @@ _BEFORE = ("task", "name")
 _AFTER = ("value", "state", "cached", "node", "started", "duration_s", "reason")
 ENDED = ("finished", "failed", "cancelled", "not run")
 """States of tasks that have ended, in the order in which they are shown."""
+WORDS = {"submitted": "waiting"}  # a state in a file, and the word for it on the screen
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet runs a text that starts with one of these as a formula."""
 
@@ -71,7 +72,9 @@ def fold(rows: Iterable[PointRow], *, all_: bool = False) -> tuple[PointRow, ...
 
 def state_of(row: PointRow) -> str:
     """Return the state of a task as people read it: ``cached`` if its result was in the journal."""
-    return "cached" if row.cached and row.state == "finished" else row.state
+    if row.cached and row.state == "finished":
+        return "cached"
+    return WORDS.get(row.state, row.state)
 
 
 def numbered(rows: Iterable[PointRow]) -> Iterator[tuple[int, PointRow]]:

@@ -232,3 +232,10 @@ def run_file(
         unreadable = f"{record.out / name} cannot be read: {error.strerror}"
         message = f"the cluster of run {record.id} is gone, and {unreadable}"
         raise InputError(message, next_step=f"rain-deploy runs -c {record.cluster}") from error
+
+
+def run_details(ctx: Context, cluster: Cluster | None, record: RunRecord) -> list[bytes]:
+    """Return the lines of details.jsonl; none of a run of an older version, which has no such file."""
+    if cluster is None and not (record.out / "details.jsonl").exists():
+        return []
+    return run_file(ctx, cluster, record, "details.jsonl").splitlines()

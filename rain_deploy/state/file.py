@@ -1,6 +1,7 @@
 """The state file, opened only if no other user could have written it; and the locks of clusters beside it."""
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from rain_deploy.core.text import span
 from rain_deploy.errors import Locked, StateError, Unwritable, disk_full, full
 
 VERSION = 1
@@ -165,6 +167,24 @@ class StateFile:
             self._tell(error)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Holder:
+    """A command that holds a cluster."""
+
+    verb: str
+    pid: int
+    host: str
+    since_s: float
+
+    @property
+    def is_self(self) -> bool:
+        return self.pid == os.getpid()
+
+    def __str__(self) -> str:
+        passed = span(max(1.0, time.time() - self.since_s))
+        return f"`{self.verb}` (process {self.pid} on {self.host}, for {passed})"
+
+
 def _open_lock(path: Path, *, ending: bool) -> int:
     """Return a descriptor of the lock file.  Where it cannot be made, ``ending`` takes it as it is."""
     try:
@@ -194,28 +214,45 @@ def locked(
                     break  # else its last holder has just deleted it
             except BlockingIOError as error:
                 os.close(handle)
-                message = f"cluster {cluster} is being changed by {_holder(path)}"
+                message = f"cluster {cluster} is being changed by {_read_holder(path) or 'another command'}"
                 raise Locked(message, next_step="try again when it has ended") from error
             except FileNotFoundError:
                 pass
             os.close(handle)
     try:
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "verb": verb, "since_s": time.time()}
+        holder = Holder(verb, os.getpid(), socket.gethostname(), time.time())
         with contextlib.suppress(OSError):  # a full disk: others are then told of "another command"
             os.ftruncate(handle, 0)
-            os.pwrite(handle, json.dumps(holder).encode(), 0)
+            os.pwrite(handle, json.dumps(dataclasses.asdict(holder)).encode(), 0)
         yield
     finally:
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, 0)
         with contextlib.suppress(StateError, OSError):
             if is_gone():
                 path.unlink()
         os.close(handle)
 
 
-def _holder(path: Path) -> str:
+def living_holder(directory: Path, cluster: str) -> Holder | None:
+    """Return the command of this machine that holds the cluster, if it says so and lives.
+
+    The lock itself is not tried: a command that wanted it at the same moment would fail.
+    """
+    holder = _read_holder(directory / f"{cluster}.lock")
+    if holder is None or holder.host != socket.gethostname():
+        return None
     try:
-        holder = json.loads(path.read_text())
-        age_s = time.time() - holder["since_s"]
-        return f"`{holder['verb']}` (process {holder['pid']} on {holder['host']}, for {age_s:.0f} s)"
-    except (OSError, ValueError, KeyError):
-        return "another command"
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return None  # it was killed
+    except OSError:
+        pass  # it belongs to another user
+    return holder
+
+
+def _read_holder(path: Path) -> Holder | None:
+    try:
+        return Holder(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None

@@ -26,7 +26,7 @@ from rain_deploy.core.run import RunRecord
 from rain_deploy.core.spec import ResolvedEnvironment
 from rain_deploy.core.text import owner_tag
 from rain_deploy.errors import StateError
-from rain_deploy.state.file import StateFile, damaged, locked
+from rain_deploy.state.file import Holder, StateFile, damaged, living_holder, locked
 
 _CONVERTER = cattrs.preconf.json.make_converter()
 _CONVERTER.register_unstructure_hook(Path, str)
@@ -125,6 +125,10 @@ class Store:
             locked(*places, lambda: self.cluster(cluster) is None, ending=ending),
         ):
             yield
+
+    def holder(self, cluster: str) -> Holder | None:
+        """Return the command of this machine that changes the cluster now, as far as that is known."""
+        return living_holder(self._home / "locks", cluster)
 
     def save_facts(self, node: Node) -> None:
         """Keep the facts of a node's machine, but not of its cluster, for dry runs of later clusters."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.lookup import not_answered
+from rain_deploy.cluster.lookup import changing, not_answered
 from rain_deploy.cluster.seen import account_at, note, viewed
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.machine import InstanceType
@@ -36,6 +36,7 @@ class ClusterLine:
     state: str = ""  # rented machines as the cloud reports them: ``3 running, 1 stopped``, or ``unknown``
     unknown: str = ""  # why it is unknown
     zone: str = ""  # empty where machines have none
+    changing: str = ""  # the verb of another command that changes it now
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ def list_clusters(ctx: Context) -> ListResult:
             id=cluster.id,
             provider=cluster.provider,
             zone=cluster.machines.zone or "",
+            changing=at_work.verb if (at_work := changing(ctx, cluster.name)) else "",
             nodes=len(cluster.nodes),
             up=cluster.up,
             created_s=cluster.created_s,

@@ -1,6 +1,7 @@
 """``logs``: what a script, one of its tasks, or a node printed."""
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
@@ -10,10 +11,11 @@ from rain_deploy.cluster.power import awake
 from rain_deploy.core.events import Result
 from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError
+from rain_deploy.node.wire import PointRow
 from rain_deploy.results.details import find_task, name_of
-from rain_deploy.results.points import ENDED, parse_rows
+from rain_deploy.results.points import ENDED, fold, parse_rows
 from rain_deploy.runs.follow import follow as follow_run
-from rain_deploy.runs.states import find_run, holder, run_file
+from rain_deploy.runs.states import find_run, holder, run_details, run_file
 
 _BOOT_LOG = """
 log=/var/log/cloud-init-output.log
@@ -38,6 +40,9 @@ find "$@" -type f -size +0 \( -name '*.log' -o -path '*/log/executors/*' \) -pri
 _TASK_LOG = """
 for place in "$0" "$0"-*; do [ ! -e "$place/output.log" ] || cat -- "$place/output.log"; done
 """
+
+
+MOST_HOMES = 300  # tasks of a run whose output is kept; the companion's number
 
 
 class NodeLog(enum.StrEnum):
@@ -77,7 +82,8 @@ def task_log(ctx: Context, name: str, task: str, run: str | None = None) -> Logs
     record = find_run(ctx, name, run)
     cluster = holder(ctx, record)
     try:
-        _, row = find_task(parse_rows(run_file(ctx, cluster, record, "points.jsonl").splitlines()), task)
+        rows = fold(parse_rows(run_file(ctx, cluster, record, "points.jsonl").splitlines()), all_=True)
+        _, row = find_task(rows, task)
     except InputError as error:
         error.next_step = error.next_step or f"rain-deploy points {record.id} -c {name}"
         raise
@@ -91,9 +97,27 @@ def task_log(ctx: Context, name: str, task: str, run: str | None = None) -> Logs
     else:
         places = (record.out / place, *record.out.glob(f"{place}-*"))
         out = b"".join((one / "output.log").read_bytes() for one in places if (one / "output.log").exists())
+    why = "" if out else f"{name_of(row)}: {_why_silent(rows, row, run_details(ctx, cluster, record))}\n"
     return LogsResult(
-        cluster=name, source="task", run=record.id, task=name_of(row), node=row.node or "", stdout=out
+        cluster=name,
+        source="task",
+        run=record.id,
+        task=name_of(row),
+        node=row.node or "",
+        stdout=out,
+        stderr=why.encode(),
     )
+
+
+def _why_silent(rows: Sequence[PointRow], row: PointRow, details: list[bytes]) -> str:
+    """Return why there is no output of a task that has ended."""
+    if row.started_s is None and not row.cached:
+        return "it was not executed, so it printed nothing"
+    if not row.key and not any(f'"task": {row.task},'.encode() in line for line in details):
+        return "what it printed was not kept, because nothing watched the run (--no-companion)"
+    if rows.index(row) >= MOST_HOMES:
+        return f"it printed nothing, or was not among the first {MOST_HOMES} tasks, whose output is kept"
+    return "it printed nothing"
 
 
 def node_log(ctx: Context, name: str, number: int | None, log: NodeLog) -> LogsResult:

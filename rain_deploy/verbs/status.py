@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.cluster.lookup import NodeLine, ask_nodes, drift, recorded
+from rain_deploy.cluster.lookup import NodeLine, ask_nodes, changing, drift, recorded
 from rain_deploy.cluster.seen import account_of, note, reach_of
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
@@ -37,6 +37,7 @@ class StatusResult(Result):
     currency: str = ""
     outlook: Outlook | None = None  # of the run, while it runs
     zone: str = ""  # empty where machines have none
+    changing: str = ""  # another command that changes the cluster now, and for how long
 
     @property
     def problem(self) -> RainDeployError | None:
@@ -74,6 +75,7 @@ def status(ctx: Context, name: str, *, check: bool = False) -> StatusResult:
         cluster=name,
         provider=cluster.provider,
         zone=cluster.machines.zone or "",
+        changing=str(changing(ctx, name) or ""),
         nodes=tuple(lines),
         governors=sum(line.state == "ready" for line in lines),
         run=run_line(shown[0], states.get(shown[0].id), over) if shown else None,

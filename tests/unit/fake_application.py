@@ -328,11 +328,12 @@ class World:
     browsed: list[str] = dataclasses.field(default_factory=list)
     wait: Callable[[], None] = lambda: None
     piped: bool = False
+    make_context: Callable[..., contextlib.AbstractContextManager[Context]] | None = None
 
     def application(self) -> Application:
         return Application(
             call_verb=self.verbs,
-            make_context=_context,
+            make_context=self.make_context or _context,
             environ={"RAIN_DEPLOY_HOME": str(self.home), **self.environ},
             credentials=lambda: self.credentials,
             interactive=self.interactive,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from rain_deploy.cluster.context import Confirm, Context
 from rain_deploy.core import events
 from rain_deploy.core.machine import Intent
 from rain_deploy.errors import Declined, HostKeyError, InstallFailed, Locked, RainDeployError, Unreachable
 from rain_deploy.state.store import Store
 from rain_deploy.verbs.check import CheckLine
 from rain_deploy.verbs.nodes import ExecLine
-from tests.unit.fake_application import World
+from tests.unit.fake_application import RUN, World
+from tests.unit.fake_application import _context as make_context
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,9 +48,25 @@ def test_an_error_says_where_what_why_what_still_runs_and_what_next(world: World
         "error[RD31] node-2: the host key has changed",
         "  | offered ssh-ed25519 AAAA",
         "still running: 2 nodes",
-        "next: ssh-keygen -R lab3",
         f"log: {logs(world)[0]}",
+        "next: ssh-keygen -R lab3",
     ]
+
+
+def test_the_next_command_is_the_last_line_also_where_a_report_is_made_at_the_end(world: World) -> None:
+    @contextlib.contextmanager
+    def reporting(home: Path, emit: events.EventSink, confirm: Confirm) -> Iterator[Context]:
+        with make_context(home, emit, confirm) as context:
+            yield context
+        emit(events.Notice("report: results/report.html"))
+
+    world.make_context = reporting
+    world.verbs.run_result = replace(RUN, outcome="failed", points=2, failed_points=1)
+    result = world.invoke("attach")
+    assert result.exit_code == 42
+    *_, report, error, log, last = result.stderr.splitlines()
+    assert report == "report: results/report.html"
+    assert (error[:12], log[:5], last) == ("error[RD42]:", "log: ", "next: rain-deploy points r1 -c default")
 
 
 def test_an_error_that_does_not_say_what_exists_is_completed_from_state(world: World) -> None:

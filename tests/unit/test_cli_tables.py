@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import time
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ def test_the_state_of_a_run_explains_its_number(outcome: str, code: int | None, 
         ({"up": False}, "2, not up"),
         ({"up": True, "state": "1 running, 1 stopped"}, "1 running, 1 stopped"),
         ({"up": False, "state": "unknown"}, "unknown, not up"),
+        ({"up": False, "changing": "up"}, "2, `up` is at work"),
     ],
 )
 def test_list_says_how_many_nodes_are_in_which_state(
@@ -174,3 +176,33 @@ def test_a_long_question_breaks_between_words(monkeypatch: pytest.MonkeyPatch, c
     assert " ".join(lines) == question
     assert max(len(line) for line in lines) + len(" [y/N]: ") <= columns
     assert len(lines) == {40: 4, 80: 2, 200: 1}[columns]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("it fits", ["it fits"]),
+        ("warning: one two three four five six", ["warning: one two three", "         four five six"]),
+        ("  one two three four five six seven", ["  one two three four five", "    six seven"]),
+        (
+            "it is gone; next: rain-deploy up -c mine; or not",
+            ["it is gone; next:", "  rain-deploy up -c mine;", "  or not"],
+        ),
+        ("do `what is between these quotes` now", ["do", "  `what is between these quotes`", "  now"]),
+        (
+            "short\n  and long, with more than one line",
+            ["short", "  and long, with more than", "    one line"],
+        ),
+    ],
+)
+def test_a_terminal_gets_lines_broken_between_words_and_whole_commands(
+    monkeypatch: pytest.MonkeyPatch, line: str, shown: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "26")
+    assert text.folded(line, Terminal()).split("\n") == shown
+    assert text.folded(line, io.StringIO()) == line

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import rain_deploy
 from rain_deploy.core.run import RunState
 from rain_deploy.errors import InputError
-from rain_deploy.verbs.logs import task_log
+from rain_deploy.verbs.logs import MOST_HOMES, task_log
 from tests.unit.test_explain import Home, home
 
 __all__ = ["home"]
@@ -36,9 +38,33 @@ def test_a_task_is_named_as_in_the_table(home: Home, gone: bool) -> None:
     assert found.task.startswith("train lr=0.7")
 
 
-def test_a_task_that_printed_nothing_has_an_empty_log(home: Home) -> None:
-    home.row(11, 0.7, "failed")
-    assert task_log(home.ctx, "one", "lr=0.7").stdout == b""
+@pytest.mark.parametrize(
+    ("row", "detail", "why"),
+    [
+        ({"started_s": 1.8e9, "key": "k"}, {}, "it printed nothing"),
+        ({"started_s": 1.8e9}, {"unkept": "It has no name."}, "it printed nothing"),
+        ({"cached": True, "key": "k"}, {}, "it printed nothing"),
+        ({}, {}, "it was not executed, so it printed nothing"),
+        ({"started_s": 1.8e9}, {}, "what it printed was not kept, because nothing watched the run"),
+    ],
+)
+def test_a_task_without_output_says_why(
+    home: Home, row: dict[str, object], detail: dict[str, object], why: str
+) -> None:
+    home.row(11, 0.7, "failed", **row)
+    if detail:
+        home.write("details.jsonl", {"task": 11, **detail})
+    found = task_log(home.ctx, "one", "lr=0.7")
+    assert (found.stdout, found.stderr.decode().startswith(f"{found.task}: {why}")) == (b"", True)
+
+
+def test_only_the_first_tasks_of_a_run_have_their_output_kept(home: Home) -> None:
+    companion = Path(rain_deploy.__file__).with_name("companion") / "journal" / "session.py"
+    assert f"\nMOST_HOMES = {MOST_HOMES}\n" in companion.read_text()
+    for task in range(100, 101 + MOST_HOMES):
+        home.row(task, float(task), "finished", started_s=1.8e9, key="k")
+    assert b"not among the first 300 tasks" in task_log(home.ctx, "one", f"lr={100 + MOST_HOMES}.0").stderr
+    assert task_log(home.ctx, "one", "lr=110.0").stderr.endswith(b": it printed nothing\n")
 
 
 def test_a_task_that_runs_is_in_the_nodes_log(home: Home) -> None:

@@ -181,8 +181,12 @@ def test_a_second_changer_is_told_who_holds_the_cluster(tmp_path: Path, store: S
             pass
         with store.lock("other", "down"):
             pass
+        at_work = store.holder("default")
+        assert at_work
+        assert (at_work.verb, at_work.pid, store.holder("other")) == ("up", holder.pid, None)
         holder.kill()
         holder.join(30)
+        assert store.holder("default") is None
         with store.lock("default", "down"):
             pass
     finally:

@@ -197,7 +197,8 @@ def status_command(session: Session, *, check: bool) -> Shown:
     return result, [
         f"cluster {result.cluster}: {where}, {count(len(result.nodes), 'node')}, {rain}",
         *costs,
-        _nodes_table(result.nodes),
+        *([f"{result.changing} is at work on it: this is how far it is"] if result.changing else []),
+        *([_nodes_table(result.nodes)] if result.nodes else []),
         f"run {run.run}: {run.outcome or run.state}{why}, {run.script}" if run else "no run yet",
         *outlook_lines(result.outlook, result.currency),
         *(f"not as recorded: {text.clean(line)}" for line in result.drift),
@@ -214,6 +215,8 @@ def list_command(session: Session) -> Shown:
     rows = []
     for line in result.clusters:
         up = "" if line.up else "not up"
+        if line.changing:
+            up = f"`{line.changing}` is at work"
         nodes = ", ".join(filter(None, (line.state or f"{line.nodes} {'' if up else 'up'}".rstrip(), up)))
         limit = text.moment(line.limit_s) or "none"
         costs = ("", "") if line.cost is None else (money(line.cost, line.currency), limit)

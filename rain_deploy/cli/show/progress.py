@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -94,7 +95,8 @@ class Lines(Sink):
             self._spoke_s = self.clock()
             self.pause()
             red = isinstance(event, events.Notice) and event.warning
-            echo(click.style(text.clean(line), fg="red") if red else text.clean(line), err=True)
+            line = text.folded(text.clean(line), sys.stderr)
+            echo(click.style(line, fg="red") if red else line, err=True)
 
     def _line(self, event: events.Event) -> str | None:
         match event:

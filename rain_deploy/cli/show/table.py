@@ -10,13 +10,12 @@ from rich.text import Text
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.columns import Column, column, cut, fitted
 from rain_deploy.cli.show.points import STYLES, cell
-from rain_deploy.results.points import ENDED, state_of
+from rain_deploy.results.points import ENDED, WORDS, state_of
 
 if TYPE_CHECKING:
     from rain_deploy.node.wire import PointRow
     from rain_deploy.results.tally import Tally
 
-_STATES = {"submitted": "waiting"}
 REASON_LEAST = 16  # columns; less of a reason says nothing
 ALWAYS = 2  # so many parameters are never left out of a narrow table
 
@@ -57,7 +56,7 @@ def _columns(tally: Tally, rows: Sequence[PointRow]) -> list[Column]:
             column(name, (cell(row.values.get(name)) for row in rows), rank=4 * (at > 0), right=True)
             for at, name in enumerate(returned)
         ),
-        column("STATE", (_STATES.get(row.state) or state_of(row) for row in rows), rank=1),
+        column("STATE", map(state_of, rows), rank=1),
         column("NODE", (row.node or "" for row in rows), rank=5),
         column("TOOK", (text.seconds(_took_s(tally, row)) for row in rows), rank=2, right=True),
         column("REASON", (row.message for row in rows), rank=7, least=REASON_LEAST),
@@ -76,5 +75,5 @@ def _rest(tally: Tally, rows: Sequence[PointRow], width: int) -> list[Text]:
     counts = tally.counts().copy()
     counts.subtract(row.state for row in rows)
     known = dict.fromkeys((*ENDED, "running", "submitted", *counts))
-    states = [f"{counts[state]} {_STATES.get(state, state)}" for state in known if counts[state] > 0]
+    states = [f"{counts[state]} {WORDS.get(state, state)}" for state in known if counts[state] > 0]
     return [Text(cut(f"… and {', '.join(states)}", width), "dim")] if states else []

@@ -24,6 +24,7 @@ from rain_deploy.core.text import size as size_text
 from rain_deploy.errors import RainDeployError
 
 Text = Sequence[str | bytes]  # what a command shows: lines of text, and bytes as they are
+_COMMAND = re.compile(r"`[^`]*`|rain-deploy [^;,`()]*")
 SMALL_S = 9.95  # below, tenths of a second say something
 VERSION = 1  # of the JSON of ``--json``; its schema is docs/reference/json-schema.json
 
@@ -122,6 +123,30 @@ def table(
 def cut(line: str, width: int | None) -> str:
     """Return ``line``, with an ellipsis where it is longer than ``width``."""
     return line if width is None or len(line) <= width else line[: width - 1] + "…"
+
+
+def folded(lines: str, stream: IO[str] | None) -> str:
+    """Return text for ``stream``; in a terminal, a line that is too long is broken between words.
+
+    A command to type stays in one piece, so that it can be copied.
+    """
+    if not is_terminal(stream):
+        return lines
+    width = shutil.get_terminal_size().columns
+    return "\n".join(_folded(line, width) for line in lines.split("\n"))
+
+
+def _folded(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    start = re.match(r"\s*(\w+:\s+)?", line)
+    assert start
+    indent = " " * (start.end() if start[1] else start.end() + 2)
+    whole = _COMMAND.sub(lambda found: found[0].replace(" ", "\0"), line)
+    pieces = textwrap.wrap(
+        whole, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(pieces).replace("\0", " ")
 
 
 def wrapped(question: str) -> str:

@@ -129,12 +129,13 @@ def _facts(sweep: Sweep) -> Iterable[tuple[str, str]]:
     if cost := made.get("cost"):
         yield "Cost", str(cost)
     yield "Script", str(made.get("script", ""))
-    yield "Script SHA-256", str(made.get("script_sha256", ""))
     if args := made.get("args"):
         yield "Arguments", shlex.join(str(arg) for arg in args)
     if versions := made.get("versions"):
         yield "Versions", ", ".join(f"{name} {version}" for name, version in versions.items())
     yield "Run", str(made["run"])
+    if digest := made.get("script_sha256"):
+        yield "SHA-256 of the script", str(digest)
 
 
 def moment(at_s: float) -> str:
@@ -182,7 +183,7 @@ def _table(rows: Sequence[PointRow]) -> tuple[list[Cell], Iterable[list[Cell]]]:
         *((name, lambda row, name=name: _cell(row.parameters.get(name))) for name in parameters),
         ("value", lambda row: _cell(row.value)),
         *((name, lambda row, name=name: _cell(row.values.get(name))) for name in points.value_names(rows)),
-        ("state", lambda row: Cell(f"{row.state} (kept)" if row.cached else row.state)),
+        ("state", lambda row: Cell(points.state_of(row))),
         ("node", lambda row: Cell(row.node or "")),
         ("seconds", lambda row: _cell(row.duration_s, digits=3)),
         ("reason", lambda row: Cell(row.message)),

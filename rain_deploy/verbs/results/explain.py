@@ -4,14 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from rain_deploy.cluster.context import Context
-from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Result
-from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import InputError
 from rain_deploy.node.wire import PointRow, Values
 from rain_deploy.results.details import detail_of, find_task, history, name_of
 from rain_deploy.results.points import parse_rows
-from rain_deploy.runs.states import find_run, holder, run_file
+from rain_deploy.runs.states import find_run, holder, run_details, run_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ def explain(ctx: Context, name: str, point: str, run: str | None = None) -> Expl
     except InputError as error:
         error.next_step = error.next_step or f"rain-deploy points {record.id} -c {name}"
         raise
-    detail = detail_of(_details(ctx, cluster, record), row)
+    detail = detail_of(run_details(ctx, cluster, record), row)
     return ExplainResult(
         cluster=name,
         run=record.id,
@@ -53,12 +51,6 @@ def explain(ctx: Context, name: str, point: str, run: str | None = None) -> Expl
         attempts=history(lines, row),
         directory=next(map(str, record.out.glob(f"tasks/{row.session}-{row.task}-*")), ""),
     )
-
-
-def _details(ctx: Context, cluster: Cluster | None, record: RunRecord) -> list[bytes]:
-    if cluster is None and not (record.out / "details.jsonl").exists():
-        return []  # an older node made none
-    return run_file(ctx, cluster, record, "details.jsonl").splitlines()
 
 
 def _why(row: PointRow, *, missed: str, unkept: str) -> Iterator[str]:
