@@ -51,6 +51,13 @@ def note_tasks(
         append(_directory / "tasks.jsonl", "".join(json.dumps(note) + "\n" for note in notes))
 
 
+def note_alone(task: Any, keys: dict[Any, str]) -> None:
+    """Note that a task that was submitted is started now, while nothing else is running."""
+    functions = {blob.id: function for function, blob in task._session._static_data.items()}  # noqa: SLF001
+    note = _note_of(task, functions) | {"key": keys[task.id], "alone": True}
+    append(_directory / "tasks.jsonl", json.dumps(note) + "\n")
+
+
 def _note_of(task: Any, functions: dict[Any, Callable[..., Any]]) -> dict[str, Any]:
     """Return the note of a task, and remember it for the values of its outputs."""
     _producers.update((output.id, task.id) for output in task.outputs)

@@ -13,6 +13,7 @@ from typing import Any
 
 from . import wire
 from .files import load, read_json, tail, write_json
+from .lives import Lives
 from .wire import NeededModule, Outcome, RunDescription, RunEvent, RunState, RunStatus, StateLine
 
 _MOST_WARNINGS_BYTES = 8000
@@ -25,15 +26,6 @@ class Script:
     started_s: float | None = None
     ended_s: float | None = None
     exit_code: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Lives:
-    """lives.json: what counts over all attempts of a run."""
-
-    begun_s: float | None = None  # when the first script was started, by a clock that nobody sets
-    restarts: int = 0  # since an attempt finished a task that none before it had finished
-    broken: tuple[str, ...] = ()  # keys of tasks that ended the session of an attempt
 
 
 @dataclass(frozen=True, slots=True)

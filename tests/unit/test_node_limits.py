@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.node.files import write_json
-from rain_deploy.node.run import Lives, Run
+from rain_deploy.node.lives import Lives
+from rain_deploy.node.run import Run
 from rain_deploy.node.service.limits import PULLED_S, Limits
 from rain_deploy.node.wire import CostCap, RunDescription
 

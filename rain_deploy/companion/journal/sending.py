@@ -4,50 +4,13 @@ Rain's message to the server is at most 64 MB, so many constants go ahead in mes
 """
 
 import json
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection
 from typing import Any
 
-from .. import FailOpen
-from ..wire import NAME
 from .keyed import Keyed
+from .wishes import Wishes
 
 BATCH_BYTES = 16 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What is asked of a task's process.
-
-    ``soft``: a failure does not end the session.  ``home``: the id of one more output, for what the task
-    prints and writes.
-    """
-
-    soft: bool = False
-    home: Any = None
-
-    def on(self, spec: dict[str, Any]) -> dict[str, Any]:
-        """Return a task's spec, as JSON, with the wishes."""
-        user = {**spec.get("user", {}), NAME: {"soft": self.soft, "home": self.home is not None}}
-        if self.home is None:
-            return {**spec, "user": user}
-        outputs = [*spec.get("outputs", []), list(self.home)]
-        encoded = [*spec["config"]["encode_outputs"], None]
-        return {
-            **spec,
-            "user": user,
-            "outputs": outputs,
-            "config": {**spec["config"], "encode_outputs": encoded},
-        }
-
-
-def usable() -> bool:
-    """Return whether the processes of tasks understand our wishes."""
-    with FailOpen("preparing what tasks may do"):
-        from .. import executor
-
-        return executor.usable()
-    return False
 
 
 def send(
@@ -88,21 +51,6 @@ def account(states: Any, session: Any, done: Collection[Any]) -> None:
         each._state = objects.finished if each.id in done else objects.unfinished
         session._submitted_dataobjs.append(each)
     session._tasks, session._dataobjs = [], []
-
-
-def soft_tasks(tasks: Iterable[Any]) -> set[Any]:
-    """Return the ids of the tasks that may fail softly: Python tasks whose results only such tasks take.
-
-    Any other task would take the mark of a failure for data.
-    """
-    soft: set[Any] = set()
-    taken: set[Any] = set()  # objects that a task takes that is not soft
-    for task in reversed(list(tasks)):  # a task comes after those whose results it takes
-        if task.task_type == "py/" and not any(output.id in taken for output in task.outputs):
-            soft.add(task.id)
-        else:
-            taken.update(each.id for each in task.inputs)
-    return soft
 
 
 def watched(task: Any, known: Keyed, wish: Wishes | None) -> dict[str, Any]:

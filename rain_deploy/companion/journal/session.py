@@ -15,17 +15,14 @@ from typing import Any
 
 from .. import FailOpen, points, reason, warn
 from ..wire import NAME
+from .alone import Held
 from .decide import Stored, decided
 from .helper import Helper, HelperLost
 from .keyed import Keyed, keyed
 from .keys import Keys
 from .rest import TASKS_PER_QUESTION, Rest
-from .sending import BATCH_BYTES, Wishes, account, send, soft_tasks, usable, watched
-
-MOST_HOMES = 300
-"""Each costs one more output, and a directory on the server node."""
-FIRST_HOME = 1 << 30
-"""Ids of homes are far from the script's own: those are the same in each attempt, whatever is kept of it."""
+from .sending import BATCH_BYTES, account, send, watched
+from .wishes import Wishes, Wishing, usable
 
 
 def hook_client(client: Any) -> None:
@@ -44,7 +41,8 @@ class Journal:
 
     def __init__(self, client: Any, helper: Helper, keys: Keys, wishes: Callable[[], bool]) -> None:
         """``wishes`` returns whether processes of tasks understand our wishes."""
-        self._rain, self._helper, self._keys, self._can_wish = client, helper, keys, wishes
+        self._rain, self._helper, self._keys = client, helper, keys
+        self._wishing = Wishing(client.session.ID, wishes)
         self._thread = threading.get_ident()
         self._hits: dict[Any, dict[str, Any]] = {}  # what is kept of a task, by its id
         self._stored: dict[Any, Stored] = {}  # outputs of hits, by id
@@ -53,7 +51,7 @@ class Journal:
         self._soft: set[Any] = set()  # tasks that may have failed softly
         self._failed: dict[Any, tuple[Any, str]] = {}  # task and text, by the ids of the task and its outputs
         self._plain: dict[str, Callable[..., Any]] = {}
-        self._homes = 0
+        self._held = Held(self._start, self._wait_for_all)
         self._rest = Rest(self._failed)
         self._lost = False
 
@@ -75,6 +73,7 @@ class Journal:
         tasks, objects = list(session._tasks), list(session._dataobjs)
         if not tasks and not objects:
             return plain(session)
+        self._held.release(each.id for task in tasks for each in task.inputs)
         known = Keyed()
         answer, hits, withheld = dict[str, Any](), dict[Any, dict[str, Any]](), dict[Any, str]()
         with FailOpen("looking for kept results"):
@@ -84,15 +83,15 @@ class Journal:
         with FailOpen("deciding what to run"):
             hits, withheld = decided(tasks, known.keys, answer, self._failed)
         run = [task for task in tasks if task.id not in hits and task.id not in withheld]
-        wishes = self._wishes(session, run)
+        wishes = self._wishing.wishes(session, run)
+        self._soft |= {task for task, wish in wishes.items() if wish.soft}
+        run = self._held.hold(run, known, wishes, answer.get("suspects", ()))
         self._take(tasks, hits, withheld)
         made = {output.id for task in tasks for output in task.outputs}
         new = [each for each in objects if each.id not in made]
         self._unsent |= {each.id: each for each in new if each._data is not None}
-        outputs = [each for task in run for each in task.outputs]
-        kept = {each.id for task in run if task.id in known.keys for each in task.outputs}
         unmade = [each for each in new if each._data is None]
-        self._send(session.client, run, [*unmade, *outputs], wishes, kept)
+        self._send(session.client, run, unmade, wishes, known)
         done = (self._hits, self._failed, self._stored)  # of all submits: only the new ones are looked up
         new_ids = {each.id for each in (*tasks, *objects)}
         account(
@@ -120,36 +119,11 @@ class Journal:
 
         Only Python tasks understand the mark of a failure; others would take it for data.
         """
-        soft = self._softly(tasks)
+        soft = self._wishing.softly(tasks)
         needed = (self._watched.get(each.id) for task in tasks if task.id not in soft for each in task.inputs)
         if waited := [made for made in needed if made and made.id in self._soft]:
             self._plain["_wait"](client, waited, [])
             self._check(client, waited)
-
-    def _softly(self, tasks: list[Any]) -> set[Any]:
-        """Return the ids of the tasks whose failure does not end the session."""
-        soft: set[Any] = set()
-        with FailOpen("deciding which failures end the session"):
-            if not os.environ.get("RAIN_DEPLOY_FAIL_FAST") and self._can_wish():
-                soft = soft_tasks(tasks)
-        return soft
-
-    def _wishes(self, session: Any, run: list[Any]) -> dict[Any, Wishes]:
-        """Return what is asked of the processes of Python tasks."""
-        soft, wishes = self._softly(run), dict[Any, Wishes]()
-        with FailOpen("deciding what tasks may do"):
-            python = [task.id for task in run if task.task_type == "py/" and self._can_wish()]
-            wishes = {task: Wishes(task in soft, self._home(session)) for task in python}
-        self._soft |= {task for task, wish in wishes.items() if wish.soft}
-        return wishes
-
-    def _home(self, session: Any) -> Any:
-        """Return the id of the output for what a task prints and writes; None once there are enough."""
-        self._homes += 1
-        if self._homes > MOST_HOMES:
-            warn(f"what tasks print and write came home of the first {MOST_HOMES} tasks only")
-            return None
-        return self._rain.session.ID(session_id=session.session_id, id=FIRST_HOME + self._homes)
 
     def _take(self, tasks: list[Any], hits: dict[Any, Any], withheld: dict[Any, str]) -> None:
         for task in tasks:
@@ -164,10 +138,24 @@ class Journal:
     def _fail(self, task: Any, text: str) -> None:
         self._failed |= dict.fromkeys((task.id, *(output.id for output in task.outputs)), (task, text))
 
+    def _start(self, task: Any, known: Keyed, wishes: dict[Any, Wishes]) -> None:
+        """Start a task that was held back."""
+        session = task._session
+        self._send(session.client, [task], [], wishes, known)
+        with FailOpen("watching the tasks"):
+            self._watch(session, [task], known, wishes)
+
+    def _wait_for_all(self) -> None:
+        """Wait for all tasks that were sent."""
+        for session in {task.id.session_id: task._session for task in self._watched.values()}.values():
+            self._plain["_wait_all"](session.client, session)
+
     def _send(
-        self, client: Any, tasks: list[Any], objects: list[Any], wishes: dict[Any, Wishes], kept: set[Any]
+        self, client: Any, tasks: list[Any], objects: list[Any], wishes: dict[Any, Wishes], known: Keyed
     ) -> None:
         """Send the tasks, and before them the constants that they need and that were not sent."""
+        kept = {each.id for task in tasks if task.id in known.keys for each in task.outputs}
+        objects = [*objects, *(each for task in tasks for each in task.outputs)]
         needed = {each.id: each for task in tasks for each in task.inputs if each.id in self._unsent}
         batches, size_bytes = list[list[Any]]([[]]), 0
         for name, each in needed.items():
@@ -234,6 +222,7 @@ class Journal:
         if not each._keep or each.state is None:
             return plain(client, each)  # raises what Rain raises
         self._raise(each.id)
+        self._held.release([each.id])
         if not self._is_here(each):
             found = plain(client, each)
             if (ours := each._info.user.pop(NAME, None)) and "failed" in ours:
@@ -250,6 +239,7 @@ class Journal:
 
     def _wait(self, plain: Callable[..., Any], client: Any, tasks: Any, objects: Any) -> Any:
         self._release()
+        self._held.release(each.id for each in (*tasks, *objects))
         mine = [task for task in tasks if task.id not in self._hits and task.id not in self._failed]
         sent = [
             each
@@ -264,6 +254,7 @@ class Journal:
     def _wait_all(self, plain: Callable[..., Any], client: Any, session: Any) -> Any:
         self._release()
         tasks = session._submitted_tasks
+        self._held.release(task.id for task in tasks)
         sent = [task for task in tasks if task.id not in self._hits and task.id not in self._failed]
         if sent:
             plain(client, session)
@@ -293,8 +284,8 @@ class Journal:
         """Let Rain delete objects: at once, or by the helper when their content is kept."""
         others = []
         for each in objects:
-            if each.id in self._unsent or each.id in self._failed:
-                continue  # Rain never had it
+            if each.id in self._unsent or each.id in self._failed or each.id in self._held:
+                continue  # Rain does not have it
             if each.id in self._watched and self._helper.usable and not self._lost:
                 self._helper.unkept.append(tuple(each.id))
             elif threading.get_ident() == self._thread:  # a call of another thread would end the process
@@ -302,6 +293,7 @@ class Journal:
         return plain(client, others) if others else None
 
     def _get_state(self, plain: Callable[..., Any], client: Any, tasks: Any, objects: Any) -> Any:
+        self._held.release(each.id for each in (*tasks, *objects))
         for task in tasks:
             if found := self._hits.get(task.id):
                 task._info = self._rain.client.TaskInfo._from_json(found["record"]["info"])
@@ -331,6 +323,7 @@ class Journal:
         for known in (self._hits, self._stored, self._unsent, self._watched, self._failed):
             for name in [name for name in known if name.session_id == session.session_id]:
                 del known[name]
+        self._held.forget(session)
         self._soft = {name for name in self._soft if name.session_id != session.session_id}
         return result
 

@@ -27,8 +27,6 @@ POLL_S = 0.1
 LAST_ROUNDS = 3  # before a session is closed: what ends during a round is found by the next one
 MOST_WARNINGS = 20
 EXPLAINED_AT_ONCE = 50  # tasks, after each look at the states: each may cost some looks at the disk
-MOST_DEATHS = 3
-"""A task whose process died so often in one run is given up."""
 HOME = "home"  # data type of the output with what a task printed and wrote
 
 
@@ -36,7 +34,7 @@ class Helper:
     """Watches tasks, and keeps their results in the journal and their ends in the run's notes."""
 
     def __init__(self, run: Run, journal: Journal) -> None:
-        self._run, self._journal, self._status = run, journal, run.status()
+        self._run, self._journal, self._status, self._lives = run, journal, run.status(), run.lives
         members = load(run.path.parents[1] / "server" / "cluster.json", ClusterConfig)
         self._node_name = partial(member_name, members.nodes if members else ())
         self._ends = run.path / "companion" / "ends.jsonl"
@@ -54,7 +52,7 @@ class Helper:
         journal.tidy()
 
     def find(self, request: Json) -> Json:
-        """Return the whole results that are kept for these keys, and the failures of this run."""
+        """Return the whole results that are kept for these keys, the failures, and who has to run alone."""
         keys = request["keys"]
         found = {}
         for key, (record, places) in self._journal.results(keys).items():
@@ -66,20 +64,18 @@ class Helper:
                 found[key] = to_json({"record": record, "places": wanted})
             else:
                 self._journal.drop(key)
-        return {"found": found, "failures": self._failures(keys)}
+        suspects = list(self._lives.suspects.intersection(keys))
+        return {"found": found, "failures": self._failures(keys), "suspects": suspects}
 
     def _failures(self, keys: list[str]) -> dict[str, str]:
-        """Return why tasks are given up in this attempt: they failed in an earlier one, or died too often."""
+        """Return why tasks are not run in this attempt: they failed in an earlier one, or are given up."""
         failures = {
             key: record.message
             for key, record in self._journal.failures(keys).items()
             if record.run == self._run.id and record.attempt < self._status.attempt
         }
-        for key in keys:
-            if len(deaths := self._journal.deaths(key, self._run.id)) >= MOST_DEATHS:
-                nodes = ", ".join(dict.fromkeys(record.node or "?" for record in deaths))
-                failures[key] = f"given up: its process died {len(deaths)} times (on {nodes})"
-        return failures
+        given_up = self._lives.given_up
+        return failures | {key: given_up[key] for key in keys if key in given_up}
 
     def serve(self, request: Json) -> None:
         """Note the ends of tasks that the script does not submit: their results, or failures, are kept."""

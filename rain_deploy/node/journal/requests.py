@@ -2,7 +2,8 @@
 
 It is a child of the script and speaks JSON lines with it over stdin and stdout.  What it is asked:
 
-``find``: ``keys`` -> ``found`` (record and places, by key) and ``failures`` (messages, by key).
+``find``: ``keys`` -> ``found`` (record and places, by key), ``failures`` (messages, by key) and ``suspects``
+(keys of tasks that have to run alone).
 ``serve``: ``tasks`` (session, task, key) whose results the script takes from the journal.
 ``watch``: ``tasks``, as ``Watched``.
 ``unkeep``: ``objects`` (pairs of session and id) that the script does not need any more.

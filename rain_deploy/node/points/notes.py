@@ -20,6 +20,7 @@ class TaskNote:
     key: str = ""  # of its result in the journal; empty where nobody keeps it
     hit: bool = False  # the journal has the result; the task is not submitted
     doubt: str = ""  # why it has no key
+    alone: bool = False  # it is started now, while nothing else is running
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,9 @@ class Points:
         """Why the run ended, once it has.  It is why a session was closed, whatever Rain's log calls it."""
         self.errors: dict[Key, str] = {}  # whole texts, for whoever takes them out
         self.progressed = False  # the journal got a result in this attempt
-        self.broken: dict[str, str] = {}  # names of tasks that failed and ended their session, by key
-        self.died: dict[str, str] = {}  # the same, of those whose process died
+        self.broken: dict[Key, PointRow] = {}  # tasks that failed and ended their session
+        self.died: dict[Key, PointRow] = {}  # the same, of those whose process died
+        self.alone: set[Key] = set()  # tasks that were started when nothing else was running
 
     def apply(self, event: Event) -> None:
         """Take one of Rain's events into account."""
@@ -80,6 +81,8 @@ class Points:
             self._change(key, parameters=note.parameters, point=note.kept)
         if note.name:
             self._name(key, note.name)
+        if note.alone:
+            self.alone.add(key)
         self._noted = True
         if not note.key and (info := self._unkept.pop(key, None)):
             self._finish(key, info)
@@ -103,8 +106,7 @@ class Points:
         if end.state == "failed":
             self.errors[key] = end.message
         if end.hard and old.key:
-            died = EXECUTOR_LOST in end.message
-            (self.died if died else self.broken)[old.key] = old.name or "a task"
+            (self.died if EXECUTOR_LOST in end.message else self.broken)[key] = old
         changes: dict[str, Any] = {}
         if (end.value is not None or end.values) and old.value is None and not old.values:
             changes = {"source": "companion", "value": end.value, "values": end.values}
@@ -137,6 +139,11 @@ class Points:
     def complete(self, clients: int) -> bool:
         """Return True when all is read: every noted task has ended, or all clients that were let in left."""
         return (self._noted and not self._awaited) or self._clients_removed >= clients
+
+    def unended(self, tasks: Iterable[Key]) -> dict[Key, PointRow]:
+        """Return the rows of those of these tasks that have a key and have not ended in this attempt."""
+        rows = {task: self._row(task) for task in tasks}
+        return {task: row for task, row in rows.items() if row.key and row.state not in ENDED}
 
     def kept(self) -> tuple[int, int]:
         """Return how many points need not be computed by another attempt, and how many there are."""

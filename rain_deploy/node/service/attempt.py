@@ -41,6 +41,7 @@ class Loss:
     why: str  # how the run ends if no other attempt follows: the message,
     outcome: Outcome = Outcome.ENGINE  # and the outcome
     seen: str = ""  # what was lost, for one who follows the run, if ``why`` does not say it as shortly
+    nodes: tuple[str, ...] = ()  # whose engine was lost: a task that was running there may be the reason
 
 
 class Host(Protocol):
@@ -229,8 +230,9 @@ class Attempt:
         """Return a loss if a governor has been silent for too long, though its connection is open."""
         if not (silent := recorder.silent(_SILENCE_S)):
             return None
-        nodes = ", ".join(sorted(map(self._node_name, silent)))
-        return Loss(f"{nodes} was lost (nothing was heard from its governor for {_SILENCE_S:.0f} s)")
+        nodes = tuple(sorted(map(self._node_name, silent)))
+        said = f"nothing was heard from its governor for {_SILENCE_S:.0f} s"
+        return Loss(f"{', '.join(nodes)} was lost ({said})", nodes=nodes)
 
     def _engine_died(self) -> Ending | Loss:
         """Return how a run ended whose server is gone; a failed task may have ended the script before.
@@ -244,4 +246,5 @@ class Attempt:
             return Outcome.FAILED, f"a task failed and the script with it; then Rain's server ended: {fault}"
         lost = engine.lost_node(self._run.attempt_dir, self._nodes)
         seen = f"{lost} was lost (the connection to its governor closed)" if lost else ""
-        return Loss(f"Rain's server ended during the run: {fault}", seen=seen)
+        nodes = (lost or self._config.name,)
+        return Loss(f"Rain's server ended during the run: {fault}", seen=seen, nodes=nodes)

@@ -34,8 +34,10 @@ _THREADS += ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"]
 ONE_THREAD = dict.fromkeys(_THREADS, "1")
 """Variables of a script and its tasks: a node runs as many tasks at a time as it has CPUs."""
 _SEEN_AT_ONCE = {"PYTHONUNBUFFERED": "1"}  # what a task prints is in its log while it runs
-_RUST = {"RUST_LOG": "info", "RUST_BACKTRACE": "0"}
-"""We read Rain's logs, so they must not depend on the user's variables."""
+_RUST = {"RUST_LOG": "info,rain::server::scheduler=debug", "RUST_BACKTRACE": "0"}
+"""We read Rain's logs, so they must not depend on the user's variables.  The scheduler says at once which
+governor gets a task; Rain's event log has it a second later, without the governor."""
+_HANDED_OUT = re.compile(rb"Scheduler: \((\d+),(\d+)\) -> (\S+)")
 
 
 class EngineFailed(OSError):  # noqa: N818 - Rain's failure, reported upwards
@@ -106,6 +108,16 @@ def lost_node(epoch: Path, nodes: tuple[Member, ...]) -> str:
     """Return the node to which a server lost the connection first; empty if it lost none."""
     lost = re.search(r"Connection to governor (\S+) lost", tail(epoch / SERVER_LOG, 20_000))
     return member_name(nodes, lost[1]) if lost else ""
+
+
+def handed_out(epoch: Path, nodes: tuple[Member, ...]) -> dict[tuple[int, int], str]:
+    """Return the node that got a task, by session and task, for all tasks that the server has handed out."""
+    try:
+        with (epoch / SERVER_LOG).open("rb") as file:
+            found = [match for line in file if (match := _HANDED_OUT.search(line))]
+    except OSError:
+        return {}
+    return {(int(one[1]), int(one[2])): member_name(nodes, one[3].decode()) for one in found}
 
 
 def clients_registered(epoch: Path) -> int:

@@ -9,11 +9,13 @@ from functools import partial
 from importlib.metadata import distributions
 
 from ..files import installed, load, member_name, write_json
+from ..lives import SUSPECT_FROM
 from ..points.recorder import Recorder
 from ..run import Run, Script
 from ..wire import ClusterConfig, Outcome, RunState
 from . import engine
 from .attempt import Attempt, Ending, Host, Loss
+from .deaths import deaths_of, deaths_on, label
 from .limits import Limits
 from .outputs import LEFT, bring_back, clean_files, copy_tree, set_aside
 from .process import end, scan
@@ -22,7 +24,7 @@ _SHOWN = {"rain-python": "rain", "tensorflow": "tensorflow", "tensorflow-cpu": "
 """Names of distributions whose versions a run records, and how it calls them."""
 _PAUSES_S = (0.0, 1.0, 3.0, 8.0, 20.0)
 _POLL_S = 0.02
-_MOST_PER_TASK = 3  # attempts that are made because of one task; the helper gives it up after as many deaths
+_MOST_PER_TASK = SUSPECT_FROM + 1  # attempts that are made because of one task: it may die alone as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,8 @@ class Conduct:
     def __init__(self, supervisor: Host, run: Run) -> None:
         self._supervisor, self._config, self._run = supervisor, supervisor.config, run
         self._limits = Limits(run)
-        nodes = installed(self._config.server_dir / "cluster.json", ClusterConfig).nodes
-        self._node_name = partial(member_name, nodes)
+        self._members = installed(self._config.server_dir / "cluster.json", ClusterConfig).nodes
+        self._node_name = partial(member_name, self._members)
 
     def conduct(self) -> None:
         """Start attempts until one ends the run.  Raises OSError, such as for a full disk."""
@@ -81,9 +83,9 @@ class Conduct:
         """Return the versions of Python and of what the environment has."""
         places = [str(path) for path in (self._config.env / "lib").glob("python3*/site-packages")]
         versions = {"python": platform.python_version()}
-        for name, label in _SHOWN.items():
+        for name, shown in _SHOWN.items():
             for one in distributions(name=name, path=places):  # nothing is imported
-                versions[label] = one.version
+                versions[shown] = one.version
         return versions
 
     def _over(self) -> Ending | None:
@@ -99,14 +101,16 @@ class Conduct:
         run, attempt = self._run, self._run.status().attempt
         with contextlib.suppress(OSError):
             recorder.step()
+        deaths = deaths_on(run, recorder.points, loss.nodes, self._members)
         used = 0 if recorder.points.progressed else run.lives.restarts
-        if used >= run.about.restarts or not clean_files(run).exists():
+        counts = not deaths.alone  # or the next attempt is made for that task
+        if (counts and used >= run.about.restarts) or not clean_files(run).exists():
             tried = f"; {attempt} attempts were lost" if attempt > 1 else ""
             return loss.outcome, f"{loss.why}{tried}"
-        run.keep_lives(replace(run.lives, restarts=used + 1))
+        run.keep_lives(replace(deaths.lives, restarts=used + counts))
         kept, points = recorder.points.kept()
         rest = f"; {kept} of {points} points are kept" if kept else ""
-        run.report(f"{loss.seen or loss.why}; attempt {attempt + 1} starts{rest}")
+        run.report(f"{loss.seen or loss.why}{deaths.words}; attempt {attempt + 1} starts{rest}")
         lost = Lost(loss.why, _PAUSES_S[min(used, len(_PAUSES_S) - 1)])
         write_json(run.attempt_dir / "lost.json", lost)
         return lost
@@ -115,20 +119,23 @@ class Conduct:
         """Record that another attempt follows if tasks have ended the session of this one.
 
         There, the script gets the failures of those that failed at once, and all others finish; those whose
-        process died run again, until they are given up.  It does not count as a restart.
+        process died run again, the last time alone, until they are given up.  It does not count as a restart.
         """
         run, points, number = self._run, recorder.points, self._run.status().attempt + 1
-        tried = run.lives.broken
-        new = [key for key in points.broken | points.died if tried.count(key) < _MOST_PER_TASK]
+        tried, deaths = run.lives.broken, deaths_of(run, points, self._members)
+        names = [f"{session}/{task}" for session, task in points.broken | points.died]
+        new = [name for name in names if tried.count(name) < _MOST_PER_TASK]
         if not new or run.about.fail_fast or not clean_files(run).exists():
             return ending
-        for names, what in ((points.broken, "failed"), (points.died, "died with its process")):
-            if names:
-                named = ", ".join(sorted(names.values()))
-                run.report(f"{named} {what} and ended the session; attempt {number} goes on with the rest")
+        said = (points.broken, "failed", ""), (points.died, "died with its process", deaths.words)
+        for rows, what, follows in said:
+            if rows:
+                named = ", ".join(sorted(map(label, rows.values())))
+                ended = f"{named} {what} and ended the session{follows}"
+                run.report(f"{ended}; attempt {number} goes on with the rest")
         lost = Lost(ending[1], 0.0)
         write_json(run.attempt_dir / "lost.json", lost)
-        run.keep_lives(replace(run.lives, broken=(*tried, *new)))
+        run.keep_lives(replace(deaths.lives, broken=(*tried, *new)))
         return lost
 
     def _again(self, lost: Lost, recorder: Recorder) -> Ending | None:

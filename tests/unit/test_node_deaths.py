@@ -1,0 +1,94 @@
+"""Tasks under which something died: counted over attempts, suspected, run alone, given up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rain_deploy.node.lives import Death, Lives
+from rain_deploy.node.points.notes import EXECUTOR_LOST, TaskEnd, TaskNote
+from rain_deploy.node.points.table import Points
+from rain_deploy.node.run import Run
+from rain_deploy.node.service.deaths import Deaths, deaths_of, deaths_on
+from rain_deploy.node.wire import Member, PointRow, RunDescription
+
+MEMBERS = (
+    Member(name="node-1", address="10.0.0.1", governor_port=7211),
+    Member(name="node-2", address="10.0.0.2", governor_port=7211),
+)
+LOG = "DEBUG 2026-11-30T02:33:21Z: rain::server::scheduler: Scheduler: (1,{task}) -> 10.0.0.{node}:7211\n"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    about = RunDescription(run="a-run", sequence=1, port=7230, script="s.py", cwd=".")
+    run = Run(tmp_path, about)
+    run.attempt_dir.mkdir(parents=True)
+    return run
+
+
+def points(run: Run, *alone: int) -> Points:
+    """Four tasks; those with an odd number were given to node 2."""
+    blank = PointRow(task=0, run=run.id, attempt=run.status().attempt, epoch=0)
+    found = Points(blank, node_name=str, known=())
+    for task in range(4):
+        found.note_task(TaskNote(1, task, {"x": task}, name="p", key=f"k{task}", alone=task in alone))
+    lines = (LOG.format(task=task, node=1 + task % 2) for task in range(4))
+    (run.attempt_dir / "server.log").write_text(" INFO nothing\n" + "".join(lines))
+    return found
+
+
+def lost(run: Run, found: Points, *nodes: str) -> Deaths:
+    """The loss of nodes, recorded as a supervisor does, before the next attempt."""
+    deaths = deaths_on(run, found, nodes, MEMBERS)
+    run.keep_lives(deaths.lives)
+    run.update(attempt=run.status().attempt + 1)
+    run.attempt_dir.mkdir(parents=True, exist_ok=True)
+    return deaths
+
+
+def test_what_a_lost_node_had_got_and_not_ended_may_be_the_reason(run: Run) -> None:
+    found = points(run)
+    found.note_end(TaskEnd(session=1, task=1, state="finished"))
+    deaths = deaths_on(run, found, ("node-2",), MEMBERS)
+    assert deaths.lives.deaths == (Death("k3", 1, "node-2"),)
+    assert (deaths.words, deaths.alone) == ("", ())
+    assert deaths_on(run, found, (), MEMBERS).lives.deaths == ()
+
+
+def test_two_deaths_make_a_suspect_and_one_alone_ends_it(run: Run) -> None:
+    assert lost(run, points(run), "node-1").words == ""
+    said = lost(run, points(run), "node-1", "node-2").words
+    assert said == "; p (x=0), p (x=2) will run alone, after the others"
+    assert run.lives.suspects == {"k0", "k2"}
+
+    elsewhere = lost(run, points(run, 2), "node-2")
+    assert elsewhere.alone == (), "the node that was lost had another task"
+    found = points(run, 2)
+    for task in (0, 1, 3):
+        found.note_end(TaskEnd(session=1, task=task, state="finished"))
+    deaths = lost(run, found, "node-1")
+    assert deaths.words == "; p (x=2) was running alone and is given up"
+    assert run.lives.suspects == {"k0", "k1", "k3"}
+    why = "given up: its process or its node's engine died under it 3 times (on node-1)"
+    assert run.lives.given_up == {"k2": f"{why}, the last time while it ran alone"}
+
+
+def test_the_death_of_a_process_is_that_of_its_task(run: Run) -> None:
+    found = points(run, 3)
+    message = f"Task failed: {EXECUTOR_LOST}"
+    found.note_end(TaskEnd(session=1, task=3, state="failed", message=message, hard=True))
+    deaths = deaths_of(run, found, MEMBERS)
+    assert deaths.lives.deaths == (Death("k3", 1, "node-2", alone=True),)
+    assert deaths.lives.given_up.keys() == {"k3"}
+
+
+def test_a_death_that_is_recorded_twice_counts_once() -> None:
+    one = (Death("k", 1, "node-1"),)
+    assert Lives().after(one).after(one).deaths == one
+
+
+def test_a_line_names_three_tasks_and_counts_the_others() -> None:
+    deaths = Deaths(Lives(), suspects=tuple("edcba"))
+    assert deaths.words == "; a, b, c and 2 more will run alone, after the others"
