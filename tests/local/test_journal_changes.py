@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,9 @@ class Sweep:
         """Return the lines that the script printed, and the tasks that were executed."""
         self._marks.write_text("")
         options = ("--env", f"MARKS={self._marks}", "--env", f"LEVEL={level}")
-        results = self._cluster.run(*options, self.script.name)
+        ended = self._cluster.well("run", "--json", *options, self.script.name)
+        self.changed = re.findall(r"(.+) changed: \d+ kept results do not fit", ended.stderr)
+        results = Path(ended.result["results_dir"])
         return (results / "stdout.log").read_text().splitlines(), sorted(self._marks.read_text().split())
 
 
@@ -90,16 +93,18 @@ def test_only_what_is_changed_is_computed_again_and_nothing_stale_is_used(sweep:
     assert "[3, 1, 'one', 'low']" in scaled[0]
 
     sweep.edit("range(2)", "range(3)")
-    assert sweep.run()[1] == sorted(["x=2", *CHANCE])
+    assert (sweep.run()[1], sweep.changed) == (sorted(["x=2", *CHANCE]), [])
 
     (sweep.here / "of_tasks.py").write_text("VERSION = 2\n")
     helper, ran = sweep.run()
     assert "[3, 2, 'one', 'low']" in helper[0]
-    assert len(ran) == 9
+    assert (len(ran), sweep.changed) == (9, ["of_tasks.py"])
 
     (sweep.here / "of_tasks.csv").write_text("two")
     assert "[3, 2, 'two', 'low']" in sweep.run()[0][0]
+    assert sweep.changed == ["of_tasks.csv"]
     assert "[3, 2, 'two', 'high']" in sweep.run("high")[0][0]
+    assert sweep.changed == ["--env"]
 
     sweep.script = sweep.script.rename(sweep.here / "renamed.py")
     assert len(sweep.run("high")[1]) == 9

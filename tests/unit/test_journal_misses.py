@@ -11,6 +11,7 @@ from rain_deploy.node.journal import misses
 from rain_deploy.node.journal.engine import Watched
 from rain_deploy.node.journal.misses import MOST_EXPLAINED, Misses
 from rain_deploy.node.journal.store import Journal, Record
+from rain_deploy.node.sweep import digest
 
 SWEEP = {"script": "s", "files": "f", "software": "e", "sweep": "id"}
 PARTS = {"function": "a", "arguments": "b", "inputs": "c", "options": "d", "order": "0"}
@@ -71,6 +72,61 @@ def test_it_says_what_differs(
         why(tmp_path, task(**parts), stored(1), **sweep)
         == f"the result that is kept from run old has {differs}"
     )
+
+
+def listing(**files: str) -> Record:
+    digits = digest(sorted(files.items()))
+    return stored(0, key=digits, kind="files", name="", parts={}, info=files)
+
+
+BEFORE = {"a.py": "1", "b.txt": "2", "c.txt": "3"}
+
+
+@pytest.mark.parametrize(
+    ("now", "differs", "changed"),
+    [
+        ({"a.py": "9", "b.txt": "2", "c.txt": "3"}, "another a.py", "a.py"),
+        ({"a.py": "9", "b.txt": "8", "c.txt": "3"}, "another a.py and another b.txt", "a.py and b.txt"),
+        (BEFORE | {"d.txt": "4"}, "no d.txt", "d.txt"),
+        ({"a.py": "1", "b.txt": "2"}, "c.txt, which is not sent any more", "c.txt"),
+        ({"x": "1"}, "no x, a.py, which is not sent any more, ", "x, a.py, b.txt and 1 more"),
+    ],
+)
+def test_it_names_the_files_that_changed(
+    tmp_path: Path, now: dict[str, str], differs: str, changed: str
+) -> None:
+    before = listing(**BEFORE)
+    records = [stored(number, parts=PARTS | SWEEP | {"files": before.key[:12]}) for number in (1, 2)]
+    misses = Misses(journal_of(tmp_path, before, *records), "new", SWEEP | {"files": "x", "sweep": "x"}, now)
+    assert misses.why(task()).startswith(f"the result that is kept from run old has {differs}")
+    assert misses.why(task())
+    line = f"{changed} changed: 2 kept results do not fit, so these tasks run again"
+    assert list(misses.changed()) == [(line, 2)]
+    assert misses.why(task())
+    assert list(misses.changed()) == []
+
+
+def test_what_only_some_tasks_have_otherwise_is_no_line_for_the_user(tmp_path: Path) -> None:
+    misses = Misses(journal_of(tmp_path, stored(1)), "new", SWEEP)
+    assert misses.why(task(function="x"))
+    assert list(misses.changed()) == []
+
+
+def test_a_result_that_fits_was_not_wanted(tmp_path: Path) -> None:
+    said = why(tmp_path, task(), stored(1, key="k"))
+    assert said == "the result that is kept from run old was not used, as with --fresh"
+
+
+def test_a_journal_keeps_one_listing_also_when_it_is_merged(tmp_path: Path) -> None:
+    before = listing(**BEFORE)
+    journal = journal_of(tmp_path, before)
+    for number in range(1, 12):
+        journal.write([(stored(number), ())])
+    journal.tidy()
+    assert len(list(tmp_path.glob("*.seg"))) == 1
+    assert journal.listing(before.key[:12]) == BEFORE
+    assert (journal.listing(""), journal.listing("0123")) == (None, None)
+    assert journal.usage().records == 11
 
 
 def test_it_compares_with_the_nearest_result(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from ..run import Run
 from ..wire import LITTLE_BYTES, ClusterConfig, WireError, from_json, to_json
 from .engine import Ended, Engine, EngineLost, Watched
 from .home import unpack
+from .listing import Listing
 from .misses import Misses
 from .segment import Output, Record, read_body
 from .store import Journal
@@ -44,7 +45,9 @@ class Helper:
         self._unexplained: deque[Watched] = deque()
         self._engine: Engine | None = None
         self._values = Values()
-        self._misses = Misses(journal, run.id, json.loads(os.environ.get("RAIN_DEPLOY_SWEEP_PARTS", "{}")))
+        parts = json.loads(os.environ.get("RAIN_DEPLOY_SWEEP_PARTS", "{}"))
+        self._listing = Listing.of(run)
+        self._misses = Misses(journal, run.id, parts, self._listing.files)
         self._warned: set[str] = set()
         self.stopping = False
         for damage in journal.load():
@@ -108,9 +111,12 @@ class Helper:
         for _ in range(min(most, len(self._unexplained))):
             task = self._unexplained.popleft()
             if why := self._misses.why(task):
-                missed.append(json.dumps(to_json(MissNote(task.session, task.task, why))) + "\n")
+                missed.append(MissNote(task.session, task.task, why))
+        if not self._unexplained and self._status.attempt == 1:
+            missed += (MissNote(0, 0, why, tasks) for why, tasks in self._misses.changed())
         if missed:
-            _append(self._run.path / "companion" / "misses.jsonl", "".join(missed))
+            lines = (json.dumps(to_json(note)) + "\n" for note in missed)
+            _append(self._run.path / "companion" / "misses.jsonl", "".join(lines))
 
     def unkeep(self, request: Json) -> None:
         """Let Rain delete objects; those of watched tasks once their results are kept."""
@@ -237,7 +243,7 @@ class Helper:
     def _write(self, kept: list[tuple[Record, list[bytes]]]) -> None:
         try:
             if kept:
-                self._journal.write(kept)
+                self._journal.write([*self._listing.record(self._run, self._journal), *kept])
         except OSError as error:
             self._warn(f"results are not kept in the journal any more: {error.strerror or error}")
 

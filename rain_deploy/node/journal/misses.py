@@ -1,14 +1,17 @@
 """Says why the journal has no result of a task: what of its key differs from a result of the same name."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .engine import Watched
+from .listing import Changes
 from .segment import Record
 from .store import Journal
 
 MOST_COMPARED = 5  # results of one name, the newest ones
 MOST_EXPLAINED = 1000  # tasks of one run: each may cost a look at the disk
+MOST_NAMED = 3  # things in one sentence
 _WORDS = {
     "function": "another function",
     "arguments": "other arguments",
@@ -18,19 +21,33 @@ _WORDS = {
     "script": "another path of the script",
     "files": "other shipped files",
     "software": "another Python environment or engine",
+    "variables": "other values of --env",
 }
-_SWEEP = {"script", "files", "software"}
+_OF_ALL = {
+    "script": "the path of the script",
+    "files": "the files that are sent with the script",
+    "software": "the Python environment or the engine",
+    "variables": "--env",
+}
+"""Parts that all tasks of a run have in common, as the subject of a sentence."""
+_OTHER_VERSION = "a key of another version of rain-deploy"
 
 
 @dataclass(slots=True)
 class Misses:
-    """Explains tasks of a run; ``sweep`` are the parts of keys that all its tasks share."""
+    """Explains tasks of a run; ``sweep`` are the parts of keys that all its tasks share.
+
+    ``files`` are the files that were shipped with the script, with their digests.
+    """
 
     journal: Journal
     run: str
     sweep: Mapping[str, str]
+    files: Mapping[str, str] = field(default_factory=dict)
     _records: dict[str, list[Record]] = field(default_factory=dict)
     _explained: int = 0
+    _changed: Counter[str] = field(default_factory=Counter)  # tasks by what changed for all of them
+    _told: set[str] = field(default_factory=set)
 
     def why(self, task: Watched) -> str:
         """Return what differs; empty if no result of this name is of another run."""
@@ -45,13 +62,40 @@ class Misses:
         self._explained += 1
         parts = {**task.parts, **self.sweep}
         nearest = min(others, key=lambda one: len(_differing(parts, one.parts)))
+        if nearest.key == task.key:
+            return f"the result that is kept from run {nearest.run} was not used, as with --fresh"
         differing = _differing(parts, nearest.parts)
-        words = [_WORDS[name] for name in _WORDS if name in differing]
-        if "sweep" in differing and not differing & _SWEEP:
-            words.append("other values of --env")
-        *most, last = words or ["a key of another version of rain-deploy"]
-        return f"the result that is kept from run {nearest.run} has {' and '.join([*most[:2], last])}"
+        changes = self._changes(nearest) if "files" in differing else Changes()
+        if common := [name for name in _OF_ALL if name in differing]:
+            named = listed(changes.names) if common[0] == "files" else ""
+            self._changed[named or _OF_ALL[common[0]]] += 1
+        words = []
+        for name in (name for name in _WORDS if name in differing):
+            words += (changes.phrases if name == "files" else []) or [_WORDS[name]]
+        return f"the result that is kept from run {nearest.run} has {listed(words or [_OTHER_VERSION])}"
+
+    def changed(self) -> Iterator[tuple[str, int]]:
+        """Yield, once each, what changed for all tasks, and how many results do not fit because of it."""
+        for what in self._changed.keys() - self._told:
+            self._told.add(what)
+            tasks = self._changed[what]
+            results = "1 kept result does" if tasks == 1 else f"{tasks} kept results do"
+            yield f"{what} changed: {results} not fit, so these tasks run again", tasks
+
+    def _changes(self, record: Record) -> Changes:
+        before = self.journal.listing(record.parts["files"])
+        return Changes() if before is None else Changes.between(before, self.files)
 
 
 def _differing(parts: Mapping[str, str], others: Mapping[str, str]) -> set[str]:
-    return {name for name in parts if parts[name] != others.get(name)}
+    """Return the names of the parts that differ.  If only the sweep as a whole does, that is --env."""
+    found = {name for name in parts if parts[name] != others.get(name)}
+    only_whole = "sweep" in found and not found & _OF_ALL.keys()
+    return found - {"sweep"} | ({"variables"} if only_whole else set())
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return ``a, b and c``; of many words, the first and how many more there are."""
+    more = [f"{len(words) - MOST_NAMED} more"] if len(words) > MOST_NAMED else []
+    *most, last = [*words[:MOST_NAMED], *more] or [""]
+    return f"{', '.join(most)} and {last}" if most else last

@@ -43,10 +43,11 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """How a task ended."""
+    """How a task ended; one of the kind "files" is about the files that were shipped with a script."""
 
     key: str  # 64 hex digits
-    kind: str  # "result", "failure" (it raised; no outputs), or "death" (its executor or node died under it)
+    kind: str
+    """"result", "failure" (it raised; no outputs), "death" (its process or node was lost), or "files"."""
     name: str
     task_type: str
     run: str

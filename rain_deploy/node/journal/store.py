@@ -30,6 +30,8 @@ from .segment import (
 
 __all__ = ["Journal", "Output", "Place", "Record", "read_body"]
 
+LISTING = "files"
+"""The kind of a record about the files that were shipped with a script, in its ``info``."""
 MOST_BYTES = 20 * 10**9
 DISK_PART = 10  # the journal takes at most this part of the disk that is free or its own
 MOST_RECORDS = 100_000  # reading the headers of as many takes two seconds
@@ -91,6 +93,7 @@ class Journal:
         self._failures: dict[str, Entry] = {}
         self._deaths: dict[str, dict[bytes, Entry]] = {}
         self._named: dict[str, list[str]] = {}  # keys of results by name, oldest first
+        self._listings: dict[str, Entry] = {}
 
     def load(self) -> list[str]:
         """Read the headers of all segments; return a sentence about each damaged one."""
@@ -121,6 +124,8 @@ class Journal:
                 self._named.setdefault(entry.name, []).append(entry.key)
             elif entry.kind == "failure":
                 self._failures[entry.key] = entry
+            elif entry.kind == LISTING:
+                self._listings[entry.key] = entry
             else:  # the same twice: of a merge that was killed
                 self._deaths.setdefault(entry.key, {})[entry.digest] = entry
 
@@ -133,6 +138,12 @@ class Journal:
         """Return the newest results of tasks with this name, at most so many."""
         keys = list(dict.fromkeys(reversed(self._named.get(name, [])[-most:])))
         return [record for record, _ in self.results(keys).values()]
+
+    def listing(self, digits: str) -> dict[str, str] | None:
+        """Return the files, with digests, whose common digest begins so; None if that is not known."""
+        entry = next((one for key, one in self._listings.items() if digits and key.startswith(digits)), None)
+        stored = read_record(entry) if entry else None
+        return stored[0].info if stored else None
 
     def failures(self, keys: Iterable[str]) -> dict[str, Record]:
         """Return the newest failure of each key that failed after its last result."""
@@ -223,7 +234,8 @@ class Journal:
         return self.directory / f"{newest.written_ns:020}-{max(one.merged for one in same) + 1:03}.seg"
 
     def _counts(self, entry: Entry) -> bool:
-        counting = {self._results.get(entry.key), self._failures.get(entry.key)}
+        by_key = (self._results, self._failures, self._listings)
+        counting = {kept.get(entry.key) for kept in by_key}
         return entry in counting or entry.digest in self._deaths.get(entry.key, {})
 
     def files(self) -> dict[str, int]:

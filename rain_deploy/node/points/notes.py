@@ -35,11 +35,15 @@ class ValueNote:
 
 @dataclass(frozen=True, slots=True)
 class MissNote:
-    """A line of misses.jsonl, which the helper writes if the journal has another result of this name."""
+    """A line of misses.jsonl, which the helper writes if the journal has another result of this name.
+
+    With ``tasks``, it is about so many tasks, and ``why`` is a line for the user.
+    """
 
     session: int
     task: int
     why: str
+    tasks: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ class Recorder:
         status = run.status()
         self._database = run.attempt_dir / "log" / "events.db"
         self._output = run.path / "points.jsonl"
+        self._report = run.report
         self._last_id = 0
         self._heard: dict[str, float] = {}  # when the log last had something of a governor
         notes = run.path / "companion"
@@ -57,7 +58,7 @@ class Recorder:
                 if event.kind in _SIGNS_OF_LIFE:
                     self._heard[str(event.data.get("governor"))] = time.monotonic()
             self._last_id = events[-1].id
-        self._take(self._misses, MissNote, self._details.note_miss)
+        self._take(self._misses, MissNote, self._note_miss)
         self._take(self._ends, TaskEnd, self.points.note_end)
         self._take(self._values, ValueNote, self.points.note_value)
         self._write()
@@ -80,6 +81,12 @@ class Recorder:
     def _note_task(self, note: TaskNote) -> None:
         self.points.note_task(note)
         self._details.note_task(note)
+
+    def _note_miss(self, note: MissNote) -> None:
+        if note.tasks:
+            self._report(note.why)
+        else:
+            self._details.note_miss(note)
 
     def _take(self, notes: Tail, kind: type[Note], take: Callable[[Note], None]) -> None:
         for note in notes.json_lines():
