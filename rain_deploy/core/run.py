@@ -28,6 +28,7 @@ class RunRecord:
     exit_code: int | None = None
     message: str = ""  # why it ended so, if the outcome does not say it
     then_off: bool = False  # the machines power themselves off some minutes after its end
+    again: tuple[str, ...] = ()  # flags without which another run of the script would not be the same
     pulled: bool = False  # True once everything of the finished run is in ``out`` and verified
 
 

@@ -85,6 +85,7 @@ class RunSpec:
     fresh: bool = False  # take no result from the journal
     fail_fast: bool = False  # Rain's own behaviour: the first task that fails ends its session
     then_off: bool = False  # every node powers itself off once the run has ended
+    again: tuple[str, ...] = ()  # flags without which another run would not be the same; no values of ``env``
 
 
 NODE_PYTHON = (3, 11)  # the last Python that Rain's client has wheels for

@@ -87,6 +87,9 @@ class Provider(Protocol):
     def list(self, owner: str) -> tuple[Resource, ...]:
         """Return everything of ``owner`` that exists, without asking the state file."""
 
+    def ended(self, cluster: Cluster, name: str) -> bool:
+        """Return True if a look from here proves that nothing of a node runs."""
+
     def start(self, ref: Resource) -> None:
         """Start a stopped machine; a running one is success."""
 

@@ -44,9 +44,9 @@ from rain_deploy.results.unpack import CutError, PulledFile, Unpacked, receive
 Stream = Callable[[Callable[[bytes], None]], CommandResult]
 """Runs the node verb ``pack`` and hands its stdout to the given sink."""
 ATTEMPTS = 3  # how many connections may be lost before a pull fails
-_STATE, _ROWS, _DETAILS = "state.json", "points.jsonl", "details.jsonl"
+STATE, ROWS, DETAILS = "state.json", "points.jsonl", "details.jsonl"
 _TOP = frozenset(
-    {"stdout.log", "stderr.log", _ROWS, _DETAILS, _STATE, LEFT, "figures", "attempts", "files", "tasks"}
+    {"stdout.log", "stderr.log", ROWS, DETAILS, STATE, LEFT, "figures", "attempts", "files", "tasks"}
 )
 _LONGEST_STATE_BYTES = 1 << 24
 
@@ -91,7 +91,7 @@ def pull(
         check_target(out, run.id)
         with partial_directory(out, tell) as partial:
             unpacked = _received(stream, partial, limits, tell)
-            return _landed(run, unpacked, partial, cost)
+            return landed(run, unpacked, partial, cost)
     except OSError as error:
         why = "the disk is full" if full(error) else f"it cannot be written: {error.strerror}"
         raise PullFailed(f"no results in {out}: {why}", next_step=f"{again} --out DIR") from error
@@ -112,24 +112,25 @@ def _received(stream: Stream, partial: Path, limits: Limits | None, tell: Tell) 
     return receive(send, partial, limits, top=_TOP)
 
 
-def _written(path: Path, data: bytes) -> PulledFile:
+def written(path: Path, data: bytes | bytearray) -> PulledFile:
+    """Write a file of the results, and return what the manifest says about it."""
     path.write_bytes(data)
     return PulledFile(path.name, len(data), hashlib.sha256(data).hexdigest())
 
 
-def _landed(run: RunRecord, unpacked: Unpacked, partial: Path, cost: str) -> PulledRun:
+def landed(run: RunRecord, unpacked: Unpacked, partial: Path, cost: str) -> PulledRun:
     """Write the tables of points, and move everything to ``out`` with its manifest."""
     try:
-        with (partial / _STATE).open("rb") as stream:  # the node may have sent anything
+        with (partial / STATE).open("rb") as stream:  # the node may have sent anything
             sent = json.loads(stream.read(_LONGEST_STATE_BYTES), parse_constant=lambda _: None)
         status = from_json(RunStatus, sent)
     except (FileNotFoundError, ValueError, RecursionError):
         status = RunStatus()
     left = _left(partial, unpacked)
-    for name in (_STATE, LEFT):  # the manifest takes their place
+    for name in (STATE, LEFT):  # the manifest takes their place
         (partial / name).unlink(missing_ok=True)
-    files = [file for file in unpacked.files if file.path not in {_STATE, LEFT}]
-    tasks = points.fold(points.read_rows(partial / _ROWS), all_=True)
+    files = [file for file in unpacked.files if file.path not in {STATE, LEFT}]
+    tasks = points.fold(points.read_rows(partial / ROWS), all_=True)
     rows = tuple(row for row in tasks if row.point)
     states = points.count_states(rows)
     for name, write in (("points.csv", points.write_csv), ("points.json", points.write_json)):

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shlex
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -31,6 +30,7 @@ from rain_deploy.results.tally import with_others
 from rain_deploy.runs.follow import Followed
 from rain_deploy.runs.journal import COPY_DEADLINE_S, LITTLE_FILE_BYTES, bring_journal
 from rain_deploy.runs.left import left_error, left_lines
+from rain_deploy.runs.lost import keep_heard, run_again, way_on
 from rain_deploy.runs.missing import advice
 from rain_deploy.runs.outlook import run_nodes
 from rain_deploy.runs.states import LIMIT_LATE_S, await_end, record_state, run_states, runs_of, unfinished
@@ -94,7 +94,7 @@ class RunResult(Result):
                 starts = f"start what is missing, then run it again: rain-deploy up -c {self.cluster}"
                 look = f"rain-deploy status -c {self.cluster}"
                 lost = self.outcome == Outcome.LOST
-                return errors.EngineError(message, next_step=starts if lost else look)
+                return errors.EngineError(message, next_step=self.again or starts if lost else look)
             case "" | Outcome.DONE:
                 return left_error(self.cluster, (self,))
             case outcome:  # also one of another version
@@ -174,8 +174,11 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
         again=_again(cluster, record) if status.outcome in {Outcome.TIMEOUT, Outcome.LIMIT} else "",
         currency=cluster.currency,
     )
-    if not followed.within_reach:
-        return result
+    if followed.heard:
+        kept = keep_heard(ctx, cluster, record, followed.heard, status)
+        if status.outcome == Outcome.LOST:
+            result = replace(result, again=way_on(ctx, cluster, record))
+        return replace(result, **_counts(kept)) if kept else result
     copying = threading.Thread(
         target=bring_journal, args=(ctx, cluster), kwargs={"file_bytes": LITTLE_FILE_BYTES}, daemon=True
     )
@@ -191,14 +194,8 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
     copying.join(COPY_DEADLINE_S)
     return replace(
         result,
+        **_counts(pulled),
         results_dir=pulled.results_dir,
-        figures=pulled.figures,
-        points=pulled.points,
-        files=pulled.files,
-        failed_points=pulled.failed_points,
-        point_states=pulled.point_states,
-        cached_points=pulled.cached_points,
-        first_failure=pulled.first_failure,
         left=pulled.left,
         on_node=pulled.on_node,
         pulled=True,
@@ -208,12 +205,17 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
     )
 
 
+def _counts(pulled: PulledRun) -> dict[str, Any]:
+    """Return what a result says of the results that are here."""
+    names = "figures points files failed_points point_states cached_points first_failure"
+    return {name: getattr(pulled, name) for name in names.split()}
+
+
 def _again(cluster: Cluster, record: RunRecord) -> str:
     """Return the command that computes only what is missing, after the one that keeps the machines on."""
     name, near_s = cluster.name, LIMIT_LATE_S + time.time()
     extend = f"rain-deploy extend 2h -c {name} && " if cluster.bill and cluster.bill.passed(near_s) else ""
-    script = shlex.join((record.script, *record.args))
-    return f"{extend}rain-deploy run -c {name} {script} (it computes only what is missing)"
+    return f"{extend}{run_again(record)} (it computes only what is missing)"
 
 
 def _others(cluster: Cluster, record: RunRecord, status: RunStatus) -> tuple[Forecast, ...]:

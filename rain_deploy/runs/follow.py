@@ -20,8 +20,10 @@ from rain_deploy.core.text import count
 from rain_deploy.errors import EngineError, InputError, Locked, RainDeployError, Unreachable
 from rain_deploy.node import wire
 from rain_deploy.parts.services import node_argv, ship_stage, withdraw_stage
+from rain_deploy.results.heard import Heard
 from rain_deploy.results.pull import check_target
 from rain_deploy.runs.journal import Bringing
+from rain_deploy.runs.lost import keep_heard, run_again, way_on
 from rain_deploy.runs.missing import modules_missing
 from rain_deploy.runs.outage import Outage
 from rain_deploy.runs.outlook import run_nodes
@@ -109,6 +111,7 @@ def _new_run(
         created_s=created_s,
         out=out,
         then_off=spec.then_off,
+        again=spec.again,
     )
 
 
@@ -144,13 +147,13 @@ class _Follower:
     run: str
     in_line: Callable[[], None]
     stored: Callable[[], None]
+    kept: Heard = field(default_factory=Heard)
     offsets: dict[str, int] = field(default_factory=lambda: {"out": 0, "err": 0, "points": 0})
     attempts: dict[str, int] = field(default_factory=dict)  # whose output the offset is in, by stream
     events: int = 0  # that were shown
     status: wire.StateLine | None = None
     ending: RunChanged | None = None  # of a run that has finished, until all of it was sent
     ended: bool = False
-    points: dict[tuple[int, int], bool] = field(default_factory=dict)  # True: finished
     heard: int = 0  # lines so far; a run without output also sends one every few seconds
     rest: bytes = b""
 
@@ -175,12 +178,11 @@ class _Follower:
                     pass
 
     def _take_point(self, line: wire.PointLine) -> None:
-        row, finished = line.row, line.row.state == "finished"
+        row = line.row
         self.offsets["points"] += line.bytes
-        if finished and row.key and not row.cached:
+        if row.state == "finished" and row.key and not row.cached:
             self.stored()
-        if row.point:
-            self.points[row.session, row.task] = finished
+        self.kept.point(row)
         self.ctx.emit(PointSeen(row))
 
     def _take_output(self, line: wire.OutputLine) -> None:
@@ -190,6 +192,7 @@ class _Follower:
             self.ctx.emit(Notice(f"attempt {line.attempt} prints something else; its {stream} starts again"))
         self.offsets[line.t] += len(line.data)
         self.attempts[line.t] = line.attempt
+        self.kept.printed(stream, line.data, again=line.again)
         self.ctx.emit(ScriptOutput(stream, line.data))
 
     def _take_state(self, line: wire.StateLine) -> None:
@@ -223,16 +226,17 @@ class _Follower:
     @property
     def progress(self) -> str:
         """Return the progress, such as ``6 of 20 points finished``."""
-        all_ = count(len(self.points), "point")
-        return f"{sum(self.points.values())} of {all_} finished" if self.points else ""
+        states = self.kept.points
+        all_ = count(sum(states.values()), "point")
+        return f"{states.get('finished', 0)} of {all_} finished" if states else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """The end of a run, and whether its server node holds the results within reach."""
+    """The end of a run; if its server node is out of reach, also what was heard of it."""
 
     status: wire.RunStatus
-    within_reach: bool = True
+    heard: Heard | None = None
 
 
 def follow(
@@ -254,8 +258,14 @@ def follow(
         argv = ("sh", "-c", f"{queue_line} && exec {shlex.join(argv)}")
     with Bringing(ctx, cluster) as bringing:
         follower = _Follower(ctx, cluster, record.id, in_line, bringing.stored)
-        if ended := _ended_away(follower, record, argv):
-            return Followed(ended, within_reach=False)
+        try:
+            if ended := _ended_away(follower, record, argv):
+                return Followed(ended, follower.kept)
+        except Unreachable as error:
+            keep_heard(ctx, cluster, record, follower.kept, wire.RunStatus())
+            gone = f"if {cluster.server.name} is gone for good: {way_on(ctx, cluster, record)}"
+            error.next_step = f"{error.next_step}; {gone}"
+            raise
     assert follower.status
     status = at_limit(ctx.store.cluster(cluster.name) or cluster, follower.status, time.time())
     if status.outcome == wire.Outcome.POWERED_OFF and follower.progress:
@@ -277,7 +287,8 @@ def _ended_away(follower: _Follower, record: RunRecord, argv: tuple[str, ...]) -
             if follower.heard > heard:
                 outage = Outage(ctx, cluster, record)
             if ended := outage.next(error, follower.progress):
-                return ended
+                known = follower.status or wire.StateLine()
+                return replace(ended, attempt=known.attempt, started_s=known.started_s, nodes=known.nodes)
         else:
             if not follower.ended:
                 with understood(cluster, cluster.server.name):
@@ -289,7 +300,7 @@ def _ended_away(follower: _Follower, record: RunRecord, argv: tuple[str, ...]) -
 
 
 def _refused(ctx: Context, record: RunRecord, result: CommandResult) -> Locked | InputError | EngineError:
-    again = f"rain-deploy run -c {record.cluster} {shlex.join((record.script, *record.args))}"
+    again = run_again(record)
     if result.exit_status == wire.BUSY:
         message = f"run {record.id} was not started: {result.complaint}"
         return Locked(message, next_step=f"to wait for the others: {again}")

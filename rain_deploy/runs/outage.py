@@ -53,10 +53,12 @@ class Outage:
         """Return how the run ended if its machine is off or gone, which is recorded."""
         ctx, cluster = self.ctx, self.ctx.store.cluster(self.cluster.name) or self.cluster  # its limit of now
         account = account_of(ctx, cluster) if cluster.bill else None
-        why = why_over(cluster, account, time.time())
+        why, server = why_over(cluster, account, time.time()), cluster.server.name
+        if ctx.provider_for(cluster.provider).ended(cluster, server):
+            why = f"{server} is gone: none of its processes is left"
         if not why:
             return None
-        there = account and cluster.server.name in account.machines(cluster)
+        there = account and server in account.machines(cluster)
         outcome = wire.Outcome.POWERED_OFF if there or (account and account.silent) else wire.Outcome.LOST
         message = "; ".join(filter(None, (why, progress)))
         status = wire.RunStatus(state=RunState.FINISHED, outcome=outcome, message=message)

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import os
+import re
+import shutil
+import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -10,14 +17,17 @@ import pytest
 from rain_deploy.node.journal.store import Journal
 from rain_deploy.results.journals import copies
 from rain_deploy.runs.journal import WINDOW_S
-from tests.local.command_line import CommandLine, LocalCluster
+from tests.local.command_line import PROGRAM, CommandLine, LocalCluster
 from tests.local.conftest import MakeCluster
+from tests.support.results import verify
 from tests.support.waiting import wait_for
 
 POINTS = 8
 AT_ONCE = 5
 """So many points end at once; the others wait for the file ``go``."""
 ROOM_S = 5.0
+DEADLINE_S = 60.0
+"""From the loss of the server's node to the end of the command."""
 SWEEP = f"""\
 import itertools, os, sys, time
 from rain.client import Client, remote
@@ -63,6 +73,15 @@ def executed(place: Path) -> list[int]:
     return sorted(int(path.read_text()) for path in place.glob("turn-*"))
 
 
+def kill_node(cluster: LocalCluster, node: int) -> None:
+    """End all processes of a node, its SSH server first, so that nothing starts another."""
+    ssh = cluster.processes(node, "ssh")
+    for pid in (*ssh, *(pid for pid in cluster.processes(node) if pid not in ssh)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not cluster.processes(node))
+
+
 def results_here(line: CommandLine) -> int:
     """So many results are in the copies of this home, whole."""
     count = 0
@@ -85,3 +104,35 @@ def test_results_are_here_while_the_run_goes_on(cluster: LocalCluster, place: Pa
     assert (told.exit_code, ARRAY in told.stdout) == (0, True), told
     assert results_here(cluster.line) == POINTS
     assert executed(place) == list(range(POINTS))
+
+
+@pytest.mark.slow
+def test_the_loss_of_the_servers_node_costs_no_finished_point(cluster: LocalCluster, place: Path) -> None:
+    run = cluster.start("run", "--env", "UNUSED=x y", "sweep.py", str(place))
+    wait_for(lambda: results_here(cluster.line) == AT_ONCE, 60, lambda: f"{run.stdout} {run.stderr}")
+    finished = sorted(int(x) for x in re.findall(r"^square x=(\d+): .*finished", run.stderr, re.MULTILINE))
+    kill_node(cluster, 1)
+    shutil.rmtree(cluster.directory / "journal")  # and what was on its disk
+    told = run.ended(DEADLINE_S)
+    assert told.exit_code == 40, told
+    assert (
+        f"node-1 is gone: none of its processes is left; {AT_ONCE} of {POINTS} points finished" in told.stderr
+    )
+    (results,) = (place / "results").iterdir()
+    with (results / "points.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["state"] == "finished"]
+    assert sorted((int(row["x"]), int(row["value"])) for row in rows) == [(x, x * x) for x in finished]
+    assert verify(results) == ("it was pulled before the run had ended",)
+    ran = executed(place)
+    (place / "go").touch()
+    environ = {**os.environ, "RAIN_DEPLOY_HOME": str(cluster.line.home), "UNUSED": "x y"}
+    environ["PATH"] = f"{PROGRAM.parent}:{environ['PATH']}"
+    next_step = re.search(r"^next: (.*)$", told.stderr, re.MULTILINE)
+    assert next_step, told
+    typed = next_step[1].replace("UNUSED=…", "UNUSED")
+    after = subprocess.run(
+        ["sh", "-c", typed], cwd=place, env=environ, capture_output=True, check=False, timeout=120, text=True
+    )
+    assert (after.returncode, ARRAY in after.stdout) == (0, True), f"{typed}: {after}"
+    assert sorted(set(executed(place))) == list(range(POINTS))
+    assert all(executed(place).count(x) == 1 for x in finished), (ran, executed(place))

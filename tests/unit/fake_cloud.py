@@ -150,6 +150,10 @@ class FakeCloud:
     def list(self, owner: str) -> tuple[Resource, ...]:
         return tuple(found for found in self.survey() if found.owner == owner_tag(owner))
 
+    def ended(self, cluster: Cluster, name: str) -> bool:
+        del cluster, name
+        return False
+
     def start(self, ref: Resource) -> None:
         self._asked("start", ref.ref)
         self.held[ref.kind, ref.ref] = replace(self.held[ref.kind, ref.ref], state="running")

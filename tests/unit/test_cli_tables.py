@@ -154,7 +154,7 @@ def test_one_is_singular(number: int, noun: str, shown: str) -> None:
     [
         ("powered off", "default", 'not pulled yet; "rain-deploy pull 12" puts them into /somewhere'),
         ("powered off", "mine", 'not pulled yet; "rain-deploy pull 12 -c mine" puts them into /somewhere'),
-        ("lost", "default", "not pulled"),  # their machine is gone
+        ("lost", "default", "not pulled; what was seen of them: /somewhere"),  # their machine is gone
     ],
 )
 def test_results_that_are_not_pulled_name_the_command_that_pulls_them(

@@ -34,7 +34,6 @@ from rain_deploy.errors import (
 from rain_deploy.fleet.fanout import SshExecutor
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.parts.machine import THEN_OFF_S
-from rain_deploy.providers.base import Provider
 from rain_deploy.providers.hosts.provider import HostsProvider
 from rain_deploy.runs.finish import RunResult, all_off_s
 from rain_deploy.runs.follow import follow
@@ -128,9 +127,6 @@ def world(tmp_path: Path) -> World:
 
 
 def world_at(tmp_path: Path) -> World:
-    def no_provider(_name: str) -> Provider:
-        raise NotImplementedError
-
     (tmp_path / "s.py").write_text("print(1)\n")
     node, seen = ServerNode(), list[Event]()
     store = Store(tmp_path / "home")
@@ -141,7 +137,7 @@ def world_at(tmp_path: Path) -> World:
         store,
         node,
         node,
-        no_provider,
+        lambda _: HostsProvider(user_home=tmp_path),
         seen.append,
         lambda _: True,
         tmp_path,
@@ -367,7 +363,7 @@ def test_a_silent_run_survives_a_lost_connection_every_hour(world: World) -> Non
         clock.now_s += 3600
 
     followed = follow(replace(world.ctx, clock=clock, pause=hour), CLUSTER, RUN)
-    assert (followed.status.state, followed.within_reach) == (RunState.FINISHED, True)
+    assert (followed.status.state, followed.heard is None) == (RunState.FINISHED, True)
 
 
 def test_a_node_that_does_not_come_back_is_given_up(world: World) -> None:

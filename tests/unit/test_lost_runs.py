@@ -150,7 +150,9 @@ def test_a_machine_that_is_gone_has_lost_the_run(case: Case) -> None:
     problem = case.followed().problem
     assert isinstance(problem, EngineError)
     assert problem.message == "run r1: the machine of node-1 is gone; 1 of 3 points finished"
-    assert str(problem.next_step).endswith(": rain-deploy up -c one")
+    assert problem.next_step == "rain-deploy up -c one && rain-deploy run -c one s.py"
+    assert f"kept here: 3 points of run r1, in {case.record.out}" in case.world.told
+    assert (case.record.out / "points.csv").read_text().count("finished") == 1
     assert case.views() == {("finished", "lost")}
 
 
@@ -173,6 +175,9 @@ def test_while_nothing_says_that_it_ended_the_connection_is_tried_again(case: Ca
         case.followed()
     assert case.now_s == pytest.approx(1000 + RECONNECT_S, abs=10)
     assert caught.value.still_running == "run r1, unless node-1 was ended"
+    gone = "; if node-1 is gone for good: rain-deploy up -c one && rain-deploy run -c one s.py"
+    assert str(caught.value.next_step).endswith(gone)
+    assert (case.record.out / "points.csv").exists()
     asked = case.world.cloud.calls.count(("survey", ""))
     assert 2 < asked <= RECONNECT_S / 5 + 2  # the account is not asked at every try
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from rain_deploy.options.table import Group
 
 if TYPE_CHECKING:
     from rain_deploy.core.spec import RunSpec
+    from rain_deploy.options.spec import Settings
     from rain_deploy.runs.finish import RunResult
     from rain_deploy.runs.left import Pulled
     from rain_deploy.runs.states import RunLine
@@ -37,7 +39,11 @@ def run_text(result: RunResult) -> text.Text:
         head, pull = f"run {result.run}: {result.outcome}", f"rain-deploy pull {text.short(result.run)}"
         pull += text.cluster_flag(result.cluster)
         results = f'results: not pulled yet; "{pull}" puts them into {text.near(result.results_dir)}'
-        return [head, "results: not pulled" if result.outcome == "lost" else results, *ends]
+        if result.outcome == "lost":
+            results = "results: not pulled"
+            if result.points:
+                results += f"; what was seen of them: {text.near(result.results_dir)}"
+        return [head, results, *ends]
     states = ", ".join(f"{number} {state}" for state, number in result.point_states.items())
     each = f" ({states})" if len(result.point_states) > 1 else ""
     if result.cached_points:
@@ -87,7 +93,18 @@ def run_spec(session: Session, script: Path, args: tuple[str, ...]) -> RunSpec:
     if session.app.has_input():
         advice = "write it to a file, and name that file as an argument of the script"
         session.say(f"what is piped to {session.verb} is not sent to the script: {advice}", warning=True)
-    return spec.run_spec(path, args, spec.merged(session.flags, session.toml))
+    found = spec.run_spec(path, args, spec.merged(session.flags, session.toml))
+    return replace(found, again=tuple(_again(session.flags, session.app.environ)))
+
+
+def _again(flags: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the flags without which another run would not be the same; values may be secrets."""
+    for path in flags.get("files", ()):
+        yield from ("--files", str(path))
+    for name, value in flags.get("env", ()):
+        yield from ("--env", name if environ.get(name) == value else f"{name}=…")
+    yield from ("--fail-fast",) if flags.get("fail_fast") else ()
+    yield from ("--no-companion",) if flags.get("companion") is False else ()
 
 
 @verb(

@@ -267,6 +267,10 @@ class ExoscaleProvider:
         tag = owner_tag(owner or self._owner)
         return tuple(found for found in self.survey() if found.owner == tag)
 
+    def ended(self, cluster: Cluster, name: str) -> bool:
+        del cluster, name
+        return False
+
     def start(self, ref: Resource) -> None:
         if ref.kind == INSTANCE:
             self._instances.start(ref)

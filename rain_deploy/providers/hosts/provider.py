@@ -109,6 +109,10 @@ class HostsProvider:
         del owner
         return ()
 
+    def ended(self, cluster: Cluster, name: str) -> bool:
+        del cluster, name
+        return False
+
     def start(self, ref: Resource) -> None:
         """Do nothing: the user starts the machine."""
 

@@ -20,6 +20,7 @@ from rain_deploy.providers.local.server import (
     LocalServer,
     end_processes,
     existing,
+    pids_of,
     remove_tree,
     user_name,
 )
@@ -108,6 +109,9 @@ class LocalProvider:
         """Return the nodes of this home that have a directory or a living process; a home has one owner."""
         del owner
         return tuple(self._resource(LocalServer(self._root, *node)) for node in existing(self._root))
+
+    def ended(self, cluster: Cluster, name: str) -> bool:
+        return not pids_of(LocalServer(self._root, cluster.id, node_index(name)).node)
 
     def start(self, ref: Resource) -> None:
         self.create(Intent(ref.cluster_id, "", KIND, ref.name))

@@ -1,0 +1,85 @@
+"""What was heard of a run while it was followed: its results, if nothing else of it can be had."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from rain_deploy.core.run import RunRecord
+from rain_deploy.node.wire import PointRow, RunState, RunStatus, to_json
+from rain_deploy.results.manifest import read_manifest
+from rain_deploy.results.names import decode_name
+from rain_deploy.results.partial import Tell, partial_directory
+from rain_deploy.results.points import Table, count_states
+from rain_deploy.results.pull import ROWS, STATE, PulledRun, check_target, landed, written
+from rain_deploy.results.unpack import PulledFile, Unpacked
+
+MOST_BYTES = 8_000_000  # of a stream
+_OURS = frozenset({"stdout.log", "stderr.log", ROWS, "points.csv", "points.json"})
+
+
+class Heard:
+    """The newest row of each task, and the beginning of what the script printed."""
+
+    def __init__(self) -> None:
+        self._table = Table()
+        self._streams = {"stdout": bytearray(), "stderr": bytearray()}
+
+    def point(self, row: PointRow) -> None:
+        """Take the next row."""
+        self._table.add((row,))
+
+    def printed(self, stream: str, data: bytes, *, again: bool) -> None:
+        """Take the next output of the script; ``again``: the stream starts again."""
+        kept = self._streams[stream]
+        if again:
+            kept.clear()
+        kept += data[: max(0, MOST_BYTES - len(kept))]
+
+    @property
+    def points(self) -> dict[str, int]:
+        """Return how many points are in each state."""
+        return count_states(self._table.rows())
+
+    def land(self, run: RunRecord, status: RunStatus, tell: Tell) -> PulledRun:
+        """Put it into ``out`` of the run, beside what an earlier pull brought.
+
+        Raises InputError (``out`` holds other files), Locked, OSError.
+        """
+        check_target(run.out, run.id)
+        with partial_directory(run.out, tell) as partial:
+            files = list(_kept(run.out, partial))
+            for name, kept in self._streams.items():
+                files.append(written(partial / f"{name}.log", kept))
+            rows = (json.dumps(to_json(row)) + "\n" for row in self._table.rows(all_=True))
+            files.append(written(partial / ROWS, "".join(rows).encode()))
+            incomplete = replace(status, state=RunState.RUNNING)
+            (partial / STATE).write_text(json.dumps(to_json(incomplete)), "utf-8")
+            links = dict(_links(run.out, partial))
+            return landed(run, Unpacked(tuple(files), links, {}), partial, "")
+
+
+def _kept(out: Path, partial: Path) -> Iterator[PulledFile]:
+    """Keep in ``partial`` too what an earlier pull brought, and yield it."""
+    for entry in (read_manifest(out) or {}).get("files", ()):
+        name = decode_name(entry["path"])
+        if name not in _OURS and _linked(out / name, partial / name):
+            origin = decode_name(entry.get("name_on_node", ""))
+            yield PulledFile(name, entry["size_bytes"], entry["sha256"], origin)
+
+
+def _links(out: Path, partial: Path) -> Iterator[tuple[str, str]]:
+    for entry in (read_manifest(out) or {}).get("links", ()):
+        name = decode_name(entry["path"])
+        if _linked(out / name, partial / name):
+            yield name, decode_name(entry["target"])
+
+
+def _linked(there: Path, here: Path) -> bool:
+    try:
+        here.parent.mkdir(parents=True, exist_ok=True)
+        os.link(there, here, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
