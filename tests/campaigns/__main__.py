@@ -9,13 +9,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.campaigns import crash_points, kills, sequences, soak
+from tests.campaigns import crash_points, kills, sequences, soak, trainings
 
 CAMPAIGNS = {
     "crash-points": (crash_points.play, 1),
     "kills": (kills.play, 40),
     "sequences": (sequences.play, 60),
     "soak": (soak.play, 200),
+    "trainings": (trainings.play, 2),
 }
 """By name, with the rounds of one that names none: five to ten minutes on two cores."""
 
