@@ -44,7 +44,7 @@ def output_of(body: bytes, content_type: str, data_type: str = "blob") -> Output
 
 def ask(values: Values, result: Any, timeout_s: float = DEADLINE_S) -> Value:
     body = pickle.dumps(result)
-    return values.value_of(output_of(body, "pickle"), body, timeout_s)
+    return values.of([(output_of(body, "pickle"), body)], timeout_s)[0]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ BODIES: dict[str, tuple[str, bytes, Value]] = {
 @pytest.mark.parametrize("what", BODIES)
 def test_what_a_task_returned_has_this_value(values: Values, what: str) -> None:
     content_type, body, value = BODIES[what]
-    assert values.value_of(output_of(body, content_type), body, DEADLINE_S) == value
+    assert values.of([(output_of(body, content_type), body)], DEADLINE_S)[0] == value
 
 
 def test_no_number_is_a_number_too(values: Values) -> None:
@@ -101,20 +101,20 @@ def test_an_instance_of_a_class_of_the_script_has_the_value_that_it_is(values: V
     exec(source, scope)  # noqa: S102 - as a script is run
     body = cloudpickle.dumps(scope["result"])
     assert b"_make_skeleton_class" in body
-    assert values.value_of(output_of(body, "cloudpickle"), body, DEADLINE_S).values == {"acc": 0.5}
+    assert values.of([(output_of(body, "cloudpickle"), body)], DEADLINE_S)[0].values == {"acc": 0.5}
 
 
 def test_directories_and_large_results_are_data(values: Values) -> None:
     body = json.dumps({"acc": 0.5, "more": "x" * MOST_BYTES}).encode()
-    assert values.value_of(output_of(body, "json"), body) == NOTHING
-    assert values.value_of(output_of(b"1", "text", "dir"), b"1") == NOTHING
+    assert values.of([(output_of(body, "json"), body)])[0] == NOTHING
+    assert values.of([(output_of(b"1", "text", "dir"), b"1")])[0] == NOTHING
 
 
 def test_modules_that_a_result_needs_are_not_imported(values: Values) -> None:
     """They may take long, as TensorFlow does, and those of the user do anything."""
     body = b"cpytest\nmark\n."
     assert pickle.loads(body) is pytest.mark  # noqa: S301 - it is ours
-    assert values.value_of(output_of(body, "pickle"), body, DEADLINE_S) == NOTHING
+    assert values.of([(output_of(body, "pickle"), body)], DEADLINE_S)[0] == NOTHING
     assert ask(values, Calls(eval, "'pytest' in __import__('sys').modules")) == Value(value=False)
 
 
@@ -123,6 +123,40 @@ def test_one_child_loads_many_values(values: Values) -> None:
     assert len(pids) == 1
     assert os.getpid() not in pids
 
+
+def results_of(*results: Any) -> list[tuple[Output, bytes]]:
+    bodies = [pickle.dumps(result) for result in results]
+    return [(output_of(body, "pickle"), body) for body in bodies]
+
+
+def test_a_result_that_kills_the_child_costs_no_other_its_value(values: Values) -> None:
+    killing, large = Calls(eval, "__import__('os').kill(__import__('os').getpid(), 9)"), "x" * MOST_BYTES
+    results = results_of(*range(300), killing, large, *range(300))
+    assert [one.value for one in values.of(results, DEADLINE_S)] == [*range(300), None, None, *range(300)]
+
+
+def test_all_questions_are_sent_before_an_answer_is_awaited(tmp_path: Path) -> None:
+    program = tmp_path / "patient.py"
+    program.write_text(PATIENT)
+    values = Values(program)
+    found = values.of([(output_of(b"1", "text"), b"1")] * 100, 1.0)
+    assert [one.value for one in found] == [100] * 100, "how many were there at the first answer"
+    values.close()
+
+
+PATIENT = """
+import json, socket
+channel = socket.socket(fileno=0)
+def answer(numbers):
+    for number in numbers:
+        channel.sendall(b'{"number": %d, "note": {"value": %d}}\\n' % (number, len(numbers)))
+channel.recv(1 << 16)  # of the start
+answer([1])
+lines = b""
+while lines.count(b"\\n") < 100:
+    lines += channel.recv(1 << 16)
+answer(range(2, 102))
+"""
 
 BAD = {
     "kills itself": Calls(exec, "import os; os.kill(os.getpid(), 9)"),
@@ -186,7 +220,7 @@ def test_a_child_that_somebody_stopped_or_killed_is_replaced() -> None:
     body = pickle.dumps("x" * (MOST_BYTES - 100))
     started = time.monotonic()
     for _ in range(5):
-        assert values.value_of(output_of(body, "pickle"), body, 0.5) == NOTHING
+        assert values.of([(output_of(body, "pickle"), body)], 0.5)[0] == NOTHING
     assert time.monotonic() - started < 0.5 + ROOM_S
     second = ask(values, Calls(os.getpid)).value
     assert isinstance(second, int)
@@ -199,6 +233,14 @@ def test_a_child_that_somebody_stopped_or_killed_is_replaced() -> None:
 
 def test_without_a_program_there_are_no_values(tmp_path: Path) -> None:
     assert ask(Values(tmp_path / "none.py"), 1) == NOTHING
+
+
+def test_a_program_that_does_not_start_is_started_only_some_times(tmp_path: Path) -> None:
+    program = tmp_path / "broken.py"
+    program.write_text(f"open({str(tmp_path / 'starts')!r}, 'a').write('x'); raise SystemExit(1)")
+    values = Values(program)
+    assert values.of([(output_of(b"1", "text"), b"1")] * 50) == [NOTHING] * 50
+    assert len((tmp_path / "starts").read_text()) == 3
 
 
 def test_results_that_cannot_be_loaded_use_up_the_patience() -> None:

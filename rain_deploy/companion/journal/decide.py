@@ -11,8 +11,8 @@ class Stored:
     """An output whose content is in the journal."""
 
     def __init__(self, found: dict[str, Any], number: int) -> None:
-        self.info = found["record"]["outputs"][number]["info"]
-        self._place = found["places"][number]
+        self._place = found["outputs"][number]
+        self.info = self._place["info"]
 
     @property
     def size_bytes(self) -> int:
@@ -37,7 +37,7 @@ def decided(
     hits = {
         task.id: found[keys[task.id]]
         for task in tasks
-        if keys.get(task.id) in found and len(found[keys[task.id]]["places"]) == len(task.outputs)
+        if keys.get(task.id) in found and len(found[keys[task.id]]["outputs"]) == len(task.outputs)
     }
     while large := _too_large(tasks, hits):
         for name in large:
@@ -65,5 +65,5 @@ def _too_large(tasks: list[Any], hits: dict[Any, dict[str, Any]]) -> set[Any]:
     return {
         name
         for name in needed & hits.keys()
-        if any(place["size_bytes"] > LARGEST_SENT_BYTES for place in hits[name]["places"])
+        if any(place["size_bytes"] > LARGEST_SENT_BYTES for place in hits[name]["outputs"])
     }

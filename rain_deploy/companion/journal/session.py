@@ -296,7 +296,7 @@ class Journal:
         self._held.release(each.id for each in (*tasks, *objects))
         for task in tasks:
             if found := self._hits.get(task.id):
-                task._info = self._rain.client.TaskInfo._from_json(found["record"]["info"])
+                task._info = self._rain.client.TaskInfo._from_json(found["info"])
         for each in objects:
             if stored := self._stored.get(each.id):
                 each._info = self._rain.client.ObjectInfo._from_json(stored.info)

@@ -8,7 +8,7 @@ an object that a client uploaded.  So states are asked for, and only outputs of 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from ..files import Json
 
@@ -23,6 +23,10 @@ LARGEST_BYTES = 1 << 30
 
 class EngineLost(Exception):  # noqa: N818 - a fact about Rain's server
     """The connection to Rain's server is gone."""
+
+
+class Refused(Exception):  # noqa: N818 - a fact about one request
+    """Rain's server does not know the session, task or object of a request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,47 +81,63 @@ class Ended:
     error: str = ""
     hard: bool = False  # its session has failed with it, so Rain has forgotten all of its tasks
 
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(one.data) for one in (*self.contents, self.home) if one)
+
+    @property
+    def warnings(self) -> list[str]:
+        return [str(text) for text in self.ours.get("warnings", ())]
+
 
 class Engine:
     """Rain's server, as a second client sees it."""
 
-    def __init__(self, address: str, port: str) -> None:
+    def __init__(self, service: Any) -> None:
+        """``service`` is that of a client of Rain."""
+        self._service = service
+        self.requests = 0
+        """How many were sent."""
+
+    @classmethod
+    def at(cls, address: str, port: int) -> Self:
+        """Connect to a server.  Raises EngineLost."""
         import rain.client  # noqa: PLC0415 - takes 0.2 s
-        from rain.common.ids import ID, id_from_capnp, id_to_capnp  # noqa: PLC0415
 
-        self._id, self._read_id, self._write_id = ID, id_from_capnp, id_to_capnp
-        self._service = rain.client.Client(address, int(port))._service  # noqa: SLF001 - its client waits
+        try:
+            return cls(rain.client.Client(address, port)._service)  # noqa: SLF001 - its client waits
+        except Exception as error:  # as for ``_answer``
+            raise EngineLost(str(error)) from error
 
-    def ended(self, tasks: Iterable[Watched]) -> Iterator[list[Ended]]:
-        """Yield batches of the tasks that have ended.  Raises EngineLost."""
-        by_session: dict[int, list[Watched]] = {}
-        for task in tasks:
-            by_session.setdefault(task.session, []).append(task)
-        for mine in by_session.values():
-            for start in range(0, len(mine), TASKS_PER_QUESTION):
-                found = list(self._states(mine[start : start + TASKS_PER_QUESTION]))
-                for first in range(0, len(found), AT_ONCE):
-                    yield self._with_contents(found[first : first + AT_ONCE])
-                if any(one.hard for one in found):
-                    break
+    def ended(self, tasks: Sequence[Watched]) -> Iterator[list[Ended]]:
+        """Yield batches of those tasks of a session that have ended.  Raises EngineLost, Refused."""
+        for start in range(0, len(tasks), TASKS_PER_QUESTION):
+            found = list(self._states(tasks[start : start + TASKS_PER_QUESTION]))
+            for first in range(0, len(found), AT_ONCE):
+                yield self._with_contents(found[first : first + AT_ONCE])
+            if any(one.hard for one in found):
+                break
 
     def _states(self, tasks: Sequence[Watched]) -> Iterator[Ended]:
         request = self._service.getState_request()
         request.init("taskIds", len(tasks))
         for place, task in enumerate(tasks):
-            self._write_id(self._id(*task.id), request.taskIds[place])
-        answer = _answer(request.send())
+            _name(request.taskIds[place], *task.id)
+        answer = self._sent(request)
         if answer.state.which() == "error":
-            failed = self._read_id(answer.state.error.task)
+            failed = answer.state.error.task
             for task in tasks:
-                if task.id == tuple(failed):
+                if task.id == (failed.sessionId, failed.id):
                     yield Ended(task, {}, error=answer.state.error.message, hard=True)
             return
         for task, state in zip(tasks, answer.tasks, strict=True):
-            info = json.loads(state.info)
+            if '"duration"' not in (text := state.info):
+                continue  # this is quicker than to read them all
+            info = json.loads(text)
             if info.get("duration") is not None:  # Rain leaves the state itself empty
                 ours = info.get("user", {}).pop(OURS, {})
-                yield Ended(task, info, ours, error=ours.get("failed", ""))
+                ours = ours if isinstance(ours, dict) else {}  # a task may call something of its own so
+                yield Ended(task, info, ours, error=str(ours.get("failed", "")))
 
     def _with_contents(self, batch: list[Ended]) -> list[Ended]:
         """Fetch the outputs of tasks: all are asked for before the first answer is awaited."""
@@ -145,22 +165,26 @@ class Engine:
         return finish
 
     def _content(self, first: Any, session: int, number: int) -> Content | None:
-        answer = _answer(first)
-        if answer.status.which() == "error" or answer.transportSize > LARGEST_BYTES:
-            return None
-        parts, size_bytes = [answer.data], len(answer.data)
-        while size_bytes < answer.transportSize:
-            more = _answer(self._fetch(session, number, size_bytes, CHUNK_BYTES, info=False))
-            if more.status.which() == "error" or not more.data:
+        try:
+            answer = _answer(first)
+            if answer.status.which() == "error" or answer.transportSize > LARGEST_BYTES:
                 return None
-            parts.append(more.data)
-            size_bytes += len(more.data)
+            parts, size_bytes = [answer.data], len(answer.data)
+            while size_bytes < answer.transportSize:
+                more = _answer(self._fetch(session, number, size_bytes, CHUNK_BYTES, info=False))
+                if more.status.which() == "error" or not more.data:
+                    return None
+                parts.append(more.data)
+                size_bytes += len(more.data)
+        except Refused:  # it is gone: the script does not need it any more, and was quicker
+            return None
         return Content(b"".join(parts), json.loads(answer.info))
 
     def _fetch(self, session: int, number: int, offset: int, size_bytes: int, *, info: bool) -> Any:
         request = self._service.fetch_request()
-        self._write_id(self._id(session, number), request.id)
+        _name(request.id, session, number)
         request.offset, request.size, request.includeInfo = offset, size_bytes, info
+        self.requests += 1
         return request.send()
 
     def unkeep(self, objects: Iterable[tuple[int, int]]) -> None:
@@ -171,13 +195,28 @@ class Engine:
         request = self._service.unkeep_request()
         request.init("objectIds", len(objects))
         for place, (session, number) in enumerate(objects):
-            self._write_id(self._id(session, number), request.objectIds[place])
-        _answer(request.send())  # an error names an object that is gone already
+            _name(request.objectIds[place], session, number)
+        try:
+            self._sent(request)
+        except Refused:  # because of an object that is gone already
+            if len(objects) > 1:
+                for one in objects:
+                    self.unkeep([one])
+
+    def _sent(self, request: Any) -> Any:
+        self.requests += 1
+        return _answer(request.send())
+
+
+def _name(place: Any, session: int, number: int) -> None:
+    """Write an id into a request."""
+    place.sessionId, place.id = session, number
 
 
 def _answer(promise: Any) -> Any:
-    """Return Rain's answer.  Raises EngineLost; any other fault of a request is an empty error."""
+    """Return Rain's answer.  Raises EngineLost, Refused."""
     try:
         return promise.wait()
     except Exception as error:  # of pycapnp, whose classes differ between versions
-        raise EngineLost(str(error)) from error
+        lost = isinstance(error, OSError) or getattr(error, "type", "") == "DISCONNECTED"
+        raise (EngineLost if lost else Refused)(str(error)) from error

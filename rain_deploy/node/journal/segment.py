@@ -12,6 +12,8 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
@@ -20,6 +22,7 @@ from ..wire import Parameter, WireError, parse, read, to_json
 Json = dict[str, Any]
 MAGIC = b"rain-deploy journal 1\n"
 _LEAD = struct.Struct(">I32s")  # length and SHA-256 of the header
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +113,36 @@ def read_body(place: Place) -> bytes | None:
 
 def read_record(entry: Entry) -> tuple[Record, tuple[Place, ...]] | None:
     """Return a record and the places of its bodies; None if it is damaged or its segment is gone."""
-    try:
-        with entry.file.open("rb") as file:
-            header = _header(file, entry)
-            record = read(Record, header) if header is not None else None
-    except (OSError, WireError):
-        return None
-    return (record, tuple(_places(entry, record))) if record else None
+    return next(((record, places) for _, record, places in read_records([entry])), None)
+
+
+def read_records(
+    entries: Iterable[Entry], *, whole: bool = False
+) -> Iterator[tuple[Entry, Record, tuple[Place, ...]]]:
+    """Yield records and the places of their bodies, without those that are damaged or gone.
+
+    ``whole``: also without those that have a damaged body.  Each segment is opened once.
+    """
+    in_order = sorted(entries, key=lambda entry: (entry.file.name, entry.offset))
+    for path, mine in groupby(in_order, key=attrgetter("file")):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            for entry in mine:
+                with contextlib.suppress(WireError):
+                    if (header := _header(file, entry)) is None:
+                        continue
+                    record = read(Record, header)
+                    places = tuple(_places(entry, record))
+                    if not whole or all(_is_intact(file, place) for place in places):
+                        yield entry, record, places
+
+
+def _is_intact(file: BinaryIO, place: Place) -> bool:
+    file.seek(place.offset)
+    digest, left = hashlib.sha256(), place.size_bytes
+    while left and (piece := file.read(min(left, _PIECE_BYTES))):
+        digest.update(piece)
+        left -= len(piece)
+    return digest.hexdigest() == place.sha256
 
 
 def _header(file: BinaryIO, entry: Entry) -> bytes | None:

@@ -24,6 +24,7 @@ from .segment import (
     encoded,
     read_body,
     read_record,
+    read_records,
     scan,
     write_segment,
 )
@@ -129,10 +130,17 @@ class Journal:
             else:  # the same twice: of a merge that was killed
                 self._deaths.setdefault(entry.key, {})[entry.digest] = entry
 
-    def results(self, keys: Iterable[str]) -> dict[str, tuple[Record, tuple[Place, ...]]]:
-        """Return the newest result of each key that has one."""
-        found = ((key, read_record(self._results[key])) for key in keys if key in self._results)
-        return {key: stored for key, stored in found if stored}
+    def results(
+        self, keys: Iterable[str], *, whole: bool = False
+    ) -> dict[str, tuple[Record, tuple[Place, ...]]]:
+        """Return the newest result of each key that has one; ``whole`` forgets those with a damaged body."""
+        wanted = {key: self._results[key] for key in keys if key in self._results}
+        found = read_records(wanted.values(), whole=whole)
+        stored = {entry.key: (record, places) for entry, record, places in found}
+        if whole:
+            for key in wanted.keys() - stored.keys():
+                self.drop(key)
+        return stored
 
     def named(self, name: str, most: int) -> list[Record]:
         """Return the newest results of tasks with this name, at most so many."""
@@ -147,13 +155,13 @@ class Journal:
 
     def failures(self, keys: Iterable[str]) -> dict[str, Record]:
         """Return the newest failure of each key that failed after its last result."""
-        found = ((key, read_record(self._failures[key])) for key in keys if key in self._failures)
-        return {key: stored[0] for key, stored in found if stored}
+        wanted = [self._failures[key] for key in keys if key in self._failures]
+        return {entry.key: record for entry, record, _ in read_records(wanted)}
 
     def deaths(self, key: str, run: str) -> tuple[Record, ...]:
         """Return the records of a run's tasks of that key whose process died, after the key's last result."""
-        found = map(read_record, self._deaths.get(key, {}).values())
-        return tuple(stored[0] for stored in found if stored and stored[0].run == run)
+        found = read_records(self._deaths.get(key, {}).values())
+        return tuple(record for _, record, _ in found if record.run == run)
 
     def drop(self, key: str) -> None:
         """Forget a key, because a body turned out to be damaged; its record stays on disk."""

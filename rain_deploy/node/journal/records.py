@@ -1,0 +1,101 @@
+"""What is kept and noted of a task that has ended."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..points.notes import EXECUTOR_LOST, TaskEnd
+from .engine import Ended
+from .segment import Output, Record
+from .values import Value
+
+HOME = "home"  # data type of the output with what a task printed and wrote
+Stored = list[tuple[Output, bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What the records of an attempt have in common."""
+
+    run: str
+    attempt: int
+    epoch: int
+    sweep: dict[str, str]
+    """Parts of keys that all of its tasks share."""
+    node_name: Callable[[str], str]
+
+    def record(self, one: Ended, stored: Stored, value: Value) -> Record:
+        """Return the record of a task that has ended."""
+        task, info = one.task, one.info
+        started_s, duration_s = _epoch_s(info.get("start_time")), info.get("duration")
+        both = started_s is not None and duration_s is not None
+        return Record(
+            key=task.key,
+            kind=_kind(one),
+            name=task.name,
+            task_type=task.task_type,
+            run=self.run,
+            attempt=self.attempt,
+            epoch=self.epoch,
+            node=self.node_name(info["governor"]) if info.get("governor") else "",
+            started_s=started_s,
+            duration_s=duration_s,
+            ended_s=(started_s or 0.0) + (duration_s or 0.0) if both else None,
+            info=info,
+            outputs=tuple(output for output, _ in stored),
+            message=one.error,
+            value=value.value,
+            values=value.values,
+            parts={**task.parts, **self.sweep} if task.key else {},
+        )
+
+
+def stored_of(one: Ended) -> Stored:
+    """Return the outputs of a task, and its home if there is one; nothing unless all were fetched."""
+    stored = []
+    for about, content in zip(one.task.outputs, one.contents, strict=False):
+        if content is None:
+            return []
+        content_type = content.info.get("content_type") or about.content_type
+        kinds = {"data_type": about.data_type, "content_type": content_type}
+        stored.append((Output.of(content.data, info=content.info, **kinds), content.data))
+    if one.home and stored:
+        home = Output.of(one.home.data, info={}, data_type=HOME, content_type="")
+        stored.append((home, one.home.data))
+    return stored
+
+
+def end_of(record: Record, *, session: int, task: int, hit: bool = False, hard: bool = False) -> TaskEnd:
+    """Return the note of an end that is in the journal."""
+    return TaskEnd(
+        session=session,
+        task=task,
+        state="finished" if record.kind == "result" else "failed",
+        started_s=record.started_s,
+        ended_s=record.ended_s,
+        duration_s=record.duration_s,
+        node=record.node,
+        message=record.message,
+        value=record.value,
+        values=record.values,
+        hit=hit,
+        hard=hard,
+    )
+
+
+def plain_end(one: Ended) -> TaskEnd:
+    """Return the note of an end that nothing more can be said of."""
+    session, task = one.task.id
+    state = "failed" if one.error else "finished"
+    return TaskEnd(session=session, task=task, state=state, message=one.error, hard=one.hard)
+
+
+def _kind(one: Ended) -> str:
+    if not one.error:
+        return "result"
+    return "death" if EXECUTOR_LOST in one.error else "failure"
+
+
+def _epoch_s(timestamp: Any) -> float | None:
+    return datetime.fromisoformat(timestamp).timestamp() if timestamp else None
