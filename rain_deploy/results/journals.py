@@ -6,10 +6,11 @@ The next cluster of the name goes on with it.
 import contextlib
 import io
 import json
+import os
 import re
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -51,9 +52,9 @@ class Copy:
         """Return its files, oldest first."""
         return sorted(path for path in self.path.glob("*.seg") if _NAME.fullmatch(path.name))
 
-    def batches(self) -> Iterator[bytes]:
-        """Yield its files in tars for ``journal-take``.  Raises OSError."""
-        files = self.files()
+    def batches(self, but: Container[str] = ()) -> Iterator[bytes]:
+        """Yield its files, without those named ``but``, in tars for ``journal-take``.  Raises OSError."""
+        files = [file for file in self.files() if file.name not in but]
         while files:
             buffer, size_bytes = io.BytesIO(), 0
             with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -80,6 +81,38 @@ class Copy:
         except (OSError, WireError):
             return self
 
+    def adopt(self, other: "Copy", cluster_id: str) -> None:
+        """Take in the files of another copy: the cluster has them now.  Raises OSError."""
+        about = self.now().about
+        if other.path != self.path:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for file in other.files():
+                with contextlib.suppress(FileExistsError):
+                    os.link(file, self.path / file.name)
+        names = {file.name for file in other.files()}
+        records = other.about.records | about.records
+        listed = names.union(about.listed if about.cluster_id == cluster_id else ())
+        self.save(
+            replace(
+                about,
+                cluster_id=cluster_id,
+                listed=tuple(sorted(listed)),
+                records=records,
+                usage=self.usage(records),
+            )
+        )
+
+    def usage(self, records: dict[str, int], counted: int | None = None) -> JournalUsage:
+        """Return what it holds, by the number of records of each file, or as ``counted``."""
+        sizes = {path.name: path.stat().st_size for path in self.files()}
+        return JournalUsage(
+            bytes=sum(sizes.values()),
+            records=sum(records.get(name, 0) for name in sizes) if counted is None else counted,
+            segments=len(sizes),
+            oldest_s=min(map(_written_s, sizes), default=None),
+            newest_s=max(map(_written_s, sizes), default=None),
+        )
+
     def save(self, about: About) -> None:
         """Write what the copy says about itself, in one step.  Raises OSError."""
         draft = self.path / f".{ABOUT}"
@@ -103,6 +136,20 @@ def copy_for(home: Path, cluster: Cluster) -> Copy:
     """Return the copy for a cluster of this name and environment, which may not exist yet."""
     path = home / "journal" / f"{cluster.name}-{cluster.env_digest[:12]}"
     return Copy(path, About(cluster=cluster.name, env_digest=cluster.env_digest)).now()
+
+
+def fitting(home: Path, cluster: Cluster) -> Iterator[Copy]:
+    """Yield what a new cluster can use: the copy of its name, and the newest one if that has more.
+
+    Both are of the same environment.
+    """
+    own = copy_for(home, cluster)
+    if own.about.usage.segments:
+        yield own
+    same = [one for one in copies(home) if one.about.env_digest == cluster.env_digest]
+    newest = max(same, key=lambda one: one.about.usage.newest_s or 0.0, default=own)
+    if {file.name for file in newest.files()} - {file.name for file in own.files()}:
+        yield newest
 
 
 def renew(
@@ -138,16 +185,10 @@ def renew(
         if name > merged:  # else its records may be in the file that is not here
             (copy.path / name).unlink(missing_ok=True)
             listed.remove(name)
-    sizes = {path.name: path.stat().st_size for path in copy.files()}
-    records = {name: (about.records | state.files).get(name, 0) for name in sizes}
-    same = sizes.keys() == state.files.keys()  # then the cluster has counted no key twice
-    usage = JournalUsage(
-        bytes=sum(sizes.values()),
-        records=state.usage.records if same and not wish.after else sum(records.values()),
-        segments=len(sizes),
-        oldest_s=min(map(_written_s, sizes), default=None),
-        newest_s=max(map(_written_s, sizes), default=None),
-    )
+    names = {path.name for path in copy.files()}
+    records = {name: (about.records | state.files).get(name, 0) for name in names}
+    same = names == state.files.keys() and not wish.after  # then the cluster has counted no key twice
+    usage = copy.usage(records, state.usage.records if same else None)
     copy.save(
         replace(
             about,

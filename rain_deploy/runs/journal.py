@@ -1,8 +1,10 @@
 """Brings a cluster's journal here with its results, and gives it to the cluster that comes next."""
 
 import json
+import shlex
 import threading
 import time
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -124,26 +126,34 @@ def named_copy(path: Path) -> Copy:
 
 
 def offer_journal(ctx: Context, cluster: Cluster) -> None:
-    """Give a new cluster what is kept of the last one with its name and environment, unless it is large."""
-    copy = journals.copy_for(ctx.home, cluster)
+    """Give a new cluster what is kept of earlier ones with the same environment, unless it is large."""
+    given = set[str]()
+    for copy in tuple(journals.fitting(ctx.home, cluster)):
+        if copy.about.usage.bytes <= GIVEN_UNASKED_BYTES:
+            give_journal(ctx, cluster, copy, given)
+            given |= {file.name for file in copy.files()}
+        else:
+            use = f"rain-deploy up -c {cluster.name} --journal {shlex.quote(str(copy.path))}"
+            ctx.emit(Notice(f"{_kept(copy)} are kept here; to use them: {use}"))
+
+
+def _kept(copy: Copy) -> str:
     usage = copy.about.usage
-    if usage.bytes > GIVEN_UNASKED_BYTES:
-        kept = f"{count(usage.records, 'result')} ({size(usage.bytes)}) of an earlier {cluster.name}"
-        ctx.emit(Notice(f"{kept} are kept here; to use them: rain-deploy up --journal {copy.path}"))
-    elif usage.segments:
-        give_journal(ctx, cluster, copy)
+    return f"{count(usage.records, 'result')} ({size(usage.bytes)}) of cluster {copy.about.cluster}"
 
 
-def give_journal(ctx: Context, cluster: Cluster, copy: Copy) -> None:
-    """Put a copy into the journal of a cluster.  If that is of no use or fails, say so."""
-    about, usage = copy.about, copy.about.usage
-    kept = f"{count(usage.records, 'result')} ({size(usage.bytes)}) of an earlier {about.cluster}"
-    if about.env_digest != cluster.env_digest:
+def give_journal(ctx: Context, cluster: Cluster, copy: Copy, but: Container[str] = ()) -> None:
+    """Put a copy, without the files named ``but``, into the journal of a cluster.
+
+    If that is of no use or fails, say so.
+    """
+    kept = _kept(copy)
+    if copy.about.env_digest != cluster.env_digest:
         ctx.emit(Notice(f"{kept} are not used: they were computed with other packages", warning=True))
         return
     place = cluster.layout.cluster
     try:
-        for batch in copy.batches():
+        for batch in copy.batches(but):
             command = node_command(cluster, "journal-take", place, deadline_s=COPY_DEADLINE_S, stdin=batch)
             done = ctx.transport.run(cluster.server.host, command)
             answer = done.require(
@@ -151,9 +161,7 @@ def give_journal(ctx: Context, cluster: Cluster, copy: Copy) -> None:
             )
             with understood(cluster, cluster.server.name):
                 read(JournalUsage, answer)
-        if copy.path == journals.copy_for(ctx.home, cluster).path:
-            listed = tuple(file.name for file in copy.files())
-            copy.save(replace(about, cluster_id=cluster.id, listed=listed))
+        journals.copy_for(ctx.home, cluster).adopt(copy, cluster.id)
     except (RainDeployError, OSError) as error:
         ctx.emit(Notice(f"{kept} could not be sent, and are computed again: {_why(error)}", warning=True))
     else:

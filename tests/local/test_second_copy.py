@@ -18,7 +18,7 @@ from rain_deploy.node.journal.store import Journal
 from rain_deploy.results.journals import copies
 from rain_deploy.runs.journal import WINDOW_S
 from tests.local.command_line import PROGRAM, CommandLine, LocalCluster
-from tests.local.conftest import MakeCluster
+from tests.local.conftest import FIRST_UP_S, MakeCluster
 from tests.support.results import verify
 from tests.support.waiting import wait_for
 
@@ -136,3 +136,16 @@ def test_the_loss_of_the_servers_node_costs_no_finished_point(cluster: LocalClus
     assert (after.returncode, ARRAY in after.stdout) == (0, True), f"{typed}: {after}"
     assert sorted(set(executed(place))) == list(range(POINTS))
     assert all(executed(place).count(x) == 1 for x in finished), (ran, executed(place))
+
+
+@pytest.mark.slow
+def test_a_cluster_of_another_name_computes_nothing_again(cluster: LocalCluster, place: Path) -> None:
+    (place / "go").touch()
+    first = cluster.run("sweep.py", str(place))
+    cluster.well("down", "--yes")
+    second = LocalCluster(cluster.line, "another")
+    told = second.well("up", "--provider", "local", "--nodes", "2", timeout_s=FIRST_UP_S)
+    assert re.search(rf"sent {POINTS} results \(.* kB\) of cluster {cluster.name}", told.stderr), told
+    again = second.run("sweep.py", str(place))
+    assert (first / "stdout.log").read_text() == (again / "stdout.log").read_text() == ARRAY
+    assert executed(place) == list(range(POINTS))

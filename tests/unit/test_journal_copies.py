@@ -246,6 +246,42 @@ def test_a_cluster_that_did_not_get_the_copy_adds_to_it(bench: Bench) -> None:
     assert len(bench.copied) == copy_for(bench.world.ctx.home, second).about.usage.records == 2
 
 
+def test_a_cluster_of_another_name_gets_the_newest_copy_of_its_packages(bench: Bench) -> None:
+    ctx, names = bench.world.ctx, ("old", "other", "new", "mine")
+    clusters = {name: bench.cluster("f" * 32 if name == "other" else "e" * 32, name) for name in names}
+    for number, name in enumerate(names[:3]):
+        put(bench.server.journal(clusters[name]), number, b"x")
+        bring_journal(ctx, clusters[name])
+    offer_journal(ctx, clusters["mine"])
+    journal = bench.server.journal(clusters["mine"])
+    assert [bool(stored(journal, number)) for number in range(3)] == [False, False, True]
+    assert "sent 1 result (639 B) of cluster new" in bench.world.told
+    assert bench.world.told.count("sent ") == 1
+    bench.server.sent_bytes.clear()
+    put(journal, 3, b"x")
+    bring_journal(ctx, clusters["mine"])
+    assert copy_for(ctx.home, clusters["mine"]).about.usage.records == 2
+    again = bench.cluster(name="mine")
+    offer_journal(ctx, again)
+    here = bench.server.journal(again)
+    assert [bool(stored(here, number)) for number in range(4)] == [False, False, True, True]
+
+
+def test_a_cluster_gets_the_copy_of_its_name_and_the_newest_other(bench: Bench) -> None:
+    ctx = bench.world.ctx
+    for number, name in enumerate(("mine", "newer")):
+        cluster = bench.cluster(name=name)
+        put(bench.server.journal(cluster), number, b"x")
+        bring_journal(ctx, cluster)
+    for _ in range(2):
+        second = bench.cluster(name="mine")
+        offer_journal(ctx, second)
+        journal = bench.server.journal(second)
+        assert [bool(stored(journal, number)) for number in range(2)] == [True, True]
+    told = bench.world.told
+    assert (told.count("of cluster mine"), told.count("of cluster newer")) == (2, 1)
+
+
 def test_results_of_other_packages_are_not_used(bench: Bench) -> None:
     first, second = bench.cluster(), bench.cluster(env_digest="f" * 32)
     put(bench.server.journal(first), 1, b"one")
