@@ -112,6 +112,16 @@ def test_what_only_some_tasks_have_otherwise_is_no_line_for_the_user(tmp_path: P
     assert list(misses.changed()) == []
 
 
+def test_another_script_with_the_same_names_did_not_change(tmp_path: Path) -> None:
+    journal = journal_of(tmp_path, stored(1))
+    other = Misses(journal, "new", SWEEP | {"script": "x", "sweep": "x"})
+    assert other.why(task(function="x"))
+    assert list(other.changed()) == []
+    renamed = Misses(journal, "new", SWEEP | {"script": "x", "sweep": "x"})
+    assert renamed.why(task())
+    assert [line.partition(":")[0] for line, _ in renamed.changed()] == ["the path of the script changed"]
+
+
 def test_a_result_that_fits_was_not_wanted(tmp_path: Path) -> None:
     said = why(tmp_path, task(), stored(1, key="k"))
     assert said == "the result that is kept from run old was not used, as with --fresh"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -54,8 +55,7 @@ def grid_lines(tally: Tally, width: int, height: int) -> list[Text]:
 def _lines(
     tally: Tally, names: Sequence[str], values: Sequence[Sequence[Parameter | None]], cells: Cells
 ) -> list[Text]:
-    newest = tally.newest(1)
-    shown = next((name for row in newest if row.value is None for name in row.values), "")
+    shown = _most_common(row for line in cells for row in line if row)
     filled = [[_cell(tally, row, shown) for row in line] for line in cells]
     downs, acrosses = ([_short(cell(value)) for value in axis] for axis in values)
     wide = max(NARROWEST, *map(cell_len, (*acrosses, *(one for line in filled for one in line))))
@@ -72,6 +72,12 @@ def _lines(
     return lines
 
 
+def _most_common(rows: Iterable[PointRow]) -> str:
+    """Return the name of the value that most points have; an empty text for the one without a name."""
+    names = Counter(next(iter(row.values), "") for row in rows if row.values and row.value is None)
+    return max(names, key=lambda name: names[name], default="")
+
+
 def _style(row: PointRow | None) -> str:
     return "not bold dim" if row is None or row.cached else f"not bold {STYLES.get(row.state, '')}".strip()
 
@@ -80,7 +86,7 @@ def _cell(tally: Tally, row: PointRow | None, shown: str) -> str:
     if row is None:
         return ""
     if row.state == "finished":
-        value = row.values.get(shown) if shown else row.value
+        value = row.values.get(shown) if row.value is None else row.value
         return (
             "done" if value is None else _short(f"{value:.4g}" if isinstance(value, float) else cell(value))
         )

@@ -66,7 +66,9 @@ class Misses:
             return f"the result that is kept from run {nearest.run} was not used, as with --fresh"
         differing = _differing(parts, nearest.parts)
         changes = self._changes(nearest) if "files" in differing else Changes()
-        if common := [name for name in _OF_ALL if name in differing]:
+        another_script = {"script", "function"} <= differing  # it has only a name in common
+        common = [name for name in _OF_ALL if name in differing]
+        if common and not another_script:
             named = listed(changes.names) if common[0] == "files" else ""
             self._changed[named or _OF_ALL[common[0]]] += 1
         words = []
