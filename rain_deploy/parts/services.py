@@ -225,8 +225,10 @@ def ship_stage(
 
 def withdraw_stage(layout: Layout, run: str) -> Stage:
     """Return the stage that deletes the variables of a run that does not run: they may be secrets."""
-    delete = Step(f"variables of {run}", act='rm -f -- "$R/env.json"', verify='[ ! -e "$R/env.json" ]')
-    return Stage("withdraw", (delete,), variables=(("R", layout.run(run)),), deadline_s=20.0)
+    delete = Step(
+        f"values of --env of run {run}", act='rm -f -- "$R/env.json"', verify='[ ! -e "$R/env.json" ]'
+    )
+    return Stage("delete", (delete,), variables=(("R", layout.run(run)),), deadline_s=20.0)
 
 
 def _sum_line(file: PayloadFile) -> bytes:

@@ -33,15 +33,18 @@ def run(ctx: Context, name: str, spec: RunSpec) -> RunResult:
     with contextlib.ExitStack() as locked:
         locked.enter_context(ctx.store.lock(cluster.name, "run"))
         record = shipped(ctx, cluster, spec, shipment)
-        ctx.emit(RunChanged(record.id, RunState.SHIPPED, f"results go to {record.out}"))
+        ctx.emit(RunChanged(record.id, RunState.SHIPPED))
+        accepted = Notice(f"results go to {record.out}")
         if spec.detach:
             record = queue(ctx, cluster, record, spec)
+            ctx.emit(accepted)
             result = RunResult(name, record.id, record.state, "", None, record.out, 0.0)  # it has not ended
             return replace(result, detached=True, pulled=False, limit_s=cluster.limit_s)
 
         ctx.reports.warm()
 
         def in_line() -> None:
+            ctx.emit(accepted)
             with contextlib.suppress(StateError):  # a full disk here ends no run
                 ctx.store.save_run(replace(record, state=RunState.QUEUED))
             locked.close()

@@ -79,7 +79,12 @@ def test_a_value_in_a_dict_is_named_above_the_grid() -> None:
 
 @pytest.mark.parametrize("newest", [{}, {"value": 7}, {"values": {"other": 1}}])
 def test_a_grid_shows_the_values_that_there_are_whatever_ended_last(newest: dict[str, Any]) -> None:
-    made = [{"values": {"acc": 0.5}}, {"values": {"acc": 0.25, "loss": 1}}, {"value": 3}, newest]
+    made: list[dict[str, Any]] = [
+        {"values": {"acc": 0.5}},
+        {"values": {"acc": 0.25, "loss": 1}},
+        {"value": 3},
+        newest,
+    ]
     rows = [row(at, parameters={"a": at // 2, "b": at % 2}, **more) for at, more in enumerate(made)]
     assert plain(points_lines(tally(rows), 80, 20)) == [
         "acc over a (down) and b (across)",

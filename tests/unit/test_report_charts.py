@@ -19,6 +19,7 @@ from rain_deploy.results.report.charts import (
     Heatmap,
     Lines,
     charts,
+    measured,
 )
 from rain_deploy.results.report.draw import draw
 
@@ -124,8 +125,11 @@ def test_a_random_search_is_a_cloud_for_each_parameter() -> None:
     ]
 
 
+OTHERS: dict[str, Any] = {**{f"v{n}": n + 1 for n in range(9)}, "text": "x"}
+
+
 def test_each_kind_of_value_has_a_picture_but_not_too_many() -> None:
-    found, more = charts(rows(({"a": 1}, {f"v{n}": n for n in range(9)}), ({"a": 2}, {"v0": 1, "text": "x"})))
+    found, more = charts(rows(({"a": 1}, {f"v{n}": n for n in range(9)}), ({"a": 2}, OTHERS)))
     assert [chart.value for chart in found] == [f"v{number}" for number in range(MOST_PICTURES)]
     assert more == 9 - MOST_PICTURES
 
@@ -133,6 +137,14 @@ def test_each_kind_of_value_has_a_picture_but_not_too_many() -> None:
 @pytest.mark.parametrize("value", [None, "text", float("nan"), float("inf"), True, 10**400, 1e308])
 def test_what_is_no_number_has_no_picture(value: Any) -> None:
     assert charts(rows(({"a": 1}, value), ({"a": 2}, value))) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "points", [rows(*(({"a": a, "b": b}, 1.0) for a in (1, 2) for b in (1, 2))), rows(({}, 0))]
+)
+def test_a_value_that_is_the_same_everywhere_has_no_picture(points: list[PointRow]) -> None:
+    assert charts(points) == ([], 0)
+    assert [one.constant for one in measured(points)] == [points[0].value]
 
 
 def test_a_parameter_that_few_points_have_is_no_axis() -> None:
@@ -143,13 +155,11 @@ def test_a_parameter_that_few_points_have_is_no_axis() -> None:
 EVIL = "$\\frac{<script>}{0}$ & \x1b\u202e--></svg>]]>"
 DRAWN = {
     "heatmap": grid(**{"size": [1, 2, 4], EVIL: ["a", EVIL]}),
-    "one colour": rows(*(({"a": a, "b": b}, 1) for a in (1, 2) for b in (1, 2))),
     "holes": rows(({"a": 1, "b": 1}, 1), ({"a": 2, "b": 2}, None), ({"a": 1, "b": 2}, 2)),
     "large": grid(a=list(range(100)), b=list(range(100))),
     "lines": grid(rate=[1e-5, 1e-3, 1e-1], act=["relu", EVIL], seed=[1, 2]),
     "log without room": grid(rate=[10.0**-n for n in range(15)]),
     "bars": grid(**{EVIL: ["a", EVIL]}),
-    "one point": rows(({}, 0)),
     "huge": rows(({"a": 1}, 1e99), ({"a": 2}, -1e99)),
     "cloud": rows(*(({"rate": 10 ** -(n / 300), EVIL: n * 7 % 997, "c": n}, n) for n in range(900))),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from rain_deploy.results.pull import pull
 from rain_deploy.results.report.maker import NoReport, ReportProcess, Reports
 from rain_deploy.results.report.renew import renew_report
 from tests.support.results import verify
-from tests.unit.test_results_pull import FILES, Node, names, run_record, tar_of
+from tests.unit.test_results_pull import FILES, ROW, Node, names, run_record, tar_of
 
 
 @pytest.fixture
@@ -41,7 +42,8 @@ def out(tmp_path: Path) -> Path:
 
 
 def test_the_real_process_makes_a_page_of_pulled_results(out: Path) -> None:
-    pull(Node(tar_of(FILES)), run_record(out), cost="1 CHF")
+    two = b"".join(json.dumps(ROW | {"task": task, "value": task}).encode() + b"\n" for task in (1, 2))
+    pull(Node(tar_of({**FILES, "points.jsonl": two})), run_record(out), cost="1 CHF")
     reports = ReportProcess()
     reports.warm()
     path = renew_report(out, reports.make)

@@ -234,11 +234,18 @@ def test_values_of_every_kind_are_in_the_table(tmp_path: Path, value: Any) -> No
     assert f">{shown}" in report(tmp_path, *rows)
 
 
+def test_a_value_that_does_not_vary_is_one_sentence(tmp_path: Path) -> None:
+    text = Read(report(tmp_path, *(replace(POINT, task=task, cached=task > 7) for task in (7, 8)))).text
+    assert "value is 0.93125 at each point that has it." in text
+    assert "Drawn from the points" not in text
+
+
 def test_a_picture_that_cannot_be_drawn_costs_only_itself(tmp_path: Path) -> None:
     def fail(_chart: object) -> str:
         raise ZeroDivisionError("<b>")
 
-    made = Read(page(read_sweep(results(tmp_path, POINT, OTHER)), fail))
+    another = replace(POINT, task=9, parameters={"size": 128, "rate": 0.1}, value=0.5)
+    made = Read(page(read_sweep(results(tmp_path, POINT, OTHER, another)), fail))
     assert "value by size could not be drawn: ZeroDivisionError: <b>" in made.text
     assert "ValueError: no" in made.text
 

@@ -80,7 +80,7 @@ class Spinner(Lines):
             return f"{event.stage}: {count(self._hosts, 'node')}, {text.seconds(event.seconds)}{where}"
         failed = isinstance(event, events.StepDone) and event.outcome == "failed"
         if isinstance(event, events.RunChanged) and not self.verbose:
-            return event.detail if event.state == "shipped" else None  # the moving line shows the others
+            return None  # the moving line shows it
         if isinstance(event, events.PointSeen):
             return None
         if isinstance(event, events.Progress | events.StepDone) and not failed and not self.verbose:

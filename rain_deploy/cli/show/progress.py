@@ -109,7 +109,7 @@ class Lines(Sink):
                 return f"{event.host}: {event.text}"
             case events.PointSeen(row):
                 return self._point_line(row)
-            case events.RunChanged() if event.state != "finished" or self.verbose:
+            case events.RunChanged() if event.state not in {"shipped", "finished"} or self.verbose:
                 detail = f" ({event.detail})" if event.detail else ""
                 return f"run {event.run}: {event.state}{detail}"  # how it ended is the command's result
         return None

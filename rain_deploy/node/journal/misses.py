@@ -65,10 +65,10 @@ class Misses:
         if nearest.key == task.key:
             return f"the result that is kept from run {nearest.run} was not used, as with --fresh"
         differing = _differing(parts, nearest.parts)
+        if {"script", "function"} <= differing:  # of another script: only the name is the same
+            return ""
         changes = self._changes(nearest) if "files" in differing else Changes()
-        another_script = {"script", "function"} <= differing  # it has only a name in common
-        common = [name for name in _OF_ALL if name in differing]
-        if common and not another_script:
+        if common := [name for name in _OF_ALL if name in differing]:
             named = listed(changes.names) if common[0] == "files" else ""
             self._changed[named or _OF_ALL[common[0]]] += 1
         words = []

@@ -9,6 +9,9 @@ _PAIR = re.compile(r"""(?<![\w.\-])([A-Za-z_][\w.\-]*)=(?:"([^"]*)"|'([^']*)'|([
 _INTEGER = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WORDS = {"true": True, "false": False}
+_FRAME = re.compile(r'  File "([^"\n]*)", line \d+.*\n(?:    .*\n)*')
+_RAIN = re.compile(r"/site-packages/rain/|/rain_deploy_companion/")
+_HIDDEN = "\0"
 _NO_REASON = {"", "Task failed in executor"}
 
 
@@ -20,6 +23,20 @@ def reason(error: str) -> str:
         after = lines[frames[-1] + 1 if frames else 1 :]  # an exception's text may have more lines
         lines = [line for line in after if not line.startswith(" ")] or lines[-1:]
     return lines[0].strip() if lines else ""
+
+
+def readable(error: str, files: str) -> str:
+    """Return a task's error as its author knows it: calls inside Rain are counted, and paths are relative.
+
+    ``files`` is the absolute path of the run's files, the same on all nodes.
+    """
+    folded = _FRAME.sub(lambda frame: _HIDDEN if _RAIN.search(frame[1]) else frame[0], error)
+    counted = re.sub(f"{_HIDDEN}+", lambda calls: _calls(len(calls[0])), folded)
+    return counted.replace(f"{files}/", "") if files else counted
+
+
+def _calls(number: int) -> str:
+    return f"  ({number} call{'s' * (number > 1)} inside Rain)\n"
 
 
 def parameters(name: str) -> dict[str, Parameter | None]:

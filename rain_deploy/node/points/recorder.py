@@ -34,7 +34,8 @@ class Recorder:
         self._ends, self._values = Tail(notes / "ends.jsonl"), Tail(notes / "values.jsonl")
         self._details = Details(run.path / "details.jsonl", status.attempt)
         blank = PointRow(task=0, run=run.id, attempt=status.attempt, epoch=status.epoch)
-        self.points = Points(blank, node_name=node_name, known=self._known())
+        files = str(run.path / "files")
+        self.points = Points(blank, node_name=node_name, known=self._known(), files=files)
 
     def _known(self) -> Iterator[PointRow]:
         """Yield what was written before, and cut off the half line of a writer that was killed."""

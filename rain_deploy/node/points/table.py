@@ -8,7 +8,7 @@ from typing import Any
 from ..files import Json
 from ..wire import PointRow
 from .events import Event
-from .names import parameters, reason
+from .names import parameters, readable, reason
 from .notes import EXECUTOR_LOST, TaskEnd, TaskNote, ValueNote, check_numbers
 
 Key = tuple[int, int]  # session and task, as Rain numbers them
@@ -30,9 +30,13 @@ class Points:
     """
 
     def __init__(
-        self, blank: PointRow, *, node_name: Callable[[str], str], known: Iterable[PointRow]
+        self, blank: PointRow, *, node_name: Callable[[str], str], known: Iterable[PointRow], files: str = ""
     ) -> None:
-        """``blank`` has the fields that all rows share; ``known`` are rows that were written before."""
+        """``blank`` has the fields that all rows share; ``known`` are rows that were written before.
+
+        ``files`` is the absolute path of the run's files, which is left out of errors.
+        """
+        self._files = files
         self._blank = replace(blank, state="submitted", source="engine")
         self._node_name = node_name
         self._rows: dict[int, dict[int, PointRow]] = {}
@@ -104,7 +108,7 @@ class Points:
         self._unkept.pop(key, None)
         self.progressed |= bool(old.key) and end.state == "finished" and not end.hit
         if end.state == "failed":
-            self.errors[key] = end.message
+            self.errors[key] = readable(end.message, self._files)
         if end.hard and old.key:
             (self.died if EXECUTOR_LOST in end.message else self.broken)[key] = old
         changes: dict[str, Any] = {}
@@ -113,7 +117,7 @@ class Points:
         self._change(
             key,
             state=end.state,
-            message=reason(end.message),
+            message=reason(readable(end.message, self._files)),
             node=end.node or old.node,
             started_s=old.started_s if end.started_s is None else end.started_s,
             ended_s=end.ended_s,
@@ -194,7 +198,7 @@ class Points:
 
     def _end(self, task: Key, info: Json) -> Json:
         """Return what Rain's information about a task that ended changes in its row."""
-        row, error = self._row(task), _error(info)
+        row, error = self._row(task), readable(_error(info), self._files)
         governor, start, duration_s = info.get("governor"), info.get("start_time"), info.get("duration")
         started_s = _epoch_s(start) if start else row.started_s
         if error:

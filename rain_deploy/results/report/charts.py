@@ -110,6 +110,12 @@ class Measured:
     rows: tuple[PointRow, ...]
     numbers: tuple[float | None, ...]
 
+    @property
+    def constant(self) -> float | None:
+        """Return the number if it is the same at all points: then there is nothing to draw."""
+        different = {number for number in self.numbers if number is not None}
+        return different.pop() if len(different) == 1 else None
+
     def pairs(self) -> Iterable[tuple[PointRow, float | None]]:
         return zip(self.rows, self.numbers, strict=True)
 
@@ -175,7 +181,7 @@ def key(value: Parameter | None) -> tuple[bool, object]:
 
 def charts(rows: Sequence[PointRow]) -> tuple[list[Chart], int]:
     """Return the pictures for these points, and how many values have none because there are too many."""
-    found = measured(rows)
+    found = [one for one in measured(rows) if one.constant is None]
     varied = axes(rows)
     return [_chart(one, varied) for one in found[:MOST_PICTURES]], max(0, len(found) - MOST_PICTURES)
 

@@ -62,6 +62,11 @@ def page(sweep: Sweep, draw: Callable[[Chart], str]) -> str:
         pictures=pictures(sweep.directory, made),
         charts=[(chart, *_drawn(chart, draw)) for chart in drawn],
         undrawn=undrawn,
+        constants=[
+            f"{one.name} is {one.constant:.6g} at {'each' if len(rows) > 1 else 'the only'} point that has it"
+            for one in measured(rows)
+            if one.constant is not None
+        ],
         extremes=[
             extreme for one in measured(rows) if (extreme := _extreme(one.rows, one.numbers, one.name))
         ],
