@@ -84,6 +84,7 @@ class _ScriptKeywords(Common, total=False):
     timeout: float | str | None
     fresh: bool | None
     fail_fast: bool | None
+    replace_lost: bool | None
     companion: bool | None
     wait: bool | None
     out: Place | None
@@ -123,7 +124,8 @@ def run(script: Script, args: Sequence[Any] = (), **keywords: Unpack[RunKeywords
         wanted = call.run_spec(script, args)
         if recorded := call.ctx.store.cluster(call.cluster):
             refuse_rented(recorded.provider, call.given)
-        return run_verb.run(call.ctx, call.cluster, wanted)
+        machines = call.cluster_spec(must_be_named=False) if wanted.replace_lost else None
+        return run_verb.run(call.ctx, call.cluster, wanted, machines)
 
 
 def sweep(script: Script, args: Sequence[Any] = (), **keywords: Unpack[SweepKeywords]) -> SweepResult:

@@ -85,6 +85,7 @@ class RunSpec:
     fresh: bool = False  # take no result from the journal
     fail_fast: bool = False  # Rain's own behaviour: the first task that fails ends its session
     then_off: bool = False  # every node powers itself off once the run has ended
+    replace_lost: bool = False  # nodes that are lost are created again, while the command follows the run
     again: tuple[str, ...] = ()  # flags without which another run would not be the same; no values of ``env``
 
 

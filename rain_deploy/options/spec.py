@@ -195,7 +195,15 @@ def choose_provider(
 
 
 def refuse_rented(provider: str, flags: Settings) -> None:
-    """Raise InputError if ``flags`` about rented machines are given to a provider that rents none."""
+    """Raise InputError if ``flags`` about rented machines are given to a provider that rents none.
+
+    Raises UsageError for ``--replace-lost`` there.
+    """
+    if flags.get("replace_lost") and provider != CLOUD:
+        why = f"rain-deploy does not create machines of provider {provider}, so it cannot replace a lost one"
+        raise UsageError(
+            f"--replace-lost: {why}", next_step="leave it out; `rain-deploy up` starts a lost node"
+        )
     rented = [OPTIONS[name] for name, value in flags.items() if value and name in OPTIONS]
     given = [(o.flags or (o.name,))[-1] for o in rented if o.group is Group.RENTED or o.name == "then_off"]
     if given and provider != CLOUD:

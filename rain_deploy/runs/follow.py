@@ -15,7 +15,7 @@ from rain_deploy.core.events import NodesSeen, Notice, PointSeen, RunChanged, Sc
 from rain_deploy.core.layout import RUN_PORTS
 from rain_deploy.core.run import RunRecord, RunState, Shipment
 from rain_deploy.core.spec import RunSpec
-from rain_deploy.core.step import Command, CommandResult
+from rain_deploy.core.step import Command, CommandResult, Stage
 from rain_deploy.core.text import count
 from rain_deploy.errors import EngineError, InputError, Locked, RainDeployError, Unreachable
 from rain_deploy.node import wire
@@ -39,10 +39,11 @@ from rain_deploy.runs.states import (
 QUEUE_DEADLINE_S = 60.0
 
 
-def shipped(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -> RunRecord:
-    """Record a new run and ship it to all nodes.  The caller holds the cluster's lock.
+def shipped(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -> tuple[RunRecord, Stage]:
+    """Record a new run and ship it to all nodes; return it, and the stage that shipped it.
 
-    If the run does not reach every node, an error is raised, and nothing is queued or recorded.
+    The caller holds the cluster's lock.  If the run does not reach every node, an error is raised, and
+    nothing is queued or recorded.
     """
     recorded = [record for record in runs_of(ctx, cluster) if record.state != RunState.FINISHED]
     states = run_states(ctx, cluster) if recorded else {}  # the node is asked only where a run may be live
@@ -71,7 +72,7 @@ def shipped(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -
         ctx.store.forget_run(record)
         withdraw(ctx, cluster, record)
         raise
-    return record
+    return record, stage
 
 
 def withdraw(ctx: Context, cluster: Cluster, record: RunRecord) -> None:
@@ -147,6 +148,7 @@ class _Follower:
     run: str
     in_line: Callable[[], None]
     stored: Callable[[], None]
+    take_state: Callable[[wire.StateLine], None]
     kept: Heard = field(default_factory=Heard)
     offsets: dict[str, int] = field(default_factory=lambda: {"out": 0, "err": 0, "points": 0})
     attempts: dict[str, int] = field(default_factory=dict)  # whose output the offset is in, by stream
@@ -197,6 +199,7 @@ class _Follower:
 
     def _take_state(self, line: wire.StateLine) -> None:
         before, self.status = self.status, line
+        self.take_state(line)
         if before is None:
             self.in_line()
             for warning in line.warnings:
@@ -246,10 +249,12 @@ def follow(
     *,
     queued: RunSpec | None = None,
     in_line: Callable[[], None] = lambda: None,
+    take_state: Callable[[wire.StateLine], None] = lambda _: None,
 ) -> Followed:
     """Emit the run's output, points and changes from their beginning; return how it ended.
 
-    With ``queued``, the first connection queues the run too; ``in_line`` is called once it is queued.
+    With ``queued``, the first connection queues the run too; ``in_line`` is called once it is queued,
+    ``take_state`` whenever the server node says how the run stands.
     Raises Locked when the node refuses to queue, Unreachable for a connection that stays lost.
     """
     argv = node_argv(cluster, "follow", cluster.layout.run(record.id))
@@ -257,7 +262,7 @@ def follow(
         queue_line = shlex.join(_queue_argv(cluster, record, queued))
         argv = ("sh", "-c", f"{queue_line} && exec {shlex.join(argv)}")
     with Bringing(ctx, cluster) as bringing:
-        follower = _Follower(ctx, cluster, record.id, in_line, bringing.stored)
+        follower = _Follower(ctx, cluster, record.id, in_line, bringing.stored, take_state)
         try:
             if ended := _ended_away(follower, record, argv):
                 return Followed(ended, follower.kept)

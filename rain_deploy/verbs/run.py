@@ -11,20 +11,28 @@ from rain_deploy.cluster.plan import limit_sentence
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, RunChanged
 from rain_deploy.core.run import RunState, Shipment
-from rain_deploy.core.spec import RunSpec
+from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.core.text import hour, money, size, span
-from rain_deploy.errors import Declined, InputError, Locked, StateError
+from rain_deploy.errors import Declined, InputError, Locked, StateError, UsageError
 from rain_deploy.parts.machine import THEN_OFF_S
 from rain_deploy.runs.finish import RunResult, end_of
 from rain_deploy.runs.follow import follow, queue, shipped, withdraw
 from rain_deploy.runs.outlook import cost_cap
+from rain_deploy.runs.replacing import Replacing
 from rain_deploy.runs.shipping import ASK_ABOVE_BYTES, collect
+from rain_deploy.verbs.up import up
 
 NAMES_SHOWN = 5  # how many shipped files are named before "and N more"
 
 
-def run(ctx: Context, name: str, spec: RunSpec) -> RunResult:
-    """Run the script on the cluster and return with its results here, or at once with ``detach``."""
+def run(ctx: Context, name: str, spec: RunSpec, machines: ClusterSpec | None = None) -> RunResult:
+    """Run the script on the cluster and return with its results here, or at once with ``detach``.
+
+    ``machines``: the user's settings for machines, with which lost ones are created again.
+    """
+    if spec.replace_lost and spec.detach:
+        nobody = "with --detach nobody is there to create machines; nodes never get the key of your account"
+        raise UsageError(f"--replace-lost: {nobody}", next_step="leave out one of the two")
     cluster = living(ctx, name)
     _check_limit(ctx, cluster, then_off=spec.then_off)
     spec = _capped(ctx, cluster, spec)
@@ -32,7 +40,7 @@ def run(ctx: Context, name: str, spec: RunSpec) -> RunResult:
     _agree(ctx, shipment)
     with contextlib.ExitStack() as locked:
         locked.enter_context(ctx.store.lock(cluster.name, "run"))
-        record = shipped(ctx, cluster, spec, shipment)
+        record, stage = shipped(ctx, cluster, spec, shipment)
         ctx.emit(RunChanged(record.id, RunState.SHIPPED))
         accepted = Notice(f"results go to {record.out}")
         if spec.detach:
@@ -50,7 +58,9 @@ def run(ctx: Context, name: str, spec: RunSpec) -> RunResult:
             locked.close()
 
         try:
-            followed = follow(ctx, cluster, record, queued=spec, in_line=in_line)
+            with Replacing(ctx, cluster, stage, up, machines if spec.replace_lost else None) as replacing:
+                hear = replacing.take
+                followed = follow(ctx, cluster, record, queued=spec, in_line=in_line, take_state=hear)
         except (Locked, InputError):  # the server node refused it
             ctx.store.forget_run(record)
             withdraw(ctx, cluster, record)

@@ -45,7 +45,7 @@ def sweep(ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> SweepResult:
     started = up(ctx, spec)
     before = {record.id for record in ctx.store.runs(name)}
     try:
-        result: RunResult = run(ctx, name, run_spec)
+        result: RunResult = run(ctx, name, run_spec, spec)
     except BaseException:  # a bug of ours too must leave nothing behind
         ctx.emit(Notice(f"the run did not finish; deleting {name}"))
         ended = torn_down(ctx, name)

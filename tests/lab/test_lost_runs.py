@@ -119,6 +119,48 @@ def test_a_run_goes_on_without_a_machine_that_is_lost(
 
 
 @pytest.mark.slow
+def test_a_machine_that_is_lost_is_replaced_while_the_run_goes_on(
+    light_lab: Lab, line: CommandLine, light_machines: LightMachines
+) -> None:
+    up(line, "--nodes", "2")
+    before = {vm.labels["rain-deploy-node"]: vm.id for vm in light_lab.instances()}
+    running, run = followed(line, "--replace-lost")
+    stop_the_second(light_lab, light_machines)
+    running.wait_for("attempt 2 goes on without node-2")
+    running.wait_for("replacing node-2 at the same price; the run goes on meanwhile")
+    running.wait_for("node-2 is replaced, and takes tasks of this run")
+    now = {vm.labels["rain-deploy-node"]: vm.id for vm in light_lab.instances()}
+    assert (now["node-1"] == before["node-1"], now["node-2"] != before["node-2"]) == (True, True)
+    (cluster,) = line.clusters()
+    assert (cluster["nodes"], cluster["active_run"]) == (2, run)
+    time.sleep(3)
+    (line.cwd / "go").touch()
+    told = running.ended(60)
+    assert (told.exit_code, "Traceback" in told.stderr) == (0, False), told
+    rows = json.loads((line.cwd / "results" / run / "points.json").read_text())
+    assert [(row["parameters"]["x"], row["state"]) for row in rows] == [(x, "finished") for x in range(6)]
+    assert {row["node"] for row in rows if row["attempt"] == 2 and not row["cached"]} == {"node-1", "node-2"}
+    line.well("down", "--yes")
+    assert light_lab.left() == ()
+
+
+@pytest.mark.slow
+def test_a_command_that_is_killed_while_it_replaces_a_machine_leaves_nothing_unknown(
+    light_lab: Lab, line: CommandLine, light_machines: LightMachines
+) -> None:
+    up(line, "--nodes", "2")
+    before = {vm.id for vm in light_lab.instances()}
+    running, _ = followed(line, "--replace-lost")
+    stop_the_second(light_lab, light_machines)
+    wait_for(lambda: {vm.id for vm in light_lab.instances()} - before, 60, lambda: running.stderr)
+    running.kill()
+    running.ended(20)
+    assert line.clusters()[0]["nodes"] == 2
+    line.well("down", "--yes")
+    assert light_lab.left() == ()
+
+
+@pytest.mark.slow
 def test_without_the_companion_a_lost_governor_ends_the_run(
     light_lab: Lab, line: CommandLine, light_machines: LightMachines
 ) -> None:

@@ -219,7 +219,7 @@ def test_run_gives_the_script_everything_that_follows_it(world: World, tmp_path:
         "results: /somewhere/results/r1",
         "  1 figure, 20 points, 2 files written by the script",
     ]
-    name, spec = world.last()
+    name, spec, _ = world.last()
     assert (name, spec.script) == ("default", tmp_path / "job.py")
     assert spec.args == ("--help", "--json", "--", "-c", "x y")
     assert (spec.env, spec.files) == ((("SEED", "1=2"), ("TOKEN", "abc")), (tmp_path / "data",))
@@ -490,7 +490,7 @@ def test_without_a_verb_there_is_help(world: World) -> None:
 )
 def test_the_common_options_may_stand_before_the_verb(world: World, words: tuple[str, ...]) -> None:
     result = world.invoke(*words)
-    name, spec = world.last()
+    name, spec, _ = world.last()
     assert (name, spec.args, json.loads(result.stdout)["verb"]) == ("mine", ("-c", "x"), "run")
 
 

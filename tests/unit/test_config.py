@@ -270,6 +270,14 @@ def test_prices_are_refused_where_nothing_is_rented() -> None:
         refuse_rented("local", {"prices": (("disk", 0.1),)})
 
 
+def test_a_lost_node_is_replaced_only_where_machines_are_created() -> None:
+    for provider in ("local", "hosts"):
+        with pytest.raises(UsageError, match=rf"^--replace-lost: .*machines of provider {provider}, so"):
+            refuse_rented(provider, {"replace_lost": True})
+    refuse_rented("exoscale", {"replace_lost": True})
+    refuse_rented("local", {"replace_lost": False})
+
+
 def test_a_list_of_hosts_says_how_many_nodes() -> None:
     spec = cluster_spec("c", ("hosts", "named"), {"hosts": (("a", ""), ("b", ""))})
     assert (spec.nodes, spec.machines.hosts, spec.machines.ssh_port) == (2, ("a", "b"), 22)

@@ -30,6 +30,7 @@ from rain_deploy.errors import (
     PullFailed,
     StateError,
     Unreachable,
+    UsageError,
 )
 from rain_deploy.fleet.fanout import SshExecutor
 from rain_deploy.parts.facts import DEBIAN_12
@@ -149,6 +150,12 @@ def world_at(tmp_path: Path) -> World:
 def detached(world: World, cluster: str = "one") -> RunRecord:
     result = run(world.ctx, cluster, RunSpec(Path("s.py"), detach=True))
     return next(record for record in world.store.runs() if record.id == result.run)
+
+
+def test_nobody_replaces_nodes_of_a_run_that_is_not_followed(world: World) -> None:
+    with pytest.raises(UsageError, match=r"^--replace-lost: with --detach nobody is there"):
+        run(world.ctx, "one", RunSpec(Path("s.py"), detach=True, replace_lost=True))
+    assert world.store.runs() == ()
 
 
 class Clock:

@@ -125,7 +125,8 @@ def run_command(session: Session, *, script: Path, args: tuple[str, ...]) -> Sho
     wanted = run_spec(session, script, args)
     if recorded := session.ctx.store.cluster(session.cluster):
         refuse_rented(recorded.provider, session.flags)
-    result = session.call(run, session.cluster, wanted)
+    machines = session.cluster_spec() if wanted.replace_lost else None
+    result = session.call(run, session.cluster, wanted, machines)
     return result, run_text(result)
 
 
