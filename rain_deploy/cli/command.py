@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from rain_deploy import wiring
+from rain_deploy.cli.help import HelpContext
 from rain_deploy.cli.session import Session, Shown
 from rain_deploy.core.layout import MAX_NODES
 from rain_deploy.options.kinds import Kind
@@ -45,7 +46,7 @@ _AMOUNTS = (
 _SOURCES = (
     "You can also set options in the environment (RAIN_DEPLOY_{0} for --{1}) and in rain-deploy.toml (key "
     "{1}; docs/reference/options.md lists all keys). The command line wins over the environment, and the "
-    "environment wins over the file. The values of --with, --files and --env are combined."
+    "environment wins over the file. What all three give to --with, --files and --env is combined."
 )
 
 
@@ -60,6 +61,7 @@ class Flag(click.Option):
 class Command(click.Command):
     """A verb; its help has options in groups, examples, and once what all options share."""
 
+    context_class = HelpContext
     examples: tuple[str, ...] = ()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from rain_deploy import __version__
+from rain_deploy.cli.help import HelpContext
 from rain_deploy.cli.interrupts import interrupted
 from rain_deploy.cli.session import Application, from_click, report, without_output
 from rain_deploy.cli.show.text import OutputLost
@@ -55,6 +56,8 @@ VERBS = {
 
 class Root(click.Group):
     """Verbs are imported when they are named; every error becomes one message and one exit code."""
+
+    context_class = HelpContext
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

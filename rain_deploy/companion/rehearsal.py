@@ -201,7 +201,7 @@ class Rehearsal:
                 plain(client, session)
             return
         missing = sum(task.id in self._planned for task in mine)
-        self._end(f"waits for all tasks, and {missing} of them", "were not run")
+        self._end("waits for all tasks", f"of which {missing} were not run")
 
     def _wait_some(self, plain: Callable[..., Any], client: Any, tasks: Any, objects: Any) -> Any:
         del plain, client

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_deploy.core.machine import Machines
-from rain_deploy.core.spec import ClusterSpec, EngineSpec, EnvironmentSpec, RunSpec
+from rain_deploy.core.spec import NO_JOURNAL, ClusterSpec, EngineSpec, EnvironmentSpec, RunSpec
 from rain_deploy.errors import InputError, UsageError
 from rain_deploy.options.kinds import flat, read
 from rain_deploy.options.table import CLOUD, OPTIONS, Group
@@ -92,7 +92,8 @@ def rehearsal_spec(name: str, settings: Settings) -> ClusterSpec:
     kept = ("requirements", "packages", "upgrade", "engine_url", "engine_sha256", "owner")
     packages = {key: value for key, value in settings.items() if key in kept}
     local = f"{name[:REHEARSAL_NAME]}{REHEARSAL}"
-    return cluster_spec(local, ("local", "rehearsals run on this machine"), {**packages, "nodes": 1})
+    settings = {**packages, "nodes": 1, "journal": NO_JOURNAL}
+    return cluster_spec(local, ("local", "rehearsals run on this machine"), settings)
 
 
 def run_spec(script: Path, args: tuple[str, ...], settings: Settings) -> RunSpec:

@@ -22,6 +22,7 @@ from rain_deploy.runs.replacing import Replacing
 from rain_deploy.runs.shipping import ASK_ABOVE_BYTES, collect
 from rain_deploy.verbs.up import up
 
+RESULTS_GO_TO = "results go to"
 NAMES_SHOWN = 5  # how many shipped files are named before "and N more"
 
 
@@ -42,7 +43,7 @@ def run(ctx: Context, name: str, spec: RunSpec, machines: ClusterSpec | None = N
         locked.enter_context(ctx.store.lock(cluster.name, "run"))
         record, stage = shipped(ctx, cluster, spec, shipment)
         ctx.emit(RunChanged(record.id, RunState.SHIPPED))
-        accepted = Notice(f"results go to {record.out}")
+        accepted = Notice(f"{RESULTS_GO_TO} {record.out}")
         if spec.detach:
             record = queue(ctx, cluster, record, spec)
             ctx.emit(accepted)

@@ -59,6 +59,8 @@ def _rehearse(line: CommandLine, script: str, *options: str) -> Told:
     told = line("rehearse", "--json", *options, "plan.py", timeout_s=FIRST_UP_S)
     assert (line.clusters(), living_in(line.home)) == ([], {})
     assert [path.name for path in line.home.glob("rehearsal-*")] == []
+    assert [path.name for path in line.home.glob("journal/*rehearsal*")] == []
+    assert "results go to" not in told.stderr
     assert not (line.cwd / "results").exists()
     return told
 

@@ -79,6 +79,14 @@ def test_a_slip_of_the_finger_names_the_verb(verb: str) -> None:
         assert near_verb(verb[:-1], VERBS) in {verb, "run"}
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_breaks_lines_between_words_only(world: World, verb: str) -> None:
+    lines = world.invoke(verb, "--help").stdout.splitlines()
+    assert [line for line in lines if re.search(r"\w-$", line)] == []
+    assert max(map(len, lines)) <= 80
+    assert not any("\0" in line for line in lines)
+
+
 def test_a_command_in_a_next_step_can_be_copied() -> None:
     """Words about a command stand before it."""
     after = re.compile(r"rain-deploy [a-z]+ [^\"`]*(, which|[,;] then )")

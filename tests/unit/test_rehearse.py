@@ -74,6 +74,7 @@ def test_its_node_has_the_packages_of_the_cluster_and_nothing_that_costs_or_chan
     settings = {"nodes": 8, "instance_type": "cpu.huge", "apt": ("gcc",), "packages": ("torch",), "ttl": 9.0}
     spec = rehearsal_spec("a-name-of-thirty-two-letters-too", settings)
     assert (spec.name, spec.provider, spec.nodes) == ("a-name-of-thirty-two-l-rehearsal", "local", 1)
+    assert spec.journal == "none"
     assert (spec.environment.packages, spec.environment.apt, spec.ttl_s) == (("torch",), (), None)
 
 

@@ -1,5 +1,6 @@
 """``rehearse``: try a script's plan on a local node, of each kind of task only the first."""
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Iterator
@@ -9,17 +10,18 @@ from pathlib import Path
 from rain_deploy import errors
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.events import Event, Notice, Result, RunChanged
-from rain_deploy.core.run import RunRecord, RunState
+from rain_deploy.core.events import Event, Notice, Result
+from rain_deploy.core.run import RunRecord
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.node.wire import NeededModule, Outcome, Rehearsal, RehearsedKind, WireError, read
+from rain_deploy.results.journals import delete_copies
 from rain_deploy.results.report.maker import Reports
 from rain_deploy.runs.finish import RunResult
 from rain_deploy.runs.shipping import collect
 from rain_deploy.runs.states import run_file
 from rain_deploy.verbs.down import down
 from rain_deploy.verbs.rehearsal.versions import version_gaps
-from rain_deploy.verbs.run import run
+from rain_deploy.verbs.run import RESULTS_GO_TO, run
 from rain_deploy.verbs.up import up
 
 VARIABLE = "RAIN_DEPLOY_REHEARSE"
@@ -80,6 +82,8 @@ def rehearse(ctx: Context, spec: ClusterSpec, wanted: RunSpec) -> RehearseResult
         gaps = tuple(_gaps(ctx, spec.name, shipment.imports))
     finally:
         down(replace(ctx, confirm=lambda _question: True), spec.name, discard_results=True)
+        with contextlib.suppress(OSError):  # they fit no run: a rehearsal has a variable of its own
+            delete_copies(ctx.home, spec.name)
     return RehearseResult(
         script=wanted.script.name,
         outcome=first.outcome,
@@ -102,7 +106,7 @@ def _run(ctx: Context, name: str, wanted: RunSpec, mode: str, out: Path) -> tupl
 
     def emit(event: Event) -> None:
         """Leave out where the results go: they are deleted with the node."""
-        if not isinstance(event, RunChanged) or event.state != RunState.SHIPPED:
+        if not isinstance(event, Notice) or not event.text.startswith(RESULTS_GO_TO):
             ctx.emit(event)
 
     try:
