@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import os
 import re
 import shutil
@@ -148,4 +149,29 @@ def test_a_cluster_of_another_name_computes_nothing_again(cluster: LocalCluster,
     assert re.search(rf"sent {POINTS} results \(.* kB\) of cluster {cluster.name}", told.stderr), told
     again = second.run("sweep.py", str(place))
     assert (first / "stdout.log").read_text() == (again / "stdout.log").read_text() == ARRAY
+    assert executed(place) == list(range(POINTS))
+
+
+def test_a_killed_command_line_loses_nothing_of_a_run_that_ends_without_it(
+    cluster: LocalCluster, place: Path
+) -> None:
+    run = cluster.start("run", "sweep.py", str(place))
+    wait_for(lambda: run.stderr.count("finished") >= AT_ONCE, 60, lambda: f"{run.stdout} {run.stderr}")
+    run.kill()
+    (state,) = cluster.directory.glob("runs/*/state.json")
+    (place / "go").touch()
+    wait_for(lambda: json.loads(state.read_text())["state"] == "finished", 60, state.read_text)
+    elsewhere = place / "elsewhere"
+    elsewhere.mkdir()
+    told = LocalCluster(cluster.line.at(elsewhere), cluster.name).well("attach")
+    assert ARRAY in told.stdout
+    (results,) = (place / "results").iterdir()
+    assert results.name == state.parent.name
+    assert verify(results) == ()
+    assert (results / "stdout.log").read_text() == ARRAY
+    with (results / "points.csv").open(newline="") as file:
+        rows = sorted((int(row["x"]), int(row["value"]), row["state"]) for row in csv.DictReader(file))
+    assert rows == [(x, x * x, "finished") for x in range(POINTS)]
+    assert results_here(cluster.line) == POINTS
+    assert list((cluster.line.home / "journal").glob(".*")) == []
     assert executed(place) == list(range(POINTS))
