@@ -88,7 +88,7 @@ class Link:
         self._jump = jump
         self._connect_s = connect_s
         self._kept: fabric.Connection | None = None
-        self._closed = False
+        self._closed = threading.Event()
         self._lock = threading.Lock()
         self._sessions = threading.BoundedSemaphore(MAX_SESSIONS)
 
@@ -144,6 +144,9 @@ class Link:
         """Return the connection, open; threads that come together share one login."""
         with self._lock:
             if self._kept is None or not self._kept.is_connected:
+                if self._closed.is_set():  # a command that was interrupted waits for no login
+                    message = f"{self._host.title}: the connection was closed"
+                    raise Unreachable(message, node=self._host.name)
                 host, jump, connect_s = self._host, self._jump, self._connect_s
                 if jump is None:
                     self._kept = open_connection(host, None, connect_s)
@@ -152,13 +155,13 @@ class Link:
                         lambda gateway, _: open_connection(host, gateway, connect_s),
                         f"cannot connect to {host.address} port {host.port}",
                     )
-                if self._closed:  # meanwhile, by a command that was interrupted
+                if self._closed.is_set():  # meanwhile, by a command that was interrupted
                     self._kept.client.close()
             return self._kept
 
     def close(self) -> None:
         """Close the connection for good; a login in progress is not waited for.  Safe to call twice."""
-        self._closed = True
+        self._closed.set()
         if (kept := self._kept) is not None:
             kept.client.close()
 

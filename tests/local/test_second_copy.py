@@ -175,3 +175,20 @@ def test_a_killed_command_line_loses_nothing_of_a_run_that_ends_without_it(
     assert results_here(cluster.line) == POINTS
     assert list((cluster.line.home / "journal").glob(".*")) == []
     assert executed(place) == list(range(POINTS))
+
+
+def test_ctrl_c_does_not_wait_for_a_pull_whose_line_is_dead(cluster: LocalCluster, place: Path) -> None:
+    run = cluster.start("run", "sweep.py", str(place))
+    wait_for(lambda: run.stderr.count("finished") >= AT_ONCE, 60, lambda: f"{run.stdout} {run.stderr}")
+    ssh = cluster.processes(1, "ssh")
+    for pid in ssh:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(WINDOW_S + 1)  # a pull has begun
+        begun_s = time.monotonic()
+        run.interrupt()
+        assert run.ended(30).exit_code == 130
+        assert time.monotonic() - begun_s < 8
+    finally:
+        for pid in ssh:
+            os.kill(pid, signal.SIGCONT)
