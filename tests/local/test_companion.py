@@ -75,6 +75,7 @@ BREAKS = {
     "at deciding which failures end the session": ("journal/wishes.py", "    soft: set[Any] = set()"),
     "at deciding what to run": ("journal/session.py", "            hits, withheld = decided("),
     "at deciding what tasks may do": ("journal/wishes.py", "            python = ["),
+    "at holding tasks back": ("journal/alone.py", "        others, held, names ="),
     "at noting tasks": ("points.py", "    functions = {"),
     "at reading arguments": ("points.py", '    if task.spec.task_type != "py/":'),
     "at hooking load": ("points.py", "    method = getattr("),

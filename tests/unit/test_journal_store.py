@@ -61,10 +61,6 @@ def loaded(directory: Path) -> Journal:
     return journal
 
 
-def deaths(journal: Journal, number: int) -> int:
-    return len(journal.deaths(key(number), "a-run"))
-
-
 def put(journal: Journal, number: int, *bodies: bytes) -> None:
     journal.write([(a_record(number, *bodies), bodies)])
 
@@ -96,14 +92,13 @@ def test_what_was_stored_is_there_for_the_writer_and_for_a_later_reader(tmp_path
 
 def test_the_newest_result_counts_and_outdates_what_failed_before(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    journal.write([(a_record(1, kind="death", attempt=1), ()), (a_record(1, kind="failure"), ())])
-    journal.write([(a_record(1, kind="death", attempt=2), ())])
-    assert (deaths(loaded(tmp_path), 1), len(loaded(tmp_path).failures([key(1)]))) == (2, 1)
+    journal.write([(a_record(1, kind="failure"), ())])
+    assert len(loaded(tmp_path).failures([key(1)])) == 1
     put(journal, 1, b"first")
     put(journal, 1, b"second")
     for one in (journal, loaded(tmp_path)):
         assert stored(one, 1) == [b"second"]
-        assert (deaths(one, 1), one.failures([key(1)])) == (0, {})
+        assert one.failures([key(1)]) == {}
 
 
 def test_a_dropped_key_is_a_miss(tmp_path: Path) -> None:
@@ -255,14 +250,14 @@ def test_small_neighbours_are_merged_and_what_no_longer_counts_goes(tmp_path: Pa
     put(journal, 0, b"large" * store.SMALL_BYTES)
     for number in range(store.MERGED_FROM):
         put(journal, 1, str(number).encode())
-        journal.write([(a_record(2, kind="death", attempt=number), ())])
+        journal.write([(a_record(2, kind="failure", attempt=number), ())])
     before = journal.usage().bytes
     journal.tidy()
     for one in (journal, loaded(tmp_path)):
         assert (one.usage().segments, one.usage().records) == (2, 2)
         assert one.usage().bytes < before
         assert stored(one, 1) == [str(store.MERGED_FROM - 1).encode()]
-        assert deaths(one, 2) == store.MERGED_FROM
+        assert one.failures([key(2)])[key(2)].attempt == store.MERGED_FROM - 1
     put(journal, 1, b"newer")
     assert stored(loaded(tmp_path), 1) == [b"newer"]
 
@@ -271,18 +266,19 @@ def test_a_merge_that_was_killed_before_it_deleted_its_parts_loses_nothing(tmp_p
     journal = Journal(tmp_path)
     for number in range(store.MERGED_FROM):
         put(journal, number, b"x" * (store.SMALL_BYTES // 2))
-        journal.write([(a_record(99, kind="death", attempt=number), ())])
+        journal.write([(a_record(99 + number, kind="failure"), ())])
     parts = {path: path.read_bytes() for path in tmp_path.glob("*.seg")}
     journal.tidy()
     for path, data in parts.items():
         path.write_bytes(data)
     left_over(tmp_path)
     again = loaded(tmp_path)
-    assert deaths(again, 99) == store.MERGED_FROM
+    failed = [key(99 + number) for number in range(store.MERGED_FROM)]
+    assert set(again.failures(failed)) == set(failed)
     again.tidy()
     last = loaded(tmp_path)
     assert all(stored(last, number) for number in range(store.MERGED_FROM))
-    assert deaths(last, 99) == store.MERGED_FROM
+    assert set(last.failures(failed)) == set(failed)
     assert len(list(tmp_path.iterdir())) == last.usage().segments <= 2
 
 

@@ -36,14 +36,16 @@ class Held:
         self, tasks: Sequence[Any], known: Keyed, wishes: dict[Any, Any], suspects: Container[str]
     ) -> list[Any]:
         """Hold back suspects (keys), and what needs their results; return the other tasks."""
-        others = []
+        others, held, names = [], list[_Task](), set[Any]()
         for task in tasks:
             alone = known.keys.get(task.id) in suspects
-            if alone or any(each.id in self._names for each in task.inputs):
-                self._tasks.append(_Task(task, known, wishes, alone))
-                self._names |= {task.id, *(output.id for output in task.outputs)}
+            if alone or any(each.id in names for each in task.inputs):
+                held.append(_Task(task, known, wishes, alone))
+                names |= {task.id, *(output.id for output in task.outputs)}
             else:
                 others.append(task)
+        self._tasks += held
+        self._names |= names
         return others
 
     def release(self, names: Iterable[Any]) -> None:

@@ -229,7 +229,7 @@ class Helper:
                 record = self._attempt.record(one, stored, value)
                 session, task = one.task.id
                 ends.append(end_of(record, session=session, task=task, hard=one.hard))
-                if record.key and (record.kind != "result" or record.outputs):
+                if record.key and (record.kind == "failure" or record.outputs):
                     kept.append((record, [body for _, body in stored]))
             except Exception as fault:  # noqa: BLE001 - what Rain says of a task can be anything
                 self.fault(f"keeping the result of {one.task.name or one.task.task_type}", fault)

@@ -50,7 +50,7 @@ class Record:
 
     key: str  # 64 hex digits
     kind: str
-    """"result", "failure" (it raised; no outputs), "death" (its process or node was lost), or "files"."""
+    """"result", "failure" (it raised; no outputs), or "files".  A "death" (of its process) is not stored."""
     name: str
     task_type: str
     run: str

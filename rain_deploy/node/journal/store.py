@@ -92,7 +92,6 @@ class Journal:
     def _forget(self) -> None:
         self._results: dict[str, Entry] = {}
         self._failures: dict[str, Entry] = {}
-        self._deaths: dict[str, dict[bytes, Entry]] = {}
         self._named: dict[str, list[str]] = {}  # keys of results by name, oldest first
         self._listings: dict[str, Entry] = {}
 
@@ -127,8 +126,6 @@ class Journal:
                 self._failures[entry.key] = entry
             elif entry.kind == LISTING:
                 self._listings[entry.key] = entry
-            else:  # the same twice: of a merge that was killed
-                self._deaths.setdefault(entry.key, {})[entry.digest] = entry
 
     def results(
         self, keys: Iterable[str], *, whole: bool = False
@@ -158,16 +155,10 @@ class Journal:
         wanted = [self._failures[key] for key in keys if key in self._failures]
         return {entry.key: record for entry, record, _ in read_records(wanted)}
 
-    def deaths(self, key: str, run: str) -> tuple[Record, ...]:
-        """Return the records of a run's tasks of that key whose process died, after the key's last result."""
-        found = read_records(self._deaths.get(key, {}).values())
-        return tuple(record for _, record, _ in found if record.run == run)
-
     def drop(self, key: str) -> None:
         """Forget a key, because a body turned out to be damaged; its record stays on disk."""
         self._results.pop(key, None)
         self._failures.pop(key, None)
-        self._deaths.pop(key, None)
 
     def write(self, batch: Sequence[tuple[Record, Sequence[bytes]]]) -> None:
         """Store records as one segment, durably and all or none.  Raises OSError, ValueError."""
@@ -243,8 +234,7 @@ class Journal:
 
     def _counts(self, entry: Entry) -> bool:
         by_key = (self._results, self._failures, self._listings)
-        counting = {kept.get(entry.key) for kept in by_key}
-        return entry in counting or entry.digest in self._deaths.get(entry.key, {})
+        return entry in {kept.get(entry.key) for kept in by_key}
 
     def files(self) -> dict[str, int]:
         """Return the names of the segments, and how many records each has."""
