@@ -126,7 +126,8 @@ def explain_text(result: ExplainResult) -> text.Text:
         facts += [("attempt", line) for line in told]
     lines = [f"{point} of run {result.run}: {result.name}"]
     lines += [f"  {label + ':':<11}{said}" for label, said in facts if said]
-    return [*map(text.clean, lines), *(["", text.clean(result.error.rstrip())] if result.error else [])]
+    error = f"\n{text.clean(result.error.rstrip())}\n".encode()  # bytes: its lines are not broken
+    return [*map(text.clean, lines), *([error] if result.error else [])]
 
 
 def _where(row: PointRow) -> str:

@@ -121,7 +121,11 @@ class Helper:
                 self._question = ""
 
     def _tell(self, line: str, *, recorded: bool = False) -> None:
-        """Write a line.  A helper that is started here is told all that is ``recorded``."""
+        """Send a line to the helper; start one if there is none.
+
+        A new helper gets all earlier watches and the open question first.  ``recorded``: the line is one of
+        these, so it is not sent twice.
+        """
         if not self.usable:
             raise HelperLost("it ended again and again")
         if self._process is None:

@@ -80,6 +80,7 @@ def page(sweep: Sweep, draw: Callable[[Chart], str]) -> str:
         failed=sum(row.state == "failed" for row in rows),
         timeline=spent,
         version=__version__,
+        digest=str(made.get("script_sha256") or ""),
     )
 
 
@@ -139,8 +140,6 @@ def _facts(sweep: Sweep) -> Iterable[tuple[str, str]]:
     if versions := made.get("versions"):
         yield "Versions", ", ".join(f"{name} {version}" for name, version in versions.items())
     yield "Run", str(made["run"])
-    if digest := made.get("script_sha256"):
-        yield "SHA-256 of the script", str(digest)
 
 
 def moment(at_s: float) -> str:

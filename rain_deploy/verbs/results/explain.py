@@ -54,7 +54,7 @@ def explain(ctx: Context, name: str, point: str, run: str | None = None) -> Expl
 
 
 def _why(row: PointRow, *, missed: str, unkept: str) -> Iterator[str]:
-    """Yield why the task ended so, and why it was executed although another run may have had it."""
+    """Yield sentences: why the task ended so, and why it was executed instead of taken from the journal."""
     if row.message:
         yield row.message
     if row.cached:
