@@ -105,6 +105,10 @@ class Unreachable(RainDeployError, exit_code=30):
     """A node could not be reached in time, or the connection was lost."""
 
 
+class MachineGone(Unreachable):
+    """The machine of a node does not exist any more, nor what was on its disk."""
+
+
 class HostKeyError(RainDeployError, exit_code=31):
     """A host key is unknown or has changed."""
 

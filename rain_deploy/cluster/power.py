@@ -11,7 +11,7 @@ from rain_deploy.core.cluster import Bill, Cluster, Node
 from rain_deploy.core.events import Notice
 from rain_deploy.core.machine import ASLEEP, Host, Resource
 from rain_deploy.core.text import span
-from rain_deploy.errors import REFUSALS, ApiError, HostKeyError, Unreachable
+from rain_deploy.errors import REFUSALS, ApiError, HostKeyError, MachineGone
 from rain_deploy.fleet.fanout import fan_out, once_it_answers
 from rain_deploy.parts.machine import BOOT_GRANT_S, limit_stage
 from rain_deploy.providers.base import Cloud
@@ -88,7 +88,7 @@ def awake(ctx: Context, cluster: Cluster, nodes: tuple[Node, ...]) -> Cluster:
     """Return the cluster with these nodes started if they are powered off, at their addresses of now.
 
     Nobody asks the cloud while they answer; where the cloud does not answer, the cluster stays as it is.
-    Raises Unreachable for a machine that is gone, or that does not answer BOOT_S after its start.
+    Raises MachineGone, and Unreachable for a machine that does not answer BOOT_S after its start.
     """
     hosts = tuple(node.host for node in nodes) if cluster.bill else ()  # only these are ever powered off
     silent = fan_out(hosts, ctx.transport.connect).errors
@@ -102,7 +102,7 @@ def awake(ctx: Context, cluster: Cluster, nodes: tuple[Node, ...]) -> Cluster:
     for name in silent:
         if name not in machines:
             gone = f"{name}: its machine is gone from the account, and what was on its disk with it"
-            raise Unreachable(gone, node=name, next_step=f"rain-deploy status -c {cluster.name}")
+            raise MachineGone(gone, node=name, next_step=f"rain-deploy status -c {cluster.name}")
     pairs = ((node, machines[node.name]) for node in nodes if node.name in silent)
     lost = tuple(found for node, found in pairs if is_lost(node, found))
     return wake(ctx, cluster, lost) if lost else cluster

@@ -284,6 +284,9 @@ def pull_all(ctx: Context, record: Record, out: Path | None) -> tuple[str, ...]:
             lines = (line for done in pulled if done.left.hold for line in left_lines(done))
             stays.details = "\n".join(lines)
             raise stays
+    except errors.MachineGone as error:
+        ctx.emit(Notice(f"not pulled: {', '.join(run.id for run in runs)}: {error.message}", warning=True))
+        return ()
     except (errors.Unreachable, errors.EngineError, errors.PullFailed) as error:
         raise errors.PullFailed(
             f"results could not be pulled, so nothing was deleted: {error.message}",

@@ -53,6 +53,8 @@ def sweep(ctx: Context, spec: ClusterSpec, run_spec: RunSpec) -> SweepResult:
         for line in (*own, *ended.lines, f"cluster {name} is down{ended.costs}"):
             ctx.emit(Notice(line))
         raise
+    if result.again:  # its cluster goes, and the next one gets what is kept
+        result = replace(result, again="the same command again: it computes only what is missing")
     return SweepResult(up=started, run=result, down=torn_down(ctx, name))
 
 

@@ -553,6 +553,17 @@ def installed_anew(world: World, node: Node) -> None:
     world.nodes.strangers.add(node.host.address)
 
 
+def test_results_that_went_with_their_machine_keep_nothing(world: World) -> None:
+    cluster = world.cluster()
+    has_a_run(world, cluster)
+    del world.cloud.held["instance", cluster.server.host.machine]
+    result = down(world.ctx, "one")
+    assert result.pulled == ()
+    assert "not pulled: r1: node-1: its machine is gone from the account" in world.told
+    assert world.names() == []
+    assert world.store.cluster("one") is None
+
+
 @pytest.mark.parametrize("lost", [gone, installed_anew])
 @pytest.mark.parametrize("index", [0, 2])
 def test_a_host_that_is_gone_for_good_is_forgotten_and_all_others_are_ended(
