@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,13 @@ from tests.local.machines import Machine, User, filled, needs_machines, network,
 from tests.local.scripts import SQUARES, WAITS
 from tests.local.test_wall_netns import DIAL, OWN
 from tests.local.test_wall_netns import pytestmark as needs_filters
+from tests.support.waiting import wait_for
 
 pytestmark = [*needs_machines, *needs_filters]
 
 ADDRESSES = {"a": "10.202.0.1", "b": "10.202.0.2", "laptop": "10.202.0.8", "x": "10.202.0.9"}
 RAIN = (7210, 7222, *range(7230, 7300), 7301, 7302)
+NETWORK = f"rd202-{os.getpid()}"
 WATCH = """
 import json, select, socket, sys, time
 targets = [tuple(target) for target in json.loads(sys.argv[1])]
@@ -71,6 +74,11 @@ class Site:
         )
         return done.stdout
 
+    def cable(self, name: str, state: str) -> None:
+        """Pull the cable of a machine (``down``) or plug it in again (``up``)."""
+        bridge = f"{NETWORK}-bridge"
+        subprocess.run(("ip", "-n", bridge, "link", "set", "dev", name, state), check=True, timeout=30)
+
     def reached(self, origin: str) -> set[tuple[str, int]]:
         """Rain ports of both machines that answer to ``origin``."""
         targets = [(ADDRESSES[name], port) for name in "ab" for port in RAIN]
@@ -86,7 +94,7 @@ def site(
 ) -> Iterator[Site]:
     """Who may log in is root, or nobody is where the test says so."""
     cache, root = filled(request), request.param
-    with network(f"rd202-{os.getpid()}", ADDRESSES) as inside:
+    with network(NETWORK, ADDRESSES) as inside:
         user = User.of(make_home(), inside["laptop"])
         authorized = public_key(user.ssh / "id_ed25519")
         machines = {
@@ -176,6 +184,63 @@ def test_without_root_the_network_must_be_trusted(site: Site) -> None:
     for machine in site.machines.values():  # now its owner cannot write anywhere there without a chmod
         machine.base.chmod(0o555)
         (machine.base / "clusters").chmod(0o555)
+    cluster.well("down")
+    for machine in site.machines.values():
+        assert (machine.left(), machine.processes()) == ([], [])
+
+
+SWEEP = """\
+import os, pathlib, socket, sys, time
+from rain.client import Client, remote
+
+@remote()
+def square(ctx, x, marks):
+    mark = pathlib.Path(marks, "%d.%s.%d" % (x, socket.gethostname(), os.getpid()))
+    mark.write_text("begun")
+    time.sleep(2)
+    mark.write_text("ended")
+    return str(x * x)
+
+with Client("localhost", 7210).new_session("squares") as session:
+    tasks = [square(x, sys.argv[1], name="square x=%d" % x) for x in range(16)]
+    for task in tasks:
+        task.output.keep()
+    session.submit()
+    session.wait_all()
+    print(sum(int(task.output.fetch().get_bytes()) for task in tasks))
+"""
+
+
+@pytest.mark.slow
+def test_a_node_that_is_cut_off_silently_is_lost_and_changes_nothing_when_it_comes_back(
+    site: Site, tmp_path: Path
+) -> None:
+    """Its cable is pulled: no connection closes.  What it computed meanwhile comes too late to count."""
+    cluster = LocalCluster(site.user, "parted")
+    entries = ",".join(machine.entry for machine in site.machines.values())
+    cluster.well("up", "--provider", "hosts", "--hosts", entries)
+    (site.user.cwd / "sweep.py").write_text(SWEEP)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    running = cluster.start("run", "--json", "sweep.py", str(marks))
+    wait_for(lambda: any(marks.glob("*.b.*")), 60, lambda: running.stderr)
+    site.cable("b", "down")
+    cut_s = time.monotonic()
+    running.wait_for("node-2 was lost (nothing was heard from its governor for 45 s)")
+    running.wait_for("attempt 2 goes on without node-2")
+    assert time.monotonic() - cut_s < 90
+    cut_off = list(marks.glob("*.b.*"))
+    assert {path.read_text() for path in cut_off} == {"ended"}, "it goes on where it is"
+    site.cable("b", "up")
+    told = running.ended(90)
+    assert told.exit_code == 0, told
+    results = Path(told.result["results_dir"])
+    assert (results / "stdout.log").read_text() == f"{sum(x * x for x in range(16))}\n"
+    rows = json.loads((results / "points.json").read_text())
+    again = {int(path.name.partition(".")[0]) for path in cut_off}
+    assert {row["parameters"]["x"] for row in rows if not row["cached"]} == again
+    executed = [int(path.name.partition(".")[0]) for path in marks.iterdir()]
+    assert sorted(executed) == sorted([*range(16), *again]), "what was kept did not run again"
     cluster.well("down")
     for machine in site.machines.values():
         assert (machine.left(), machine.processes()) == ([], [])
