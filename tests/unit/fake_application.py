@@ -176,6 +176,7 @@ class FakeVerbs:
             ExecLine("node-2", 0, b"two\n", b"oh\n"),
         )
         self.drift: tuple[str, ...] = ()
+        self.changing = ""
         self.rows: tuple[PointRow, ...] = (POINT, TASK)
         self.up_result = UP
         self.rehearsed = REHEARSED
@@ -253,6 +254,7 @@ class FakeVerbs:
             "cost": self.cost,
             "per_hour": hourly,
             "currency": "CHF",
+            "changing": self.changing,
         }
         return StatusResult(name, "local", NODES, 2, RUN_LINE, self.drift, 0.2, checked=checked, **money)
 

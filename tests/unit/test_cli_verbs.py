@@ -356,6 +356,13 @@ def test_status_check_ends_with_3_when_something_is_not_as_recorded(world: World
     assert "next: rain-deploy up -c default\n" in result.stderr
 
 
+def test_status_of_a_cluster_that_is_being_changed_names_the_command_and_no_differences(world: World) -> None:
+    world.verbs.drift, world.verbs.changing = ("node-2 is unreachable",), "`up` (process 7 on here, for 4 s)"
+    shown = world.invoke("status").stdout
+    assert "`up` (process 7 on here, for 4 s) is at work on it: this is how far it is\n" in shown
+    assert "not as recorded" not in shown
+
+
 def test_logs_come_as_they_were_written(world: World) -> None:
     result = world.invoke("logs", "r1")
     assert (result.stdout_bytes, result.stderr) == (b"loss \xff\n", "warned\n")

@@ -201,7 +201,7 @@ def status_command(session: Session, *, check: bool) -> Shown:
         *([_nodes_table(result.nodes)] if result.nodes else []),
         f"run {run.run}: {run.outcome or run.state}{why}, {run.script}" if run else "no run yet",
         *outlook_lines(result.outlook, result.currency),
-        *(f"not as recorded: {text.clean(line)}" for line in result.drift),
+        *(f"not as recorded: {text.clean(line)}" for line in result.drift if not result.changing),
     ]
 
 

@@ -33,7 +33,7 @@ def run_text(result: RunResult) -> text.Text:
         by = hour(result.off_s, time.time())
         ends = [f"cluster {result.cluster}: all machines are off by {by}, because of --then-off"]
     if result.detached:
-        again = f"rain-deploy attach {result.run}{text.cluster_flag(result.cluster)}"
+        again = f"rain-deploy attach {text.short(result.run)}{text.cluster_flag(result.cluster)}"
         return [f"run {result.run} is {result.state}", *ends, f"next: {again}"]
     if not result.pulled:
         head, pull = f"run {result.run}: {result.outcome}", f"rain-deploy pull {text.short(result.run)}"
@@ -163,7 +163,10 @@ def state_text(run: RunLine) -> str:
 
 @verb("runs", "runs -c mine --json")
 def runs_command(session: Session) -> Shown:
-    """Show the runs of a cluster, oldest first."""
+    """Show the runs of a cluster, oldest first.
+
+    All clusters of this machine count their runs together, so the numbers of one cluster may have gaps.
+    """
     from rain_deploy.verbs.runs import runs
 
     result = session.call(runs, session.cluster)

@@ -57,7 +57,7 @@ class Helper:
         self._unexplained: deque[Watched] = deque()
         self._engine: Engine | None = None
         self._values = Values()
-        self._listing = Listing.of(run)
+        self._listing, self._listed = Listing.of(run), False
         self._misses = Misses(journal, run.id, sweep, self._listing.files)
         self._warned: set[str] = set()
         self.stopping = False
@@ -273,8 +273,10 @@ class Helper:
         self.warn(f"{doing} failed: {type(fault).__name__}: {str(fault)[:200]}")
 
     def _write(self, kept: list[Kept]) -> None:
+        listing = [] if self._listed or not kept else self._listing.record(self._run, self._journal)
         try:
-            self._journal.write([*self._listing.record(self._run, self._journal), *kept])
+            self._journal.write([*listing, *kept])
+            self._listed |= bool(kept)
         except OSError as error:
             self.warn(f"results are not kept in the journal any more: {error.strerror or error}")
         except Exception as fault:  # noqa: BLE001 - one record that cannot be written must cost no other one
