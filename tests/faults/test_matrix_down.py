@@ -123,7 +123,7 @@ def test_row_68_what_was_deleted_by_console_is_done(kind: str, me: Home, cloud: 
     me.goes_down()
 
 
-def test_row_69_a_protected_machine_is_told_and_the_others_go(me: Home, cloud: Account) -> None:
+def test_row_69_a_protected_machine_is_reported_and_the_others_go(me: Home, cloud: Account) -> None:
     cloud.vm("node-1").protected = True
     done = me.ends(60, "down")
     lifts = f"exo compute instance update {cloud.vm('node-1').id} --zone {cloud.lab.zone} --protection=false"

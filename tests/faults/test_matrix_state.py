@@ -225,7 +225,7 @@ def test_row_74_the_lock_of_a_command_that_was_killed_is_free(cloud: Account, me
     me.converges("up", "--nodes", "1", nodes=1)
 
 
-def test_row_74_a_holder_on_another_host_is_told(cloud: Account, me: Home) -> None:
+def test_row_74_a_holder_on_another_host_is_reported(cloud: Account, me: Home) -> None:
     me.well("up", "--nodes", "1")
     holder = {"pid": 4711, "host": "elsewhere", "verb": "scale", "since_s": time.time() - 60}
     lock = me.path / "locks" / f"{CLUSTER}.lock"

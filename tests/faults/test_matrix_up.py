@@ -234,7 +234,9 @@ def test_row_06_an_operation_that_never_ends_leaves_its_id_on_record_with_keep_p
 
 
 @pytest.mark.parametrize(("reason", "status"), REASONS.items())
-def test_row_07_why_an_operation_failed_is_told(reason: str, status: int, cloud: Account, me: Home) -> None:
+def test_row_07_why_an_operation_failed_is_reported(
+    reason: str, status: int, cloud: Account, me: Home
+) -> None:
     cloud.lab.faults.outcome("create-instance", "failure", reason=reason, message="no luck", times=None)
     done = me.ends(status, "up", "--nodes", "1")
     assert reason in done.err

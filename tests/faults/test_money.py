@@ -125,7 +125,7 @@ def test_a_sum_that_is_named_for_a_living_cluster_limits_it(cloud: Account, me: 
     assert limits_told(me) == told + 2
 
 
-def test_a_limit_that_was_moved_while_machines_were_off_is_told_when_up_starts_them(
+def test_a_limit_that_was_moved_while_machines_were_off_is_reported_when_up_starts_them(
     cloud: Account, me: Home
 ) -> None:
     me.well("up", "--nodes", "1", "--ttl", "1h")

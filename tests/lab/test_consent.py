@@ -29,7 +29,7 @@ def test_without_a_terminal_and_without_a_yes_nothing_is_made(lab: Lab, line: Co
     assert nothing_was_made(lab)
 
 
-def test_the_plan_is_told_before_the_question(lab: Lab, line: CommandLine) -> None:
+def test_the_plan_is_reported_before_the_question(lab: Lab, line: CommandLine) -> None:
     said = line("up", "--nodes", "4").stderr
     for word in ("4 x standard.medium", "per hour", "per day", "quota left", "powers itself off at", "SSH"):
         assert word in said.partition("error[")[0]
@@ -69,7 +69,7 @@ def test_a_cap_of_cost_is_an_hour_in_the_plan(lab: Lab, line: CommandLine) -> No
     assert nothing_was_made(lab)
 
 
-def test_an_operator_whom_machines_could_not_answer_is_told_before_one_is_made(tmp_path: Path) -> None:
+def test_an_operator_whom_machines_could_not_answer_is_reported_before_one_is_made(tmp_path: Path) -> None:
     with Lab(source_ip="2001:db8::7") as lab:
         line = CommandLine(tmp_path / "home", tmp_path, env=tuple(lab.environ().items()))
         told = line("up", "--yes", "--json")

@@ -704,7 +704,7 @@ def test_a_rule_of_somebody_that_opens_rain_s_ports_is_refused(world: World) -> 
         world.up(1)
 
 
-def test_the_world_is_let_in_only_when_it_is_named_and_then_it_is_told(world: World) -> None:
+def test_the_world_is_let_in_only_when_it_is_named_and_then_it_is_reported(world: World) -> None:
     told = reach(world, "0.0.0.0/0").opens
     assert any("EVERY ADDRESS OF THE INTERNET" in sentence for sentence in told)
     told = reach(world).opens

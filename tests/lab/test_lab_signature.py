@@ -89,7 +89,7 @@ def test_a_header_that_is_none_is_refused(header: str, why: str) -> None:
     assert refused(signed("GET", "/v2/instance"), header) == why
 
 
-def test_a_wrong_secret_is_403_and_is_told_in_the_log(lab: Lab) -> None:
+def test_a_wrong_secret_is_403_and_is_reported_in_the_log(lab: Lab) -> None:
     client = Client(lab.key, "wrong", url=lab.url)
 
     with pytest.raises(ExoscaleAPIAuthException, match="Invalid request signature"):
@@ -140,7 +140,7 @@ def test_a_restricted_key_reads_and_changes_nothing(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "/ch-gva-2"])
-def test_zones_are_told_without_a_signature_under_every_prefix(lab: Lab, prefix: str) -> None:
+def test_zones_are_reported_without_a_signature_under_every_prefix(lab: Lab, prefix: str) -> None:
     answer = requests.get(lab.url.replace("/v2", f"{prefix}/v2/zone"), timeout=5)
 
     endpoints = {each["name"]: each["api-endpoint"] for each in answer.json()["zones"]}

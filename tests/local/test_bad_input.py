@@ -267,7 +267,7 @@ def test_a_home_that_cannot_be_written_is_named_by_what_must_record_and_read_by_
 
 @pytest.mark.root
 @needs_mounts
-def test_a_full_disk_is_told_and_leaves_nothing_half_made(mounted: CommandLine) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing_half_made(mounted: CommandLine) -> None:
     home = mounted.home
     mount("-t", "tmpfs", "-o", "size=1m", "none", str(home))
     filler = home / "filler"

@@ -46,7 +46,7 @@ def lines(text: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.smoke
-def test_a_run_is_told_in_numbers_that_agree_with_what_lies_there(shared: LocalCluster) -> None:
+def test_a_run_is_reported_in_numbers_that_agree_with_what_lies_there(shared: LocalCluster) -> None:
     told = shared.well("run", "--json", written(shared, "point.py", POINT))
     run = told.result
     assert "1.25\n" in told.stderr

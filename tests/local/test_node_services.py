@@ -259,7 +259,7 @@ def test_a_script_that_fails_keeps_its_own_exit_code_and_traceback(whole: NodeCl
     assert text(lines, "err").endswith("ValueError: no\n")
 
 
-def test_a_failed_task_is_told_in_its_row(whole: NodeCluster) -> None:
+def test_a_failed_task_is_reported_in_its_row(whole: NodeCluster) -> None:
     # One task: a governor of Rain 0.4.0 may panic on what it ends for a failed session, and the log is lost.
     script = SWEEP.replace("time.sleep(0.05)", "assert x, 'zero'")
     run_dir = whole.run("failed-task", script, "1")

@@ -182,7 +182,7 @@ def test_exec_is_41_when_any_node_failed_and_tells_each_status(nodes: Nodes, tmp
     assert document["error"]["message"] == f"the command failed on {loser}: exit 1"
 
 
-def test_a_node_that_is_gone_is_told_and_the_other_still_answers(nodes: Nodes) -> None:
+def test_a_node_that_is_gone_is_reported_and_the_other_still_answers(nodes: Nodes) -> None:
     store, cluster = nodes.ctx.store, nodes.ctx.store.cluster("default")
     assert cluster is not None
     gone = dataclasses.replace(nodes.hosts[1], port=1)

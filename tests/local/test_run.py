@@ -177,7 +177,7 @@ def test_a_script_that_raises_leaves_pythons_own_traceback_and_all_it_had_made(
 @pytest.mark.parametrize(
     ("line", "exit_code"), [("sys.exit(7)", 7), ("os.kill(os.getpid(), 15)", -15), ("sys.exit('why')", 1)]
 )
-def test_the_scripts_own_exit_code_is_told(
+def test_the_scripts_own_exit_code_is_reported(
     shared: LocalCluster, tmp_path: Path, line: str, exit_code: int
 ) -> None:
     (tmp_path / "ends.py").write_text(f"import os, sys; print('said'); {line}")

@@ -258,7 +258,7 @@ def test_what_a_type_checker_sees_is_what_the_package_offers() -> None:
     assert sorted(name.name for each in imports for name in each.names) == sorted(rain_deploy.__all__)
 
 
-def test_down_forgets_what_it_is_told_and_refuses_what_is_not_there(tmp_path: Path) -> None:
+def test_down_forgets_what_is_named_and_refuses_what_is_not_there(tmp_path: Path) -> None:
     host = Host("node-1", "127.0.0.1", 9, "me", ("ssh-ed25519 AAAA",))
     cluster = Cluster("ab12", "default", "hosts", 0.0, (Node("node-1", host),), base=str(tmp_path / "base"))
     Store(tmp_path).save_cluster(cluster)

@@ -22,7 +22,7 @@ def world(tmp_path: Path) -> World:
     return World.at(tmp_path)
 
 
-def test_the_accounts_own_zone_is_told(world: World) -> None:
+def test_the_accounts_own_zone_is_reported(world: World) -> None:
     assert [(zone.name, zone.default) for zone in zones(world.ctx, SPEC).zones] == [
         ("here", True),
         ("there", False),

@@ -52,7 +52,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_what_is_rented_is_told_by_flags(world: World, verb: str) -> None:
+def test_what_is_rented_is_set_by_flags(world: World, verb: str) -> None:
     words = [word for pair in CLOUD_FLAGS.items() for word in pair]
     words += ["--anti-affinity", "--keep-partial", *VERBS[verb]]
     result = world.invoke(verb, "--provider", "exoscale", *words)
@@ -64,7 +64,7 @@ def test_what_is_rented_is_told_by_flags(world: World, verb: str) -> None:
     assert (spec.provider, asked(spec)) == ("exoscale", ASKED)
 
 
-def test_what_is_rented_is_told_by_the_environment(world: World) -> None:
+def test_what_is_rented_is_set_by_the_environment(world: World) -> None:
     flags = {flag.removeprefix("--").upper().replace("-", "_"): value for flag, value in CLOUD_FLAGS.items()}
     switches = {"PROVIDER": "exoscale", "ANTI_AFFINITY": "1", "KEEP_PARTIAL": "1"}
     world.environ = {f"RAIN_DEPLOY_{name}": value for name, value in (flags | switches).items()}

@@ -64,18 +64,18 @@ def test_calls_are_found_however_they_are_spelled(operation: str) -> None:
     assert operation in called()
 
 
-def test_the_date_of_the_price_table_is_told() -> None:
+def test_the_date_of_the_price_table_is_reported() -> None:
     (date,) = re.findall(r"\d{4}-\d\d-\d\d", exoscale_catalog.TABLE_SOURCE)
     assert f"**{date}**" in PAGE
 
 
-def test_the_ports_that_open_are_told() -> None:
+def test_the_ports_that_open_are_reported() -> None:
     ports = exoscale_rules.RAIN_PORTS
     told = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in ports)
     assert f"| tcp {told} |" in PAGE
 
 
-def test_the_names_and_labels_of_what_is_made_are_told() -> None:
+def test_the_names_and_labels_of_what_is_made_are_reported() -> None:
     intent = Intent("ID", "CLUSTER", exoscale_labels.INSTANCE, "node-7", "someone")
     told = {label.removeprefix("rain-deploy") for label in exoscale_labels.labels(intent)}
     assert not {label for label in told if f"`{label}`" not in PAGE and f"`rain-deploy{label}" not in PAGE}

@@ -151,7 +151,7 @@ def test_exoscale_config_names_the_one_file(tmp_path: Path) -> None:
         ('defaultaccount = "a"\n[[accounts]]\nname = "a"\nkey = ["k"]', "key is not a text"),
     ],
 )
-def test_a_wrong_file_is_told_with_its_name(tmp_path: Path, text: str | None, match: str) -> None:
+def test_a_wrong_file_is_reported_with_its_name(tmp_path: Path, text: str | None, match: str) -> None:
     path = tmp_path / "exoscale.toml"
     if text is not None:
         write(path, text)
@@ -171,7 +171,7 @@ def test_an_account_without_key_or_secret_names_its_file(tmp_path: Path) -> None
         find(tmp_path)
 
 
-def test_a_line_end_in_a_key_is_told_without_showing_it(tmp_path: Path) -> None:
+def test_a_line_end_in_a_key_is_reported_without_showing_it(tmp_path: Path) -> None:
     with pytest.raises(CredentialsError, match="characters") as caught:
         find(tmp_path, EXOSCALE_API_KEY="EXOenv", EXOSCALE_API_SECRET="canary\n")
     assert "canary" not in str(caught.value)
@@ -210,7 +210,7 @@ def test_a_pair_in_the_environment_runs_no_secret_command(tmp_path: Path) -> Non
         ('["SCRIPT"]', "exit 0", "no API secret"),
     ],
 )
-def test_a_secret_command_that_fails_is_told_without_its_output(
+def test_a_secret_command_that_fails_is_reported_without_its_output(
     tmp_path: Path, command: str, body: str, match: str
 ) -> None:
     path = with_command(tmp_path, command, body)
@@ -232,7 +232,7 @@ def test_a_secret_is_in_no_repr(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_that_may_not_be_read_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "exoscale.toml").chmod(0)
     with pytest.raises(InputError, match="cannot be read"):
         find(tmp_path)

@@ -705,26 +705,26 @@ def test_row_10_a_quota_that_is_used_up_says_what_to_do(lab: Lab, api: Api) -> N
     assert "rain-deploy gc" in (error.next_step or "")
 
 
-def test_an_operation_that_the_api_does_not_have_is_told_at_once(lab: Lab, api: Api) -> None:
+def test_an_operation_that_the_api_does_not_have_is_reported_at_once(lab: Lab, api: Api) -> None:
     error = failing(lambda: api.read("list-dbaas-services", zone="ch-dk-2"), ApiError, 22)
     assert "list-dbaas-services" in error.message
     assert asked(lab, "list-dbaas-services") == 1
 
 
-def test_an_endpoint_without_v2_is_told(lab: Lab, account: Account) -> None:
+def test_an_endpoint_without_v2_is_reported(lab: Lab, account: Account) -> None:
     api = Api(replace(account, endpoint=lab.url.removesuffix("/v2")))
     error = failing(lambda: api.read("list-instances", zone="ch-dk-2"), InputError, 10)
     assert "/v2" in (error.next_step or "")
 
 
 @pytest.mark.parametrize("endpoint", ["127.3.0.1/v2", "ftp://127.3.0.1/v2", "http:///v2", "http://[/v2"])
-def test_an_endpoint_that_is_no_address_is_told_at_once(account: Account, endpoint: str) -> None:
+def test_an_endpoint_that_is_no_address_is_reported_at_once(account: Account, endpoint: str) -> None:
     api = Api(replace(account, endpoint=endpoint))
     error = failing(api.zones, InputError, 10)
     assert "EXOSCALE_API_ENDPOINT" in (error.next_step or "")
 
 
-def test_a_certificate_file_that_is_not_there_is_told(
+def test_a_certificate_file_that_is_not_there_is_reported(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/absent/ca.pem")
@@ -733,14 +733,14 @@ def test_a_certificate_file_that_is_not_there_is_told(
     assert "/absent/ca.pem" in error.message
 
 
-def test_the_clouds_words_are_told_without_control_characters(lab: Lab, api: Api) -> None:
+def test_the_clouds_words_are_reported_without_control_characters(lab: Lab, api: Api) -> None:
     lab.faults.status("create-security-group", 400, "no\x1b[31m\nred" + " word" * 1000)
     error = failing(lambda: api.write("create-security-group", **GROUP), Refused, 10)
     assert "no [31m red" in error.message
     assert len(error.message) < 600
 
 
-def test_an_account_without_any_zone_is_told(lab: Lab, api: Api) -> None:
+def test_an_account_without_any_zone_is_reported(lab: Lab, api: Api) -> None:
     lab.faults.answer("list-zones", reply(200, {"zones": [{"name": "ch-dk-2"}]}), times=None)
     failing(api.zones, ApiError, 22)
 

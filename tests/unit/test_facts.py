@@ -39,7 +39,7 @@ def ask(*, route_to: str = "", **variables: str) -> Facts:
     return parse_facts(HOST, answered.stdout)
 
 
-def test_the_base_of_its_environment_is_told_and_searched_for_what_is_there(tmp_path: Path) -> None:
+def test_the_base_of_its_environment_is_reported_and_searched_for_what_is_there(tmp_path: Path) -> None:
     base = tmp_path / "the base"
     engine = base / "cache/engine" / hashlib.sha256(b"").hexdigest() / "rain"
     engine.parent.mkdir(parents=True)

@@ -382,7 +382,7 @@ def test_a_node_that_does_not_come_back_is_given_up(world: World) -> None:
     assert "attach r1" in str(caught.value.next_step)
 
 
-def test_a_run_that_was_never_in_line_is_told_as_that(world: World) -> None:
+def test_a_run_that_was_never_in_line_is_reported_as_that(world: World) -> None:
     world.node.follows = [([], 10)]
     with pytest.raises(InputError, match="was never queued") as caught:
         follow(world.ctx, CLUSTER, RUN)

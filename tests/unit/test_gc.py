@@ -218,7 +218,7 @@ def test_a_cluster_that_is_made_while_the_account_is_looked_at_stays(world: Worl
     assert len(world.names()) == 3
 
 
-def test_what_could_not_be_deleted_is_told_and_is_exit_60(world: World) -> None:
+def test_what_could_not_be_deleted_is_reported_and_is_exit_60(world: World) -> None:
     lost = lost_id(world)
     place(world, lost)
     ref = f"{owner_tag(ME)}/{lost}/instance/node-2"

@@ -44,7 +44,7 @@ def asked(place: Path) -> list[str]:
     return (place / "asked").read_text().split()
 
 
-def test_it_is_told_and_asked_in_order_and_ends_with_its_stdin(start: Start, tmp_path: Path) -> None:
+def test_it_gets_lines_and_is_asked_in_order_and_ends_with_its_stdin(start: Start, tmp_path: Path) -> None:
     helper = start(ANSWERS)
     helper.watch(1, TASKS)
     helper.unkept.append((1, 7))

@@ -58,7 +58,7 @@ def limited(world: World, in_s: float, max_cost: float | None = None) -> Cluster
     return world.cluster(limit_s=limit_s, ttl_limit_s=limit_s, max_cost=max_cost)
 
 
-def test_the_hour_moves_everywhere_and_is_told(world: World) -> None:
+def test_the_hour_moves_everywhere_and_is_reported(world: World) -> None:
     cluster = limited(world, HOUR_S)
     result = extend(world.ctx, "one", 2 * HOUR_S)
     assert cluster.limit_s is not None
@@ -84,7 +84,7 @@ def test_a_limit_that_has_passed_moves_from_now(world: World) -> None:
     assert result.limit_s == pytest.approx(time.time() + HOUR_S, abs=30)
 
 
-def test_the_amount_that_may_be_spent_wins_and_is_told(world: World) -> None:
+def test_the_amount_that_may_be_spent_wins_and_is_reported(world: World) -> None:
     limited(world, HOUR_S, max_cost=6.0)  # three machines at 1.0 an hour
     result = extend(world.ctx, "one", 10 * HOUR_S)
     assert result.limit_s == pytest.approx(time.time() + 2 * HOUR_S, abs=30)

@@ -224,7 +224,7 @@ def ssh(host: Host, tmp_path: Path, *command: str, stdin: str = "") -> subproces
     )
 
 
-def test_a_login_shell_runs_what_it_is_told(host: Host, tmp_path: Path) -> None:
+def test_a_login_shell_runs_what_it_is_given(host: Host, tmp_path: Path) -> None:
     done = ssh(host, tmp_path, stdin="echo $((6 * 7))\nexit 3\n")
     assert (done.returncode, done.stdout) == (3, "42\n")
 

@@ -265,12 +265,12 @@ def test_a_session_costs_the_same_however_many_there_were_before() -> None:
     assert cost(500) == cost(5)
 
 
-def test_a_programs_failure_is_told_by_its_first_line() -> None:
+def test_a_programs_failure_is_reported_by_its_first_line() -> None:
     error = "Program exit with exit code 1\nStderr: \n"
     assert fold(points(), submit(1, t1="e"), finished(1, 1, error))[1]["message"] == error.splitlines()[0]
 
 
-def test_an_exception_whose_text_has_lines_is_told_by_its_first_one() -> None:
+def test_an_exception_whose_text_has_lines_is_reported_by_its_first_one() -> None:
     error = (
         'Traceback (most recent call last):\n  File "t.py", line 7, in train\n    raise E\n'
         "my.Error: it broke\n  in two\nlines\n\nTask failed in executor"

@@ -116,7 +116,7 @@ def test_the_agent_is_used_unless_the_configuration_says_none(
     assert look_up("other", home).use_agent
 
 
-def test_a_configuration_that_ssh_refuses_is_told_in_its_words(home: Path) -> None:
+def test_a_configuration_that_ssh_refuses_is_reported_in_its_words(home: Path) -> None:
     write_config(home, "Hots gpu\n")
     with pytest.raises(InputError) as caught:
         look_up("gpu", home)

@@ -219,7 +219,7 @@ def test_a_lost_connection_is_tried_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [(600,), (600, 3000)])
-def test_each_new_attempt_is_told(tmp_path: Path, cut: tuple[int, ...]) -> None:
+def test_each_new_attempt_is_reported(tmp_path: Path, cut: tuple[int, ...]) -> None:
     told: list[str] = []
     pull(Node(tar_of(FILES), *cut), run_record(tmp_path / "r1"), tell=told.append)
     assert [text.rpartition(", ")[2] for text in told] == [

@@ -72,7 +72,7 @@ def test_no_node_goes_while_a_run_would_lose_it(world: World, state: str) -> Non
     assert len(world.names()) == len(recorded(world)) == 3
 
 
-def test_a_node_that_cannot_be_deleted_is_told_and_the_next_scale_ends_it(world: World) -> None:
+def test_a_node_that_cannot_be_deleted_is_reported_and_the_next_scale_ends_it(world: World) -> None:
     before = world.cluster(nodes=3)
     stuck = before.nodes[2].host.machine
     world.cloud.refused["instance", stuck] = DownIncomplete("it is protected")

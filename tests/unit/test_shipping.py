@@ -229,7 +229,7 @@ def test_what_the_script_makes_itself_is_not_missing(project: Path, text: str) -
     assert of(project, "main.py").missing == ()
 
 
-def test_an_absolute_file_and_a_directory_that_are_read_are_told(project: Path, tmp_path: Path) -> None:
+def test_an_absolute_file_and_a_directory_that_are_read_are_reported(project: Path, tmp_path: Path) -> None:
     lay(tmp_path, {"abs.csv": ""})
     lay(project, {"main.py": f"import os\nopen('{tmp_path}/abs.csv')\nos.listdir('data')", "data/a": ""})
     shipment = of(project, "main.py")

@@ -86,7 +86,7 @@ def test_a_run_that_is_refused_is_not_recorded(store: Store) -> None:
     assert store.runs() == ()
 
 
-def test_a_state_file_without_its_tables_is_told_as_what_it_is(tmp_path: Path, store: Store) -> None:
+def test_a_state_file_without_its_tables_is_reported_as_what_it_is(tmp_path: Path, store: Store) -> None:
     with sqlite3.connect(tmp_path / "home/state.sqlite") as database:
         database.execute("DROP TABLE past")
     with pytest.raises(StateError, match="no such table: past") as caught:
@@ -219,7 +219,7 @@ LARGE = replace(RUN, args=("x" * 400_000,))
 
 
 @pytest.mark.root
-def test_a_full_disk_is_told_and_what_was_recorded_stays(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_what_was_recorded_stays(small_disk: Path) -> None:
     home = small_disk / "home"
     store = Store(home)
     store.save_cluster(CLUSTER)

@@ -81,14 +81,14 @@ def test_a_machine_that_is_off_is_not_asked_at_an_address_that_is_anothers_by_no
         status(world.ctx, "one")
 
 
-def test_a_machine_with_another_address_is_told(world: World) -> None:
+def test_a_machine_with_another_address_is_reported(world: World) -> None:
     world.cluster()
     world.cloud.power_off("node-3", address="10.9.9.9")
     world.cloud.start(Resource("", "instance", "node-3", "id-4"))
     assert status(world.ctx, "one").drift == ("node-3: its machine has another address now (10.9.9.9)",)
 
 
-def test_a_cloud_that_does_not_answer_is_told_beside_what_the_nodes_say(world: World) -> None:
+def test_a_cloud_that_does_not_answer_is_reported_beside_what_the_nodes_say(world: World) -> None:
     world.cluster()
     world.cloud.silent = True
     result = status(world.ctx, "one")

@@ -141,7 +141,7 @@ def test_an_impostor_at_a_running_machines_address_is_left_to_the_refusal(world:
         world.nodes.connect(cluster.server.host)
 
 
-def test_a_machine_that_is_gone_is_told_as_that(world: World) -> None:
+def test_a_machine_that_is_gone_is_reported_as_that(world: World) -> None:
     cluster = world.cluster()
     world.cloud.held.pop(("instance", cluster.server.host.machine))
     with pytest.raises(Unreachable, match="gone from the account"):

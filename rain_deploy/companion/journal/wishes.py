@@ -92,6 +92,6 @@ class Wishing:
         """Return the id of the output for what a task prints and writes; None once there are enough."""
         self._homes += 1
         if self._homes > MOST_HOMES:
-            warn(f"what tasks print and write came home of the first {MOST_HOMES} tasks only")
+            warn(f"what tasks print and write is kept of the first {MOST_HOMES} tasks only")
             return None
         return self._new_id(session_id=session.session_id, id=FIRST_HOME + self._homes)
