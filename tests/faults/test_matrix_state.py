@@ -235,5 +235,5 @@ def test_row_74_a_holder_on_another_host_is_reported(cloud: Account, me: Home) -
         file.flush()
         refused = me.ends(11, "down")
     assert "`scale`" in refused.err
-    assert "process 4711 on elsewhere, for 6" in refused.err
+    assert "process 4711 on elsewhere, for 1 min" in refused.err
     me.converges("up", nodes=1)
