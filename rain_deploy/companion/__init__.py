@@ -35,16 +35,21 @@ class FailOpen:
         if not isinstance(fault, Exception):
             return False
         try:
-            import traceback
-            from pathlib import Path
-
-            if directory := os.environ.get("RAIN_DEPLOY_RUN_DIR"):
-                text = f"{self._doing}\n{''.join(traceback.format_exception(fault))}\n"
-                append(Path(directory, "companion", "faults.log"), text)
+            note_fault(self._doing, fault)
             warn(f"{self._doing} failed: {reason(fault)}")
         except Exception:  # noqa: BLE001 - a full disk: it cannot be reported anywhere
             return True
         return True
+
+
+def note_fault(doing: str, fault: Exception) -> None:
+    """Add a traceback to the run's faults.log.  Raises OSError."""
+    import traceback
+    from pathlib import Path
+
+    if directory := os.environ.get("RAIN_DEPLOY_RUN_DIR"):
+        text = f"{doing}\n{''.join(traceback.format_exception(fault))}\n"
+        append(Path(directory, "companion", "faults.log"), text)
 
 
 def reason(fault: BaseException) -> str:

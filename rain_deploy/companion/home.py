@@ -129,12 +129,15 @@ class Home:
 
 
 class _Tar:
-    """A tar in memory, and a list of what is too large for it."""
+    """A tar in memory, made for its first file, and a list of what is too large for it."""
 
     def __init__(self) -> None:
         self._content = io.BytesIO()
-        self._tar = tarfile.open(fileobj=self._content, mode="w")  # noqa: SIM115 - close() closes it
         self._left: list[str] = []
+
+    @functools.cached_property
+    def _tar(self) -> tarfile.TarFile:
+        return tarfile.open(fileobj=self._content, mode="w")
 
     def add(self, name: str, content: bytes) -> None:
         if content:
@@ -163,9 +166,10 @@ class _Tar:
         if more := len(self._left) - len(lines):
             lines.append(f"and {more} more")
         self.add("left.txt", "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
-        empty = not self._tar.getmembers()
+        if "_tar" not in vars(self):
+            return b""  # most tasks leave nothing
         self._tar.close()
-        return b"" if empty else self._content.getvalue()
+        return self._content.getvalue()
 
 
 def _flush() -> None:

@@ -9,9 +9,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.campaigns import crash_points, kills, sequences, soak, trainings
+from tests.campaigns import cost, crash_points, kills, sequences, soak, trainings
 
 CAMPAIGNS = {
+    "cost": (cost.play, 5),
     "crash-points": (crash_points.play, 1),
     "kills": (kills.play, 40),
     "sequences": (sequences.play, 60),

@@ -73,7 +73,7 @@ BREAKS = {
     "at watching tasks": ("journal/sending.py", "    outputs = [\n"),
     "at trying what tasks may do": ("journal/wishes.py", "        from .. import executor"),
     "at deciding which failures end the session": ("journal/wishes.py", "    soft: set[Any] = set()"),
-    "at deciding what to run": ("journal/session.py", "            hits, withheld = decided("),
+    "at deciding what to run": ("journal/session.py", "        hits, withheld = decided("),
     "at deciding what tasks may do": ("journal/wishes.py", "            python = ["),
     "at holding tasks back": ("journal/alone.py", "        others, held, names ="),
     "at noting tasks": ("points.py", "    functions = {"),

@@ -48,6 +48,7 @@ class FakeRain:
     objects: dict[Id, bytes] = field(default_factory=dict)
     unkept: list[Id] = field(default_factory=list)
     requests: Counter[str] = field(default_factory=Counter)
+    closed: set[int] = field(default_factory=set)  # sessions
     lost_after: int = 1 << 30
     """After so many requests the connection is gone."""
 
@@ -68,6 +69,8 @@ class FakeRain:
     def states(self, request: Request) -> Any:
         self._connected()
         names = [(one.sessionId, one.id) for one in request.taskIds]
+        if closed := [session for session, _ in names if session in self.closed]:
+            raise Failed(f"Session {closed[0]} not found")
         if unknown := [name for name in names if name not in self.tasks]:
             raise Failed(f"Task {unknown[0]} not found")
         tasks = [SimpleNamespace(info=json.dumps(self.tasks[name])) for name in names]

@@ -127,6 +127,13 @@ def test_a_session_that_rain_does_not_know_costs_only_its_own_results(watching: 
     assert watching.kept(5, 1) == [0, 1, 2, 3, 4]
 
 
+def test_a_session_that_the_script_closed_is_no_fault(watching: Watching) -> None:
+    watching.watch(3)
+    watching.rain.closed.add(1)
+    assert (watching.helper.round(), watching.helper.round(), watching.warnings()) == (0, 0, [])
+    assert watching.rain.requests["states"] == 1
+
+
 def test_an_object_that_is_gone_costs_only_its_own_result(watching: Watching) -> None:
     watching.watch(4)
     watching.finish(4)

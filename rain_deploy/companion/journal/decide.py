@@ -8,11 +8,10 @@ Hits = dict[Any, dict[str, Any]]
 
 
 class Stored:
-    """An output whose content is in the journal."""
+    """An output of a task whose content is in the journal."""
 
-    def __init__(self, found: dict[str, Any], number: int) -> None:
-        self._place = found["outputs"][number]
-        self.info = self._place["info"]
+    def __init__(self, task: Any, place: dict[str, Any]) -> None:
+        self.task, self.info, self._place = task, place["info"], place
 
     @property
     def size_bytes(self) -> int:
@@ -22,7 +21,10 @@ class Stored:
         """Return the content.  Raises OSError."""
         with open(self._place["file"], "rb") as file:  # noqa: PTH123 - a Path costs more, and there are many
             file.seek(self._place["offset"])
-            return file.read(self.size_bytes)
+            content = file.read(self.size_bytes)
+        if len(content) != self.size_bytes:
+            raise OSError(f"{self._place['file']} is cut off")
+        return content
 
 
 def decided(
@@ -39,9 +41,6 @@ def decided(
         for task in tasks
         if keys.get(task.id) in found and len(found[keys[task.id]]["outputs"]) == len(task.outputs)
     }
-    while large := _too_large(tasks, hits):
-        for name in large:
-            del hits[name]
     withheld: dict[Any, str] = {}
     without = {name: _named(task) for name, (task, _) in failed.items()}  # by outputs that there are not
     for task in tasks:
@@ -56,14 +55,3 @@ def decided(
 
 def _named(task: Any) -> str:
     return repr(task.name or task.task_type)
-
-
-def _too_large(tasks: list[Any], hits: dict[Any, dict[str, Any]]) -> set[Any]:
-    """Return the hits that a task that runs needs, and that no message to the server can hold."""
-    makers = {output.id: task.id for task in tasks for output in task.outputs}
-    needed = {makers.get(each.id) for task in tasks if task.id not in hits for each in task.inputs}
-    return {
-        name
-        for name in needed & hits.keys()
-        if any(place["size_bytes"] > LARGEST_SENT_BYTES for place in hits[name]["outputs"])
-    }

@@ -65,8 +65,9 @@ class Helper:
 
     def serve(self, tasks: list[dict[str, Any]]) -> None:
         """Name the tasks whose results are taken from the journal.  Raises HelperLost."""
-        with self._lock:
-            self._tell(json.dumps({"op": "serve", "tasks": tasks}))
+        if tasks:
+            with self._lock:
+                self._tell(json.dumps({"op": "serve", "tasks": tasks}))
 
     def find(self, keys: list[str]) -> dict[str, Any]:
         """Return what is kept for these keys.  Raises HelperLost."""
@@ -170,19 +171,27 @@ class Helper:
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         """Take the answers of a helper until it ends, then start another one."""
+        try:
+            self._take_answers(process)
+            with self._lock:
+                if process.stdin:
+                    process.stdin.close()
+                if self.usable:
+                    self._begin()
+        except Exception:  # noqa: BLE001 - of this thread nobody would hear: who asks is told at once
+            self._starts = MOST_STARTS + 1
+            process.kill()
+        if not self.usable:
+            self._answers.put({"n": 0})
+
+    def _take_answers(self, process: subprocess.Popen[bytes]) -> None:
+        """Take the answers of a helper until it ends."""
         assert process.stdout
         with open(process.stdout.fileno(), "rb", closefd=False) as lines:
             for line in lines:
                 self._answers.put(json.loads(line))
         process.stdout.close()
         process.wait()
-        with self._lock:
-            if process.stdin:
-                process.stdin.close()
-            if self.usable:
-                self._begin()
-            if not self.usable:
-                self._answers.put({"n": 0})
 
     def _kill(self) -> None:
         with self._lock:

@@ -4,24 +4,25 @@ Rain's message to the server is at most 64 MB, so many constants go ahead in mes
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from .keyed import Keyed
+from .state import State
 from .wishes import Wishes
 
 BATCH_BYTES = 16 << 20
 
 
-def send(
+def prepared(
     client: Any,
     tasks: Collection[Any],
     objects: Collection[Any],
     *,
     wishes: dict[Any, Wishes],
     kept: Collection[Any],
-) -> None:
-    """Send tasks and new objects, as ``Client._submit`` does.  ``kept`` are ids that Rain keeps for us."""
+) -> Any:
+    """Return the request that ``Client._submit`` would send.  ``kept`` are ids that Rain keeps for us."""
     homes = [wish.home for task in tasks if (wish := wishes.get(task.id)) and wish.home is not None]
     request = client._service.submit_request()
     request.init("tasks", len(tasks))
@@ -38,19 +39,19 @@ def send(
         request.objects[place].spec = json.dumps({"id": list(home), "data_type": "blob"})
         request.objects[place].keep = True
         request.objects[place].hasData = False
-    request.send().wait()
+    return request
 
 
-def account(states: Any, session: Any, done: Collection[Any]) -> None:
-    """Do what ``Session.submit`` does once all is sent; ``done`` are the ids of what is finished already."""
-    tasks, objects = states.TaskState, states.DataObjectState
-    for task in session._tasks:
-        task._state = tasks.finished if task.id in done else tasks.notAssigned
-        session._submitted_tasks.append(task)
-    for each in session._dataobjs:
-        each._state = objects.finished if each.id in done else objects.unfinished
-        session._submitted_dataobjs.append(each)
-    session._tasks, session._dataobjs = [], []
+def batches(constants: Iterable[Any]) -> list[list[Any]]:
+    """Return constants in groups that each fit into a message."""
+    groups, size_bytes = list[list[Any]]([[]]), 0
+    for each in constants:
+        size_bytes += len(each._data)
+        if size_bytes > BATCH_BYTES and groups[-1]:
+            groups.append([])
+            size_bytes = len(each._data)
+        groups[-1].append(each)
+    return groups
 
 
 def watched(task: Any, known: Keyed, wish: Wishes | None) -> dict[str, Any]:
@@ -74,3 +75,18 @@ def watched(task: Any, known: Keyed, wish: Wishes | None) -> dict[str, Any]:
         "outputs": outputs,
         "home": wish.home.id if wish and wish.home else None,
     }
+
+
+def not_run(tasks: Iterable[Any], state: State, withheld: dict[Any, str]) -> list[dict[str, Any]]:
+    """Return what the helper needs to know of tasks whose results, or failures, are kept."""
+    return [
+        {
+            "session": task.id.session_id,
+            "task": task.id.id,
+            "key": state.known.keys.get(task.id, ""),
+            "name": task.name or "",
+            "message": withheld.get(task.id, ""),
+        }
+        for task in tasks
+        if task.id in state.hits or task.id in withheld
+    ]

@@ -219,4 +219,4 @@ def _answer(promise: Any) -> Any:
         return promise.wait()
     except Exception as error:  # of pycapnp, whose classes differ between versions
         lost = isinstance(error, OSError) or getattr(error, "type", "") == "DISCONNECTED"
-        raise (EngineLost if lost else Refused)(str(error)) from error
+        raise (EngineLost if lost else Refused)(str(error).partition("\n")[0]) from error

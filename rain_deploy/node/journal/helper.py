@@ -172,7 +172,8 @@ class Helper:
                 try:
                     count += self._keep_ended(self._engine, list(mine), tell)
                 except Refused as error:
-                    self.warn(f"results of a session are not kept in the journal any more: {error}")
+                    if "Session" not in str(error):  # the script closed it: it does without us
+                        self.warn(f"results of a session are not kept in the journal any more: {error}")
                     self._forget_session(number)
         except EngineLost:
             for one in watched:
