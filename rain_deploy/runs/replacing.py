@@ -76,9 +76,8 @@ class Replacing:
                 self._delete_silent(names)
                 self._up(quiet, spec)
                 self._send_run(names)
-            except RainDeployError as error:
-                step = f"; next: {error.next_step}" if error.next_step else ""
-                why = f"{named} could not be replaced: {error.message}{step}"
+            except Exception as error:  # noqa: BLE001 - the run goes on, whatever it is
+                why = f"{named} could not be replaced: {_why(error)}"
                 emit(Notice(f"{why}; the run goes on without it", warning=True))
             else:
                 emit(Notice(f"{named} is replaced, and takes tasks of this run"))
@@ -112,3 +111,9 @@ class Replacing:
         now = self._ctx.store.cluster(self._cluster.name) or self._cluster
         known = {node.name for node in now.nodes}
         run_stages(self._ctx, now, {name: self._ship for name in names if name in known}).require()
+
+
+def _why(error: Exception) -> str:
+    if not isinstance(error, RainDeployError):
+        return f"{type(error).__name__}: {error}"
+    return f"{error.message}; next: {error.next_step}" if error.next_step else error.message

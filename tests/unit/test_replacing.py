@@ -109,3 +109,15 @@ def test_the_end_of_the_run_waits_for_what_has_begun(world: World) -> None:
     completes = "`rain-deploy up -c one` completes it, and `down` deletes it"
     assert waits == f"waiting until node-2 is replaced; if you press Ctrl-C, {completes}"
     assert ends == "node-2 is replaced, and takes tasks of this run"
+
+
+def test_a_fault_of_ours_does_not_end_the_run_either(world: World) -> None:
+    def fault(_: Context) -> None:
+        raise KeyError("node-2")
+
+    up = Up(then=fault)
+    with Replacing(world.ctx, CLUSTER, SHIP, up, SPEC) as replacing:
+        replacing.take(line(2, "node-2"))
+        replacing.take(line(3, "node-2"))
+    said_twice = [text for text in said(world) if text.startswith("node-2 could not be replaced: KeyError")]
+    assert (len(up.specs), len(said_twice)) == (2, 2)
