@@ -257,6 +257,36 @@ def test_a_task_that_ends_its_session_costs_no_other_its_result(
     assert {x: row["state"] for x, row in rows.items()} == dict.fromkeys(range(6), "finished") | {9: "failed"}
 
 
+ENDS_THE_ENGINE_TOO = ENDS_SESSIONS.replace(
+    "    session.submit()\n",
+    """\
+    session.submit()
+    try:
+        bad.output.fetch()
+    except Exception:
+        if os.path.exists("../attempts"):
+            raise
+        until = time.time() + 10
+        while time.time() < until and not os.path.exists("../companion/ends.jsonl"):
+            time.sleep(0.01)
+        listens = ("server\\0--listen\\0" + os.environ["RAIN_DEPLOY_SERVER"]).encode()
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            if listens in open("/proc/%s/cmdline" % pid, "rb").read():
+                os.kill(int(pid), 9)
+        raise
+""",
+)
+
+
+def test_a_failure_that_ends_the_engine_too_is_known_in_the_next_attempt(cluster: NodeCluster) -> None:
+    run_dir = cluster.run("ends-both", ENDS_THE_ENGINE_TOO, "failure", restarts=1, companion=True)
+    status = cluster.finish(run_dir, 90)
+    assert (status["outcome"], status["attempt"]) == ("failed", 2)
+    said = "bad x=9 failed and ended the session; attempt 2 goes on with the rest"
+    assert [event["message"] for event in status["events"]] == [said]
+    assert {row["state"] for row in points(run_dir).values() if row["name"] != "bad x=9"} == {"finished"}
+
+
 def test_with_fail_fast_a_task_that_fails_ends_the_run(cluster: NodeCluster) -> None:
     run_dir = cluster.run("fast", ENDS_SESSIONS, "failure", restarts=5, companion=True, fail_fast=True)
     status = cluster.finish(run_dir)

@@ -121,6 +121,8 @@ class Conduct:
         There, the script gets the failures of those that failed at once, and all others finish; those whose
         process died run again, the last time alone, until they are given up.  It does not count as a restart.
         """
+        with contextlib.suppress(OSError):
+            recorder.step()  # the helper may have noted the task's end when the engine was gone already
         run, points, number = self._run, recorder.points, self._run.status().attempt + 1
         tried, deaths = run.lives.broken, deaths_of(run, points, self._members)
         names = [f"{session}/{task}" for session, task in points.broken | points.died]
