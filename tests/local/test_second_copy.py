@@ -93,17 +93,18 @@ def results_here(line: CommandLine) -> int:
     return count
 
 
-def test_results_are_here_while_the_run_goes_on(cluster: LocalCluster, place: Path) -> None:
-    run = cluster.start("run", "sweep.py", str(place))
+def test_results_are_here_while_the_run_goes_on(shared: LocalCluster, place: Path) -> None:
+    before = results_here(shared.line)
+    run = shared.start("run", "sweep.py", str(place))
     wait_for(lambda: run.stderr.count("finished") >= AT_ONCE, 60, lambda: f"{run.stdout} {run.stderr}")
     shown_s = time.monotonic()
-    wait_for(lambda: results_here(cluster.line) == AT_ONCE, WINDOW_S + ROOM_S)
+    wait_for(lambda: results_here(shared.line) == before + AT_ONCE, WINDOW_S + ROOM_S)
     assert time.monotonic() - shown_s < WINDOW_S + ROOM_S
     assert run.process.poll() is None
     (place / "go").touch()
     told = run.ended()
     assert (told.exit_code, ARRAY in told.stdout) == (0, True), told
-    assert results_here(cluster.line) == POINTS
+    assert results_here(shared.line) == before + POINTS
     assert executed(place) == list(range(POINTS))
 
 
@@ -153,17 +154,20 @@ def test_a_cluster_of_another_name_computes_nothing_again(cluster: LocalCluster,
 
 
 def test_a_killed_command_line_loses_nothing_of_a_run_that_ends_without_it(
-    cluster: LocalCluster, place: Path
+    shared: LocalCluster, place: Path
 ) -> None:
-    run = cluster.start("run", "sweep.py", str(place))
+    before = results_here(shared.line)
+    run = shared.start("run", "sweep.py", str(place))
     wait_for(lambda: run.stderr.count("finished") >= AT_ONCE, 60, lambda: f"{run.stdout} {run.stderr}")
     run.kill()
-    (state,) = cluster.directory.glob("runs/*/state.json")
+    name = re.search(r"^run (\S+): shipped", run.stderr, re.MULTILINE)
+    assert name
+    state = shared.directory / "runs" / name[1] / "state.json"
     (place / "go").touch()
     wait_for(lambda: json.loads(state.read_text())["state"] == "finished", 60, state.read_text)
     elsewhere = place / "elsewhere"
     elsewhere.mkdir()
-    told = LocalCluster(cluster.line.at(elsewhere), cluster.name).well("attach")
+    told = LocalCluster(shared.line.at(elsewhere), shared.name).well("attach")
     assert ARRAY in told.stdout
     (results,) = (place / "results").iterdir()
     assert results.name == state.parent.name
@@ -172,15 +176,15 @@ def test_a_killed_command_line_loses_nothing_of_a_run_that_ends_without_it(
     with (results / "points.csv").open(newline="") as file:
         rows = sorted((int(row["x"]), int(row["value"]), row["state"]) for row in csv.DictReader(file))
     assert rows == [(x, x * x, "finished") for x in range(POINTS)]
-    assert results_here(cluster.line) == POINTS
-    assert list((cluster.line.home / "journal").glob(".*")) == []
+    assert results_here(shared.line) == before + POINTS
+    assert list((shared.line.home / "journal").glob(".*")) == []
     assert executed(place) == list(range(POINTS))
 
 
-def test_ctrl_c_does_not_wait_for_a_pull_whose_line_is_dead(cluster: LocalCluster, place: Path) -> None:
-    run = cluster.start("run", "sweep.py", str(place))
+def test_ctrl_c_does_not_wait_for_a_pull_whose_line_is_dead(shared: LocalCluster, place: Path) -> None:
+    run = shared.start("run", "sweep.py", str(place))
     wait_for(lambda: run.stderr.count("finished") >= AT_ONCE, 60, lambda: f"{run.stdout} {run.stderr}")
-    ssh = cluster.processes(1, "ssh")
+    ssh = shared.processes(1, "ssh")
     for pid in ssh:
         os.kill(pid, signal.SIGSTOP)
     try:

@@ -46,7 +46,8 @@ def _whole(directory: Path) -> JournalState:
 def _later(directory: Path, after: str) -> JournalState:
     """Return the segments that are named after this one; the others are not read."""
     names = (path.name for path in directory.glob("*.seg") if SEGMENT_NAME.fullmatch(path.name))
-    files = {name: len(scan(directory / name)[0]) for name in sorted(names) if name > after}
+    found = {name: scan(directory / name)[0] for name in names if name > after}
+    files = {name: sum(entry.kind == "result" for entry in found[name]) for name in sorted(found)}
     return JournalState(usage=JournalUsage(), files=files)
 
 
