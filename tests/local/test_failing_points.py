@@ -171,7 +171,7 @@ def test_the_others_finish_when_the_script_dies_of_the_first(
     assert (told.exit_code, told.result["exit_code"]) == (42, 3 if way == "exit" else 1)
     assert {n: row["value"] for n, row in table(told).items()} == {str(n): str(n or "") for n in range(16)}
     errors = (Path(told.result["results_dir"]) / "stderr.log").read_text()
-    assert " other tasks will finish before the script ends" in errors
+    assert re.search(r"other tasks? will finish before the script ends", errors)  # one on a slow machine
     assert ("ValueError: the first one" in errors) == (way != "exit")
 
 
