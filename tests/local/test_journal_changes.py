@@ -69,7 +69,7 @@ class Sweep:
         self._marks.write_text("")
         options = ("--env", f"MARKS={self._marks}", "--env", f"LEVEL={level}")
         ended = self._cluster.well("run", "--json", *options, self.script.name)
-        self.changed = re.findall(r"(.+) changed: \d+ kept results do not fit", ended.stderr)
+        self.changed = re.findall(r"(.+) changed: results that were kept before do not fit", ended.stderr)
         results = Path(ended.result["results_dir"])
         return (results / "stdout.log").read_text().splitlines(), sorted(self._marks.read_text().split())
 

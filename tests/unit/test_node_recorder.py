@@ -175,8 +175,8 @@ def test_more_is_known_of_a_task_than_its_row_says(run: Run) -> None:
     assert [row["message"] for row in rows(run) if row["state"] == "failed"] == ["ValueError: ä"]
 
 
-def test_what_changed_for_many_tasks_is_a_line_for_the_user_once(run: Run) -> None:
-    note(run, "misses.jsonl", task=0, session=0, why="a.py changed", tasks=20)
+def test_what_changed_for_all_tasks_is_a_line_for_the_user_once(run: Run) -> None:
+    note(run, "misses.jsonl", task=0, session=0, why="a.py changed", of_all=True)
     recorder(run).step()
     recorder(run).step()  # a supervisor that follows a killed one
     assert [event.message for event in run.status().events] == ["a.py changed"]

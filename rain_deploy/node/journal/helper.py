@@ -137,7 +137,7 @@ class Helper:
             if why := self._misses.why(task):
                 missed.append(MissNote(task.session, task.task, why))
         if not self._unexplained and self._attempt.attempt == 1:
-            missed += (MissNote(0, 0, why, tasks) for why, tasks in self._misses.changed())
+            missed += (MissNote(0, 0, why, of_all=True) for why in self._misses.changed())
         if missed:
             lines = (json.dumps(to_json(note)) + "\n" for note in missed)
             _append(self._run.path / "companion" / "misses.jsonl", "".join(lines))

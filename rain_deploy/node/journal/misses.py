@@ -1,6 +1,5 @@
 """Says why the journal has no result of a task: what of its key differs from a result of the same name."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -46,7 +45,7 @@ class Misses:
     files: Mapping[str, str] = field(default_factory=dict)
     _records: dict[str, list[Record]] = field(default_factory=dict)
     _explained: int = 0
-    _changed: Counter[str] = field(default_factory=Counter)  # tasks by what changed for all of them
+    _changed: dict[str, None] = field(default_factory=dict)  # what changed for all tasks
     _told: set[str] = field(default_factory=set)
 
     def why(self, task: Watched) -> str:
@@ -70,19 +69,18 @@ class Misses:
         changes = self._changes(nearest) if "files" in differing else Changes()
         if common := [name for name in _OF_ALL if name in differing]:
             named = listed(changes.names) if common[0] == "files" else ""
-            self._changed[named or _OF_ALL[common[0]]] += 1
+            self._changed.setdefault(named or _OF_ALL[common[0]])
         words = []
         for name in (name for name in _WORDS if name in differing):
             words += (changes.phrases if name == "files" else []) or [_WORDS[name]]
         return f"the result that is kept from run {nearest.run} has {listed(words or [_OTHER_VERSION])}"
 
-    def changed(self) -> Iterator[tuple[str, int]]:
-        """Yield, once each, what changed for all tasks, and how many results do not fit because of it."""
-        for what in self._changed.keys() - self._told:
-            self._told.add(what)
-            tasks = self._changed[what]
-            results = "1 kept result does" if tasks == 1 else f"{tasks} kept results do"
-            yield f"{what} changed: {results} not fit, so these tasks run again", tasks
+    def changed(self) -> Iterator[str]:
+        """Yield a sentence, once each, about what changed for all tasks."""
+        for what in self._changed:
+            if what not in self._told:
+                self._told.add(what)
+                yield f"{what} changed: results that were kept before do not fit, so their tasks run again"
 
     def _changes(self, record: Record) -> Changes:
         before = self.journal.listing(record.parts["files"])

@@ -140,9 +140,10 @@ class Journal:
         return stored
 
     def named(self, name: str, most: int) -> list[Record]:
-        """Return the newest results of tasks with this name, at most so many."""
+        """Return the newest results of tasks with this name, at most so many, the newest first."""
         keys = list(dict.fromkeys(reversed(self._named.get(name, [])[-most:])))
-        return [record for record, _ in self.results(keys).values()]
+        found = self.results(keys)
+        return [found[key][0] for key in keys if key in found]
 
     def listing(self, digits: str) -> dict[str, str] | None:
         """Return the files, with digests, whose common digest begins so; None if that is not known."""

@@ -37,13 +37,13 @@ class ValueNote:
 class MissNote:
     """A line of misses.jsonl, which the helper writes if the journal has another result of this name.
 
-    With ``tasks``, it is about so many tasks, and ``why`` is a line for the user.
+    With ``of_all``, it is about all tasks, and ``why`` is a line for the user.
     """
 
     session: int
     task: int
     why: str
-    tasks: int = 0
+    of_all: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

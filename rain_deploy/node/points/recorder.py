@@ -84,7 +84,7 @@ class Recorder:
         self._details.note_task(note)
 
     def _note_miss(self, note: MissNote) -> None:
-        if note.tasks:
+        if note.of_all:
             self._report(note.why)
         else:
             self._details.note_miss(note)
