@@ -1,8 +1,7 @@
 """What was heard of a run while it was followed: its results, if nothing else of it can be had."""
 
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +9,13 @@ from rain_deploy.core.run import RunRecord
 from rain_deploy.node.wire import PointRow, RunState, RunStatus, to_json
 from rain_deploy.results.manifest import read_manifest
 from rain_deploy.results.names import decode_name
-from rain_deploy.results.partial import Tell, partial_directory
-from rain_deploy.results.points import Table, count_states
+from rain_deploy.results.partial import Tell, linked_or_copied, partial_directory
+from rain_deploy.results.points import Table, count_states, fold, read_rows
 from rain_deploy.results.pull import ROWS, STATE, PulledRun, check_target, landed, written
 from rain_deploy.results.unpack import PulledFile, Unpacked
 
 MOST_BYTES = 8_000_000  # of a stream
-_OURS = frozenset({"stdout.log", "stderr.log", ROWS, "points.csv", "points.json"})
+_TABLES = frozenset({ROWS, "points.csv", "points.json"})
 
 
 class Heard:
@@ -43,28 +42,40 @@ class Heard:
         return count_states(self._table.rows())
 
     def land(self, run: RunRecord, status: RunStatus, tell: Tell) -> PulledRun:
-        """Put it into ``out`` of the run, beside what an earlier pull brought.
+        """Add it to what is in ``out`` of the run; a longer output and a finished task there stay.
 
         Raises InputError (``out`` holds other files), Locked, OSError.
         """
         check_target(run.out, run.id)
         with partial_directory(run.out, tell) as partial:
-            files = list(_kept(run.out, partial))
-            for name, kept in self._streams.items():
-                files.append(written(partial / f"{name}.log", kept))
-            rows = (json.dumps(to_json(row)) + "\n" for row in self._table.rows(all_=True))
+            streams = {f"{name}.log": kept for name, kept in self._streams.items()}
+            longer = {name for name, kept in streams.items() if _size_bytes(run.out / name) > len(kept)}
+            new = streams.keys() - longer
+            files = list(_kept(run.out, partial, _TABLES | new))
+            files += [written(partial / name, streams[name]) for name in sorted(new)]
+            rows = (json.dumps(to_json(row)) + "\n" for row in self._with(run.out / ROWS))
             files.append(written(partial / ROWS, "".join(rows).encode()))
             incomplete = replace(status, state=RunState.RUNNING)
             (partial / STATE).write_text(json.dumps(to_json(incomplete)), "utf-8")
             links = dict(_links(run.out, partial))
             return landed(run, Unpacked(tuple(files), links, {}), partial, "")
 
+    def _with(self, earlier: Path) -> tuple[PointRow, ...]:
+        """Return the rows with those of an earlier file.  A task that is finished there stays finished."""
+        before = fold(read_rows(earlier), all_=True)
+        finished = [row for row in before if row.state == "finished"]
+        return fold((*before, *self._table.rows(all_=True), *finished), all_=True)
 
-def _kept(out: Path, partial: Path) -> Iterator[PulledFile]:
-    """Keep in ``partial`` too what an earlier pull brought, and yield it."""
+
+def _size_bytes(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _kept(out: Path, partial: Path, but: Container[str]) -> Iterator[PulledFile]:
+    """Keep in ``partial`` too what an earlier pull brought, without the files ``but``, and yield it."""
     for entry in (read_manifest(out) or {}).get("files", ()):
         name = decode_name(entry["path"])
-        if name not in _OURS and _linked(out / name, partial / name):
+        if name not in but and _kept_too(out / name, partial / name):
             origin = decode_name(entry.get("name_on_node", ""))
             yield PulledFile(name, entry["size_bytes"], entry["sha256"], origin)
 
@@ -72,14 +83,15 @@ def _kept(out: Path, partial: Path) -> Iterator[PulledFile]:
 def _links(out: Path, partial: Path) -> Iterator[tuple[str, str]]:
     for entry in (read_manifest(out) or {}).get("links", ()):
         name = decode_name(entry["path"])
-        if _linked(out / name, partial / name):
+        if _kept_too(out / name, partial / name):
             yield name, decode_name(entry["target"])
 
 
-def _linked(there: Path, here: Path) -> bool:
+def _kept_too(there: Path, here: Path) -> bool:
+    """Keep a file here too; return False if the user has deleted it.  Raises OSError."""
+    here.parent.mkdir(parents=True, exist_ok=True)
     try:
-        here.parent.mkdir(parents=True, exist_ok=True)
-        os.link(there, here, follow_symlinks=False)
-    except OSError:
+        linked_or_copied(there, here)
+    except FileNotFoundError:
         return False
     return True

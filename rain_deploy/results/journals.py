@@ -6,7 +6,6 @@ The next cluster of the name goes on with it.
 import contextlib
 import io
 import json
-import os
 import re
 import shutil
 import tarfile
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.node.wire import JournalState, JournalUsage, JournalWish, Limits, WireError, read, to_json
+from rain_deploy.results.partial import linked_or_copied
 from rain_deploy.results.unpack import receive
 
 ABOUT = "about.json"
@@ -36,9 +36,9 @@ class About:
     cluster: str
     env_digest: str  # results of another environment are of no use
     usage: JournalUsage = field(default_factory=JournalUsage)  # of the copy
-    cluster_id: str = ""  # of the cluster that it was last copied from, or given to
+    cluster_id: str = ""  # and machine, of the journal that it was last copied from, or given to
     records: dict[str, int] = field(default_factory=dict)  # by file of the copy; a key may have several
-    listed: tuple[str, ...] = ()  # the files that this cluster had then; it may have merged them since
+    listed: tuple[str, ...] = ()  # the files that this journal had then; it may have merged them since
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +81,14 @@ class Copy:
         except (OSError, WireError):
             return self
 
-    def adopt(self, other: "Copy", cluster_id: str) -> None:
-        """Take in the files of another copy: the cluster has them now.  Raises OSError."""
-        about = self.now().about
+    def adopt(self, other: "Copy", cluster: Cluster) -> None:
+        """Take in the files of another copy: the journal of the cluster has them now.  Raises OSError."""
+        about, cluster_id = self.now().about, journal_id(cluster)
         if other.path != self.path:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             for file in other.files():
                 with contextlib.suppress(FileExistsError):
-                    os.link(file, self.path / file.name)
+                    linked_or_copied(file, self.path / file.name)
         names = {file.name for file in other.files()}
         records = other.about.records | about.records
         listed = names.union(about.listed if about.cluster_id == cluster_id else ())
@@ -138,6 +138,11 @@ def copy_for(home: Path, cluster: Cluster) -> Copy:
     return Copy(path, About(cluster=cluster.name, env_digest=cluster.env_digest)).now()
 
 
+def journal_id(cluster: Cluster) -> str:
+    """Return what tells its journal from others: a server node that was made again begins a new one."""
+    return f"{cluster.id} {cluster.server.host.machine}".strip()
+
+
 def fitting(home: Path, cluster: Cluster) -> Iterator[Copy]:
     """Yield what a new cluster can use: the copy of its name, and the newest one if that has more.
 
@@ -154,7 +159,7 @@ def fitting(home: Path, cluster: Cluster) -> Iterator[Copy]:
 
 def renew(
     copy: Copy,
-    cluster_id: str,
+    cluster: Cluster,
     draft: Path,
     send: Callable[[Callable[[bytes], None]], None],
     wish: JournalWish,
@@ -177,7 +182,7 @@ def renew(
     for name in state.files:
         if (draft / name).exists():
             (draft / name).replace(copy.path / name)
-    about = copy.now().about  # another command may have added something
+    about, cluster_id = copy.now().about, journal_id(cluster)  # another command may have added something
     listed = set(about.listed if about.cluster_id == cluster_id else ())
     gone = {name for name in listed - state.files.keys() if name > wish.after}
     merged = max((name for name in state.files if _lacks_merged(copy, name)), default="")

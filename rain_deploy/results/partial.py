@@ -61,6 +61,16 @@ def _is_at(handle: int, path: Path) -> bool:
         return False
 
 
+def linked_or_copied(there: Path, here: Path) -> None:
+    """Put a file, or a link, here too.  Some file systems have no hard links.  Raises OSError."""
+    try:
+        os.link(there, here, follow_symlinks=False)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError:
+        shutil.copy2(there, here, follow_symlinks=False)
+
+
 def clear(directory: Path) -> None:
     """Delete everything in the directory."""
     for entry in directory.iterdir():

@@ -67,7 +67,7 @@ def _bring(
 
         copy.path.parent.mkdir(mode=0o700, exist_ok=True)
         with draft_next_to(ctx.home, copy.path) as draft:
-            newest = journals.renew(copy, cluster.id, draft, send, wish)
+            newest = journals.renew(copy, cluster, draft, send, wish)
         journals.prune_copies(ctx.home, limit_bytes)
         return newest
     finally:
@@ -161,7 +161,7 @@ def give_journal(ctx: Context, cluster: Cluster, copy: Copy, but: Container[str]
             )
             with understood(cluster, cluster.server.name):
                 read(JournalUsage, answer)
-        journals.copy_for(ctx.home, cluster).adopt(copy, cluster.id)
+        journals.copy_for(ctx.home, cluster).adopt(copy, cluster)
     except (RainDeployError, OSError) as error:
         ctx.emit(Notice(f"{kept} could not be sent, and are computed again: {_why(error)}", warning=True))
     else:

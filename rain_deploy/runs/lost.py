@@ -11,6 +11,7 @@ from rain_deploy.errors import RainDeployError
 from rain_deploy.node.wire import RunStatus
 from rain_deploy.results.heard import Heard
 from rain_deploy.results.journals import copy_for
+from rain_deploy.results.manifest import read_manifest
 from rain_deploy.results.partial import partial_places
 from rain_deploy.results.pull import PulledRun
 from rain_deploy.state.drafts import noted
@@ -19,7 +20,13 @@ from rain_deploy.state.drafts import noted
 def keep_heard(
     ctx: Context, cluster: Cluster, record: RunRecord, heard: Heard, status: RunStatus
 ) -> PulledRun | None:
-    """Put what was heard of a run into its results, and say what is here; None if that fails."""
+    """Put what was heard of a run into its results, and say what is here.
+
+    None if that fails, or if the results of the whole run are here.
+    """
+    if _is_here(record):
+        ctx.emit(Notice(f"kept here: all results of run {record.id}, in {record.out}"))
+        return None
     usage = copy_for(ctx.home, cluster).about.usage
     if usage.segments:
         kept = f"{count(usage.records, 'result')} ({size(usage.bytes)}) of tasks"
@@ -35,6 +42,12 @@ def keep_heard(
     where = f"{record.out}: points.csv, and what the script printed"
     ctx.emit(Notice(f"kept here: {count(pulled.points, 'point')} of run {record.id}, in {where}"))
     return pulled
+
+
+def _is_here(record: RunRecord) -> bool:
+    """Return whether the results were pulled after the run had ended."""
+    manifest = read_manifest(record.out) or {}
+    return manifest.get("run") == record.id and manifest.get("ended_s") is not None
 
 
 def way_on(ctx: Context, cluster: Cluster, record: RunRecord) -> str:

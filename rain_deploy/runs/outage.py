@@ -50,7 +50,7 @@ class Outage:
         return None
 
     def _look(self, progress: str) -> wire.RunStatus | None:
-        """Return how the run ended if its machine is off or gone, which is recorded."""
+        """Return how the run ended if its machine is off or gone; record it, unless an end is on record."""
         ctx, cluster = self.ctx, self.ctx.store.cluster(self.cluster.name) or self.cluster  # its limit of now
         account = account_of(ctx, cluster) if cluster.bill else None
         why, server = why_over(cluster, account, time.time()), cluster.server.name
@@ -62,5 +62,6 @@ class Outage:
         outcome = wire.Outcome.POWERED_OFF if there or (account and account.silent) else wire.Outcome.LOST
         message = "; ".join(filter(None, (why, progress)))
         status = wire.RunStatus(state=RunState.FINISHED, outcome=outcome, message=message)
-        record_state(ctx, self.record, status)
+        if self.record.state != RunState.FINISHED:
+            record_state(ctx, self.record, status)
         return status

@@ -49,9 +49,15 @@ def up(ctx: Context, spec: ClusterSpec) -> UpResult:
         result = carry_out(ctx, record, wanted, started_s)
         if copy:
             give_journal(ctx, record.cluster, copy)
-        elif not spec.journal and not wanted.seen.recorded:
+        elif not spec.journal and _begins_a_journal(record, wanted):
             offer_journal(ctx, record.cluster)
         return result
+
+
+def _begins_a_journal(record: Record, plan: Plan) -> bool:
+    """Return whether the cluster is new, or its server node."""
+    server = record.cluster.server.name
+    return not plan.seen.recorded or server in {intent.name for intent in plan.create}
 
 
 def carry_out(ctx: Context, record: Record, plan: Plan, started_s: float) -> UpResult:

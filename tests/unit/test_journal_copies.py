@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import shutil
 import subprocess
 import tarfile
 from dataclasses import dataclass, field, replace
@@ -13,6 +15,7 @@ import pytest
 
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Host
+from rain_deploy.core.spec import ClusterSpec
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import InputError, Unreachable
 from rain_deploy.node.journal import store
@@ -23,8 +26,10 @@ from rain_deploy.results.journals import copies, copy_for, prune_copies
 from rain_deploy.runs import journal as brought
 from rain_deploy.runs.journal import Bringing, bring_journal, give_journal, named_copy, offer_journal
 from rain_deploy.transport.base import Chunk, Forward
+from rain_deploy.verbs.up import up
+from tests.support.values import changed
 from tests.support.waiting import wait_for
-from tests.unit.fake_cloud import World
+from tests.unit.fake_cloud import ME, PROVIDER, World
 from tests.unit.test_journal_store import put, stored
 from tests.unit.test_journal_verb import NODE
 
@@ -244,6 +249,49 @@ def test_a_cluster_that_did_not_get_the_copy_adds_to_it(bench: Bench) -> None:
     for _ in range(2):
         bring_journal(bench.world.ctx, second)
     assert len(bench.copied) == copy_for(bench.world.ctx.home, second).about.usage.records == 2
+
+
+def test_a_server_node_that_was_made_again_adds_to_it(bench: Bench) -> None:
+    cluster = bench.cluster()
+    put(bench.server.journal(cluster), 1, b"one")
+    bring_journal(bench.world.ctx, cluster)
+    shutil.rmtree(bench.server.place / cluster.id)
+    host = replace(cluster.server.host, machine="another")
+    cluster = changed(cluster, nodes=(replace(cluster.server, host=host), *cluster.nodes[1:]))
+    put(bench.server.journal(cluster), 2, b"two")
+    for _ in range(2):
+        bring_journal(bench.world.ctx, cluster)
+    assert len(bench.copied) == copy_for(bench.world.ctx.home, cluster).about.usage.records == 2
+
+
+@pytest.mark.parametrize("gone", [None, 1, 2])
+def test_up_offers_it_to_a_server_node_that_it_made_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, gone: int | None
+) -> None:
+    cluster, ctx = bench.world.cluster(env_digest="e" * 32), bench.world.ctx
+    put(bench.server.journal(cluster), 1, b"one")
+    bring_journal(ctx, cluster)
+    shutil.rmtree(bench.server.place / cluster.id)
+    if gone:
+        del bench.world.cloud.held["instance", cluster.nodes[gone - 1].host.machine]
+    monkeypatch.setattr("rain_deploy.verbs.up.carry_out", lambda *_: None)
+    up(ctx, ClusterSpec("one", PROVIDER, "test", owner=ME))
+    assert stored(bench.server.journal(cluster), 1) == ([b"one"] if gone == 1 else None)
+
+
+def test_a_copy_is_given_where_links_cannot_be_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    first, second = bench.cluster(), bench.cluster(name="two")
+    put(bench.server.journal(first), 1, b"one")
+    bring_journal(bench.world.ctx, first)
+    copy = copy_for(bench.world.ctx.home, first)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.link", refuse)
+        give_journal(bench.world.ctx, second, copy)
+    assert "sent 1 result" in bench.world.told
+    assert [path.name for path in copy_for(bench.world.ctx.home, second).files()] == bench.copied[:1]
 
 
 def test_a_cluster_of_another_name_gets_the_newest_copy_of_its_packages(bench: Bench) -> None:

@@ -15,6 +15,7 @@ from rain_deploy.core.machine import Host
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import EndedEarly, EngineError, Unreachable
+from rain_deploy.results.pull import pull
 from rain_deploy.runs.finish import RunResult, end_of
 from rain_deploy.runs.follow import follow
 from rain_deploy.runs.outage import RECONNECT_S
@@ -22,8 +23,10 @@ from rain_deploy.transport.base import Chunk
 from rain_deploy.verbs.list import list_clusters
 from rain_deploy.verbs.runs import cancel, runs
 from rain_deploy.verbs.status import status
+from tests.support.results import verify
 from tests.support.values import changed
 from tests.unit.fake_cloud import Nodes, World
+from tests.unit.test_results_pull import FILES, Node, tar_of
 
 READY = {"services": {"keeper": 1}, "governor": {"ready": True}, "runs": []}
 HOUR_S = 3600.0
@@ -154,6 +157,18 @@ def test_a_machine_that_is_gone_has_lost_the_run(case: Case) -> None:
     assert f"kept here: 3 points of run r1, in {case.record.out}" in case.world.told
     assert (case.record.out / "points.csv").read_text().count("finished") == 1
     assert case.views() == {("finished", "lost")}
+
+
+def test_a_run_whose_results_are_here_keeps_them_when_its_machine_is_gone(case: Case) -> None:
+    pull(Node(tar_of(FILES)), case.record)
+    case.record = replace(case.record, state=RunState.FINISHED, outcome="done")
+    case.world.store.save_run(case.record)
+    machine = ("instance", case.cluster.nodes[0].host.machine)
+    case.nodes.meanwhile = lambda: case.world.cloud.held.pop(machine)
+    case.followed()
+    assert f"kept here: all results of run r1, in {case.record.out}" in case.world.told
+    assert verify(case.record.out) == ()
+    assert case.world.store.runs("one") == (case.record,)
 
 
 def test_without_an_answer_of_the_account_the_limit_on_record_counts(case: Case) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+
+import pytest
 
 from rain_deploy.core.run import RunRecord
 from rain_deploy.node.wire import Outcome, PointRow, RunState, RunStatus
@@ -16,7 +19,7 @@ LOST = RunStatus(state=RunState.FINISHED, outcome=Outcome.LOST, attempt=2, messa
 INCOMPLETE = ("it was pulled before the run had ended",)
 
 
-def heard(run: RunRecord) -> Heard:
+def heard(run: RunRecord, *, earlier: int = 0) -> Heard:
     found = Heard()
     for task, state in ((1, "running"), (1, "finished"), (2, "running")):
         found.point(PointRow(task=task, point=True, state=state, parameters={"x": task}))
@@ -24,7 +27,7 @@ def heard(run: RunRecord) -> Heard:
     found.printed("stdout", b"two\n", again=True)
     found.printed("stdout", b"three\n", again=False)
     pulled = found.land(run, LOST, lambda _: None)
-    assert (pulled.points, pulled.point_states, pulled.finished) == (2, {"finished": 1, "running": 1}, False)
+    assert (pulled.points, pulled.point_states["running"], pulled.finished) == (2 + earlier, 1, False)
     return found
 
 
@@ -42,12 +45,53 @@ def test_values_and_output_are_there(tmp_path: Path) -> None:
 def test_what_an_earlier_pull_brought_stays(tmp_path: Path) -> None:
     run = run_record(tmp_path / "out")
     pull(Node(tar_of(FILES, {"files/link": "model/weights.bin"})), run)
-    heard(run)
+    heard(run, earlier=1)
     assert verify(run.out) == INCOMPLETE
     assert (run.out / "files/model/weights.bin").read_bytes() == FILES["files/model/weights.bin"]
     assert (run.out / "files/link").readlink() == Path("model/weights.bin")
     assert (run.out / "stdout.log").read_text() == "two\nthree\n"
     pull(Node(tar_of(FILES)), run)
+    assert verify(run.out) == ()
+
+
+def test_what_was_heard_first_stays_when_less_is_heard_again(tmp_path: Path) -> None:
+    run = run_record(tmp_path / "out")
+    heard(run)
+    before = {name: (run.out / name).read_bytes() for name in ("points.csv", "points.json", "stdout.log")}
+    again = Heard()
+    again.point(PointRow(task=1, point=True, state="running", parameters={"x": 1}))
+    for found in (Heard(), again):
+        pulled = found.land(run, LOST, lambda _: None)
+        assert pulled.point_states == {"finished": 1, "running": 1}
+        assert {name: (run.out / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP])
+def test_it_stays_on_a_file_system_without_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(error, "no hard links")
+
+    run = run_record(tmp_path / "out")
+    pull(Node(tar_of(FILES, {"files/link": "model/weights.bin"})), run)
+    monkeypatch.setattr("os.link", refuse)
+    heard(run, earlier=1)
+    assert (run.out / "files/model/weights.bin").read_bytes() == FILES["files/model/weights.bin"]
+    assert (run.out / "files/link").readlink() == Path("model/weights.bin")
+    assert verify(run.out) == INCOMPLETE
+
+
+def test_what_cannot_be_kept_leaves_all_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    run = run_record(tmp_path / "out")
+    pull(Node(tar_of(FILES)), run)
+    monkeypatch.setattr("os.link", refuse)
+    monkeypatch.setattr("shutil.copy2", refuse)
+    with pytest.raises(OSError, match="the disk is full"):
+        heard(run, earlier=1)
     assert verify(run.out) == ()
 
 
