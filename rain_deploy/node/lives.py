@@ -18,12 +18,20 @@ class Death:
 
 
 @dataclass(frozen=True, slots=True)
+class Broken:
+    """A task ended the session of an attempt."""
+
+    task: str  # session and task, as Rain numbers them
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Lives:
     """lives.json."""
 
     begun_s: float | None = None  # when the first script was started, by a clock that nobody sets
     restarts: int = 0  # since an attempt finished a task that none before it had finished
-    broken: tuple[str, ...] = ()  # tasks that ended the session of an attempt, as Rain numbers them
+    broken: tuple[Broken, ...] = ()
     deaths: tuple[Death, ...] = ()
 
     def after(self, deaths: tuple[Death, ...]) -> Self:

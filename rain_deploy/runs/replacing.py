@@ -10,13 +10,18 @@ from typing import Self
 from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.destroy import delete
 from rain_deploy.cluster.hosts import run_stages
+from rain_deploy.cluster.plan import Plan, plan_up
+from rain_deploy.cluster.seen import look
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Event, Notice
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec
 from rain_deploy.core.step import Stage
-from rain_deploy.errors import InputError, RainDeployError, Unreachable
+from rain_deploy.errors import InputError, Locked, RainDeployError, Unreachable
 from rain_deploy.fleet.fanout import Outcomes, fan_out
 from rain_deploy.node.wire import StateLine
+from rain_deploy.state.store import Record
+
+LOCKED_PAUSE_S = 3.0  # between two tries while another command holds the cluster
 
 
 class Replacing:
@@ -31,15 +36,16 @@ class Replacing:
         ctx: Context,
         cluster: Cluster,
         ship: Stage,
-        up: Callable[[Context, ClusterSpec], object],
+        carry_out: Callable[[Context, Record, Plan, float], object],
         spec: ClusterSpec | None,
     ) -> None:
         """``ship`` sends the run to a node.  ``spec`` is the user's for the machines; None: replace none."""
         self._ctx, self._cluster, self._ship = ctx, cluster, ship
-        self._up, self._spec = up, spec
+        self._carry_out, self._spec = carry_out, spec
         self._lost: queue.SimpleQueue[tuple[str, ...]] = queue.SimpleQueue()
         self._attempt = 0
         self._replaced = ""  # names of the nodes that are being replaced now
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="replacing", daemon=True)
 
     def __enter__(self) -> Self:
@@ -49,6 +55,7 @@ class Replacing:
 
     def __exit__(self, *_: object) -> None:
         """Wait for a replacement that is under way: half of one would cost, and take no task."""
+        self._over.set()
         self._lost.put(())
         if self._replaced:
             wait = f"waiting until {self._replaced} is replaced; if you press Ctrl-C"
@@ -66,15 +73,17 @@ class Replacing:
     def _serve(self) -> None:
         assert self._spec
         # The packages stay, the hour of the time limit too; --max-cost of a run is not that of its cluster.
-        nodes, emit = len(self._cluster.nodes), self._ctx.emit
-        spec = replace(self._spec, nodes=nodes, environment=EnvironmentSpec(), max_cost=None, ttl_s=None)
-        quiet = replace(self._ctx, confirm=lambda _: True, emit=self._warn)
+        spec = replace(self._spec, environment=EnvironmentSpec(), max_cost=None, ttl_s=None)
+        emit = self._ctx.emit
         while names := self._lost.get():
-            self._replaced = named = ", ".join(names)
+            self._replaced = named = ", ".join(
+                names
+            )  # ``__exit__`` says it if this thread does not see ``over``
+            if self._over.is_set():
+                return
             emit(Notice(f"replacing {named} at the same price; the run goes on meanwhile"))
             try:
-                self._delete_silent(names)
-                self._up(quiet, spec)
+                self._replace_when_free(names, spec)
                 self._send_run(names)
             except Exception as error:  # noqa: BLE001 - the run goes on, whatever it is
                 why = f"{named} could not be replaced: {_why(error)}"
@@ -88,23 +97,46 @@ class Replacing:
         if isinstance(event, Notice) and event.warning:
             self._ctx.emit(event)
 
-    def _delete_silent(self, names: Collection[str]) -> None:
-        """Delete the machines that do not answer any more: the server node has all results.
+    def _replace_when_free(self, names: Collection[str], spec: ClusterSpec) -> None:
+        """Replace the nodes once no other command holds the cluster.  Raises Locked if the run ends first."""
+        while True:
+            try:
+                return self._replace(names, spec)
+            except Locked:
+                if self._over.wait(LOCKED_PAUSE_S):
+                    raise
 
-        Raises InputError at the end of the cluster's time, which nobody has agreed to move.
+    def _replace(self, names: Collection[str], spec: ClusterSpec) -> None:
+        """Delete the machines and make them again, and let no other command come between.
+
+        Raises InputError, with nothing deleted, if ``up`` would refuse, if the cluster is another by now, and
+        at the end of its time, which nobody has agreed to move.
         """
-        ctx, name = self._ctx, self._cluster.name
-        with ctx.change(name, "run") as record:
+        name, begun_s = self._cluster.name, time.monotonic()
+        quiet = replace(self._ctx, confirm=lambda _: True, emit=self._warn)
+        with quiet.change(name, "up") as record:
+            if not record.known or record.cluster.id != self._cluster.id:
+                raise InputError(f"cluster {name} was deleted meanwhile")
             if (bill := record.cluster.bill) and bill.passed(time.time()):
                 raise InputError(f"the time limit of {name} has passed")
-            hosts = (node.host for node in record.cluster.nodes if node.name in names)
-            errors = fan_out(tuple(hosts), ctx.transport.connect).errors
-            silent = {host for host, error in errors.items() if isinstance(error, Unreachable)}
-            silent -= {record.cluster.server.name}
-            machines = tuple(each for each in record.resources if each.is_machine and each.name in silent)
-            if machines:
-                _, failed = delete(ctx, record, machines)
-                Outcomes({}, failed).require()
+            spec = replace(spec, nodes=len(record.cluster.nodes))
+            self._plan(quiet, spec)
+            self._delete_silent(record, names)
+            self._carry_out(quiet, record, self._plan(quiet, spec), begun_s)
+
+    def _plan(self, ctx: Context, spec: ClusterSpec) -> Plan:
+        return plan_up(ctx.provider_for(spec.provider), look(ctx, spec))
+
+    def _delete_silent(self, record: Record, names: Collection[str]) -> None:
+        """Delete the machines that do not answer any more: the server node has all results."""
+        hosts = (node.host for node in record.cluster.nodes if node.name in names)
+        errors = fan_out(tuple(hosts), self._ctx.transport.connect).errors
+        silent = {host for host, error in errors.items() if isinstance(error, Unreachable)}
+        silent -= {record.cluster.server.name}
+        machines = tuple(each for each in record.resources if each.is_machine and each.name in silent)
+        if machines:
+            _, failed = delete(self._ctx, record, machines)
+            Outcomes({}, failed).require()
 
     def _send_run(self, names: Collection[str]) -> None:
         """Send the run to these nodes, and with it the permission to take its tasks."""

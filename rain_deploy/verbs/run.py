@@ -20,7 +20,7 @@ from rain_deploy.runs.follow import follow, queue, shipped, withdraw
 from rain_deploy.runs.outlook import cost_cap
 from rain_deploy.runs.replacing import Replacing
 from rain_deploy.runs.shipping import ASK_ABOVE_BYTES, collect
-from rain_deploy.verbs.up import up
+from rain_deploy.verbs.up import carry_out
 
 RESULTS_GO_TO = "results go to"
 NAMES_SHOWN = 5  # how many shipped files are named before "and N more"
@@ -58,8 +58,9 @@ def run(ctx: Context, name: str, spec: RunSpec, machines: ClusterSpec | None = N
                 ctx.store.save_run(replace(record, state=RunState.QUEUED))
             locked.close()
 
+        wanted = machines if spec.replace_lost else None
         try:
-            with Replacing(ctx, cluster, stage, up, machines if spec.replace_lost else None) as replacing:
+            with Replacing(ctx, cluster, stage, carry_out, wanted) as replacing:
                 hear = replacing.take
                 followed = follow(ctx, cluster, record, queued=spec, in_line=in_line, take_state=hear)
         except (Locked, InputError):  # the server node refused it

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from rain_deploy.node.lives import Death, Lives
+from rain_deploy.node.files import write_json
+from rain_deploy.node.lives import Broken, Death, Lives
 from rain_deploy.node.points.notes import EXECUTOR_LOST, TaskEnd, TaskNote
+from rain_deploy.node.points.recorder import Recorder
 from rain_deploy.node.points.table import Points
 from rain_deploy.node.run import Run
 from rain_deploy.node.service.deaths import Deaths, deaths_of, deaths_on
-from rain_deploy.node.wire import Member, PointRow, RunDescription
+from rain_deploy.node.service.engine import WarmProbe
+from rain_deploy.node.service.outputs import clean_files
+from rain_deploy.node.service.recovery import Conduct, Lost
+from rain_deploy.node.wire import ClusterConfig, Member, NodeConfig, Outcome, PointRow, RunDescription
 
 MEMBERS = (
     Member(name="node-1", address="10.0.0.1", governor_port=7211),
@@ -92,3 +99,66 @@ def test_a_death_that_is_recorded_twice_counts_once() -> None:
 def test_a_line_names_three_tasks_and_counts_the_others() -> None:
     deaths = Deaths(Lives(), suspects=tuple("edcba"))
     assert deaths.words == "; a, b, c and 2 more will run alone, after the others"
+
+
+@dataclass
+class Supervisor:
+    config: NodeConfig
+    probe: WarmProbe | None = None
+
+    def meanwhile(self) -> None: ...
+
+
+@dataclass
+class Notes:
+    """Stands for the recorder of an attempt."""
+
+    points: Points
+
+    def step(self) -> None: ...
+
+
+def test_a_supervisor_that_is_killed_while_it_notes_an_attempt_counts_it_once(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "node"
+    config = NodeConfig(
+        node_dir=place,
+        cluster_dir=place,
+        name="node-1",
+        service="abcd/1",
+        env=place,
+        engine=place,
+        code=place,
+        address="10.0.0.1",
+        governor_port=7211,
+        server_address="10.0.0.1",
+        idle_port=7212,
+        http_port=7213,
+        cpus=1,
+        server=True,
+    )
+    config.server_dir.mkdir(parents=True)
+    write_json(config.server_dir / "cluster.json", ClusterConfig(nodes=MEMBERS))
+    clean_files(run).mkdir(parents=True)
+    found = points(run, 3)
+    message = f"Task failed: {EXECUTOR_LOST}"
+    found.note_end(TaskEnd(session=1, task=3, state="failed", message=message, hard=True))
+    recorder = cast("Recorder", Notes(found))
+
+    def killed(path: Path, _: object) -> None:
+        assert path.name == "lost.json"
+        raise KeyboardInterrupt
+
+    def note() -> object:
+        conduct = Conduct(Supervisor(config), run)
+        return conduct._without((Outcome.FAILED, "no"), recorder)  # noqa: SLF001 - the rest needs Rain
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rain_deploy.node.service.recovery.write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            note()
+    assert [death.key for death in run.lives.deaths] == ["k3"]
+    assert isinstance(note(), Lost)
+    assert run.lives.broken == (Broken("1/3", 1),)
+    assert len(run.lives.deaths) == 1

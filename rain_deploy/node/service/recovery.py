@@ -9,7 +9,7 @@ from functools import partial
 from importlib.metadata import distributions
 
 from ..files import installed, load, member_name, write_json
-from ..lives import SUSPECT_FROM
+from ..lives import SUSPECT_FROM, Broken
 from ..points.recorder import Recorder
 from ..run import Run, Script
 from ..wire import ClusterConfig, Outcome, RunState
@@ -123,10 +123,13 @@ class Conduct:
         """
         with contextlib.suppress(OSError):
             recorder.step()  # the helper may have noted the task's end when the engine was gone already
-        run, points, number = self._run, recorder.points, self._run.status().attempt + 1
-        tried, deaths = run.lives.broken, deaths_of(run, points, self._members)
+        run, points, attempt = self._run, recorder.points, self._run.status().attempt
+        deaths = deaths_of(run, points, self._members)
+        # A supervisor that was killed here may have recorded this attempt already.
+        before = [one for one in run.lives.broken if one.attempt < attempt]
+        tried = [one.task for one in before]
         names = [f"{session}/{task}" for session, task in points.broken | points.died]
-        new = [name for name in names if tried.count(name) < _MOST_PER_TASK]
+        new = [Broken(name, attempt) for name in names if tried.count(name) < _MOST_PER_TASK]
         if not new or run.about.fail_fast or not clean_files(run).exists():
             return ending
         said = (points.broken, "failed", ""), (points.died, "died with its process", deaths.words)
@@ -134,10 +137,10 @@ class Conduct:
             if rows:
                 named = ", ".join(sorted(map(label, rows.values())))
                 ended = f"{named} {what} and ended the session{follows}"
-                run.report(f"{ended}; attempt {number} goes on with the rest")
+                run.report(f"{ended}; attempt {attempt + 1} goes on with the rest")
+        run.keep_lives(replace(deaths.lives, broken=(*before, *new)))
         lost = Lost(ending[1], 0.0)
         write_json(run.attempt_dir / "lost.json", lost)
-        run.keep_lives(replace(deaths.lives, broken=(*tried, *new)))
         return lost
 
     def _again(self, lost: Lost, recorder: Recorder) -> Ending | None:
