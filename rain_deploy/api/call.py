@@ -51,13 +51,13 @@ class Call:
 
     def run_spec(self, script: Script, args: Sequence[Any]) -> RunSpec:
         """Return what is to be run, once it was looked at.  Raises InputError."""
-        settings = spec.merged(self.given, self.toml)
+        sources = self.given, self.toml, os.environ
         if callable(script):
             place, function = function_script(script, tuple(args), self.ctx.cwd)
-            return replace(spec.run_spec(place, (), settings), function=function)
+            return replace(spec.run_spec(place, (), *sources), function=function)
         path = self.ctx.cwd / script
         read_script(path)
-        return spec.run_spec(path, tuple(map(str, args)), settings)
+        return spec.run_spec(path, tuple(map(str, args)), *sources)
 
 
 def settings_of(verb: str) -> dict[str, str]:

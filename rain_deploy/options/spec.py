@@ -7,7 +7,7 @@ import os
 import socket
 import tomllib
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +96,27 @@ def rehearsal_spec(name: str, settings: Settings) -> ClusterSpec:
     return cluster_spec(local, ("local", "rehearsals run on this machine"), settings)
 
 
-def run_spec(script: Path, args: tuple[str, ...], settings: Settings) -> RunSpec:
-    """Return the spec of one run of ``script``."""
-    return RunSpec(script=script, args=args, **_fields("run", settings)[""])
+def run_spec(
+    script: Path, args: tuple[str, ...], given: Settings, toml: Settings, environ: Mapping[str, str]
+) -> RunSpec:
+    """Return the spec of one run of ``script``, by what was given (flags or keywords) and the TOML."""
+    fields = _fields("run", merged(given, toml))[""]
+    return RunSpec(script=script, args=args, again=tuple(_again(given, environ)), **fields)
+
+
+def _again(given: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the flags without which another run would not be the same; values may be secrets."""
+    for path in given.get("files", ()):
+        yield from ("--files", str(path))
+    for name, value in given.get("env", ()):
+        yield from ("--env", name if environ.get(name) == value else f"{name}=…")
+    if given.get("timeout"):
+        yield from ("--timeout", f"{given['timeout']:.10g}s")
+    if given.get("max_cost"):
+        yield from ("--max-cost", f"{given['max_cost']:.10g}")
+    for name in ("fail_fast", "replace_lost"):
+        yield from OPTIONS[name].flags if given.get(name) else ()
+    yield from OPTIONS["companion"].flags if given.get("companion") is False else ()
 
 
 def owner(settings: Settings) -> str:

@@ -103,7 +103,7 @@ class Copy:
         )
 
     def usage(self, records: dict[str, int], counted: int | None = None) -> JournalUsage:
-        """Return what it holds, by the number of records of each file, or as ``counted``."""
+        """Return what it holds, by the number of results of each file, or as ``counted``."""
         sizes = {path.name: path.stat().st_size for path in self.files()}
         return JournalUsage(
             bytes=sum(sizes.values()),

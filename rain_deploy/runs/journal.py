@@ -161,11 +161,15 @@ def give_journal(ctx: Context, cluster: Cluster, copy: Copy, but: Container[str]
             )
             with understood(cluster, cluster.server.name):
                 read(JournalUsage, answer)
-        journals.copy_for(ctx.home, cluster).adopt(copy, cluster)
     except (RainDeployError, OSError) as error:
         ctx.emit(Notice(f"{kept} could not be sent, and are computed again: {_why(error)}", warning=True))
-    else:
-        ctx.emit(Notice(f"sent {kept}: tasks that did not change are not computed again"))
+        return
+    ctx.emit(Notice(f"sent {kept}: tasks that did not change are not computed again"))
+    try:
+        journals.copy_for(ctx.home, cluster).adopt(copy, cluster)
+    except OSError as error:
+        unnoted = f"the copy of cluster {cluster.name} does not have them yet; the next pull brings them"
+        ctx.emit(Notice(f"{unnoted}: {_why(error)}", warning=True))
 
 
 def _why(error: Exception) -> str:

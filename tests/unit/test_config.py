@@ -77,10 +77,20 @@ def test_keywords_of_python_make_the_same_specs(tmp_path: Path) -> None:
     spec = cluster_spec("c", LOCAL, given)
     assert (spec.nodes, spec.ttl_s, spec.environment.packages) == (2, math.inf, ("a",))
     assert spec.allow_ip == ("10.0.0.1/32",)
-    run = run_spec(tmp_path / "s.py", ("-x",), checked({"companion": False, "env": {"A": "1"}}, tmp_path))
+    keywords = checked({"companion": False, "env": {"A": "1"}}, tmp_path)
+    run = run_spec(tmp_path / "s.py", ("-x",), keywords, {}, {})
     assert (run.args, run.companion, run.wait, run.env) == (("-x",), False, True, (("A", "1"),))
     with pytest.raises(InputError, match="nodes: expected a whole number from 1 to 1000, got 0"):
         checked({"nodes": 0}, tmp_path)
+
+
+def test_another_run_is_the_same_and_names_no_secret(tmp_path: Path) -> None:
+    keywords = {"files": ["data"], "env": {"A": "1", "B": "2"}, "timeout": "2h", "max_cost": 12.5}
+    keywords |= dict.fromkeys(("fail_fast", "replace_lost", "fresh", "detach"), True) | {"companion": False}
+    file = checked({"files": ["of_the_file"]}, tmp_path)
+    run = run_spec(tmp_path / "s.py", (), checked(keywords, tmp_path), file, {"A": "1", "B": "3"})
+    again = f"--files {tmp_path}/data --env A --env B=… --timeout 7200s --max-cost 12.5"
+    assert " ".join(run.again) == f"{again} --fail-fast --replace-lost --no-companion"
 
 
 @pytest.mark.parametrize(

@@ -287,10 +287,14 @@ def test_a_copy_is_given_where_links_cannot_be_made(bench: Bench, monkeypatch: p
     put(bench.server.journal(first), 1, b"one")
     bring_journal(bench.world.ctx, first)
     copy = copy_for(bench.world.ctx.home, first)
+    monkeypatch.setattr("os.link", refuse)
     with monkeypatch.context() as patched:
-        patched.setattr("os.link", refuse)
+        patched.setattr("shutil.copy2", refuse)
         give_journal(bench.world.ctx, second, copy)
     assert "sent 1 result" in bench.world.told
+    assert "computed again:" not in bench.world.told
+    assert "the copy of cluster two does not have them yet" in bench.world.told
+    give_journal(bench.world.ctx, second, copy)
     assert [path.name for path in copy_for(bench.world.ctx.home, second).files()] == bench.copied[:1]
 
 

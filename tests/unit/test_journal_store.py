@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.node.journal import store
-from rain_deploy.node.journal.store import Journal, Output, Record, read_body
+from rain_deploy.node.journal.store import LISTING, Journal, Output, Record, read_body
 
 BODIES = (b"\x80\x05K*.", b"", b"text of the second output")
 
@@ -88,6 +88,13 @@ def test_what_was_stored_is_there_for_the_writer_and_for_a_later_reader(tmp_path
         assert one.results([key(2), key(3)]) == {}
         assert one.failures([key(1), key(2)]) == {key(2): failure}
         assert one.usage().records == 1
+
+
+def test_a_file_counts_its_results_and_nothing_else(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    kinds = ("result", "failure", LISTING)
+    journal.write([(a_record(number, kind=kind), ()) for number, kind in enumerate(kinds)])
+    assert list(journal.files().values()) == list(loaded(tmp_path).files().values()) == [1]
 
 
 def test_the_newest_result_counts_and_outdates_what_failed_before(tmp_path: Path) -> None:

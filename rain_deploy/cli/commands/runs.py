@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ from rain_deploy.options.table import Group
 
 if TYPE_CHECKING:
     from rain_deploy.core.spec import RunSpec
-    from rain_deploy.options.spec import Settings
     from rain_deploy.runs.finish import RunResult
     from rain_deploy.runs.left import Pulled
     from rain_deploy.runs.states import RunLine
@@ -93,18 +91,7 @@ def run_spec(session: Session, script: Path, args: tuple[str, ...]) -> RunSpec:
     if session.app.has_input():
         advice = "write it to a file, and name that file as an argument of the script"
         session.say(f"what is piped to {session.verb} is not sent to the script: {advice}", warning=True)
-    found = spec.run_spec(path, args, spec.merged(session.flags, session.toml))
-    return replace(found, again=tuple(_again(session.flags, session.app.environ)))
-
-
-def _again(flags: Settings, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the flags without which another run would not be the same; values may be secrets."""
-    for path in flags.get("files", ()):
-        yield from ("--files", str(path))
-    for name, value in flags.get("env", ()):
-        yield from ("--env", name if environ.get(name) == value else f"{name}=…")
-    yield from ("--fail-fast",) if flags.get("fail_fast") else ()
-    yield from ("--no-companion",) if flags.get("companion") is False else ()
+    return spec.run_spec(path, args, session.flags, session.toml, session.app.environ)
 
 
 @verb(

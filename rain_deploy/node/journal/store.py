@@ -50,6 +50,7 @@ class _Segment:
     path: Path
     size_bytes: int
     records: int
+    results: int
 
     @property
     def written_ns(self) -> int:
@@ -116,7 +117,8 @@ class Journal:
     def _add(self, path: Path, entries: Sequence[Entry]) -> None:
         """Take a segment into the index.  A result outdates what failed before it."""
         with contextlib.suppress(FileNotFoundError):  # pruned meanwhile
-            self._segments.append(_Segment(path, path.stat().st_size, len(entries)))
+            results = sum(entry.kind == "result" for entry in entries)
+            self._segments.append(_Segment(path, path.stat().st_size, len(entries), results))
         for entry in entries:
             if entry.kind == "result":
                 self.drop(entry.key)
@@ -238,8 +240,8 @@ class Journal:
         return entry in {kept.get(entry.key) for kept in by_key}
 
     def files(self) -> dict[str, int]:
-        """Return the names of the segments, and how many records each has."""
-        return {one.path.name: one.records for one in self._segments}
+        """Return the names of the segments, and how many results each has."""
+        return {one.path.name: one.results for one in self._segments}
 
     def usage(self) -> JournalUsage:
         """Return what the journal holds and takes."""
