@@ -10,6 +10,7 @@ import pytest
 
 from rain_deploy.node.files import write_json
 from rain_deploy.node.lives import Broken, Death, Lives
+from rain_deploy.node.points.events import Event
 from rain_deploy.node.points.notes import EXECUTOR_LOST, TaskEnd, TaskNote
 from rain_deploy.node.points.recorder import Recorder
 from rain_deploy.node.points.table import Points
@@ -62,6 +63,17 @@ def test_what_a_lost_node_had_got_and_not_ended_may_be_the_reason(run: Run) -> N
     assert deaths.lives.deaths == (Death("k3", 1, "node-2"),)
     assert (deaths.words, deaths.alone) == ("", ())
     assert deaths_on(run, found, (), MEMBERS).lives.deaths == ()
+
+
+def test_the_end_of_the_script_for_a_silent_node_ends_no_task(run: Run) -> None:
+    closed = Event(1, "2026-11-30T02:33:30+00:00", "SessionClosed", {"session": 1, "reason": "ClientClose"})
+    found = points(run)
+    found.lost = True
+    found.apply(closed)
+    assert [death.key for death in deaths_on(run, found, ("node-2",), MEMBERS).lives.deaths] == ["k1", "k3"]
+    found.lost = False
+    found.apply(closed)
+    assert deaths_on(run, found, ("node-2",), MEMBERS).lives.deaths == (), "the script closed it"
 
 
 def test_two_deaths_make_a_suspect_and_one_alone_ends_it(run: Run) -> None:

@@ -53,6 +53,8 @@ class Points:
         self.run_end = ""
         """Why the run ended, once it has.  It is why a session was closed, whatever Rain's log calls it."""
         self.errors: dict[Key, str] = {}  # whole texts, for whoever takes them out
+        self.lost = False
+        """A node was lost, and the script is ended for it: its sessions close, but no task ends by that."""
         self.progressed = False  # the journal got a result in this attempt
         self.broken: dict[Key, PointRow] = {}  # tasks that failed and ended their session
         self.died: dict[Key, PointRow] = {}  # the same, of those whose process died
@@ -70,7 +72,7 @@ class Points:
                     self._change(data["task"], started_s=_epoch_s(event.timestamp), state="running")
             case "TaskFinished":
                 self._finish(data["task"], data["info"])
-            case "SessionClosed":
+            case "SessionClosed" if not self.lost:
                 failed = data["reason"] == "Error"
                 why = "another task of its session failed" if failed else ""
                 self._drop(data["session"], why or self.run_end or "the script closed its session")

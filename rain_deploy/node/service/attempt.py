@@ -182,7 +182,7 @@ class Attempt:
         run, recorded_s = self._run, 0.0
         found = partial(scan, self._config.service, "job", run.path)
         while not run.script_end and job.alive():
-            if ended := self._reason_to_end(job, server) or self._silence(recorder):
+            if ended := self._reason_to_end(job, server, recorder) or self._silence(recorder):
                 # Not the job: it records how the script ended.
                 end(lambda: [one for one in found() if one != job], grace_s=_TERM_GRACE_S, deadline_s=15.0)
                 wait_until(lambda: not job.alive(), 2.0)
@@ -203,7 +203,7 @@ class Attempt:
         if exit_code == 0:
             return Outcome.DONE, ""
         if server is None or wait_until(lambda: not server.alive(), _ENGINE_NOTICE_S):
-            return self._engine_died()
+            return self._engine_died(recorder)
         if exit_code == -signal.SIGKILL:
             why = "the script was killed (SIGKILL), as the system does when memory is short"
             return Loss(why, Outcome.LOST if run.about.restarts else Outcome.FAILED)
@@ -212,13 +212,15 @@ class Attempt:
             return Loss("the process of a task died", Outcome.FAILED)
         return Outcome.FAILED, f"the script ended with exit code {exit_code}"
 
-    def _reason_to_end(self, job: Process, server: Process | None) -> Ending | Loss | None:
+    def _reason_to_end(
+        self, job: Process, server: Process | None, recorder: Recorder
+    ) -> Ending | Loss | None:
         if ended := self._over():
             return ended
         if server is None or not server.alive():
             wait_until(lambda: not job.alive() or bool(self._over()), _ENGINE_GRACE_S)
             end = self._run.script_end
-            return None if end and end.exit_code == 0 else self._engine_died()
+            return None if end and end.exit_code == 0 else self._engine_died(recorder)
         return None
 
     def _executor_lost(self) -> bool:
@@ -230,20 +232,26 @@ class Attempt:
         """Return a loss if a governor has been silent for too long, though its connection is open."""
         if not (silent := recorder.silent(_SILENCE_S)):
             return None
+        recorder.points.lost = True
         nodes = tuple(sorted(map(self._node_name, silent)))
         said = f"nothing was heard from its governor for {_SILENCE_S:.0f} s"
         return Loss(f"{', '.join(nodes)} was lost ({said})", nodes=nodes)
 
-    def _engine_died(self) -> Ending | Loss:
+    def _engine_died(self, recorder: Recorder) -> Ending | Loss:
         """Return how a run ended whose server is gone; a failed task may have ended the script before.
 
         Then the script's last words name the task's failure.  An exception of the connection may follow:
         leaving ``with session`` asks the server once more.
         """
-        fault = engine.server_fault(self._run.attempt_dir, self._nodes)
+        fault, about = engine.server_fault(self._run.attempt_dir, self._nodes), self._run.about
         said = tail(self._run.path / "stderr.log", _LAST_WORDS_BYTES)
         if self._run.script_end and _TASK_FAILED in said and EXECUTOR_LOST not in said:
-            return Outcome.FAILED, f"a task failed and the script with it; then Rain's server ended: {fault}"
+            why = f"a task failed and the script with it; then Rain's server ended: {fault}"
+            recorder.step()
+            points = recorder.points
+            # If the server ended before the helper could ask which task failed, the next attempt finds it.
+            unknown = about.companion and not about.fail_fast and not (points.broken or points.died)
+            return Loss(why, Outcome.FAILED) if unknown else (Outcome.FAILED, why)
         lost = engine.lost_node(self._run.attempt_dir, self._nodes)
         seen = f"{lost} was lost (the connection to its governor closed)" if lost else ""
         nodes = (lost or self._config.name,)
