@@ -72,7 +72,10 @@ def _write_warning(text: str) -> None:
     from pathlib import Path
 
     if directory := os.environ.get("RAIN_DEPLOY_RUN_DIR"):
-        append(Path(directory, "companion", "warnings.txt"), f"{text}\n")
+        try:
+            append(Path(directory, "companion", "warnings.txt"), f"{text}\n")
+        except OSError:  # it is full or read-only: the user reads it in what the script prints
+            sys.stderr.write(f"rain-deploy: {text}\n")
 
 
 _targets: "list[Callable[[str], None]]" = [_write_warning]

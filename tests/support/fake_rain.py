@@ -49,6 +49,7 @@ class FakeRain:
     unkept: list[Id] = field(default_factory=list)
     requests: Counter[str] = field(default_factory=Counter)
     closed: set[int] = field(default_factory=set)  # sessions
+    object_info: dict[Id, str] = field(default_factory=dict)  # Rain's words of an object, if not "{}"
     lost_after: int = 1 << 30
     """After so many requests the connection is gone."""
 
@@ -82,7 +83,8 @@ class FakeRain:
             raise Failed("Object not found")
         data = content[request.offset : request.offset + request.size]
         status = SimpleNamespace(which=lambda: "ok")
-        return SimpleNamespace(status=status, data=data, transportSize=len(content), info="{}")
+        info = self.object_info.get((request.id.sessionId, request.id.id), "{}")
+        return SimpleNamespace(status=status, data=data, transportSize=len(content), info=info)
 
     def unkeep(self, request: Request) -> None:
         self._connected()

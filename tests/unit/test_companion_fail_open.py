@@ -27,7 +27,7 @@ BREAKS = {
     "at listing figures": ("figures.py", "        managers = "),
     "at drawing": ("figures.py", "    target = io"),
     "at writing": ("figures.py", "    path.parent.mkdir"),
-    "at noting a fault": ("__init__.py", "            import traceback"),
+    "at noting a fault": ("__init__.py", "    import traceback"),
 }
 
 

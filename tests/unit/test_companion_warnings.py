@@ -120,6 +120,13 @@ def test_the_same_fault_is_reported_once_and_faults_without_end_are_bounded(
     assert sum(map(len, found)) < 8000
 
 
+def test_a_warning_that_cannot_be_written_is_printed_once(python: NodePython, run: Path) -> None:
+    (run / "companion").write_text("")
+    text = "import rain_deploy_companion as c\nfor n in range(3):\n    c.warn('the sweep is not protected')\n"
+    done = python.run(text, run, PYTHONPATH=str(python.site))
+    assert (done.returncode, done.stderr) == (0, "rain-deploy: the sweep is not protected\n")
+
+
 def test_a_run_without_a_fault_has_no_warning(python: NodePython, run: Path) -> None:
     python.run(PLAIN + "plt.plot([1]); plt.show()", run)
     assert warnings(run) == ()

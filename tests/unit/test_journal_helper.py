@@ -29,7 +29,16 @@ class Watching:
         self.rain, self.path = FakeRain(), place / "runs" / "r1"
         write_json(self.path / "run.json", RunDescription(run="r1", sequence=1, port=1, script="s.py"))
         self.directory = place / "journal"
-        self.helper = Helper(the_run(self.path), Journal(self.directory), lambda: Engine(self.rain))
+        self.helper = Helper(the_run(self.path), Journal(self.directory), self.connect)
+        self.connections, self.refusing = 0, False
+
+    def connect(self) -> Engine:
+        if self.refusing:
+            raise EngineLost("refused")
+        self.connections += 1
+        if self.connections > 1:
+            self.rain.lost_after = 1 << 30
+        return Engine(self.rain)
 
     def watch(self, count: int, session: int = 1, **more: Any) -> None:
         for task in range(count):
@@ -211,3 +220,83 @@ def test_a_disk_that_takes_no_notes_gets_them_later(watching: Watching) -> None:
     watching.finish(2)
     watching.helper.round()
     assert [end["task"] for end in watching.ends()] == [0, 1]
+
+
+def test_checking_large_results_says_again_and_again_that_it_goes_on(
+    watching: Watching, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watching.watch(2)
+    watching.finish(2, content=bytes(3 << 20))
+    watching.helper.round()
+    capsys.readouterr()
+    assert len(watching.helper.find({"keys": [key(1, 0), key(1, 1)]})["found"]) == 2
+    assert capsys.readouterr().out.splitlines() == ['{"n": 0}'] * 6
+
+
+@pytest.mark.parametrize("info", ["[]", "no JSON", '{"content_type": ["pickle"]}'])
+def test_an_object_of_which_rain_says_nonsense_costs_only_its_own_result(
+    watching: Watching, info: str
+) -> None:
+    watching.watch(4)
+    watching.finish(4)
+    watching.rain.object_info[1, 1002] = info
+    watching.helper.round()
+    assert set(watching.kept(4)) >= {0, 1, 3}
+    assert [end["state"] for end in watching.ends()] == ["finished"] * 4
+    assert watching.helper.round() == 0
+
+
+@pytest.mark.parametrize("function", ["stored_of", "Values.of"])
+def test_a_fault_of_ours_costs_only_that_and_nothing_is_tried_without_end(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    def fail(*_: object) -> Any:
+        raise KeyError("of ours")
+
+    monkeypatch.setattr(f"rain_deploy.node.journal.helper.{function}", fail)
+    watching.watch(3)
+    watching.finish(3)
+    assert (watching.helper.round(), watching.helper.round()) == (3, 0)
+    assert watching.kept(3) == ([0, 1, 2] if function == "Values.of" else [])
+    assert [end["state"] for end in watching.ends()] == ["finished"] * 3
+    assert all("of ours" in warning for warning in watching.warnings())
+    assert watching.warnings()
+
+
+def test_a_task_of_which_rain_says_no_object_does_not_stop_the_others(watching: Watching) -> None:
+    watching.watch(3)
+    watching.finish(3)
+    watching.rain.tasks[1, 0] = ["duration"]  # type: ignore[assignment]
+    watching.rain.tasks[1, 1]["user"] = 7
+    watching.helper.round()
+    assert watching.kept(3) == [1, 2]
+
+
+def test_a_connection_that_breaks_is_made_again_and_costs_nothing(watching: Watching) -> None:
+    watching.watch(3)
+    watching.helper.round()
+    watching.finish(3)
+    watching.rain.lost_after = 1 + 1 + 2  # within the fetches
+    watching.helper.close({"session": 1})
+    assert (watching.kept(3), watching.connections, watching.warnings()) == ([0, 1, 2], 2, [])
+
+
+def test_a_connection_that_cannot_be_made_again_is_one_warning_if_the_script_goes_on(
+    watching: Watching,
+) -> None:
+    watching.watch(2)
+    watching.helper.round()
+    watching.rain.lost_after, watching.refusing = 0, True
+    assert (watching.helper.round(), watching.warnings()) == (0, []), "Rain's own end is no fault of ours"
+    for session in (2, 3):
+        watching.watch(2, session)
+        watching.finish(2, session)
+        watching.helper.round()
+    (warning,) = watching.warnings()
+    assert warning == "some results are not kept in the journal: the connection to Rain failed: refused"
+    watching.refusing = False
+    watching.watch(3, 3)
+    watching.finish(3, 3)
+    watching.helper.round()
+    assert watching.kept(3, 3) == [0, 1, 2]
+    assert len(watching.warnings()) == 1

@@ -5,6 +5,7 @@ another client waits for one of its tasks, or fetches an output that is not fini
 an object that a client uploaded.  So states are asked for, and only outputs of finished tasks are fetched.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -133,9 +134,9 @@ class Engine:
         for task, state in zip(tasks, answer.tasks, strict=True):
             if '"duration"' not in (text := state.info):
                 continue  # this is quicker than to read them all
-            info = json.loads(text)
-            if info.get("duration") is not None:  # Rain leaves the state itself empty
-                ours = info.get("user", {}).pop(OURS, {})
+            info = _object(text)
+            if info and info.get("duration") is not None:  # Rain leaves the state itself empty
+                ours = user.pop(OURS, {}) if isinstance(user := info.get("user"), dict) else {}
                 ours = ours if isinstance(ours, dict) else {}  # a task may call something of its own so
                 yield Ended(task, info, ours, error=str(ours.get("failed", "")))
 
@@ -178,7 +179,8 @@ class Engine:
                 size_bytes += len(more.data)
         except Refused:  # it is gone: the script does not need it any more, and was quicker
             return None
-        return Content(b"".join(parts), json.loads(answer.info))
+        info = _object(answer.info)
+        return None if info is None else Content(b"".join(parts), info)
 
     def _fetch(self, session: int, number: int, offset: int, size_bytes: int, *, info: bool) -> Any:
         request = self._service.fetch_request()
@@ -206,6 +208,14 @@ class Engine:
     def _sent(self, request: Any) -> Any:
         self.requests += 1
         return _answer(request.send())
+
+
+def _object(text: str) -> Json | None:
+    """Return a JSON object; None if the text is none: one such task must not stop the others."""
+    with contextlib.suppress(ValueError):
+        found = json.loads(text)
+        return found if isinstance(found, dict) else None
+    return None
 
 
 def _name(place: Any, session: int, number: int) -> None:

@@ -19,8 +19,8 @@ from .engine import Ended, Engine, EngineLost, Refused, Watched
 from .home import unpack
 from .listing import Listing
 from .misses import Misses
-from .records import HOME, Attempt, Stored, end_of, plain_end, stored_of
-from .segment import Record, read_body
+from .records import HOME, Attempt, Kept, Stored, end_of, is_single, little, plain_end, stored_of
+from .segment import read_body
 from .store import Journal
 from .values import Value, Values
 
@@ -30,7 +30,6 @@ LAST_ROUNDS = 3  # before a session is closed: what ends during a round is found
 MOST_WARNINGS = 20
 EXPLAINED_AT_ONCE = 50  # tasks, after each look at the states: each may cost some looks at the disk
 MOST_TASKS = 500  # that are stored in one segment
-Kept = tuple[Record, list[bytes]]
 
 
 class Helper:
@@ -56,6 +55,7 @@ class Helper:
         self._unkept: set[tuple[int, int]] = set()
         self._unexplained: deque[Watched] = deque()
         self._engine: Engine | None = None
+        self._lost = ""  # why there is no connection to Rain
         self._values = Values()
         self._listing, self._listed = Listing.of(run), False
         self._misses = Misses(journal, run.id, sweep, self._listing.files)
@@ -68,7 +68,8 @@ class Helper:
     def find(self, request: Json) -> Json:
         """Return the whole results that are kept for these keys, the failures, and who has to run alone."""
         keys, found = request["keys"], dict[str, Json]()
-        for key, (record, places) in self._journal.results(keys, whole=True).items():
+        kept = self._journal.results(keys, whole=True, tell=_alive)
+        for key, (record, places) in kept.items():
             if self._run.about.fresh and record.run != self._run.id:
                 continue
             outputs = [
@@ -113,7 +114,11 @@ class Helper:
         self._note(ends)
 
     def watch(self, request: Json) -> None:
-        """Watch tasks that the script has submitted."""
+        """Watch tasks that the script has submitted.  It did so just now, so Rain itself is there."""
+        if self._lost:
+            self.warn(
+                f"some results are not kept in the journal: the connection to Rain failed: {self._lost}"
+            )
         for one in request["tasks"]:
             task = from_json(Watched, one)
             if task.id not in self._ended:
@@ -165,7 +170,7 @@ class Helper:
         watched = [one for one in self._watched.values() if session in {None, one.session}]
         if not watched:
             return 0
-        count = 0
+        count, is_new = 0, self._engine is None
         try:
             self._engine = self._engine or self._connect()
             for number, mine in groupby(watched, key=lambda one: one.session):
@@ -175,7 +180,11 @@ class Helper:
                     if "Session" not in str(error):  # the script closed it: it does without us
                         self.warn(f"results of a session are not kept in the journal any more: {error}")
                     self._forget_session(number)
-        except EngineLost:
+        except EngineLost as error:
+            self._engine = None
+            if not is_new:  # Rain may be there: one new connection is tried
+                return count + self.round(session, tell)
+            self._lost = str(error)
             for one in watched:
                 self._forget(one)
         return count
@@ -206,7 +215,7 @@ class Helper:
     def _keep(self, batch: list[Ended]) -> None:
         """Store the results of a batch of tasks, then note their ends, then let Rain delete them."""
         kept, ends = self._records(batch)
-        for some in _little(kept):
+        for some in little(kept):
             self._write(some)
         for one in batch:
             if one.home:
@@ -225,7 +234,8 @@ class Helper:
     def _records(self, batch: list[Ended]) -> tuple[list[Kept], list[TaskEnd]]:
         """Return what is stored and noted of a batch.  A fault with one task costs only that one's result."""
         kept, ends = list[Kept](), list[TaskEnd]()
-        for one, stored, value in zip(batch, *self._loaded(batch), strict=True):
+        contents = [self._stored(one) for one in batch]
+        for one, stored, value in zip(batch, contents, self._loaded(contents), strict=True):
             try:
                 record = self._attempt.record(one, stored, value)
                 session, task = one.task.id
@@ -237,12 +247,24 @@ class Helper:
                 ends.append(plain_end(one))
         return kept, ends
 
-    def _loaded(self, batch: list[Ended]) -> tuple[list[Stored], list[Value]]:
-        """Return the outputs of each task, and the value of each: those of all are loaded at once."""
-        stored = [stored_of(one) for one in batch]
-        single = [place for place, one in enumerate(batch) if stored[place] and len(one.contents) == 1]
-        loaded = dict(zip(single, self._values.of([stored[place][0] for place in single]), strict=True))
-        return stored, [loaded.get(place, Value()) for place in range(len(batch))]
+    def _stored(self, one: Ended) -> Stored:
+        """Return what is stored of a task's outputs."""
+        try:
+            return stored_of(one)
+        except Exception as fault:  # noqa: BLE001 - what Rain says of an output can be anything
+            self.fault(f"reading the outputs of {one.task.name or one.task.task_type}", fault)
+            return []
+
+    def _loaded(self, contents: list[Stored]) -> list[Value]:
+        """Return the value of each task that has one output: those of all are loaded at once."""
+        values = [Value()] * len(contents)
+        single = [place for place, stored in enumerate(contents) if is_single(stored)]
+        try:
+            for place, value in zip(single, self._values.of([contents[at][0] for at in single]), strict=True):
+                values[place] = value
+        except Exception as fault:  # noqa: BLE001 - results are kept without their values
+            self.fault("reading the values of results", fault)
+        return values
 
     def _released(self, task: Watched) -> Iterator[tuple[int, int]]:
         """Yield the outputs of a task that has ended which only the helper kept."""
@@ -300,20 +322,6 @@ class Helper:
         if self._engine:
             with contextlib.suppress(EngineLost):
                 self._engine.unkeep(objects)
-
-
-def _little(kept: list[Kept]) -> Iterator[list[Kept]]:
-    """Yield the records in groups that each make a segment that is copied at once, if it is more than one."""
-    some, size_bytes = list[Kept](), 0
-    for record, bodies in kept:
-        more_bytes = len(record.message) + sum(map(len, bodies))
-        if some and size_bytes + more_bytes > LITTLE_BYTES:
-            yield some
-            some, size_bytes = [], 0
-        some.append((record, bodies))
-        size_bytes += more_bytes
-    if some:
-        yield some
 
 
 def _alive() -> None:

@@ -1,17 +1,19 @@
 """What is kept and noted of a task that has ended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from ..points.notes import EXECUTOR_LOST, TaskEnd
+from ..wire import LITTLE_BYTES
 from .engine import Ended
 from .segment import Output, Record
 from .values import Value
 
 HOME = "home"  # data type of the output with what a task printed and wrote
 Stored = list[tuple[Output, bytes]]
+Kept = tuple[Record, list[bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,25 @@ def stored_of(one: Ended) -> Stored:
         home = Output.of(one.home.data, info={}, data_type=HOME, content_type="")
         stored.append((home, one.home.data))
     return stored
+
+
+def is_single(stored: Stored) -> bool:
+    """Return whether a task has one output, besides what it printed and wrote."""
+    return sum(output.data_type != HOME for output, _ in stored) == 1
+
+
+def little(kept: list[Kept]) -> Iterator[list[Kept]]:
+    """Yield the records in groups that each make a segment that is copied at once, if it is more than one."""
+    some, size_bytes = list[Kept](), 0
+    for record, bodies in kept:
+        more_bytes = len(record.message) + sum(map(len, bodies))
+        if some and size_bytes + more_bytes > LITTLE_BYTES:
+            yield some
+            some, size_bytes = [], 0
+        some.append((record, bodies))
+        size_bytes += more_bytes
+    if some:
+        yield some
 
 
 def end_of(record: Record, *, session: int, task: int, hit: bool = False, hard: bool = False) -> TaskEnd:

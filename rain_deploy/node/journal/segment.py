@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -117,11 +117,12 @@ def read_record(entry: Entry) -> tuple[Record, tuple[Place, ...]] | None:
 
 
 def read_records(
-    entries: Iterable[Entry], *, whole: bool = False
+    entries: Iterable[Entry], *, whole: bool = False, tell: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[Entry, Record, tuple[Place, ...]]]:
     """Yield records and the places of their bodies, without those that are damaged or gone.
 
-    ``whole``: also without those that have a damaged body.  Each segment is opened once.
+    ``whole``: also without those that have a damaged body; ``tell`` is called after each piece that is read
+    for this, which may take minutes.  Each segment is opened once.
     """
     in_order = sorted(entries, key=lambda entry: (entry.file.name, entry.offset))
     for path, mine in groupby(in_order, key=attrgetter("file")):
@@ -132,16 +133,17 @@ def read_records(
                         continue
                     record = read(Record, header)
                     places = tuple(_places(entry, record))
-                    if not whole or all(_is_intact(file, place) for place in places):
+                    if not whole or all(_is_intact(file, place, tell) for place in places):
                         yield entry, record, places
 
 
-def _is_intact(file: BinaryIO, place: Place) -> bool:
+def _is_intact(file: BinaryIO, place: Place, tell: Callable[[], None]) -> bool:
     file.seek(place.offset)
     digest, left = hashlib.sha256(), place.size_bytes
     while left and (piece := file.read(min(left, _PIECE_BYTES))):
         digest.update(piece)
         left -= len(piece)
+        tell()
     return digest.hexdigest() == place.sha256
 
 

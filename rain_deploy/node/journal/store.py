@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -130,11 +130,14 @@ class Journal:
                 self._listings[entry.key] = entry
 
     def results(
-        self, keys: Iterable[str], *, whole: bool = False
+        self, keys: Iterable[str], *, whole: bool = False, tell: Callable[[], None] = lambda: None
     ) -> dict[str, tuple[Record, tuple[Place, ...]]]:
-        """Return the newest result of each key that has one; ``whole`` forgets those with a damaged body."""
+        """Return the newest result of each key that has one; ``whole`` forgets those with a damaged body.
+
+        ``tell`` is called after each piece of a body that is read for this.
+        """
         wanted = {key: self._results[key] for key in keys if key in self._results}
-        found = read_records(wanted.values(), whole=whole)
+        found = read_records(wanted.values(), whole=whole, tell=tell)
         stored = {entry.key: (record, places) for entry, record, places in found}
         if whole:
             for key in wanted.keys() - stored.keys():
