@@ -125,6 +125,9 @@ def test_the_loss_of_the_servers_node_costs_no_finished_point(cluster: LocalClus
         rows = [row for row in csv.DictReader(file) if row["state"] == "finished"]
     assert sorted((int(row["x"]), int(row["value"])) for row in rows) == [(x, x * x) for x in finished]
     assert verify(results) == ("it was pulled before the run had ended",)
+    table = (results / "points.csv").read_bytes()
+    again = cluster.start("attach").ended(DEADLINE_S)
+    assert (again.exit_code, (results / "points.csv").read_bytes()) == (40, table), again
     ran = executed(place)
     (place / "go").touch()
     environ = {**os.environ, "RAIN_DEPLOY_HOME": str(cluster.line.home), "UNUSED": "x y"}
