@@ -127,6 +127,20 @@ def test_a_warning_that_cannot_be_written_is_printed_once(python: NodePython, ru
     assert (done.returncode, done.stderr) == (0, "rain-deploy: the sweep is not protected\n")
 
 
+def test_a_run_directory_that_cannot_be_written_is_one_warning_that_nothing_is_protected(
+    python: NodePython, run: Path
+) -> None:
+    (run / "companion").write_text("")
+    text = (
+        "from unittest.mock import MagicMock\nfrom rain_deploy_companion.journal import session\n"
+        "session.hook_client(MagicMock())\n"
+    )
+    done = python.run(text, run, PYTHONPATH=str(python.site))
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("rain-deploy: the sweep is not protected: the journal failed (")
+
+
 def test_a_run_without_a_fault_has_no_warning(python: NodePython, run: Path) -> None:
     python.run(PLAIN + "plt.plot([1]); plt.show()", run)
     assert warnings(run) == ()

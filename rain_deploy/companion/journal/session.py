@@ -41,7 +41,6 @@ def hook_client(client: Any) -> None:
     run_dir = Path(os.environ["RAIN_DEPLOY_RUN_DIR"])
     helper = Helper(run_dir, Path(os.environ["RAIN_DEPLOY_COMPANION"]).parent)
     keys = Keys(os.environ.get("RAIN_DEPLOY_SWEEP") or run_dir.name, str(run_dir / "files"))
-    helper.start()
     journal = Journal(client, helper, keys, functools.cache(usable))
     journal.install()
     atexit.register(journal.end)
@@ -64,7 +63,8 @@ class Journal:
         self._fetched = 0  # results, from Rain, since the helper was asked for them
 
     def install(self) -> None:
-        """Replace the names of Rain's client."""
+        """Start the helper, and replace the names of Rain's client."""
+        self._protection.ask(self._helper.start)
         client = self._rain.client.Client
         hooks = {name: self._hooked(getattr(client, name), getattr(self, name)) for name in NAMES}
         self._plain = {name: getattr(client, name) for name in NAMES}
