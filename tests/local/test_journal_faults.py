@@ -140,10 +140,12 @@ PRUNED = """\
 import os, sys
 from rain.client import Client, remote
 
+MARKS = os.environ["MARKS"]
+
 @remote()
 def made(ctx, x):
-    with open(os.environ["MARKS"], "a") as file:
-        file.write(f"made {x}\\\\n")
+    with open(MARKS, "a") as file:
+        file.write(f"made {x}\\n")
     return str(x)
 
 @remote()
