@@ -166,7 +166,7 @@ def test_a_script_that_is_killed_again_and_again_is_given_up(cluster: NodeCluste
     assert (status["outcome"], status["exit_code"], status["attempt"]) == ("lost", -9, 3)
     assert status["message"].endswith("; 3 attempts were lost")
     assert sorted(path.name for path in (run_dir / "attempts").iterdir()) == ["1", "2"]
-    assert not (run_dir / "shipped").exists()
+    wait_for(lambda: not (run_dir / "shipped").exists())
 
 
 def test_an_end_of_its_own_is_no_loss(cluster: NodeCluster) -> None:
