@@ -60,7 +60,11 @@ def test_a_cluster_that_is_not_on_record_yet_is_being_made(world: World) -> None
         recorded(world.ctx, "new")
 
 
-@pytest.mark.parametrize(("verb", "pid"), [("run", None), ("up", os.getpid()), ("up", 2**22 + 1)])
+@pytest.mark.parametrize(
+    ("verb", "pid"),
+    [("run", None), ("up", os.getpid()), ("up", 2**22 + 1)],
+    ids=["a run", "ours", "killed"],
+)
 def test_a_run_our_own_command_and_one_that_was_killed_change_nothing(
     world: World, verb: str, pid: int | None
 ) -> None:
