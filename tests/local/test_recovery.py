@@ -265,8 +265,8 @@ ENDS_THE_ENGINE_TOO = ENDS_SESSIONS.replace(
     except Exception:
         if os.path.exists("../attempts"):
             raise
-        until = time.time() + 10
-        while time.time() < until and not os.path.exists("../companion/ends.jsonl"):
+        until, ends = time.time() + 10, "../companion/ends.jsonl"
+        while time.time() < until and not (os.path.exists(ends) and '"hard": true' in open(ends).read()):
             time.sleep(0.01)
         listens = ("server\\0--listen\\0" + os.environ["RAIN_DEPLOY_SERVER"]).encode()
         for pid in filter(str.isdigit, os.listdir("/proc")):
