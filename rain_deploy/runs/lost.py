@@ -27,10 +27,10 @@ def keep_heard(
     if _is_here(record):
         ctx.emit(Notice(f"kept here: all results of run {record.id}, in {record.out}"))
         return None
-    usage = copy_for(ctx.home, cluster).about.usage
-    if usage.segments:
+    copy = copy_for(ctx.home, cluster)
+    if (usage := copy.about.usage).segments:
         kept = f"{count(usage.records, 'result')} ({size(usage.bytes)}) of tasks"
-        ctx.emit(Notice(f"kept here: {kept}, in {copy_for(ctx.home, cluster).path}"))
+        ctx.emit(Notice(f"kept here: {kept}, in {copy.path}"))
     try:
         with noted(ctx.home, *partial_places(record.out)):
             pulled = heard.land(record, status, lambda text: ctx.emit(Notice(text)))

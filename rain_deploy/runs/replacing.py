@@ -76,9 +76,8 @@ class Replacing:
         spec = replace(self._spec, environment=EnvironmentSpec(), max_cost=None, ttl_s=None)
         emit = self._ctx.emit
         while names := self._lost.get():
-            self._replaced = named = ", ".join(
-                names
-            )  # ``__exit__`` says it if this thread does not see ``over``
+            # Set before the look at ``over``: ``__exit__`` sets ``over`` before it looks at the names.
+            self._replaced = named = ", ".join(names)
             if self._over.is_set():
                 return
             emit(Notice(f"replacing {named} at the same price; the run goes on meanwhile"))

@@ -4,7 +4,7 @@ When tasks are submitted, each gets a key.  A task whose result is kept in the j
 its outputs are served from the journal, and are sent as constants only to tasks that need them.  The helper
 watches the others.  A constant is never fetched from Rain's server, which would panic.
 
-No fault of ours fails the script: after one, it goes on as on bare Rain, with one warning.
+A fault in this code does not end the script: it goes on as on bare Rain, with one warning.
 """
 
 import atexit

@@ -33,7 +33,7 @@ class Deaths:
 def deaths_on(run: Run, points: Points, nodes: Collection[str], members: tuple[Member, ...]) -> Deaths:
     """Return the tasks that nodes had got and not ended when their engines were lost.
 
-    The server says which tasks it has handed out.  It is no matter whether a task began to run.
+    The server's log says which tasks each node got; some of them may not have begun to run.
     """
     got = engine.handed_out(run.attempt_dir, members) if nodes else {}
     return _recorded(run, points, points.unended(task for task, node in got.items() if node in nodes), got)
