@@ -13,6 +13,7 @@ from rain_deploy.node.files import write_json
 from rain_deploy.node.journal.engine import Engine, EngineLost
 from rain_deploy.node.journal.helper import MOST_TASKS, Helper
 from rain_deploy.node.journal.store import Journal
+from rain_deploy.node.points.notes import EXECUTOR_LOST
 from rain_deploy.node.run import the_run
 from rain_deploy.node.wire import LITTLE_BYTES, RunDescription
 from tests.support.fake_rain import FakeRain
@@ -119,6 +120,17 @@ def test_a_kept_result_is_found_without_reading_it_again_for_the_script(watching
     with Path(output["file"]).open("rb") as file:
         file.seek(output["offset"])
         assert file.read(output["size_bytes"]) == b"value"
+
+
+def test_a_failure_is_kept_but_the_death_of_a_process_is_only_noted(watching: Watching) -> None:
+    watching.watch(2)
+    for task, error in enumerate(("ValueError: no", f"Task failed: {EXECUTOR_LOST}")):
+        watching.rain.finish(1, task, user={"rain-deploy": {"failed": error}})
+    watching.helper.round()
+    journal = Journal(watching.directory)
+    journal.load()
+    assert list(journal.failures([key(1, 0), key(1, 1)])) == [key(1, 0)]
+    assert [end["message"][:6] for end in watching.ends()] == ["ValueE", "Task f"]
 
 
 def test_a_session_that_rain_does_not_know_costs_only_its_own_results(watching: Watching) -> None:

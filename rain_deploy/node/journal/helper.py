@@ -19,7 +19,7 @@ from .engine import Ended, Engine, EngineLost, Refused, Watched
 from .home import unpack
 from .listing import Listing
 from .misses import Misses
-from .records import HOME, Attempt, Kept, Stored, end_of, is_single, little, plain_end, stored_of
+from .records import HOME, Kept, Origin, Outputs, end_of, is_single, little, plain_end, stored_of
 from .segment import read_body
 from .store import Journal
 from .values import Value, Values
@@ -40,7 +40,7 @@ class Helper:
         self._run, self._lives, self._journal, self._connect = run, run.lives, journal, connect
         members, status = load(run.path.parents[1] / "server" / "cluster.json", ClusterConfig), run.status()
         sweep = json.loads(os.environ.get("RAIN_DEPLOY_SWEEP_PARTS", "{}"))
-        self._attempt = Attempt(
+        self._origin = Origin(
             run=run.id,
             attempt=status.attempt,
             epoch=status.epoch,
@@ -91,7 +91,7 @@ class Helper:
         failures = {
             key: record.message
             for key, record in self._journal.failures(keys).items()
-            if record.run == self._run.id and record.attempt < self._attempt.attempt
+            if record.run == self._run.id and record.attempt < self._origin.attempt
         }
         given_up = self._lives.given_up
         return failures | {key: given_up[key] for key in keys if key in given_up}
@@ -141,7 +141,7 @@ class Helper:
             task = self._unexplained.popleft()
             if why := self._misses.why(task):
                 missed.append(MissNote(task.session, task.task, why))
-        if not self._unexplained and self._attempt.attempt == 1:
+        if not self._unexplained and self._origin.attempt == 1:
             missed += (MissNote(0, 0, why, of_all=True) for why in self._misses.changed())
         if missed:
             lines = (json.dumps(to_json(note)) + "\n" for note in missed)
@@ -237,17 +237,17 @@ class Helper:
         contents = [self._stored(one) for one in batch]
         for one, stored, value in zip(batch, contents, self._loaded(contents), strict=True):
             try:
-                record = self._attempt.record(one, stored, value)
+                record = self._origin.record(one, stored, value)
                 session, task = one.task.id
                 ends.append(end_of(record, session=session, task=task, hard=one.hard))
-                if record.key and (record.kind == "failure" or record.outputs):
+                if record.key and not ends[-1].died and (record.outputs or record.message):
                     kept.append((record, [body for _, body in stored]))
             except Exception as fault:  # noqa: BLE001 - what Rain says of a task can be anything
                 self.fault(f"keeping the result of {one.task.name or one.task.task_type}", fault)
                 ends.append(plain_end(one))
         return kept, ends
 
-    def _stored(self, one: Ended) -> Stored:
+    def _stored(self, one: Ended) -> Outputs:
         """Return what is stored of a task's outputs."""
         try:
             return stored_of(one)
@@ -255,7 +255,7 @@ class Helper:
             self.fault(f"reading the outputs of {one.task.name or one.task.task_type}", fault)
             return []
 
-    def _loaded(self, contents: list[Stored]) -> list[Value]:
+    def _loaded(self, contents: list[Outputs]) -> list[Value]:
         """Return the value of each task that has one output: those of all are loaded at once."""
         values = [Value()] * len(contents)
         single = [place for place, stored in enumerate(contents) if is_single(stored)]

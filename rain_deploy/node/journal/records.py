@@ -5,20 +5,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..points.notes import EXECUTOR_LOST, TaskEnd
+from ..points.notes import TaskEnd
 from ..wire import LITTLE_BYTES
 from .engine import Ended
 from .segment import Output, Record
 from .values import Value
 
 HOME = "home"  # data type of the output with what a task printed and wrote
-Stored = list[tuple[Output, bytes]]
+Outputs = list[tuple[Output, bytes]]  # of one task, with their bodies
 Kept = tuple[Record, list[bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """What the records of an attempt have in common."""
+class Origin:
+    """Where the records of one attempt come from: the fields that all of them share."""
 
     run: str
     attempt: int
@@ -27,14 +27,14 @@ class Attempt:
     """Parts of keys that all of its tasks share."""
     node_name: Callable[[str], str]
 
-    def record(self, one: Ended, stored: Stored, value: Value) -> Record:
+    def record(self, one: Ended, stored: Outputs, value: Value) -> Record:
         """Return the record of a task that has ended."""
         task, info = one.task, one.info
         started_s, duration_s = _epoch_s(info.get("start_time")), info.get("duration")
         both = started_s is not None and duration_s is not None
         return Record(
             key=task.key,
-            kind=_kind(one),
+            kind="failure" if one.error else "result",
             name=task.name,
             task_type=task.task_type,
             run=self.run,
@@ -53,7 +53,7 @@ class Attempt:
         )
 
 
-def stored_of(one: Ended) -> Stored:
+def stored_of(one: Ended) -> Outputs:
     """Return the outputs of a task, and its home if there is one; nothing unless all were fetched."""
     stored = []
     for about, content in zip(one.task.outputs, one.contents, strict=False):
@@ -68,7 +68,7 @@ def stored_of(one: Ended) -> Stored:
     return stored
 
 
-def is_single(stored: Stored) -> bool:
+def is_single(stored: Outputs) -> bool:
     """Return whether a task has one output, besides what it printed and wrote."""
     return sum(output.data_type != HOME for output, _ in stored) == 1
 
@@ -110,12 +110,6 @@ def plain_end(one: Ended) -> TaskEnd:
     session, task = one.task.id
     state = "failed" if one.error else "finished"
     return TaskEnd(session=session, task=task, state=state, message=one.error, hard=one.hard)
-
-
-def _kind(one: Ended) -> str:
-    if not one.error:
-        return "result"
-    return "death" if EXECUTOR_LOST in one.error else "failure"
 
 
 def _epoch_s(timestamp: Any) -> float | None:

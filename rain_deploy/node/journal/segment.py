@@ -49,8 +49,7 @@ class Record:
     """How a task ended; one of the kind "files" is about the files that were shipped with a script."""
 
     key: str  # 64 hex digits
-    kind: str
-    """"result", "failure" (it raised; no outputs), or "files".  A "death" (of its process) is not stored."""
+    kind: str  # "result", "failure" (no outputs), or "files"
     name: str
     task_type: str
     run: str

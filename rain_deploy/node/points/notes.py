@@ -63,6 +63,11 @@ class TaskEnd:
     hard: bool = False  # its session has failed with it
     hit: bool = False  # the result was in the journal; the times and the node are those of its execution
 
+    @property
+    def died(self) -> bool:
+        """True if the task's process died.  lives.json counts such deaths; the journal has none."""
+        return EXECUTOR_LOST in self.message
+
 
 def check_numbers(value: Parameter | None, values: Values) -> None:
     """Refuse integers that are too large for a table.  Raises OverflowError."""

@@ -9,7 +9,7 @@ from ..files import Json
 from ..wire import PointRow
 from .events import Event
 from .names import parameters, readable, reason
-from .notes import EXECUTOR_LOST, TaskEnd, TaskNote, ValueNote, check_numbers
+from .notes import TaskEnd, TaskNote, ValueNote, check_numbers
 
 Key = tuple[int, int]  # session and task, as Rain numbers them
 _SURE = frozenset({"finished", "failed"})
@@ -112,7 +112,7 @@ class Points:
         if end.state == "failed":
             self.errors[key] = readable(end.message, self._files)
         if end.hard and old.key:
-            (self.died if EXECUTOR_LOST in end.message else self.broken)[key] = old
+            (self.died if end.died else self.broken)[key] = old
         changes: dict[str, Any] = {}
         if (end.value is not None or end.values) and old.value is None and not old.values:
             changes = {"source": "companion", "value": end.value, "values": end.values}
