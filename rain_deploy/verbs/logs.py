@@ -1,7 +1,6 @@
 """``logs``: what a script, one of its tasks, or a node printed."""
 
 import enum
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rain_deploy.cluster.context import Context
@@ -11,8 +10,8 @@ from rain_deploy.cluster.power import awake
 from rain_deploy.core.events import Result
 from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError
-from rain_deploy.node.wire import PointRow
-from rain_deploy.results.details import find_task, name_of
+from rain_deploy.node.wire import MOST_HOMES, PointDetail, PointRow
+from rain_deploy.results.details import detail_of, find_task, name_of
 from rain_deploy.results.points import ENDED, fold, parse_rows
 from rain_deploy.runs.follow import follow as follow_run
 from rain_deploy.runs.states import find_run, holder, run_details, run_file
@@ -40,9 +39,6 @@ find "$@" -type f -size +0 \( -name '*.log' -o -path '*/log/executors/*' \) -pri
 _TASK_LOG = """
 for place in "$0" "$0"-*; do [ ! -e "$place/output.log" ] || cat -- "$place/output.log"; done
 """
-
-
-MOST_HOMES = 300  # tasks of a run whose output is kept; the companion's number
 
 
 class NodeLog(enum.StrEnum):
@@ -97,7 +93,10 @@ def task_log(ctx: Context, name: str, task: str, run: str | None = None) -> Logs
     else:
         places = (record.out / place, *record.out.glob(f"{place}-*"))
         out = b"".join((one / "output.log").read_bytes() for one in places if (one / "output.log").exists())
-    why = "" if out else f"{name_of(row)}: {_why_silent(rows, row, run_details(ctx, cluster, record))}\n"
+    why = ""
+    if not out:
+        detail = detail_of(run_details(ctx, cluster, record), row)
+        why = f"{name_of(row)}: {_why_silent(row, rows.index(row), detail)}\n"
     return LogsResult(
         cluster=name,
         source="task",
@@ -109,13 +108,13 @@ def task_log(ctx: Context, name: str, task: str, run: str | None = None) -> Logs
     )
 
 
-def _why_silent(rows: Sequence[PointRow], row: PointRow, details: list[bytes]) -> str:
+def _why_silent(row: PointRow, tasks_before: int, detail: PointDetail) -> str:
     """Return why there is no output of a task that has ended."""
     if row.started_s is None and not row.cached:
         return "it was not executed, so it printed nothing"
-    if not row.key and not any(f'"task": {row.task},'.encode() in line for line in details):
+    if not (row.key or detail.arguments or detail.unkept):
         return "what it printed was not kept, because nothing watched the run (--no-companion)"
-    if rows.index(row) >= MOST_HOMES:
+    if tasks_before >= MOST_HOMES:
         return f"it printed nothing, or was not among the first {MOST_HOMES} tasks, whose output is kept"
     return "it printed nothing"
 

@@ -98,6 +98,7 @@ class NodePython:
             "RAIN_DEPLOY_RUN_DIR": str(run),
             "RAIN_DEPLOY_FIGURES": str(run / "figures"),
             "RAIN_DEPLOY_SCRIPT": "1",
+            "RAIN_DEPLOY_MOST_HOMES": "300",
         }
 
 

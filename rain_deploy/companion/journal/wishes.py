@@ -8,8 +8,6 @@ from typing import Any
 from .. import FailOpen, warn
 from ..wire import NAME
 
-MOST_HOMES = 300
-"""Each costs one more output, and a directory on the server node."""
 FIRST_HOME = 1 << 30
 """Ids of homes are far from the script's own: those are the same in each attempt, whatever is kept of it."""
 
@@ -90,8 +88,8 @@ class Wishing:
 
     def _home(self, session: Any) -> Any:
         """Return the id of the output for what a task prints and writes; None once there are enough."""
-        self._homes += 1
-        if self._homes > MOST_HOMES:
-            warn(f"what tasks print and write is kept of the first {MOST_HOMES} tasks only")
+        self._homes, most = self._homes + 1, int(os.environ["RAIN_DEPLOY_MOST_HOMES"])
+        if self._homes > most:
+            warn(f"what tasks print and write is kept of the first {most} tasks only")
             return None
         return self._new_id(session_id=session.session_id, id=FIRST_HOME + self._homes)

@@ -14,7 +14,7 @@ from ..points.notes import EXECUTOR_LOST
 from ..points.recorder import Recorder
 from ..run import Run, Script
 from ..sweep import sweep_id, sweep_parts
-from ..wire import ClusterConfig, NodeConfig, Outcome, RunState
+from ..wire import MOST_HOMES, ClusterConfig, NodeConfig, Outcome, RunState
 from . import engine
 from .engine import EngineFailed, WarmProbe
 from .process import Process, end, environment, leader, node_argv, scan, spawn, wait_until
@@ -156,6 +156,7 @@ class Attempt:
             "RAIN_DEPLOY_FIGURES": str(run.path / "figures"),
             "RAIN_DEPLOY_SCRIPT": "1",
             "RAIN_DEPLOY_FAIL_FAST": "1" if run.about.fail_fast else "",
+            "RAIN_DEPLOY_MOST_HOMES": str(MOST_HOMES),
             "RAIN_DEPLOY_SWEEP": sweep,
             "RAIN_DEPLOY_SWEEP_PARTS": json.dumps(sweep_parts(run, self._config, sweep)),
             **run.env(self._config.code),

@@ -38,6 +38,8 @@ BUSY = 11  # exit code of ``queue --no-wait`` while another run is not finished
 MODULES_MISSING = 12  # exit code of ``queue`` if modules are missing; stderr has a list of ``NeededModule``
 RESTARTS = 5
 """How many attempts of a run may be lost one after the other without progress before the run ends."""
+MOST_HOMES = 300
+"""Of how many tasks of a run the output is kept; each costs one more object and a directory."""
 
 T = TypeVar("T")
 
