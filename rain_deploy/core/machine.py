@@ -103,6 +103,7 @@ class Facts:
     damaged: tuple[str, ...] = ()  # entries of the cache that are there and cannot be used; not in ``have``
     missing_tools: tuple[str, ...] = ()  # of what the engine's build needs
     node_config_sha256: str = ""  # of node.json; empty when the node was not installed
+    journal: bool = False  # it has one of this cluster
     running: tuple[str, ...] = ()  # of our services: ``governor``, ``supervisor``
     active_run: str = ""
     taken: tuple[str, ...] = ()  # ``address cluster-id`` of each node that another cluster has running there

@@ -24,7 +24,6 @@ DISK_PART = 10  # they take at most this part of the disk that is free or theirs
 BATCH_BYTES = 64_000_000  # of one stream to a server node, which is in memory here
 _STATE = "state.json"
 _NAME = re.compile(r"\d{20}-\d{3}\.seg")  # nanoseconds since 1970; how often it was merged
-_WHOLE = "-000.seg"  # how the name of a file ends that was not merged
 _MOST_FILES = 1_000_000
 _SLACK_BYTES = 1 << 26  # of a stream, for what is about its files
 
@@ -36,9 +35,7 @@ class About:
     cluster: str
     env_digest: str  # results of another environment are of no use
     usage: JournalUsage = field(default_factory=JournalUsage)  # of the copy
-    cluster_id: str = ""  # and machine, of the journal that it was last copied from, or given to
     records: dict[str, int] = field(default_factory=dict)  # by file of the copy; a key may have several
-    listed: tuple[str, ...] = ()  # the files that this journal had then; it may have merged them since
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +62,22 @@ class Copy:
             yield buffer.getvalue()
 
     def wish(self, file_bytes: int, limit_bytes: int, after: str = "") -> JournalWish:
-        """Return what to ask the server node for, so that the copy stays within ``limit_bytes``.
+        """Return what to ask the server node for: what it has of the newest ``limit_bytes``.
 
         ``after``: only files that are named later are of interest.
         """
-        sizes = {path.name: path.stat().st_size for path in self.files()}
-        have = tuple(name for name in sizes if name > after)
-        left_bytes = max(0, limit_bytes - sum(sizes.values()))
-        return JournalWish(have=have, after=after, file_bytes=file_bytes, total_bytes=left_bytes)
+        have = {path.name: path.stat().st_size for path in self.files() if path.name > after}
+        return JournalWish(have=have, after=after, file_bytes=file_bytes, total_bytes=limit_bytes)
+
+    def prune(self, limit_bytes: int) -> None:
+        """Delete the oldest files until all are within the limit; the newest stays.  Raises OSError."""
+        *older, newest = [(path, path.stat().st_size) for path in self.files()] or [(self.path, 0)]
+        taken_bytes = newest[1] + sum(size_bytes for _, size_bytes in older)
+        for path, size_bytes in older:
+            if taken_bytes <= limit_bytes:
+                break
+            path.unlink(missing_ok=True)
+            taken_bytes -= size_bytes
 
     def now(self) -> "Copy":
         """Return the copy as it is now, which may not exist yet."""
@@ -81,26 +86,17 @@ class Copy:
         except (OSError, WireError):
             return self
 
-    def adopt(self, other: "Copy", cluster: Cluster) -> None:
+    def adopt(self, other: "Copy") -> None:
         """Take in the files of another copy: the journal of the cluster has them now.  Raises OSError."""
-        about, cluster_id = self.now().about, journal_id(cluster)
-        if other.path != self.path:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for file in other.files():
-                with contextlib.suppress(FileExistsError):
-                    linked_or_copied(file, self.path / file.name)
-        names = {file.name for file in other.files()}
+        if other.path == self.path:
+            return
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for file in other.files():
+            with contextlib.suppress(FileExistsError):
+                linked_or_copied(file, self.path / file.name)
+        about = self.now().about
         records = other.about.records | about.records
-        listed = names.union(about.listed if about.cluster_id == cluster_id else ())
-        self.save(
-            replace(
-                about,
-                cluster_id=cluster_id,
-                listed=tuple(sorted(listed)),
-                records=records,
-                usage=self.usage(records),
-            )
-        )
+        self.save(replace(about, records=records, usage=self.usage(records)))
 
     def usage(self, records: dict[str, int], counted: int | None = None) -> JournalUsage:
         """Return what it holds, by the number of results of each file, or as ``counted``."""
@@ -138,11 +134,6 @@ def copy_for(home: Path, cluster: Cluster) -> Copy:
     return Copy(path, About(cluster=cluster.name, env_digest=cluster.env_digest)).now()
 
 
-def journal_id(cluster: Cluster) -> str:
-    """Return what tells its journal from others: a server node that was made again begins a new one."""
-    return f"{cluster.id} {cluster.server.host.machine}".strip()
-
-
 def fitting(home: Path, cluster: Cluster) -> Iterator[Copy]:
     """Yield what a new cluster can use: the copy of its name, and the newest one if that has more.
 
@@ -159,16 +150,16 @@ def fitting(home: Path, cluster: Cluster) -> Iterator[Copy]:
 
 def renew(
     copy: Copy,
-    cluster: Cluster,
     draft: Path,
     send: Callable[[Callable[[bytes], None]], None],
     wish: JournalWish,
 ) -> str:
-    """Add to a copy what ``send`` hands to its sink; delete what the cluster had and has no more.
+    """Add to a copy what ``send`` hands to its sink; delete what was merged into a file that is here.
 
-    Returns the name of the newest file that the cluster has; empty if it has none.  ``draft``: an empty
-    directory beside the copy.  Raises PullFailed, UnsafeResults (more was sent than wished for), WireError,
-    OSError, and what ``send`` raises.
+    What else the cluster has no more, it may have lost: that stays until the copy is over its limit.  Returns
+    the name of the newest file that the cluster has; empty if it has none.  ``draft``: an empty directory
+    beside the copy.  Raises PullFailed, UnsafeResults (more was sent than wished for), WireError, OSError,
+    and what ``send`` raises.
     """
     most_bytes = wish.total_bytes
     limits = Limits(files=_MOST_FILES, file_bytes=most_bytes, total_bytes=most_bytes + _SLACK_BYTES)
@@ -182,33 +173,16 @@ def renew(
     for name in state.files:
         if (draft / name).exists():
             (draft / name).replace(copy.path / name)
-    about, cluster_id = copy.now().about, journal_id(cluster)  # another command may have added something
-    listed = set(about.listed if about.cluster_id == cluster_id else ())
-    gone = {name for name in listed - state.files.keys() if name > wish.after}
-    merged = max((name for name in state.files if _lacks_merged(copy, name)), default="")
-    for name in gone:
-        if name > merged:  # else its records may be in the file that is not here
+    for name, into in state.merged.items():
+        if _NAME.fullmatch(name) and _NAME.fullmatch(into) and (copy.path / into).exists():
             (copy.path / name).unlink(missing_ok=True)
-            listed.remove(name)
-    names = {path.name for path in copy.files()}
+    copy.prune(most_bytes)
+    about, names = copy.now().about, {path.name for path in copy.files()}
     records = {name: (about.records | state.files).get(name, 0) for name in names}
     same = names == state.files.keys() and not wish.after  # then the cluster has counted no key twice
     usage = copy.usage(records, state.usage.records if same else None)
-    copy.save(
-        replace(
-            about,
-            usage=usage,
-            cluster_id=cluster_id,
-            records=records,
-            listed=tuple(sorted(listed | state.files.keys())),
-        )
-    )
+    copy.save(replace(about, usage=usage, records=records))
     return newest
-
-
-def _lacks_merged(copy: Copy, name: str) -> bool:
-    """Return whether a file that others were merged into is not here."""
-    return not name.endswith(_WHOLE) and not (copy.path / name).exists()
 
 
 def _written_s(name: str) -> float:

@@ -67,7 +67,7 @@ def _bring(
 
         copy.path.parent.mkdir(mode=0o700, exist_ok=True)
         with draft_next_to(ctx.home, copy.path) as draft:
-            newest = journals.renew(copy, cluster, draft, send, wish)
+            newest = journals.renew(copy, draft, send, wish)
         journals.prune_copies(ctx.home, limit_bytes)
         return newest
     finally:
@@ -166,7 +166,7 @@ def give_journal(ctx: Context, cluster: Cluster, copy: Copy, but: Container[str]
         return
     ctx.emit(Notice(f"sent {kept}: tasks that did not change are not computed again"))
     try:
-        journals.copy_for(ctx.home, cluster).adopt(copy, cluster)
+        journals.copy_for(ctx.home, cluster).adopt(copy)
     except OSError as error:
         unnoted = f"the copy of cluster {cluster.name} does not have them yet; the next pull brings them"
         ctx.emit(Notice(f"{unnoted}: {_why(error)}", warning=True))

@@ -15,6 +15,7 @@ from rain_deploy.cluster.seen import look, viewed
 from rain_deploy.core.cluster import Quote
 from rain_deploy.core.events import Result
 from rain_deploy.core.spec import NO_JOURNAL, ClusterSpec
+from rain_deploy.parts.part import facts_of
 from rain_deploy.runs.journal import give_journal, named_copy, offer_journal
 from rain_deploy.state.store import Record
 
@@ -49,15 +50,9 @@ def up(ctx: Context, spec: ClusterSpec) -> UpResult:
         result = carry_out(ctx, record, wanted, started_s)
         if copy:
             give_journal(ctx, record.cluster, copy)
-        elif not spec.journal and _begins_a_journal(record, wanted):
+        elif not (spec.journal or facts_of(record.cluster.server).journal):
             offer_journal(ctx, record.cluster)
         return result
-
-
-def _begins_a_journal(record: Record, plan: Plan) -> bool:
-    """Return whether the cluster is new, or its server node."""
-    server = record.cluster.server.name
-    return not plan.seen.recorded or server in {intent.name for intent in plan.create}
 
 
 def carry_out(ctx: Context, record: Record, plan: Plan, started_s: float) -> UpResult:

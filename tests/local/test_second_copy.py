@@ -156,6 +156,19 @@ def test_a_cluster_of_another_name_computes_nothing_again(cluster: LocalCluster,
     assert executed(place) == list(range(POINTS))
 
 
+@pytest.mark.slow
+def test_results_that_the_node_has_lost_come_back_from_here(cluster: LocalCluster, place: Path) -> None:
+    (place / "go").touch()
+    cluster.run("sweep.py", str(place))
+    shutil.rmtree(cluster.directory / "journal")
+    cluster.well("pull")
+    assert results_here(cluster.line) == POINTS
+    told = cluster.well("up", "--provider", "local", "--nodes", "2", timeout_s=FIRST_UP_S)
+    assert f"sent {POINTS} results" in told.stderr, told
+    cluster.run("sweep.py", str(place))
+    assert executed(place) == list(range(POINTS))
+
+
 def test_a_killed_command_line_loses_nothing_of_a_run_that_ends_without_it(
     shared: LocalCluster, place: Path
 ) -> None:

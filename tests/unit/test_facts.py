@@ -76,6 +76,9 @@ def test_what_runs_on_a_host_is_found(node: Path) -> None:
     config = (node / "clusters/ab12/nodes/1/node.json").read_bytes()
     assert facts.node_config_sha256 == hashlib.sha256(config).hexdigest()
     assert (facts.running, facts.active_run) == (("governor",), "r2")
+    assert not facts.journal
+    (node / "clusters/ab12/journal").mkdir()
+    assert ask(RAIN_DEPLOY_BASE=str(node)).journal
     assert facts.taken == ("10.0.0.9 cd34",)
 
 

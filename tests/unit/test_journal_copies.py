@@ -7,12 +7,14 @@ import io
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Host
 from rain_deploy.core.spec import ClusterSpec
@@ -21,13 +23,14 @@ from rain_deploy.errors import InputError, Unreachable
 from rain_deploy.node.journal import store
 from rain_deploy.node.journal.copies import take
 from rain_deploy.node.journal.store import Journal
+from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.results import journals
 from rain_deploy.results.journals import copies, copy_for, prune_copies
 from rain_deploy.runs import journal as brought
 from rain_deploy.runs.journal import Bringing, bring_journal, give_journal, named_copy, offer_journal
+from rain_deploy.state.store import Record
 from rain_deploy.transport.base import Chunk, Forward
 from rain_deploy.verbs.up import up
-from tests.support.values import changed
 from tests.support.waiting import wait_for
 from tests.unit.fake_cloud import ME, PROVIDER, World
 from tests.unit.test_journal_store import put, stored
@@ -220,9 +223,6 @@ def test_large_files_may_stay_and_the_newest_come_first(bench: Bench) -> None:
     bring_journal(bench.world.ctx, cluster)
     here.load()
     assert stored(here, 2)
-    copy = copy_for(bench.world.ctx.home, cluster)
-    wish = copy.wish(file_bytes=10**9, limit_bytes=copy.about.usage.bytes + 60_000)
-    assert wish.total_bytes == 60_000
 
 
 def test_the_next_cluster_gets_it_and_goes_on_with_the_same_copy(bench: Bench) -> None:
@@ -251,32 +251,122 @@ def test_a_cluster_that_did_not_get_the_copy_adds_to_it(bench: Bench) -> None:
     assert len(bench.copied) == copy_for(bench.world.ctx.home, second).about.usage.records == 2
 
 
-def test_a_server_node_that_was_made_again_adds_to_it(bench: Bench) -> None:
+def empty(directory: Path) -> None:
+    for path in directory.iterdir():
+        path.unlink()
+
+
+def only_the_oldest(directory: Path) -> None:
+    for path in sorted(directory.iterdir())[:-1]:
+        path.unlink()
+
+
+def harm(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("loss", [shutil.rmtree, empty, only_the_oldest])
+def test_what_the_server_node_has_lost_stays_here(bench: Bench, loss: Callable[[Path], None]) -> None:
     cluster = bench.cluster()
-    put(bench.server.journal(cluster), 1, b"one")
+    journal = bench.server.journal(cluster)
+    for number in range(store.MERGED_FROM):
+        put(journal, number, b"x")
     bring_journal(bench.world.ctx, cluster)
-    shutil.rmtree(bench.server.place / cluster.id)
-    host = replace(cluster.server.host, machine="another")
-    cluster = changed(cluster, nodes=(replace(cluster.server, host=host), *cluster.nodes[1:]))
-    put(bench.server.journal(cluster), 2, b"two")
-    for _ in range(2):
+    loss(journal.directory)
+    journal = bench.server.journal(cluster)
+    for number in range(10, 10 + store.MERGED_FROM):
+        put(journal, number, b"y")
         bring_journal(bench.world.ctx, cluster)
-    assert len(bench.copied) == copy_for(bench.world.ctx.home, cluster).about.usage.records == 2
+    journal.tidy()
+    bring_journal(bench.world.ctx, cluster)
+    here = Journal(copy_for(bench.world.ctx.home, cluster).path)
+    here.load()
+    assert [number for number in range(store.MERGED_FROM) if not stored(here, number)] == []
+    assert [n for n in range(10, 10 + store.MERGED_FROM) if not stored(here, n)] == []
+    assert copy_for(bench.world.ctx.home, cluster).about.usage.records == 2 * store.MERGED_FROM
+    assert len(bench.copied) <= store.MERGED_FROM + 1
 
 
-@pytest.mark.parametrize("gone", [None, 1, 2])
-def test_up_offers_it_to_a_server_node_that_it_made_again(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, gone: int | None
+def test_what_is_damaged_there_is_whole_here(bench: Bench) -> None:
+    cluster = bench.cluster()
+    journal = bench.server.journal(cluster)
+    for number in range(store.MERGED_FROM):
+        put(journal, number, b"x" * 1000)
+    bring_journal(bench.world.ctx, cluster)
+    parts = sorted(journal.directory.iterdir())
+    for path, at in ((parts[0], 100), (parts[1], -100)):
+        harm(path, at)
+    bench.server.journal(cluster).tidy()
+    bring_journal(bench.world.ctx, cluster)
+    assert len(bench.copied) == 3
+    here = Journal(copy_for(bench.world.ctx.home, cluster).path)
+    here.load()
+    assert [number for number in range(store.MERGED_FROM) if not stored(here, number)] == []
+
+
+def test_what_was_merged_stays_here_if_the_merged_file_is_damaged_there(bench: Bench) -> None:
+    cluster = bench.cluster()
+    journal = bench.server.journal(cluster)
+    for number in range(store.MERGED_FROM):
+        put(journal, number, b"x" * 1000)
+    bring_journal(bench.world.ctx, cluster)
+    journal.tidy()
+    (merged,) = journal.directory.iterdir()
+    harm(merged, 1500)  # a body
+    bring_journal(bench.world.ctx, cluster)
+    assert len(bench.copied) == store.MERGED_FROM + 1
+
+
+def test_what_was_merged_twice_goes_where_the_first_merge_never_came(bench: Bench) -> None:
+    cluster = bench.cluster()
+    for first in range(0, 3 * store.MERGED_FROM, store.MERGED_FROM):
+        for number in range(first, first + store.MERGED_FROM):
+            put(bench.server.journal(cluster), number, b"x")
+        if not first:
+            bring_journal(bench.world.ctx, cluster)
+        bench.server.journal(cluster).tidy()
+    bring_journal(bench.world.ctx, cluster)
+    assert bench.copied == [path.name for path in bench.server.journal(cluster).directory.iterdir()]
+
+
+def test_a_copy_keeps_the_newest_within_its_limit_and_nothing_comes_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(journals, "limit_of_copies", lambda _home: 25_000)
+    cluster = bench.cluster()
+    journal = bench.server.journal(cluster)
+    for number in range(3):
+        put(journal, number, b"x" * 10_000)
+    shutil.rmtree(journal.directory)
+    for number in range(3, 10):
+        put(journal, number, b"x" * 10_000)
+        bring_journal(bench.world.ctx, cluster)
+    bench.server.sent_bytes.clear()
+    bring_journal(bench.world.ctx, cluster)
+    assert bench.server.sent_bytes[0] < 10_000 + 2000
+    here = Journal(copy_for(bench.world.ctx.home, cluster).path)
+    here.load()
+    assert [number for number in range(10) if stored(here, number)] == [8, 9]
+    assert copy_for(bench.world.ctx.home, cluster).about.usage.bytes == here.usage().bytes < 25_000
+
+
+@pytest.mark.parametrize("has_journal", [True, False])
+def test_up_offers_it_to_a_server_node_without_a_journal(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, *, has_journal: bool
+) -> None:
+    def look_again(_ctx: Context, record: Record, *_: object) -> None:
+        facts = replace(DEBIAN_12, journal=has_journal)
+        record.change_nodes(lambda node: replace(node, facts=facts))
+
     cluster, ctx = bench.world.cluster(env_digest="e" * 32), bench.world.ctx
     put(bench.server.journal(cluster), 1, b"one")
     bring_journal(ctx, cluster)
     shutil.rmtree(bench.server.place / cluster.id)
-    if gone:
-        del bench.world.cloud.held["instance", cluster.nodes[gone - 1].host.machine]
-    monkeypatch.setattr("rain_deploy.verbs.up.carry_out", lambda *_: None)
+    monkeypatch.setattr("rain_deploy.verbs.up.carry_out", look_again)
     up(ctx, ClusterSpec("one", PROVIDER, "test", owner=ME))
-    assert stored(bench.server.journal(cluster), 1) == ([b"one"] if gone == 1 else None)
+    assert stored(bench.server.journal(cluster), 1) == (None if has_journal else [b"one"])
 
 
 def test_a_copy_is_given_where_links_cannot_be_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ def world(tmp_path: Path) -> World:
 
 
 def a_copy(world: World, cluster: str = "one", name: str = "ab12") -> Path:
-    about = About(cluster=cluster, cluster_id=name, env_digest="e" * 32, usage=USAGE)
+    about = About(cluster=cluster, env_digest="e" * 32, usage=USAGE)
     path = world.ctx.home / "journal" / name
     write_json(path / ABOUT, about)
     return path

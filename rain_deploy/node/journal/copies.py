@@ -6,12 +6,12 @@ import io
 import json
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from ..wire import JournalState, JournalUsage, JournalWish, read, to_json
-from .segment import MAGIC, scan, write_segment
+from .segment import MAGIC, is_whole, scan, write_segment
 from .store import SEGMENT_NAME, Journal
 
 
@@ -19,7 +19,7 @@ def send(cluster_dir: Path) -> int:
     """Write to stdout a tar of what the wish on stdin lacks.  Raises OSError, WireError."""
     wish = read(JournalWish, sys.stdin.buffer.read())
     directory, sums = cluster_dir / "journal", dict[str, list[int | str]]()
-    state = _later(directory, wish.after) if wish.after else _whole(directory)
+    state = _later(directory, wish.after) if wish.after else _whole(directory, wish.have)
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as tar:
 
         def add(name: str, data: bytes) -> None:
@@ -37,10 +37,13 @@ def send(cluster_dir: Path) -> int:
     return 0
 
 
-def _whole(directory: Path) -> JournalState:
+def _whole(directory: Path, have: Container[str]) -> JournalState:
     journal = Journal(directory)
     journal.load()
-    return JournalState(usage=journal.usage(), files=journal.files())
+    merged = {name: into for name, into in journal.merged().items() if name in have}
+    whole = {into for into in set(merged.values()) if is_whole(directory / into)}
+    merged = {name: into for name, into in merged.items() if into in whole}
+    return JournalState(usage=journal.usage(), files=journal.files(), merged=merged)
 
 
 def _later(directory: Path, after: str) -> JournalState:
@@ -56,9 +59,12 @@ def _json(value: object) -> bytes:
 
 
 def _wanted(directory: Path, files: dict[str, int], wish: JournalWish) -> Iterator[Path]:
-    """Yield the newest files that are missing there, within the limits."""
-    have, left_bytes = set(wish.have), wish.total_bytes
-    for name in sorted(files.keys() - have, reverse=True):
+    """Yield the newest files that are missing there, as far as they fit beside what is newer there."""
+    left_bytes = wish.total_bytes
+    for name in sorted(files.keys() | wish.have.keys(), reverse=True):
+        if name in wish.have:
+            left_bytes -= wish.have[name]
+            continue
         try:
             size_bytes = (directory / name).stat().st_size
         except FileNotFoundError:

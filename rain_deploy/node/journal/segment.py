@@ -46,10 +46,13 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """How a task ended; one of the kind "files" is about the files that were shipped with a script."""
+    """How a task ended.
+
+    One of the kind "files" is about the files that were shipped with a script, "merged" about segments.
+    """
 
     key: str  # 64 hex digits
-    kind: str  # "result", "failure" (no outputs), or "files"
+    kind: str  # "result", "failure" (no outputs), "files", or "merged"
     name: str
     task_type: str
     run: str
@@ -177,6 +180,12 @@ def scan(path: Path) -> tuple[list[Entry], str]:
     except (OSError, ValueError, LookupError, TypeError, struct.error) as error:
         return found, f"the record at byte {at} cannot be read: {error}" if found else str(error)
     return found, ""
+
+
+def is_whole(path: Path) -> bool:
+    """Read a segment, and return whether nothing in it is damaged."""
+    entries, damage = scan(path)
+    return not damage and len(list(read_records(entries, whole=True))) == len(entries)
 
 
 def _entry(file: BinaryIO, path: Path, at: int, size: int) -> Entry:

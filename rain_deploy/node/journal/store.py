@@ -33,6 +33,8 @@ __all__ = ["Journal", "Output", "Place", "Record", "read_body"]
 
 LISTING = "files"
 """The kind of a record about the files that were shipped with a script, in its ``info``."""
+MERGED = "merged"
+"""The kind of a record with the names of the segments that its own segment replaces, in its ``info``."""
 MOST_BYTES = 20 * 10**9
 DISK_PART = 10  # the journal takes at most this part of the disk that is free or its own
 MOST_RECORDS = 100_000  # reading the headers of as many takes two seconds
@@ -59,6 +61,23 @@ class _Segment:
     @property
     def merged(self) -> int:
         return int(self.path.name[21:24])
+
+
+def _merge_record(names: Iterable[str]) -> Record:
+    return Record(
+        key="",
+        kind=MERGED,
+        name="",
+        task_type="",
+        run="",
+        attempt=0,
+        epoch=0,
+        node="",
+        started_s=None,
+        duration_s=None,
+        ended_s=None,
+        info={"names": sorted(names)},
+    )
 
 
 def sum_of(segments: Iterable[_Segment]) -> int:
@@ -95,6 +114,7 @@ class Journal:
         self._failures: dict[str, Entry] = {}
         self._named: dict[str, list[str]] = {}  # keys of results by name, oldest first
         self._listings: dict[str, Entry] = {}
+        self._merges: list[Entry] = []  # oldest first
 
     def load(self) -> list[str]:
         """Read the headers of all segments; return a sentence about each damaged one."""
@@ -128,6 +148,8 @@ class Journal:
                 self._failures[entry.key] = entry
             elif entry.kind == LISTING:
                 self._listings[entry.key] = entry
+            elif entry.kind == MERGED:
+                self._merges.append(entry)
 
     def results(
         self, keys: Iterable[str], *, whole: bool = False, tell: Callable[[], None] = lambda: None
@@ -227,11 +249,25 @@ class Journal:
 
     def _merge(self, group: Sequence[_Segment]) -> None:
         """Replace segments by one with the records of them that still count.  Raises OSError."""
-        live = [entry for segment in group for entry in scan(segment.path)[0] if self._counts(entry)]
-        if live:
-            write_segment(self._merged_path(group[-1]), chain.from_iterable(map(copied, live)))
+        write_segment(self._merged_path(group[-1]), self._joined(group))
         for segment in group:
             segment.path.unlink(missing_ok=True)
+
+    def _joined(self, group: Sequence[_Segment]) -> Iterator[bytes]:
+        """Yield the records that still count, and last the names of the segments that were whole."""
+        names = {name for name, into in self.merged().items() if into in {one.path.name for one in group}}
+        for segment in group:
+            entries, damage = scan(segment.path)
+            records = [b"".join(copied(entry)) for entry in entries if self._counts(entry)]
+            yield from records
+            if not damage and all(records):
+                names.add(segment.path.name)
+        yield from encoded(_merge_record(names), ())
+
+    def merged(self) -> dict[str, str]:
+        """Return which segments were merged, and the segment that has the records of each now."""
+        found = read_records(self._merges)
+        return {name: entry.file.name for entry, record, _ in found for name in record.info["names"]}
 
     def _merged_path(self, newest: _Segment) -> Path:
         """Return a free name that sorts after this segment and before the next one."""

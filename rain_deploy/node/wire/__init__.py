@@ -221,10 +221,10 @@ LITTLE_BYTES = 8_000_000
 class JournalWish:
     """What the laptop has of a journal, and how much more it takes."""
 
-    have: tuple[str, ...] = ()  # names of files
+    have: dict[str, int] = field(default_factory=dict)  # its files, and their sizes
     after: str = ""  # only files that are named later are of interest
     file_bytes: int
-    total_bytes: int
+    total_bytes: int  # of the newest files, with those that it has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +233,8 @@ class JournalState:
 
     usage: JournalUsage  # nothing if only later files are of interest
     files: dict[str, int]  # all of interest, also those that are not sent, and how many records each has
+    merged: dict[str, str] = field(default_factory=dict)
+    """Files that the laptop has and the journal not any more, each with the file that has its records now."""
 
 
 def extended(status: RunStatus, kind: type[T], **more: object) -> T:

@@ -100,6 +100,7 @@ def ours(question: dict[str, Any], bases: list[str]) -> dict[str, Any]:
     return {
         "have": sorted(found - damaged),
         "damaged": sorted(damaged),
+        "journal": any(os.path.isdir(f"{base}/clusters/{cluster}/journal") for base in bases),
         "node_config_sha256": config,
         "running": running,
         "active_run": active,
