@@ -16,6 +16,11 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultsPlace(Notice):
+    """A sentence that says where the results of a run go."""
+
+
+@dataclass(frozen=True, slots=True)
 class StageStarted:
     """A stage starts on these hosts."""
 

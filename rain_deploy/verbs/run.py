@@ -9,7 +9,7 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import living
 from rain_deploy.cluster.plan import limit_sentence
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.events import Notice, RunChanged
+from rain_deploy.core.events import Notice, ResultsPlace, RunChanged
 from rain_deploy.core.run import RunState, Shipment
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.core.text import hour, money, size, span
@@ -22,7 +22,6 @@ from rain_deploy.runs.replacing import Replacing
 from rain_deploy.runs.shipping import ASK_ABOVE_BYTES, collect
 from rain_deploy.verbs.up import carry_out
 
-RESULTS_GO_TO = "results go to"
 NAMES_SHOWN = 5  # how many shipped files are named before "and N more"
 
 
@@ -43,7 +42,7 @@ def run(ctx: Context, name: str, spec: RunSpec, machines: ClusterSpec | None = N
         locked.enter_context(ctx.store.lock(cluster.name, "run"))
         record, stage = shipped(ctx, cluster, spec, shipment)
         ctx.emit(RunChanged(record.id, RunState.SHIPPED))
-        accepted = Notice(f"{RESULTS_GO_TO} {record.out}")
+        accepted = ResultsPlace(f"results go to {record.out}")
         if spec.detach:
             record = queue(ctx, cluster, record, spec)
             ctx.emit(accepted)

@@ -10,7 +10,7 @@ from pathlib import Path
 from rain_deploy import errors
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.core.events import Event, Notice, Result
+from rain_deploy.core.events import Event, Notice, Result, ResultsPlace
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.spec import ClusterSpec, RunSpec
 from rain_deploy.node.wire import NeededModule, Outcome, Rehearsal, RehearsedKind, WireError, read
@@ -21,7 +21,7 @@ from rain_deploy.runs.shipping import collect
 from rain_deploy.runs.states import run_file
 from rain_deploy.verbs.down import down
 from rain_deploy.verbs.rehearsal.versions import version_gaps
-from rain_deploy.verbs.run import RESULTS_GO_TO, run
+from rain_deploy.verbs.run import run
 from rain_deploy.verbs.up import up
 
 VARIABLE = "RAIN_DEPLOY_REHEARSE"
@@ -106,7 +106,7 @@ def _run(ctx: Context, name: str, wanted: RunSpec, mode: str, out: Path) -> tupl
 
     def emit(event: Event) -> None:
         """Leave out where the results go: they are deleted with the node."""
-        if not isinstance(event, Notice) or not event.text.startswith(RESULTS_GO_TO):
+        if not isinstance(event, ResultsPlace):
             ctx.emit(event)
 
     try:
