@@ -16,12 +16,14 @@ from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Event, Notice
 from rain_deploy.core.spec import ClusterSpec, EnvironmentSpec
 from rain_deploy.core.step import Stage
+from rain_deploy.core.text import span
 from rain_deploy.errors import InputError, Locked, RainDeployError, Unreachable
 from rain_deploy.fleet.fanout import Outcomes, fan_out
 from rain_deploy.node.wire import StateLine
 from rain_deploy.state.store import Record
 
 LOCKED_PAUSE_S = 3.0  # between two tries while another command holds the cluster
+LAST_WAIT_S = 1800.0  # after the end of the run, for a replacement that is under way
 
 
 class Replacing:
@@ -57,12 +59,15 @@ class Replacing:
         """Wait for a replacement that is under way: half of one would cost, and take no task."""
         self._over.set()
         self._lost.put(())
+        if not self._spec:
+            return
+        done = f"`rain-deploy up -c {self._cluster.name}` completes it, and `down` deletes it"
         if self._replaced:
-            wait = f"waiting until {self._replaced} is replaced; if you press Ctrl-C"
-            done = f"`rain-deploy up -c {self._cluster.name}` completes it, and `down` deletes it"
-            self._ctx.emit(Notice(f"{wait}, {done}"))
-        if self._spec:
-            self._thread.join()
+            self._ctx.emit(Notice(f"waiting until {self._replaced} is replaced; if you press Ctrl-C, {done}"))
+        self._thread.join(LAST_WAIT_S)
+        if self._thread.is_alive():
+            late = f"{self._replaced} is still not replaced {span(LAST_WAIT_S)} after the end of the run"
+            self._ctx.emit(Notice(f"{late}: {done}", warning=True))
 
     def take(self, line: StateLine) -> None:
         """Take note of how the run stands.  Each attempt has the nodes that it could get."""

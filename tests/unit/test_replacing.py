@@ -165,6 +165,25 @@ def test_the_end_of_the_run_waits_for_what_has_begun(world: World) -> None:
     assert ends == "node-2 is replaced, and takes tasks of this run"
 
 
+def test_the_end_of_the_run_does_not_wait_without_a_limit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rain_deploy.runs.replacing.LAST_WAIT_S", 0.2)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(_: Context) -> None:
+        begun.set()
+        go_on.wait(10)
+
+    with Replacing(world.ctx, CLUSTER, SHIP, Up(then=slowly), SPEC) as replacing:
+        replacing.take(line(2, "node-2"))
+        begun.wait(10)
+    completes = "`rain-deploy up -c one` completes it, and `down` deletes it"
+    assert said(world)[-1] == f"node-2 is still not replaced 0 s after the end of the run: {completes}"
+    go_on.set()
+    ended(world)
+
+
 def test_a_fault_of_ours_does_not_end_the_run_either(world: World) -> None:
     def fault(_: Context) -> None:
         raise KeyError("node-2")
