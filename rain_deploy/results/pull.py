@@ -21,6 +21,7 @@ from rain_deploy.node.wire import (
     LeftOut,
     LeftOuts,
     Limits,
+    PointRow,
     RunState,
     RunStatus,
     WireError,
@@ -132,27 +133,44 @@ def landed(run: RunRecord, unpacked: Unpacked, partial: Path, cost: str) -> Pull
     files = [file for file in unpacked.files if file.path not in {STATE, LEFT}]
     tasks = points.fold(points.read_rows(partial / ROWS), all_=True)
     rows = tuple(row for row in tasks if row.point)
-    states = points.count_states(rows)
     for name, write in (("points.csv", points.write_csv), ("points.json", points.write_json)):
         with (partial / name).open("w", encoding="utf-8", newline="") as table:
             write(rows, table)
         data = (partial / name).read_bytes()
         files.append(PulledFile(name, len(data), hashlib.sha256(data).hexdigest()))
-    _land(partial, run.out, manifest_of(run, status, files, unpacked.links, left=left, cost=cost))
+    made = manifest_of(run, status, files, unpacked.links, left=left, cost=cost)
+    _land(partial, run.out, made)
+    return replace(_pulled(run, made, tasks), finished=status.state == RunState.FINISHED, left=left)
+
+
+def _pulled(run: RunRecord, made: Manifest, tasks: tuple[PointRow, ...]) -> PulledRun:
+    """Return the results of a finished run, of which nothing stays on the node."""
+    names, rows = listed_paths(made), tuple(row for row in tasks if row.point)
+    states = points.count_states(rows)
     return PulledRun(
         run=run.id,
         results_dir=run.out,
-        figures=len({Path(file.path).with_suffix("") for file in files if file.path.startswith("figures/")}),
+        figures=len({Path(name).with_suffix("") for name in names if name.startswith("figures/")}),
         points=len(rows),
-        files=sum(name.startswith("files/") for name in (*unpacked.links, *(file.path for file in files))),
-        bytes=sum(file.size_bytes for file in files),
-        finished=status.state == RunState.FINISHED,
+        files=sum(name.startswith("files/") for name in names),
+        bytes=sum(file["size_bytes"] for file in made["files"]),
+        finished=True,
         failed_points=states.get("failed", 0),
         point_states=states,
         cached_points=sum(row.cached for row in rows),
         first_failure=points.first_failure(tasks),
-        left=left,
     )
+
+
+def pulled_before(run: RunRecord) -> tuple[RunStatus, PulledRun] | None:
+    """Return how a run ended, and its results, if all of them are in its ``out``; else None."""
+    made = read_manifest(run.out) or {}
+    if made.get("run") != run.id or made.get("complete") is not True:
+        return None
+    renamed = {"attempt": made.get("attempts", 1), "missing": made.get("missing_nodes", [])}
+    status = from_json(RunStatus, made | renamed | {"state": RunState.FINISHED, "message": run.message})
+    tasks = points.fold(points.read_rows(run.out / ROWS), all_=True)
+    return status, _pulled(run, made, tasks)
 
 
 def _left(partial: Path, unpacked: Unpacked) -> LeftOuts:

@@ -30,7 +30,7 @@ from rain_deploy.results.tally import with_others
 from rain_deploy.runs.follow import Followed
 from rain_deploy.runs.journal import COPY_DEADLINE_S, LITTLE_FILE_BYTES, bring_journal
 from rain_deploy.runs.left import left_error, left_lines
-from rain_deploy.runs.lost import keep_heard, run_again, way_on
+from rain_deploy.runs.lost import all_here, keep_heard, run_again, way_on
 from rain_deploy.runs.missing import advice
 from rain_deploy.runs.outlook import run_nodes
 from rain_deploy.runs.states import LIMIT_LATE_S, await_end, record_state, run_states, runs_of, unfinished
@@ -174,6 +174,14 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
         again=_again(cluster, record) if status.outcome in {Outcome.TIMEOUT, Outcome.LIMIT} else "",
         currency=cluster.currency,
     )
+    if followed.heard and (here := all_here(ctx, record)):
+        return replace(
+            result,
+            **_counts(here[1]),
+            results_dir=here[1].results_dir,
+            pulled=True,
+            warnings=status.warnings,
+        )
     if followed.heard:
         kept = keep_heard(ctx, cluster, record, followed.heard, status)
         if status.outcome == Outcome.LOST:

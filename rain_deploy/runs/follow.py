@@ -17,7 +17,7 @@ from rain_deploy.core.run import RunRecord, RunState, Shipment
 from rain_deploy.core.spec import RunSpec
 from rain_deploy.core.step import Command, CommandResult, Stage
 from rain_deploy.core.text import count
-from rain_deploy.errors import EngineError, InputError, Locked, RainDeployError, Unreachable
+from rain_deploy.errors import EngineError, InputError, Locked, MachineGone, RainDeployError, Unreachable
 from rain_deploy.node import wire
 from rain_deploy.parts.services import node_argv, ship_stage, withdraw_stage
 from rain_deploy.results.heard import Heard
@@ -278,6 +278,14 @@ def follow(
     return Followed(status)
 
 
+def with_machine_gone(ctx: Context, cluster: Cluster, record: RunRecord, error: MachineGone) -> Followed:
+    """Return how a run ended whose machine was found to be gone.  Raises the error if it is there again."""
+    ended = Outage(ctx, cluster, record).look(wire.RunStatus(), "")
+    if ended is None:
+        raise error
+    return Followed(ended, Heard())
+
+
 def _ended_away(follower: _Follower, record: RunRecord, argv: tuple[str, ...]) -> wire.RunStatus | None:
     """Hear a run to its end; return how it ended if its machine is off or gone, else None."""
     ctx, cluster = follower.ctx, follower.cluster
@@ -291,9 +299,8 @@ def _ended_away(follower: _Follower, record: RunRecord, argv: tuple[str, ...]) -
         except Unreachable as error:
             if follower.heard > heard:
                 outage = Outage(ctx, cluster, record)
-            if ended := outage.next(error, follower.progress):
-                known = follower.status or wire.StateLine()
-                return replace(ended, attempt=known.attempt, started_s=known.started_s, nodes=known.nodes)
+            if ended := outage.next(error, follower.status or wire.RunStatus(), follower.progress):
+                return ended
         else:
             if not follower.ended:
                 with understood(cluster, cluster.server.name):

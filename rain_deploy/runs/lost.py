@@ -13,7 +13,7 @@ from rain_deploy.results.heard import Heard
 from rain_deploy.results.journals import copy_for
 from rain_deploy.results.manifest import read_manifest
 from rain_deploy.results.partial import partial_places
-from rain_deploy.results.pull import PulledRun
+from rain_deploy.results.pull import PulledRun, pulled_before
 from rain_deploy.state.drafts import noted
 
 
@@ -22,10 +22,10 @@ def keep_heard(
 ) -> PulledRun | None:
     """Put what was heard of a run into its results, and say what is here.
 
-    None if that fails, or if the results of the whole run are here.
+    None if that fails, or if results are here that were pulled after the run had ended.
     """
-    if _is_here(record):
-        ctx.emit(Notice(f"kept here: all results of run {record.id}, in {record.out}"))
+    if _was_over(record):
+        ctx.emit(Notice(f"kept here: what was pulled of run {record.id} after its end, in {record.out}"))
         return None
     copy = copy_for(ctx.home, cluster)
     if (usage := copy.about.usage).segments:
@@ -44,7 +44,13 @@ def keep_heard(
     return pulled
 
 
-def _is_here(record: RunRecord) -> bool:
+def all_here(ctx: Context, record: RunRecord) -> tuple[RunStatus, PulledRun] | None:
+    """Return how a run ended, and its results, if all of them are here; else None."""
+    recorded = next((run for run in ctx.store.runs(record.cluster) if run.id == record.id), record)
+    return pulled_before(recorded)
+
+
+def _was_over(record: RunRecord) -> bool:
     """Return whether the results were pulled after the run had ended."""
     manifest = read_manifest(record.out) or {}
     return manifest.get("run") == record.id and manifest.get("ended_s") is not None

@@ -11,6 +11,7 @@ from rain_deploy.core.events import Notice
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.errors import Unreachable
 from rain_deploy.node import wire
+from rain_deploy.runs.lost import all_here
 from rain_deploy.runs.states import record_state, why_over
 
 RECONNECT_S = 600.0
@@ -30,12 +31,15 @@ class Outage:
     looked_s: float = -math.inf
     tries: int = 0
 
-    def next(self, error: Unreachable, progress: str) -> wire.RunStatus | None:
-        """Wait until the next try, or return how the run ended.  Raises the error after RECONNECT_S."""
+    def next(self, error: Unreachable, known: wire.RunStatus, progress: str) -> wire.RunStatus | None:
+        """Wait until the next try, or return how the run ended.  Raises the error after RECONNECT_S.
+
+        ``known``: what was heard of the run last.
+        """
         now_s, run, name = self.ctx.clock(), self.record.id, self.cluster.name
         if now_s - self.looked_s >= LOOK_EVERY_S:
             self.looked_s = now_s
-            if ended := self._look(progress):
+            if ended := self._ended_here(error) or self.look(known, progress):
                 return ended
         self.since_s = now_s if self.since_s is None else self.since_s
         if now_s - self.since_s > RECONNECT_S:
@@ -49,7 +53,17 @@ class Outage:
         self.tries += 1
         return None
 
-    def _look(self, progress: str) -> wire.RunStatus | None:
+    def _ended_here(self, error: Unreachable) -> wire.RunStatus | None:
+        """Return how the run ended if all its results are here, whatever has become of its machine."""
+        found = all_here(self.ctx, self.record)
+        if found is None:
+            return None
+        status, pulled = found
+        here = f"all results of run {self.record.id} are here, in {pulled.results_dir}"
+        self.ctx.emit(Notice(f"{self.cluster.server.name} is out of reach ({error.message}); {here}"))
+        return status
+
+    def look(self, known: wire.RunStatus, progress: str) -> wire.RunStatus | None:
         """Return how the run ended if its machine is off or gone; record it, unless an end is on record."""
         ctx, cluster = self.ctx, self.ctx.store.cluster(self.cluster.name) or self.cluster  # its limit of now
         account = account_of(ctx, cluster) if cluster.bill else None
@@ -61,7 +75,14 @@ class Outage:
         there = account and server in account.machines(cluster)
         outcome = wire.Outcome.POWERED_OFF if there or (account and account.silent) else wire.Outcome.LOST
         message = "; ".join(filter(None, (why, progress)))
-        status = wire.RunStatus(state=RunState.FINISHED, outcome=outcome, message=message)
+        status = wire.RunStatus(
+            state=RunState.FINISHED,
+            outcome=outcome,
+            message=message,
+            attempt=known.attempt,
+            started_s=known.started_s,
+            nodes=known.nodes,
+        )
         if self.record.state != RunState.FINISHED:
             record_state(ctx, self.record, status)
         return status

@@ -11,13 +11,14 @@ from rain_deploy.cluster.power import awake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
-from rain_deploy.errors import InputError, RainDeployError
+from rain_deploy.errors import InputError, MachineGone, RainDeployError
 from rain_deploy.node.wire import Outcome
 from rain_deploy.results.pull import PulledRun
 from rain_deploy.runs.finish import RunResult, end_of, pull_each
-from rain_deploy.runs.follow import follow, withdraw
+from rain_deploy.runs.follow import follow, with_machine_gone, withdraw
 from rain_deploy.runs.journal import bring_journal
 from rain_deploy.runs.left import left_error
+from rain_deploy.runs.lost import all_here
 from rain_deploy.runs.states import (
     RunLine,
     await_end,
@@ -80,11 +81,16 @@ def attach(ctx: Context, name: str, run: str | None = None, *, out: Path | None 
     cluster, record = _on_cluster(ctx, name, run)
     if cluster.bill is not None:
         ctx.emit(Notice(limit_sentence(cluster, time.time())))
-    cluster = awake(ctx, cluster, (cluster.server,))
     if out:
         record = replace(record, out=out.absolute())
     ctx.reports.warm()
-    return end_of(ctx, cluster, record, follow(ctx, cluster, record))
+    try:
+        if not all_here(ctx, record):
+            cluster = awake(ctx, cluster, (cluster.server,))
+        followed = follow(ctx, cluster, record)
+    except MachineGone as error:
+        followed = with_machine_gone(ctx, cluster, record, error)
+    return end_of(ctx, cluster, record, followed)
 
 
 def cancel(ctx: Context, name: str, run: str | None = None) -> CancelResult:

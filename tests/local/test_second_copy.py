@@ -144,6 +144,20 @@ def test_the_loss_of_the_servers_node_costs_no_finished_point(cluster: LocalClus
 
 
 @pytest.mark.slow
+def test_attach_tells_how_a_run_ended_that_is_here_when_its_node_is_gone(
+    cluster: LocalCluster, place: Path
+) -> None:
+    (place / "go").touch()
+    results = cluster.run("sweep.py", str(place))
+    kill_node(cluster, 1)
+    told = cluster.well("attach")
+    assert f"{POINTS} points" in told.stdout
+    assert f"all results of run {results.name} are here, in {results}" in told.stderr
+    assert "not pulled" not in told.stdout + told.stderr
+    assert verify(results) == ()
+
+
+@pytest.mark.slow
 def test_a_cluster_of_another_name_computes_nothing_again(cluster: LocalCluster, place: Path) -> None:
     (place / "go").touch()
     first = cluster.run("sweep.py", str(place))

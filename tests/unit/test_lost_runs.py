@@ -14,19 +14,19 @@ from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Host
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.step import Command, CommandResult
-from rain_deploy.errors import EndedEarly, EngineError, Unreachable
+from rain_deploy.errors import EndedEarly, EngineError, ScriptFailed, Unreachable
 from rain_deploy.results.pull import pull
 from rain_deploy.runs.finish import RunResult, end_of
 from rain_deploy.runs.follow import follow
 from rain_deploy.runs.outage import RECONNECT_S
 from rain_deploy.transport.base import Chunk
 from rain_deploy.verbs.list import list_clusters
-from rain_deploy.verbs.runs import cancel, runs
+from rain_deploy.verbs.runs import attach, cancel, runs
 from rain_deploy.verbs.status import status
 from tests.support.results import verify
 from tests.support.values import changed
 from tests.unit.fake_cloud import Nodes, World
-from tests.unit.test_results_pull import FILES, Node, tar_of
+from tests.unit.test_results_pull import FILES, STATE, Node, tar_of
 
 READY = {"services": {"keeper": 1}, "governor": {"ready": True}, "runs": []}
 HOUR_S = 3600.0
@@ -159,16 +159,46 @@ def test_a_machine_that_is_gone_has_lost_the_run(case: Case) -> None:
     assert case.views() == {("finished", "lost")}
 
 
-def test_a_run_whose_results_are_here_keeps_them_when_its_machine_is_gone(case: Case) -> None:
-    pull(Node(tar_of(FILES)), case.record)
-    case.record = replace(case.record, state=RunState.FINISHED, outcome="done")
+def pulled_before(case: Case, **state: object) -> None:
+    """The run has ended and all of it is here; its machine is gone."""
+    sent = FILES | {"state.json": json.dumps(STATE | state).encode()}
+    pull(Node(tar_of(sent)), case.record)
+    case.record = replace(case.record, state=RunState.FINISHED, outcome="done", pulled=True)
     case.world.store.save_run(case.record)
-    machine = ("instance", case.cluster.nodes[0].host.machine)
-    case.nodes.meanwhile = lambda: case.world.cloud.held.pop(machine)
-    case.followed()
-    assert f"kept here: all results of run r1, in {case.record.out}" in case.world.told
+    del case.world.cloud.held["instance", case.cluster.nodes[0].host.machine]
+
+
+@pytest.mark.parametrize("out", [None, "elsewhere"])
+def test_attach_tells_how_a_run_ended_that_is_here_when_its_machine_is_gone(
+    case: Case, out: str | None
+) -> None:
+    pulled_before(case)
+    result = attach(case.world.ctx, "one", out=case.record.out.with_name(out) if out else None)
+    assert (result.state, result.outcome, result.exit_code, result.problem) == ("finished", "done", 0, None)
+    assert (result.pulled, result.results_dir, result.seconds) == (True, case.record.out, 2.5)
+    assert (result.points, result.figures, result.files) == (1, 1, 1)
+    assert f"all results of run r1 are here, in {case.record.out}" in case.world.told
+    assert "kept here" not in case.world.told
     assert verify(case.record.out) == ()
     assert case.world.store.runs("one") == (case.record,)
+
+
+def test_a_machine_that_goes_while_attach_shows_a_run_that_is_here_changes_nothing(case: Case) -> None:
+    machine = ("instance", case.cluster.nodes[0].host.machine)
+    case.nodes.meanwhile = lambda: pulled_before(case, outcome="failed", exit_code=3)
+    assert machine in case.world.cloud.held
+    problem = case.followed().problem
+    assert isinstance(problem, ScriptFailed)
+    assert problem.message == "run r1: the script ended with exit code 3"
+    assert verify(case.record.out) == ()
+
+
+def test_attach_to_a_run_that_went_with_its_machine_says_how_to_go_on(case: Case) -> None:
+    del case.world.cloud.held["instance", case.cluster.nodes[0].host.machine]
+    problem = attach(case.world.ctx, "one").problem
+    assert isinstance(problem, EngineError)
+    assert problem.message == "run r1: the machine of node-1 is gone"
+    assert problem.next_step == "rain-deploy up -c one && rain-deploy run -c one s.py"
 
 
 def test_without_an_answer_of_the_account_the_limit_on_record_counts(case: Case) -> None:
