@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 import click
 
 from rain_deploy import __version__
+from rain_deploy.cli.ending import from_click, report, without_output
 from rain_deploy.cli.help import HelpContext
 from rain_deploy.cli.interrupts import interrupted
-from rain_deploy.cli.session import Application, from_click, report, without_output
+from rain_deploy.cli.session import Application
 from rain_deploy.cli.show.text import OutputLost
 from rain_deploy.errors import InputError, RainDeployError
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import threading
-import time
 import webbrowser
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +19,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from rain_deploy import wiring
+from rain_deploy.cli.ending import from_click, report
 from rain_deploy.cli.interrupts import Interrupts, interrupted
+from rain_deploy.cli.log import debug_log
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.text import OutputLost, Text, echo, is_terminal, short
-from rain_deploy.errors import RainDeployError, StateError, Unwritable, UsageError
+from rain_deploy.errors import RainDeployError, UsageError
 
 if TYPE_CHECKING:
     from rain_deploy.cli.show.progress import Sink
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
 Shown = tuple["Result", Text] | int  # what a command returns: a result and its text, or an exit code
 P = ParamSpec("P")
 R = TypeVar("R")
-KEPT_LOGS = 50
-BROKEN_PIPE = 128 + signal.SIGPIPE
-"""The reader of our output has gone; a shell reports a program that died of it so."""
 FOLLOWS = {"run", "attach", "logs", "points"}  # Ctrl-C leaves the run alone
 _INTERRUPTED = {
     "tunnel": "the tunnel is closed",
@@ -272,86 +268,3 @@ class Session:
             secret = equals and (before == "--env" or word.startswith("--env="))
             shown.append(f"{'--env=' * word.startswith('--env=')}{name}=…" if secret else word)
         return shlex.join(("rain-deploy", self.verb, *shown))
-
-
-@contextlib.contextmanager
-def debug_log(home: Path, verb: str) -> Iterator[Path | None]:
-    """Make the home directory (0700) and write this command's log in it (0600).
-
-    Where nothing can be written but there is a state to read, there is no log.  Raises Unwritable.
-    """
-    name = f"{time.strftime('%Y%m%dT%H%M%S')}-{verb}-{os.getpid()}.log"
-    try:
-        path = wiring.make_home(home, log=name)
-    except Unwritable:
-        if not (home / "state.sqlite").exists():
-            raise
-        yield None
-        return
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"))
-    logging.raiseExceptions = False  # nor is a full disk shown here: the command's own error says it
-    root = logging.getLogger()
-    root.addHandler(handler)
-    logging.getLogger("rain_deploy").setLevel(logging.DEBUG)
-    try:
-        with contextlib.suppress(OSError):
-            for old in sorted(path.parent.glob("*.log"))[:-KEPT_LOGS]:
-                old.unlink()
-        yield path
-    finally:
-        root.removeHandler(handler)
-        with contextlib.suppress(OSError):  # a full disk must not hide what the command has to say
-            handler.close()
-
-
-def from_click(error: click.ClickException, verb: str = "") -> UsageError:
-    """Return click's error about a command line, with where to read on."""
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    where = context.command_path if context else f"rain-deploy {verb}".strip()
-    from rain_deploy.cli.mistakes import explained
-
-    return UsageError(explained(error), next_step=f"{where} --help")
-
-
-def without_output(lost: OutputLost, verb: str) -> int:
-    """Report that the command could not print all of its result; return the exit code."""
-    with contextlib.suppress(OSError):
-        sys.stdout.close()  # Python flushes it once more at its end
-    if lost.reader_gone:
-        return BROKEN_PIPE
-    error = StateError(f"{lost.message}; what the command did is done")
-    error.next_step = "make room there, or send the output elsewhere"
-    return report(error, verb, json=False)
-
-
-def report(
-    error: RainDeployError | None, verb: str, *, json: bool, result: object = None, log: Path | None = None
-) -> int:
-    """Show ``error`` as text on stderr, or it and ``result`` as one JSON document; return the exit code.
-
-    An error is shown as text, too, if the document cannot be written.  OutputLost.
-    """
-    code = error.exit_code if error else 0
-    shown = str(log) if error and log and log.exists() else None
-    if json:
-        try:
-            echo(text.document(verb, result, error, log=shown, exit_code=code))
-        except OutputLost as lost:
-            if lost.reader_gone or error is None:
-                raise
-            json = False
-    if error and not json and error.calm:
-        again = f"; next: {error.next_step}" if error.next_step else ""
-        echo(text.clean(error.message + again), err=True)
-    elif error and not json:
-        node = f" {error.node}" if error.node else ""
-        rest = (("still running", error.still_running), ("log", shown), ("next", error.next_step))
-        head, red = f"error[RD{code}]{node}:", click.style(f"error[RD{code}]{node}:", fg="red")
-        lines = [
-            text.folded(f"{head} {text.clean(error.message)}", sys.stderr).replace(head, red, 1),
-            *(f"  | {line}" for line in text.last_lines(error.details or "")),
-            *(text.folded(f"{what}: {text.clean(said)}", sys.stderr) for what, said in rest if said),
-        ]
-        echo("\n".join(lines), err=True)
-    return code
