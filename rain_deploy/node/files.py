@@ -32,6 +32,19 @@ def load(path: Path, kind: type[T]) -> T | None:
         return None
 
 
+def append(path: Path, text: str) -> None:
+    """Append a text, whole or not at all.  Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        size, left = file.tell(), memoryview(text.encode())
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            file.truncate(size)
+            raise
+
+
 def write_json(path: Path, value: object) -> None:
     """Replace the file in one step and durably.  Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)

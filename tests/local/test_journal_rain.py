@@ -360,6 +360,19 @@ def test_a_helper_that_cannot_be_kept_alive_leaves_the_script_as_on_bare_rain(sc
     assert "the sweep is not protected" in told.warnings
 
 
+def test_a_helper_that_cannot_connect_while_rain_is_there_is_one_warning(scripts: Scripts) -> None:
+    node = scripts.rain.python.home / "node" / "journal" / "engine.py"
+    text = node.read_text()
+    node.write_text(text.replace("import rain.client  #", "raise EngineLost('broken on purpose')  #"))
+    try:
+        told = scripts(EQUAL, "alone")
+    finally:
+        node.write_text(text)
+    assert (told.code, told.stderr, told.executed) == (0, "", ["drawn"] * 5)
+    lost = "some results are not kept in the journal: the connection to Rain failed: broken on purpose\n"
+    assert told.warnings == lost
+
+
 def test_a_journal_that_cannot_be_written_costs_a_warning(scripts: Scripts) -> None:
     journal = scripts.rain.python.home / "journal"
     away = journal.rename(journal.with_name("away"))

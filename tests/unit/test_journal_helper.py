@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from rain_deploy.node.files import write_json
-from rain_deploy.node.journal.engine import Engine, EngineLost
+from rain_deploy.node.journal.engine import Engine, EngineLost, listens
 from rain_deploy.node.journal.helper import MOST_TASKS, Helper
 from rain_deploy.node.journal.store import Journal
 from rain_deploy.node.points.notes import EXECUTOR_LOST
@@ -312,3 +313,30 @@ def test_a_connection_that_cannot_be_made_again_is_one_warning_if_the_script_goe
     watching.helper.round()
     assert watching.kept(3, 3) == [0, 1, 2]
     assert len(watching.warnings()) == 1
+
+
+@pytest.mark.parametrize("rain_is_there", [True, False])
+def test_a_connection_that_is_never_made_is_one_warning_at_the_end_unless_rain_is_gone(
+    watching: Watching, *, rain_is_there: bool
+) -> None:
+    watching.refusing = True
+    watching.watch(2)
+    watching.helper.close({"session": 1})
+    watching.helper.round()
+    watching.helper.end(lambda: rain_is_there)
+    lost = "some results are not kept in the journal: the connection to Rain failed: refused"
+    assert watching.warnings() == ([lost] if rain_is_there else [])
+
+
+def test_a_connection_that_was_made_is_no_warning_at_the_end(watching: Watching) -> None:
+    watching.watch(2)
+    watching.helper.round()
+    watching.helper.end(lambda: True)
+    assert watching.warnings() == []
+
+
+def test_a_server_is_there_as_long_as_somebody_listens_at_its_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address, port = server.getsockname()
+        assert listens(address, port)
+    assert not listens(address, port)

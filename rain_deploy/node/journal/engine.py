@@ -7,6 +7,7 @@ an object that a client uploaded.  So states are asked for, and only outputs of 
 
 import contextlib
 import json
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -14,6 +15,7 @@ from typing import Any, Self
 from ..files import Json
 
 TASKS_PER_QUESTION = 500
+LISTENS_S = 2.0  # for a server to take a connection; it is on this machine
 OURS = "rain-deploy"  # the name of our entry in a task's info, as in the companion's wire.py
 FIRST_BYTES = 256 << 10  # of the first request for an output; most outputs are smaller
 CHUNK_BYTES = 8 << 20  # of further ones; the server refuses more than 32 MB
@@ -89,6 +91,13 @@ class Ended:
     @property
     def warnings(self) -> list[str]:
         return [str(text) for text in self.ours.get("warnings", ())]
+
+
+def listens(address: str, port: int) -> bool:
+    """Return whether a server listens at a port."""
+    with contextlib.suppress(OSError), socket.create_connection((address, port), LISTENS_S):
+        return True
+    return False
 
 
 class Engine:

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from ..files import Json, Tail, load, member_name
+from ..files import Json, Tail, append, load, member_name
 from ..points.notes import MissNote, TaskEnd
 from ..run import Run
 from ..wire import LITTLE_BYTES, ClusterConfig, WireError, from_json, to_json
@@ -55,7 +55,7 @@ class Helper:
         self._unkept: set[tuple[int, int]] = set()
         self._unexplained: deque[Watched] = deque()
         self._engine: Engine | None = None
-        self._lost = ""  # why there is no connection to Rain
+        self._lost = ""  # why there was no connection to Rain, until somebody is told
         self._values = Values()
         self._listing, self._listed = Listing.of(run), False
         self._misses = Misses(journal, run.id, sweep, self._listing.files)
@@ -115,10 +115,7 @@ class Helper:
 
     def watch(self, request: Json) -> None:
         """Watch tasks that the script has submitted.  It did so just now, so Rain itself is there."""
-        if self._lost:
-            self.warn(
-                f"some results are not kept in the journal: the connection to Rain failed: {self._lost}"
-            )
+        self._tell_lost()
         for one in request["tasks"]:
             task = from_json(Watched, one)
             if task.id not in self._ended:
@@ -145,7 +142,7 @@ class Helper:
             missed += (MissNote(0, 0, why, of_all=True) for why in self._misses.changed())
         if missed:
             lines = (json.dumps(to_json(note)) + "\n" for note in missed)
-            _append(self._run.path / "companion" / "misses.jsonl", "".join(lines))
+            append(self._run.path / "companion" / "misses.jsonl", "".join(lines))
 
     def unkeep(self, request: Json) -> None:
         """Let Rain delete objects; those of watched tasks once their results are kept."""
@@ -208,9 +205,16 @@ class Helper:
                 self._keep(ended)
         return count
 
-    def end(self) -> None:
-        """End the child that loads values."""
+    def end(self, rain_is_there: Callable[[], bool] = lambda: False) -> None:
+        """End the child that loads values.  If Rain itself is gone, its supervisor says so, and we do not."""
+        if self._lost and rain_is_there():
+            self._tell_lost()
         self._values.close()
+
+    def _tell_lost(self) -> None:
+        lost, self._lost = self._lost, ""
+        if lost:
+            self.warn(f"some results are not kept in the journal: the connection to Rain failed: {lost}")
 
     def _keep(self, batch: list[Ended]) -> None:
         """Store the results of a batch of tasks, then note their ends, then let Rain delete them."""
@@ -287,7 +291,7 @@ class Helper:
         """Add a sentence to the run's warnings, once."""
         if text not in self._warned and len(self._warned) < MOST_WARNINGS:
             with contextlib.suppress(OSError):
-                _append(self._run.path / "companion" / "warnings.txt", f"{text}\n")
+                append(self._run.path / "companion" / "warnings.txt", f"{text}\n")
                 self._warned.add(text)
 
     def fault(self, doing: str, fault: Exception) -> None:
@@ -315,7 +319,7 @@ class Helper:
         self._not_noted += ends
         if self._not_noted:
             with contextlib.suppress(OSError):
-                _append(self._ends, "".join(json.dumps(to_json(end)) + "\n" for end in self._not_noted))
+                append(self._ends, "".join(json.dumps(to_json(end)) + "\n" for end in self._not_noted))
                 self._not_noted = []
 
     def _release(self, objects: set[tuple[int, int]]) -> None:
@@ -334,16 +338,3 @@ def _noted(path: Path) -> Iterator[TaskEnd]:
     for note in Tail(path).json_lines():
         with contextlib.suppress(WireError):
             yield from_json(TaskEnd, note)
-
-
-def _append(path: Path, text: str) -> None:
-    """Append a text, whole or not at all.  Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab", buffering=0) as file:
-        size, left = file.tell(), memoryview(text.encode())
-        try:
-            while left:
-                left = left[file.write(left) :]
-        except OSError:
-            file.truncate(size)
-            raise

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ..files import Json
 from ..run import the_run
-from .engine import Engine
+from .engine import Engine, listens
 from .helper import POLL_S, Helper
 from .store import Journal
 
@@ -85,7 +85,7 @@ def help_script(run_dir: Path) -> int:
         pause_s = min(max(POLL_S, time.monotonic() - began_s), MOST_POLL_S)
     helper.stopping = False
     _look(helper)
-    helper.end()
+    helper.end(partial(listens, address, int(port)))
     return 0
 
 
