@@ -30,15 +30,21 @@ class Lives:
     """lives.json."""
 
     begun_s: float | None = None  # when the first script was started, by a clock that nobody sets
-    restarts: int = 0  # since an attempt finished a task that none before it had finished
+    losses: tuple[int, ...] = ()  # attempts, since one finished a task that none before it had finished
     broken: tuple[Broken, ...] = ()
     deaths: tuple[Death, ...] = ()
 
-    def after(self, deaths: tuple[Death, ...]) -> Self:
-        """Return what counts after these deaths; one of them may be recorded already."""
-        known = {(death.key, death.attempt) for death in self.deaths}
-        new = (death for death in deaths if (death.key, death.attempt) not in known)
-        return replace(self, deaths=(*self.deaths, *new))
+    def before(self, attempt: int) -> Self:
+        """Return what counted when an attempt began.
+
+        What follows from its end is added to this: a supervisor that was killed may have recorded it already.
+        """
+        return replace(
+            self,
+            losses=tuple(one for one in self.losses if one < attempt),
+            broken=tuple(one for one in self.broken if one.attempt < attempt),
+            deaths=tuple(one for one in self.deaths if one.attempt < attempt),
+        )
 
     @property
     def suspects(self) -> frozenset[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +17,7 @@ from rain_deploy.node.points.notes import EXECUTOR_LOST, TaskEnd, TaskNote
 from rain_deploy.node.points.recorder import Recorder
 from rain_deploy.node.points.table import Points
 from rain_deploy.node.run import Run
+from rain_deploy.node.service.attempt import Loss
 from rain_deploy.node.service.deaths import Deaths, deaths_of, deaths_on
 from rain_deploy.node.service.engine import WarmProbe
 from rain_deploy.node.service.outputs import clean_files
@@ -103,9 +106,12 @@ def test_the_death_of_a_process_is_that_of_its_task(run: Run) -> None:
     assert deaths.lives.given_up.keys() == {"k3"}
 
 
-def test_a_death_that_is_recorded_twice_counts_once() -> None:
-    one = (Death("k", 1, "node-1"),)
-    assert Lives().after(one).after(one).deaths == one
+def test_what_an_attempt_has_recorded_is_left_out_when_it_is_recorded_again() -> None:
+    two = [(Death("k", one), Broken("1/1", one), one) for one in (1, 2)]
+    deaths, broken, losses = zip(*two, strict=True)
+    lives = Lives(begun_s=1.0, losses=losses, broken=broken, deaths=deaths)
+    assert lives.before(2) == Lives(begun_s=1.0, losses=(1,), broken=broken[:1], deaths=deaths[:1])
+    assert lives.before(3) == lives
 
 
 def test_a_line_names_three_tasks_and_counts_the_others() -> None:
@@ -130,9 +136,8 @@ class Notes:
     def step(self) -> None: ...
 
 
-def test_a_supervisor_that_is_killed_while_it_notes_an_attempt_counts_it_once(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def conduct(run: Run, tmp_path: Path) -> Conduct:
     place = tmp_path / "node"
     config = NodeConfig(
         node_dir=place,
@@ -153,24 +158,62 @@ def test_a_supervisor_that_is_killed_while_it_notes_an_attempt_counts_it_once(
     config.server_dir.mkdir(parents=True)
     write_json(config.server_dir / "cluster.json", ClusterConfig(nodes=MEMBERS))
     clean_files(run).mkdir(parents=True)
-    found = points(run, 3)
-    message = f"Task failed: {EXECUTOR_LOST}"
-    found.note_end(TaskEnd(session=1, task=3, state="failed", message=message, hard=True))
-    recorder = cast("Recorder", Notes(found))
+    return Conduct(Supervisor(config), run)
+
+
+def killed_and_again(note: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor is killed before it writes lost.json, and another one does the same."""
 
     def killed(path: Path, _: object) -> None:
         assert path.name == "lost.json"
         raise KeyboardInterrupt
 
-    def note() -> object:
-        conduct = Conduct(Supervisor(config), run)
-        return conduct._without((Outcome.FAILED, "no"), recorder)  # noqa: SLF001 - the rest needs Rain
-
     with monkeypatch.context() as patch:
         patch.setattr("rain_deploy.node.service.recovery.write_json", killed)
         with pytest.raises(KeyboardInterrupt):
             note()
-    assert [death.key for death in run.lives.deaths] == ["k3"]
     assert isinstance(note(), Lost)
+
+
+def test_a_supervisor_that_is_killed_while_it_notes_an_attempt_counts_it_once(
+    run: Run, conduct: Conduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = points(run, 3)
+    message = f"Task failed: {EXECUTOR_LOST}"
+    found.note_end(TaskEnd(session=1, task=3, state="failed", message=message, hard=True))
+    recorder = cast("Recorder", Notes(found))
+    killed_and_again(lambda: conduct._without((Outcome.FAILED, "no"), recorder), monkeypatch)  # noqa: SLF001
     assert run.lives.broken == (Broken("1/3", 1),)
-    assert len(run.lives.deaths) == 1
+    assert [death.key for death in run.lives.deaths] == ["k3"]
+
+
+def test_a_supervisor_that_is_killed_while_it_notes_a_loss_counts_it_once(
+    run: Run, conduct: Conduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = Loss("node-1 was lost", nodes=("node-1",))
+    for attempt in (1, 2, 3):
+        recorder = cast("Recorder", Notes(points(run)))
+        killed_and_again(partial(conduct._decide, loss, recorder), monkeypatch)  # noqa: SLF001
+        assert run.lives.losses == tuple(range(1, attempt + 1))
+        run.update(attempt=attempt + 1)
+        run.attempt_dir.mkdir()
+    assert [(death.key, death.attempt) for death in run.lives.deaths[:4]] == [
+        (key, attempt) for attempt in (1, 2) for key in ("k0", "k2")
+    ]
+    said = [event.message for event in run.status().events]
+    alone = "; p (x=0), p (x=2) will run alone, after the others"
+    assert said == [
+        "node-1 was lost; attempt 2 starts",
+        f"node-1 was lost{alone}; attempt 3 starts",
+        "node-1 was lost; attempt 4 starts",
+    ]
+
+
+def test_a_loss_after_a_new_result_is_the_first(run: Run, conduct: Conduct) -> None:
+    run.keep_lives(Lives(losses=(1, 2, 3)))
+    run.update(attempt=4)
+    run.attempt_dir.mkdir()
+    found = points(run)
+    found.note_end(TaskEnd(session=1, task=1, state="finished"))
+    assert isinstance(conduct._decide(Loss("it"), cast("Recorder", Notes(found))), Lost)  # noqa: SLF001
+    assert run.lives.losses == (4,)

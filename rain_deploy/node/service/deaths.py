@@ -1,7 +1,7 @@
 """Says under which tasks a process or an engine died in an attempt, and what follows for them."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..lives import Death, Lives
 from ..points.names import parameters
@@ -53,9 +53,10 @@ def label(row: PointRow) -> str:
 
 
 def _recorded(run: Run, points: Points, rows: dict[Task, PointRow], nodes: dict[Task, str]) -> Deaths:
-    attempt, before = run.status().attempt, run.lives
+    attempt = run.status().attempt
+    before = run.lives.before(attempt)
     new = [Death(row.key, attempt, nodes.get(task, ""), task in points.alone) for task, row in rows.items()]
-    lives = before.after(tuple(new))
+    lives = replace(before, deaths=(*before.deaths, *new))
     alone = [row for task, row in rows.items() if task in points.alone]
     suspects = [row for row in rows.values() if row.key in lives.suspects - before.suspects]
     return Deaths(lives, tuple(map(label, alone)), tuple(map(label, suspects)))

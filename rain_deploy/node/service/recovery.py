@@ -102,16 +102,16 @@ class Conduct:
         with contextlib.suppress(OSError):
             recorder.step()
         deaths = deaths_on(run, recorder.points, loss.nodes, self._members)
-        used = 0 if recorder.points.progressed else run.lives.restarts
+        before = () if recorder.points.progressed else deaths.lives.losses
         counts = not deaths.alone  # or the next attempt is made for that task
-        if (counts and used >= run.about.restarts) or not clean_files(run).exists():
+        if (counts and len(before) >= run.about.restarts) or not clean_files(run).exists():
             tried = f"; {attempt} attempts were lost" if attempt > 1 else ""
             return loss.outcome, f"{loss.why}{tried}"
-        run.keep_lives(replace(deaths.lives, restarts=used + counts))
+        run.keep_lives(replace(deaths.lives, losses=(*before, attempt) if counts else before))
         kept, points = recorder.points.kept()
         rest = f"; {kept} of {points} points are kept" if kept else ""
         run.report(f"{loss.seen or loss.why}{deaths.words}; attempt {attempt + 1} starts{rest}")
-        lost = Lost(loss.why, _PAUSES_S[min(used, len(_PAUSES_S) - 1)])
+        lost = Lost(loss.why, _PAUSES_S[min(len(before), len(_PAUSES_S) - 1)])
         write_json(run.attempt_dir / "lost.json", lost)
         return lost
 
@@ -125,8 +125,7 @@ class Conduct:
             recorder.step()  # the helper may have noted the task's end when the engine was gone already
         run, points, attempt = self._run, recorder.points, self._run.status().attempt
         deaths = deaths_of(run, points, self._members)
-        # A supervisor that was killed here may have recorded this attempt already.
-        before = [one for one in run.lives.broken if one.attempt < attempt]
+        before = deaths.lives.broken
         tried = [one.task for one in before]
         names = [f"{session}/{task}" for session, task in points.broken | points.died]
         new = [Broken(name, attempt) for name in names if tried.count(name) < _MOST_PER_TASK]
