@@ -19,9 +19,8 @@ class RainDeployError(Exception):
     node: str | None = None
     still_running: str | None = None
     details: str | None = None  # untrusted text from elsewhere (last lines of a log); shown escaped and cut
-    accepted: bool = field(
-        default=False, init=False
-    )  # the cloud accepted what was asked for; it may still be done
+    accepted: bool = field(default=False, init=False)
+    """The cloud accepted what was asked for; it may still be done."""
     exit_code: int = field(default=1, init=False)
     """That of the command line; a code is never given a second meaning."""
     calm: bool = field(default=False, init=False)
@@ -32,6 +31,11 @@ class RainDeployError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+    @property
+    def sentence(self) -> str:
+        """Return the message and the next step as one line."""
+        return f"{self.message}; next: {self.next_step}" if self.next_step else self.message
 
 
 class UsageError(RainDeployError, exit_code=2):

@@ -54,8 +54,7 @@ def report(
                 raise
             json = False
     if error and not json and error.calm:
-        again = f"; next: {error.next_step}" if error.next_step else ""
-        echo(text.clean(error.message + again), err=True)
+        echo(text.clean(error.sentence), err=True)
     elif error and not json:
         node = f" {error.node}" if error.node else ""
         rest = (("still running", error.still_running), ("log", shown), ("next", error.next_step))

@@ -4,6 +4,7 @@ import hashlib
 import ipaddress
 import re
 import time
+from collections.abc import Sequence
 
 DAY_S = 86400
 HOUR_S = 3600
@@ -55,6 +56,12 @@ def count(number: int, noun: str) -> str:
     """Return ``1 point`` or ``2 points``."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Return ``a, b, c and 2 more``."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def parse_network(text: str) -> Network:

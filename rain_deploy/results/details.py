@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
+from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import InputError
 from rain_deploy.node.wire import PointDetail, PointRow, WireError, read
 from rain_deploy.results.points import ENDED, fold, numbered, parse_rows
@@ -18,12 +19,13 @@ def name_of(row: PointRow) -> str:
     return row.name or pairs or f"task {row.task}"
 
 
-def find_task(rows: Iterable[PointRow], wanted: str) -> tuple[int, PointRow]:
-    """Return a task's newest row and its number among the points, or 0.
+def find_task(rows: Iterable[PointRow], wanted: str, run: RunRecord) -> tuple[int, PointRow]:
+    """Return the newest row of a task of ``run`` and its number among the points, or 0.
 
     ``wanted`` is that number, or session and task (``1-12``, as in the names of directories), or words and
     parameters of the name, in any order.  Raises InputError if no task, or more than one, is meant.
     """
+    next_step = f"rain-deploy points {run.id} -c {run.cluster}"
     tasks = list(numbered(fold(rows, all_=True)))
     if wanted.isdecimal():
         found = [one for one in tasks if one[0] == int(wanted)]
@@ -37,11 +39,12 @@ def find_task(rows: Iterable[PointRow], wanted: str) -> tuple[int, PointRow]:
         return found[0]
     if not found:
         points = sum(row.point for _, row in tasks)
-        raise InputError(f"there is no point {wanted}; the run has {points}")
+        raise InputError(f"there is no point {wanted}; the run has {points}", next_step=next_step)
     some = [
         f"{number or f'{row.session}-{row.task}'} ({name_of(row)})" for number, row in found[:_MOST_NAMED]
     ]
-    raise InputError(f"{wanted} fits {len(found)} points: {', '.join(some)}; name one by its number")
+    message = f"{wanted} fits {len(found)} points: {', '.join(some)}; name one by its number"
+    raise InputError(message, next_step=next_step)
 
 
 def _words(row: PointRow) -> set[str]:

@@ -24,9 +24,9 @@ class Pulled(Protocol):
         """The run's directory on the node."""
 
 
-def left_lines(pulled: Pulled, most: int = SHOWN) -> list[str]:
+def left_lines(pulled: Pulled) -> list[str]:
     """Return a line for each result that stays on the node, and how many others there are."""
-    lines = [f"{one.path}: {one.why}" for one in pulled.left.left[:most]]
+    lines = [f"{one.path}: {one.why}" for one in pulled.left.left[:SHOWN]]
     more = len(pulled.left) - len(lines)
     return [*lines, f"and {more} more: see manifest.json"] if more > 0 else lines
 

@@ -150,6 +150,4 @@ class Replacing:
 
 
 def _why(error: Exception) -> str:
-    if not isinstance(error, RainDeployError):
-        return f"{type(error).__name__}: {error}"
-    return f"{error.message}; next: {error.next_step}" if error.next_step else error.message
+    return error.sentence if isinstance(error, RainDeployError) else f"{type(error).__name__}: {error}"

@@ -62,7 +62,7 @@ def gc(ctx: Context, spec: ClusterSpec, cluster: str | None, *, delete: bool) ->
     account = Account(survey, key=cloud.account)
     for lost in records.values():
         if cluster in {None, lost.name} and (elsewhere := account.about(lost).silent):
-            ctx.emit(Notice(f"{elsewhere}; next: {elsewhere.next_step}"))
+            ctx.emit(Notice(elsewhere.sentence))
     for key, all_of in found.items():
         recorded = records.get(key.id)
         runs = tuple(run.id for run in not_pulled(ctx, recorded)) if recorded else ()

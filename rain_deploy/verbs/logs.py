@@ -77,12 +77,8 @@ def task_log(ctx: Context, name: str, task: str, run: str | None = None) -> Logs
     """Return what a task printed.  Raises InputError if there is no such task, or if it has not ended."""
     record = find_run(ctx, name, run)
     cluster = holder(ctx, record)
-    try:
-        rows = fold(parse_rows(run_file(ctx, cluster, record, "points.jsonl").splitlines()), all_=True)
-        _, row = find_task(rows, task)
-    except InputError as error:
-        error.next_step = error.next_step or f"rain-deploy points {record.id} -c {name}"
-        raise
+    rows = fold(parse_rows(run_file(ctx, cluster, record, "points.jsonl").splitlines()), all_=True)
+    _, row = find_task(rows, task, record)
     if row.state not in ENDED:
         message = f"{name_of(row)} is {row.state}; what it prints comes when it ends"
         raise InputError(message, next_step=f"rain-deploy logs --node N -c {name} shows it now")

@@ -12,7 +12,7 @@ from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, ResultsPlace, RunChanged
 from rain_deploy.core.run import RunState, Shipment
 from rain_deploy.core.spec import ClusterSpec, RunSpec
-from rain_deploy.core.text import hour, money, size, span
+from rain_deploy.core.text import hour, money, size, some, span
 from rain_deploy.errors import Declined, InputError, Locked, StateError, UsageError
 from rain_deploy.parts.machine import THEN_OFF_S
 from rain_deploy.runs.finish import RunResult, end_of
@@ -21,8 +21,6 @@ from rain_deploy.runs.outlook import cost_cap
 from rain_deploy.runs.replacing import Replacing
 from rain_deploy.runs.shipping import ASK_ABOVE_BYTES, collect
 from rain_deploy.verbs.up import carry_out
-
-NAMES_SHOWN = 5  # how many shipped files are named before "and N more"
 
 
 def run(ctx: Context, name: str, spec: RunSpec, machines: ClusterSpec | None = None) -> RunResult:
@@ -105,10 +103,8 @@ def _agree(ctx: Context, shipment: Shipment) -> None:
     """Report what is shipped, and ask if it is large.  Raises Declined if the user does not agree."""
     for sentence in shipment.missing:
         ctx.emit(Notice(sentence))
-    names = ", ".join(file.path for file in shipment.files[:NAMES_SHOWN])
-    rest = len(shipment.files) - NAMES_SHOWN
-    more = f" and {rest} more" if rest > 0 else ""
-    ctx.emit(Notice(f"sending {names}{more} ({size(shipment.total_bytes)})"))
+    names = some([file.path for file in shipment.files])
+    ctx.emit(Notice(f"sending {names} ({size(shipment.total_bytes)})"))
     for one in shipment.unsent:
         counted = f"{'over ' * one.more}{one.files} file{'s' * (one.files > 1)}, {size(one.size_bytes)}"
         flag = f"--files {shlex.quote(one.flag)}"

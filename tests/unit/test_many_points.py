@@ -25,6 +25,7 @@ from rain_deploy.results.points import (
     write_csv,
     write_json,
 )
+from tests.unit.test_results_pull import run_record
 
 FEW, MANY = 500, 2000
 
@@ -69,7 +70,7 @@ def test_tables_are_linear() -> None:
             first_failure(rows)
             value_names(rows)
             assert len(list(numbered(rows))) == tasks
-            assert find_task(rows, "x=3 y=3")[0] == 4
+            assert find_task(rows, "x=3 y=3", run_record(Path("out")))[0] == 4
 
         return calls_of(made)
 

@@ -14,7 +14,7 @@ from rain_deploy.cli.commands.account import account_spec
 from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.points import outlook_lines
-from rain_deploy.core.text import count, money
+from rain_deploy.core.text import count, money, some
 from rain_deploy.options.kinds import LIFETIME
 from rain_deploy.options.table import CLOUD, OPTIONS, Group
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from rain_deploy.core.spec import ClusterSpec
     from rain_deploy.verbs.down import DownResult
     from rain_deploy.verbs.up import UpResult
-
-NAMES_SHOWN = 5  # nodes in one line, before "and N more"
 
 
 def up_text(result: UpResult) -> text.Text:
@@ -37,9 +35,7 @@ def up_text(result: UpResult) -> text.Text:
         where.setdefault(what if colon else change, []).extend([node] if colon else [])
     changes = []
     for what, nodes in where.items():
-        more = f" and {len(nodes) - NAMES_SHOWN} more" if len(nodes) > NAMES_SHOWN else ""
-        names = ", ".join(nodes[:NAMES_SHOWN]) + more
-        changes.append(text.clean(f"  {what}: {names}" if nodes else f"  {what}"))
+        changes.append(text.clean(f"  {what}: {some(nodes)}" if nodes else f"  {what}"))
     head = f"changed, with {count(result.started, 'process')} started:" if result.started else "changed:"
     costs = []
     if quote:

@@ -92,9 +92,9 @@ def clean(text: str) -> str:
     )
 
 
-def last_lines(text: str, count: int = 20, width: int = 300) -> list[str]:
+def last_lines(text: str) -> list[str]:
     """Return the end of a long text, cut to what a person reads."""
-    return [line[:width] for line in clean(text).rstrip().splitlines()[-count:]]
+    return [line[:300] for line in clean(text).rstrip().splitlines()[-20:]]
 
 
 def table(

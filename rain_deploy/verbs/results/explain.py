@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.events import Result
-from rain_deploy.errors import InputError
 from rain_deploy.node.wire import PointRow, Values
 from rain_deploy.results.details import detail_of, find_task, history, name_of
 from rain_deploy.results.points import parse_rows
@@ -33,11 +32,7 @@ def explain(ctx: Context, name: str, point: str, run: str | None = None) -> Expl
     record = find_run(ctx, name, run)
     cluster = holder(ctx, record)
     lines = run_file(ctx, cluster, record, "points.jsonl").splitlines()
-    try:
-        number, row = find_task(parse_rows(lines), point)
-    except InputError as error:
-        error.next_step = error.next_step or f"rain-deploy points {record.id} -c {name}"
-        raise
+    number, row = find_task(parse_rows(lines), point, record)
     detail = detail_of(run_details(ctx, cluster, record), row)
     return ExplainResult(
         cluster=name,
