@@ -32,15 +32,9 @@ class Listing:
         record = Record(
             key=self.key,
             kind=LISTING,
-            name="",
-            task_type="",
             run=run.id,
             attempt=status.attempt,
             epoch=status.epoch,
-            node="",
-            started_s=None,
-            duration_s=None,
-            ended_s=None,
             info=dict(self.files),
         )
         return [(record, [])]

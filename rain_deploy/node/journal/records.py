@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 from ..points.notes import TaskEnd
+from ..points.times import Times
 from ..wire import LITTLE_BYTES
 from .engine import Ended
 from .segment import Output, Record
@@ -30,8 +29,7 @@ class Origin:
     def record(self, one: Ended, stored: Outputs, value: Value) -> Record:
         """Return the record of a task that has ended."""
         task, info = one.task, one.info
-        started_s, duration_s = _epoch_s(info.get("start_time")), info.get("duration")
-        both = started_s is not None and duration_s is not None
+        times = Times.of(info)
         return Record(
             key=task.key,
             kind="failure" if one.error else "result",
@@ -41,9 +39,9 @@ class Origin:
             attempt=self.attempt,
             epoch=self.epoch,
             node=self.node_name(info["governor"]) if info.get("governor") else "",
-            started_s=started_s,
-            duration_s=duration_s,
-            ended_s=(started_s or 0.0) + (duration_s or 0.0) if both else None,
+            started_s=times.started_s,
+            duration_s=times.duration_s,
+            ended_s=times.ended_s,
             info=info,
             outputs=tuple(output for output, _ in stored),
             message=one.error,
@@ -110,7 +108,3 @@ def plain_end(one: Ended) -> TaskEnd:
     session, task = one.task.id
     state = "failed" if one.error else "finished"
     return TaskEnd(session=session, task=task, state=state, message=one.error, hard=one.hard)
-
-
-def _epoch_s(timestamp: Any) -> float | None:
-    return datetime.fromisoformat(timestamp).timestamp() if timestamp else None

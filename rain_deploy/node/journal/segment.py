@@ -53,16 +53,16 @@ class Record:
 
     key: str  # 64 hex digits
     kind: str  # "result", "failure" (no outputs), "files", or "merged"
-    name: str
-    task_type: str
-    run: str
-    attempt: int
-    epoch: int
-    node: str  # name of the node
-    started_s: float | None
-    duration_s: float | None
-    ended_s: float | None
-    info: Json  # Rain's TaskInfo as JSON
+    name: str = ""
+    task_type: str = ""
+    run: str = ""
+    attempt: int = 0
+    epoch: int = 0
+    node: str = ""  # name of the node
+    started_s: float | None = None
+    duration_s: float | None = None
+    ended_s: float | None = None
+    info: Json = field(default_factory=dict)  # Rain's TaskInfo as JSON
     outputs: tuple[Output, ...] = ()
     message: str = ""  # the whole text of a failure's error
     value: Parameter | None = None

@@ -63,23 +63,6 @@ class _Segment:
         return int(self.path.name[21:24])
 
 
-def _merge_record(names: Iterable[str]) -> Record:
-    return Record(
-        key="",
-        kind=MERGED,
-        name="",
-        task_type="",
-        run="",
-        attempt=0,
-        epoch=0,
-        node="",
-        started_s=None,
-        duration_s=None,
-        ended_s=None,
-        info={"names": sorted(names)},
-    )
-
-
 def sum_of(segments: Iterable[_Segment]) -> int:
     """Return the bytes of all of them."""
     return sum(one.size_bytes for one in segments)
@@ -262,7 +245,7 @@ class Journal:
             yield from records
             if not damage and all(records):
                 names.add(segment.path.name)
-        yield from encoded(_merge_record(names), ())
+        yield from encoded(Record(key="", kind=MERGED, info={"names": sorted(names)}), ())
 
     def merged(self) -> dict[str, str]:
         """Return which segments were merged, and the segment that has the records of each now."""

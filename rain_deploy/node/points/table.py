@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from ..files import Json
@@ -10,6 +9,7 @@ from ..wire import PointRow
 from .events import Event
 from .names import parameters, readable, reason
 from .notes import TaskEnd, TaskNote, ValueNote, check_numbers
+from .times import Times, epoch_s
 
 Key = tuple[int, int]  # session and task, as Rain numbers them
 _SURE = frozenset({"finished", "failed"})
@@ -42,9 +42,8 @@ class Points:
         self._rows: dict[int, dict[int, PointRow]] = {}
         for row in known:
             self._rows.setdefault(row.session, {})[row.task] = row
-        self._before: dict[
-            Key, PointRow | None
-        ] = {}  # rows as ``changed`` returned them, of those touched since
+        self._before: dict[Key, PointRow | None] = {}
+        """Rows as ``changed`` returned them, of those touched since."""
         self._named: set[int] = set()
         self._awaited: set[Key] = set()  # tasks that the companion noted and that have not ended
         self._unkept: dict[Key, Json] = {}  # what Rain says of tasks that it finished and the journal has not
@@ -69,7 +68,7 @@ class Points:
                     self._name(spec["id"], spec.get("name", ""))
             case "TaskStarted":
                 if self._row(data["task"]).state not in _SURE:
-                    self._change(data["task"], started_s=_epoch_s(event.timestamp), state="running")
+                    self._change(data["task"], started_s=epoch_s(event.timestamp), state="running")
             case "TaskFinished":
                 self._finish(data["task"], data["info"])
             case "SessionClosed" if not self.lost:
@@ -201,18 +200,14 @@ class Points:
     def _end(self, task: Key, info: Json) -> Json:
         """Return what Rain's information about a task that ended changes in its row."""
         row, error = self._row(task), readable(_error(info), self._files)
-        governor, start, duration_s = info.get("governor"), info.get("start_time"), info.get("duration")
-        started_s = _epoch_s(start) if start else row.started_s
         if error:
             self.errors[task] = error
-        timed = started_s is not None and duration_s is not None
+        governor = info.get("governor")
         return {
             "state": "failed" if error else "finished",
             "message": reason(error) if error else "",
             "node": self._node_name(governor) if governor else row.node,
-            "started_s": started_s,
-            "ended_s": (started_s or 0) + (duration_s or 0) if timed else None,
-            "duration_s": duration_s,
+            **Times.of(info, row.started_s)._asdict(),
         }
 
     def _of_attempt(self, session: int) -> list[PointRow]:
@@ -239,7 +234,3 @@ def _error(info: Json) -> str:
     ours = user.get("rain-deploy") if isinstance(user, dict) else None
     soft = ours.get("failed") if isinstance(ours, dict) else None
     return str(info.get("error") or soft or "")
-
-
-def _epoch_s(timestamp: str) -> float:
-    return datetime.fromisoformat(timestamp).timestamp()
