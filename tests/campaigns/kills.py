@@ -5,6 +5,7 @@ Every task leaves a mark when it is executed, so that what was executed again is
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from tests.campaigns.homes import cached_home
 from tests.faults.crash_points import Score
 from tests.local.command_line import LocalCluster, Running
+from tests.support.processes import command
 from tests.support.waiting import wait_for
 
 KINDS = ("governor", "executor", "server", "keeper", "supervisor", "helper", "script", "node")
@@ -110,14 +112,15 @@ class Kills:
         marks.mkdir()
         begun = self._chance.randint(1, POINTS - 4)
         run = self._cluster.start("run", "sweep.py", str(marks))
-        wait_for(lambda: len(_executions(marks)) >= begun, 60, lambda: f"{run.stdout} {run.stderr}")
+        wait_for(lambda: len(_executions(marks)) >= begun, describe=lambda: f"{run.stdout} {run.stderr}")
         time.sleep(self._chance.uniform(0, 0.4))
         pids = self._victims(kind)
-        directory = max((self._cluster.directory / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
+        directory = max((self._cluster.directory / "runs").iterdir())  # their names sort by age
         shown = _finished(directory)
         before = _executions(marks)
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself, or with the one before
+                os.kill(pid, signal.SIGKILL)
         killed_s = time.time()
         found = self._end(kind, run, directory, marks, shown=shown, before=before, killed_s=killed_s)
         return found if pids else None
@@ -172,7 +175,7 @@ class Kills:
         return found[:1] if role == "governor" else found
 
     def _of(self, role: str, node: int, words: str = "") -> list[int]:
-        return [pid for pid in self._cluster.processes(node, role) if words in _command(pid)]
+        return [pid for pid in self._cluster.processes(node, role) if words in command(pid)]
 
 
 def play(place: Path, chance: random.Random, rounds: int) -> Totals:
@@ -207,7 +210,8 @@ def _executions(marks: Path) -> dict[tuple[int, int], float]:
 def _finished(directory: Path) -> set[int]:
     """Points that whoever follows the run has seen as finished."""
     last = {}
-    for line in (directory / "points.jsonl").read_text().splitlines():
+    *lines, _ = (directory / "points.jsonl").read_text().split("\n")  # the last one may be half written
+    for line in lines:
         row = json.loads(line)
         if row["point"]:
             last[row["parameters"]["x"]] = row["state"]
@@ -220,10 +224,3 @@ def _table(results: Path) -> set[int]:
         rows = list(csv.DictReader(file))
     right = (row for row in rows if row["state"] == "finished" and float(row["value"]) == int(row["x"]) ** 2)
     return {int(row["x"]) for row in right}
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tests.campaigns.homes import cached_home
 from tests.faults.crash_points import Score
-from tests.local.command_line import LocalCluster, environments, start_time
+from tests.local.command_line import LocalCluster
+from tests.support.processes import environments, start_time
 from tests.support.waiting import wait_for
 
 NODES = 2

@@ -83,8 +83,8 @@ def relay(relays: Callable[[], Relay]) -> Relay:
 
 @pytest.fixture
 def transport() -> Iterator[SshTransport]:
-    """A transport with a short patience for logins."""
-    transport = SshTransport(connect_s=5.0)
+    """A transport that is closed after the test."""
+    transport = SshTransport(connect_s=15.0)
     yield transport
     transport.close()
 

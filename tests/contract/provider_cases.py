@@ -27,8 +27,8 @@ from rain_deploy.providers.local.server import pids_of
 from tests.contract.servers import ADDRESS, Sshds
 from tests.lab.lab import Lab
 from tests.lab.light import LightMachines
+from tests.support.waiting import LONG_S
 
-BOOT_S = 20.0
 NETWORK = "127.4"
 """First two numbers of the lab's addresses."""
 
@@ -53,7 +53,7 @@ class ProviderCase:
     def hosts(self, refs: tuple[Resource, ...]) -> tuple[Host, ...]:
         """The machines, once each answers: a provider knows its addresses before that."""
         hosts = self.provider.hosts(self.cluster, refs)
-        deadline = time.monotonic() + BOOT_S
+        deadline = time.monotonic() + LONG_S
         for host in hosts:
             while not _answers(host):
                 assert time.monotonic() < deadline, f"{host.name} does not answer"

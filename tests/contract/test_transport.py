@@ -48,6 +48,8 @@ ARGUMENTS = st.lists(
 )
 ECHO_ARGUMENTS = ("sh", "-c", 'for each; do printf "%s\\0" "$each"; done', "sh")
 BIG = 20 * 1024 * 1024
+ROOM_S = 12.0
+"""More than a busy machine needs, less than a login may take."""
 
 
 def behind(endpoint: Endpoint, relay: Relay) -> Host:
@@ -99,7 +101,7 @@ def test_streams_stay_apart(endpoint: Endpoint, transport: SshTransport) -> None
 
 
 def test_without_stdin_a_reader_sees_its_end(endpoint: Endpoint, transport: SshTransport) -> None:
-    assert transport.run(endpoint.host, sh("cat; echo done", deadline_s=10)).stdout == b"done\n"
+    assert transport.run(endpoint.host, sh("cat; echo done")).stdout == b"done\n"
 
 
 def test_megabytes_flow_all_ways_at_once(endpoint: Endpoint, transport: SshTransport) -> None:
@@ -116,18 +118,19 @@ def test_a_command_need_not_read_its_stdin(endpoint: Endpoint, transport: SshTra
 
 
 def test_sinks_get_bytes_as_they_come_on_the_calling_thread(
-    endpoint: Endpoint, transport: SshTransport
+    endpoint: Endpoint, transport: SshTransport, tmp_path: Path
 ) -> None:
-    seen: list[tuple[bytes, int, float]] = []
+    seen: list[tuple[bytes, int]] = []
+    go = tmp_path / "go"
 
     def note(data: bytes) -> None:
-        seen.append((data, threading.get_ident(), time.monotonic()))
+        seen.append((data, threading.get_ident()))
+        go.touch()
 
-    result = transport.run(endpoint.host, sh("echo 1; sleep 0.5; echo 2 >&2"), on_stdout=note, on_stderr=note)
+    script = sh(f"echo 1; until test -e '{go}'; do sleep 0.05; done; echo 2 >&2")
+    result = transport.run(endpoint.host, script, on_stdout=note, on_stderr=note)
     assert (result.stdout, result.stderr) == (b"", b"")
-    assert [data for data, _, _ in seen] == [b"1\n", b"2\n"]
-    assert {thread for _, thread, _ in seen} == {threading.get_ident()}
-    assert seen[1][2] - seen[0][2] > 0.3
+    assert seen == [(b"1\n", threading.get_ident()), (b"2\n", threading.get_ident())]
 
 
 def test_little_output_of_a_background_command_is_on_its_way_before_that_of_others(
@@ -162,8 +165,8 @@ def test_a_passed_deadline_ends_the_command_and_not_the_connection(
     transport.run(host, sh("true"))
     started = time.monotonic()
     with pytest.raises(Unreachable, match=r"did not end within 0\.5 s"):
-        transport.run(host, sh("echo early; sleep 30", deadline_s=0.5))
-    assert time.monotonic() - started < 3
+        transport.run(host, sh("echo early; sleep 60", deadline_s=0.5))
+    assert time.monotonic() - started < ROOM_S
     assert transport.run(host, sh("true")).exit_status == 0
     assert relay.accepted == 1
 
@@ -188,7 +191,7 @@ def test_a_connection_that_freezes_does_not_outlast_the_deadline(
         transport.run(
             host, sh(script, stdin=bytes(5 * BIG), deadline_s=1), on_stdout=lambda _: relay.freeze()
         )
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < ROOM_S
 
 
 def test_a_connection_lost_under_a_command_is_an_error_and_runs_nothing_again(
@@ -232,7 +235,7 @@ def test_a_server_that_never_gets_to_the_login_is_left(words: bytes, tmp_path: P
         started = time.monotonic()
         with pytest.raises(Unreachable):
             transport.run(host, sh("true"))
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < ROOM_S
 
 
 @contextlib.contextmanager
@@ -427,7 +430,7 @@ def test_a_jump_host_that_does_not_lead_there_is_named(
     started = time.monotonic()
     with pytest.raises(Unreachable, match=f"jump host {ADDRESS} cannot connect to {ADDRESS} port {port}"):
         transport.run(host, sh("true"))
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < ROOM_S
     assert transport.run(jumping(endpoint, relay), sh("echo there")).stdout == b"there\n"
     assert relay.accepted == 1
 

@@ -45,8 +45,6 @@ ENGINE = b"no engine"
 NETWORK = "127.8"
 LATENCY_S = 0.02
 """Of an operation of the cloud: it is asked about while it is pending."""
-PATIENCE_S = 20.0
-"""For what a test waits for to happen in another process."""
 LASTING = ("cache", "logs")
 """Directories of a home that are not part of what is kept and brought back."""
 Rule = tuple[str, int, int, str]
@@ -58,7 +56,7 @@ _copies = itertools.count(1)
 
 def until(happens: Callable[[], bool], what: str) -> None:
     """Wait for something in another process."""
-    wait_for(happens, PATIENCE_S, lambda: what)
+    wait_for(happens, describe=lambda: what)
 
 
 @dataclass

@@ -36,6 +36,7 @@ from rain_deploy.wiring import opened_store
 from tests.faults.crash_adapter import Calls, Kill, When
 from tests.faults.taught_transport import TaughtTransport
 from tests.support.fork_server import Forked, fork_server
+from tests.support.processes import wait_until_asleep
 
 HASTE = 60.0
 DEADLINES = {"api_s": 90.0, "settle_s": 40.0, "operation_s": 120.0}
@@ -87,8 +88,12 @@ class Running:
     said: tuple[Path, Path]
 
     def signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send it a signal, and wait until it has done what it does about it at once.
+
+        Python handles two signals that wait in the order of their numbers, not of their arrival.
+        """
         os.kill(self.process.pid, number)
+        wait_until_asleep(self.process.pid)
 
     def wait(self) -> Done:
         """Wait for its end, which its deadline brings at the latest."""

@@ -161,7 +161,6 @@ def test_row_70_an_interrupted_down_is_resumed_by_the_next(
 ) -> None:
     running = in_delete(cloud, me)
     running.signal(number)
-    time.sleep(0.2)
     cloud.lab.faults.clear()
     done = running.wait()
     assert {each.operation for each in cloud.lab.log.changes} == {"delete-instance"}
@@ -173,7 +172,6 @@ def test_row_70_an_interrupted_down_is_resumed_by_the_next(
 def test_row_70_a_down_left_by_two_ctrl_c_is_resumed_by_the_next(me: Home, cloud: Account) -> None:
     running = in_delete(cloud, me)
     running.signal(signal.SIGINT)
-    time.sleep(0.2)
     running.signal(signal.SIGINT)
     assert running.wait().status == 130
     cloud.lab.faults.clear()

@@ -17,6 +17,7 @@ from tests.lab.log import Request
 from tests.lab.machines import NoMachines
 from tests.lab.signature import SCHEME, sign
 from tests.local.command_line import CommandLine
+from tests.support.waiting import LONG_S
 
 SSH_PORT = 7033
 FIRST_UP_S = 570.0
@@ -30,8 +31,8 @@ class Account:
         self.client: Any = Client(lab.key, lab.secret, url=url or lab.url)
 
     def wait(self, operation: dict[str, Any]) -> dict[str, Any]:
-        """Poll until it is not pending; 5 seconds."""
-        deadline_s = time.monotonic() + 5
+        """Poll until it is not pending."""
+        deadline_s = time.monotonic() + LONG_S
         while operation["state"] == "pending":
             assert time.monotonic() < deadline_s, operation
             time.sleep(0.01)
@@ -70,7 +71,7 @@ def ask(lab: Lab, method: str, path: str, body: bytes = b"") -> requests.Respons
     text = sign(lab.secret, Request(method, path, "", {}, body, ""), (), expires_s)
     header = f"{SCHEME}credential={lab.key},expires={expires_s},signature={text}"
     url = lab.url.removesuffix("/v2") + path
-    return requests.request(method, url, data=body, headers={"Authorization": header}, timeout=5)
+    return requests.request(method, url, data=body, headers={"Authorization": header}, timeout=LONG_S)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from exoscale.api.exceptions import ExoscaleAPIClientException, ExoscaleAPIServe
 from tests.lab.conftest import Account
 from tests.lab.lab import Lab
 from tests.lab.machines import NoMachines
-from tests.support.waiting import wait_for
+from tests.support.waiting import LONG_S, wait_for
 
 
 def test_429_strikes_as_often_as_told_and_says_when_to_come_again(lab: Lab, account: Account) -> None:
@@ -78,7 +78,7 @@ def test_a_hang_ends_when_it_is_released(lab: Lab, account: Account) -> None:
         with pytest.raises(TimeoutError):
             waiting.result(timeout=0.1)
         hang.release()
-        assert waiting.result(timeout=5) == {"instances": []}
+        assert waiting.result(timeout=LONG_S) == {"instances": []}
 
 
 def test_the_lab_ends_while_a_request_hangs() -> None:
@@ -88,7 +88,7 @@ def test_the_lab_ends_while_a_request_hangs() -> None:
             waiting = pool.submit(Account(lab).client.list_instances)
             while not lab.log:
                 time.sleep(0.01)
-        assert waiting.exception(timeout=5) is None or isinstance(waiting.exception(), OSError)
+        assert waiting.exception(timeout=LONG_S) is None or isinstance(waiting.exception(), OSError)
 
 
 def test_a_barrier_holds_creates_until_all_are_in_flight(lab: Lab) -> None:
@@ -97,7 +97,7 @@ def test_a_barrier_holds_creates_until_all_are_in_flight(lab: Lab) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         created = [pool.submit(Account(lab).client.create_instance, **call) for _ in range(4)]
-        assert [each.result(timeout=5)["state"] for each in created] == ["pending"] * 4
+        assert [each.result(timeout=LONG_S)["state"] for each in created] == ["pending"] * 4
 
     assert lab.log.peak("create-instance") == 4
 

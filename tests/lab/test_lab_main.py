@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from exoscale.api.v2 import Client
 
-from tests.support.waiting import wait_for
+from tests.support.waiting import LONG_S, wait_for
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "tests.lab", "--machines"]
@@ -17,7 +17,11 @@ COMMAND = [sys.executable, "-m", "tests.lab", "--machines"]
 
 def _exports(path: Path) -> dict[str, str]:
     shell = subprocess.run(
-        ["sh", "-c", '. "$1"; env', "sh", str(path)], capture_output=True, text=True, check=True, timeout=10
+        ["sh", "-c", '. "$1"; env', "sh", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=LONG_S,
     )
     return dict(line.split("=", 1) for line in shell.stdout.splitlines() if "=" in line)
 
@@ -34,7 +38,7 @@ def test_the_lab_in_the_foreground_tells_at_its_end_what_was_left(
     exports = tmp_path / "lab.env"
     lab = _start(exports)
     try:
-        wait_for(exports.exists, 20, lambda: "the lab is ready")
+        wait_for(exports.exists, describe=lambda: "the lab is ready")
         assert exports.stat().st_mode & 0o777 == 0o600
         environ = _exports(exports)
         assert environ["RAIN_DEPLOY_PROVIDER"] == "exoscale"
@@ -48,7 +52,7 @@ def test_the_lab_in_the_foreground_tells_at_its_end_what_was_left(
         assert client.list_instances() == {"instances": []}
         client.http_client.close()
         lab.send_signal(number)
-        printed, _ = lab.communicate(timeout=20)
+        printed, _ = lab.communicate(timeout=LONG_S)
     finally:
         lab.kill()
         lab.wait()
@@ -69,7 +73,7 @@ def test_a_lab_that_starts_again_is_the_same_account(tmp_path: Path) -> None:
             assert client.list_instances() == {"instances": []}
             client.http_client.close()
             lab.send_signal(signal.SIGTERM)
-            lab.communicate(timeout=20)
+            lab.communicate(timeout=LONG_S)
         finally:
             lab.kill()
             lab.wait()
@@ -83,7 +87,7 @@ def test_real_machines_are_refused_with_a_sentence(tmp_path: Path) -> None:
         text=True,
         cwd=ROOT,
         check=False,
-        timeout=20,
+        timeout=LONG_S,
         env=os.environ,
     )
 

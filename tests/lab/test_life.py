@@ -43,7 +43,7 @@ def states(light_lab: Lab) -> list[str]:
 
 
 def await_states(light_lab: Lab, *expected: str) -> None:
-    wait_for(lambda: states(light_lab) == list(expected), 60, lambda: str(states(light_lab)))
+    wait_for(lambda: states(light_lab) == list(expected), describe=lambda: str(states(light_lab)))
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ def test_a_cluster_that_its_limit_stopped_gives_its_results_and_goes(
     assert on_its_machine(light_machines, light_lab) == {str(first + 2 * HOUR_S)}
     detached = line.well("run", "--detach", "--json", "waits.py", str(line.cwd / "never"))
     run = detached.result["run"]
-    wait_for(lambda: "begun" in line.well("logs", run).stdout, 120.0)
+    wait_for(lambda: "begun" in line.well("logs", run).stdout)
     for vm in light_lab.instances():
         light_machines.machine(vm.id).pass_time(5 * HOUR_S)
     await_states(light_lab, "stopped", "stopped")

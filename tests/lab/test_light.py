@@ -23,9 +23,9 @@ from rain_deploy.parts.machine import user_data
 from rain_deploy.providers.keys import public_key
 from rain_deploy.providers.local.server import pids_of
 from rain_deploy.transport.ssh import SshTransport
-from tests.lab.light import LightMachine, LightMachines
+from tests.lab.light import MACHINE, LightMachine, LightMachines
 from tests.lab.machines import Instance, NoAddressError
-from tests.support.waiting import wait_for
+from tests.support.waiting import LONG_S, wait_for
 
 
 class Bench:
@@ -67,10 +67,10 @@ class Bench:
     def facts(self, machine: LightMachine) -> Facts:
         host = self.host(machine)
         question = facts_command(host, "c1")
-        return once_it_answers(lambda: ask_facts(self.transport, host, question), 30.0)
+        return once_it_answers(lambda: ask_facts(self.transport, host, question), LONG_S)
 
     def sh(self, machine: LightMachine, script: str) -> CommandResult:
-        return self.transport.run(self.host(machine), Command(("sh", "-c", script), deadline_s=30.0))
+        return self.transport.run(self.host(machine), Command(("sh", "-c", script), deadline_s=LONG_S))
 
     def close(self) -> None:
         self.transport.close()
@@ -138,9 +138,10 @@ def test_its_environment_holds_the_callers_installer_settings_and_no_secret_of_o
 
 
 def test_at_its_limit_it_powers_itself_off_and_is_started_again_for_half_an_hour(bench: Bench) -> None:
-    machine = bench.create("a", limit_s=time.time() + 6)
+    machine = bench.create("a", limit_s=time.time() + 3600)
     bench.facts(machine)
     bench.sh(machine, "echo kept >file; setsid sleep 300 >/dev/null 2>&1 </dev/null &")
+    machine.path(f"{MACHINE}/limit").write_text(f"{int(time.time())}\n")
     wait_for(lambda: bench.off == ["a"])
     assert not bench.machines.running("a")
     assert not listening(machine)

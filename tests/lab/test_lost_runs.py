@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import re
 from collections import Counter
 
 import pytest
@@ -15,12 +15,14 @@ from tests.local.command_line import CommandLine, Running
 from tests.support.waiting import wait_for
 
 STEPS = """\
-import sys, time
+import os, sys, time
 from pathlib import Path
 from rain.client import Client, remote
 
 @remote()
 def step(ctx, x, go):
+    node = os.environ["RAIN_DEPLOY_SERVICE"].rpartition("/")[2]
+    Path(go).with_name(f"begun-{x}-on-{node}").touch()
     while x > 1 and not Path(go).exists():
         time.sleep(0.1)
     return str(x)
@@ -51,13 +53,13 @@ def followed(line: CommandLine, *words: str) -> tuple[Running, str]:
     """A run of which two points have finished, and its id."""
     running = line.start("run", *words, "steps.py", str(line.cwd / "go"))
     running.wait_for("two are done")
-    run = str(line.well("runs", "--json").result["runs"][-1]["run"])
-    finished = 'finished", "source'
-    rows = line.home.parent.glob(f"lab/base/clusters/*/runs/{run}/points.jsonl")
-    path = next(rows)
-    wait_for(lambda: path.read_text().count(finished) == 2)
-    time.sleep(0.5)  # it is sent within 0.05 s
-    return running, run
+    wait_for(lambda: shown_as_finished(running) == {0, 1}, describe=lambda: running.stderr)
+    return running, str(line.well("runs", "--json").result["runs"][-1]["run"])
+
+
+def shown_as_finished(running: Running) -> set[int]:
+    """Return the points that whoever follows the run has seen as finished."""
+    return {int(x) for x in re.findall(r"^step x=(\d+)\b.*finished", running.stderr, re.MULTILINE)}
 
 
 def views(line: CommandLine) -> list[tuple[str, str]]:
@@ -81,7 +83,7 @@ def test_a_machine_that_powers_itself_off_ends_the_run_with_what_was_done(
     running, run = followed(line)
     server = next(vm for vm in light_lab.instances() if vm.labels["rain-deploy-node"] == "node-1")
     light_machines.machine(server.id).pass_time(2 * 3600)
-    told = running.ended(60)
+    told = running.ended()
     assert told.exit_code == 43, told
     assert "Traceback" not in told.stderr
     assert "node-1 is powered off; 2 of 6 points finished" in told.stderr
@@ -105,7 +107,7 @@ def test_a_run_goes_on_without_a_machine_that_is_lost(
     stop_the_second(light_lab, light_machines)
     running.wait_for("attempt 2 goes on without node-2")
     (line.cwd / "go").touch()
-    told = running.ended(60)
+    told = running.ended()
     assert (told.exit_code, "Traceback" in told.stderr) == (0, False), told
     assert "the script lost its connection to Rain's server" in told.stderr
     assert "node-2 was lost" in told.stderr
@@ -127,15 +129,17 @@ def test_a_machine_that_is_lost_is_replaced_while_the_run_goes_on(
     running, run = followed(line, "--replace-lost")
     stop_the_second(light_lab, light_machines)
     running.wait_for("attempt 2 goes on without node-2")
+    for path in line.cwd.glob("begun-*-on-2"):
+        path.unlink()
     running.wait_for("replacing node-2 at the same price; the run goes on meanwhile")
     running.wait_for("node-2 is replaced, and takes tasks of this run")
     now = {vm.labels["rain-deploy-node"]: vm.id for vm in light_lab.instances()}
     assert (now["node-1"] == before["node-1"], now["node-2"] != before["node-2"]) == (True, True)
     (cluster,) = line.clusters()
     assert (cluster["nodes"], cluster["active_run"]) == (2, run)
-    time.sleep(3)
+    wait_for(lambda: [*line.cwd.glob("begun-*-on-2")], describe=lambda: running.stderr)
     (line.cwd / "go").touch()
-    told = running.ended(60)
+    told = running.ended()
     assert (told.exit_code, "Traceback" in told.stderr) == (0, False), told
     rows = json.loads((line.cwd / "results" / run / "points.json").read_text())
     assert [(row["parameters"]["x"], row["state"]) for row in rows] == [(x, "finished") for x in range(6)]
@@ -152,9 +156,9 @@ def test_a_command_that_is_killed_while_it_replaces_a_machine_leaves_nothing_unk
     before = {vm.id for vm in light_lab.instances()}
     running, _ = followed(line, "--replace-lost")
     stop_the_second(light_lab, light_machines)
-    wait_for(lambda: {vm.id for vm in light_lab.instances()} - before, 60, lambda: running.stderr)
+    wait_for(lambda: {vm.id for vm in light_lab.instances()} - before, describe=lambda: running.stderr)
     running.kill()
-    running.ended(20)
+    running.ended()
     assert line.clusters()[0]["nodes"] == 2
     line.well("down", "--yes")
     assert light_lab.left() == ()
@@ -167,7 +171,7 @@ def test_without_the_companion_a_lost_governor_ends_the_run(
     up(line, "--nodes", "2")
     running, _ = followed(line, "--no-companion")
     stop_the_second(light_lab, light_machines)
-    told = running.ended(60)
+    told = running.ended()
     assert told.exit_code == 40, told
     assert "node-2" in told.stderr.partition("error[RD40]")[2].partition("still running")[0]
     line.well("down", "--yes")
@@ -182,7 +186,7 @@ def test_a_restarted_server_has_lost_the_run(
     (machine,) = light_lab.instances()
     light_machines.stop(machine.id)
     light_machines.start(machine.id)
-    told = running.ended(60)
+    told = running.ended()
     assert told.exit_code == 40, told
     assert "node-1 was restarted" in told.error["message"]
     assert views(line) == [("finished", "lost")] * 2 + [("active", "")]

@@ -13,20 +13,16 @@ from tests.lab.conftest import FIRST_UP_S
 from tests.lab.lab import Lab
 from tests.local.command_line import CommandLine
 from tests.local.scripts import WAITS
+from tests.support.files import files_with
 from tests.support.waiting import wait_for
 
 CANARY = "canary-77ab3f"
 
 
-def files_with(secret: str, root: Path) -> set[Path]:
+def written_with(secret: str, root: Path) -> set[Path]:
     """What was written by anybody; what all tests share stays out of it."""
-    found = set()
-    for path in root.rglob("*"):
-        if "cache" not in path.relative_to(root).parts and path.is_file() and not path.is_symlink():
-            with contextlib.suppress(FileNotFoundError):
-                if secret.encode() in path.read_bytes():
-                    found.add(path)
-    return found
+    found = files_with(secret.encode(), root)
+    return {path for path in found if "cache" not in path.relative_to(root).parts}
 
 
 def arguments_with(secret: str) -> Iterator[str]:
@@ -59,19 +55,19 @@ def test_secrets_are_nowhere_but_where_they_are_meant_to_be(
     assert len(host_keys) == 2
     for secret in (CANARY, light_lab.secret, login_key, *host_keys):
         assert list(arguments_with(secret)) == []
-    kept = files_with(CANARY, tmp_path)
+    kept = written_with(CANARY, tmp_path)
     assert {path.name for path in kept} == {"env.json"}
     assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
-    assert files_with(light_lab.secret, tmp_path) == set()
-    assert files_with(login_key, tmp_path) == {login}
+    assert written_with(light_lab.secret, tmp_path) == set()
+    assert written_with(login_key, tmp_path) == {login}
     for secret in (CANARY, light_lab.secret, login_key):
         assert sent_with(secret, light_lab) == []
 
     (tmp_path / "go").touch()
     ended = run.ended()
     assert ended.exit_code == 0
-    wait_for(lambda: files_with(CANARY, tmp_path) == set())
+    wait_for(lambda: written_with(CANARY, tmp_path) == set())
     down = user.well("down", "--yes", "-v")
     for secret in (CANARY, light_lab.secret, login_key):
         assert secret not in ended.stdout + ended.stderr + down.stdout + down.stderr
-        assert files_with(secret, tmp_path) == set()
+        assert written_with(secret, tmp_path) == set()

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.network import WORKER, free_port
-from tests.support.waiting import wait_for
+from tests.support.network import WORKER, free_ports
+from tests.support.waiting import LONG_S, wait_for
 
 ADDRESS = f"127.201.{WORKER}.1"
 LIMITS = dict.fromkeys(
@@ -59,7 +59,7 @@ def environment(python: Path) -> dict[str, str]:
 def bare_rain(engine: Path, env: Path, place: Path, **variables: str) -> Iterator[BareRain]:
     """Server and governors, with ``variables``, as long as the context lasts."""
     python = env / "bin" / "python"
-    server, http, *governors = (f"{ADDRESS}:{free_port(ADDRESS)}" for _ in range(4))
+    server, http, *governors = (f"{ADDRESS}:{port}" for port in free_ports(ADDRESS, 4))
     programs: list[subprocess.Popen[bytes]] = []
     for name, *words in (
         ("server", "--listen", server, "--http-listen", http),
@@ -82,4 +82,4 @@ def bare_rain(engine: Path, env: Path, place: Path, **variables: str) -> Iterato
     yield BareRain(python, server, place)
     for program in programs:  # with the executors that governors leave
         os.killpg(program.pid, signal.SIGKILL)
-        program.wait(10)
+        program.wait(LONG_S)

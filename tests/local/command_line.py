@@ -5,7 +5,6 @@ The process is forked by one that has imported all, unless the test is about how
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -23,14 +22,13 @@ import jsonschema
 
 from tests.support.fork_server import Forked, fork_server
 from tests.support.framed import command_of
-from tests.support.waiting import wait_for
+from tests.support.processes import command, cut_power, environments, start_time, without_forks
+from tests.support.waiting import LONG_S, wait_for
 
 PROGRAM = Path(sys.executable).with_name("rain-deploy")
 SCHEMA = Path(__file__).parents[2] / "docs" / "reference" / "json-schema.json"
 ROLES = ("ssh", "keeper", "supervisor", "server", "governor", "job")
 """What runs in nodes and goes on when a command has ended; ``ssh`` is the node's SSH server."""
-LONG_S = 120.0
-"""Of a command that builds nothing; a machine that builds the engine first may take much longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +223,12 @@ class LocalCluster:
         return value
 
     def await_governors(self, count: int) -> None:
-        wait_for(lambda: self.governors() == count, 30, lambda: f"{count} governors")
+        wait_for(lambda: self.governors() == count, describe=lambda: f"{count} governors")
+
+    def at_rest(self) -> dict[int, str]:
+        """Return its processes once every governor waits for the next run: after a run they start anew."""
+        self.await_governors(len(self.well("status", "--json").result["nodes"]))
+        return self.processes()
 
     @property
     def directory(self) -> Path:
@@ -238,9 +241,14 @@ class LocalCluster:
         found = {pid: role(pid, env) for pid, env in environments().items() if wanted in env}
         return {
             pid: start
-            for pid, its_role in found.items()
-            if its_role in (roles or ROLES) and (start := start_time(pid))
+            for pid in without_forks(found)
+            if found[pid] in (roles or ROLES) and (start := start_time(pid))
         }
+
+    def cut_power(self, node: int) -> None:
+        """End all processes of a node at once, so that nothing starts another."""
+        wanted = f"\0RAIN_DEPLOY_LOCAL_NODE={self.id}/{node}\0"
+        cut_power(lambda: [pid for pid, env in environments().items() if wanted in env and start_time(pid)])
 
     def commands(self, node: int) -> list[str]:
         """Every command that the node's SSH server has received."""
@@ -267,33 +275,12 @@ def python_variables(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(read)}
 
 
-def environments() -> dict[int, str]:
-    """Environment of every process, each variable ended by NUL; found without any code of the product."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                found[int(entry.name)] = "\0" + (entry / "environ").read_bytes().decode(errors="replace")
-    return found
-
-
 def role(pid: int, environment: str) -> str:
     """Of a process in a node; empty for what a command of ours runs there for a moment."""
     _, _, rest = environment.partition("\0RAIN_DEPLOY_ROLE=")
     if rest:
         return rest.partition("\0")[0]
-    with contextlib.suppress(OSError):
-        return "ssh" if b"local/node.py" in Path(f"/proc/{pid}/cmdline").read_bytes() else ""
-    return ""
-
-
-def start_time(pid: int) -> str:
-    """In ticks since boot; empty when it has ended."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if state in "ZX" else fields[18]
+    return "ssh" if "local/node.py" in command(pid) else ""
 
 
 def living_in(home: Path) -> dict[int, str]:

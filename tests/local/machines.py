@@ -26,11 +26,14 @@ from rain_deploy.providers.hosts.openssh_config import SSH_PORT
 from rain_deploy.providers.keys import public_key
 from rain_deploy.providers.local import node as local_node
 from tests.local.command_line import CommandLine
+from tests.support.processes import command, without_forks
 from tests.support.sshd import SSHD, sshd_command
-from tests.support.waiting import wait_for
+from tests.support.waiting import LONG_S, wait_for
 
 WORKER = 4202
 """User id."""
+QUIET_LOOKS = 50
+"""A second and more: an engine has noticed by then that it lost a governor."""
 SHARED = ("engine", "envs", "uv")
 """What machines take from the cache of the tests; node code is each machine's own."""
 
@@ -120,7 +123,7 @@ class Machine:
             self._process = subprocess.Popen(
                 [*self.prefix, *own, "sh", "-c", script], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        wait_for(self._listens, 20, (where / "log").read_text)
+        wait_for(self._listens, describe=(where / "log").read_text)
 
     def stop(self) -> None:
         """End everything that runs in it; a next start finds its ports free."""
@@ -128,9 +131,9 @@ class Machine:
         if process:
             space = self._space()
             process.kill()
-            process.wait(timeout=20)
+            process.wait(timeout=LONG_S)
             self._process = None
-            wait_for(lambda: not command_lines(space), 20, lambda: str(command_lines(space)))
+            wait_for(lambda: not command_lines(space), describe=lambda: str(command_lines(space)))
 
     def left(self) -> list[str]:
         """Files of ours beside the cache."""
@@ -142,6 +145,18 @@ class Machine:
         others = ("sshd", f"{self.directory}/", "probe --warm")
         lines = command_lines(self._space())
         return sorted(line for line in lines if line and not any(other in line for other in others))
+
+    def settled(self) -> list[str]:
+        """Return its processes once its server and governor stay: they end when another governor is lost."""
+        seen: list[list[str]] = []
+
+        def quiet() -> bool:
+            seen.append(self.processes())
+            whole = all(any(f"/rain {part} " in line for line in seen[-1]) for part in ("server", "governor"))
+            return whole and len(seen) > QUIET_LOOKS and seen[-QUIET_LOOKS:] == seen[-1:] * QUIET_LOOKS
+
+        wait_for(quiet)
+        return seen[-1]
 
     def _space(self) -> Path:
         """Its PID namespace; what has ended is in none."""
@@ -173,12 +188,12 @@ class Machine:
 
 def command_lines(space: Path) -> list[str]:
     """Of every process in a PID namespace."""
-    lines = []
+    pids = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdigit() and (entry / "ns/pid").readlink() == space:
-                lines.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-    return lines
+                pids.append(int(entry.name))
+    return [command(pid) for pid in without_forks(pids)]
 
 
 @dataclass(frozen=True)

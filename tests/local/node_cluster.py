@@ -14,7 +14,8 @@ from typing import Any
 
 from rain_deploy.parts.shell import render
 from tests.support.network import WORKER
-from tests.support.waiting import wait_for
+from tests.support.processes import command, cut_power, environments, without_forks
+from tests.support.waiting import LONG_S, wait_for
 
 NODE_CODE = Path(__file__).parents[2] / "rain_deploy" / "node"
 
@@ -139,7 +140,7 @@ class NodeCluster:
         return started
 
     def probe(self) -> None:
-        done = self.call("probe", self.address(1), 7210, "--expect", self.count, "--deadline", 20)
+        done = self.call("probe", self.address(1), 7210, "--expect", self.count, "--deadline", 60)
         assert done.returncode == 0, (done.stdout, done.stderr)
 
     def ship(self, name: str, script: str, *args: str, **settings: object) -> Path:
@@ -181,30 +182,33 @@ class NodeCluster:
         self.queue(run_dir)
         return run_dir
 
-    def follow(self, run_dir: Path, *offsets: object, timeout_s: float = 60.0) -> list[dict[str, Any]]:
+    def follow(self, run_dir: Path, *offsets: object, timeout_s: float = LONG_S) -> list[dict[str, Any]]:
         """All lines of ``follow`` until it ends by itself."""
         done = self.call("follow", run_dir, *offsets, timeout_s=timeout_s)
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    def finish(self, run_dir: Path, timeout_s: float = 60.0) -> dict[str, Any]:
+    def finish(self, run_dir: Path, timeout_s: float = LONG_S) -> dict[str, Any]:
         """Wait for the run's end; its state."""
         wait_for(lambda: state(run_dir)["state"] == "finished", timeout_s, lambda: str(state(run_dir)))
         return state(run_dir)
 
     def processes(self, index: int, role: str = "") -> list[int]:
         """Pids that carry this node's mark, and the role's; found without any code of the product."""
-        wanted = {f"RAIN_DEPLOY_SERVICE={self.service(index)}".encode()}
-        wanted |= {f"RAIN_DEPLOY_ROLE={role}".encode()} if role else set()
-        return [pid for pid, environment in _environments() if wanted <= environment]
+        return without_forks(self._carrying(index, role))
+
+    def _carrying(self, index: int, role: str = "") -> list[int]:
+        wanted = {f"RAIN_DEPLOY_SERVICE={self.service(index)}"}
+        wanted |= {f"RAIN_DEPLOY_ROLE={role}"} if role else set()
+        return [pid for pid, environment in environments().items() if wanted <= {*environment.split("\0")}]
+
+    def cut_power(self, index: int) -> None:
+        """End all processes of a node at once, so that nothing starts another."""
+        cut_power(lambda: self._carrying(index))
 
     def program(self, index: int, name: str) -> int:
-        """Pid of the one process of a node whose command line begins with this program and word.
-
-        Its child looks like it for a moment, until it has become the program that it is to be.
-        """
-        same = [pid for pid in self.processes(index) if name in _command(pid)]
-        found = [pid for pid in same if _parent(pid) not in same]
+        """Pid of the one process of a node whose command line has these words."""
+        found = [pid for pid in self.processes(index) if name in command(pid)]
         assert len(found) == 1, (name, found)
         return found[0]
 
@@ -238,26 +242,10 @@ def points(run_dir: Path) -> dict[tuple[int, int], dict[str, Any]]:
     return {(row["session"], row["task"]): row for row in rows}
 
 
-def _environments() -> list[tuple[int, set[bytes]]]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                found.append((int(entry.name), set((entry / "environ").read_bytes().split(b"\0"))))
-            except OSError:
-                continue
-    return found
-
-
-def _parent(pid: int) -> int:
+def states(run_dir: Path) -> set[str]:
+    """Return the states of the rows that are written while the run goes on, maybe none yet."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
+        *whole, _ = (run_dir / "points.jsonl").read_text().split("\n")
+    except FileNotFoundError:
+        return set()
+    return {json.loads(line)["state"] for line in whole}

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.local.conftest import Installation
-from tests.support.network import WORKER, free_port
-from tests.support.waiting import wait_for
+from tests.support.network import WORKER, free_ports
+from tests.support.waiting import LONG_S, wait_for
 from tests.unit.companion_python import NodePython
 
 ADDRESS = f"127.103.{WORKER}.1"
@@ -31,7 +31,7 @@ class RainedOn:
 @contextlib.contextmanager
 def rained_on(installation: Installation, home: Path, **of_tasks: str) -> Iterator[RainedOn]:
     """Start a server and a governor, with variables for the tasks; end them afterwards."""
-    port, http, governor = (free_port(ADDRESS) for _ in range(3))
+    port, http, governor = free_ports(ADDRESS, 3)
     server = f"{ADDRESS}:{port}"
     python = NodePython.of(home, installation.env)
     environment = {**os.environ, "PATH": f"{installation.env}/bin:{os.environ['PATH']}"}
@@ -50,4 +50,4 @@ def rained_on(installation: Installation, home: Path, **of_tasks: str) -> Iterat
     yield RainedOn(python, server)
     for program in programs:  # the governor ends with its server
         program.terminate()
-        program.wait(10)
+        program.wait(LONG_S)

@@ -158,7 +158,7 @@ def test_the_inventory_lets_nobody_else_answer(controller: Controller, machines:
 def test_down_refuses_other_hosts_than_the_cluster_has(
     controller: Controller, machines: Pair, how: str, tmp_path: Path
 ) -> None:
-    before = [machine.processes() for machine in machines]
+    before = [machines[0].settled(), machines[1].processes()]
     hosts = dict(json.loads(controller.inventory.read_text())["rain"]["hosts"].items())
     if how == "reordered":
         hosts = dict(reversed(hosts.items()))
@@ -186,7 +186,7 @@ def test_down_refuses_while_a_run_is_active_and_brings_home_what_has_ended(contr
         assert refused.exit_code != 0
         assert f"run {run['run']} is still active on default; next: rain-deploy cancel" in refused.out
     go.touch()
-    wait_for(lambda: cluster.well("runs", "--json").result["runs"][-1]["state"] == "finished", 60)
+    wait_for(lambda: cluster.well("runs", "--json").result["runs"][-1]["state"] == "finished")
     assert not (Path(run["results_dir"]) / "manifest.json").exists()
 
 

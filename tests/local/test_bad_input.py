@@ -293,7 +293,8 @@ def test_a_home_that_is_a_file_is_named(line: CommandLine) -> None:
 def refused_by_cluster(cluster: LocalCluster, *words: str) -> str:
     """``run`` ends with 10 before a node has received a command; what was said."""
     (cluster.line.cwd / "good.py").write_bytes(GOOD["good.py"])
-    before = snapshot(cluster.line.cwd), len(cluster.commands(1)), cluster.processes()
+    living = cluster.at_rest()
+    before = snapshot(cluster.line.cwd), len(cluster.commands(1)), living
     told = cluster("run", *words, "good.py")
     assert (told.exit_code, told.stdout) == (10, ""), told
     assert (snapshot(cluster.line.cwd), len(cluster.commands(1)), cluster.processes()) == before
@@ -322,7 +323,7 @@ def test_files_that_are_not_there_are_named(shared: LocalCluster) -> None:
 
 
 def test_fewer_nodes_than_live_and_another_provider_are_refused(shared: LocalCluster) -> None:
-    before = shared.processes()
+    before = shared.at_rest()
     fewer = shared("up", "--nodes", "1")
     assert (fewer.exit_code, "has 2 nodes" in fewer.stderr) == (10, True), fewer
     other = shared("up", "--provider", "hosts", "--hosts", f"{os.environ.get('USER', 'me')}@nowhere.invalid")

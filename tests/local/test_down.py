@@ -116,7 +116,7 @@ def test_discarded_results_are_not_pulled(cluster: LocalCluster, tmp_path: Path)
 def test_results_that_cannot_be_written_keep_the_cluster(cluster: LocalCluster, tmp_path: Path) -> None:
     out = finished(cluster, tmp_path)
     out.parent.write_text("a file where a directory should be")
-    before = cluster.processes()
+    before = cluster.at_rest()
     told = cluster("down", "--json")
     assert told.exit_code == 50
     assert "--out" in told.error["next"]
@@ -133,7 +133,7 @@ def test_a_full_disk_keeps_the_cluster(cluster: LocalCluster, tmp_path: Path) ->
     (tmp_path / "waits.py").write_text("open('large', 'wb').write(bytes(range(256)) * 12000)")
     out = finished(cluster, tmp_path)
     out.parent.mkdir()
-    before = cluster.processes()
+    before = cluster.at_rest()
     mounted = f'mount -t tmpfs -o size=1m none "{out.parent}" && exec "$@"'
     full = CommandLine(
         cluster.line.home,

@@ -73,6 +73,6 @@ def test_the_configuration_that_explains_every_key_works_as_it_stands(
     (tmp_path / "seed.py").write_text("import os; print(os.environ['SEED'])")
     config = ("--config", str(EXAMPLES / "rain-deploy.toml"))
     assert (shared.run(*config, "seed.py") / "stdout.log").read_text() == "1\n"
-    before = shared.processes()
+    before = shared.at_rest()
     shared.well("up", *config, "--cpus-per-node", str(max(1, (os.cpu_count() or 2) // 2)))
     assert shared.processes() == before

@@ -22,8 +22,6 @@ from tests.support.waiting import wait_for
 pytestmark = needs_machines
 NAMES = ("alpha", "beta")
 NETWORK = f"127.202.{WORKER}"
-QUIET_LOOKS = 50
-"""A second and more: an engine has noticed by then that it lost a governor."""
 Pair = tuple[Machine, Machine]
 
 
@@ -99,26 +97,13 @@ def runs_on(machine: Machine) -> list[str]:
     return [file for file in machine.left() if "/runs/" in file]
 
 
-def settled(machine: Machine) -> list[str]:
-    """Its processes once the engine that died with the other machine's governor has been replaced."""
-    seen: list[list[str]] = []
-
-    def quiet() -> bool:
-        seen.append(machine.processes())
-        whole = all(any(f"/rain {part} " in line for line in seen[-1]) for part in ("server", "governor"))
-        return whole and len(seen) > QUIET_LOOKS and seen[-QUIET_LOOKS:] == seen[-1:] * QUIET_LOOKS
-
-    wait_for(quiet)
-    return seen[-1]
-
-
 def test_another_machine_at_a_known_address_stops_every_verb_before_it_does_anything(
     cluster: LocalCluster, machines: Pair, tmp_path: Path
 ) -> None:
     first, second = machines
     second.stop()
     second.start(key="other_key")
-    before = settled(first), runs_on(first)
+    before = first.settled(), runs_on(first)
     try:
         for verb, *words in (
             ("up",),
@@ -142,7 +127,7 @@ def test_another_machine_at_a_known_address_stops_every_verb_before_it_does_anyt
 def test_up_heals_a_machine_that_was_restarted(cluster: LocalCluster, machines: Pair) -> None:
     """The test before has ended all that ran on the second one."""
     first, second = machines
-    before = first.processes()
+    before = first.settled()
     assert second.processes() == []
     assert cluster("status", "--check").exit_code == 3
     assert cluster.well("up", "--json").result["changed"] == ["node-2: started governor"]

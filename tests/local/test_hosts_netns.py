@@ -21,7 +21,7 @@ from tests.local.machines import Machine, User, filled, needs_machines, network,
 from tests.local.scripts import SQUARES, WAITS
 from tests.local.test_wall_netns import DIAL, OWN
 from tests.local.test_wall_netns import pytestmark as needs_filters
-from tests.support.waiting import wait_for
+from tests.support.waiting import LONG_S, wait_for
 
 pytestmark = [*needs_machines, *needs_filters]
 
@@ -162,10 +162,11 @@ def test_from_up_to_down_a_stranger_reaches_ssh_and_nothing_else(
     for machine in site.machines.values():
         assert (machine.left(), machine.processes()) == ([], [])
 
-    told, _ = watch.communicate("stop\n", timeout=20)
+    told, _ = watch.communicate("stop\n", timeout=LONG_S)
     sweeps, answered = json.loads(told)
     assert sweeps > 20
-    assert answered == {f"{ADDRESSES[name]}:{SSH_PORT}": sweeps for name in "ab"}
+    assert answered.keys() == {f"{ADDRESSES[name]}:{SSH_PORT}" for name in "ab"}
+    assert min(answered.values()) > 20
 
 
 @pytest.mark.parametrize("site", [False], ids=["no root"], indirect=True)
@@ -223,7 +224,7 @@ def test_a_node_that_is_cut_off_silently_is_lost_and_changes_nothing_when_it_com
     marks = tmp_path / "marks"
     marks.mkdir()
     running = cluster.start("run", "--json", "sweep.py", str(marks))
-    wait_for(lambda: any(marks.glob("*.b.*")), 60, lambda: running.stderr)
+    wait_for(lambda: any(marks.glob("*.b.*")), describe=lambda: running.stderr)
     site.cable("b", "down")
     cut_s = time.monotonic()
     running.wait_for("node-2 was lost (nothing was heard from its governor for 45 s)")
@@ -232,7 +233,7 @@ def test_a_node_that_is_cut_off_silently_is_lost_and_changes_nothing_when_it_com
     cut_off = list(marks.glob("*.b.*"))
     assert {path.read_text() for path in cut_off} == {"ended"}, "it goes on where it is"
     site.cable("b", "up")
-    told = running.ended(90)
+    told = running.ended()
     assert told.exit_code == 0, told
     results = Path(told.result["results_dir"])
     assert (results / "stdout.log").read_text() == f"{sum(x * x for x in range(16))}\n"

@@ -83,6 +83,7 @@ def test_a_script_that_fails_has_its_own_code_and_all_its_results_in_the_documen
 
 
 def test_up_again_status_list_and_check(shared: LocalCluster) -> None:
+    shared.at_rest()
     up = shared.well("up", "--json").result
     assert (up["changed"], up["started"], len(up["nodes"])) == ([], 0, 2)
     status = shared.well("status", "--check", "--json").result

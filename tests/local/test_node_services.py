@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.local.node_cluster import SWEEP, NodeCluster, points, state
-from tests.support.waiting import wait_for
+from tests.local.node_cluster import SWEEP, NodeCluster, points, state, states
+from tests.support.waiting import LONG_S, wait_for
 
 if TYPE_CHECKING:
     from tests.local.conftest import Installation
@@ -26,7 +26,7 @@ SLEEPER = """\
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: (print("told to end", flush=True), sys.exit(7)))
 print("started", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -61,13 +61,13 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def wait_for_output(run_dir: Path, words: str, timeout_s: float = 30.0) -> None:
+def wait_for_output(run_dir: Path, words: str) -> None:
     def shown() -> bool:
         with contextlib.suppress(FileNotFoundError):
             return words in (run_dir / "stdout.log").read_text()
         return False
 
-    wait_for(shown, timeout_s, lambda: str(state(run_dir)))
+    wait_for(shown, describe=lambda: str(state(run_dir)))
 
 
 def test_what_runs_is_not_started_again(whole: NodeCluster) -> None:
@@ -120,7 +120,7 @@ def test_what_a_task_prints_is_in_its_log_while_it_runs(whole: NodeCluster) -> N
         logs = whole.directory.glob("nodes/*/governor/epochs/*/log/executors/*.out")
         return any("here is 0\n" in path.read_text() for path in logs)
 
-    wait_for(shown, 30, lambda: str(state(run_dir)))
+    wait_for(shown, describe=lambda: str(state(run_dir)))
     assert state(run_dir)["state"] == "running"
     go.touch()
     assert whole.finish(run_dir)["outcome"] == "done"
@@ -135,7 +135,7 @@ def test_services_leave_no_zombies(whole: NodeCluster) -> None:
     for number in range(3):
         whole.finish(whole.run(f"zombies-{number}", "print(1)"))
     whole.probe()
-    wait_for(lambda: not zombies_of(services), 10, lambda: str(zombies_of(services)))
+    wait_for(lambda: not zombies_of(services), describe=lambda: str(zombies_of(services)))
 
 
 def zombies_of(parents: list[int]) -> list[str]:
@@ -293,7 +293,7 @@ def test_runs_wait_in_line_and_can_be_cancelled_there(whole: NodeCluster) -> Non
     assert state(refused)["state"] == "shipped"
     assert json.loads(whole.call("queue", third).stdout)["ahead"] == 2
     assert whole.call("cancel", second).returncode == 0
-    assert whole.finish(second, 5)["outcome"] == "cancelled"
+    assert whole.finish(second)["outcome"] == "cancelled"
     assert state(first)["state"] == "running"
     assert not (second / "job.json").exists()
     whole.call("cancel", first)
@@ -320,20 +320,20 @@ def test_a_script_that_does_not_end_in_time_is_killed_with_all_it_started(whole:
     script = """\
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(61)"], start_new_session=True)
-time.sleep(60)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(610)"], start_new_session=True)
+time.sleep(600)
 """
     run_dir = whole.run("timeout", script, timeout_s=1.0)
     told = whole.finish(run_dir)
     assert (told["outcome"], told["exit_code"]) == ("timeout", -signal.SIGKILL)
-    assert 5.5 <= told["ended_s"] - told["started_s"] < 12
+    assert told["ended_s"] - told["started_s"] >= 5.5, "it has some seconds to end by itself"
     assert whole.processes(1, "job") == []
 
 
 def test_what_a_script_leaves_in_the_background_ends_with_it(whole: NodeCluster) -> None:
     script = """\
 import subprocess, sys
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(61)"])
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(610)"])
 """
     run_dir = whole.run("background", script)
     assert whole.finish(run_dir)["outcome"] == "done"
@@ -344,24 +344,17 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(61)"])
     ("limit", "why"),
     [
         ({}, "the run was cancelled"),
-        ({"timeout_s": 8.0}, "the script did not end within 8 s"),
-        ({"cap": {"seconds": 8.0, "words": "--max-cost 2.00 CHF"}}, "--max-cost 2.00 CHF is reached"),
+        ({"timeout_s": 15.0}, "the script did not end within 15 s"),
+        ({"cap": {"seconds": 15.0, "words": "--max-cost 2.00 CHF"}}, "--max-cost 2.00 CHF is reached"),
     ],
     ids=["cancel", "timeout", "cost"],
 )
 def test_a_point_that_did_not_finish_says_why_the_run_was_ended(
     whole: NodeCluster, limit: dict[str, object], why: str, request: pytest.FixtureRequest
 ) -> None:
-    script = SWEEP.replace("time.sleep(0.05)", "time.sleep(60)")
+    script = SWEEP.replace("time.sleep(0.05)", "time.sleep(600)")
     run_dir = whole.run(f"ended-{request.node.callspec.id}", script, "6", **limit)
-    wait_for(
-        lambda: (
-            (run_dir / "points.jsonl").exists()
-            and any(row["state"] == "running" for row in points(run_dir).values())
-        ),
-        30,
-        lambda: str(state(run_dir)),
-    )
+    wait_for(lambda: "running" in states(run_dir), describe=lambda: str(state(run_dir)))
     if not limit:
         assert whole.call("cancel", run_dir).returncode == 0
     whole.finish(run_dir)
@@ -443,7 +436,7 @@ def test_following_ends_when_nobody_reads(whole: NodeCluster) -> None:
     assert json.loads(reader.stdout.readline())["t"] == "state"
     wait_for_output(run_dir, "started")
     reader.stdout.close()
-    assert reader.wait(timeout=5) == 0
+    assert reader.wait(timeout=LONG_S) == 0
     whole.call("cancel", run_dir)
     whole.finish(run_dir)
 
@@ -492,7 +485,7 @@ def test_a_run_is_cancelled_while_it_waits_for_governors(whole: NodeCluster) -> 
     run_dir = whole.run("waits", "print(1)")
     wait_for(lambda: state(run_dir)["state"] == "starting")
     whole.call("cancel", run_dir)
-    assert whole.finish(run_dir, 10)["outcome"] == "cancelled"
+    assert whole.finish(run_dir)["outcome"] == "cancelled"
     assert not (run_dir / "stdout.log").exists()
 
 
@@ -500,12 +493,12 @@ def test_stopping_a_node_leaves_no_process_of_it_and_none_of_another_is_touched(
     run_dir = whole.run("stopped", SLEEPER)
     wait_for_output(run_dir, "started")
     marked = {**os.environ, "RAIN_DEPLOY_SERVICE": whole.service(1)}
-    orphan = subprocess.Popen(["sleep", "60"], env=marked, start_new_session=True)
+    orphan = subprocess.Popen(["sleep", "600"], env=marked, start_new_session=True)
     keeper = whole.processes(2, "keeper")
     assert len(whole.processes(1)) >= 6
     whole.stop_node(1)
     assert whole.processes(1) == []
-    assert orphan.wait(timeout=5) == -signal.SIGTERM
+    assert orphan.wait(timeout=LONG_S) == -signal.SIGTERM
     assert whole.processes(2, "keeper") == keeper
     whole.stop_node(1)
     whole.up()

@@ -36,7 +36,7 @@ from tests.local.command_line import PROGRAM, LocalCluster
 from tests.local.conftest import Installation
 from tests.local.scripts import SQUARES, WAITS
 from tests.support.sshd import SSHD
-from tests.support.waiting import wait_for
+from tests.support.waiting import LONG_S, wait_for
 
 SHOW = ("sh", "-c", 'printf "%s\\0" "$@"', "sh")
 """A command that says its arguments, each ended by NUL."""
@@ -93,7 +93,9 @@ class Nodes:
         )
 
     def _call(self, argv: tuple[str, ...]) -> int:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=LONG_S, check=False
+        )
         self.printed.append(done.stdout)
         return done.returncode
 
@@ -388,7 +390,7 @@ def test_ssh_without_a_command_is_a_shell_on_a_terminal(shared: LocalCluster) ->
         with contextlib.suppress(OSError):  # the last one out closes the terminal
             while chunk := os.read(leader, 4096):
                 said += chunk
-        assert shell.wait(30) == 3
+        assert shell.wait(LONG_S) == 3
     os.close(leader)
     assert b"/dev/pts/" in said
 
@@ -396,6 +398,7 @@ def test_ssh_without_a_command_is_a_shell_on_a_terminal(shared: LocalCluster) ->
 def test_rain_s_own_client_connects_through_the_tunnel(
     shared: LocalCluster, installation: Installation
 ) -> None:
+    shared.at_rest()
     tunnel = shared.start("tunnel")
     try:
         tunnel.wait_for("Ctrl-C closes it")
@@ -407,7 +410,7 @@ host, port = sys.argv[1].split(":")
 print(len(Client(host, int(port)).get_server_info()["governors"]))
 """
         argv = [str(installation.env / "bin/python"), "-c", code, tunnel.stdout.strip()]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=LONG_S, check=False)
         assert done.stdout == "2\n", done
     finally:
         tunnel.interrupt()
@@ -438,4 +441,4 @@ def page(url: str, directory: Path) -> str:
     )
     flags += " --disable-component-update --disable-sync --virtual-time-budget=5000 --dump-dom"
     argv = ["chromium", *flags.split(), f"--user-data-dir={directory}/browser", url]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(argv, capture_output=True, text=True, timeout=LONG_S, check=True).stdout

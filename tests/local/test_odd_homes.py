@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CACHES
-from tests.local.command_line import PROGRAM, CommandLine, LocalCluster, environments, living_in, role
+from tests.local.command_line import PROGRAM, CommandLine, LocalCluster, living_in, role
 from tests.local.conftest import MakeCluster, MakeHome
 from tests.local.scripts import SQUARES, WAITS
+from tests.support.files import files_with
+from tests.support.processes import command, environments
 from tests.support.waiting import wait_for
 
 CANARY = "canary-6d1f"
@@ -86,13 +88,10 @@ def test_a_directory_that_was_deleted(make_home: MakeHome, tmp_path: Path) -> No
 
 def places(line: CommandLine, *outside: Path) -> set[str]:
     """Where the canary is: files by name, and processes of the home."""
-    found = set()
-    for path in (one for top in (line.home, line.cwd, *outside) for one in top.rglob("*")):
-        if path.is_file() and not path.is_symlink() and CANARY.encode() in path.read_bytes():
-            found.add(path.name)
+    tops = (line.home, line.cwd, *outside)
+    found = {path.name for top in tops for path in files_with(CANARY.encode(), top)}
     for pid, environment in living_in(line.home).items():
-        argv = Path(f"/proc/{pid}/cmdline")
-        if argv.exists() and CANARY.encode() in argv.read_bytes():
+        if CANARY in command(pid):
             found.add("an argument")
         if CANARY in environment:
             found.add("a process")
@@ -164,7 +163,7 @@ def test_the_variables_of_a_run_that_was_killed_while_it_was_shipped_do_not_stay
     (tmp_path / "large").write_bytes(os.urandom(64 << 20))
     run = cluster.start("run", "--env", f"TOKEN={CANARY}", "--files", "large", "squares.py")
     staging = cluster.line.home / "local" / "tmp"
-    wait_for(lambda: [*staging.glob("stage.*/run/env.json")], 60, lambda: run.stderr)
+    wait_for(lambda: [*staging.glob("stage.*/run/env.json")], describe=lambda: run.stderr)
     run.kill()
     for pid, env in environments().items():
         if f"\0RAIN_DEPLOY_LOCAL_NODE={cluster.id}/" in env and not role(pid, env):
@@ -173,7 +172,7 @@ def test_the_variables_of_a_run_that_was_killed_while_it_was_shipped_do_not_stay
     if following != "nothing":
         assert cluster(following, *(["squares.py"] if following == "run" else [])).exit_code == 0
         assert [*staging.glob("*")] == []
-    wait_for(lambda: places(cluster.line) == set(), 40, lambda: str(places(cluster.line)))
+    wait_for(lambda: places(cluster.line) == set(), describe=lambda: str(places(cluster.line)))
 
 
 def test_a_run_in_line_does_not_wait_for_nodes_that_came_after_it(

@@ -58,7 +58,7 @@ def cluster(installation: Installation, tmp_path_factory: pytest.TempPathFactory
 def test_a_poison_task_costs_no_other_its_result_and_no_restart(cluster: NodeCluster, tmp_path: Path) -> None:
     """Two restarts are enough: the attempt that is made because it died alone does not count."""
     run_dir = cluster.run("poison", SWEEP, str(tmp_path), "group", restarts=2, companion=True)
-    status = cluster.finish(run_dir, 120)
+    status = cluster.finish(run_dir)
     rows = {row["name"]: row for row in points(run_dir).values()}
     ends = {f"point x={x}": "finished" for x in range(INNOCENT)}
     assert {name: row["state"] for name, row in rows.items()} == {

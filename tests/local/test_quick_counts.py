@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
+from rain_deploy.runs.journal import WINDOW_S
 from tests.local.command_line import LocalCluster
 from tests.local.conftest import MakeCluster, MakeHome
 from tests.local.scripts import SQUARES
@@ -20,23 +22,24 @@ def seen(cluster: LocalCluster) -> dict[int, int]:
     return {node: len(cluster.commands(node)) for node in range(1, len(nodes) + 1)}
 
 
-def test_a_run_speaks_once_with_every_node_and_three_times_more_with_the_server(
+def test_a_run_speaks_once_with_every_node_and_little_more_with_the_server(
     shared: LocalCluster, tmp_path: Path
 ) -> None:
     (tmp_path / "squares.py").write_text(SQUARES)
     shared.run("squares.py")  # learns what became of runs that nobody followed to their end
-    before = seen(shared)
+    before, began_s = seen(shared), time.monotonic()
     shared.run("squares.py")
-    spoken = new_commands(shared, before)
-    assert (len(spoken[1]), len(spoken[2])) == (4, 1)
+    spoken, took_s = new_commands(shared, before), time.monotonic() - began_s
     ship, follow, *last = spoken[1]
+    assert len(spoken[2]) == 1
     assert "squares.py" not in ship  # the payload comes on stdin
     assert " queue " in follow
     assert " follow " in follow
-    assert sorted(verb for each in last for verb in (" pack ", " journal-send ") if verb in each) == [
-        " journal-send ",  # side by side with the results
-        " pack ",
-    ]
+    verbs = [verb for each in last for verb in (" pack ", " journal-send ") if verb in each]
+    assert len(verbs) == len(last)
+    assert verbs.count(" pack ") == 1
+    # Side by side with the results; before that only if the run takes longer than the window.
+    assert 1 <= verbs.count(" journal-send ") <= 1 + took_s / WINDOW_S
 
 
 def test_a_second_up_asks_each_node_one_question_and_sends_nothing(shared: LocalCluster) -> None:

@@ -75,7 +75,7 @@ def markers(place: Path) -> dict[int, int]:
 def begin(cluster: NodeCluster, place: Path, tasks: int = TASKS, **settings: Any) -> Path:
     """A sweep in the middle: some of its tasks have ended, some run, some wait."""
     run_dir = cluster.run(place.name, SWEEP, str(place), str(tasks), restarts=5, **settings)
-    wait_for(lambda: place.is_dir() and len(list(place.iterdir())) > 4, 40, lambda: str(state(run_dir)))
+    wait_for(lambda: place.is_dir() and len(list(place.iterdir())) > 4, describe=lambda: str(state(run_dir)))
     return run_dir
 
 
@@ -116,7 +116,7 @@ def test_a_sweep_survives_the_loss_of_the_server(cluster: NodeCluster, tmp_path:
 
 def test_a_sweep_goes_on_without_a_node_that_is_gone(cluster: NodeCluster, tmp_path: Path) -> None:
     run_dir = begin(cluster, tmp_path / "node")
-    kill(*cluster.processes(2))
+    cluster.cut_power(2)
     status = cluster.finish(run_dir)
     assert (status["outcome"], status["attempt"], status["nodes"]) == ("done", 2, ["node-1"])
     assert status["missing"] == ["node-2"]
@@ -143,12 +143,11 @@ KILLS_ITSELF = "import os; print('said', flush=True); os.kill(os.getpid(), 9)"
 
 def test_a_cancel_ends_the_pause_before_an_attempt(cluster: NodeCluster) -> None:
     run_dir = cluster.run("cancelled", KILLS_ITSELF, restarts=5)
-    wait_for(lambda: len(state(run_dir).get("events", ())) == 4, 60, lambda: str(state(run_dir)))
-    asked_s = time.time()
+    wait_for(lambda: len(state(run_dir).get("events", ())) == 4, describe=lambda: str(state(run_dir)))
     assert cluster.call("cancel", run_dir).returncode == 0
     status = cluster.finish(run_dir)
     assert (status["outcome"], status["attempt"], status["exit_code"]) == ("cancelled", 4, -9)
-    assert time.time() - asked_s < 5, "of a pause of 8 s"
+    assert status["ended_s"] - status["events"][-1]["at_s"] < 8, "it does not last to its end"
     assert (run_dir / "stdout.log").read_text() == "said\n"
 
 
@@ -156,7 +155,7 @@ def test_the_time_limit_of_a_run_counts_over_its_attempts(cluster: NodeCluster) 
     run_dir = cluster.run("timeout", KILLS_ITSELF, restarts=5, timeout_s=5.0)
     status = cluster.finish(run_dir)
     assert status["outcome"] == "timeout"
-    assert 5 < time.time() - status["started_s"] < 15
+    assert status["ended_s"] - status["started_s"] >= 5
     assert (run_dir / "stdout.log").read_text() == "said\n", "of the last attempt that had a script"
 
 
@@ -185,7 +184,7 @@ def test_a_silent_governor_is_lost_and_changes_nothing_when_it_comes_back(
     os.killpg(silent, signal.SIGSTOP)
     try:
         wait_for(lambda: state(run_dir)["attempt"] == 2, 90, lambda: str(state(run_dir)))
-        wait_for(lambda: state(run_dir)["state"] == "running", 30, lambda: str(state(run_dir)))
+        wait_for(lambda: state(run_dir)["state"] == "running", describe=lambda: str(state(run_dir)))
         assert time.time() - stopped_s < 90
         assert state(run_dir)["nodes"] == ["node-1"]
     finally:
@@ -241,7 +240,7 @@ def test_a_task_that_ends_its_session_costs_no_other_its_result(
     cluster: NodeCluster, what: str, attempts: int, said: str, reason: str
 ) -> None:
     run_dir = cluster.run(f"ends-{what}", ENDS_SESSIONS, what, restarts=1, companion=True)
-    status = cluster.finish(run_dir, 90)
+    status = cluster.finish(run_dir)
     assert (status["outcome"], status["exit_code"]) == ("failed", 1)
     told = [event["message"] for event in status["events"]]
     because = [message for message in told if message.startswith(said)]
@@ -257,7 +256,20 @@ def test_a_task_that_ends_its_session_costs_no_other_its_result(
     assert {x: row["state"] for x, row in rows.items()} == dict.fromkeys(range(6), "finished") | {9: "failed"}
 
 
-ENDS_THE_ENGINE_TOO = ENDS_SESSIONS.replace(
+END_SERVER = """\
+import glob, os
+
+def end_server():
+    listens = ("server\\0--listen\\0" + os.environ["RAIN_DEPLOY_SERVER"]).encode()
+    for path in glob.glob("/proc/[0-9]*/cmdline"):
+        try:
+            if listens in open(path, "rb").read():
+                os.kill(int(path.split("/")[2]), 9)
+        except OSError:
+            pass  # it has ended meanwhile
+
+"""
+ENDS_THE_ENGINE_TOO = END_SERVER + ENDS_SESSIONS.replace(
     "    session.submit()\n",
     """\
     session.submit()
@@ -266,13 +278,10 @@ ENDS_THE_ENGINE_TOO = ENDS_SESSIONS.replace(
     except Exception:
         if os.path.exists("../attempts"):
             raise
-        until, ends = time.time() + 10, "../companion/ends.jsonl"
+        until, ends = time.time() + 60, "../companion/ends.jsonl"
         while time.time() < until and not (os.path.exists(ends) and '"hard": true' in open(ends).read()):
             time.sleep(0.01)
-        listens = ("server\\0--listen\\0" + os.environ["RAIN_DEPLOY_SERVER"]).encode()
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            if listens in open("/proc/%s/cmdline" % pid, "rb").read():
-                os.kill(int(pid), 9)
+        end_server()
         raise
 """,
 )
@@ -280,22 +289,20 @@ ENDS_THE_ENGINE_TOO = ENDS_SESSIONS.replace(
 
 def test_a_failure_that_ends_the_engine_too_is_known_in_the_next_attempt(cluster: NodeCluster) -> None:
     run_dir = cluster.run("ends-both", ENDS_THE_ENGINE_TOO, "failure", restarts=1, companion=True)
-    status = cluster.finish(run_dir, 90)
+    status = cluster.finish(run_dir)
     assert (status["outcome"], status["attempt"]) == ("failed", 2)
     said = "bad x=9 failed and ended the session; attempt 2 goes on with the rest"
     assert [event["message"] for event in status["events"]] == [said]
     assert {row["state"] for row in points(run_dir).values() if row["name"] != "bad x=9"} == {"finished"}
 
 
-ENDS_THE_ENGINE_FIRST = """\
+ENDS_THE_ENGINE_FIRST = f"""\
+{END_SERVER}
 import os, sys
 from rain.client import Client
 with Client("localhost", 7210).new_session("first"):
     if not os.path.exists("../attempts"):
-        listens = ("server\\0--listen\\0" + os.environ["RAIN_DEPLOY_SERVER"]).encode()
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            if listens in open("/proc/%s/cmdline" % pid, "rb").read():
-                os.kill(int(pid), 9)
+        end_server()
         sys.stderr.write("rain.common.errors.TaskException: no\\n")
         sys.stderr.flush()
         os._exit(1)
@@ -307,7 +314,7 @@ def test_if_the_engine_ends_before_a_failure_is_noted_the_next_attempt_finds_it(
     cluster: NodeCluster, *, fail_fast: bool, ends: tuple[str, int]
 ) -> None:
     settings = {"restarts": 1, "companion": True, "fail_fast": fail_fast}
-    status = cluster.finish(cluster.run(f"first-{fail_fast}", ENDS_THE_ENGINE_FIRST, **settings), 60)
+    status = cluster.finish(cluster.run(f"first-{fail_fast}", ENDS_THE_ENGINE_FIRST, **settings))
     assert (status["outcome"], status["attempt"]) == ends
 
 

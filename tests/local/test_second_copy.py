@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import os
@@ -26,7 +25,8 @@ from tests.support.waiting import wait_for
 POINTS = 8
 AT_ONCE = 5
 """So many points end at once; the others wait for the file ``go``."""
-ROOM_S = 5.0
+ROOM_S = 20.0
+"""A busy machine may take so much longer."""
 DEADLINE_S = 60.0
 """From the loss of the server's node to the end of the command."""
 SWEEP = f"""\
@@ -74,15 +74,6 @@ def executed(place: Path) -> list[int]:
     return sorted(int(path.read_text()) for path in place.glob("turn-*"))
 
 
-def kill_node(cluster: LocalCluster, node: int) -> None:
-    """End all processes of a node, its SSH server first, so that nothing starts another."""
-    ssh = cluster.processes(node, "ssh")
-    for pid in (*ssh, *(pid for pid in cluster.processes(node) if pid not in ssh)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not cluster.processes(node))
-
-
 def results_here(line: CommandLine) -> int:
     """So many results are in the copies of this home, whole."""
     count = 0
@@ -96,10 +87,8 @@ def results_here(line: CommandLine) -> int:
 def test_results_are_here_while_the_run_goes_on(shared: LocalCluster, place: Path) -> None:
     before = results_here(shared.line)
     run = shared.start("run", "sweep.py", str(place))
-    wait_for(lambda: run.stderr.count("finished") >= AT_ONCE, 60, lambda: f"{run.stdout} {run.stderr}")
-    shown_s = time.monotonic()
+    wait_for(lambda: run.stderr.count("finished") >= AT_ONCE, describe=lambda: f"{run.stdout} {run.stderr}")
     wait_for(lambda: results_here(shared.line) == before + AT_ONCE, WINDOW_S + ROOM_S)
-    assert time.monotonic() - shown_s < WINDOW_S + ROOM_S
     assert run.process.poll() is None
     (place / "go").touch()
     told = run.ended()
@@ -111,9 +100,9 @@ def test_results_are_here_while_the_run_goes_on(shared: LocalCluster, place: Pat
 @pytest.mark.slow
 def test_the_loss_of_the_servers_node_costs_no_finished_point(cluster: LocalCluster, place: Path) -> None:
     run = cluster.start("run", "--env", "UNUSED=x y", "sweep.py", str(place))
-    wait_for(lambda: results_here(cluster.line) == AT_ONCE, 60, lambda: f"{run.stdout} {run.stderr}")
+    wait_for(lambda: results_here(cluster.line) == AT_ONCE, describe=lambda: f"{run.stdout} {run.stderr}")
     finished = sorted(int(x) for x in re.findall(r"^square x=(\d+): .*finished", run.stderr, re.MULTILINE))
-    kill_node(cluster, 1)
+    cluster.cut_power(1)
     shutil.rmtree(cluster.directory / "journal")  # and what was on its disk
     told = run.ended(DEADLINE_S)
     assert told.exit_code == 40, told
@@ -188,13 +177,13 @@ def test_a_killed_command_line_loses_nothing_of_a_run_that_ends_without_it(
 ) -> None:
     before = results_here(shared.line)
     run = shared.start("run", "sweep.py", str(place))
-    wait_for(lambda: run.stderr.count("finished") >= AT_ONCE, 60, lambda: f"{run.stdout} {run.stderr}")
+    wait_for(lambda: run.stderr.count("finished") >= AT_ONCE, describe=lambda: f"{run.stdout} {run.stderr}")
     run.kill()
     name = re.search(r"^run (\S+): ", run.stderr, re.MULTILINE)
     assert name
     state = shared.directory / "runs" / name[1] / "state.json"
     (place / "go").touch()
-    wait_for(lambda: json.loads(state.read_text())["state"] == "finished", 60, state.read_text)
+    wait_for(lambda: json.loads(state.read_text())["state"] == "finished", describe=state.read_text)
     elsewhere = place / "elsewhere"
     elsewhere.mkdir()
     told = LocalCluster(shared.line.at(elsewhere), shared.name).well("attach")
@@ -213,16 +202,14 @@ def test_a_killed_command_line_loses_nothing_of_a_run_that_ends_without_it(
 
 def test_ctrl_c_does_not_wait_for_a_pull_whose_line_is_dead(shared: LocalCluster, place: Path) -> None:
     run = shared.start("run", "sweep.py", str(place))
-    wait_for(lambda: run.stderr.count("finished") >= AT_ONCE, 60, lambda: f"{run.stdout} {run.stderr}")
+    wait_for(lambda: run.stderr.count("finished") >= AT_ONCE, describe=lambda: f"{run.stdout} {run.stderr}")
     ssh = shared.processes(1, "ssh")
     for pid in ssh:
         os.kill(pid, signal.SIGSTOP)
     try:
         time.sleep(WINDOW_S + 1)  # a pull has begun
-        begun_s = time.monotonic()
         run.interrupt()
-        assert run.ended(30).exit_code == 130
-        assert time.monotonic() - begun_s < 8
+        assert run.ended(ROOM_S).exit_code == 130
     finally:
         for pid in ssh:
             os.kill(pid, signal.SIGCONT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
@@ -13,8 +14,15 @@ WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 def free_port(address: str) -> int:
     """Return a port at the address at which nothing listens."""
-    with socket.create_server((address, 0)) as probe:
-        return int(probe.getsockname()[1])
+    (port,) = free_ports(address, 1)
+    return port
+
+
+def free_ports(address: str, count: int) -> list[int]:
+    """Return different ports at the address at which nothing listens."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server((address, 0))) for _ in range(count)]
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def wait_for_port(address: str, port: int) -> None:
@@ -27,4 +35,4 @@ def wait_for_port(address: str, port: int) -> None:
             return False
         return True
 
-    wait_for(listens, 10, lambda: f"{address}:{port} listens")
+    wait_for(listens, describe=lambda: f"{address}:{port} listens")

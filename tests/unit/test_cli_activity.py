@@ -16,6 +16,7 @@ from rain_deploy.cli.show.history import KEPT, History
 from rain_deploy.cli.show.live import APPEARS_S, REDRAWN_S, Spinner
 from rain_deploy.core import events
 from rain_deploy.node.wire import PointRow
+from tests.support.screen import Screen
 from tests.unit.test_cli_progress import Clock
 
 NOON_S = 1.8e9  # what the wall shows when the clock of a test starts
@@ -225,9 +226,8 @@ def test_it_moves_in_the_first_second_without_any_event(
     spinner: Spinner, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with spinner.work():
-        time.sleep(APPEARS_S + 5 * REDRAWN_S)
-    shown = capsys.readouterr().err
-    assert shown.count("up · ") > 1
+        Screen(capsys).until(lambda screen: screen.err.count("up · ") > 1)
+    capsys.readouterr()
     spinner(events.Notice("done"))
     time.sleep(2 * REDRAWN_S)
     assert capsys.readouterr().err == "done\n", "nothing moves after the command's end"
@@ -242,13 +242,15 @@ def test_a_quick_command_shows_no_line(spinner: Spinner, capsys: pytest.CaptureF
 def test_it_leaves_a_question_and_a_line_that_the_script_has_begun_alone(
     spinner: Spinner, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def shown(wait_s: float = APPEARS_S + 3 * REDRAWN_S) -> bool:
+    screen = Screen(capsys)
+
+    def shown() -> bool:
         capsys.readouterr()
-        time.sleep(wait_s)
+        time.sleep(APPEARS_S + 3 * REDRAWN_S)
         return "up · " in capsys.readouterr().err
 
     with spinner.work():
-        assert shown()
+        screen.until_drawn("up · ")
         spinner.pause()
         assert not shown()
         spinner(events.Notice("creating node-1"))
@@ -259,5 +261,4 @@ def test_it_leaves_a_question_and_a_line_that_the_script_has_begun_alone(
         assert not shown()
         spinner.resume()  # the question was answered
         spinner.activity.verb = "up"
-        time.sleep(APPEARS_S + 3 * REDRAWN_S)
-        assert "creating node-1 · " in capsys.readouterr().err
+        screen.until_drawn("creating node-1 · ")

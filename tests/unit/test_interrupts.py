@@ -60,7 +60,7 @@ def test_a_signal_ends_the_command_in_order_with_its_number(tmp_path: Path, sign
     with child(tmp_path / "home") as process:
         prints(process, "waiting")
         process.send_signal(signum)
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + signum
     assert stderr.splitlines()[-1] == "the tunnel is closed"
     assert Store(tmp_path / "home").clusters() == ()
@@ -85,7 +85,7 @@ def test_what_has_begun_is_waited_for_where_it_must_be_recorded(tmp_path: Path) 
         prints(process, "waiting")
         process.send_signal(signal.SIGINT)
         prints(process, "recorded")
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     assert process.returncode == 130
 
 
@@ -106,7 +106,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_says_what_is_true_now(
         process.send_signal(signal.SIGINT)
         prints(process, "ending in order")
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"interrupted again: stopping now; {said}" in stderr
     assert ("remove it with: rain-deploy down" in stderr) == ("still" in said)
@@ -122,7 +122,7 @@ def test_what_sends_a_signal_twice_does_not_disturb_the_ending(
         prints(process, "ending in order")
         process.send_signal(signum)
         prints(process, "ended in order")
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     assert process.returncode == 128 + signum
 
 
