@@ -21,12 +21,14 @@ from rain.client import Client, remote
 
 @remote()
 def step(ctx, x, go):
-    node = os.environ["RAIN_DEPLOY_SERVICE"].rpartition("/")[2]
-    Path(go).with_name(f"begun-{x}-on-{node}").touch()
-    while x > 1 and not Path(go).exists():
+    node, attempt = os.environ["RAIN_DEPLOY_SERVICE"].rpartition("/")[2], os.stat(f"{go}-starts").st_size
+    Path(go).with_name(f"begun-{x}-on-{node}-in-{attempt}").touch()
+    while x > 1 and not (Path(go).exists() or Path(f"{go}-{x}").exists()):
         time.sleep(0.1)
     return str(x)
 
+with open(sys.argv[1] + "-starts", "a") as file:
+    file.write("x")
 with Client("localhost", 7210).new_session("steps") as session:
     for numbers in (range(2), range(2, 6)):
         for x in numbers:
@@ -124,20 +126,21 @@ def test_a_run_goes_on_without_a_machine_that_is_lost(
 def test_a_machine_that_is_lost_is_replaced_while_the_run_goes_on(
     light_lab: Lab, line: CommandLine, light_machines: LightMachines
 ) -> None:
-    up(line, "--nodes", "2")
+    up(line, "--nodes", "2", "--cpus-per-node", "1")
     before = {vm.labels["rain-deploy-node"]: vm.id for vm in light_lab.instances()}
     running, run = followed(line, "--replace-lost")
     stop_the_second(light_lab, light_machines)
     running.wait_for("attempt 2 goes on without node-2")
-    for path in line.cwd.glob("begun-*-on-2"):
-        path.unlink()
     running.wait_for("replacing node-2 at the same price; the run goes on meanwhile")
     running.wait_for("node-2 is replaced, and takes tasks of this run")
     now = {vm.labels["rain-deploy-node"]: vm.id for vm in light_lab.instances()}
     assert (now["node-1"] == before["node-1"], now["node-2"] != before["node-2"]) == (True, True)
     (cluster,) = line.clusters()
     assert (cluster["nodes"], cluster["active_run"]) == (2, run)
-    wait_for(lambda: [*line.cwd.glob("begun-*-on-2")], describe=lambda: running.stderr)
+    wait_for(lambda: [*line.cwd.glob("begun-*-on-1-in-2")], describe=lambda: running.stderr)
+    first = next(line.cwd.glob("begun-*-on-1-in-2")).name.split("-")[1]
+    (line.cwd / f"go-{first}").touch()  # Rain gives a new governor tasks when another task has ended
+    wait_for(lambda: [*line.cwd.glob("begun-*-on-2-in-2")], describe=lambda: running.stderr)
     (line.cwd / "go").touch()
     told = running.ended()
     assert (told.exit_code, "Traceback" in told.stderr) == (0, False), told

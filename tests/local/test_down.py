@@ -13,6 +13,7 @@ import pytest
 from tests.local.command_line import CommandLine, LocalCluster, listening, living_in
 from tests.local.conftest import MakeCluster, MakeHome
 from tests.local.scripts import WAITS
+from tests.support.processes import kill
 from tests.support.results import verify
 from tests.support.waiting import wait_for
 
@@ -159,8 +160,7 @@ def test_a_down_that_was_killed_is_brought_to_its_end_by_the_next(cluster: Local
 
 
 def test_down_finds_what_its_nodes_left_when_their_ssh_servers_are_dead(cluster: LocalCluster) -> None:
-    for pid in (*cluster.processes(None, "ssh"), *cluster.processes(2, "keeper")):
-        os.kill(pid, 9)
+    kill(*cluster.processes(None, "ssh"), *cluster.processes(2, "keeper"))
     cluster.well("down")
     assert living_in(cluster.line.home) == {}
     assert left(cluster.line) <= KEPT

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from tests.local.command_line import LocalCluster, Running
 from tests.local.conftest import MakeCluster
 from tests.local.scripts import WAITS
+from tests.support.processes import kill
 from tests.support.results import verify
 from tests.support.waiting import wait_for
 
@@ -160,8 +159,7 @@ def test_a_lost_connection_is_taken_up_where_it_broke(
     made = make_cluster(1)
     cluster = LocalCluster(made.line.at(tmp_path), made.name)
     run, name = begun(cluster, *waiting)
-    for pid in cluster.processes(1, "ssh"):
-        os.kill(pid, signal.SIGKILL)
+    kill(*cluster.processes(1, "ssh"))
     run.wait_for("connection lost")
     job = cluster.processes(1, "job")
     assert cluster.well("up", "--json").result["started"] == 0
@@ -177,8 +175,7 @@ def test_keeper_and_supervisor_may_die_in_mid_run(
     shared: LocalCluster, waiting: tuple[str, str], tmp_path: Path
 ) -> None:
     run, name = begun(shared, *waiting)
-    for pid in (*shared.processes(1, "supervisor"), *shared.processes(2, "keeper")):
-        os.kill(pid, signal.SIGKILL)
+    kill(*shared.processes(1, "supervisor"), *shared.processes(2, "keeper"))
     wait_for(lambda: shared.processes(1, "supervisor"))
     assert "node-2: started governor" in shared.well("up", "--json").result["changed"]
     (tmp_path / "go").touch()

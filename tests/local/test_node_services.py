@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.local.node_cluster import SWEEP, NodeCluster, points, state, states
+from tests.support.processes import kill
 from tests.support.waiting import LONG_S, wait_for
 
 if TYPE_CHECKING:
@@ -55,10 +56,6 @@ def whole(cluster: NodeCluster) -> NodeCluster:
 
 def text(lines: list[dict[str, str]], stream: str) -> str:
     return "".join(line["d"] for line in lines if line["t"] == stream)
-
-
-def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
 
 
 def wait_for_output(run_dir: Path, words: str) -> None:
@@ -175,8 +172,7 @@ def test_a_node_without_services_has_lost_its_runs(whole: NodeCluster, *, queued
 def test_a_run_whose_services_are_killed_and_whose_job_lives_is_not_lost(whole: NodeCluster) -> None:
     run_dir = whole.run("adopted", SLEEPER)
     wait_for_output(run_dir, "started")
-    for pid in (*whole.processes(1, "keeper"), *whole.processes(1, "supervisor")):
-        kill(pid)
+    kill(*whole.processes(1, "keeper"), *whole.processes(1, "supervisor"))
     listed = json.loads(whole.call("runs", whole.directory).stdout)
     assert {run["run"]: run["state"] for run in listed}["adopted"] == "running"
     whole.ensure(1)
@@ -276,8 +272,7 @@ def test_a_failed_task_is_the_reason_also_when_the_engine_dies_after_it(whole: N
     )
     run_dir = whole.run("failed-first", script, "20")
     wait_for_output(run_dir, "task failed")
-    for pid in whole.processes(1, "server"):
-        kill(pid)
+    kill(*whole.processes(1, "server"))
     told = whole.finish(run_dir)
     assert (told["outcome"], told["exit_code"]) == ("failed", 1), told["message"]
     assert "then Rain's server ended" in told["message"]
@@ -393,8 +388,7 @@ def test_killed_services_come_back_and_the_run_goes_on(whole: NodeCluster, role:
     roles = ["supervisor", "keeper"] if role == "both" else [role]
     killed = [pid for one in roles for pid in whole.processes(1, one)]
     assert len(killed) == len(roles)
-    for pid in killed:
-        kill(pid)
+    kill(*killed)
     if role == "both":
         whole.ensure(1)
     told = whole.finish(run_dir)
@@ -413,8 +407,7 @@ def test_a_supervisor_killed_at_any_moment_of_a_run_starts_the_script_once(whole
     for number in range(5):
         run_dir = whole.run(f"killed-{number}", "import time; print('once', flush=True); time.sleep(0.3)")
         time.sleep(0.15 * number)
-        for pid in whole.processes(1, "supervisor"):
-            kill(pid)
+        kill(*whole.processes(1, "supervisor"))
         whole.ensure(1)
         assert whole.finish(run_dir)["outcome"] == "done", state(run_dir)
         assert (run_dir / "stdout.log").read_text() == "once\n"
@@ -423,8 +416,7 @@ def test_a_supervisor_killed_at_any_moment_of_a_run_starts_the_script_once(whole
 def test_a_job_that_vanishes_is_lost(whole: NodeCluster) -> None:
     run_dir = whole.run("lost", SLEEPER)
     wait_for_output(run_dir, "started")
-    for pid in whole.processes(1, "job"):
-        kill(pid)
+    kill(*whole.processes(1, "job"))
     told = whole.finish(run_dir)
     assert (told["outcome"], told["exit_code"]) == ("lost", None)
 

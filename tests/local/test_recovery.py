@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.local.node_cluster import NodeCluster, points, state
+from tests.support.processes import kill
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -77,11 +78,6 @@ def begin(cluster: NodeCluster, place: Path, tasks: int = TASKS, **settings: Any
     run_dir = cluster.run(place.name, SWEEP, str(place), str(tasks), restarts=5, **settings)
     wait_for(lambda: place.is_dir() and len(list(place.iterdir())) > 4, describe=lambda: str(state(run_dir)))
     return run_dir
-
-
-def kill(*pids: int, number: signal.Signals = signal.SIGKILL) -> None:
-    for pid in pids:
-        os.kill(pid, number)
 
 
 def assert_went_on(run_dir: Path, status: dict[str, Any], *, attempt: int = 2) -> None:

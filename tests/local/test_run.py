@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from tests.local.bare_rain import BareRain
 from tests.local.command_line import LocalCluster
 from tests.local.conftest import Installation
 from tests.local.scripts import SQUARES, WAITS
+from tests.support.processes import kill
 from tests.support.results import verify
 
 ALL_SORTS = [
@@ -236,8 +235,7 @@ def test_without_the_companion_a_governor_that_is_killed_in_mid_run_ends_it(
     )
     run = shared.start("run", "--json", "--no-companion", "long.py")
     run.wait_for("on\n")
-    for pid in shared.processes(2, "governor"):
-        os.kill(pid, signal.SIGKILL)
+    kill(*shared.processes(2, "governor"))
     told = run.ended()
     assert (told.exit_code, told.result["outcome"]) == (40, "engine")
     assert "node-2" in told.error["message"]
@@ -252,8 +250,7 @@ def test_a_run_goes_on_after_the_loss_of_a_governor_and_says_so(shared: LocalClu
     run = shared.start("run", "long.py")
     run.wait_for("False\n")
     mark.touch()
-    for pid in shared.processes(2, "governor"):
-        os.kill(pid, signal.SIGKILL)
+    kill(*shared.processes(2, "governor"))
     told = run.ended()
     assert told.exit_code == 0, told
     assert (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from tests.local.command_line import LocalCluster, living_in
 from tests.local.conftest import MakeCluster, MakeHome
 from tests.local.scripts import WAITS
+from tests.support.processes import kill
 from tests.support.waiting import wait_for
 
 SERVICES = ("ssh", "keeper", "supervisor", "server", "governor")
@@ -42,11 +42,6 @@ def growth(make_cluster: MakeCluster) -> Growth:
 def cluster(growth: Growth) -> LocalCluster:
     """Three nodes that the tests of this module damage and mend."""
     return growth.cluster
-
-
-def kill(pids: Iterable[int]) -> None:
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
 
 
 def roles(cluster: LocalCluster, node: int) -> dict[str, int]:
@@ -93,7 +88,7 @@ def test_a_governor_or_a_server_that_was_killed_comes_again_by_itself(
     cluster: LocalCluster, node: int, role: str
 ) -> None:
     old = cluster.processes(node, role)
-    kill(old)
+    kill(*old)
     wait_for(lambda: len(cluster.processes(node, role)) == 1)
     assert cluster.processes(node, role).keys() != old.keys()
     cluster.await_governors(3)
@@ -103,7 +98,7 @@ def test_a_governor_or_a_server_that_was_killed_comes_again_by_itself(
 def test_keeper_and_supervisor_restart_each_other(cluster: LocalCluster, role: str) -> None:
     cluster.at_rest()
     others = {r: cluster.processes(1, r) for r in SERVICES if r != role}
-    kill(cluster.processes(1, role))
+    kill(*cluster.processes(1, role))
     wait_for(lambda: len(cluster.processes(1, role)) == 1)
     assert {r: cluster.processes(1, r) for r in SERVICES if r != role} == others
 
@@ -127,7 +122,7 @@ def test_up_mends_what_was_killed(
     # Rain's server dies of a lost governor, and the other governors end with it.
     kept = ("ssh", "keeper", "supervisor") if (2, "governor") in killed else SERVICES
     others = {pid: start for pid, start in cluster.processes(None, *kept).items() if pid not in dead}
-    kill(dead)
+    kill(*dead)
     assert cluster.well("up", "--json").result["changed"] == started
     assert others.items() <= cluster.processes().items()
     assert {node: roles(cluster, node) for node in (1, 2, 3)} == whole
@@ -199,7 +194,7 @@ def test_a_sigterm_in_the_first_seconds_of_up_ends_it_and_leaves_nothing(
 
 def test_ctrl_c_in_a_second_up_leaves_the_cluster_as_it_was(cluster: LocalCluster) -> None:
     before = cluster.at_rest()
-    kill(cluster.processes(3, "keeper"))
+    kill(*cluster.processes(3, "keeper"))
     up = cluster.start("up", "-v")
     up.wait_for("node-3: start: node.json")
     up.interrupt()

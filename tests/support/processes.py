@@ -48,6 +48,13 @@ def without_forks(pids: Collection[int]) -> list[int]:
     return [pid for pid in pids if (its := parent(pid)) not in pids or command(pid) != command(its)]
 
 
+def kill(*pids: int) -> None:
+    """Kill them and wait for their ends: on a busy machine they live a moment longer."""
+    started = {pid: start_time(pid) for pid in pids}
+    _signal(pids, signal.SIGKILL)
+    wait_for(lambda: not any(start and start_time(pid) == start for pid, start in started.items()))
+
+
 def cut_power(find: Callable[[], Iterable[int]]) -> None:
     """Hold all processes that are found and then kill all: services start each other while one runs."""
     held: set[int] = set()
