@@ -138,7 +138,7 @@ def test_attach_tells_how_a_run_ended_that_is_here_when_its_node_is_gone(
 ) -> None:
     (place / "go").touch()
     results = cluster.run("sweep.py", str(place))
-    kill_node(cluster, 1)
+    cluster.cut_power(1)
     told = cluster.well("attach")
     assert f"{POINTS} points" in told.stdout
     assert f"all results of run {results.name} are here, in {results}" in told.stderr
