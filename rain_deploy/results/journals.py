@@ -6,7 +6,6 @@ The next cluster of the name goes on with it.
 import contextlib
 import io
 import json
-import re
 import shutil
 import tarfile
 from collections.abc import Callable, Container, Iterator
@@ -14,16 +13,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rain_deploy.core.cluster import Cluster
-from rain_deploy.node.wire import JournalState, JournalUsage, JournalWish, Limits, WireError, read, to_json
+from rain_deploy.node.wire import (
+    SEGMENT_NAME,
+    JournalState,
+    JournalUsage,
+    JournalWish,
+    Limits,
+    WireError,
+    journal_limit,
+    read,
+    to_json,
+)
 from rain_deploy.results.partial import linked_or_copied
 from rain_deploy.results.unpack import receive
 
 ABOUT = "about.json"
-MOST_BYTES = 20 * 10**9  # of all copies together
-DISK_PART = 10  # they take at most this part of the disk that is free or theirs
 BATCH_BYTES = 64_000_000  # of one stream to a server node, which is in memory here
 _STATE = "state.json"
-_NAME = re.compile(r"\d{20}-\d{3}\.seg")  # nanoseconds since 1970; how often it was merged
 _MOST_FILES = 1_000_000
 _SLACK_BYTES = 1 << 26  # of a stream, for what is about its files
 
@@ -47,7 +53,7 @@ class Copy:
 
     def files(self) -> list[Path]:
         """Return its files, oldest first."""
-        return sorted(path for path in self.path.glob("*.seg") if _NAME.fullmatch(path.name))
+        return sorted(path for path in self.path.glob("*.seg") if SEGMENT_NAME.fullmatch(path.name))
 
     def batches(self, but: Container[str] = ()) -> Iterator[bytes]:
         """Yield its files, without those named ``but``, in tars for ``journal-take``.  Raises OSError."""
@@ -165,7 +171,7 @@ def renew(
     limits = Limits(files=_MOST_FILES, file_bytes=most_bytes, total_bytes=most_bytes + _SLACK_BYTES)
     receive(send, draft, limits, links=False)
     state = read(JournalState, (draft / _STATE).read_bytes())
-    state = replace(state, files={name: n for name, n in state.files.items() if _NAME.fullmatch(name)})
+    state = replace(state, files={name: n for name, n in state.files.items() if SEGMENT_NAME.fullmatch(name)})
     newest = max(state.files, default=wish.after)
     if not state.files and not copy.path.exists():
         return newest
@@ -174,7 +180,7 @@ def renew(
         if (draft / name).exists():
             (draft / name).replace(copy.path / name)
     for name, into in state.merged.items():
-        if _NAME.fullmatch(name) and _NAME.fullmatch(into) and (copy.path / into).exists():
+        if SEGMENT_NAME.fullmatch(name) and SEGMENT_NAME.fullmatch(into) and (copy.path / into).exists():
             (copy.path / name).unlink(missing_ok=True)
     copy.prune(most_bytes)
     about, names = copy.now().about, {path.name for path in copy.files()}
@@ -191,8 +197,7 @@ def _written_s(name: str) -> float:
 
 def limit_of_copies(home: Path) -> int:
     """Return how many bytes all copies together may take.  Raises OSError."""
-    taken_bytes = sum(copy.about.usage.bytes for copy in copies(home))
-    return min(MOST_BYTES, (shutil.disk_usage(home).free + taken_bytes) // DISK_PART)
+    return journal_limit(home, sum(copy.about.usage.bytes for copy in copies(home)))
 
 
 def prune_copies(home: Path, limit_bytes: int) -> None:

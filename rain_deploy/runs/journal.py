@@ -15,7 +15,7 @@ from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
 from rain_deploy.core.text import count, size
 from rain_deploy.errors import EngineError, InputError, RainDeployError, Unreachable
-from rain_deploy.node.wire import LITTLE_BYTES, JournalUsage, WireError, read, to_json
+from rain_deploy.node.wire import JOURNAL_BYTES, LITTLE_BYTES, JournalUsage, WireError, read, to_json
 from rain_deploy.parts.services import node_command
 from rain_deploy.results import journals
 from rain_deploy.results.journals import Copy
@@ -31,7 +31,7 @@ WINDOW_S = 5.0
 _one_at_a_time = threading.Lock()
 
 
-def bring_journal(ctx: Context, cluster: Cluster, *, file_bytes: int = journals.MOST_BYTES) -> None:
+def bring_journal(ctx: Context, cluster: Cluster, *, file_bytes: int = JOURNAL_BYTES) -> None:
     """Bring here what is new in the journal of a cluster.  If that fails, say so."""
     try:
         _bring(ctx, cluster, file_bytes)

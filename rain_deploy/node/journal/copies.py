@@ -10,9 +10,9 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ..wire import JournalState, JournalUsage, JournalWish, read, to_json
+from ..wire import SEGMENT_NAME, JournalState, JournalUsage, JournalWish, read, to_json
 from .segment import MAGIC, is_whole, scan, write_segment
-from .store import SEGMENT_NAME, Journal
+from .store import Journal
 
 
 def send(cluster_dir: Path) -> int:

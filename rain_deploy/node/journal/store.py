@@ -6,15 +6,13 @@ One process writes; others may read at any moment.  Names of segments sort by ag
 import contextlib
 import fcntl
 import os
-import re
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from ..wire import LITTLE_BYTES, JournalUsage
+from ..wire import LITTLE_BYTES, SEGMENT_NAME, JournalUsage, journal_limit
 from .segment import (
     Entry,
     Output,
@@ -35,16 +33,12 @@ LISTING = "files"
 """The kind of a record about the files that were shipped with a script, in its ``info``."""
 MERGED = "merged"
 """The kind of a record with the names of the segments that its own segment replaces, in its ``info``."""
-MOST_BYTES = 20 * 10**9
-DISK_PART = 10  # the journal takes at most this part of the disk that is free or its own
 MOST_RECORDS = 100_000  # reading the headers of as many takes two seconds
 SMALL_BYTES = 1_000_000  # smaller segments are merged
 MERGED_FROM = 8  # if so many of them are neighbours in age
 MERGED_BYTES = LITTLE_BYTES - SMALL_BYTES  # no merged segment is larger by more than one of its parts
 ABANDONED_S = 60.0  # no segment takes longer to write
 MOST_MERGES = 4  # at one time: a script waits for them
-
-SEGMENT_NAME = re.compile(r"(\d{20})-(\d{3})\.seg")  # nanoseconds since 1970; how often it was merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +198,7 @@ class Journal:
     def _limit(self) -> int:
         if self._limit_bytes is not None:
             return self._limit_bytes
-        return min(MOST_BYTES, (shutil.disk_usage(self.directory).free + sum_of(self._segments)) // DISK_PART)
+        return journal_limit(self.directory, sum_of(self._segments))
 
     def tidy(self) -> None:
         """Delete what a killed writer left, merge small segments, and prune; one process at a time."""

@@ -10,11 +10,26 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..codec import WireError, from_json, parse, read, to_json
+from .journal import (
+    JOURNAL_BYTES,
+    LITTLE_BYTES,
+    SEGMENT_NAME,
+    JournalState,
+    JournalUsage,
+    JournalWish,
+    journal_limit,
+)
 from .pack import LeftKind, LeftOut, LeftOuts, Limits, map_of_parts
 from .points import Parameter, PointDetail, PointRow, Values
 from .rehearsal import Rehearsal, RehearsedKind
 
 __all__ = [
+    "JOURNAL_BYTES",
+    "LITTLE_BYTES",
+    "SEGMENT_NAME",
+    "JournalState",
+    "JournalUsage",
+    "JournalWish",
     "LeftKind",
     "LeftOut",
     "LeftOuts",
@@ -27,6 +42,7 @@ __all__ = [
     "Values",
     "WireError",
     "from_json",
+    "journal_limit",
     "map_of_parts",
     "parse",
     "read",
@@ -199,42 +215,6 @@ class ListedRun(RunStatus):
     """A run in the answer of ``runs``, which is a list of these."""
 
     run: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalUsage:
-    """What a journal holds."""
-
-    bytes: int = 0
-    records: int = 0  # results that a run could take from it
-    segments: int = 0  # its files
-    damaged: int = 0  # files that cannot be read to their end
-    oldest_s: float | None = None
-    newest_s: float | None = None
-
-
-LITTLE_BYTES = 8_000_000
-"""Results up to this size come to the laptop as they are stored; no segment with several is larger."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalWish:
-    """What the laptop has of a journal, and how much more it takes."""
-
-    have: dict[str, int] = field(default_factory=dict)  # its files, and their sizes
-    after: str = ""  # only files that are named later are of interest
-    file_bytes: int
-    total_bytes: int  # of the newest files, with those that it has
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalState:
-    """state.json, the first in the stream of ``journal-send``."""
-
-    usage: JournalUsage  # nothing if only later files are of interest
-    files: dict[str, int]  # all of interest, also those that are not sent, and how many records each has
-    merged: dict[str, str] = field(default_factory=dict)
-    """Files that the laptop has and the journal not any more, each with the file that has its records now."""
 
 
 def extended(status: RunStatus, kind: type[T], **more: object) -> T:
