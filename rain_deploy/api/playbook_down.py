@@ -64,7 +64,7 @@ class DownTask(Task):
 
     @property
     def _recorded(self) -> Cluster | None:
-        """The cluster as it is recorded.  Raises InputError where the play is not for just its hosts."""
+        """Return the recorded cluster.  Raises InputError if the play is not for exactly its hosts."""
         cluster, entries = self.ctx.store.cluster(self.spec.name), self.spec.machines.hosts
         if cluster is None:
             return None

@@ -120,7 +120,7 @@ class Session:
 
     @property
     def ctx(self) -> Context:
-        """The verbs' context; opens home, log, store and transport.  StateError."""
+        """Return the verbs' context; open home, log, store and transport first.  Raises StateError."""
         if self._ctx is None:
             home = wiring.home(self.app.environ)
             self._log = self._logging.enter_context(debug_log(home, self.verb))

@@ -233,7 +233,7 @@ class Cluster:
 
     @property
     def layout(self) -> Layout:
-        """Its paths on its nodes."""
+        """Return the paths on its nodes."""
         return Layout(self.base, self.id)
 
     @property
@@ -243,7 +243,7 @@ class Cluster:
 
     @property
     def currency(self) -> str:
-        """Empty where nothing is priced."""
+        """Return the currency of its prices; empty if it has none."""
         return self.bill.currency if self.bill else ""
 
     def cost(self, now_s: float) -> float | None:
@@ -256,7 +256,7 @@ class Cluster:
 
     @property
     def whole(self) -> "Cluster":
-        """The cluster with those that are left out among its nodes, as when all of it goes."""
+        """Return the cluster with all nodes, also those that are left out."""
         return replace(self, nodes=self.every_node, left_out=())
 
     def with_nodes(self, change: Callable[[Node], Node]) -> "Cluster":

@@ -131,5 +131,5 @@ class Result:
 
     @property
     def problem(self) -> RainDeployError | None:
-        """The error that the command line would show, if the result contains one; else None."""
+        """Return the error that the command line shows; None if the result has none."""
         return None

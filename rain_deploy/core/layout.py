@@ -36,7 +36,7 @@ def user_base(uid: int | str) -> str:
 
 
 def governor_port(index: int) -> int:
-    """Port of node-``index``'s governor (1 to 1000)."""
+    """Return the port of node-``index``'s governor (1 to 1000)."""
     return GOVERNOR_PORT_BASE + index
 
 

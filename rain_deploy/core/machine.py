@@ -67,7 +67,7 @@ class Host:
 
     @property
     def title(self) -> str:
-        """The name for messages: ours, and the user's where there is one."""
+        """Return the name for messages: ours, and the user's if there is one."""
         return f"{self.name} ({self.label})" if self.label else self.name
 
 
@@ -185,7 +185,7 @@ class Resource:
 
     @property
     def index(self) -> int:
-        """0 for what is not a machine."""
+        """Return the number of the machine; 0 if it is none."""
         return node_index(self.name)
 
     @property
@@ -194,7 +194,7 @@ class Resource:
 
     @property
     def label(self) -> str:
-        """``kind name``, as messages call it."""
+        """Return ``kind name``, the name for messages."""
         return f"{self.kind} {self.name}"
 
 

@@ -92,7 +92,7 @@ class CommandResult:
 
     @property
     def complaint(self) -> str:
-        """The end of what it wrote to stderr."""
+        """Return the end of what it wrote to stderr."""
         return self.stderr.decode(errors="replace").strip()[-2000:]
 
     def require(self, error: type[RainDeployError], what: str, node: str | None = None) -> bytes:

@@ -15,26 +15,26 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def money(amount: float, currency: str) -> str:
-    """``0.18 CHF``; small amounts keep two significant digits."""
+    """Return ``0.18 CHF``; small amounts keep two significant digits."""
     digits = 2 if amount == 0 or abs(amount) >= 0.1 else 4  # noqa: PLR2004  cents, else hundredths of them
     return f"{amount:.{digits}f} {currency}"
 
 
 def clock(at_s: float, now_s: float) -> str:
-    """``23:40`` in local time; with its date where that is not today."""
+    """Return ``23:40`` in local time, with its date if that is not today."""
     at = time.localtime(at_s)
     same_day = time.localtime(now_s)[:3] == at[:3]
     return time.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M", at)
 
 
 def hour(at_s: float, now_s: float) -> str:
-    """``23:40 (in 11 h 50 min)`` in local time; with its date where that is not today."""
+    """Return ``23:40 (in 11 h 50 min)`` in local time, with its date if that is not today."""
     shown = clock(at_s, now_s)
     return f"{shown} (in {span(at_s - now_s)})" if at_s > now_s else f"{shown} ({span(now_s - at_s)} ago)"
 
 
 def span(seconds: float) -> str:
-    """``2 d 3 h``, ``11 h 50 min``, ``4 min`` or ``12 s``."""
+    """Return ``2 d 3 h``, ``11 h 50 min``, ``4 min`` or ``12 s``."""
     left = round(seconds)
     if left >= DAY_S:
         return f"{left // DAY_S} d {left % DAY_S // HOUR_S} h"
@@ -98,7 +98,7 @@ def is_address(text: str) -> bool:
 
 
 def owner_tag(owner: str) -> str:
-    """``owner`` in the letters that labels and names may have: lower case, digits, dashes; a letter first.
+    """Return ``owner`` in the letters of labels and names: lower case, digits and dashes, a letter first.
 
     Two owners never share a tag: what the letters lose, the digest at its end keeps.
     """

@@ -104,7 +104,7 @@ class StageReport:
     data: tuple[tuple[str, str], ...] = ()
 
     def values(self, name: str) -> tuple[str, ...]:
-        """Every value that the stage's steps reported under ``name``, in order."""
+        """Return every value that the stage's steps reported under ``name``, in order."""
         return tuple(value for key, value in self.data if key == name)
 
 

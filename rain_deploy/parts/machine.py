@@ -88,7 +88,7 @@ class HostKey(Part):
     stage_name = "new host key"
 
     def lacks(self, node: Node) -> str | None:
-        """Due for a machine with our mark that has its first key, or where a switch was interrupted."""
+        """Return the need of a new key: the first is still in use, or a switch was interrupted."""
         facts = facts_of(node)
         first = facts.one_time_host_key or len(node.host.host_keys) > 1
         due = first and facts.marked and facts.root and facts.systemd

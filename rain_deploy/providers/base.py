@@ -15,7 +15,7 @@ class Cloud(Protocol):
 
     @property
     def account(self) -> str:
-        """The name of the API key, which is no secret; two keys may belong to one account."""
+        """Return the name of the API key, which is no secret; two keys may belong to one account."""
 
     def within(self, seconds: float) -> contextlib.AbstractContextManager[None]:
         """Give up all questions inside once the account has not answered for ``seconds``."""
@@ -54,7 +54,7 @@ class Provider(Protocol):
 
     @property
     def cloud(self) -> Cloud | None:
-        """None if machines cost nothing."""
+        """Return the cloud; None if machines cost nothing."""
 
     def preflight(self, spec: ClusterSpec) -> tuple[str, ...]:
         """Refuse what cannot work before anything is made, else return sentences for the user: what opens."""

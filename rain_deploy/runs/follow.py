@@ -287,7 +287,7 @@ def with_machine_gone(ctx: Context, cluster: Cluster, record: RunRecord, error: 
 
 
 def _ended_away(follower: _Follower, record: RunRecord, argv: tuple[str, ...]) -> wire.RunStatus | None:
-    """Hear a run to its end; return how it ended if its machine is off or gone, else None."""
+    """Follow a run to its end; return how it ended if its machine is off or gone, else None."""
     ctx, cluster = follower.ctx, follower.cluster
     outage = Outage(ctx, cluster, record)
     while not follower.ended:

@@ -21,7 +21,7 @@ class Pulled(Protocol):
     def left(self) -> LeftOuts: ...
     @property
     def on_node(self) -> str:
-        """The run's directory on the node."""
+        """Return the run's directory on the node."""
 
 
 def left_lines(pulled: Pulled) -> list[str]:

@@ -270,7 +270,7 @@ class Record:
 
     @property
     def cluster(self) -> Cluster:
-        """The cluster as it is recorded now.  Raises LookupError where it is not."""
+        """Return the cluster as recorded now.  Raises LookupError if it is not."""
         cluster = self._store.cluster(self._name)
         if cluster is None:
             raise LookupError(f"cluster {self._name} is not recorded")
@@ -278,7 +278,7 @@ class Record:
 
     @property
     def resources(self) -> tuple[Resource, ...]:
-        """Everything that was intended for the cluster, in order of making."""
+        """Return all that was to be made for the cluster, in the order of making."""
         return self._store.resources(self.cluster.id)
 
     def save(self, cluster: Cluster) -> None:

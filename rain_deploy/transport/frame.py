@@ -82,7 +82,7 @@ class Stream:
 
     @property
     def noise(self) -> bytes:
-        """The end of what came before the command, until it starts."""
+        """Return the end of what was printed before the command; empty once it has started."""
         return b"" if self.started else self._held
 
     def __call__(self, data: bytes) -> None:

@@ -39,7 +39,7 @@ class DownResult(Result):
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What was pulled and deleted, and how it was verified."""
+        """Return what was pulled and deleted, and how that was verified."""
         verified = f"verified: nothing {'else ' if self.forgotten else ''}is left"
         return (
             *(f"pulled: {run}" for run in self.pulled),
@@ -51,7 +51,7 @@ class DownResult(Result):
 
     @property
     def costs(self) -> str:
-        """``; it cost 1.20 CHF`` of machines that cost money, else nothing."""
+        """Return ``; it cost 1.20 CHF``; empty if the machines cost nothing."""
         return f"; it cost {money(self.cost, self.currency)}" if self.cost is not None else ""
 
     @property

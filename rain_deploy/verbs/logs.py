@@ -26,7 +26,6 @@ ${sudo:-} tail -n 5000 -- "$log"
 """
 """A light machine has its own directory in its environment; the log belongs to the machine below it."""
 
-
 _SERVICE_LOGS = r"""
 cd -- "$0" || exit
 find "$@" -type f -size +0 \( -name '*.log' -o -path '*/log/executors/*' \) -printf '%T@ %p\n' 2>/dev/null |
@@ -34,7 +33,6 @@ find "$@" -type f -size +0 \( -name '*.log' -o -path '*/log/executors/*' \) -pri
   while read -r _ path; do echo "==> ${path#nodes/*/} <=="; tail -n 500 -- "$path"; done
 """
 """Prints what each service, and each process in which tasks ran, has printed; the newest last."""
-
 
 _TASK_LOG = """
 for place in "$0" "$0"-*; do [ ! -e "$place/output.log" ] || cat -- "$place/output.log"; done

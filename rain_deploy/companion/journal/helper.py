@@ -47,7 +47,7 @@ class Helper:
 
     @property
     def usable(self) -> bool:
-        """False in a forked child, and after too many helpers have ended."""
+        """Return False in a forked child, and after too many helpers have ended."""
         return os.getpid() == self._owner and not self._ending and self._starts <= MOST_STARTS
 
     def start(self) -> None:

@@ -113,7 +113,7 @@ class Pickles:
         return node
 
     def _plain_call(self, function: str, call: _Node) -> None:
-        """Leave out of a call's arguments what means nothing."""
+        """Clear those arguments of a call that may differ while the meaning is the same."""
         module, _, name = function.rpartition(".")
         arguments = call.children
         if function == "types.CodeType":

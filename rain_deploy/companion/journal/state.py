@@ -104,20 +104,11 @@ class State:
 
     def forget(self, session: int) -> None:
         """Forget a session that is closed."""
-        parts: dict[Any, Any]
-        for parts in (
-            self.hits,
-            self.stored,
-            self.copies,
-            self.unsent,
-            self.watched,
-            self.failed,
-            self.known.keys,
-        ):
+        by_id: tuple[dict[Any, Any], ...]
+        by_id = (self.hits, self.stored, self.copies, self.unsent, self.watched, self.failed)
+        for parts in (*by_id, self.known.keys, self.known.parts):
             for name in [name for name in parts if name.session_id == session]:
                 del parts[name]
-        for name in [name for name in self.known.parts if name.session_id == session]:
-            del self.known.parts[name]
         self.soft = {name for name in self.soft if name.session_id != session}
 
 

@@ -103,7 +103,7 @@ class _Child:
         return self._process.poll() is None
 
     def end(self) -> None:
-        """Kill it."""
+        """Kill the child process."""
         self._channel.close()
         self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):

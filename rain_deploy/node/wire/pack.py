@@ -52,6 +52,6 @@ class LeftOuts:
 
     @property
     def hold(self) -> bool:
-        """True if some have content, which is lost when the node is deleted."""
+        """Return True if some have content: deleting the node would lose it."""
         empty = {LeftKind.SPECIAL, LeftKind.LINK}
         return self.more > 0 or any(one.kind not in empty for one in self.left)

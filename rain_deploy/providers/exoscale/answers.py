@@ -120,7 +120,7 @@ class Operation:
 
     @property
     def made(self) -> str:
-        """Id of what it makes.  Raises Unclear where the answer does not name it."""
+        """Return the id of what it makes.  Raises Unclear if the answer does not name it."""
         if not self.reference:
             raise Unclear("the create", "the answer does not name what it makes")
         return self.reference

@@ -67,7 +67,7 @@ class Api:
 
     @property
     def now_s(self) -> float:
-        """The time by the API's clock here, for ``since_s`` of ``rows``."""
+        """Return the time by the API's clock here, for ``since_s`` of ``rows``."""
         return self.patience.clock()
 
     @contextlib.contextmanager

@@ -158,7 +158,7 @@ class SecurityGroup:
         return earlier
 
     def _report(self, found: Difference, added: tuple[Rule, ...]) -> None:
-        """Say what was repaired: no offer has said to whom it opens and closes."""
+        """Report to whom SSH was opened and closed: nobody was asked before."""
         opened = ", ".join(rule.who for rule in added if rule.is_ssh(found.port))
         shut = ", ".join(rule.who for rule in found.surplus)
         changes = [f"opens to {opened}"] * bool(opened) + [f"is no longer open to {shut}"] * bool(shut)

@@ -72,7 +72,7 @@ class Silence:
         self._until_s = patience.clock() + SILENT_S
 
     def before(self, pause_s: float) -> None:
-        """Say it if this pause is too long to keep silent."""
+        """Say what is waited for if the wait becomes too long with this pause."""
         if self._sentence and self._patience.clock() + pause_s > self._until_s:
             self._patience.notice(self._sentence)
             self._sentence = ""
@@ -87,7 +87,7 @@ class Voice:
         self._quiet_until_s = 0.0
 
     def say(self, sentence: str, quiet_s: float) -> None:
-        """Say it, and keep silent for ``quiet_s``."""
+        """Say the sentence, unless something was said; then say nothing more for ``quiet_s``."""
         now_s = self._patience.clock()
         with self._lock:
             if now_s < self._quiet_until_s:
@@ -97,7 +97,7 @@ class Voice:
 
     @contextlib.contextmanager
     def unless_soon(self, sentence: str, quiet_s: float) -> Iterator[None]:
-        """Say it if what is done inside takes longer than SILENT_S."""
+        """Say the sentence if the work inside takes longer than SILENT_S."""
         timer = threading.Timer(SILENT_S, self.say, (sentence, quiet_s))
         timer.daemon = True
         timer.start()
@@ -121,7 +121,7 @@ class Watch:
 
     @property
     def left_s(self) -> float:
-        """Seconds that are left; negative when the deadline has passed."""
+        """Return the seconds that are left; negative after the deadline."""
         self._count(0.0)
         return self._left_s
 

@@ -41,7 +41,7 @@ class Rule:
 
     @property
     def description(self) -> str:
-        """Text that is unique in its group: Exoscale does not return the id of a rule that was added."""
+        """Return a text that is unique in its group: Exoscale does not return the ids of new rules."""
         what = "rain" if (self.first, self.last) in RAIN_PORTS else "ssh"
         return f"rain-deploy {what} {self.first}-{self.last} from {self.source}"
 

@@ -39,7 +39,7 @@ class LocalServer:
 
     @property
     def node(self) -> str:
-        """The value of RAIN_DEPLOY_LOCAL_NODE in all its processes."""
+        """Return the value of RAIN_DEPLOY_LOCAL_NODE in all its processes."""
         return f"{self.cluster_id}/{self.index}"
 
     @property
@@ -48,7 +48,7 @@ class LocalServer:
 
     @property
     def address(self) -> str:
-        """127.x.y.z: x and y are the cluster's, chosen at first; z counts the nodes (and then y does too)."""
+        """Return 127.x.y.z: x and y are chosen once for the cluster; z, and then y too, counts the nodes."""
         prefix = self.root / self.cluster_id / "prefix"
         if not prefix.exists():
             write_once(prefix, _free_prefix().encode(), 0o600)

@@ -35,7 +35,7 @@ class Reports:
         self.wanted[out] = None
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """End what was started; a subclass has something."""
 
 
 class ReportProcess(Reports):

@@ -46,7 +46,7 @@ class RehearseResult(Result):
 
     @property
     def problem(self) -> errors.RainDeployError | None:
-        """The script's own error, or that of a task."""
+        """Return the script's own error, or that of a task."""
         next_step = self.advice or "correct it, then rehearse it again"
         message = f"the rehearsal of {self.script} failed"
         if failed := [kind for kind in self.kinds if kind.error]:
