@@ -32,6 +32,10 @@ class RainDeployError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    def also(self, next_step: str) -> None:
+        """Add another next step to the one that there is."""
+        self.next_step = f"{self.next_step}; {next_step}" if self.next_step else next_step
+
     @property
     def sentence(self) -> str:
         """Return the message and the next step as one line."""

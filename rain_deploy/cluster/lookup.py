@@ -260,7 +260,7 @@ def add_way_out(ctx: Context, name: str, error: RainDeployError) -> None:
             forget = f"rain-deploy down{flag} --forget {error.node}"
             gone = f"if {error.node} is gone for good or was reinstalled"
             forget = f"{gone}, this deletes the cluster without it: {forget}"
-            error.next_step = f"{error.next_step}; {forget}" if error.next_step else forget
+            error.also(forget)
 
 
 def add_existing(ctx: Context, name: str, error: RainDeployError, *, free: bool = True) -> None:

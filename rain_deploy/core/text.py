@@ -10,6 +10,7 @@ DAY_S = 86400
 HOUR_S = 3600
 MINUTE_S = 60
 KILO = 1000
+_SHORT_S = 9.95  # below, tenths of a second say something
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -41,6 +42,18 @@ def span(seconds: float) -> str:
     if left >= HOUR_S:
         return f"{left // HOUR_S} h {left % HOUR_S // MINUTE_S} min"
     return f"{left // MINUTE_S} min" if left >= MINUTE_S else f"{left} s"
+
+
+def duration(seconds: float) -> str:
+    """Return ``4.2 s``, ``42 s``, ``3 min 05 s`` or ``2 h 07 min``; what takes ten days or more as a span."""
+    if seconds < _SHORT_S:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < MINUTE_S or whole >= 10 * DAY_S:
+        return span(whole)
+    if whole < HOUR_S:
+        return f"{whole // MINUTE_S} min {whole % MINUTE_S:02} s"
+    return f"{whole // HOUR_S} h {whole % HOUR_S // MINUTE_S:02} min"
 
 
 def size(value: float) -> str:

@@ -268,8 +268,7 @@ def follow(
                 return Followed(ended, follower.kept)
         except Unreachable as error:
             keep_heard(ctx, cluster, record, follower.kept, wire.RunStatus())
-            gone = f"if {cluster.server.name} is gone for good: {way_on(ctx, cluster, record)}"
-            error.next_step = f"{error.next_step}; {gone}"
+            error.also(f"if {cluster.server.name} is gone for good: {way_on(ctx, cluster, record)}")
             raise
     assert follower.status
     status = at_limit(ctx.store.cluster(cluster.name) or cluster, follower.status, time.time())

@@ -151,6 +151,7 @@ def test_a_terminal_gets_a_line_per_stage(capsys: pytest.CaptureFixture[str]) ->
         (59.7, "1 min 00 s"),
         (185, "3 min 05 s"),
         (7620, "2 h 07 min"),
+        (10 * 86_400, "10 d 0 h"),
         (None, ""),
     ],
 )

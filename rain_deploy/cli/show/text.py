@@ -19,13 +19,12 @@ from typing import IO, Any
 
 import click
 
-from rain_deploy.core.text import HOUR_S, MINUTE_S, hour
+from rain_deploy.core.text import duration, hour
 from rain_deploy.core.text import size as size_text
 from rain_deploy.errors import RainDeployError
 
 Text = Sequence[str | bytes]  # what a command shows: lines of text, and bytes as they are
 _COMMAND = re.compile(r"`[^`]*`|rain-deploy [^;,`()]*")
-SMALL_S = 9.95  # below, tenths of a second say something
 VERSION = 1  # of the JSON of ``--json``; its schema is docs/reference/json-schema.json
 
 
@@ -157,16 +156,7 @@ def wrapped(question: str) -> str:
 
 def seconds(value: float | None) -> str:
     """Return ``4.2 s``, ``42 s``, ``3 min 05 s`` or ``2 h 07 min``."""
-    if value is None:
-        return ""
-    if value < SMALL_S:
-        return f"{value:.1f} s"
-    value = round(value)
-    if value < MINUTE_S:
-        return f"{value} s"
-    if value < HOUR_S:
-        return f"{int(value // MINUTE_S)} min {int(value % MINUTE_S):02} s"
-    return f"{int(value // HOUR_S)} h {int(value % HOUR_S // MINUTE_S):02} min"
+    return "" if value is None else duration(value)
 
 
 def size(value: float | None) -> str:

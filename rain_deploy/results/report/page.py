@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jinja2
 
 from rain_deploy import __version__
-from rain_deploy.core.text import DAY_S, HOUR_S, MINUTE_S, span
+from rain_deploy.core.text import duration
 from rain_deploy.node.wire import Parameter, PointRow
 from rain_deploy.parts.shell import templates_directory
 from rain_deploy.results import points
@@ -23,7 +23,6 @@ _LONG = 160  # letters of a cell that are shown at once; the rest opens on a cli
 _MOST_LEFT = 100  # names that stay on the node
 _LANE_PX, _LEAST_LANE_PX, _LANES_PX = 16, 5, 320  # height of a task in the timeline, and of all
 _KINDS = {"finished": "finished", "failed": "failed", "lost": "lost"}  # colours of states
-_SHORT_S = 9.95  # below, tenths of a second say something
 
 
 class Cell(NamedTuple):
@@ -125,7 +124,7 @@ def _facts(sweep: Sweep) -> Iterable[tuple[str, str]]:
     if is_number(started):
         yield "Started", moment(float(started))
         if is_number(ended):
-            yield "Took", seconds(float(ended) - float(started))
+            yield "Took", duration(float(ended) - float(started))
     nodes = [str(node) for node in made.get("nodes") or []]
     missing = [str(node) for node in made.get("missing_nodes") or []]
     without = f" (without {', '.join(missing)})" if missing else ""
@@ -148,18 +147,6 @@ def moment(at_s: float) -> str:
         return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(at_s))
     except (ValueError, OverflowError, OSError):
         return ""
-
-
-def seconds(value: float) -> str:
-    """Return ``4.2 s``, ``42 s``, ``3 min 05 s`` or ``2 h 07 min``."""
-    if value < _SHORT_S or not value < 10 * DAY_S:
-        return f"{value:.1f} s" if value < _SHORT_S else span(value)
-    whole = round(value)
-    if whole < MINUTE_S:
-        return f"{whole} s"
-    if whole < HOUR_S:
-        return f"{whole // MINUTE_S} min {whole % MINUTE_S:02} s"
-    return f"{whole // HOUR_S} h {whole % HOUR_S // MINUTE_S:02} min"
 
 
 def _extreme(rows: Sequence[PointRow], numbers: Sequence[float | None], name: str) -> Extreme | None:
