@@ -195,13 +195,10 @@ class Rehearsal:
             self._end(f"waits for {self._maker(missing[0])}")
 
     def _wait_all(self, plain: Callable[..., Any], client: Any, session: Any) -> None:
-        mine = session._submitted_tasks
-        if not any(task.id in self._planned for task in mine):
-            if not self._earlier:
-                plain(client, session)
-            return
-        missing = sum(task.id in self._planned for task in mine)
-        self._end("waits for all tasks", f"of which {missing} were not run")
+        if missing := sum(task.id in self._planned for task in session._submitted_tasks):
+            self._end("waits for all tasks", f"of which {missing} were not run")
+        if not self._earlier:
+            plain(client, session)
 
     def _wait_some(self, plain: Callable[..., Any], client: Any, tasks: Any, objects: Any) -> Any:
         del plain, client

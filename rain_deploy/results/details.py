@@ -8,7 +8,7 @@ from dataclasses import replace
 from rain_deploy.core.run import RunRecord
 from rain_deploy.errors import InputError
 from rain_deploy.node.wire import PointDetail, PointRow, WireError, read
-from rain_deploy.results.points import ENDED, fold, numbered, parse_rows
+from rain_deploy.results.points import fold, numbered, parse_rows
 
 _MOST_NAMED = 3
 
@@ -62,7 +62,7 @@ def history(lines: Iterable[bytes], task: PointRow) -> tuple[PointRow, ...]:
             taken_back = row.state == "submitted" and row.attempt in attempts
             attempts[row.attempt] = attempts[row.attempt] if taken_back else row
     return tuple(
-        row if row.state in ENDED or number == task.attempt else replace(row, state="lost")
+        row if row.ended or number == task.attempt else replace(row, state="lost")
         for number, row in sorted(attempts.items())
     )
 

@@ -10,13 +10,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from rain_deploy.node.wire import Parameter, PointRow, WireError, from_json, parse, read, to_json
+from rain_deploy.node.wire import ENDED, Parameter, PointRow, WireError, from_json, parse, read, to_json
 
 _LONGEST_LINE_BYTES = 1 << 20
 _BEFORE = ("task", "name")
 _AFTER = ("value", "state", "cached", "node", "started", "duration_s", "reason")
-ENDED = ("finished", "failed", "cancelled", "not run")
-"""States of tasks that have ended, in the order in which they are shown."""
 WORDS = {"submitted": "waiting"}  # a state in a file, and the word for it on the screen
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet runs a text that starts with one of these as a formula."""

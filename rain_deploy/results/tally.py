@@ -12,7 +12,6 @@ from rain_deploy.node.wire import Parameter, PointRow
 from rain_deploy.results.forecast import Durations, Forecast, Sweep, forecast, others, used_cpus
 
 Key = tuple[int, int]  # session and task
-ENDED = frozenset({"finished", "failed", "cancelled", "not run"})
 FORECAST_EVERY_S = 1.0
 _NEWEST = 500  # ended points whose order is kept: more than a screen shows
 _LONGEST_TEXT = 200  # of what is kept of a name or a text
@@ -78,7 +77,7 @@ class Tally:
         row = self.points[key] = _short(row)
         self.number.setdefault(key, len(self.number) + 1)
         self._count(key, row, 1)
-        if row.state in ENDED and (old is None or old.state not in ENDED or old.attempt < row.attempt):
+        if row.ended and (old is None or not old.ended or old.attempt < row.attempt):
             self._newest.append(key)
 
     @property
@@ -114,7 +113,7 @@ class Tally:
         for key in reversed(self._newest):
             if len(found) >= most:
                 break
-            if key in self.points and self.points[key].state in ENDED:
+            if key in self.points and self.points[key].ended:
                 found[key] = None
         return [self.points[key] for key in reversed(found)]
 
@@ -194,7 +193,7 @@ class Tally:
         self._states[row.state] += times
         if row.state == "running":
             self._count_running(key, row, times)
-        if row.state not in ENDED:
+        if not row.ended:
             return
         if row.node:
             self.by_node[row.node] += times

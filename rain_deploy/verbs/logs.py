@@ -12,7 +12,7 @@ from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError
 from rain_deploy.node.wire import MOST_HOMES, PointDetail, PointRow
 from rain_deploy.results.details import detail_of, find_task, name_of
-from rain_deploy.results.points import ENDED, fold, parse_rows
+from rain_deploy.results.points import fold, parse_rows
 from rain_deploy.runs.follow import follow as follow_run
 from rain_deploy.runs.states import find_run, holder, run_details, run_file
 
@@ -77,7 +77,7 @@ def task_log(ctx: Context, name: str, task: str, run: str | None = None) -> Logs
     cluster = holder(ctx, record)
     rows = fold(parse_rows(run_file(ctx, cluster, record, "points.jsonl").splitlines()), all_=True)
     _, row = find_task(rows, task, record)
-    if row.state not in ENDED:
+    if not row.ended:
         message = f"{name_of(row)} is {row.state}; what it prints comes when it ends"
         raise InputError(message, next_step=f"rain-deploy logs --node N -c {name} shows it now")
     place = f"tasks/{row.session}-{row.task}"

@@ -54,11 +54,9 @@ class _Lines:
 
     def show(self, row: PointRow) -> None:
         """Print the row, unless its task goes on or its line was printed; another attempt changes nothing."""
-        from rain_deploy.results.points import ENDED
-
         told = (row.state, repr(row.value), repr(row.values), row.message)  # nan is not equal to itself
         task = row.session, row.task
-        if row.state in ENDED and self._printed.get(task) != told:
+        if row.ended and self._printed.get(task) != told:
             self._printed[task] = told
             text.echo(line(row))
 

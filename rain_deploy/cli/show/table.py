@@ -10,7 +10,8 @@ from rich.text import Text
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.columns import Column, column, cut, fitted
 from rain_deploy.cli.show.points import STYLES, cell
-from rain_deploy.results.points import ENDED, WORDS, state_of
+from rain_deploy.node.wire import ENDED
+from rain_deploy.results.points import WORDS, state_of
 
 if TYPE_CHECKING:
     from rain_deploy.node.wire import PointRow

@@ -14,8 +14,6 @@ from .times import Times, epoch_s
 Key = tuple[int, int]  # session and task, as Rain numbers them
 _SURE = frozenset({"finished", "failed"})
 """States that no event changes any more: a line of ends.jsonl may come long before Rain's event."""
-ENDED = _SURE | {"cancelled", "not run"}
-"""States that a task keeps.  What had started when its session ended was cancelled, the rest was not run."""
 
 
 class Points:
@@ -91,7 +89,7 @@ class Points:
         self._noted = True
         if not note.key and (info := self._unkept.pop(key, None)):
             self._finish(key, info)
-        if self._row(key).state not in ENDED:
+        if not self._row(key).ended:
             self._awaited.add(key)
 
     def note_value(self, note: ValueNote) -> None:
@@ -148,7 +146,7 @@ class Points:
     def unended(self, tasks: Iterable[Key]) -> dict[Key, PointRow]:
         """Return the rows of those of these tasks that have a key and have not ended in this attempt."""
         rows = {task: self._row(task) for task in tasks}
-        return {task: row for task, row in rows.items() if row.key and row.state not in ENDED}
+        return {task: row for task, row in rows.items() if row.key and not row.ended}
 
     def kept(self) -> tuple[int, int]:
         """Return how many points need not be computed by another attempt, and how many there are."""
@@ -175,7 +173,7 @@ class Points:
         rows = self._rows.setdefault(row.session, {})
         self._before.setdefault((row.session, row.task), rows.get(row.task))
         rows[row.task] = row
-        if row.state in ENDED:
+        if row.ended:
             self._awaited.discard((row.session, row.task))
 
     def _name(self, task: Sequence[int], name: str) -> None:
@@ -216,12 +214,12 @@ class Points:
 
     def _unended(self) -> list[PointRow]:
         """Return the rows of all attempts that have not ended."""
-        return [row for rows in self._rows.values() for row in rows.values() if row.state not in ENDED]
+        return [row for rows in self._rows.values() for row in rows.values() if not row.ended]
 
     def _drop(self, session: int, why: str) -> None:
         """End what has not ended of a session; nobody will hear of it any more."""
         for row in self._of_attempt(session):
-            if row.state not in ENDED and (row.session, row.task) not in self._unkept:
+            if not row.ended and (row.session, row.task) not in self._unkept:
                 self._drop_row(row, why)
 
     def _drop_row(self, row: PointRow, why: str) -> None:

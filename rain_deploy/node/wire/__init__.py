@@ -20,10 +20,11 @@ from .journal import (
     journal_limit,
 )
 from .pack import LeftKind, LeftOut, LeftOuts, Limits, map_of_parts
-from .points import Parameter, PointDetail, PointRow, Values
+from .points import ENDED, Parameter, PointDetail, PointRow, Values
 from .rehearsal import Rehearsal, RehearsedKind
 
 __all__ = [
+    "ENDED",
     "JOURNAL_BYTES",
     "LITTLE_BYTES",
     "SEGMENT_NAME",

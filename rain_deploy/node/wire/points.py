@@ -4,6 +4,11 @@ from dataclasses import dataclass, field
 
 Parameter = int | float | bool | str  # the value of a task's parameter
 Values = dict[str, Parameter | None]
+ENDED = ("finished", "failed", "cancelled", "not run")
+"""States that a task keeps, in the order in which they are shown.
+
+What had started when its session ended was cancelled, the rest was not run.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,11 @@ class PointRow:
     run: str = ""
     attempt: int = 1
     epoch: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """True if the task has ended, or will never start."""
+        return self.state in ENDED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

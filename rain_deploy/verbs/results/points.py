@@ -6,7 +6,7 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.core.events import Event, PointSeen, Result
 from rain_deploy.errors import InputError
 from rain_deploy.node.wire import PointRow, WireError
-from rain_deploy.results.points import ENDED, Table, read_json
+from rain_deploy.results.points import Table, read_json
 from rain_deploy.results.tally import Outlook
 from rain_deploy.runs.follow import follow as follow_run
 from rain_deploy.runs.outlook import outlook_of
@@ -45,5 +45,5 @@ def points(ctx: Context, name: str, run: str | None = None, *, follow: bool = Fa
     table = Table()
     run_file(ctx, cluster, record, "points.jsonl", table.feed)
     rows = table.rows(all_=True)
-    ahead = None if all(row.state in ENDED for row in rows) else outlook_of(cluster, rows)
+    ahead = None if all(row.ended for row in rows) else outlook_of(cluster, rows)
     return PointsResult(cluster=name, run=record.id, rows=rows, outlook=ahead, currency=cluster.currency)
