@@ -163,9 +163,10 @@ def test_a_stage_whose_reader_is_gone_leaves_nothing(base: Path, ship: Ship) -> 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_stage_that_is_asked_to_end_leaves_nothing(base: Path, ship: Ship, number: int) -> None:
     def ended() -> bool:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(ship.process.pid, number)  # a shell that is just being forked may miss one
-        return ship.process.poll() is not None
+        os.killpg(ship.process.pid, number)  # a shell that is just being forked may miss one,
+        with contextlib.suppress(subprocess.TimeoutExpired):  # but it must have time to clear up
+            ship.process.wait(5)
+        return ship.process.returncode is not None
 
     wait_for(ended)
     assert list((base / "tmp").iterdir()) == []

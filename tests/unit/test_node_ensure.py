@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -11,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.node.files import node_config, write_json
-from rain_deploy.node.service.process import Service, ensure, identify
+from rain_deploy.node.service.process import Service, ensure, identify, runs_alone
 from rain_deploy.node.wire import NodeConfig
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture
@@ -56,6 +59,23 @@ def test_a_service_that_another_one_started_meanwhile_is_started(node_dir: Path)
     starting.start()
     assert ensure(node_dir, supervisor=None) == 0
     starting.join()
+
+
+@pytest.mark.parametrize("becomes", [True, False], ids=["a child at its start", "older code"])
+def test_a_child_of_a_service_is_not_taken_for_a_service_of_older_code(*, becomes: bool) -> None:
+    argv = [sys.executable, "-c", "input()"]
+    with (
+        subprocess.Popen(argv, stdin=subprocess.PIPE) as service,
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child,
+    ):
+        wait_for(lambda: Path(f"/proc/{service.pid}/cmdline").read_text().split("\0")[:-1] == argv)
+        both = [found for pid in (service.pid, child.pid) if (found := identify(pid))]
+        looks = iter((both, both[:1] if becomes else both))
+        assert runs_alone(lambda: next(looks), argv) is becomes
+        assert runs_alone(lambda: both[:1], argv)
+        assert not runs_alone(list, argv)
+        service.kill()
+        child.kill()
 
 
 def test_a_recorded_identity_is_believed_only_while_it_lives(node_dir: Path) -> None:

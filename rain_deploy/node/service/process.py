@@ -242,12 +242,22 @@ def ensure(node_dir: Path, *, supervisor: Path | None) -> int:
     config = node_config(node_dir)
     for role in ("keeper", "supervisor") if supervisor else ("keeper",):
         service, running = Service(config, role), partial(scan, config.service, role)
-        if (found := running()) and all(_argv(process) == service.argv for process in found):
+        if runs_alone(running, service.argv):
             continue
         end(running, grace_s=5, deadline_s=10)
         service.start()
         print(SHOWN[role])
     return 0
+
+
+def runs_alone(find: Callable[[], Iterable[Process]], argv: list[str]) -> bool:
+    """Return True if ``find`` finds processes, all with this argument vector.
+
+    It looks again before it says no: a child looks like its parent until it has become another program.
+    """
+    found = tuple(find())
+    others = {process for process in found if _argv(process) != argv}
+    return bool(found) and (not others or others.isdisjoint(find()))
 
 
 def _argv(process: Process) -> list[str]:
