@@ -56,7 +56,9 @@ class LightMachines:
     ) -> None:
         self.on_power_off = ignore_power_off
         self._directory = directory.absolute()
-        self.network = network or f"127.{random.SystemRandom().randrange(20 + WORKER, 250, 8)}"
+        self.network = (
+            network or f"127.{random.SystemRandom().randrange(110 + WORKER, 200, 8)}"
+        )  # no other file uses these
         self._size = size
         self._port = port
         self._lock = threading.Lock()

@@ -61,8 +61,12 @@ def cut_power(find: Callable[[], Iterable[int]]) -> None:
     while fresh := set(find()) - held:
         _signal(fresh, signal.SIGSTOP)
         held |= fresh
-    _signal(held, signal.SIGKILL)
-    wait_for(lambda: not set(find()), describe=lambda: f"{sorted(find())} are gone")
+
+    def gone() -> bool:  # one that was just becoming another program could not be found before
+        _signal(left := set(find()), signal.SIGKILL)
+        return not left
+
+    wait_for(gone, describe=lambda: f"{sorted(find())} are gone")
 
 
 def wait_until_asleep(pid: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -92,6 +93,16 @@ def test_processes_are_found_by_exactly_their_marks(tmp_path: Path, service: str
     assert scan(service, "governor", Path("/p/2")) == [second]
     assert scan(service, "governor", Path("/p/1")) == []
     assert end(lambda: scan(f"{service}0"), grace_s=0, deadline_s=10) == ()
+
+
+def test_what_was_started_is_found_at_once(tmp_path: Path, service: str) -> None:
+    """The kernel shows no environment of a process that is just becoming another program."""
+    for _ in range(40):
+        started = start(service, tmp_path, "import time; time.sleep(60)")
+        assert Path(f"/proc/{started.pid}/environ").read_bytes()
+        os.kill(started.pid, signal.SIGKILL)
+    assert end(lambda: scan(service), grace_s=0, deadline_s=10) == ()
+    reap()
 
 
 def test_what_was_started_is_told_from_its_children(tmp_path: Path, service: str) -> None:

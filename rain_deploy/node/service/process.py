@@ -23,6 +23,7 @@ PLACE = "RAIN_DEPLOY_PLACE"  # the directory that tells one life of a role from 
 SHOWN = {"keeper": "governor", "supervisor": "runner"}  # what users know these services as
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _START_DEADLINE_S = 10.0
+_SHOWN_DEADLINE_S = 2.0
 _RECORD_DEADLINE_S = 2.0
 """Deadline of a service from its lock to its recorded identity: the disk may be busy."""
 _LOOK_EVERY_S = 1.0
@@ -82,7 +83,10 @@ def reap() -> None:
 
 
 def spawn(argv: Sequence[str], *, env: dict[str, str], log: Path, errors: Path | None = None) -> Process:
-    """Start a program in a session of its own; its stderr goes to ``errors`` if given.  Raises OSError."""
+    """Start a program in a session of its own; its stderr goes to ``errors`` if given.  Raises OSError.
+
+    From then on ``scan`` finds it: the kernel shows no environment of it for some milliseconds.
+    """
     out, err = open_log(log), open_log(errors or log)
     try:
         child = subprocess.Popen(
@@ -92,7 +96,9 @@ def spawn(argv: Sequence[str], *, env: dict[str, str], log: Path, errors: Path |
         os.close(out)
         os.close(err)
     child.returncode = 0  # not Popen's to wait for: ``reap`` does, or another parent
-    return identify(child.pid) or Process(child.pid, 0)
+    process = identify(child.pid) or Process(child.pid, 0)
+    wait_until(lambda: bool(_variables(process.pid)) or not process.alive(), _SHOWN_DEADLINE_S)
+    return process
 
 
 def scan(service: str, role: str | None = None, place: Path | None = None) -> list[Process]:
@@ -102,14 +108,19 @@ def scan(service: str, role: str | None = None, place: Path | None = None) -> li
     start = f"{PLACE}=".encode()
     found = []
     for pid in _pids():
-        try:
-            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
+        variables = _variables(pid).split(b"\0")
         if pid != os.getpid() and wanted.issubset(variables) and (process := identify(pid)):
             places = [os.fsdecode(one.removeprefix(start)) for one in variables if one.startswith(start)]
             found.append(replace(process, place="".join(places[:1])))
     return found
+
+
+def _variables(pid: int) -> bytes:
+    """Return the environment of a process; nothing if it has ended or belongs to another user."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
 
 
 def leader(service: str, role: str, place: Path | None = None) -> Process | None:

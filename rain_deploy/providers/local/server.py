@@ -137,7 +137,10 @@ def user_name() -> str:
 def _free_prefix() -> str:
     chosen = random.SystemRandom()
     for _ in range(100):
-        second, third = chosen.randrange(1, 255), chosen.randrange(0, 252, 4)
+        second, third = (
+            chosen.randrange(1, 100),
+            chosen.randrange(0, 252, 4),
+        )  # the others are free for others
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((f"127.{second}.{third}.1", PORT))
             return f"{second}.{third}"
