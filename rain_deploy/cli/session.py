@@ -24,6 +24,7 @@ from rain_deploy.cli.interrupts import Interrupts, interrupted
 from rain_deploy.cli.log import debug_log
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.text import OutputLost, Text, echo, is_terminal, short
+from rain_deploy.core.text import cluster_flag
 from rain_deploy.errors import RainDeployError, UsageError
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class Session:
         if isinstance(error, click.ClickException):
             return from_click(error, self.verb)
         if isinstance(error, KeyboardInterrupt | click.Abort):
-            run, flag = self.sink.run, text.cluster_flag(self.cluster)
+            run, flag = self.sink.run, cluster_flag(self.cluster)
             if self.verb in FOLLOWS and run:
                 follow, end = (f"rain-deploy {verb} {short(run)}{flag}" for verb in ("attach", "cancel"))
                 if not self.sink.queued:  # what the node was sent last may have arrived or not

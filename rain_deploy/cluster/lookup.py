@@ -10,7 +10,7 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.seen import RUNNING, Account, has_moved
 from rain_deploy.core.cluster import Cluster, Node, Role
 from rain_deploy.core.machine import ASLEEP, Host, Reach, by_number
-from rain_deploy.core.text import hour, money
+from rain_deploy.core.text import cluster_flag, hour, money
 from rain_deploy.errors import (
     EngineError,
     HostKeyError,
@@ -256,8 +256,7 @@ def add_way_out(ctx: Context, name: str, error: RainDeployError) -> None:
         if cluster is None or cluster.bill or error.node not in {node.name for node in cluster.every_node}:
             return
         if isinstance(error, causes) or isinstance(error.__cause__, causes):
-            flag = "" if name == "default" else f" -c {name}"
-            forget = f"rain-deploy down{flag} --forget {error.node}"
+            forget = f"rain-deploy down{cluster_flag(name)} --forget {error.node}"
             gone = f"if {error.node} is gone for good or was reinstalled"
             forget = f"{gone}, this deletes the cluster without it: {forget}"
             error.also(forget)
@@ -290,8 +289,7 @@ def add_existing(ctx: Context, name: str, error: RainDeployError, *, free: bool 
         running = [each.name for each in things if isinstance(each, Node) or each.is_machine]
         others = ", ".join(each.name for each in things if each.name not in running)
         names = ", ".join(running) or "no machine"
-        flag = "" if name == "default" else f" -c {name}"
         rest = f"cluster {name}: {names}{costs}{f'; it also has {others}' if others else ''}"
         if "rain-deploy down" not in (error.next_step or ""):
-            rest += f"; remove it with: rain-deploy down{flag}"
+            rest += f"; remove it with: rain-deploy down{cluster_flag(name)}"
         error.still_running = f"{reported}; {rest}" if reported else rest

@@ -77,6 +77,11 @@ def some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
+def cluster_flag(cluster: str) -> str:
+    """Return what a command needs to act on ``cluster``: nothing for the default one."""
+    return "" if cluster == "default" else f" -c {cluster}"
+
+
 def parse_network(text: str) -> Network:
     """Return the network of a CIDR; an address alone is a network of one."""
     try:

@@ -13,12 +13,6 @@ from rain_deploy.results.points import fold, numbered, parse_rows
 _MOST_NAMED = 3
 
 
-def name_of(row: PointRow) -> str:
-    """Return what people call a task: its name, its parameters, or its number in Rain."""
-    pairs = " ".join(f"{name}={value}" for name, value in row.parameters.items())
-    return row.name or pairs or f"task {row.task}"
-
-
 def find_task(rows: Iterable[PointRow], wanted: str, run: RunRecord) -> tuple[int, PointRow]:
     """Return the newest row of a task of ``run`` and its number among the points, or 0.
 
@@ -40,9 +34,7 @@ def find_task(rows: Iterable[PointRow], wanted: str, run: RunRecord) -> tuple[in
     if not found:
         points = sum(row.point for _, row in tasks)
         raise InputError(f"there is no point {wanted}; the run has {points}", next_step=next_step)
-    some = [
-        f"{number or f'{row.session}-{row.task}'} ({name_of(row)})" for number, row in found[:_MOST_NAMED]
-    ]
+    some = [f"{number or f'{row.session}-{row.task}'} ({row.title})" for number, row in found[:_MOST_NAMED]]
     message = f"{wanted} fits {len(found)} points: {', '.join(some)}; name one by its number"
     raise InputError(message, next_step=next_step)
 

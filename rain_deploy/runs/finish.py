@@ -17,7 +17,7 @@ from rain_deploy.cluster.power import awake
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
-from rain_deploy.core.text import count, money
+from rain_deploy.core.text import cluster_flag, count, money
 from rain_deploy.node.wire import LeftOuts, ListedRun, Outcome, RunStatus, WireError
 from rain_deploy.parts.machine import THEN_OFF_S
 from rain_deploy.parts.services import node_command
@@ -100,8 +100,8 @@ class RunResult(Result):
             case outcome:  # also one of another version
                 message = f"{run}: {self.message or outcome}"
                 start = f"to start the machine: rain-deploy pull {where}; or to delete it: rain-deploy down"
-                flag = "" if self.cluster == "default" else f" -c {self.cluster}"
-                next_step = self.again or f"rain-deploy logs {where}" if self.pulled else f"{start}{flag}"
+                start += cluster_flag(self.cluster)
+                next_step = self.again or f"rain-deploy logs {where}" if self.pulled else start
                 return errors.EndedEarly(message, next_step=next_step)
 
     @property

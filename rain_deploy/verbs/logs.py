@@ -11,7 +11,7 @@ from rain_deploy.core.events import Result
 from rain_deploy.core.step import Command
 from rain_deploy.errors import InputError
 from rain_deploy.node.wire import MOST_HOMES, PointDetail, PointRow
-from rain_deploy.results.details import detail_of, find_task, name_of
+from rain_deploy.results.details import detail_of, find_task
 from rain_deploy.results.points import fold, parse_rows
 from rain_deploy.runs.follow import follow as follow_run
 from rain_deploy.runs.states import find_run, holder, run_details, run_file
@@ -78,7 +78,7 @@ def task_log(ctx: Context, name: str, task: str, run: str | None = None) -> Logs
     rows = fold(parse_rows(run_file(ctx, cluster, record, "points.jsonl").splitlines()), all_=True)
     _, row = find_task(rows, task, record)
     if not row.ended:
-        message = f"{name_of(row)} is {row.state}; what it prints comes when it ends"
+        message = f"{row.title} is {row.state}; what it prints comes when it ends"
         raise InputError(message, next_step=f"rain-deploy logs --node N -c {name} shows it now")
     place = f"tasks/{row.session}-{row.task}"
     if cluster:
@@ -90,12 +90,12 @@ def task_log(ctx: Context, name: str, task: str, run: str | None = None) -> Logs
     why = ""
     if not out:
         detail = detail_of(run_details(ctx, cluster, record), row)
-        why = f"{name_of(row)}: {_why_silent(row, rows.index(row), detail)}\n"
+        why = f"{row.title}: {_why_silent(row, rows.index(row), detail)}\n"
     return LogsResult(
         cluster=name,
         source="task",
         run=record.id,
-        task=name_of(row),
+        task=row.title,
         node=row.node or "",
         stdout=out,
         stderr=why.encode(),

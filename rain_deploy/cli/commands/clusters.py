@@ -14,7 +14,7 @@ from rain_deploy.cli.commands.account import account_spec
 from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.points import outlook_lines
-from rain_deploy.core.text import count, money, some
+from rain_deploy.core.text import cluster_flag, count, money, some
 from rain_deploy.options.kinds import LIFETIME
 from rain_deploy.options.table import CLOUD, OPTIONS, Group
 
@@ -47,7 +47,7 @@ def up_text(result: UpResult) -> text.Text:
         *((head, *changes) if changes else ("nothing had to be changed on the nodes",)),
         _nodes_table(result.nodes),
         *costs,
-        f"next: rain-deploy run{text.cluster_flag(result.cluster)} SCRIPT",
+        f"next: rain-deploy run{cluster_flag(result.cluster)} SCRIPT",
     ]
 
 

@@ -14,7 +14,7 @@ from rain_deploy.cli.commands.clusters import announced, down_text, planned
 from rain_deploy.cli.session import Session, Shown
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.points import LONG_S, needs
-from rain_deploy.core.text import count, hour
+from rain_deploy.core.text import cluster_flag, count, hour
 from rain_deploy.options.table import Group
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ def run_text(result: RunResult) -> text.Text:
         by = hour(result.off_s, time.time())
         ends = [f"cluster {result.cluster}: all machines are off by {by}, because of --then-off"]
     if result.detached:
-        again = f"rain-deploy attach {text.short(result.run)}{text.cluster_flag(result.cluster)}"
+        again = f"rain-deploy attach {text.short(result.run)}{cluster_flag(result.cluster)}"
         return [f"run {result.run} is {result.state}", *ends, f"next: {again}"]
     if not result.pulled:
         head, pull = f"run {result.run}: {result.outcome}", f"rain-deploy pull {text.short(result.run)}"
-        pull += text.cluster_flag(result.cluster)
+        pull += cluster_flag(result.cluster)
         results = f'results: not pulled yet; "{pull}" puts them into {text.near(result.results_dir)}'
         if result.outcome == "lost":
             results = "results: not pulled"

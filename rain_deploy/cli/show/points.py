@@ -30,14 +30,12 @@ def cell(value: Parameter | None) -> str:
 
 def line(row: PointRow) -> str:
     """Return ``lr=0.1 units=32: 0.93 (finished on node-2)`` of a point that has ended."""
-    name = row.name or " ".join(f"{key}={value}" for key, value in row.parameters.items())
-    name = name or f"task {row.task}"
     pairs = " ".join(f"{key}={cell(got)}" for key, got in row.values.items())
     returned = pairs if row.value is None else cell(row.value)
     value = f": {returned}" if returned else ""
     node = f" on {row.node}" if row.node and not row.cached else ""
     why = f": {row.message}" if row.message else ""
-    return " ".join(text.clean(f"{name}{value} ({state_of(row)}{node}){why}").split())
+    return " ".join(text.clean(f"{row.title}{value} ({state_of(row)}{node}){why}").split())
 
 
 def needs(forecasts: Iterable[Forecast], currency: str) -> str:

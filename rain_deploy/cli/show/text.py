@@ -192,11 +192,6 @@ def near(path: Path) -> str:
     return clean(str(path))
 
 
-def cluster_flag(cluster: str) -> str:
-    """Return what a command needs to act on ``cluster``: nothing for the default one."""
-    return "" if cluster == "default" else f" -c {cluster}"
-
-
 def to_json(value: object) -> Any:
     """Return a record as JSON values: bytes as text, paths as strings, errors as objects."""
     if isinstance(value, RainDeployError):

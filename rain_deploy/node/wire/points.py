@@ -36,6 +36,12 @@ class PointRow:
     epoch: int = 0
 
     @property
+    def title(self) -> str:
+        """Return what people call the task: its name, its parameters, or its number in Rain."""
+        pairs = " ".join(f"{name}={value}" for name, value in self.parameters.items())
+        return self.name or pairs or f"task {self.task}"
+
+    @property
     def ended(self) -> bool:
         """True if the task has ended, or will never start."""
         return self.state in ENDED

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.events import Result
 from rain_deploy.node.wire import PointRow, Values
-from rain_deploy.results.details import detail_of, find_task, history, name_of
+from rain_deploy.results.details import detail_of, find_task, history
 from rain_deploy.results.points import parse_rows
 from rain_deploy.runs.states import find_run, holder, run_details, run_file
 
@@ -38,7 +38,7 @@ def explain(ctx: Context, name: str, point: str, run: str | None = None) -> Expl
         cluster=name,
         run=record.id,
         number=number,
-        name=name_of(row),
+        name=row.title,
         row=row,
         why=tuple(_why(row, missed=detail.missed, unkept=detail.unkept)),
         arguments=detail.arguments,
