@@ -203,15 +203,27 @@ def run_line(record: RunRecord, status: RunStatus | None = None, over: str = "")
 
 
 def holder(ctx: Context, record: RunRecord) -> Cluster | None:
-    """Return the cluster whose server node has the run, awake; None when only the results here are left.
+    """Return the cluster whose server node has the run, awake; None where the results here are read.
 
-    A rented machine is not started to show results that were pulled.
+    That is so if nothing else is left.  If all results were pulled, no rented machine is started to show
+    them, and no machine of the user has to answer.
     """
     cluster = ctx.store.cluster(record.cluster)
     if cluster is None or cluster.id != record.cluster_id:
         return None
-    here = cluster.bill is not None and record.pulled and record.out.is_dir()
-    return None if here else awake(ctx, cluster, (cluster.server,))
+    if record.pulled and record.out.is_dir():
+        return cluster if cluster.bill is None and _answers(ctx, cluster, record) else None
+    return awake(ctx, cluster, (cluster.server,))
+
+
+def _answers(ctx: Context, cluster: Cluster, record: RunRecord) -> bool:
+    try:
+        ctx.transport.connect(cluster.server.host)
+    except Unreachable as error:
+        silent = f"{cluster.server.name} does not answer: {error.message}"
+        ctx.emit(Notice(f"as pulled to {record.out}, because {silent}"))
+        return False
+    return True
 
 
 def run_file(

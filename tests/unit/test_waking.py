@@ -163,15 +163,37 @@ def test_where_nothing_is_priced_nothing_is_ever_started(world: World) -> None:
     assert world.cloud.calls == []
 
 
-def test_no_machine_is_started_to_tell_what_is_home(world: World, tmp_path: Path) -> None:
-    cluster = world.cluster()
-    out = tmp_path / "results"
+def pulled(world: World, cluster: Cluster, out: Path) -> RunRecord:
+    """A run whose results are all here."""
     out.mkdir()
     (out / "stdout.log").write_text("done\n")
     (out / "stderr.log").write_text("")
     (out / "points.json").write_text("[]")
     run = RunRecord("r1", cluster.id, "one", 1, 7231, "s.py", (), "00", 2.5, out, pulled=True)
     world.store.save_run(run)
+    return run
+
+
+def test_a_machine_of_the_user_that_is_gone_is_not_needed_to_tell_what_is_home(
+    world: World, tmp_path: Path
+) -> None:
+    cluster = world.cluster(bill=None)
+    run = pulled(world, cluster, tmp_path / "results")
+    world.nodes.said["sh"] = {}
+    script_log(world.ctx, "one")
+    assert world.nodes.asked, "while it answers it is asked: it has all of the run"
+    world.cloud.power_off("node-1")
+    assert script_log(world.ctx, "one").stdout == b"done\n"
+    assert points(world.ctx, "one").rows == ()
+    assert f"as pulled to {run.out}, because node-1 does not answer" in world.told
+    world.store.save_run(replace(run, pulled=False))
+    with pytest.raises(Unreachable):
+        script_log(world.ctx, "one")
+
+
+def test_no_machine_is_started_to_tell_what_is_home(world: World, tmp_path: Path) -> None:
+    cluster = world.cluster()
+    run = pulled(world, cluster, tmp_path / "results")
     world.cloud.power_off("node-1")
     assert script_log(world.ctx, "one").stdout == b"done\n"
     assert points(world.ctx, "one").rows == ()
