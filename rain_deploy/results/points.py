@@ -102,6 +102,11 @@ def first_failure(rows: Iterable[PointRow]) -> str:
     return f"{what}{f' ({named})' if named else ''} failed{where}: {row.message or 'no reason given'}"
 
 
+def parameter_names(rows: Iterable[PointRow]) -> list[str]:
+    """Return the names of the tasks' parameters, as they appear."""
+    return list(dict.fromkeys(name for row in rows for name in row.parameters))
+
+
 def value_names(rows: Iterable[PointRow]) -> list[str]:
     """Return the names of the values that the tasks returned in dicts, tuples and lists, as they appear."""
     return list(dict.fromkeys(name for row in rows for name in row.values))
@@ -113,7 +118,7 @@ def write_csv(rows: tuple[PointRow, ...], stream: IO[str]) -> None:
     ``started`` is ISO 8601 in UTC.  Numbers are plain; a text that a spreadsheet would run as a formula
     starts with an apostrophe.
     """
-    names = list(dict.fromkeys(name for row in rows for name in row.parameters))
+    names = parameter_names(rows)
     headed = [f"{name} (parameter)" if name in _BEFORE + _AFTER else name for name in names]
     writer = csv.writer(stream, lineterminator="\n")
     values = value_names(rows)

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 def points_text(result: PointsResult) -> text.Text:
     """Return a column per parameter and value, and a row per point; other tasks have no number."""
-    from rain_deploy.results.points import numbered, state_of, value_names
+    from rain_deploy.results.points import numbered, parameter_names, state_of, value_names
 
     if not result.rows:
         return [f"run {result.run}: no points"]
-    names = list(dict.fromkeys(name for row in result.rows for name in row.parameters))
+    names = parameter_names(result.rows)
     values = value_names(result.rows)
     plain = not values or any(row.value is not None for row in result.rows)
     rows = []

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 from rain_deploy.cli.show import text
 from rain_deploy.cli.show.history import History
+from rain_deploy.cli.show.text import BETWEEN
 from rain_deploy.core import events
 from rain_deploy.core.text import count, span
 from rain_deploy.results.forecast import forecast
 from rain_deploy.results.tally import Tally
 
 WIDTH_PER_HOST = 36  # the columns of the terminal that one host's newest line needs to be useful
-BETWEEN = " · "
 STAYS = "Ctrl-C leaves it running"
 
 
@@ -108,10 +108,7 @@ class Activity:
         spent = span(passed_s) + (f", about {span(left)} left" if left else "")
         if self._run:
             counts = self.tally.count_texts() if self.tally.counts() else ["running"]
-            parts = [*counts, spent, *self.stays]
-            while len(BETWEEN.join(parts)) > width and len(parts) > 1:
-                parts.pop()
-            return text.cut(BETWEEN.join(parts), width)
+            return text.cut(text.fitting((*counts, spent, *self.stays), width), width)
         room = width - len(BETWEEN) - len(spent)
         what = self._work(room) if self._stage else text.cut(text.clean(self._what), room)
         return f"{what}{BETWEEN}{spent}"

@@ -13,13 +13,13 @@ from rain_deploy.cli.show.columns import cut, one_line
 from rain_deploy.cli.show.grid import grid_lines
 from rain_deploy.cli.show.points import LONG_S, needs
 from rain_deploy.cli.show.table import table_lines
+from rain_deploy.cli.show.text import BETWEEN, fitting
 from rain_deploy.core.text import HOUR_S, MINUTE_S, count, money, span
 
 if TYPE_CHECKING:
     from rain_deploy.results.forecast import Forecast
     from rain_deploy.results.tally import Tally
 
-BETWEEN = " · "
 BAR = 20  # columns
 SHARE = 2 / 3  # of the screen; above it, the script's output stays readable
 
@@ -45,7 +45,7 @@ def status_lines(tally: Tally, passed_s: float, width: int, last: str = "") -> l
     parts = [time_, rate, cost_text(tally, passed_s, left), last]
     return [
         BETWEEN.join((bar, *tally.count_texts())),
-        _fitting(parts, width),
+        fitting(parts, width),
         _nodes(tally, width),
         f"the rest {needs(others, tally.nodes.currency)}" if left and left.seconds > LONG_S else "",
     ]
@@ -81,10 +81,3 @@ def _rate(per_second: float | None) -> str:
         if per_second * seconds >= 1 or unit == "h":
             return f"{per_second * seconds:.1f} points/{unit}"
     return ""
-
-
-def _fitting(parts: list[str], width: int) -> str:
-    parts = [part for part in parts if part]
-    while len(parts) > 1 and len(BETWEEN.join(parts)) > width:
-        parts.pop()
-    return BETWEEN.join(parts)

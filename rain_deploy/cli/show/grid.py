@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
-from rain_deploy.cli.show.columns import cut, one_line
+from rain_deploy.cli.show.columns import BETWEEN, cut, one_line
 from rain_deploy.cli.show.points import STYLES, cell
 from rain_deploy.core.text import span
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 AXES = 2
 SPARSE = 4  # a grid has at most this many cells for each point
 NARROWEST, WIDEST = 6, 12  # columns of a cell; values come and go, and the grid stays where it is
-BETWEEN = "  "
 Cells = list[list["PointRow | None"]]
 
 

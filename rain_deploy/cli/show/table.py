@@ -11,7 +11,7 @@ from rain_deploy.cli.show import text
 from rain_deploy.cli.show.columns import Column, column, cut, fitted
 from rain_deploy.cli.show.points import STYLES, cell
 from rain_deploy.node.wire import ENDED
-from rain_deploy.results.points import WORDS, state_of
+from rain_deploy.results.points import WORDS, parameter_names, state_of, value_names
 
 if TYPE_CHECKING:
     from rain_deploy.node.wire import PointRow
@@ -41,8 +41,9 @@ def _shown(tally: Tally, room: int) -> list[PointRow]:
 
 
 def _columns(tally: Tally, rows: Sequence[PointRow]) -> list[Column]:
-    given = list(dict.fromkeys(name for row in rows for name in row.parameters))
-    returned = list(dict.fromkeys(name for row in rows for name in row.values))
+    given = parameter_names(rows)
+    returned = value_names(rows)
+    took_s = (tally.age_s(row) if row.state == "running" else row.duration_s for row in rows)
     return [
         column("NO", (str(tally.number[row.session, row.task]) for row in rows), rank=6, right=True),
         column("NAME", ("" if row.parameters else row.name or f"task {row.task}" for row in rows)),
@@ -59,13 +60,9 @@ def _columns(tally: Tally, rows: Sequence[PointRow]) -> list[Column]:
         ),
         column("STATE", map(state_of, rows), rank=1),
         column("NODE", (row.node or "" for row in rows), rank=5),
-        column("TOOK", (text.seconds(_took_s(tally, row)) for row in rows), rank=2, right=True),
+        column("TOOK", map(text.seconds, took_s), rank=2, right=True),
         column("REASON", (row.message for row in rows), rank=7, least=REASON_LEAST),
     ]
-
-
-def _took_s(tally: Tally, row: PointRow) -> float | None:
-    return tally.age_s(row) if row.state == "running" else row.duration_s
 
 
 def _style(row: PointRow) -> str:

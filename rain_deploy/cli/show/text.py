@@ -13,7 +13,7 @@ import sys
 import termios
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +25,7 @@ from rain_deploy.errors import RainDeployError
 
 Text = Sequence[str | bytes]  # what a command shows: lines of text, and bytes as they are
 _COMMAND = re.compile(r"`[^`]*`|rain-deploy [^;,`()]*")
+BETWEEN = " · "  # parts of a line
 VERSION = 1  # of the JSON of ``--json``; its schema is docs/reference/json-schema.json
 
 
@@ -122,6 +123,14 @@ def table(
 def cut(line: str, width: int | None) -> str:
     """Return ``line``, with an ellipsis where it is longer than ``width``."""
     return line if width is None or len(line) <= width else line[: width - 1] + "…"
+
+
+def fitting(parts: Iterable[str], width: int) -> str:
+    """Return a line of the parts that are not empty, without the last ones that do not fit in ``width``."""
+    shown = [part for part in parts if part]
+    while len(shown) > 1 and len(BETWEEN.join(shown)) > width:
+        shown.pop()
+    return BETWEEN.join(shown)
 
 
 def folded(lines: str, stream: IO[str] | None) -> str:

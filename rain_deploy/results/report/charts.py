@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeGuard
 
 from rain_deploy.node.wire import Parameter, PointRow
+from rain_deploy.results.points import value_names
 
 MOST_PICTURES = 6
 MOST_CELLS = 250  # of a heatmap, on each axis
@@ -148,7 +149,7 @@ def short(text: str, longest: int = _LONGEST) -> str:
 
 def measured(rows: Sequence[PointRow]) -> list[Measured]:
     """Return each kind of value that has numbers: what the tasks returned, and its named parts."""
-    names = list(dict.fromkeys(name for row in rows for name in row.values))
+    names = value_names(rows)
     columns = [("value", [row.value for row in rows])]
     columns += [(name, [row.values.get(name) for row in rows]) for name in names]
     found = []

@@ -168,7 +168,7 @@ def _where(row: PointRow, varied: Sequence[str]) -> str:
 
 def _table(rows: Sequence[PointRow]) -> tuple[list[Cell], Iterable[list[Cell]]]:
     """Return the head of the table and its rows; a column that is empty everywhere is left out."""
-    parameters = list(dict.fromkeys(name for row in rows for name in row.parameters))
+    parameters = points.parameter_names(rows)
     columns: list[tuple[str, Callable[[PointRow], Cell]]] = [
         ("name", lambda row: Cell("" if row.parameters else row.name)),
         *((name, lambda row, name=name: _cell(row.parameters.get(name))) for name in parameters),
