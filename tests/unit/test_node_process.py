@@ -101,6 +101,9 @@ def test_what_was_started_is_found_at_once(tmp_path: Path, service: str) -> None
         started = start(service, tmp_path, "import time; time.sleep(60)")
         assert Path(f"/proc/{started.pid}/environ").read_bytes()
         os.kill(started.pid, signal.SIGKILL)
+        with subprocess.Popen(["sleep", "60"], env={**os.environ, SERVICE: service}) as child:
+            assert child.pid in {process.pid for process in scan(service)}
+            child.kill()
     assert end(lambda: scan(service), grace_s=0, deadline_s=10) == ()
     reap()
 

@@ -24,6 +24,7 @@ SHOWN = {"keeper": "governor", "supervisor": "runner"}  # what users know these 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _START_DEADLINE_S = 10.0
 _SHOWN_DEADLINE_S = 2.0
+_BECOMES_S = 0.1
 _RECORD_DEADLINE_S = 2.0
 """Deadline of a service from its lock to its recorded identity: the disk may be busy."""
 _LOOK_EVERY_S = 1.0
@@ -116,11 +117,21 @@ def scan(service: str, role: str | None = None, place: Path | None = None) -> li
 
 
 def _variables(pid: int) -> bytes:
-    """Return the environment of a process; nothing if it has ended or belongs to another user."""
+    """Return the environment of a process; nothing if it has ended or belongs to another user.
+
+    The kernel shows none for some milliseconds while a young process becomes its program.
+    """
+    deadline = time.monotonic() + _BECOMES_S
     try:
-        return Path(f"/proc/{pid}/environ").read_bytes()
+        while not (found := Path(f"/proc/{pid}/environ").read_bytes()):
+            process = identify(pid)
+            # Processes of the kernel have no environment, and no group.
+            if not process or not process.group or process.age_s() > 1 or time.monotonic() > deadline:
+                break
+            time.sleep(0.001)
     except OSError:
         return b""
+    return found
 
 
 def leader(service: str, role: str, place: Path | None = None) -> Process | None:
