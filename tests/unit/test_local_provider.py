@@ -25,7 +25,7 @@ from rain_deploy.core.step import Command
 from rain_deploy.errors import Unreachable
 from rain_deploy.providers.keys import cluster_key
 from rain_deploy.providers.local.provider import LocalProvider, installer_environment
-from rain_deploy.providers.local.server import end_processes, pids_of
+from rain_deploy.providers.local.server import VARIABLE, end_processes, environment_of, pids_of
 from rain_deploy.transport.ssh import SshTransport
 from tests.support.framed import command_of
 
@@ -305,3 +305,12 @@ def _greet(listener: socket.socket) -> None:
             connection, _ = listener.accept()
             with contextlib.suppress(OSError), connection:
                 connection.sendall(b"hello")
+
+
+def test_a_process_that_is_just_starting_is_known_by_its_environment() -> None:
+    """The kernel shows none then."""
+    for _ in range(100):
+        with subprocess.Popen(["sleep", "60"], env={VARIABLE: "starting/1"}) as started:
+            shown = environment_of(started.pid)
+            started.kill()
+            assert shown == f"{VARIABLE}=starting/1\0".encode()

@@ -24,6 +24,7 @@ from rain_deploy.node.service.process import (
     reap,
     scan,
     spawn,
+    variables,
 )
 from tests.support.waiting import wait_for
 
@@ -102,8 +103,9 @@ def test_what_was_started_is_found_at_once(tmp_path: Path, service: str) -> None
         assert Path(f"/proc/{started.pid}/environ").read_bytes()
         os.kill(started.pid, signal.SIGKILL)
         with subprocess.Popen(["sleep", "60"], env={**os.environ, SERVICE: service}) as child:
-            assert child.pid in {process.pid for process in scan(service)}
+            shown = variables(child.pid)
             child.kill()
+            assert f"{SERVICE}={service}".encode() in shown.split(b"\0")
     assert end(lambda: scan(service), grace_s=0, deadline_s=10) == ()
     reap()
 

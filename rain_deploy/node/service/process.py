@@ -98,7 +98,7 @@ def spawn(argv: Sequence[str], *, env: dict[str, str], log: Path, errors: Path |
         os.close(err)
     child.returncode = 0  # not Popen's to wait for: ``reap`` does, or another parent
     process = identify(child.pid) or Process(child.pid, 0)
-    wait_until(lambda: bool(_variables(process.pid)) or not process.alive(), _SHOWN_DEADLINE_S)
+    wait_until(lambda: bool(variables(process.pid)) or not process.alive(), _SHOWN_DEADLINE_S)
     return process
 
 
@@ -109,14 +109,14 @@ def scan(service: str, role: str | None = None, place: Path | None = None) -> li
     start = f"{PLACE}=".encode()
     found = []
     for pid in _pids():
-        variables = _variables(pid).split(b"\0")
-        if pid != os.getpid() and wanted.issubset(variables) and (process := identify(pid)):
-            places = [os.fsdecode(one.removeprefix(start)) for one in variables if one.startswith(start)]
+        shown = variables(pid).split(b"\0")
+        if pid != os.getpid() and wanted.issubset(shown) and (process := identify(pid)):
+            places = [os.fsdecode(one.removeprefix(start)) for one in shown if one.startswith(start)]
             found.append(replace(process, place="".join(places[:1])))
     return found
 
 
-def _variables(pid: int) -> bytes:
+def variables(pid: int) -> bytes:
     """Return the environment of a process; nothing if it has ended or belongs to another user.
 
     The kernel shows none for some milliseconds while a young process becomes its program.

@@ -25,6 +25,7 @@ DYING_S = 2.0
 TERM_S = 3.0
 DEADLINE_S = 20.0
 POLL_S = 0.01
+_BECOMES_S = 0.1
 _NODES_PER_OCTET = 250
 _PROGRAM = Path(__file__).with_name("node.py")
 
@@ -152,9 +153,23 @@ def environments() -> Iterator[tuple[int, dict[str, str]]]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):  # it has ended, or belongs to another user
-                text = (entry / "environ").read_bytes().decode("utf-8", "surrogateescape")
+                text = environment_of(int(entry.name)).decode("utf-8", "surrogateescape")
                 pairs = (item.partition("=") for item in text.split("\0"))
                 yield int(entry.name), {name: value for name, _, value in pairs}
+
+
+def environment_of(pid: int) -> bytes:
+    """Return the environment of a process.  Raises OSError.
+
+    The kernel shows none for some milliseconds while a young process becomes its program.
+    """
+    deadline = time.monotonic() + _BECOMES_S
+    while not (found := Path(f"/proc/{pid}/environ").read_bytes()):
+        birth_s = int(_birth(pid) or 0) / os.sysconf("SC_CLK_TCK")
+        if time.clock_gettime(time.CLOCK_BOOTTIME) - birth_s > 1 or time.monotonic() > deadline:
+            break
+        time.sleep(0.001)
+    return found
 
 
 def existing(root: Path) -> list[tuple[str, int]]:
