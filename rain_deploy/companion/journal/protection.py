@@ -5,15 +5,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import FailOpen, note_fault, points, reason, warn
-from .helper import Helper
 from .state import State
 
 
 class Protection:
-    """The helper, as long as there is one, and which errors are Rain's."""
+    """Whether there is a helper still, and which errors are Rain's."""
 
-    def __init__(self, helper: Helper, state: State) -> None:
-        self.helper, self._state = helper, state
+    def __init__(self, state: State) -> None:
+        self._state = state
         self.lost = False
         """Nothing that is submitted from now on is protected."""
         self._error: BaseException | None = None  # Rain's last one

@@ -58,7 +58,7 @@ class Journal:
         self._plain: dict[str, Plain] = {}
         self._held = Held(self._start, self._wait_for_all)
         self._rest = Rest(self._state.failed)
-        self._protection = Protection(helper, self._state)
+        self._protection = Protection(self._state)
         self._sent = False  # something of the submit that is going on
         self._fetched = 0  # results, from Rain, since the helper was asked for them
 
