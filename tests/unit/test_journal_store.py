@@ -289,6 +289,21 @@ def test_a_merge_that_was_killed_before_it_deleted_its_parts_loses_nothing(tmp_p
     assert len(list(tmp_path.iterdir())) == last.usage().segments <= 2
 
 
+def test_what_was_merged_is_in_the_segment_that_has_its_records(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for number in range(store.MERGED_FROM):
+        put(journal, number, b"x" * (store.SMALL_BYTES // 2))
+    parts = {path: path.read_bytes() for path in tmp_path.glob("*.seg")}
+    journal.tidy()
+    merged = the_segment(tmp_path)
+    for path, data in parts.items():  # as if it was killed before it deleted them
+        path.write_bytes(data)
+    again = loaded(tmp_path)
+    again.tidy()
+    assert len(again.files()) == 2
+    assert again.merged() == {path.name: merged.name for path in parts}
+
+
 def test_the_oldest_go_when_the_journal_is_over_its_limit(tmp_path: Path) -> None:
     journal = Journal(tmp_path, limit_bytes=100_000)
     for number in range(10):

@@ -243,7 +243,7 @@ class Journal:
 
     def merged(self) -> dict[str, str]:
         """Return which segments were merged, and the segment that has the records of each now."""
-        found = read_records(self._merges)
+        found = reversed(list(read_records(self._merges)))  # the first one has them, if it was killed then
         return {name: entry.file.name for entry, record, _ in found for name in record.info["names"]}
 
     def _merged_path(self, newest: _Segment) -> Path:
