@@ -105,6 +105,8 @@ def task_log(ctx: Context, name: str, task: str, run: str | None = None) -> Logs
 def _why_silent(row: PointRow, tasks_before: int, detail: PointDetail) -> str:
     """Return why there is no output of a task that has ended."""
     if row.started_s is None and not row.cached:
+        if row.state == "failed" and row.message:  # its process died, or it was not run after a failure
+            return f"nothing of what it may have printed is kept: {row.message}"
         return "it was not executed, so it printed nothing"
     if not (row.key or detail.arguments or detail.unkept):
         return "what it printed was not kept, because nothing watched the run (--no-companion)"

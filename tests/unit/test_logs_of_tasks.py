@@ -45,6 +45,7 @@ def test_a_task_is_named_as_in_the_table(home: Home, gone: bool) -> None:
         ({"cached": True, "key": "k"}, {}, "it printed nothing"),
         ({"started_s": 1.8e9}, {"unkept": "Another's.", "session": 2}, "what it printed was not kept"),
         ({"started_s": 1.8e9}, {"error": "Rain says it, too."}, "what it printed was not kept"),
+        ({"message": "Lost connection to executor"}, {}, "nothing of what it may have printed is kept: Lost"),
         ({}, {}, "it was not executed, so it printed nothing"),
         ({"started_s": 1.8e9}, {}, "what it printed was not kept, because nothing watched the run"),
     ],
