@@ -314,6 +314,29 @@ def test_if_the_engine_ends_before_a_failure_is_noted_the_next_attempt_finds_it(
     assert (status["outcome"], status["attempt"]) == ends
 
 
+ENDS_BEFORE_THE_ENGINE = f"""\
+{END_SERVER}
+import inspect, subprocess, sys, time
+from rain.client import Client
+with Client("localhost", 7210).new_session("before"):
+    if not os.path.exists("../attempts"):
+        code = inspect.getsource(end_server) + "import time, glob, os; time.sleep(2); end_server()"
+        server = {{"RAIN_DEPLOY_SERVER": os.environ["RAIN_DEPLOY_SERVER"]}}
+        subprocess.Popen([sys.executable, "-c", code], env=server, start_new_session=True)
+        sys.stderr.write("capnp.lib.capnp.KjException: capnp/rpc.c++: disconnected: Peer disconnected.\\n")
+        sys.stderr.flush()
+        os._exit(1)
+"""
+
+
+def test_a_script_that_lost_its_connection_is_no_failure_although_the_server_dies_slowly(
+    cluster: NodeCluster,
+) -> None:
+    run_dir = cluster.run("slowly", ENDS_BEFORE_THE_ENGINE, restarts=1, companion=True)
+    status = cluster.finish(run_dir)
+    assert (status["outcome"], status["attempt"]) == ("done", 2), (run_dir / "stderr.log").read_text()
+
+
 def test_with_fail_fast_a_task_that_fails_ends_the_run(cluster: NodeCluster) -> None:
     run_dir = cluster.run("fast", ENDS_SESSIONS, "failure", restarts=5, companion=True, fail_fast=True)
     status = cluster.finish(run_dir)

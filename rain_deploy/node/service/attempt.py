@@ -28,6 +28,8 @@ _GOVERNORS_DEADLINE_S = 30.0
 _AGAIN_DEADLINE_S = 10.0  # the same, in an attempt that follows a loss: the others are used without them
 _LAST_WORDS_BYTES = 20_000
 _TASK_FAILED = "rain.common.errors.TaskException: "
+_DISCONNECTED = "disconnected", "lost its connection to Rain's server"
+"""The last words of a script whose server is gone, without and with the companion."""
 _SILENCE_S = 45.0
 """After so long without a word a governor is lost: a connection that broke silently stays open for hours."""
 _LOG_SETTLES_S = 1.5  # Rain writes its event log once a second
@@ -203,7 +205,10 @@ class Attempt:
         exit_code = run.script_end.exit_code
         if exit_code == 0:
             return Outcome.DONE, ""
-        if server is None or wait_until(lambda: not server.alive(), _ENGINE_NOTICE_S):
+        said = tail(run.path / "stderr.log", _LAST_WORDS_BYTES)
+        # Its connection ends a moment before the server does: a long one on a busy machine.
+        notice_s = _ENGINE_GRACE_S if any(words in said for words in _DISCONNECTED) else _ENGINE_NOTICE_S
+        if server is None or wait_until(lambda: not server.alive(), notice_s):
             return self._engine_died(recorder)
         if exit_code == -signal.SIGKILL:
             why = "the script was killed (SIGKILL), as the system does when memory is short"
