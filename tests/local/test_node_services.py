@@ -321,7 +321,8 @@ time.sleep(600)
     run_dir = whole.run("timeout", script, timeout_s=1.0)
     told = whole.finish(run_dir)
     assert (told["outcome"], told["exit_code"]) == ("timeout", -signal.SIGKILL)
-    assert told["ended_s"] - told["started_s"] >= 5.5, "it has some seconds to end by itself"
+    # The limit counts from a moment before ``started_s``.
+    assert told["ended_s"] - told["started_s"] > 3, "it has 5 s to end by itself"
     assert whole.processes(1, "job") == []
 
 
