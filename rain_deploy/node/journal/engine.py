@@ -179,13 +179,14 @@ class Engine:
             answer = _answer(first)
             if answer.status.which() == "error" or answer.transportSize > LARGEST_BYTES:
                 return None
-            parts, size_bytes = [answer.data], len(answer.data)
-            while size_bytes < answer.transportSize:
+            parts = [answer.data]  # each look at it makes a copy
+            size_bytes, whole_bytes = len(parts[0]), answer.transportSize
+            while size_bytes < whole_bytes:
                 more = _answer(self._fetch(session, number, size_bytes, CHUNK_BYTES, info=False))
-                if more.status.which() == "error" or not more.data:
+                if more.status.which() == "error" or not (part := more.data):
                     return None
-                parts.append(more.data)
-                size_bytes += len(more.data)
+                parts.append(part)
+                size_bytes += len(part)
         except Refused:  # it is gone: the script does not need it any more, and was quicker
             return None
         info = _object(answer.info)

@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import math
 import os
 import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -26,6 +28,7 @@ from .values import Value, Values
 
 POLL_S = 0.1
 """How often the states of the watched tasks are asked for, if that takes no longer."""
+ALIVE_EVERY_S = 1.0  # much less than the script waits for: each line costs the script, too
 LAST_ROUNDS = 3  # before a session is closed: what ends during a round is found by the next one
 MOST_WARNINGS = 20
 EXPLAINED_AT_ONCE = 50  # tasks, after each look at the states: each may cost some looks at the disk
@@ -35,7 +38,13 @@ MOST_TASKS = 500  # that are stored in one segment
 class Helper:
     """Watches tasks, and keeps their results in the journal and their ends in the run's notes."""
 
-    def __init__(self, run: Run, journal: Journal, connect: Callable[[], Engine]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        journal: Journal,
+        connect: Callable[[], Engine],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """``connect`` may raise EngineLost."""
         self._run, self._lives, self._journal, self._connect = run, run.lives, journal, connect
         members, status = load(run.path.parents[1] / "server" / "cluster.json", ClusterConfig), run.status()
@@ -60,6 +69,8 @@ class Helper:
         self._listing, self._listed = Listing.of(run), False
         self._misses = Misses(journal, run.id, sweep, self._listing.files)
         self._warned: set[str] = set()
+        self._clock = clock
+        self._told_s = -math.inf  # when the script heard last that its question is worked on
         self.stopping = False
         for damage in journal.load():
             self.warn(damage)
@@ -68,10 +79,9 @@ class Helper:
     def find(self, request: Json) -> Json:
         """Return the whole results that are kept for these keys, the failures, and who has to run alone."""
         keys, found = request["keys"], dict[str, Json]()
-        kept = self._journal.results(keys, whole=True, tell=_alive)
+        run = self._run.id if self._run.about.fresh else ""
+        kept = self._journal.results(keys, run=run, whole=True, tell=self._alive)
         for key, (record, places) in kept.items():
-            if self._run.about.fresh and record.run != self._run.id:
-                continue
             outputs = [
                 {
                     "info": output.info,
@@ -154,7 +164,7 @@ class Helper:
         """Keep what is finished of a session, and forget it."""
         session = request["session"]
         for _ in range(LAST_ROUNDS):
-            if not self.round(session, tell=_alive):
+            if not self.round(session, tell=self._alive):
                 break
         self._forget_session(session)
 
@@ -204,6 +214,13 @@ class Helper:
             if ended:
                 self._keep(ended)
         return count
+
+    def _alive(self) -> None:
+        """Let the script know now and then that its question is being worked on."""
+        now_s = self._clock()
+        if now_s >= self._told_s + ALIVE_EVERY_S:
+            self._told_s = now_s
+            print(json.dumps({"n": 0}), flush=True)
 
     def end(self, rain_is_there: Callable[[], bool] = lambda: False) -> None:
         """End the child that loads values.  If Rain itself is gone, its supervisor says so, and we do not."""
@@ -326,11 +343,6 @@ class Helper:
         if self._engine:
             with contextlib.suppress(EngineLost):
                 self._engine.unkeep(objects)
-
-
-def _alive() -> None:
-    """Let the script know that its question is being worked on."""
-    print(json.dumps({"n": 0}), flush=True)
 
 
 def _noted(path: Path) -> Iterator[TaskEnd]:

@@ -52,6 +52,9 @@ class Misses:
         """Return what differs; empty if no result of this name is of another run."""
         if not task.key or not task.name or self._explained >= MOST_EXPLAINED:
             return ""
+        if (run := self.journal.run_of(task.key)) not in {"", self.run}:
+            self._explained += 1
+            return f"the result that is kept from run {run} was not used, as with --fresh"
         if task.name not in self._records:
             found = self.journal.named(task.name, MOST_COMPARED)
             self._records[task.name] = [one for one in found if one.run != self.run and one.parts]
@@ -61,8 +64,6 @@ class Misses:
         self._explained += 1
         parts = {**task.parts, **self.sweep}
         nearest = min(others, key=lambda one: len(_differing(parts, one.parts)))
-        if nearest.key == task.key:
-            return f"the result that is kept from run {nearest.run} was not used, as with --fresh"
         differing = _differing(parts, nearest.parts)
         if {"script", "function"} <= differing:  # of another script: only the name is the same
             return ""

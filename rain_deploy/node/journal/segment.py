@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -91,6 +92,7 @@ class Entry(NamedTuple):
     key: str
     kind: str
     name: str
+    run: str
 
     @property
     def start(self) -> int:
@@ -198,19 +200,26 @@ def _entry(file: BinaryIO, path: Path, at: int, size: int) -> Entry:
         raise ValueError("its header does not have its checksum")
     about: Any = parse(header)
     bodies = sum(output["size_bytes"] for output in about["outputs"])
-    entry = Entry(path, at, length, digest, bodies, about["key"], about["kind"], about["name"])
+    words = about["key"], about["kind"], about["name"], sys.intern(about["run"])  # one text for all of a run
+    entry = Entry(path, at, length, digest, bodies, *words)
     if entry.end > size:
         raise ValueError("it is cut off")
     return entry
 
 
-def encoded(record: Record, bodies: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield the bytes of a record in pieces."""
-    if [output.size_bytes for output in record.outputs] != [len(body) for body in bodies]:
-        raise ValueError(f"the outputs of {record.key} are not of the size that its record says")
-    header = json.dumps(to_json(record)).encode("ascii")
-    yield _LEAD.pack(len(header), hashlib.sha256(header).digest()) + header
-    yield from bodies
+def laid_out(path: Path, batch: Iterable[tuple[Record, Sequence[bytes]]]) -> tuple[list[Entry], list[bytes]]:
+    """Return where records will lie in a segment, and its bytes in pieces, without the magic line."""
+    at, entries, pieces = len(MAGIC), list[Entry](), list[bytes]()
+    for record, bodies in batch:
+        if [output.size_bytes for output in record.outputs] != [len(body) for body in bodies]:
+            raise ValueError(f"the outputs of {record.key} are not of the size that its record says")
+        header = json.dumps(to_json(record)).encode("ascii")
+        digest = hashlib.sha256(header).digest()
+        words = record.key, record.kind, record.name, record.run
+        entries.append(Entry(path, at, len(header), digest, sum(map(len, bodies)), *words))
+        pieces += (_LEAD.pack(len(header), digest) + header, *bodies)
+        at = entries[-1].end
+    return entries, pieces
 
 
 def copied(entry: Entry) -> Iterator[bytes]:

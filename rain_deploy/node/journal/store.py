@@ -19,7 +19,7 @@ from .segment import (
     Place,
     Record,
     copied,
-    encoded,
+    laid_out,
     read_body,
     read_record,
     read_records,
@@ -129,19 +129,31 @@ class Journal:
                 self._merges.append(entry)
 
     def results(
-        self, keys: Iterable[str], *, whole: bool = False, tell: Callable[[], None] = lambda: None
+        self,
+        keys: Iterable[str],
+        *,
+        run: str = "",
+        whole: bool = False,
+        tell: Callable[[], None] = lambda: None,
     ) -> dict[str, tuple[Record, tuple[Place, ...]]]:
-        """Return the newest result of each key that has one; ``whole`` forgets those with a damaged body.
+        """Return the newest result of each key that has one, of any run or of this one.
 
-        ``tell`` is called after each piece of a body that is read for this.
+        ``whole`` forgets those with a damaged body; ``tell`` is called after each piece of a body that is
+        read for this.
         """
-        wanted = {key: self._results[key] for key in keys if key in self._results}
+        entries = {key: self._results[key] for key in keys if key in self._results}
+        wanted = {key: entry for key, entry in entries.items() if run in {"", entry.run}}
         found = read_records(wanted.values(), whole=whole, tell=tell)
         stored = {entry.key: (record, places) for entry, record, places in found}
         if whole:
             for key in wanted.keys() - stored.keys():
                 self.drop(key)
         return stored
+
+    def run_of(self, key: str) -> str:
+        """Return the run that the newest result of a key is of; empty if there is none."""
+        entry = self._results.get(key)
+        return entry.run if entry else ""
 
     def named(self, name: str, most: int) -> list[Record]:
         """Return the newest results of tasks with this name, at most so many, the newest first."""
@@ -168,10 +180,10 @@ class Journal:
     def write(self, batch: Sequence[tuple[Record, Sequence[bytes]]]) -> None:
         """Store records as one segment, durably and all or none.  Raises OSError, ValueError."""
         if batch:
-            pieces = chain.from_iterable(encoded(record, bodies) for record, bodies in batch)
             path = self.directory / self._next_name()
+            entries, pieces = laid_out(path, batch)
             write_segment(path, pieces)
-            self._add(path, scan(path)[0])
+            self._add(path, entries)
             with contextlib.suppress(OSError):  # what is stored stays stored
                 self.prune()
 
