@@ -37,7 +37,16 @@ class Request:
 
     def send(self) -> Any:
         self.rain.requests[self.kind] += 1
-        return SimpleNamespace(wait=lambda: getattr(self.rain, self.kind)(self))
+        if self.kind == "fetch":
+            content = self.rain.objects.get((self.id.sessionId, self.id.id), b"")
+            self.rain.asked_bytes += len(content[self.offset : self.offset + self.size])
+        is_lost = self.rain.requests.total() > self.rain.lost_after
+        return SimpleNamespace(wait=lambda: self._answer(is_lost=is_lost))
+
+    def _answer(self, *, is_lost: bool) -> Any:
+        if is_lost:
+            raise Disconnected("Peer disconnected.")
+        return getattr(self.rain, self.kind)(self)
 
 
 @dataclass
@@ -50,6 +59,7 @@ class FakeRain:
     requests: Counter[str] = field(default_factory=Counter)
     closed: set[int] = field(default_factory=set)  # sessions
     object_info: dict[Id, str] = field(default_factory=dict)  # Rain's words of an object, if not "{}"
+    asked_bytes: int = 0  # of objects
     lost_after: int = 1 << 30
     """After so many requests the connection is gone."""
 
@@ -68,7 +78,6 @@ class FakeRain:
         return Request(self, "unkeep")
 
     def states(self, request: Request) -> Any:
-        self._connected()
         names = [(one.sessionId, one.id) for one in request.taskIds]
         if closed := [session for session, _ in names if session in self.closed]:
             raise Failed(f"Session {closed[0]} not found")
@@ -78,7 +87,6 @@ class FakeRain:
         return SimpleNamespace(state=SimpleNamespace(which=lambda: "ok"), tasks=tasks)
 
     def fetch(self, request: Request) -> Any:
-        self._connected()
         if (content := self.objects.get((request.id.sessionId, request.id.id))) is None:
             raise Failed("Object not found")
         data = content[request.offset : request.offset + request.size]
@@ -87,12 +95,7 @@ class FakeRain:
         return SimpleNamespace(status=status, data=data, transportSize=len(content), info=info)
 
     def unkeep(self, request: Request) -> None:
-        self._connected()
         names = [(one.sessionId, one.id) for one in request.objectIds]
         if any(name not in self.objects for name in names):
             raise Failed("Object not found")
         self.unkept += names
-
-    def _connected(self) -> None:
-        if self.requests.total() > self.lost_after:
-            raise Disconnected("Peer disconnected.")

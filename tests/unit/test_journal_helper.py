@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rain_deploy.node.files import write_json
-from rain_deploy.node.journal.engine import Engine, EngineLost, listens
+from rain_deploy.node.journal.engine import FIRST_BYTES, Engine, EngineLost, listens
 from rain_deploy.node.journal.helper import MOST_TASKS, Helper
 from rain_deploy.node.journal.store import Journal
 from rain_deploy.node.points.notes import EXECUTOR_LOST
@@ -236,6 +236,33 @@ def test_a_disk_that_takes_no_notes_gets_them_later(watching: Watching) -> None:
     watching.finish(2)
     watching.helper.round()
     assert [end["task"] for end in watching.ends()] == [0, 1]
+
+
+def test_who_asks_waits_for_few_large_results(watching: Watching) -> None:
+    """The script may ask while others are fetched.  None of them is fetched twice."""
+    each_bytes = LITTLE_BYTES - 1000
+    watching.watch(6)
+    watching.finish(6, content=bytes(each_bytes))
+    asked = iter((True, False))
+    assert watching.helper.round(go_on=lambda: next(asked)) == 3
+    assert watching.kept(6) == [0, 1, 2]
+    assert watching.helper.round() == 3
+    assert watching.kept(6) == list(range(6))
+    assert watching.rain.asked_bytes <= 6 * each_bytes + FIRST_BYTES
+
+
+def test_few_large_results_are_in_memory_at_once(watching: Watching) -> None:
+    """Tasks that end together may have gigabytes."""
+    watching.watch(6)
+    watching.finish(6, content=bytes(LITTLE_BYTES))
+    asked_bytes = list[int]()
+
+    def go_on() -> bool:
+        asked_bytes.append(watching.rain.asked_bytes)
+        return True
+
+    watching.helper.round(go_on=go_on)
+    assert [size // LITTLE_BYTES for size in asked_bytes] == [2, 3, 4, 5, 6]
 
 
 def test_checking_large_results_says_once_a_second_that_it_goes_on(

@@ -73,6 +73,10 @@ class Helper:
         """Return what is kept for these keys.  Raises HelperLost."""
         return self._ask("find", keys=keys)
 
+    def kept(self, keys: list[str]) -> dict[str, Any]:
+        """As ``find``, once what is finished is kept.  Raises HelperLost."""
+        return self._ask("kept", keys=keys)
+
     def close(self, session: int) -> None:
         """Return once the finished results of a session are kept.  Raises HelperLost."""
         self.release()

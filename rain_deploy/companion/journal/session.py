@@ -31,8 +31,8 @@ from .wishes import Wishes, Wishing, usable
 
 NAMES = ("_submit", "_fetch", "_wait", "_wait_all", "_unkeep", "_get_state", "_close_session")
 """Methods of Rain's client that are replaced by ours."""
-ASKED_AFTER = 16
-"""A script that fetches so many results is served the others from the journal, as far as they are kept."""
+ASKED_AFTER, ASKED_AFTER_BYTES = 16, 4_000_000
+"""A script that fetches so much is served the other results from the journal, as far as they are kept."""
 Plain = Callable[..., Any]
 
 
@@ -60,7 +60,7 @@ class Journal:
         self._rest = Rest(self._state.failed)
         self._protection = Protection(self._state)
         self._sent = False  # something of the submit that is going on
-        self._fetched = 0  # results, from Rain, since the helper was asked for them
+        self._fetched = self._fetched_bytes = 0  # from Rain, since the helper was asked for results
 
     def install(self) -> None:
         """Start the helper, and replace the names of Rain's client."""
@@ -240,6 +240,8 @@ class Journal:
             with contextlib.suppress(OSError):  # Rain has it, too
                 return self._instance(each, copy.read(), copy.info)
         found = plain(client, each)
+        self._fetched += 1
+        self._fetched_bytes += each._info.size or 0
         if (ours := each._info.user.pop(NAME, None)) and "failed" in ours:
             state.fail(state.watched[each.id], ours["failed"])
             self._raise(each.id)
@@ -250,11 +252,10 @@ class Journal:
         state = self._state
         if each.id in state.copies or each.id not in state.watched:
             return state.copies.get(each.id)
-        self._fetched += 1
-        if self._fetched > ASKED_AFTER:
-            self._fetched = 0
+        if self._fetched >= ASKED_AFTER or self._fetched_bytes >= ASKED_AFTER_BYTES:
+            self._fetched = self._fetched_bytes = 0
             tasks = state.uncopied(each)
-            answer = self._protection.ask(lambda: self._helper.find(list(tasks))) or {}
+            answer = self._protection.ask(lambda: self._helper.kept(list(tasks))) or {}
             state.copy((tasks[key], found) for key, found in answer.get("found", {}).items())
         return state.copies.get(each.id)
 

@@ -8,6 +8,7 @@ an object that a client uploaded.  So states are asked for, and only outputs of 
 import contextlib
 import json
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -19,7 +20,8 @@ LISTENS_S = 2.0  # for a server to take a connection; it is on this machine
 OURS = "rain-deploy"  # the name of our entry in a task's info, as in the companion's wire.py
 FIRST_BYTES = 256 << 10  # of the first request for an output; most outputs are smaller
 CHUNK_BYTES = 8 << 20  # of further ones; the server refuses more than 32 MB
-AT_ONCE = 64  # requests for outputs that are sent before the first answer is awaited
+AT_ONCE = 64  # tasks whose outputs are asked for before the first answer is awaited
+FEW = 2  # of tasks with large outputs: what was asked for in vain would cost as much
 LARGEST_BYTES = 1 << 30
 """An output that is larger is not fetched, and so not kept."""
 
@@ -119,12 +121,14 @@ class Engine:
         except Exception as error:  # as for ``_answer``
             raise EngineLost(str(error)) from error
 
-    def ended(self, tasks: Sequence[Watched]) -> Iterator[list[Ended]]:
-        """Yield batches of those tasks of a session that have ended.  Raises EngineLost, Refused."""
+    def ended(self, tasks: Sequence[Watched]) -> Iterator[Ended]:
+        """Yield those tasks of a session that have ended, with their contents.  Raises EngineLost, Refused.
+
+        Whoever takes them one by one has one content in memory, and the first bytes of some more.
+        """
         for start in range(0, len(tasks), TASKS_PER_QUESTION):
             found = list(self._states(tasks[start : start + TASKS_PER_QUESTION]))
-            for first in range(0, len(found), AT_ONCE):
-                yield self._with_contents(found[first : first + AT_ONCE])
+            yield from self._with_contents(found)
             if any(one.hard for one in found):
                 break
 
@@ -149,9 +153,16 @@ class Engine:
                 ours = ours if isinstance(ours, dict) else {}  # a task may call something of its own so
                 yield Ended(task, info, ours, error=str(ours.get("failed", "")))
 
-    def _with_contents(self, batch: list[Ended]) -> list[Ended]:
-        """Fetch the outputs of tasks: all are asked for before the first answer is awaited."""
-        return [finish() for finish in [self._fetching(one) for one in batch]]
+    def _with_contents(self, found: Iterable[Ended]) -> Iterator[Ended]:
+        """Yield tasks with their outputs.  Small ones are asked for before earlier ones are answered."""
+        asked, ahead = deque[Callable[[], Ended]](), FEW
+        for one in found:
+            asked.append(self._fetching(one))
+            while len(asked) >= ahead:
+                yield (got := asked.popleft()())
+                ahead = min(2 * ahead, AT_ONCE) if got.size_bytes < FIRST_BYTES else FEW
+        while asked:
+            yield asked.popleft()()
 
     def _fetching(self, one: Ended) -> Callable[[], Ended]:
         """Ask for the outputs of a task; the function that is returned waits for them."""

@@ -96,6 +96,11 @@ class Helper:
         suspects = list(self._lives.suspects.intersection(keys))
         return {"found": found, "failures": self._failures(keys), "suspects": suspects}
 
+    def kept(self, request: Json) -> Json:
+        """Keep what is finished, then do as ``find``: through Rain, the script would fetch it once more."""
+        self.round(go_on=self._alive)
+        return self.find(request)
+
     def _failures(self, keys: list[str]) -> dict[str, str]:
         """Return why tasks are not run in this attempt: they failed in an earlier one, or are given up."""
         failures = {
@@ -164,14 +169,14 @@ class Helper:
         """Keep what is finished of a session, and forget it."""
         session = request["session"]
         for _ in range(LAST_ROUNDS):
-            if not self.round(session, tell=self._alive):
+            if not self.round(session, go_on=self._alive):
                 break
         self._forget_session(session)
 
-    def round(self, session: int | None = None, tell: Callable[[], None] = lambda: None) -> int:
+    def round(self, session: int | None = None, go_on: Callable[[], bool] = lambda: True) -> int:
         """Keep the results of the tasks that have ended; return how many there were.
 
-        ``tell`` is called after each batch: who waits for the last one sees that there is progress.
+        ``go_on`` is asked after each batch: the script may wait for an answer.
         """
         self._note([])
         watched = [one for one in self._watched.values() if session in {None, one.session}]
@@ -182,7 +187,7 @@ class Helper:
             self._engine = self._engine or self._connect()
             for number, mine in groupby(watched, key=lambda one: one.session):
                 try:
-                    count += self._keep_ended(self._engine, list(mine), tell)
+                    count += self._keep_ended(self._engine, list(mine), go_on)
                 except Refused as error:
                     if "Session" not in str(error):  # the script closed it: it does without us
                         self.warn(f"results of a session are not kept in the journal any more: {error}")
@@ -190,37 +195,38 @@ class Helper:
         except EngineLost as error:
             self._engine = None
             if not is_new:  # Rain may be there: one new connection is tried
-                return count + self.round(session, tell)
+                return count + self.round(session, go_on)
             self._lost = str(error)
             for one in watched:
                 self._forget(one)
         return count
 
-    def _keep_ended(self, engine: Engine, tasks: list[Watched], tell: Callable[[], None]) -> int:
+    def _keep_ended(self, engine: Engine, tasks: list[Watched], go_on: Callable[[], bool]) -> int:
         """Keep the results of those tasks that have ended: many at once, because each time costs a sync."""
-        count, ended, size_bytes = 0, list[Ended](), 0
+        count, batch, size_bytes = 0, list[Ended](), 0
         try:
-            for batch in engine.ended(tasks):
-                count += len(batch)
-                ended += batch
-                size_bytes += sum(one.size_bytes for one in batch)
-                if len(ended) >= MOST_TASKS or size_bytes >= LITTLE_BYTES:
-                    self._keep(ended)
-                    ended, size_bytes = [], 0
-                tell()
-                if self.stopping:
-                    break
+            for one in engine.ended(tasks):
+                full = list[Ended]()
+                if len(batch) == MOST_TASKS or size_bytes + one.size_bytes > LITTLE_BYTES:
+                    full, batch, size_bytes = batch, [], 0
+                count, size_bytes = count + 1, size_bytes + one.size_bytes
+                batch.append(one)
+                if full:
+                    self._keep(full)
+                    if self.stopping or not go_on():
+                        break
         finally:
-            if ended:
-                self._keep(ended)
+            if batch:
+                self._keep(batch)
         return count
 
-    def _alive(self) -> None:
-        """Let the script know now and then that its question is being worked on."""
+    def _alive(self) -> bool:
+        """Let the script know now and then that its question is being worked on; return True."""
         now_s = self._clock()
         if now_s >= self._told_s + ALIVE_EVERY_S:
             self._told_s = now_s
             print(json.dumps({"n": 0}), flush=True)
+        return True
 
     def end(self, rain_is_there: Callable[[], bool] = lambda: False) -> None:
         """End the child that loads values.  If Rain itself is gone, its supervisor says so, and we do not."""

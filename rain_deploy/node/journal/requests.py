@@ -4,6 +4,7 @@ It is a child of the script and speaks JSON lines with it over stdin and stdout.
 
 ``find``: ``keys`` -> ``found`` (record and places, by key), ``failures`` (messages, by key) and ``suspects``
 (keys of tasks that have to run alone).
+``kept``: the same, once what is finished is kept.
 ``serve``: ``tasks`` (session, task, key) whose results the script takes from the journal.
 ``watch``: ``tasks``, as ``Watched``.
 ``unkeep``: ``objects`` (pairs of session and id) that the script does not need any more.
@@ -17,6 +18,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +41,10 @@ class Requests:
         self._helper = helper
         self._rest: list[bytes] = []  # of a line that has not ended
         self.ended = False  # stdin has
+
+    def none(self) -> bool:
+        """Return whether nobody waits for us."""
+        return not select.select([0], [], [], 0)[0]
 
     def handle(self, timeout_s: float) -> None:
         """Handle what comes within the time, and a line that has begun by then."""
@@ -81,18 +87,18 @@ def help_script(run_dir: Path) -> int:
     while not requests.ended and not helper.stopping:
         requests.handle(pause_s)
         began_s = time.monotonic()
-        _look(helper)
+        _look(helper, requests.none)
         pause_s = min(max(POLL_S, time.monotonic() - began_s), MOST_POLL_S)
     helper.stopping = False
-    _look(helper)
+    _look(helper, lambda: True)
     helper.end(partial(listens, address, int(port)))
     return 0
 
 
-def _look(helper: Helper) -> None:
+def _look(helper: Helper, go_on: Callable[[], bool]) -> None:
     """Keep what is finished.  A fault costs only this look."""
     try:
-        helper.round()
+        helper.round(go_on=go_on)
         helper.explain()
     except Exception as fault:  # noqa: BLE001 - the helper must go on
         helper.fault("keeping results in the journal", fault)

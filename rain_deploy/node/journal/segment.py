@@ -121,7 +121,7 @@ def read_record(entry: Entry) -> tuple[Record, tuple[Place, ...]] | None:
 
 
 def read_records(
-    entries: Iterable[Entry], *, whole: bool = False, tell: Callable[[], None] = lambda: None
+    entries: Iterable[Entry], *, whole: bool = False, tell: Callable[[], object] = lambda: None
 ) -> Iterator[tuple[Entry, Record, tuple[Place, ...]]]:
     """Yield records and the places of their bodies, without those that are damaged or gone.
 
@@ -141,7 +141,7 @@ def read_records(
                         yield entry, record, places
 
 
-def _is_intact(file: BinaryIO, place: Place, tell: Callable[[], None]) -> bool:
+def _is_intact(file: BinaryIO, place: Place, tell: Callable[[], object]) -> bool:
     file.seek(place.offset)
     digest, left = hashlib.sha256(), place.size_bytes
     while left and (piece := file.read(min(left, _PIECE_BYTES))):

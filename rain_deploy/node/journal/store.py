@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 from ..wire import LITTLE_BYTES, SEGMENT_NAME, JournalUsage, journal_limit
@@ -134,7 +134,7 @@ class Journal:
         *,
         run: str = "",
         whole: bool = False,
-        tell: Callable[[], None] = lambda: None,
+        tell: Callable[[], object] = lambda: None,
     ) -> dict[str, tuple[Record, tuple[Place, ...]]]:
         """Return the newest result of each key that has one, of any run or of this one.
 
@@ -251,7 +251,8 @@ class Journal:
             yield from records
             if not damage and all(records):
                 names.add(segment.path.name)
-        yield from encoded(Record(key="", kind=MERGED, info={"names": sorted(names)}), ())
+        merged = Record(key="", kind=MERGED, info={"names": sorted(names)})
+        yield from laid_out(segment.path, [(merged, ())])[1]
 
     def merged(self) -> dict[str, str]:
         """Return which segments were merged, and the segment that has the records of each now."""
