@@ -93,7 +93,8 @@ class Replacing:
                 why = f"{named} could not be replaced: {_why(error)}"
                 emit(Notice(f"{why}; the run goes on without it", warning=True))
             else:
-                emit(Notice(f"{named} is replaced, and takes tasks of this run"))
+                # Rain 0.4.0 looks for a governor only when something changes: a task ends or is submitted
+                emit(Notice(f"{named} is replaced; it gets its first task when a running one ends"))
             self._replaced = ""
 
     def _warn(self, event: Event) -> None:

@@ -132,7 +132,7 @@ def test_a_machine_that_is_lost_is_replaced_while_the_run_goes_on(
     stop_the_second(light_lab, light_machines)
     running.wait_for("attempt 2 goes on without node-2")
     running.wait_for("replacing node-2 at the same price; the run goes on meanwhile")
-    running.wait_for("node-2 is replaced, and takes tasks of this run")
+    running.wait_for("node-2 is replaced; it gets its first task when a running one ends")
     now = {vm.labels["rain-deploy-node"]: vm.id for vm in light_lab.instances()}
     assert (now["node-1"] == before["node-1"], now["node-2"] != before["node-2"]) == (True, True)
     (cluster,) = line.clusters()

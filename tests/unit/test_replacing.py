@@ -113,7 +113,7 @@ def test_each_attempt_replaces_the_nodes_that_it_lacks_once(world: World) -> Non
     wanted = replace(SPEC, nodes=2, environment=EnvironmentSpec(), max_cost=None, ttl_s=None)
     assert up.specs == [replace(wanted, owner=up.specs[0].owner, machines=up.specs[0].machines)] * 2
     begun = "replacing node-2 at the same price; the run goes on meanwhile"
-    assert said(world) == [begun, "node-2 is replaced, and takes tasks of this run"] * 2
+    assert said(world) == [begun, "node-2 is replaced; it gets its first task when a running one ends"] * 2
 
 
 def test_without_the_option_nothing_is_replaced(world: World) -> None:
@@ -162,7 +162,7 @@ def test_the_end_of_the_run_waits_for_what_has_begun(world: World) -> None:
     waits, ends = said(world)[1:]
     completes = "`rain-deploy up -c one` completes it, and `down` deletes it"
     assert waits == f"waiting until node-2 is replaced; if you press Ctrl-C, {completes}"
-    assert ends == "node-2 is replaced, and takes tasks of this run"
+    assert ends == "node-2 is replaced; it gets its first task when a running one ends"
 
 
 def test_the_end_of_the_run_does_not_wait_without_a_limit(
@@ -262,7 +262,7 @@ def test_a_command_that_holds_the_cluster_is_waited_for(
             assert up.specs == []
         ended(world)
     assert len(up.specs) == 1
-    assert said(world)[-1] == "node-2 is replaced, and takes tasks of this run"
+    assert said(world)[-1] == "node-2 is replaced; it gets its first task when a running one ends"
 
 
 def test_the_end_of_the_run_does_not_wait_for_another_command(world: World) -> None:
