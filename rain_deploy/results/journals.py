@@ -72,8 +72,10 @@ class Copy:
 
         ``after``: only files that are named later are of interest.
         """
-        have = {path.name: path.stat().st_size for path in self.files() if path.name > after}
-        return JournalWish(have=have, after=after, file_bytes=file_bytes, total_bytes=limit_bytes)
+        sizes = {path.name: path.stat().st_size for path in self.files() if path.name > after}
+        return JournalWish(
+            have=tuple(sizes), sizes=sizes, after=after, file_bytes=file_bytes, total_bytes=limit_bytes
+        )
 
     def prune(self, limit_bytes: int) -> None:
         """Delete the oldest files until all are within the limit; the newest stays.  Raises OSError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import shutil
 import subprocess
 import tarfile
@@ -22,6 +23,7 @@ from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import InputError, Unreachable
 from rain_deploy.node.journal import store
 from rain_deploy.node.journal.copies import take
+from rain_deploy.node.journal.segment import MAGIC
 from rain_deploy.node.journal.store import Journal
 from rain_deploy.parts.facts import DEBIAN_12
 from rain_deploy.results import journals
@@ -317,6 +319,32 @@ def test_what_was_merged_stays_here_if_the_merged_file_is_damaged_there(bench: B
     harm(merged, 1500)  # a body
     bring_journal(bench.world.ctx, cluster)
     assert len(bench.copied) == store.MERGED_FROM + 1
+
+
+def test_a_merged_file_of_the_same_name_but_another_node_is_not_taken_for_this_one(bench: Bench) -> None:
+    cluster = bench.cluster()
+    journal = bench.server.journal(cluster)
+    for number in range(store.MERGED_FROM):
+        put(journal, number, b"x" * 1000)
+    bring_journal(bench.world.ctx, cluster)
+    parts = set(bench.copied)
+    journal.tidy()
+    (merged,) = journal.directory.iterdir()
+    (copy_for(bench.world.ctx.home, cluster).path / merged.name).write_bytes(MAGIC)  # it merged fewer
+    bring_journal(bench.world.ctx, cluster)
+    assert parts < set(bench.copied)
+
+
+def test_the_wish_of_an_earlier_version_is_understood(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    for number in range(3):
+        put(journal, number, b"x")
+    first, *others = sorted(path.name for path in journal.directory.iterdir())
+    wish = {"have": [first], "after": "", "file_bytes": 10**6, "total_bytes": 10**6}
+    asked, command = json.dumps(wish).encode(), [*NODE, "journal-send", str(tmp_path)]
+    done = subprocess.run(command, input=asked, capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+        assert {*others} == {name for name in tar.getnames() if name.endswith(".seg")}
 
 
 def test_what_was_merged_twice_goes_where_the_first_merge_never_came(bench: Bench) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import json
 import socket
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rain_deploy.node.files import write_json
-from rain_deploy.node.journal.engine import FIRST_BYTES, Engine, EngineLost, listens
-from rain_deploy.node.journal.helper import MOST_TASKS, Helper
+from rain_deploy.node.journal.engine import CHUNK_BYTES, FIRST_BYTES, Engine, EngineLost, listens
+from rain_deploy.node.journal.helper import Helper
+from rain_deploy.node.journal.records import MOST_TASKS
 from rain_deploy.node.journal.store import Journal
 from rain_deploy.node.points.notes import EXECUTOR_LOST
 from rain_deploy.node.run import the_run
@@ -238,31 +240,58 @@ def test_a_disk_that_takes_no_notes_gets_them_later(watching: Watching) -> None:
     assert [end["task"] for end in watching.ends()] == [0, 1]
 
 
+def once(*, more: int = 0) -> Callable[[], bool]:
+    """Return what is asked after each batch: the script wants something after the first one, or some more."""
+    batches = itertools.count()
+    return lambda: next(batches) < more
+
+
 def test_who_asks_waits_for_few_large_results(watching: Watching) -> None:
-    """The script may ask while others are fetched.  None of them is fetched twice."""
+    """The script may ask while others are fetched."""
     each_bytes = LITTLE_BYTES - 1000
-    watching.watch(6)
-    watching.finish(6, content=bytes(each_bytes))
-    asked = iter((True, False))
-    assert watching.helper.round(go_on=lambda: next(asked)) == 3
-    assert watching.kept(6) == [0, 1, 2]
-    assert watching.helper.round() == 3
-    assert watching.kept(6) == list(range(6))
-    assert watching.rain.asked_bytes <= 6 * each_bytes + FIRST_BYTES
+    watching.watch(8)
+    watching.finish(8, content=bytes(each_bytes))
+    assert watching.helper.round(go_on=once(more=1)) == 4
+    assert watching.kept(8) == [0, 1, 2, 3]
+    assert watching.helper.round() == 4
+    assert watching.kept(8) == list(range(8))
+
+
+@pytest.mark.parametrize("each_bytes", [200_000, FIRST_BYTES, LITTLE_BYTES // 2, 3 * LITTLE_BYTES])
+def test_nothing_is_fetched_twice_however_often_the_script_asks(watching: Watching, each_bytes: int) -> None:
+    count = 2 + 3 * LITTLE_BYTES // each_bytes
+    watching.watch(count)
+    watching.finish(count, content=bytes(each_bytes))
+    while watching.helper.round(go_on=once()):
+        pass
+    assert watching.kept(count) == list(range(count))
+    assert watching.rain.asked_bytes == count * each_bytes
 
 
 def test_few_large_results_are_in_memory_at_once(watching: Watching) -> None:
     """Tasks that end together may have gigabytes."""
     watching.watch(6)
-    watching.finish(6, content=bytes(LITTLE_BYTES))
-    asked_bytes = list[int]()
+    watching.finish(6, content=bytes(2 * LITTLE_BYTES))
+    watching.helper.round()  # loads what is loaded once
+    watching.watch(6, session=2)
+    watching.finish(6, session=2, content=bytes(2 * LITTLE_BYTES))
+    tracemalloc.start()
+    try:
+        watching.helper.round()
+        most_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert watching.kept(6, session=2) == list(range(6))
+    assert most_bytes < 5 * LITTLE_BYTES  # one, and its parts while they are joined
 
-    def go_on() -> bool:
-        asked_bytes.append(watching.rain.asked_bytes)
-        return True
 
-    watching.helper.round(go_on=go_on)
-    assert [size // LITTLE_BYTES for size in asked_bytes] == [2, 3, 4, 5, 6]
+def test_who_waits_hears_while_a_large_result_is_fetched(
+    watching: Watching, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watching.watch(1)
+    watching.finish(1, content=bytes(8 * CHUNK_BYTES))  # each a quarter of a second
+    watching.helper.round()
+    assert capsys.readouterr().out.splitlines() == ['{"n": 0}'] * 3
 
 
 def test_checking_large_results_says_once_a_second_that_it_goes_on(

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from rain_deploy.node.journal import store
+from rain_deploy.node.journal.segment import MAGIC, write_segment
 from rain_deploy.node.journal.store import LISTING, Journal, Output, Record, read_body
 
 BODIES = (b"\x80\x05K*.", b"", b"text of the second output")
@@ -302,6 +304,50 @@ def test_what_was_merged_is_in_the_segment_that_has_its_records(tmp_path: Path) 
     again.tidy()
     assert len(again.files()) == 2
     assert again.merged() == {path.name: merged.name for path in parts}
+
+
+def merged_once(directory: Path) -> Path:
+    journal = Journal(directory)
+    for number in range(store.MERGED_FROM):
+        put(journal, number, b"x" * 1000)
+    journal.tidy()
+    return the_segment(directory)
+
+
+def test_what_a_damaged_segment_was_merged_from_is_not_said_to_be_in_the_next(tmp_path: Path) -> None:
+    """The laptop deletes what is said to be there: it may have the only whole copy."""
+    first = merged_once(tmp_path)
+    data = bytearray(first.read_bytes())
+    data[1500] ^= 1  # a body
+    first.write_bytes(data)
+    journal = loaded(tmp_path)
+    for number in range(20, 20 + store.MERGED_FROM):
+        put(journal, number, b"y")
+    journal.tidy()
+    assert len(journal.files()) == 1
+    assert len(journal.merged()) == store.MERGED_FROM
+    assert first.name not in journal.merged()
+
+
+@pytest.mark.parametrize("loss", [Path.unlink, lambda path: path.write_bytes(MAGIC)])
+def test_what_vanishes_before_it_is_merged_is_not_said_to_be_merged(
+    tmp_path: Path, loss: Callable[[Path], object]
+) -> None:
+    journal = Journal(tmp_path)
+    for number in range(store.MERGED_FROM):
+        put(journal, number, b"x")
+    gone = min(tmp_path.glob("*.seg"))
+    loss(gone)
+    journal.tidy()
+    assert len(journal.merged()) == store.MERGED_FROM - 1
+    assert gone.name not in journal.merged()
+
+
+def test_who_waits_hears_while_a_large_result_is_written(tmp_path: Path) -> None:
+    heard = list[int]()
+    write_segment(tmp_path / "large", [bytes(130 << 20), b"more"], lambda: heard.append(1))
+    assert len(heard) == 2
+    assert (tmp_path / "large").stat().st_size == len(MAGIC) + (130 << 20) + len(b"more")
 
 
 def test_the_oldest_go_when_the_journal_is_over_its_limit(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import io
 import json
 import sys
 import tarfile
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +19,7 @@ def send(cluster_dir: Path) -> int:
     """Write to stdout a tar of what the wish on stdin lacks.  Raises OSError, WireError."""
     wish = read(JournalWish, sys.stdin.buffer.read())
     directory, sums = cluster_dir / "journal", dict[str, list[int | str]]()
-    state = _later(directory, wish.after) if wish.after else _whole(directory, wish.have)
+    state = _later(directory, wish.after) if wish.after else _whole(directory, wish)
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as tar:
 
         def add(name: str, data: bytes) -> None:
@@ -37,11 +37,16 @@ def send(cluster_dir: Path) -> int:
     return 0
 
 
-def _whole(directory: Path, have: Container[str]) -> JournalState:
+def _whole(directory: Path, wish: JournalWish) -> JournalState:
     journal = Journal(directory)
     journal.load()
-    merged = {name: into for name, into in journal.merged().items() if name in have}
-    whole = {into for into in set(merged.values()) if is_whole(directory / into)}
+    merged = {name: into for name, into in journal.merged().items() if name in wish.have}
+    sizes = {path.name: path.stat().st_size for path in map(directory.joinpath, set(merged.values()))}
+    whole = {
+        into
+        for into, size_bytes in sizes.items()  # of the same name may be what another node merged
+        if wish.sizes.get(into, size_bytes) == size_bytes and is_whole(directory / into)
+    }
     merged = {name: into for name, into in merged.items() if into in whole}
     return JournalState(usage=journal.usage(), files=journal.files(), merged=merged)
 
@@ -61,9 +66,10 @@ def _json(value: object) -> bytes:
 def _wanted(directory: Path, files: dict[str, int], wish: JournalWish) -> Iterator[Path]:
     """Yield the newest files that are missing there, as far as they fit beside what is newer there."""
     left_bytes = wish.total_bytes
-    for name in sorted(files.keys() | wish.have.keys(), reverse=True):
-        if name in wish.have:
-            left_bytes -= wish.have[name]
+    have = set(wish.have)
+    for name in sorted(files.keys() | have, reverse=True):
+        if name in have:
+            left_bytes -= wish.sizes.get(name, 0)
             continue
         try:
             size_bytes = (directory / name).stat().st_size

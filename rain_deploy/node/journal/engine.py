@@ -88,7 +88,7 @@ class Ended:
 
     @property
     def size_bytes(self) -> int:
-        return sum(len(one.data) for one in (*self.contents, self.home) if one)
+        return sum(len(one.data) for one in (*self.contents, self.home) if one) + len(self.error)
 
     @property
     def warnings(self) -> list[str]:
@@ -108,8 +108,6 @@ class Engine:
     def __init__(self, service: Any) -> None:
         """``service`` is that of a client of Rain."""
         self._service = service
-        self.requests = 0
-        """How many were sent."""
 
     @classmethod
     def at(cls, address: str, port: int) -> Self:
@@ -121,14 +119,20 @@ class Engine:
         except Exception as error:  # as for ``_answer``
             raise EngineLost(str(error)) from error
 
-    def ended(self, tasks: Sequence[Watched]) -> Iterator[Ended]:
-        """Yield those tasks of a session that have ended, with their contents.  Raises EngineLost, Refused.
+    def ended(
+        self, tasks: Sequence[Watched], tell: Callable[[], None], enough: Callable[[], bool]
+    ) -> Iterator[Ended]:
+        """Yield those tasks of a session that have ended, with their contents, until there are ``enough``.
 
-        Whoever takes them one by one has one content in memory, and the first bytes of some more.
+        ``tell`` is called before each answer that may take long.  Only one content is in memory, and the
+        first bytes of some more.  Take all that is yielded: if its first fetch from a governor is dropped,
+        Rain 0.4.0 may never answer another.  Raises EngineLost, Refused.
         """
         for start in range(0, len(tasks), TASKS_PER_QUESTION):
+            if enough():
+                break
             found = list(self._states(tasks[start : start + TASKS_PER_QUESTION]))
-            yield from self._with_contents(found)
+            yield from self._with_contents(found, tell, enough)
             if any(one.hard for one in found):
                 break
 
@@ -153,18 +157,24 @@ class Engine:
                 ours = ours if isinstance(ours, dict) else {}  # a task may call something of its own so
                 yield Ended(task, info, ours, error=str(ours.get("failed", "")))
 
-    def _with_contents(self, found: Iterable[Ended]) -> Iterator[Ended]:
+    def _with_contents(
+        self, found: Iterable[Ended], tell: Callable[[], None], enough: Callable[[], bool]
+    ) -> Iterator[Ended]:
         """Yield tasks with their outputs.  Small ones are asked for before earlier ones are answered."""
         asked, ahead = deque[Callable[[], Ended]](), FEW
         for one in found:
-            asked.append(self._fetching(one))
+            if enough():
+                break
+            asked.append(self._fetching(one, tell))
             while len(asked) >= ahead:
-                yield (got := asked.popleft()())
+                got = asked.popleft()()
                 ahead = min(2 * ahead, AT_ONCE) if got.size_bytes < FIRST_BYTES else FEW
+                yield got
+                del got  # its content takes memory
         while asked:
             yield asked.popleft()()
 
-    def _fetching(self, one: Ended) -> Callable[[], Ended]:
+    def _fetching(self, one: Ended, tell: Callable[[], None]) -> Callable[[], Ended]:
         """Ask for the outputs of a task; the function that is returned waits for them."""
         task = one.task
 
@@ -177,22 +187,26 @@ class Engine:
 
         def finish() -> Ended:
             contents = tuple(
-                self._content(promise, task.session, output.id) if promise else None
+                self._content(promise, task.session, output.id, tell) if promise else None
                 for promise, output in zip(asked, task.outputs, strict=True)
             )
-            kept = self._content(home, task.session, task.home) if home and task.home is not None else None
+            kept = None
+            if home and task.home is not None:
+                kept = self._content(home, task.session, task.home, tell)
             return replace(one, contents=contents, home=kept)
 
         return finish
 
-    def _content(self, first: Any, session: int, number: int) -> Content | None:
+    def _content(self, first: Any, session: int, number: int, tell: Callable[[], None]) -> Content | None:
         try:
+            tell()
             answer = _answer(first)
             if answer.status.which() == "error" or answer.transportSize > LARGEST_BYTES:
                 return None
             parts = [answer.data]  # each look at it makes a copy
             size_bytes, whole_bytes = len(parts[0]), answer.transportSize
             while size_bytes < whole_bytes:
+                tell()
                 more = _answer(self._fetch(session, number, size_bytes, CHUNK_BYTES, info=False))
                 if more.status.which() == "error" or not (part := more.data):
                     return None
@@ -207,7 +221,6 @@ class Engine:
         request = self._service.fetch_request()
         _name(request.id, session, number)
         request.offset, request.size, request.includeInfo = offset, size_bytes, info
-        self.requests += 1
         return request.send()
 
     def unkeep(self, objects: Iterable[tuple[int, int]]) -> None:
@@ -227,7 +240,6 @@ class Engine:
                     self.unkeep([one])
 
     def _sent(self, request: Any) -> Any:
-        self.requests += 1
         return _answer(request.send())
 
 

@@ -12,16 +12,17 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from threading import Event
 
 from ..files import Json, Tail, append, load, member_name
 from ..points.notes import MissNote, TaskEnd
 from ..run import Run
-from ..wire import LITTLE_BYTES, ClusterConfig, WireError, from_json, to_json
+from ..wire import ClusterConfig, WireError, from_json, to_json
 from .engine import Ended, Engine, EngineLost, Refused, Watched
 from .home import unpack
 from .listing import Listing
 from .misses import Misses
-from .records import HOME, Kept, Origin, Outputs, end_of, is_single, little, plain_end, stored_of
+from .records import HOME, Kept, Origin, Outputs, batches, end_of, is_single, plain_end, stored_of
 from .segment import read_body
 from .store import Journal
 from .values import Value, Values
@@ -32,7 +33,6 @@ ALIVE_EVERY_S = 1.0  # much less than the script waits for: each line costs the 
 LAST_ROUNDS = 3  # before a session is closed: what ends during a round is found by the next one
 MOST_WARNINGS = 20
 EXPLAINED_AT_ONCE = 50  # tasks, after each look at the states: each may cost some looks at the disk
-MOST_TASKS = 500  # that are stored in one segment
 
 
 class Helper:
@@ -98,7 +98,7 @@ class Helper:
 
     def kept(self, request: Json) -> Json:
         """Keep what is finished, then do as ``find``: through Rain, the script would fetch it once more."""
-        self.round(go_on=self._alive)
+        self.round()
         return self.find(request)
 
     def _failures(self, keys: list[str]) -> dict[str, str]:
@@ -145,6 +145,7 @@ class Helper:
     def _forget_session(self, session: int) -> None:
         for task in [one for one in self._watched.values() if one.session == session]:
             self._forget(task)
+        self._unkept = {name for name in self._unkept if name[0] != session}
 
     def explain(self, most: int = EXPLAINED_AT_ONCE) -> None:
         """Note why results of some more tasks are not kept: little at a time, because results come first."""
@@ -169,14 +170,14 @@ class Helper:
         """Keep what is finished of a session, and forget it."""
         session = request["session"]
         for _ in range(LAST_ROUNDS):
-            if not self.round(session, go_on=self._alive):
+            if not self.round(session):
                 break
         self._forget_session(session)
 
     def round(self, session: int | None = None, go_on: Callable[[], bool] = lambda: True) -> int:
         """Keep the results of the tasks that have ended; return how many there were.
 
-        ``go_on`` is asked after each batch: the script may wait for an answer.
+        ``go_on`` is asked after each batch: the script may want something.
         """
         self._note([])
         watched = [one for one in self._watched.values() if session in {None, one.session}]
@@ -202,31 +203,21 @@ class Helper:
         return count
 
     def _keep_ended(self, engine: Engine, tasks: list[Watched], go_on: Callable[[], bool]) -> int:
-        """Keep the results of those tasks that have ended: many at once, because each time costs a sync."""
-        count, batch, size_bytes = 0, list[Ended](), 0
-        try:
-            for one in engine.ended(tasks):
-                full = list[Ended]()
-                if len(batch) == MOST_TASKS or size_bytes + one.size_bytes > LITTLE_BYTES:
-                    full, batch, size_bytes = batch, [], 0
-                count, size_bytes = count + 1, size_bytes + one.size_bytes
-                batch.append(one)
-                if full:
-                    self._keep(full)
-                    if self.stopping or not go_on():
-                        break
-        finally:
-            if batch:
-                self._keep(batch)
+        count, enough = 0, Event()
+        for batch in batches(engine.ended(tasks, self._alive, enough.is_set)):
+            count += len(batch)
+            self._keep(batch)
+            batch.clear()  # the contents take memory
+            if self.stopping or not go_on():
+                enough.set()
         return count
 
-    def _alive(self) -> bool:
-        """Let the script know now and then that its question is being worked on; return True."""
+    def _alive(self) -> None:
+        """Let the script know now and then that we work: it may wait for an answer."""
         now_s = self._clock()
         if now_s >= self._told_s + ALIVE_EVERY_S:
             self._told_s = now_s
             print(json.dumps({"n": 0}), flush=True)
-        return True
 
     def end(self, rain_is_there: Callable[[], bool] = lambda: False) -> None:
         """End the child that loads values.  If Rain itself is gone, its supervisor says so, and we do not."""
@@ -242,8 +233,7 @@ class Helper:
     def _keep(self, batch: list[Ended]) -> None:
         """Store the results of a batch of tasks, then note their ends, then let Rain delete them."""
         kept, ends = self._records(batch)
-        for some in little(kept):
-            self._write(some)
+        self._write(kept)
         for one in batch:
             if one.home:
                 self._bring_home(*one.task.id, one.task.name, one.home.data)
@@ -325,7 +315,7 @@ class Helper:
     def _write(self, kept: list[Kept]) -> None:
         listing = [] if self._listed or not kept else self._listing.record(self._run, self._journal)
         try:
-            self._journal.write([*listing, *kept])
+            self._journal.write([*listing, *kept], tell=self._alive)
             self._listed |= bool(kept)
         except OSError as error:
             self.warn(f"results are not kept in the journal any more: {error.strerror or error}")

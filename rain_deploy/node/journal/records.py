@@ -1,6 +1,6 @@
 """What is kept and noted of a task that has ended."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ..points.notes import TaskEnd
@@ -13,6 +13,7 @@ from .values import Value
 HOME = "home"  # data type of the output with what a task printed and wrote
 Outputs = list[tuple[Output, bytes]]  # of one task, with their bodies
 Kept = tuple[Record, list[bytes]]
+MOST_TASKS = 500  # that are stored in one segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,18 +72,29 @@ def is_single(stored: Outputs) -> bool:
     return sum(output.data_type != HOME for output, _ in stored) == 1
 
 
-def little(kept: list[Kept]) -> Iterator[list[Kept]]:
-    """Yield the records in groups that each make a segment that is copied at once, if it is more than one."""
-    some, size_bytes = list[Kept](), 0
-    for record, bodies in kept:
-        more_bytes = len(record.message) + sum(map(len, bodies))
-        if some and size_bytes + more_bytes > LITTLE_BYTES:
-            yield some
-            some, size_bytes = [], 0
-        some.append((record, bodies))
-        size_bytes += more_bytes
-    if some:
-        yield some
+def batches(ended: Iterable[Ended]) -> Iterator[list[Ended]]:
+    """Yield tasks in groups that each make a segment that is copied at once, if it is more than one task.
+
+    Many at once, because each segment costs a sync.  What came before an error comes before it.
+    """
+    batch, size_bytes = list[Ended](), 0
+    try:
+        for one in ended:
+            if batch and size_bytes + one.size_bytes > LITTLE_BYTES:
+                yield batch
+                batch, size_bytes = [], 0
+            batch.append(one)
+            size_bytes += one.size_bytes
+            del one  # its content takes memory
+            if len(batch) == MOST_TASKS or size_bytes >= LITTLE_BYTES:
+                yield batch
+                batch, size_bytes = [], 0
+    except Exception:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def end_of(record: Record, *, session: int, task: int, hit: bool = False, hard: bool = False) -> TaskEnd:

@@ -43,7 +43,7 @@ class Requests:
         self.ended = False  # stdin has
 
     def none(self) -> bool:
-        """Return whether nobody waits for us."""
+        """Return whether the script has nothing to say."""
         return not select.select([0], [], [], 0)[0]
 
     def handle(self, timeout_s: float) -> None:

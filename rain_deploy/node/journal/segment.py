@@ -24,6 +24,7 @@ Json = dict[str, Any]
 MAGIC = b"rain-deploy journal 1\n"
 _LEAD = struct.Struct(">I32s")  # length and SHA-256 of the header
 _PIECE_BYTES = 1 << 20
+_SYNCED_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ class Record:
     One of the kind "files" is about the files that were shipped with a script, "merged" about segments.
     """
 
-    key: str  # 64 hex digits
+    key: str  # 64 hex digits; empty where it is about no task
     kind: str  # "result", "failure" (no outputs), "files", or "merged"
     name: str = ""
     task_type: str = ""
@@ -121,7 +122,7 @@ def read_record(entry: Entry) -> tuple[Record, tuple[Place, ...]] | None:
 
 
 def read_records(
-    entries: Iterable[Entry], *, whole: bool = False, tell: Callable[[], object] = lambda: None
+    entries: Iterable[Entry], *, whole: bool = False, tell: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[Entry, Record, tuple[Place, ...]]]:
     """Yield records and the places of their bodies, without those that are damaged or gone.
 
@@ -141,7 +142,7 @@ def read_records(
                         yield entry, record, places
 
 
-def _is_intact(file: BinaryIO, place: Place, tell: Callable[[], object]) -> bool:
+def _is_intact(file: BinaryIO, place: Place, tell: Callable[[], None]) -> bool:
     file.seek(place.offset)
     digest, left = hashlib.sha256(), place.size_bytes
     while left and (piece := file.read(min(left, _PIECE_BYTES))):
@@ -185,9 +186,9 @@ def scan(path: Path) -> tuple[list[Entry], str]:
 
 
 def is_whole(path: Path) -> bool:
-    """Read a segment, and return whether nothing in it is damaged."""
+    """Read a segment, and return whether it is there and nothing in it is damaged."""
     entries, damage = scan(path)
-    return not damage and len(list(read_records(entries, whole=True))) == len(entries)
+    return path.exists() and not damage and len(list(read_records(entries, whole=True))) == len(entries)
 
 
 def _entry(file: BinaryIO, path: Path, at: int, size: int) -> Entry:
@@ -234,15 +235,23 @@ def copied(entry: Entry) -> Iterator[bytes]:
             yield from (body for body in bodies if body is not None)
 
 
-def write_segment(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a segment durably.  Raises OSError, and then nothing of it is left."""
+def write_segment(path: Path, pieces: Iterable[bytes], tell: Callable[[], None] = lambda: None) -> None:
+    """Write a segment durably.  Raises OSError, and then nothing of it is left.
+
+    ``tell`` is called after every 64 MB, which are on the disk then: all at once may take minutes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     made = [temporary]
     try:
         with temporary.open("wb") as file:
             file.write(MAGIC)
-            file.writelines(pieces)
+            for part in _parts(pieces):
+                file.write(part)
+                if len(part) == _SYNCED_BYTES:
+                    file.flush()
+                    os.fdatasync(file.fileno())
+                    tell()
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -253,6 +262,12 @@ def write_segment(path: Path, pieces: Iterable[bytes]) -> None:
             with contextlib.suppress(OSError):
                 half_made.unlink(missing_ok=True)
         raise
+
+
+def _parts(pieces: Iterable[bytes]) -> Iterator[memoryview]:
+    for piece in pieces:
+        for start in range(0, len(piece), _SYNCED_BYTES):
+            yield memoryview(piece)[start : start + _SYNCED_BYTES]
 
 
 def sync_directory(path: Path) -> None:

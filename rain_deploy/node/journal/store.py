@@ -134,7 +134,7 @@ class Journal:
         *,
         run: str = "",
         whole: bool = False,
-        tell: Callable[[], object] = lambda: None,
+        tell: Callable[[], None] = lambda: None,
     ) -> dict[str, tuple[Record, tuple[Place, ...]]]:
         """Return the newest result of each key that has one, of any run or of this one.
 
@@ -177,12 +177,17 @@ class Journal:
         self._results.pop(key, None)
         self._failures.pop(key, None)
 
-    def write(self, batch: Sequence[tuple[Record, Sequence[bytes]]]) -> None:
-        """Store records as one segment, durably and all or none.  Raises OSError, ValueError."""
+    def write(
+        self, batch: Sequence[tuple[Record, Sequence[bytes]]], tell: Callable[[], None] = lambda: None
+    ) -> None:
+        """Store records as one segment, durably and all or none.  Raises OSError, ValueError.
+
+        ``tell`` is called after each piece of a large one.
+        """
         if batch:
             path = self.directory / self._next_name()
             entries, pieces = laid_out(path, batch)
-            write_segment(path, pieces)
+            write_segment(path, pieces, tell)
             self._add(path, entries)
             with contextlib.suppress(OSError):  # what is stored stays stored
                 self.prune()
@@ -243,13 +248,17 @@ class Journal:
             segment.path.unlink(missing_ok=True)
 
     def _joined(self, group: Sequence[_Segment]) -> Iterator[bytes]:
-        """Yield the records that still count, and last the names of the segments that were whole."""
-        names = {name for name, into in self.merged().items() if into in {one.path.name for one in group}}
+        """Yield the records that still count, and last the names of the segments whose records all do or did.
+
+        What was merged into a segment is named again only with it: one that was damaged has lost records.
+        """
+        earlier, names = self.merged(), set[str]()
         for segment in group:
             entries, damage = scan(segment.path)
             records = [b"".join(copied(entry)) for entry in entries if self._counts(entry)]
             yield from records
-            if not damage and all(records):
+            if not damage and len(entries) == segment.records and all(records):  # not pruned meanwhile
+                names |= {name for name, into in earlier.items() if into == segment.path.name}
                 names.add(segment.path.name)
         merged = Record(key="", kind=MERGED, info={"names": sorted(names)})
         yield from laid_out(segment.path, [(merged, ())])[1]

@@ -36,7 +36,8 @@ class JournalUsage:
 class JournalWish:
     """What the laptop has of a journal, and how much more it takes."""
 
-    have: dict[str, int] = field(default_factory=dict)  # its files, and their sizes
+    have: tuple[str, ...] = ()  # its files
+    sizes: dict[str, int] = field(default_factory=dict)  # of these, in bytes
     after: str = ""  # only files that are named later are of interest
     file_bytes: int
     total_bytes: int  # of the newest files, with those that it has
@@ -47,6 +48,6 @@ class JournalState:
     """state.json, the first in the stream of ``journal-send``."""
 
     usage: JournalUsage  # nothing if only later files are of interest
-    files: dict[str, int]  # all of interest, also those that are not sent, and how many records each has
+    files: dict[str, int]  # all of interest, also those that are not sent, and how many results each has
     merged: dict[str, str] = field(default_factory=dict)
     """Files that the laptop has and the journal not any more, each with the file that has its records now."""
