@@ -99,7 +99,7 @@ def said(world: World) -> list[str]:
 def ended(world: World, count: int = 1) -> None:
     """Wait until so many replacements have ended, well or not."""
     deadline = time.monotonic() + 10
-    while sum("is replaced, and" in text or "could not be" in text for text in said(world)) < count:
+    while sum("is replaced;" in text or "could not be" in text for text in said(world)) < count:
         assert time.monotonic() < deadline, said(world)
         time.sleep(0.01)
 
