@@ -74,6 +74,8 @@ def test_a_child_of_a_service_is_not_taken_for_a_service_of_older_code(*, become
         assert runs_alone(lambda: next(looks), argv) is becomes
         assert runs_alone(lambda: both[:1], argv)
         assert not runs_alone(list, argv)
+        older = iter((both[1:], []))
+        assert not runs_alone(lambda: next(older), argv), "older code that ends meanwhile leaves nothing"
         service.kill()
         child.kill()
 

@@ -273,13 +273,13 @@ def ensure(node_dir: Path, *, supervisor: Path | None) -> int:
 
 
 def runs_alone(find: Callable[[], Iterable[Process]], argv: list[str]) -> bool:
-    """Return True if ``find`` finds processes, all with this argument vector.
+    """Return True if ``find`` finds a process with this argument vector, and none that keeps another.
 
-    It looks again before it says no: a child looks like its parent until it has become another program.
+    It looks again at the others: a child looks like its parent until it has become another program.
     """
     found = tuple(find())
     others = {process for process in found if _argv(process) != argv}
-    return bool(found) and (not others or others.isdisjoint(find()))
+    return len(others) < len(found) and (not others or others.isdisjoint(find()))
 
 
 def _argv(process: Process) -> list[str]:
