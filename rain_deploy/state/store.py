@@ -133,8 +133,8 @@ class Store:
     def save_facts(self, node: Node) -> None:
         """Keep the facts of a node's machine, but not of its cluster, for dry runs of later clusters."""
         if node.facts:
-            facts = replace(node.facts, node_config_sha256="", running=(), active_run="", taken=())
-            self._save("facts", _machine(node.host), _json(facts))
+            facts = replace(node.facts, node_config_sha256="", journal=False, running=(), active_run="")
+            self._save("facts", _machine(node.host), _json(replace(facts, taken=())))
 
     def facts(self, host: Host) -> Facts | None:
         """Return the last known facts of a machine."""

@@ -42,7 +42,8 @@ def test_what_is_saved_is_read_back_by_the_next_process(tmp_path: Path, store: S
     store.save_run(replace(RUN, state=RunState.QUEUED))
     environment = ResolvedEnvironment("a==1\n", (("w.whl", b"\0\xff"),), ("gcc",), "true")
     store.save_environment(CLUSTER.id, "asked", environment)
-    store.save_facts(NODE)
+    busy = replace(DEBIAN_12, node_config_sha256="00", journal=True, running=("governor",), active_run="r1")
+    store.save_facts(replace(NODE, facts=replace(busy, taken=("10.0.0.1 c2",))))
     again = Store(tmp_path / "home")
     assert again.cluster("default") == CLUSTER
     assert again.clusters() == (CLUSTER,)
