@@ -13,6 +13,7 @@ from rain_deploy.cluster.context import Context
 from rain_deploy.cluster.lookup import understood
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.events import Notice
+from rain_deploy.core.step import Command
 from rain_deploy.core.text import count, size
 from rain_deploy.errors import EngineError, InputError, RainDeployError, Unreachable
 from rain_deploy.node.wire import JOURNAL_BYTES, LITTLE_BYTES, JournalUsage, WireError, read, to_json
@@ -135,6 +136,17 @@ def offer_journal(ctx: Context, cluster: Cluster) -> None:
         else:
             use = f"rain-deploy up -c {cluster.name} --journal {shlex.quote(str(copy.path))}"
             ctx.emit(Notice(f"{_kept(copy)} are kept here; to use them: {use}"))
+
+
+def give_none(ctx: Context, cluster: Cluster) -> None:
+    """Make an empty journal on the server node, so that a later ``up`` sends no copy either."""
+    command = Command(("mkdir", "-p", f"{cluster.layout.cluster}/journal"))
+    try:
+        done = ctx.transport.run(cluster.server.host, command)
+        done.require(EngineError, "the server node cannot make a journal", cluster.server.name)
+    except RainDeployError as error:
+        later = "a later `up` may send kept results; use --journal none again"
+        ctx.emit(Notice(f"{later}: {_why(error)}", warning=True))
 
 
 def _kept(copy: Copy) -> str:

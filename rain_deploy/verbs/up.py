@@ -16,7 +16,7 @@ from rain_deploy.core.cluster import Quote
 from rain_deploy.core.events import Result
 from rain_deploy.core.spec import NO_JOURNAL, ClusterSpec
 from rain_deploy.parts.part import facts_of
-from rain_deploy.runs.journal import give_journal, named_copy, offer_journal
+from rain_deploy.runs.journal import give_journal, give_none, named_copy, offer_journal
 from rain_deploy.state.store import Record
 
 
@@ -50,7 +50,9 @@ def up(ctx: Context, spec: ClusterSpec) -> UpResult:
         result = carry_out(ctx, record, wanted, started_s)
         if copy:
             give_journal(ctx, record.cluster, copy)
-        elif not (spec.journal or facts_of(record.cluster.server).journal):
+        elif spec.journal == NO_JOURNAL:
+            give_none(ctx, record.cluster)
+        elif not ((facts := facts_of(record.cluster.server)).journal or facts.active_run):
             offer_journal(ctx, record.cluster)
         return result
 

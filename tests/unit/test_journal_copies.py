@@ -18,7 +18,7 @@ import pytest
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.cluster import Cluster
 from rain_deploy.core.machine import Host
-from rain_deploy.core.spec import ClusterSpec
+from rain_deploy.core.spec import NO_JOURNAL, ClusterSpec
 from rain_deploy.core.step import Command, CommandResult
 from rain_deploy.errors import InputError, Unreachable
 from rain_deploy.node.journal import store
@@ -54,6 +54,9 @@ class Server:
         self, host: Host, command: Command, *, on_stdout: Chunk | None = None, on_stderr: Chunk | None = None
     ) -> CommandResult:
         del on_stderr
+        if command.argv[0] == "mkdir":
+            (self.place / Path(command.argv[-1]).parent.name / "journal").mkdir(parents=True)
+            return CommandResult(0, b"", b"")
         verb, cluster = command.argv[4], self.place / Path(command.argv[5]).name
         argv = [*NODE, verb, str(cluster)]
         done = subprocess.run(argv, input=command.stdin, capture_output=True, check=False, timeout=60)
@@ -380,21 +383,28 @@ def test_a_copy_keeps_the_newest_within_its_limit_and_nothing_comes_twice(
     assert copy_for(bench.world.ctx.home, cluster).about.usage.bytes == here.usage().bytes < 25_000
 
 
-@pytest.mark.parametrize("has_journal", [True, False])
+@pytest.mark.parametrize(
+    ("earlier", "active_run", "gets"),
+    [((), "", True), ((NO_JOURNAL,), "", False), ((), "r1", False)],
+    ids=["none there", "none was wanted", "a run is active"],
+)
 def test_up_offers_it_to_a_server_node_without_a_journal(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, *, has_journal: bool
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, earlier: tuple[str, ...], active_run: str, *, gets: bool
 ) -> None:
+    cluster, ctx = bench.world.cluster(env_digest="e" * 32), bench.world.ctx
+    directory = bench.server.place / cluster.id
+
     def look_again(_ctx: Context, record: Record, *_: object) -> None:
-        facts = replace(DEBIAN_12, journal=has_journal)
+        facts = replace(DEBIAN_12, journal=(directory / "journal").is_dir(), active_run=active_run)
         record.change_nodes(lambda node: replace(node, facts=facts))
 
-    cluster, ctx = bench.world.cluster(env_digest="e" * 32), bench.world.ctx
     put(bench.server.journal(cluster), 1, b"one")
     bring_journal(ctx, cluster)
-    shutil.rmtree(bench.server.place / cluster.id)
+    shutil.rmtree(directory)
     monkeypatch.setattr("rain_deploy.verbs.up.carry_out", look_again)
-    up(ctx, ClusterSpec("one", PROVIDER, "test", owner=ME))
-    assert stored(bench.server.journal(cluster), 1) == (None if has_journal else [b"one"])
+    for journal in (*earlier, ""):
+        up(ctx, ClusterSpec("one", PROVIDER, "test", owner=ME, journal=journal))
+    assert stored(bench.server.journal(cluster), 1) == ([b"one"] if gets else None)
 
 
 def test_a_copy_is_given_where_links_cannot_be_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
