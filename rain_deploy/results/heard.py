@@ -1,13 +1,14 @@
 """What was heard of a run while it was followed: its results, if nothing else of it can be had."""
 
+import contextlib
 import json
 from collections.abc import Container, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from rain_deploy.core.run import RunRecord
-from rain_deploy.node.wire import PointRow, RunState, RunStatus, to_json
-from rain_deploy.results.manifest import read_manifest
+from rain_deploy.node.wire import PointRow, RunState, RunStatus, WireError, to_json
+from rain_deploy.results.manifest import Manifest, read_manifest, status_of
 from rain_deploy.results.names import decode_name
 from rain_deploy.results.partial import Tell, linked_or_copied, partial_directory
 from rain_deploy.results.points import Table, count_states, fold, read_rows
@@ -55,16 +56,26 @@ class Heard:
             files += [written(partial / name, streams[name]) for name in sorted(new)]
             rows = (json.dumps(to_json(row)) + "\n" for row in self._with(run.out / ROWS))
             files.append(written(partial / ROWS, "".join(rows).encode()))
-            incomplete = replace(status, state=RunState.RUNNING)
+            before = read_manifest(run.out) or {}
+            incomplete = replace(_with_earlier(status, before), state=RunState.RUNNING)
             (partial / STATE).write_text(json.dumps(to_json(incomplete)), "utf-8")
             links = dict(_links(run.out, partial))
-            return landed(run, Unpacked(tuple(files), links, {}), partial, "")
+            return landed(run, Unpacked(tuple(files), links, {}), partial, str(before.get("cost", "")))
 
     def _with(self, earlier: Path) -> tuple[PointRow, ...]:
         """Return the rows with those of an earlier file.  A task that is finished there stays finished."""
         before = fold(read_rows(earlier), all_=True)
         finished = [row for row in before if row.state == "finished"]
         return fold((*before, *self._table.rows(all_=True), *finished), all_=True)
+
+
+def _with_earlier(status: RunStatus, made: Manifest) -> RunStatus:
+    """Return the status; an earlier manifest of the run may say what it does not."""
+    unknown, known = RunStatus(), {one.name: getattr(status, one.name) for one in fields(RunStatus)}
+    with contextlib.suppress(WireError):
+        more = {name: value for name, value in known.items() if value != getattr(unknown, name)}
+        return replace(status_of(made), **more)
+    return status
 
 
 def _size_bytes(path: Path) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_deploy.core.run import RunRecord
-from rain_deploy.node.wire import LeftOuts, RunState, RunStatus
+from rain_deploy.node.wire import LeftOuts, RunState, RunStatus, from_json
 from rain_deploy.results.names import decode_name, encode_name
 from rain_deploy.results.unpack import PulledFile
 
@@ -50,6 +50,13 @@ def manifest_of(
         "left_on_node": [{"path": one.path, "why": one.why} for one in left.left],
         "left_on_node_unnamed": left.more,
     }
+
+
+def status_of(made: Manifest) -> RunStatus:
+    """Return what a manifest says of its run's state.  Raises WireError: somebody may have edited it."""
+    state = RunState.FINISHED if made.get("complete") is True else RunState.RUNNING
+    renamed = {"attempt": made.get("attempts", 1), "missing": made.get("missing_nodes", [])}
+    return from_json(RunStatus, made | renamed | {"state": state})
 
 
 def listed(file: PulledFile) -> dict[str, str | int]:

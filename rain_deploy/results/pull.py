@@ -36,6 +36,7 @@ from rain_deploy.results.manifest import (
     listed_paths,
     manifest_of,
     read_manifest,
+    status_of,
     write_manifest,
 )
 from rain_deploy.results.names import encode_name
@@ -167,10 +168,13 @@ def pulled_before(run: RunRecord) -> tuple[RunStatus, PulledRun] | None:
     made = read_manifest(run.out) or {}
     if made.get("run") != run.id or made.get("complete") is not True:
         return None
-    renamed = {"attempt": made.get("attempts", 1), "missing": made.get("missing_nodes", [])}
-    status = from_json(RunStatus, made | renamed | {"state": RunState.FINISHED, "message": run.message})
+    if not all(os.path.lexists(run.out / name) for name in listed_paths(made)):
+        return None
     tasks = points.fold(points.read_rows(run.out / ROWS), all_=True)
-    return status, _pulled(run, made, tasks)
+    try:
+        return replace(status_of(made), message=run.message), _pulled(run, made, tasks)
+    except (WireError, KeyError, TypeError):  # somebody has edited the manifest
+        return None
 
 
 def _left(partial: Path, unpacked: Unpacked) -> LeftOuts:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from rain_deploy.results.heard import MOST_BYTES, Heard
 from rain_deploy.results.manifest import read_manifest
 from rain_deploy.results.pull import pull
 from tests.support.results import verify
-from tests.unit.test_results_pull import FILES, Node, run_record, tar_of
+from tests.unit.test_results_pull import FILES, STATE, Node, run_record, tar_of
 
 LOST = RunStatus(state=RunState.FINISHED, outcome=Outcome.LOST, attempt=2, message="it is gone")
 INCOMPLETE = ("it was pulled before the run had ended",)
@@ -52,6 +54,21 @@ def test_what_an_earlier_pull_brought_stays(tmp_path: Path) -> None:
     assert (run.out / "stdout.log").read_text() == "two\nthree\n"
     pull(Node(tar_of(FILES)), run)
     assert verify(run.out) == ()
+
+
+def test_what_an_earlier_manifest_knows_of_the_run_stays(tmp_path: Path) -> None:
+    run = run_record(tmp_path / "out")
+    begun = STATE | {"state": "running", "outcome": "", "exit_code": None, "ended_s": None, "attempt": 3}
+    begun |= {"warnings": ["a file was not sent"]}
+    pull(Node(tar_of(FILES | {"state.json": json.dumps(begun).encode()})), run, cost="1.00 CHF")
+    before = read_manifest(run.out)
+    assert before
+    for status, outcome in ((replace(LOST, attempt=1), "lost"), (RunStatus(), "lost")):
+        Heard().land(run, status, lambda _: None)
+        found = read_manifest(run.out)
+        assert found
+        assert {name for name in before if before[name] != found[name]} == {"outcome", "files"}
+        assert found["outcome"] == outcome
 
 
 def test_what_was_heard_first_stays_when_less_is_heard_again(tmp_path: Path) -> None:

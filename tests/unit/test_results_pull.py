@@ -19,7 +19,7 @@ from rain_deploy.core.step import CommandResult
 from rain_deploy.errors import InputError, PullFailed, RainDeployError, Unreachable, UnsafeResults
 from rain_deploy.node.wire import Limits
 from rain_deploy.results.manifest import listed_paths, read_manifest
-from rain_deploy.results.pull import PulledRun, Stream, check_target, pull
+from rain_deploy.results.pull import PulledRun, Stream, check_target, pull, pulled_before
 from tests.support.results import verify
 from tests.support.waiting import wait_for
 
@@ -153,6 +153,32 @@ def test_a_changed_a_missing_and_a_linked_file_do_not_verify(tmp_path: Path) -> 
     (out / "points.csv").symlink_to(tmp_path / "elsewhere")
     problems = verify(out)
     assert [problem.partition(":")[0] for problem in problems] == ["points.csv", "stderr.log", "stdout.log"]
+
+
+def test_what_was_pulled_is_all_here_while_everything_that_the_manifest_names_is(tmp_path: Path) -> None:
+    links = {"files/link": "nowhere"}
+    for name in (*HOME, *links):
+        run = run_record(tmp_path / name.replace("/", "-"))
+        assert pulled_before(run) is None
+        pull(Node(tar_of(FILES, links)), run)
+        found = pulled_before(run)
+        assert found
+        status, results = found
+        assert (status.state, status.outcome, status.ended_s) == ("finished", "done", 12.5)
+        assert (results.points, results.finished) == (1, True)
+        (run.out / name).unlink()
+        assert pulled_before(run) is None, name
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [{"exit_code": "0"}, {"files": 7}, {"files": ["stdout.log"]}, {"files": [{"path": "stdout.log"}]}],
+)
+def test_a_manifest_that_somebody_edited_says_nothing(tmp_path: Path, edited: dict[str, object]) -> None:
+    run = run_record(tmp_path / "r1")
+    brought(run.out)
+    (run.out / "manifest.json").write_text(json.dumps(read(run.out) | edited))
+    assert pulled_before(run) is None
 
 
 def test_a_pull_in_mid_run_is_marked_and_the_next_one_replaces_it(tmp_path: Path) -> None:
