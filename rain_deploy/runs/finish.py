@@ -174,32 +174,16 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
         again=_again(cluster, record) if status.outcome in {Outcome.TIMEOUT, Outcome.LIMIT} else "",
         currency=cluster.currency,
     )
-    if followed.heard and (here := all_here(ctx, record)):
-        return replace(
-            result,
-            **_counts(here[1]),
-            results_dir=here[1].results_dir,
-            pulled=True,
-            warnings=status.warnings,
-        )
-    if followed.heard:
+    here = all_here(ctx, record) if followed.heard else None
+    if followed.heard and here is None:
         kept = keep_heard(ctx, cluster, record, followed.heard, status)
         if status.outcome == Outcome.LOST:
             result = replace(result, again=way_on(ctx, cluster, record))
         return replace(result, **_counts(kept)) if kept else result
-    copying = threading.Thread(
-        target=bring_journal, args=(ctx, cluster), kwargs={"file_bytes": LITTLE_FILE_BYTES}, daemon=True
-    )
-    copying.start()
-    try:
-        pulled = pull_run(ctx, cluster, record, status)
-    except (errors.PullFailed, errors.Unreachable) as error:
-        if status.outcome == Outcome.POWERED_OFF:  # the machine goes off now
-            return result
-        error.message += f" (the run itself: {status.outcome}, exit code {status.exit_code})"
-        error.still_running = f"the nodes of {cluster.name}, which hold the results"
-        raise
-    copying.join(COPY_DEADLINE_S)
+    pulled = here[1] if here else _pulled_now(ctx, cluster, record, status)
+    if pulled is None:
+        return result
+    record = replace(record, out=pulled.results_dir)
     return replace(
         result,
         **_counts(pulled),
@@ -211,6 +195,24 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
         others=_others(cluster, record, status),
         advice=advice(ctx, record, pulled.first_failure) if status.exit_code else "",
     )
+
+
+def _pulled_now(ctx: Context, cluster: Cluster, record: RunRecord, status: RunStatus) -> PulledRun | None:
+    """Pull a run that has ended, and what is small in the journal.  None if its machine goes off now."""
+    copying = threading.Thread(
+        target=bring_journal, args=(ctx, cluster), kwargs={"file_bytes": LITTLE_FILE_BYTES}, daemon=True
+    )
+    copying.start()
+    try:
+        pulled = pull_run(ctx, cluster, record, status)
+    except (errors.PullFailed, errors.Unreachable) as error:
+        if status.outcome == Outcome.POWERED_OFF:
+            return None
+        error.message += f" (the run itself: {status.outcome}, exit code {status.exit_code})"
+        error.still_running = f"the nodes of {cluster.name}, which hold the results"
+        raise
+    copying.join(COPY_DEADLINE_S)
+    return pulled
 
 
 def _counts(pulled: PulledRun) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from rain_deploy.errors import EngineError, InputError, Locked, MachineGone, Rai
 from rain_deploy.node import wire
 from rain_deploy.parts.services import node_argv, ship_stage, withdraw_stage
 from rain_deploy.results.heard import Heard
-from rain_deploy.results.pull import check_target
+from rain_deploy.results.points import read_rows
+from rain_deploy.results.pull import ROWS, check_target, pulled_before
 from rain_deploy.runs.journal import Bringing
 from rain_deploy.runs.lost import keep_heard, run_again, way_on
 from rain_deploy.runs.missing import modules_missing
@@ -37,6 +38,7 @@ from rain_deploy.runs.states import (
 )
 
 QUEUE_DEADLINE_S = 60.0
+_CHUNK_BYTES = 1 << 20
 
 
 def shipped(ctx: Context, cluster: Cluster, spec: RunSpec, shipment: Shipment) -> tuple[RunRecord, Stage]:
@@ -219,6 +221,18 @@ class _Follower:
             else:
                 self.ctx.emit(changed)
 
+    def show(self, status: wire.RunStatus, out: Path) -> None:
+        """Take all of a run that has ended and whose results are in ``out``."""
+        self._take_state(wire.extended(status, wire.StateLine))
+        for stream in ("stdout", "stderr"):
+            with contextlib.suppress(FileNotFoundError), (out / f"{stream}.log").open("rb") as file:
+                for data in iter(lambda: file.read(_CHUNK_BYTES), b""):
+                    self.ctx.emit(ScriptOutput(stream, data))
+        for row in read_rows(out / ROWS):
+            self.ctx.emit(PointSeen(row))
+        if self.ending:
+            self.ctx.emit(self.ending)
+
     @property
     def place(self) -> tuple[str, ...]:
         """Return the options of ``follow`` that skip what came already."""
@@ -236,7 +250,7 @@ class _Follower:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """The end of a run; if its server node is out of reach, also what was heard of it."""
+    """The end of a run; if its server node is out of reach or was not asked, also what was heard of it."""
 
     status: wire.RunStatus
     heard: Heard | None = None
@@ -253,10 +267,15 @@ def follow(
 ) -> Followed:
     """Emit the run's output, points and changes from their beginning; return how it ended.
 
+    If all of the run is in ``out`` of its record, it comes from there, whatever has become of its machine.
     With ``queued``, the first connection queues the run too; ``in_line`` is called once it is queued,
     ``take_state`` whenever the server node says how the run stands.
     Raises Locked when the node refuses to queue, Unreachable for a connection that stays lost.
     """
+    if here := pulled_before(record):
+        ctx.emit(Notice(f"all results of run {record.id} are here, in {record.out}"))
+        _Follower(ctx, cluster, record.id, in_line, lambda: None, take_state).show(here[0], record.out)
+        return Followed(here[0], Heard())
     argv = node_argv(cluster, "follow", cluster.layout.run(record.id))
     if queued:
         queue_line = shlex.join(_queue_argv(cluster, record, queued))
@@ -279,7 +298,7 @@ def follow(
 
 def with_machine_gone(ctx: Context, cluster: Cluster, record: RunRecord, error: MachineGone) -> Followed:
     """Return how a run ended whose machine was found to be gone.  Raises the error if it is there again."""
-    ended = Outage(ctx, cluster, record).look(wire.RunStatus(), "")
+    ended = Outage(ctx, cluster, record).ended(error, wire.RunStatus(), "")
     if ended is None:
         raise error
     return Followed(ended, Heard())

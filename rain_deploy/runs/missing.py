@@ -15,7 +15,7 @@ from rain_deploy.errors import InputError, RainDeployError
 from rain_deploy.node.wire import NeededModule
 from rain_deploy.parts.software import node_lock
 from rain_deploy.runs.source import read_script
-from rain_deploy.runs.states import run_file
+from rain_deploy.runs.states import cluster_of, run_file
 
 _NO_FILE = re.compile(
     r"FileNotFoundError: (?:\[Errno 2\] No such file or directory: )?(.+?)(?: not found\.)?$", re.MULTILINE
@@ -131,9 +131,8 @@ def _not_here(ctx: Context, record: RunRecord, named: str) -> str:
 
 def _sent(ctx: Context, record: RunRecord, here: Path) -> bool:
     """Ask the server node if this file, or a file in this directory, was sent with the run."""
-    cluster = ctx.store.cluster(record.cluster)
     names: object = None
-    if cluster and cluster.id == record.cluster_id:
+    if cluster := cluster_of(ctx, record):
         with contextlib.suppress(RainDeployError, ValueError, RecursionError):
             names = json.loads(run_file(ctx, cluster, record, "shipped.json"))
     sent, cwd = (names if isinstance(names, dict) else {}), ctx.cwd.resolve()

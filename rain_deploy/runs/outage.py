@@ -39,7 +39,7 @@ class Outage:
         now_s, run, name = self.ctx.clock(), self.record.id, self.cluster.name
         if now_s - self.looked_s >= LOOK_EVERY_S:
             self.looked_s = now_s
-            if ended := self._ended_here(error) or self.look(known, progress):
+            if ended := self.ended(error, known, progress):
                 return ended
         self.since_s = now_s if self.since_s is None else self.since_s
         if now_s - self.since_s > RECONNECT_S:
@@ -53,6 +53,10 @@ class Outage:
         self.tries += 1
         return None
 
+    def ended(self, error: Unreachable, known: wire.RunStatus, progress: str) -> wire.RunStatus | None:
+        """Return how the run ended, if all its results are here, or if its machine is off or gone."""
+        return self._ended_here(error) or self._look(known, progress)
+
     def _ended_here(self, error: Unreachable) -> wire.RunStatus | None:
         """Return how the run ended if all its results are here, whatever has become of its machine."""
         found = all_here(self.ctx, self.record)
@@ -63,7 +67,7 @@ class Outage:
         self.ctx.emit(Notice(f"{self.cluster.server.name} is out of reach ({error.message}); {here}"))
         return status
 
-    def look(self, known: wire.RunStatus, progress: str) -> wire.RunStatus | None:
+    def _look(self, known: wire.RunStatus, progress: str) -> wire.RunStatus | None:
         """Return how the run ended if its machine is off or gone; record it, unless an end is on record."""
         ctx, cluster = self.ctx, self.ctx.store.cluster(self.cluster.name) or self.cluster  # its limit of now
         account = account_of(ctx, cluster) if cluster.bill else None

@@ -18,6 +18,7 @@ from rain_deploy.core.step import Command
 from rain_deploy.core.text import hour
 from rain_deploy.errors import EngineError, InputError, Unreachable
 from rain_deploy.node.wire import ListedRun, Outcome, RunState, RunStatus, read_runs
+from rain_deploy.results.manifest import read_manifest
 from rain_deploy.transport.base import Chunk
 
 CANCEL_S = 60.0  # how long a cancelled run may take to end; a script that ignores it is killed after 5 s
@@ -205,25 +206,18 @@ def run_line(record: RunRecord, status: RunStatus | None = None, over: str = "")
 def holder(ctx: Context, record: RunRecord) -> Cluster | None:
     """Return the cluster whose server node has the run, awake; None where the results here are read.
 
-    That is so if nothing else is left.  If all results were pulled, no rented machine is started to show
-    them, and no machine of the user has to answer.
+    That is so if all of them were pulled, whatever has become of the machine, or if the cluster is gone.
     """
-    cluster = ctx.store.cluster(record.cluster)
-    if cluster is None or cluster.id != record.cluster_id:
+    cluster = cluster_of(ctx, record)
+    if cluster is None or (record.pulled and (read_manifest(record.out) or {}).get("run") == record.id):
         return None
-    if record.pulled and record.out.is_dir():
-        return cluster if cluster.bill is None and _answers(ctx, cluster, record) else None
     return awake(ctx, cluster, (cluster.server,))
 
 
-def _answers(ctx: Context, cluster: Cluster, record: RunRecord) -> bool:
-    try:
-        ctx.transport.connect(cluster.server.host)
-    except Unreachable as error:
-        silent = f"{cluster.server.name} does not answer: {error.message}"
-        ctx.emit(Notice(f"as pulled to {record.out}, because {silent}"))
-        return False
-    return True
+def cluster_of(ctx: Context, record: RunRecord) -> Cluster | None:
+    """Return the cluster of a run, if it is on record and not another one of its name."""
+    cluster = ctx.store.cluster(record.cluster)
+    return cluster if cluster and cluster.id == record.cluster_id else None
 
 
 def run_file(
@@ -231,7 +225,7 @@ def run_file(
 ) -> bytes:
     """Return a file of the run, from the server node of ``cluster``, or from the results here without one.
 
-    On the node, a file that is not there (yet) is empty, and ``sink`` gets the content instead.  Raises
+    ``sink`` gets the content instead.  On the node, a file that is not there (yet) is empty.  Raises
     InputError for a file that is not here.
     """
     if cluster:
@@ -239,11 +233,18 @@ def run_file(
         command = Command(("sh", "-c", '[ ! -e "$0" ] || cat -- "$0"', path), deadline_s=_READ_DEADLINE_S)
         return ctx.transport.run(cluster.server.host, command, on_stdout=sink).stdout
     try:
-        return (record.out / name).read_bytes()
+        content = (record.out / name).read_bytes()
     except OSError as error:
-        unreadable = f"{record.out / name} cannot be read: {error.strerror}"
-        message = f"the cluster of run {record.id} is gone, and {unreadable}"
-        raise InputError(message, next_step=f"rain-deploy runs -c {record.cluster}") from error
+        message = f"{record.out / name} cannot be read: {error.strerror}"
+        next_step = f"rain-deploy pull {record.id} -c {record.cluster}"
+        if cluster_of(ctx, record) is None:
+            message = f"the cluster of run {record.id} is gone, and {message}"
+            next_step = f"rain-deploy runs -c {record.cluster}"
+        raise InputError(message, next_step=next_step) from error
+    if sink is None:
+        return content
+    sink(content)
+    return b""
 
 
 def run_details(ctx: Context, cluster: Cluster | None, record: RunRecord) -> list[bytes]:

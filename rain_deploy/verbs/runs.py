@@ -13,12 +13,11 @@ from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.errors import InputError, MachineGone, RainDeployError
 from rain_deploy.node.wire import Outcome
-from rain_deploy.results.pull import PulledRun
+from rain_deploy.results.pull import PulledRun, pulled_before
 from rain_deploy.runs.finish import RunResult, end_of, pull_each
 from rain_deploy.runs.follow import follow, with_machine_gone, withdraw
 from rain_deploy.runs.journal import bring_journal
 from rain_deploy.runs.left import left_error
-from rain_deploy.runs.lost import all_here
 from rain_deploy.runs.states import (
     RunLine,
     await_end,
@@ -77,15 +76,15 @@ def runs(ctx: Context, name: str) -> RunsResult:
 
 
 def attach(ctx: Context, name: str, run: str | None = None, *, out: Path | None = None) -> RunResult:
-    """Follow a run from its first line to its end, then pull its results."""
+    """Follow a run from its first line to its end, then pull its results, unless all of them are here."""
     cluster, record = _on_cluster(ctx, name, run)
     if cluster.bill is not None:
         ctx.emit(Notice(limit_sentence(cluster, time.time())))
     if out:
         record = replace(record, out=out.absolute())
-    ctx.reports.warm()
     try:
-        if not all_here(ctx, record):
+        if not pulled_before(record):
+            ctx.reports.warm()
             cluster = awake(ctx, cluster, (cluster.server,))
         followed = follow(ctx, cluster, record)
     except MachineGone as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.events import PointSeen, ScriptOutput
 from rain_deploy.core.machine import Host
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.core.step import Command, CommandResult
@@ -159,20 +160,49 @@ def test_a_machine_that_is_gone_has_lost_the_run(case: Case) -> None:
     assert case.views() == {("finished", "lost")}
 
 
-def pulled_before(case: Case, **state: object) -> None:
-    """The run has ended and all of it is here; its machine is gone."""
+def all_pulled(case: Case, **state: object) -> None:
+    """The run has ended and all of it is here."""
     sent = FILES | {"state.json": json.dumps(STATE | state).encode()}
     pull(Node(tar_of(sent)), case.record)
     case.record = replace(case.record, state=RunState.FINISHED, outcome="done", pulled=True)
     case.world.store.save_run(case.record)
+
+
+def machine_gone(case: Case) -> None:
     del case.world.cloud.held["instance", case.cluster.nodes[0].host.machine]
+
+
+def address_of_another(case: Case) -> None:
+    case.world.nodes.strangers.add(case.cluster.nodes[0].host.address)
+
+
+@pytest.mark.parametrize(
+    "becomes",
+    [machine_gone, address_of_another, lambda case: case.world.cloud.power_off("node-1"), lambda _case: None],
+    ids=["gone", "another's", "off", "made again"],  # a machine that answers has no such run
+)
+@pytest.mark.parametrize("billed", [True, False])
+def test_attach_shows_a_run_that_is_here_whatever_has_become_of_its_machine(
+    case: Case, becomes: Callable[[Case], None], *, billed: bool
+) -> None:
+    all_pulled(case)
+    becomes(case)
+    if not billed:
+        case.world.store.save_cluster(replace(case.cluster, bill=None))
+    result = attach(case.world.ctx, "one")
+    assert (result.outcome, result.exit_code, result.points, result.problem) == ("done", 0, 1, None)
+    shown = [(event.stream, event.data) for event in case.world.events if isinstance(event, ScriptOutput)]
+    assert shown == [("stdout", b"hello\n")]
+    assert [event.row.value for event in case.world.events if isinstance(event, PointSeen)] == [0.5]
+    assert (case.world.nodes.asked, case.world.cloud.calls) == ([], [])
 
 
 @pytest.mark.parametrize("out", [None, "elsewhere"])
 def test_attach_tells_how_a_run_ended_that_is_here_when_its_machine_is_gone(
     case: Case, out: str | None
 ) -> None:
-    pulled_before(case)
+    all_pulled(case)
+    machine_gone(case)
     result = attach(case.world.ctx, "one", out=case.record.out.with_name(out) if out else None)
     assert (result.state, result.outcome, result.exit_code, result.problem) == ("finished", "done", 0, None)
     assert (result.pulled, result.results_dir, result.seconds) == (True, case.record.out, 2.5)
@@ -183,9 +213,22 @@ def test_attach_tells_how_a_run_ended_that_is_here_when_its_machine_is_gone(
     assert case.world.store.runs("one") == (case.record,)
 
 
+def test_attach_brings_results_that_are_here_to_another_place_from_the_machine(case: Case) -> None:
+    all_pulled(case)
+    case.world.cloud.power_off("node-1")
+    with pytest.raises(EngineError, match="cannot be followed"):  # this machine has no such run
+        attach(case.world.ctx, "one", out=case.record.out.with_name("elsewhere"))
+    assert ("start", case.cluster.nodes[0].host.machine) in case.world.cloud.calls
+
+
 def test_a_machine_that_goes_while_attach_shows_a_run_that_is_here_changes_nothing(case: Case) -> None:
     machine = ("instance", case.cluster.nodes[0].host.machine)
-    case.nodes.meanwhile = lambda: pulled_before(case, outcome="failed", exit_code=3)
+
+    def meanwhile() -> None:
+        all_pulled(case, outcome="failed", exit_code=3)
+        machine_gone(case)
+
+    case.nodes.meanwhile = meanwhile
     assert machine in case.world.cloud.held
     problem = case.followed().problem
     assert isinstance(problem, ScriptFailed)

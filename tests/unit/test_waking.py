@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +12,20 @@ import pytest
 from rain_deploy.cluster.hosts import BOOT_S, look_at_hosts
 from rain_deploy.cluster.power import awake
 from rain_deploy.cluster.seen import Seen
-from rain_deploy.core.cluster import Cluster
+from rain_deploy.core.cluster import Bill, Cluster
+from rain_deploy.core.events import PointSeen
 from rain_deploy.core.machine import Machines
 from rain_deploy.core.run import RunRecord
 from rain_deploy.core.spec import ClusterSpec
-from rain_deploy.errors import HostKeyError, Unreachable
+from rain_deploy.errors import HostKeyError, InputError, Unreachable
 from rain_deploy.fleet.fanout import MAX_AT_ONCE
-from rain_deploy.verbs.logs import script_log
+from rain_deploy.results.pull import pull
+from rain_deploy.verbs.logs import script_log, task_log
+from rain_deploy.verbs.results.explain import explain
 from rain_deploy.verbs.results.points import points
+from tests.support.values import QUOTE
 from tests.unit.fake_cloud import World
+from tests.unit.test_results_pull import FILES, Node, tar_of
 
 
 class Clock:
@@ -165,39 +171,61 @@ def test_where_nothing_is_priced_nothing_is_ever_started(world: World) -> None:
 
 def pulled(world: World, cluster: Cluster, out: Path) -> RunRecord:
     """A run whose results are all here."""
-    out.mkdir()
-    (out / "stdout.log").write_text("done\n")
-    (out / "stderr.log").write_text("")
-    (out / "points.json").write_text("[]")
     run = RunRecord("r1", cluster.id, "one", 1, 7231, "s.py", (), "00", 2.5, out, pulled=True)
+    pull(Node(tar_of(FILES)), run)
     world.store.save_run(run)
     return run
 
 
-def test_a_machine_of_the_user_that_is_gone_is_not_needed_to_tell_what_is_home(
-    world: World, tmp_path: Path
+def become_another(world: World, cluster: Cluster) -> None:
+    world.nodes.strangers.add(cluster.server.host.address)
+
+
+def power_off(world: World, _cluster: Cluster) -> None:
+    world.cloud.power_off("node-1")
+
+
+def made_again(_world: World, _cluster: Cluster) -> None:
+    """It answers, and has no such run."""
+
+
+@pytest.mark.parametrize("becomes", [become_another, power_off, made_again])
+@pytest.mark.parametrize("bill", [Bill(QUOTE), None], ids=["rented", "the user's"])
+def test_what_is_here_is_read_here_whatever_has_become_of_its_machine(
+    world: World, tmp_path: Path, becomes: Callable[[World, Cluster], None], bill: Bill | None
 ) -> None:
+    cluster = world.cluster(bill=bill)
+    pulled(world, cluster, tmp_path / "results")
+    becomes(world, cluster)
+    for follow in (False, True):
+        assert script_log(world.ctx, "one", follow=follow).stdout == b"hello\n"
+        assert [row.value for row in points(world.ctx, "one", follow=follow).rows] == [0.5]
+    assert [event.row.value for event in world.events if isinstance(event, PointSeen)] == [0.5]
+    assert task_log(world.ctx, "one", "lr=1").task == "lr=1"
+    assert explain(world.ctx, "one", "lr=1").row.value == 0.5
+    assert (world.nodes.asked, world.cloud.calls) == ([], [])
+
+
+def test_what_is_not_here_is_asked_for(world: World, tmp_path: Path) -> None:
     cluster = world.cluster(bill=None)
     run = pulled(world, cluster, tmp_path / "results")
-    world.nodes.said["sh"] = {}
-    script_log(world.ctx, "one")
-    assert world.nodes.asked, "while it answers it is asked: it has all of the run"
-    world.cloud.power_off("node-1")
-    assert script_log(world.ctx, "one").stdout == b"done\n"
-    assert points(world.ctx, "one").rows == ()
-    assert f"as pulled to {run.out}, because node-1 does not answer" in world.told
-    world.store.save_run(replace(run, pulled=False))
-    with pytest.raises(Unreachable):
-        script_log(world.ctx, "one")
+    become_another(world, cluster)
+    for other in (replace(run, pulled=False), replace(run, id="r0")):  # the results there are not of r0
+        world.store.save_run(other)
+        with pytest.raises(HostKeyError):
+            script_log(world.ctx, "one", other.id)
 
 
-def test_no_machine_is_started_to_tell_what_is_home(world: World, tmp_path: Path) -> None:
-    cluster = world.cluster()
+def test_of_a_file_that_is_gone_it_is_said_where_it_is(world: World, tmp_path: Path) -> None:
+    cluster = world.cluster(bill=None)
     run = pulled(world, cluster, tmp_path / "results")
-    world.cloud.power_off("node-1")
-    assert script_log(world.ctx, "one").stdout == b"done\n"
-    assert points(world.ctx, "one").rows == ()
-    assert world.cloud.calls == []
-    world.store.save_run(replace(run, pulled=False))
-    script_log(world.ctx, "one")
-    assert ("start", cluster.server.host.machine) in world.cloud.calls
+    (run.out / "stdout.log").unlink()
+    cannot = f"{run.out / 'stdout.log'} cannot be read: No such file or directory"
+    with pytest.raises(InputError) as caught:
+        script_log(world.ctx, "one")
+    assert (caught.value.message, caught.value.next_step) == (cannot, "rain-deploy pull r1 -c one")
+    world.store.forget_cluster(cluster)
+    with pytest.raises(InputError) as caught:
+        script_log(world.ctx, "one")
+    assert caught.value.message == f"the cluster of run r1 is gone, and {cannot}"
+    assert caught.value.next_step == "rain-deploy runs -c one"

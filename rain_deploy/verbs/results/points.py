@@ -4,9 +4,8 @@ from dataclasses import dataclass, replace
 
 from rain_deploy.cluster.context import Context
 from rain_deploy.core.events import Event, PointSeen, Result
-from rain_deploy.errors import InputError
-from rain_deploy.node.wire import PointRow, WireError
-from rain_deploy.results.points import Table, read_json
+from rain_deploy.node.wire import PointRow
+from rain_deploy.results.points import Table
 from rain_deploy.results.tally import Outlook
 from rain_deploy.runs.follow import follow as follow_run
 from rain_deploy.runs.outlook import outlook_of
@@ -28,14 +27,7 @@ def points(ctx: Context, name: str, run: str | None = None, *, follow: bool = Fa
     """Return a row per task of a run (default: the last); with ``follow`` when the run has ended."""
     record = find_run(ctx, name, run)
     cluster = holder(ctx, record)
-    if cluster is None:
-        try:
-            rows = read_json(run_file(ctx, None, record, "points.json"))
-        except WireError as error:
-            message = f"{record.out / 'points.json'} cannot be read: {error}"
-            raise InputError(message, next_step=f"rain-deploy pull {record.id} -c {name}") from error
-        return PointsResult(cluster=name, run=record.id, rows=rows)
-    if follow:
+    if cluster and follow:
 
         def only_points(event: Event) -> None:
             if isinstance(event, PointSeen):
@@ -45,5 +37,9 @@ def points(ctx: Context, name: str, run: str | None = None, *, follow: bool = Fa
     table = Table()
     run_file(ctx, cluster, record, "points.jsonl", table.feed)
     rows = table.rows(all_=True)
+    if cluster is None:
+        for row in rows if follow else ():
+            ctx.emit(PointSeen(row))
+        return PointsResult(cluster=name, run=record.id, rows=rows)
     ahead = None if all(row.ended for row in rows) else outlook_of(cluster, rows)
     return PointsResult(cluster=name, run=record.id, rows=rows, outlook=ahead, currency=cluster.currency)
