@@ -174,13 +174,15 @@ def end_of(ctx: Context, cluster: Cluster, record: RunRecord, followed: Followed
         again=_again(cluster, record) if status.outcome in {Outcome.TIMEOUT, Outcome.LIMIT} else "",
         currency=cluster.currency,
     )
-    here = all_here(ctx, record) if followed.heard else None
-    if followed.heard and here is None:
+    here = followed.here
+    if followed.heard and (found := all_here(ctx, record)):
+        here = found[1]
+    elif followed.heard:
         kept = keep_heard(ctx, cluster, record, followed.heard, status)
         if status.outcome == Outcome.LOST:
             result = replace(result, again=way_on(ctx, cluster, record))
         return replace(result, **_counts(kept)) if kept else result
-    pulled = here[1] if here else _pulled_now(ctx, cluster, record, status)
+    pulled = here or _pulled_now(ctx, cluster, record, status)
     if pulled is None:
         return result
     record = replace(record, out=pulled.results_dir)

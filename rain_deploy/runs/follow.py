@@ -22,7 +22,7 @@ from rain_deploy.node import wire
 from rain_deploy.parts.services import node_argv, ship_stage, withdraw_stage
 from rain_deploy.results.heard import Heard
 from rain_deploy.results.points import read_rows
-from rain_deploy.results.pull import ROWS, check_target, pulled_before
+from rain_deploy.results.pull import ROWS, PulledRun, check_target, pulled_before
 from rain_deploy.runs.journal import Bringing
 from rain_deploy.runs.lost import keep_heard, run_again, way_on
 from rain_deploy.runs.missing import modules_missing
@@ -250,10 +250,21 @@ class _Follower:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """The end of a run; if its server node is out of reach or was not asked, also what was heard of it."""
+    """The end of a run; if its server node is out of reach, also what was heard of it."""
 
     status: wire.RunStatus
     heard: Heard | None = None
+    here: PulledRun | None = None  # its results, if it was shown from them
+
+
+def shown_here(ctx: Context, cluster: Cluster, record: RunRecord) -> Followed | None:
+    """Show a run from its results, whatever has become of its machine.  None if not all of them are here."""
+    if (here := pulled_before(record)) is None:
+        return None
+    status, pulled = here
+    ctx.emit(Notice(f"all results of run {record.id} are here, in {record.out}"))
+    _Follower(ctx, cluster, record.id, lambda: None, lambda: None, lambda _: None).show(status, record.out)
+    return Followed(status, here=pulled)
 
 
 def follow(
@@ -267,15 +278,10 @@ def follow(
 ) -> Followed:
     """Emit the run's output, points and changes from their beginning; return how it ended.
 
-    If all of the run is in ``out`` of its record, it comes from there, whatever has become of its machine.
     With ``queued``, the first connection queues the run too; ``in_line`` is called once it is queued,
     ``take_state`` whenever the server node says how the run stands.
     Raises Locked when the node refuses to queue, Unreachable for a connection that stays lost.
     """
-    if here := pulled_before(record):
-        ctx.emit(Notice(f"all results of run {record.id} are here, in {record.out}"))
-        _Follower(ctx, cluster, record.id, in_line, lambda: None, take_state).show(here[0], record.out)
-        return Followed(here[0], Heard())
     argv = node_argv(cluster, "follow", cluster.layout.run(record.id))
     if queued:
         queue_line = shlex.join(_queue_argv(cluster, record, queued))

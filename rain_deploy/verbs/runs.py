@@ -13,9 +13,9 @@ from rain_deploy.core.events import Notice, Result
 from rain_deploy.core.run import RunRecord, RunState
 from rain_deploy.errors import InputError, MachineGone, RainDeployError
 from rain_deploy.node.wire import Outcome
-from rain_deploy.results.pull import PulledRun, pulled_before
+from rain_deploy.results.pull import PulledRun
 from rain_deploy.runs.finish import RunResult, end_of, pull_each
-from rain_deploy.runs.follow import follow, with_machine_gone, withdraw
+from rain_deploy.runs.follow import follow, shown_here, with_machine_gone, withdraw
 from rain_deploy.runs.journal import bring_journal
 from rain_deploy.runs.left import left_error
 from rain_deploy.runs.states import (
@@ -83,10 +83,11 @@ def attach(ctx: Context, name: str, run: str | None = None, *, out: Path | None 
     if out:
         record = replace(record, out=out.absolute())
     try:
-        if not pulled_before(record):
+        followed = shown_here(ctx, cluster, record)
+        if followed is None:
             ctx.reports.warm()
             cluster = awake(ctx, cluster, (cluster.server,))
-        followed = follow(ctx, cluster, record)
+            followed = follow(ctx, cluster, record)
     except MachineGone as error:
         followed = with_machine_gone(ctx, cluster, record, error)
     return end_of(ctx, cluster, record, followed)
