@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paramiko import Transport
 
 from rain_deploy.core.machine import Host, Jump
 from rain_deploy.core.step import Command
@@ -495,7 +496,8 @@ def test_a_forward_carries_bytes_and_ends(endpoint: Endpoint, transport: SshTran
         forward.close()
         with idle, pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", forward.local_port), timeout=10)
-        assert set(threading.enumerate()) <= threads
+        left = set(threading.enumerate()) - threads
+        assert [one for one in left if not isinstance(one, Transport)] == []  # it may have connected anew
 
 
 def test_a_forward_closes_while_connections_are_being_opened(

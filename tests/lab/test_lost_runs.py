@@ -194,7 +194,9 @@ def test_a_restarted_server_has_lost_the_run(
     assert "node-1 was restarted" in told.error["message"]
     assert views(line) == [("finished", "lost")] * 2 + [("active", "")]
     rows = json.loads((line.cwd / "results" / run / "points.json").read_text())
-    assert {row["state"] for row in rows} == {"finished", "cancelled", "not run"}
+    states = Counter(row["state"] for row in rows)
+    assert states["finished"] == 2
+    assert states.keys() <= {"finished", "cancelled", "not run"}, "one more may have been running"
     line.well("up", "--yes", timeout_s=FIRST_UP_S)
     assert views(line) == [("finished", "lost")] * 2 + [("active", "")]
     line.well("down", "--yes")
