@@ -41,12 +41,13 @@ def _whole(directory: Path, wish: JournalWish) -> JournalState:
     journal = Journal(directory)
     journal.load()
     merged = {name: into for name, into in journal.merged().items() if name in wish.have}
-    sizes = {path.name: path.stat().st_size for path in map(directory.joinpath, set(merged.values()))}
-    whole = {
-        into
-        for into, size_bytes in sizes.items()  # of the same name may be what another node merged
-        if wish.sizes.get(into, size_bytes) == size_bytes and is_whole(directory / into)
-    }
+    whole = set[str]()
+    for into in set(merged.values()):
+        with contextlib.suppress(FileNotFoundError):  # merged again meanwhile
+            size_bytes = (directory / into).stat().st_size
+            other = wish.sizes.get(into, size_bytes) != size_bytes  # another node merged it, of the same name
+            if not other and is_whole(directory / into):
+                whole.add(into)
     merged = {name: into for name, into in merged.items() if into in whole}
     return JournalState(usage=journal.usage(), files=journal.files(), merged=merged)
 

@@ -21,7 +21,7 @@ OURS = "rain-deploy"  # the name of our entry in a task's info, as in the compan
 FIRST_BYTES = 256 << 10  # of the first request for an output; most outputs are smaller
 CHUNK_BYTES = 8 << 20  # of further ones; the server refuses more than 32 MB
 AT_ONCE = 64  # tasks whose outputs are asked for before the first answer is awaited
-FEW = 2  # of tasks with large outputs: what was asked for in vain would cost as much
+FEW = 2  # where outputs are large: the script may want something, and all that was asked for is taken first
 LARGEST_BYTES = 1 << 30
 """An output that is larger is not fetched, and so not kept."""
 

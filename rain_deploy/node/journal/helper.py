@@ -64,7 +64,7 @@ class Helper:
         self._unkept: set[tuple[int, int]] = set()
         self._unexplained: deque[Watched] = deque()
         self._engine: Engine | None = None
-        self._lost = ""  # why there was no connection to Rain, until somebody is told
+        self._lost = ""  # why the connection to Rain failed; empty again once the user has been told
         self._values = Values()
         self._listing, self._listed = Listing.of(run), False
         self._misses = Misses(journal, run.id, sweep, self._listing.files)
@@ -203,6 +203,7 @@ class Helper:
         return count
 
     def _keep_ended(self, engine: Engine, tasks: list[Watched], go_on: Callable[[], bool]) -> int:
+        """Keep the results of those tasks of a session that have ended, until the script wants something."""
         count, enough = 0, Event()
         for batch in batches(engine.ended(tasks, self._alive, enough.is_set)):
             count += len(batch)
